@@ -1,0 +1,94 @@
+# make demo, make test: set up everything that is missing, then run. "make help" lists the rest.
+
+VENV ?= .venv
+# Interpreter for the virtual environment. Empty: the first of 3.12, 3.11, 3.10 that works and can make one.
+PYTHON ?=
+# More options for pip, for example the index with PyTorch's smaller CPU wheels.
+PIP_ARGS ?=
+# Tests that "make test" leaves out, more options for pytest, and its number of processes (empty: by cores).
+MARKS ?= not slow
+ARGS ?=
+WORKERS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.mmsdpt-installed
+CONSTRAINTS := requirements/constraints.txt
+# Compiling 16,000 files of which a run imports a fifth costs more than compiling these at first use.
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile $(PIP_ARGS)
+
+# True for an interpreter in the supported range that can make virtual environments.
+IS_USABLE := import sys, ensurepip, venv; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))
+
+# Threads of several PyTorch processes that wait by spinning take each other's cores. So one thread in each of at most
+# four processes (each needs about 1.5 GB), and passive waiting.
+COUNT_CORES := import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+
+# Building MMCV must not see PyTorch, or it would compile for many minutes.
+unexport PIP_NO_BUILD_ISOLATION
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint format install doctor clean clean-venv
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## */  make \1	/' | expand -t 20
+
+demo: install  ## SDPT improves a detector, in a few minutes on a CPU: a table and a picture
+	@$(BIN)/python tools/demo.py
+
+test: install  ## all tests but the slow ones (ARGS="-k name" for some)
+	@cores=$$($(BIN)/python -c '$(COUNT_CORES)'); workers=$(or $(WORKERS),$$((cores < 4 ? cores : 4))); \
+	if [ "$$workers" -le 1 ]; then workers=0; fi; \
+	$(ONE_THREAD) $(BIN)/python -m pytest -n "$$workers" --dist worksteal -m "$(MARKS)" $(ARGS)
+
+test-all: MARKS := slow or not slow
+test-all: test  ## the slow tests too
+
+lint: install  ## ruff, mypy on the public surface, pre-commit's checks of files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then \
+		echo "pre-commit run --all-files"; \
+		PATH="$(abspath $(BIN)):$$PATH" SKIP=ruff-check,ruff-format,mypy $(BIN)/pre-commit run --all-files; \
+	else echo "not a git checkout: pre-commit's checks of files are left out"; fi
+
+format: install  ## let ruff put the code in form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+doctor: install  ## versions, operators in use, where weights are expected
+	@$(BIN)/python -m mmsdpt.doctor
+
+install: $(STAMP)  ## virtual environment with mmsdpt and what it needs, if it is not there yet
+
+# The stamp is written last, so what was broken off is done again.
+$(STAMP): setup.py $(CONSTRAINTS)
+	@set -e; \
+	if ! $(BIN)/python -c "$(IS_USABLE)" 2>/dev/null || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		for candidate in $(if $(PYTHON),"$(PYTHON)",python3.12 python3.11 python3.10 python3 python); do \
+			if "$$candidate" -c "$(IS_USABLE)" 2>/dev/null; then found="$$candidate"; break; fi; \
+		done; \
+		if [ -z "$${found:-}" ]; then \
+			echo "mmsdpt needs Python 3.10, 3.11 or 3.12 with its venv and ensurepip modules, and found none in" \
+				"$(or $(PYTHON),python3.12 python3.11 python3.10 python3 python): install one (Debian and Ubuntu:" \
+				"python3 and python3-venv) or name it with make PYTHON=/path/to/python" >&2; \
+			exit 1; \
+		fi; \
+		echo "making $(VENV) with $$("$$found" --version)"; \
+		"$$found" -m venv --clear "$(VENV)"; \
+	fi
+	@echo "installing mmsdpt and what it needs into $(VENV) (about 3 GB to fetch the first time)"
+	@$(PIP_INSTALL) --quiet --upgrade pip
+	@$(PIP_INSTALL) --constraint $(CONSTRAINTS) --editable ".[tests,lint]"
+	@$(BIN)/python -c "import cv2" 2>/dev/null || { \
+		echo "OpenCV's windows need a system library that is not here: taking its build without windows"; \
+		$(PIP_INSTALL) --force-reinstall --no-deps --constraint $(CONSTRAINTS) opencv-python-headless; }
+	@touch $@
+
+clean:  ## remove what tools and tests left behind, but neither .venv nor your runs
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find . -path "./$(VENV)" -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-venv:  ## remove the virtual environment
+	rm -rf "$(VENV)"

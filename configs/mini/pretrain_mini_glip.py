@@ -1,0 +1,54 @@
+# Pre-training of mini GLIP on procedural scenes with phrases; see mmsdpt/assets/mini_glip/README.md for the run that
+# made the weights in the package.
+_base_ = ["../_base_/models/mini_glip.py", "../_base_/default_runtime.py"]
+
+train_dataloader = dict(
+    batch_size=8,  # in each of three processes
+    num_workers=0,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+    dataset=dict(
+        type="mmsdpt.SceneGroundingDataset",
+        num_samples=1_000_000,
+        image_size=160,
+        max_objects=5,
+        combinations="seen",
+        pipeline=[
+            dict(type="GTBoxSubOne_GLIP"),
+            dict(type="RandomFlip_GLIP", prob=0.5),
+            dict(
+                type="PackDetInputs",
+                meta_keys=(
+                    "img_id",
+                    "img_path",
+                    "ori_shape",
+                    "img_shape",
+                    "scale_factor",
+                    "flip",
+                    "flip_direction",
+                    "text",
+                    "custom_entities",
+                ),
+            ),
+        ],
+    ),
+)
+
+max_iters = 3200
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters + 1)
+optim_wrapper = dict(
+    type="OptimWrapper",
+    constructor="mmsdpt.TrainableOptimWrapperConstructor",
+    optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys={"relative_position_bias_table": dict(decay_mult=0.0), "embeddings": dict(decay_mult=0.0)},
+    ),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=200),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=200, end=max_iters, eta_min_ratio=0.01),
+]
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=100), logger=dict(interval=20))
+log_processor = dict(by_epoch=False)

@@ -1,0 +1,204 @@
+"""Everything that depends on the versions of other packages, in one place.
+
+Two jobs: say in one sentence what is missing or does not fit, and let MMDetection be imported where MMCV has
+no compiled extension. The second is needed because plain pip builds MMCV without ``mmcv._ext`` while
+``mmdet.models`` imports ``mmcv.ops`` unguarded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+import types
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from typing import TYPE_CHECKING
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A package that must be there.
+
+    Args:
+        module: import name.
+        distributions: names under which it is published; the first is installed by default.
+        specifier: versions that work.
+    """
+
+    module: str
+    distributions: tuple[str, ...]
+    specifier: str
+
+    @property
+    def wanted(self) -> str:
+        """The requirement as pip reads it."""
+        return f"{self.distributions[0]}{self.specifier}"
+
+
+# setup.py installs the same ranges (tests/test_packaging.py compares them). Those of the OpenMMLab packages
+# begin with OpenMMLab's own last releases (mmcv 2.1.0, mmdet 3.3.0, mmpretrain 1.2.0).
+REQUIREMENTS = (
+    Requirement("torch", ("torch",), ">=2.1"),
+    Requirement("torchvision", ("torchvision",), ">=0.16"),
+    Requirement("mmengine", ("onedl-mmengine", "mmengine"), ">=0.10.4,<0.11"),
+    Requirement("mmcv", ("onedl-mmcv", "mmcv"), ">=2.1,<2.4"),
+    Requirement("mmdet", ("onedl-mmdetection", "mmdet"), ">=3.3,<3.6"),
+    Requirement("mmpretrain", ("onedl-mmpretrain", "mmpretrain"), ">=1.2,<1.4"),
+    # 4.54 changed a signature that MMDetection's GLIP calls; from 4.56 MMDetection silently loses its BERT.
+    Requirement("transformers", ("transformers",), ">=4.40,<4.54"),
+    Requirement("pycocotools", ("pycocotools",), ">=2.0.7"),
+    Requirement("lvis", ("lvis",), ">=0.5.3"),
+    Requirement("safetensors", ("safetensors",), ">=0.4.3"),
+)
+
+
+def installed_version(requirement: Requirement) -> str | None:
+    """Version of the first installed distribution of ``requirement``, or None."""
+    for name in requirement.distributions:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def version_problem(requirement: Requirement, version: str | None) -> str | None:
+    """One sentence that says what is wrong and what to install, or None when ``version`` is fine."""
+    advice = f'install it with: pip install "{requirement.wanted}"'
+    if version is None:
+        return f"mmsdpt needs {requirement.wanted}, but {requirement.module} is not installed; {advice}"
+    try:
+        # Labels such as 2.11.0+cu130 or 4.54.0.dev0 count as the release they belong to.
+        fits = SpecifierSet(requirement.specifier).contains(Version(version).base_version)
+    except InvalidVersion:
+        fits = False
+    if fits:
+        return None
+    return f"mmsdpt needs {requirement.wanted}, but {requirement.module} {version} is installed; {advice}"
+
+
+def _package_is_only_being_located() -> bool:
+    """Whether mmsdpt is imported only because Python looks for the module of ``python -m mmsdpt.doctor``.
+
+    The doctor reports what the checks below raise, so they must not stop Python before it gets there. While
+    Python locates the module of ``-m``, and only then, ``sys.argv[0]`` is "-m" (see Python's sys.argv).
+    """
+    return sys.argv[:1] == ["-m"] and "mmsdpt.doctor" in sys.orig_argv
+
+
+def check_versions() -> None:
+    """Check the packages that mmsdpt builds on.
+
+    Raises:
+        ImportError: one sentence per package that is missing or outside the range that works.
+    """
+    if _package_is_only_being_located():
+        return
+    problems = [p for p in (version_problem(r, installed_version(r)) for r in REQUIREMENTS) if p]
+    if problems:
+        raise ImportError("\n".join(problems))
+
+
+def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """``mmcv._ext.nms`` by torchvision: (N, 4) and (N,) to indices of the boxes that stay, best first.
+
+    ``offset=1`` counts a box from x1 to x2 as x2 - x1 + 1 pixels wide. Moving x2 and y2 by one says the same.
+    """
+    from torchvision.ops import nms
+
+    if offset:
+        boxes = boxes.clone()
+        boxes[:, 2:] += offset
+    return nms(boxes, scores, iou_threshold)
+
+
+def _not_compiled() -> str:
+    """``mmcv._ext.get_compiler_version`` and its CUDA counterpart, for reports of the environment."""
+    return "not available (MMCV without compiled operators)"
+
+
+def _missing_op(name: str) -> Callable[..., None]:
+    def op(*args: object, **kwargs: object) -> None:
+        raise NotImplementedError(
+            f"mmcv.ops needs its compiled extension for '{name}', but MMCV was installed without it; "
+            "nothing in mmsdpt uses this operator: install an MMCV with compiled ops if your own code does."
+        )
+
+    op.__name__ = name
+    return op
+
+
+class _ExtStandIn(types.ModuleType):
+    """Stands in for ``mmcv._ext``: nms works, every other operator explains itself when it is called."""
+
+    nms = staticmethod(_nms)
+    get_compiler_version = staticmethod(_not_compiled)
+    get_compiling_cuda_version = staticmethod(_not_compiled)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        if name.startswith("__"):  # so that inspect, copy and pickle see an ordinary module
+            raise AttributeError(name)
+        return _missing_op(name)
+
+
+def has_compiled_ops() -> bool:
+    """Whether MMCV's own compiled operators are in use."""
+    return not isinstance(sys.modules.get("mmcv._ext"), _ExtStandIn) and _import_ext()
+
+
+def _import_ext() -> bool:
+    if importlib.util.find_spec("mmcv._ext") is None:
+        return False
+    try:
+        importlib.import_module("mmcv._ext")
+    except (ImportError, OSError) as error:
+        # A wheel taken from pip's cache may hold an extension that was compiled against another torch.
+        warnings.warn(
+            f"mmcv._ext is there but cannot be loaded ({error}); mmsdpt goes on without compiled operators.",
+            stacklevel=3,
+        )
+        return False
+    return True
+
+
+def _check_opencv() -> None:
+    try:
+        importlib.import_module("cv2")
+    except ImportError as error:
+        raise ImportError(
+            f"MMCV needs OpenCV, which cannot be loaded here ({error}); where a system library is missing, "
+            "install the build that needs none: "
+            'pip install --force-reinstall --no-deps "opencv-python-headless<4.13"'
+        ) from error
+
+
+def ensure_mmcv_ext() -> None:
+    """Put the stand-in at ``mmcv._ext`` if and only if MMCV has no (loadable) compiled extension.
+
+    Must run before ``mmcv.ops`` or ``mmdet.models`` is imported; importing :mod:`mmsdpt` does it.
+
+    Raises:
+        ImportError: OpenCV, without which MMCV cannot be imported, cannot be loaded.
+    """
+    if _package_is_only_being_located() or "mmcv._ext" in sys.modules:
+        return
+    _check_opencv()
+    if _import_ext():
+        return
+    import mmcv
+
+    module = _ExtStandIn("mmcv._ext")
+    # No loader: MMCV's check_ops_exist() then answers False, and find_spec() an ordinary spec.
+    module.__spec__ = ModuleSpec("mmcv._ext", loader=None)
+    sys.modules["mmcv._ext"] = module
+    mmcv._ext = module

@@ -1,0 +1,5 @@
+"""Datasets and samplers."""
+
+from .scenes import SceneGroundingDataset
+
+__all__ = ["SceneGroundingDataset"]

@@ -1,0 +1,17 @@
+"""Converters of common detection formats to COCO JSON. Every image and box left out is counted and named."""
+
+from .common import ConverterError, ProblemsFound
+from .report import KINDS, ConversionReport
+from .split import parse_split
+from .voc import convert_voc
+from .yolo import convert_yolo
+
+__all__ = [
+    "KINDS",
+    "ConversionReport",
+    "ConverterError",
+    "ProblemsFound",
+    "convert_voc",
+    "convert_yolo",
+    "parse_split",
+]

@@ -1,0 +1,163 @@
+"""The parts of a dataset that both converters share, and the checks of its images and boxes."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from .report import ConversionReport
+
+Box = tuple[float, float, float, float]
+
+_EXIF_ORIENTATION = 0x0112
+# Only what MMCV's pillow backend is used for. It keeps hostile files away from Pillow's rarer plugins.
+_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "WEBP")
+_OVERSHOOT = 0.01
+"""Pixels a box may leave the image by without being counted as clipped: the rounding of six decimals."""
+
+
+class ConverterError(ValueError):
+    """The conversion cannot be done as asked. The message is one sentence for the user."""
+
+
+class ProblemsFound(ConverterError):
+    """A strict conversion met problems and wrote nothing.
+
+    Args:
+        report: What was met.
+    """
+
+    def __init__(self, report: ConversionReport) -> None:
+        super().__init__(f"{report.problems} problems were found and nothing was written, as --strict asks.")
+        self.report = report
+
+
+@dataclass
+class Instance:
+    """A box with its class.
+
+    Args:
+        category: Class name.
+        box: x, y, width, height in pixels of the displayed image, inside it.
+        extra: Further keys of the COCO annotation.
+    """
+
+    category: str
+    box: Box
+    extra: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Sample:
+    """An image with its boxes.
+
+    Args:
+        image: Its file.
+        width: Of the displayed image, in pixels.
+        height: Of the displayed image, in pixels.
+        instances: Its boxes.
+        key: The name by which split lists know it.
+    """
+
+    image: Path
+    width: int
+    height: int
+    instances: list[Instance]
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class ImageSize:
+    """Size of an image in pixels as stored, and the EXIF orientation (1 to 8) that turns it for display."""
+
+    stored: tuple[int, int]
+    orientation: int
+
+    @property
+    def displayed(self) -> tuple[int, int]:
+        """Width and height after the turn: what MMCV's pillow backend decodes in colour mode ``color``."""
+        width, height = self.stored
+        return (height, width) if self.orientation >= 5 else (width, height)
+
+
+def read_image_size(path: Path, report: ConversionReport) -> ImageSize | None:
+    """Decodes an image once, so that a truncated one is met here and not during training.
+
+    MMCV's ``imfrombytes(flag='color', backend='pillow')``, which
+    ``LoadImageFromFile(imdecode_backend='pillow')`` calls, turns the image by its EXIF orientation. Sizes
+    and boxes therefore refer to the turned image.
+
+    Returns:
+        Its size, or None where it is skipped, which is counted.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            stored = image.size
+            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+            image.draft("RGB", (1, 1))  # JPEG: reads every byte, decodes at an eighth of the size
+            image.load()
+    except Image.DecompressionBombError:
+        report.drop_image("image_too_large", path)
+        return None
+    except (
+        Exception
+    ) as error:  # Pillow's plugins raise many kinds on broken files: OSError, SyntaxError, struct.error
+        reason = str(error).replace(str(path), path.name) or type(error).__name__
+        report.drop_image("image_unreadable", path, reason)
+        return None
+    if orientation not in range(2, 9):  # other values mean nothing and MMCV ignores them
+        return ImageSize(stored, 1)
+    report.add("exif_orientation", path, f"orientation {orientation}")
+    return ImageSize(stored, orientation)
+
+
+def turn_box(box: Box, size: ImageSize) -> Box:
+    """Carries corners (x1, y1, x2, y2) from the stored to the displayed image, for orientations 5 to 8."""
+    width, height = size.stored
+    x1, y1, x2, y2 = box
+    if size.orientation == 5:  # transpose
+        return y1, x1, y2, x2
+    if size.orientation == 6:  # a quarter turn clockwise
+        return height - y2, x1, height - y1, x2
+    if size.orientation == 7:  # transverse
+        return height - y2, width - x2, height - y1, width - x1
+    if size.orientation == 8:  # a quarter turn counter-clockwise
+        return y1, width - x2, y2, width - x1
+    return box
+
+
+def fit_box(corners: Box, size: tuple[int, int], report: ConversionReport, where: str) -> Box | None:
+    """Puts a box in order and inside its image.
+
+    Args:
+        corners: x1, y1, x2, y2 in pixels.
+        size: Width and height of the image.
+        report: Takes what is mended or left out.
+        where: Name of the box's place, ``path:line``.
+
+    Returns:
+        x, y, width, height, or None where the box is left out. A box of less than one pixel in width or
+        height is left out because MMDetection's ``CocoDataset`` would skip it without a word.
+    """
+    x1, y1, x2, y2 = corners
+    width, height = size
+    told = f"box {x1:g}, {y1:g}, {x2:g}, {y2:g} in {width}x{height}"
+    swapped = x1 > x2 or y1 > y2
+    x1, x2 = min(x1, x2), max(x1, x2)
+    y1, y2 = min(y1, y2), max(y1, y2)
+    if x1 == x2 or y1 == y2:
+        report.drop_box("box_empty", where, told)
+        return None
+    if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
+        report.drop_box("box_outside", where, told)
+        return None
+    left, top, right, bottom = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+    box = (round(left, 4), round(top, 4), round(right - left, 4), round(bottom - top, 4))
+    if box[2] < 1 or box[3] < 1:
+        report.drop_box("box_empty", where, told)
+        return None
+    if swapped:
+        report.add("box_swapped", where, told)
+    if max(left - x1, top - y1, x2 - right, y2 - bottom) > _OVERSHOOT:
+        report.add("box_clipped", where, told)
+    return box

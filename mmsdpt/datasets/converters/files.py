@@ -1,0 +1,135 @@
+"""Reading untrusted folders and writing files that are either whole or absent."""
+
+import json
+import os
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Literal
+
+from .report import ConversionReport
+
+ImageMode = Literal["copy", "link", "in-place"]
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+MAX_LABEL_BYTES = 8 * 2**20
+"""Largest label file read, in bytes. A real one has kilobytes."""
+
+# VOC's segmentation masks are named like the photographs they belong to.
+_MASK_FOLDERS = frozenset({"segmentationclass", "segmentationobject"})
+
+
+class LabelRefused(Exception):
+    """A label file is not read, for the reason in its message."""
+
+
+def resolve_inside(root: Path, path: Path) -> Path | None:
+    """Returns ``path`` with links and ``..`` resolved, or None where it leaves ``root`` or is no valid path.
+
+    Args:
+        root: Resolved folder that must contain the path.
+        path: Path to check. It need not exist.
+    """
+    try:
+        resolved = path.resolve()
+    except (OSError, ValueError, RuntimeError):  # too long, a null byte, a loop of links
+        return None
+    return resolved if resolved.is_relative_to(root) else None
+
+
+def scan(
+    folder: Path, root: Path, suffixes: Collection[str], report: ConversionReport, exclude: Path | None = None
+) -> list[Path]:
+    """Lists the regular files with one of ``suffixes`` (any case) under ``folder``, sorted by path.
+
+    Links that leave ``root`` are refused and counted; linked folders are not entered.
+
+    Args:
+        folder: Folder to walk.
+        root: Resolved folder that no link may leave.
+        suffixes: Lower-case suffixes, such as ``{".xml"}``.
+        report: Takes what is refused.
+        exclude: Folder to leave out, such as the output.
+    """
+    found: list[Path] = []
+
+    def unreadable(error: OSError) -> None:
+        report.add("folder_unreadable", Path(error.filename), error.strerror or "")
+
+    for current, folders, files in os.walk(folder, onerror=unreadable):
+        here = Path(current)
+        enter = []
+        for name in sorted(folders):
+            path = here / name
+            if name.startswith(".") or name == "__MACOSX":
+                report.add("hidden_file", path)
+            elif path.is_symlink():
+                if resolve_inside(root, path) is None:
+                    report.add("path_refused", path, "link to a folder outside")
+            elif name.lower() not in _MASK_FOLDERS and path.resolve() != exclude:
+                enter.append(name)
+        folders[:] = enter
+        for name in sorted(files):
+            path = here / name
+            if path.suffix.lower() not in suffixes:
+                continue
+            if name.startswith("."):
+                report.add("hidden_file", path)
+            elif resolve_inside(root, path) is None:
+                report.add("path_refused", path, "link to a file outside")
+            elif path.is_file():  # neither a pipe nor a device nor a broken link
+                found.append(path)
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def read_label(path: Path) -> bytes:
+    """Returns the content of a label file.
+
+    Raises:
+        LabelRefused: If it is not a regular file, is larger than ``MAX_LABEL_BYTES`` or cannot be read.
+    """
+    try:
+        if not path.is_file():
+            raise LabelRefused("not a regular file")
+        with path.open("rb") as file:
+            content = file.read(MAX_LABEL_BYTES + 1)
+    except OSError as error:
+        raise LabelRefused(error.strerror or "cannot be read") from error
+    if len(content) > MAX_LABEL_BYTES:
+        raise LabelRefused(f"over {MAX_LABEL_BYTES // 2**20} MB")
+    return content
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes JSON atomically: temporary file, fsync, rename, fsync of the folder."""
+    temporary = path.parent / f".tmp-{os.getpid()}-{path.name}"
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(data, file)  # ASCII: file names may hold bytes that are not UTF-8
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if hasattr(os, "O_DIRECTORY"):  # Windows cannot open folders
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def place_image(source: Path, target: Path, mode: ImageMode) -> None:
+    """Puts an image at ``target`` as a whole copy or a symbolic link; ``in-place`` does nothing."""
+    if mode == "in-place":
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".tmp-{os.getpid()}"
+    try:
+        if mode == "link":
+            temporary.symlink_to(source.resolve())
+        else:
+            shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,261 @@
+"""Pascal VOC XML to COCO JSON."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Literal
+from xml.etree.ElementTree import Element
+from xml.parsers import expat
+
+from tqdm import tqdm
+
+from .coco import check_output, write_coco
+from .common import ConverterError, ImageSize, Instance, Sample, fit_box, read_image_size, turn_box
+from .files import IMAGE_SUFFIXES, ImageMode, LabelRefused, read_label, scan
+from .report import ConversionReport
+from .split import random_split
+from .voc_splits import folder_split, folder_splits, listed_splits
+from .voc_xml import parse_xml, read_number
+
+
+def convert_voc(
+    src: str | Path,
+    out: str | Path,
+    *,
+    split: Sequence[float] | None = None,
+    seed: int = 0,
+    classes: Sequence[str] | None = None,
+    images: ImageMode = "copy",
+    difficult: Literal["keep", "ignore"] = "keep",
+    zero_based: bool = False,
+    missing_labels: Literal["keep", "skip"] = "skip",
+    overwrite: bool = False,
+    strict: bool = False,
+    progress: bool = True,
+) -> ConversionReport:
+    """Converts a folder of VOC XML files and images, wherever in it they lie.
+
+    Pixel convention: VOC counts pixels from 1. As MMDetection does (``XMLDataset`` and ``pascal_voc.py``),
+    1 is subtracted from all four coordinates and the width is ``xmax - xmin``, so that x, y, w, h = xmin -
+    1, ymin - 1, xmax - xmin, ymax - ymin. Unlike ``XMLDataset``, fractions of a pixel are kept and boxes
+    are clipped to the image.
+
+    The image of ``a/x.xml`` is the one with stem ``x``, any image extension and case, nearest in the folder
+    tree; the file named in ``<filename>`` is used only where there is none. Splits come from ``split``,
+    else from ``ImageSets/Main/{train,val,test}.txt``, else from folders named train, val or valid, and
+    test, else all is train.
+
+    Args:
+        src: Folder of the dataset.
+        out: Folder for the result.
+        split: Three fractions that sum to 1, or three counts, drawn at random by ``seed``.
+        seed: Seed of the draw.
+        classes: Classes to convert, in the order of their ids. Default: all that occur, sorted by name.
+        images: ``copy`` or ``link`` them, or use them ``in-place`` by absolute path.
+        difficult: Boxes marked difficult always carry ``difficult: 1``. ``keep`` leaves them ordinary boxes;
+            ``ignore`` sets ``iscrowd: 1``, so that MMDetection neither trains on them nor counts them in
+            evaluation.
+        zero_based: The boxes already count from 0: nothing is subtracted.
+        missing_labels: Whether an image without XML is kept as one without boxes. In VOC it is one that
+            nobody has looked at, so the default is to skip it.
+        overwrite: Replace an earlier conversion.
+        strict: Write nothing and raise if there is any problem.
+        progress: Show progress bars.
+
+    Returns:
+        The report, which is also written to ``annotations/conversion_report.json``.
+
+    Raises:
+        ConverterError: If the conversion cannot be done as asked.
+    """
+    src, out = Path(src), Path(out)
+    if not src.is_dir():
+        raise ConverterError(f"{src} is no folder; name the folder that holds the XML files and images.")
+    root = src.resolve()
+    check_output(out, root, overwrite)
+    if classes is not None and (not classes or len(set(classes)) != len(classes)):
+        raise ConverterError(f"--classes needs different, non-empty class names, got '{','.join(classes)}'.")
+    report = ConversionReport(root, "voc")
+    files = scan(root, root, IMAGE_SUFFIXES | {".xml"}, report, exclude=out.resolve())
+    xmls = [path for path in files if path.suffix.lower() == ".xml"]
+    pictures = [path for path in files if path.suffix.lower() != ".xml"]
+    report.images_found = len(pictures)
+    if not xmls:
+        raise ConverterError(f"No XML file was found in {src}; name the folder that holds the annotations.")
+
+    reader = _Reader(pictures, report, classes, difficult == "ignore", 0.0 if zero_based else 1.0)
+    samples = reader.read_all(xmls, missing_labels == "keep", progress)
+    categories = list(classes) if classes is not None else sorted(reader.names)
+    if not categories:
+        raise ConverterError(f"No object with a class name was found in the {len(xmls)} XML files of {src}.")
+    for name in sorted(set(categories) - reader.names):
+        report.add("class_unused", name)
+
+    if split is not None:
+        splits = random_split(samples, split, seed, report)
+    else:
+        splits = listed_splits(root, samples, report) or folder_splits(samples, report)
+    write_coco(out, splits, categories, images, report, strict, progress)
+    return report
+
+
+class _Reader:
+    """Reads XML files and pairs them with images."""
+
+    def __init__(
+        self,
+        pictures: Sequence[Path],
+        report: ConversionReport,
+        classes: Sequence[str] | None,
+        ignore_difficult: bool,
+        offset: float,
+    ) -> None:
+        self.report = report
+        self.classes = None if classes is None else frozenset(classes)
+        self.ignore_difficult = ignore_difficult
+        self.offset = offset
+        self.names: set[str] = set()
+        self.pictures = pictures
+        self.by_stem: dict[str, list[Path]] = defaultdict(list)
+        self.by_name: dict[str, list[Path]] = defaultdict(list)
+        for path in pictures:
+            self.by_stem[path.stem.lower()].append(path)
+            self.by_name[path.name.lower()].append(path)
+        self.claimed: set[Path] = set()
+
+    def read_all(self, xmls: Sequence[Path], keep_unlabelled: bool, progress: bool) -> list[Sample]:
+        samples = []
+        # An image belongs to the nearest XML of its own name, whatever another XML's <filename> says.
+        order = sorted(xmls, key=lambda path: (-self._closeness(path), self.report.name(path)))
+        for xml in tqdm(order, desc="annotations", unit="xml", disable=not progress):
+            sample = self._read(xml)
+            if sample is not None:
+                samples.append(sample)
+        used = {(path.parent, path.stem.lower()) for path in self.claimed}
+        for path in self.pictures:
+            if path in self.claimed:
+                continue
+            if (path.parent, path.stem.lower()) in used:
+                self.report.drop_image("image_name_duplicate", path)
+            elif not keep_unlabelled:
+                self.report.drop_image("label_missing", path, "skipped")
+            else:
+                self.report.add("label_missing", path, "kept without boxes")
+                size = read_image_size(path, self.report)
+                if size is not None:
+                    samples.append(Sample(path, *size.displayed, [], path.stem))
+        return samples
+
+    def _read(self, xml: Path) -> Sample | None:
+        try:
+            tree = parse_xml(read_label(xml))
+        except LabelRefused as error:
+            self.report.add("label_refused", xml, str(error))
+            tree = None
+        except expat.ExpatError as error:
+            self.report.add(
+                "label_malformed", f"{self.report.name(xml)}:{error.lineno}", expat.ErrorString(error.code)
+            )
+            tree = None
+        if tree is not None and tree.tag != "annotation":
+            self.report.add("label_malformed", xml, f"its root is <{tree.tag}>, expected <annotation>")
+            tree = None
+        image = self._find_image(xml, "" if tree is None else (tree.findtext("filename") or "").strip())
+        if image is None:
+            if tree is not None:
+                self.report.add("label_without_image", xml)
+            return None
+        if image in self.claimed:
+            self.report.add("label_twice", xml, self.report.name(image))
+            return None
+        self.claimed.add(image)
+        if tree is None:
+            self.report.drop_image("image_without_usable_label", image)
+            return None
+        size = read_image_size(image, self.report)
+        if size is None:
+            return None
+        declared = (read_number(tree, "size/width"), read_number(tree, "size/height"))
+        turn = size.stored != size.displayed and declared == size.stored
+        if turn:
+            self.report.add("exif_boxes_turned", image, f"orientation {size.orientation}")
+        elif declared != size.displayed:
+            told = "none" if None in declared else f"{declared[0]:g}x{declared[1]:g}"
+            self.report.add(
+                "size_wrong", xml, f"{told}, the image is {size.displayed[0]}x{size.displayed[1]}"
+            )
+        instances = [
+            self._instance(node, f"{self.report.name(xml)}:{node.get('line')}", size, turn)
+            for node in tree.findall("object")
+        ]
+        kept = [instance for instance in instances if instance is not None]
+        return Sample(image, *size.displayed, kept, xml.stem)
+
+    def _find_image(self, xml: Path, file_name: str) -> Path | None:
+        pure = PurePosixPath(file_name.replace("\\", "/"))
+        if pure.is_absolute() or PureWindowsPath(file_name).drive or ".." in pure.parts:
+            self.report.add("path_refused", xml, f"<filename> is {file_name}")
+            pure = PurePosixPath()
+        image = self._nearest(xml, self.by_stem[xml.stem.lower()], pure.name)
+        if image is not None:
+            if pure.name and pure.name != image.name:
+                self.report.add("filename_differs", xml, f"{pure.name}, used {image.name}")
+            return image
+        named = self.by_name[pure.name.lower()] or self.by_stem[pure.stem.lower()]
+        image = self._nearest(xml, named, pure.name)
+        if image is not None:
+            self.report.add("filename_used", xml, image.name)
+        return image
+
+    def _closeness(self, xml: Path) -> int:
+        """Number of folders that the XML shares with the image of its own name, -1 where there is none."""
+        image = self._nearest(xml, self.by_stem[xml.stem.lower()], "")
+        return -1 if image is None else _shared_folders(xml, image)
+
+    def _nearest(self, xml: Path, candidates: Sequence[Path], file_name: str) -> Path | None:
+        """Returns the candidate that shares most folders with ``xml``, among equals that called ``file_name``.
+
+        An image in another split's folder is not a candidate: splits number their files alike.
+        """
+        split = self._split(xml)
+        usable = [
+            path for path in candidates if None in (split, self._split(path)) or self._split(path) == split
+        ]
+        return min(
+            usable,
+            key=lambda path: (-_shared_folders(xml, path), path.name != file_name, path.as_posix()),
+            default=None,
+        )
+
+    def _split(self, path: Path) -> str | None:
+        return folder_split(PurePosixPath(self.report.name(path)))
+
+    def _instance(self, node: Element, where: str, size: ImageSize, turn: bool) -> Instance | None:
+        self.report.boxes_found += 1
+        name = (node.findtext("name") or "").strip()
+        corners = [read_number(node, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
+        numbers = [value - self.offset for value in corners if value is not None]
+        if not name or len(numbers) != 4:
+            what = "a <bndbox> of four numbers" if name else "a <name>"
+            self.report.drop_box("object_malformed", where, f"without {what}")
+            return None
+        self.names.add(name)
+        if self.classes is not None and name not in self.classes:
+            self.report.drop_box("class_not_chosen", where, name)
+            return None
+        box = (numbers[0], numbers[1], numbers[2], numbers[3])
+        fitted = fit_box(turn_box(box, size) if turn else box, size.displayed, self.report, where)
+        if fitted is None:
+            return None
+        extra: dict[str, int] = {}
+        if (node.findtext("difficult") or "").strip().lower() in ("1", "true"):
+            self.report.add("difficult", where, name)
+            extra = {"difficult": 1, "iscrowd": int(self.ignore_difficult)}
+        return Instance(name, fitted, extra)
+
+
+def _shared_folders(first: Path, second: Path) -> int:
+    """Returns the number of folders that two paths share, from the top."""
+    pairs = zip(first.parent.parts, second.parent.parts, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -1,0 +1,23 @@
+"""Procedural scenes of shapes, colours, textures and sizes, for pre-training and for shifted tasks."""
+
+from .grounding import SceneGroundingDataset
+from .render import Scene, SceneRenderer, Style
+from .task_dataset import SceneTaskDataset, generate_task
+from .tasks import TASKS, SceneTask
+from .world import Concept, held_out_combinations, matches, parse_phrase, seen_combinations
+
+__all__ = [
+    "TASKS",
+    "Concept",
+    "Scene",
+    "SceneGroundingDataset",
+    "SceneRenderer",
+    "SceneTask",
+    "SceneTaskDataset",
+    "Style",
+    "generate_task",
+    "held_out_combinations",
+    "matches",
+    "parse_phrase",
+    "seen_combinations",
+]

@@ -1,0 +1,130 @@
+"""Loading the base model's weights: refuse what does not fit, unpickle nothing but tensors."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from mmengine.logging.history_buffer import HistoryBuffer
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mmsdpt.utils.errors import InputError
+
+PACKAGE_SCHEME = "mmsdpt://"
+_ASSETS = {"mini_glip": "assets/mini_glip/mini_glip.safetensors"}
+_LISTED = 5
+
+# Where the toolbox's own checkpoints can be had, to tell the user.
+DOWNLOADS = {
+    "glip_l_mmdet-abfe026b.pth": "https://download.openmmlab.com/mmdetection/v3.0/glip/glip_l_mmdet-abfe026b.pth",
+    "glip_tiny_mmdet-c24ce662.pth": "https://download.openmmlab.com/mmdetection/v3.0/glip/glip_tiny_mmdet-c24ce662.pth",
+}
+
+
+class CheckpointError(InputError):
+    """A checkpoint that is missing, unreadable, or does not fit the model."""
+
+
+def resolve_checkpoint(name: str) -> str:
+    """A local path or URL for ``name``; ``mmsdpt://mini_glip`` names the weights in the package.
+
+    Raises:
+        CheckpointError: if there is no such file, with where to get it when that is known.
+    """
+    if name.startswith(PACKAGE_SCHEME):
+        asset = name[len(PACKAGE_SCHEME) :]
+        if asset not in _ASSETS:
+            raise CheckpointError(f"{name} is not one of the package's weights: {', '.join(sorted(_ASSETS))}")
+        name = str(files("mmsdpt") / _ASSETS[asset])
+    if name.startswith(("http://", "https://")):
+        return name
+    if not Path(name).is_file():
+        url = DOWNLOADS.get(Path(name).name)
+        raise CheckpointError(
+            f"checkpoint not found: {name}; "
+            + (f"download {url} to it, " if url else "")
+            + "or name another file with --cfg-options load_from=PATH"
+        )
+    return name
+
+
+def read_checkpoint(path: str, map_location: str | torch.device = "cpu") -> dict:
+    """Read a .pth or .safetensors file, or a URL of a .pth, without executing anything in it.
+
+    Returns:
+        The checkpoint's dict; a plain state dict is put under ``state_dict``.
+
+    Raises:
+        CheckpointError: if it cannot be read that way.
+    """
+    try:
+        if path.endswith(".safetensors"):
+            return dict(state_dict=load_file(path, device=str(map_location)))
+        with torch.serialization.safe_globals(_harmless_types()):
+            if path.startswith(("http://", "https://")):
+                content = torch.hub.load_state_dict_from_url(path, map_location=map_location, weights_only=True)
+            else:
+                content = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path} holds Python objects besides tensors, which mmsdpt does not unpickle ({reason}); if you trust it, "
+            "re-save its state dict: torch.save({'state_dict': checkpoint['state_dict']}, PATH)"
+        ) from None
+    except (OSError, RuntimeError, EOFError) as error:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]})") from None
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dict of tensors")
+    return dict(content) if "state_dict" in content else dict(state_dict=dict(content))
+
+
+def _harmless_types() -> list:
+    """Types in the training logs of OpenMMLab checkpoints; none runs code when it is rebuilt."""
+    core = np._core if hasattr(np, "_core") else np.core
+    return [
+        core.multiarray._reconstruct,
+        core.multiarray.scalar,
+        np.ndarray,
+        np.dtype,
+        *(type(np.dtype(kind)) for kind in (np.uint32, np.int64, np.float32, np.float64)),
+        HistoryBuffer,
+    ]
+
+
+def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Load the base model; every tensor of the host must be there with its shape.
+
+    MMEngine warns and goes on with random weights where a checkpoint belongs to another model. Here that is an error.
+
+    Raises:
+        CheckpointError: naming what is missing or of another shape.
+    """
+    state = {name.removeprefix("module."): value for name, value in state.items()}
+    own = {name: value for name, value in model.state_dict().items() if not name.startswith("tuners.")}
+    missing = [name for name in own if name not in state]
+    wrong = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    if missing or wrong:
+        parts = [f"{len(names)} {what}: {_listed(names)}" for what, names in _problems(missing, wrong) if names]
+        raise CheckpointError(f"{origin} does not fit {type(model).__name__}: {'; '.join(parts)}")
+    unexpected = [name for name in state if name not in own and not name.startswith("tuners.")]
+    if unexpected:
+        print_log(f"{origin} has {len(unexpected)} tensors that the model does not: {_listed(unexpected)}", "current")
+    model.load_state_dict({name: state[name] for name in own}, strict=False)
+
+
+def _problems(missing: list[str], wrong: list[str]) -> tuple[tuple[str, list[str]], ...]:
+    return ("tensors missing", missing), ("tensors of another shape", wrong)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")

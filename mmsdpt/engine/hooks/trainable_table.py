@@ -1,0 +1,71 @@
+"""What trains, checked and said before the first step."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from mmsdpt.registry import HOOKS
+
+
+def trainable_table(model: nn.Module, depth: int = 3) -> str:
+    """Trainable parameters by name prefix, and in total.
+
+    Args:
+        model: Any model.
+        depth: Parts of a name that make a row; ``tuners.default.tokens`` has three.
+    """
+    rows: Counter[str] = Counter()
+    tensors: Counter[str] = Counter()
+    total = 0
+    for name, parameter in model.named_parameters():
+        total += parameter.numel()
+        if parameter.requires_grad:
+            prefix = ".".join(name.split(".")[:depth])
+            rows[prefix] += parameter.numel()
+            tensors[prefix] += 1
+    trainable = sum(rows.values())
+    table = Table(title="Trainable parameters", title_justify="left")
+    table.add_column("name")
+    table.add_column("tensors", justify="right")
+    table.add_column("parameters", justify="right")
+    for prefix, count in rows.items():
+        table.add_row(prefix, str(tensors[prefix]), f"{count:,}")
+    table.add_section()
+    share = trainable / total if total else 0.0
+    table.add_row(f"{share:.4%} of {total:,}", str(sum(tensors.values())), f"{trainable:,}")
+    console = Console(width=100, no_color=True)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+@HOOKS.register_module()
+class TrainableTableHook(Hook):
+    """Log the table of trainable parameters at the start, and refuse to train nothing.
+
+    It also checks that the optimizer holds exactly what requires a gradient: a parameter that was frozen or thawed after
+    the optimizer was built would otherwise train, or stand still, unnoticed.
+    """
+
+    priority = "VERY_HIGH"
+
+    def before_train(self, runner: Runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        wanted = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
+        if not wanted:
+            raise ValueError("nothing would train: every parameter of the model is frozen")
+        held = {id(p) for group in runner.optim_wrapper.param_groups for p in group["params"] if p.requires_grad}
+        forgotten = [name for key, name in wanted.items() if key not in held]
+        if forgotten:
+            raise ValueError(
+                f"the optimizer does not hold {len(forgotten)} trainable parameters, the first is {forgotten[0]}: they "
+                "were unfrozen after the optimizer was built"
+            )
+        runner.logger.info("\n" + trainable_table(model))

@@ -1,0 +1,105 @@
+"""Checkpoints of a run and tuner files, and the random state that makes a resumed run exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from mmsdpt.engine.runner import LAST_CHECKPOINT, TunerRunner
+from mmsdpt.engine.state import random_state, set_random_state
+from mmsdpt.registry import HOOKS
+from mmsdpt.tuners.files import save_tuner
+from mmsdpt.utils.atomic import write_atomically
+
+
+@HOOKS.register_module()
+class TunerCheckpointHook(CheckpointHook):
+    """MMEngine's checkpoint hook for :class:`mmsdpt.TunerRunner`.
+
+    Beside the run's checkpoints it keeps ``tuner.safetensors``, the newest state of the tuner, and with ``save_best``
+    ``best_tuner.safetensors``, both replaced atomically (``tuner_<slot>.safetensors`` where several slots train). A
+    checkpoint is removed only after its successor is complete: a run killed at any moment can be resumed.
+
+    A resumed run equals the straight one bit for bit on CPU: random states are restored, validation leaves the training's
+    random state alone, and data loading draws its seeds from a generator of its own that follows from seed and epoch.
+    That holds for epoch-based loops with any number of workers that do not persist (``worker_init_fn=dict(type=
+    'mmsdpt.seed_worker')``) and for iteration-based loops without workers.
+
+    Args:
+        kwargs: As :class:`mmengine.hooks.CheckpointHook`.
+    """
+
+    _training_random_state: dict | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        if not isinstance(runner, TunerRunner):
+            raise TypeError(
+                f"TunerCheckpointHook works with runner_type='mmsdpt.TunerRunner', this run has {type(runner).__name__}"
+            )
+        super().before_train(runner)
+        runner.train_dataloader.generator = torch.Generator()
+
+    def before_train_epoch(self, runner: TunerRunner) -> None:
+        runner.train_dataloader.generator.manual_seed((runner.seed or 0) + runner.epoch)
+        if runner.resumed_random_state is not None:
+            set_random_state(runner.resumed_random_state)
+            runner.resumed_random_state = None
+
+    def before_val(self, runner: TunerRunner) -> None:
+        self._training_random_state = random_state()
+
+    def after_val(self, runner: TunerRunner) -> None:
+        if self._training_random_state is not None:
+            set_random_state(self._training_random_state)
+            self._training_random_state = None
+
+    def _save_checkpoint_with_step(self, runner: TunerRunner, step: int, meta: dict) -> None:
+        outdated: list[int] = []
+        if self.max_keep_ckpts > 0 and (not self.keep_ckpt_ids or self.keep_ckpt_ids[-1] != step):
+            if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
+                outdated.append(self.keep_ckpt_ids.popleft())
+            self.keep_ckpt_ids.append(step)
+            runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = str(Path(self.out_dir) / name)
+        runner.message_hub.update_info("last_ckpt", self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            random_state_to_save=self._training_random_state,
+        )
+        if not is_main_process():
+            return
+        write_atomically(Path(runner.work_dir) / LAST_CHECKPOINT, self.last_ckpt.encode())
+        for old in outdated:
+            (Path(self.out_dir) / self.filename_tmpl.format(old)).unlink(missing_ok=True)
+        self._save_tuners(runner, "", meta)
+
+    def _save_best_checkpoint(self, runner: TunerRunner, metrics: dict) -> None:
+        before = {key: runner.message_hub.runtime_info.get(key) for key in self._score_keys(runner)}
+        super()._save_best_checkpoint(runner, metrics)
+        after = {key: runner.message_hub.runtime_info.get(key) for key in self._score_keys(runner)}
+        if after != before and is_main_process():
+            scores = {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
+            self._save_tuners(runner, "best_", dict(epoch=runner.epoch, iter=runner.iter, scores=scores))
+
+    @staticmethod
+    def _score_keys(runner: TunerRunner) -> list[str]:
+        return [key for key in runner.message_hub.runtime_info if key.startswith("best_score")]
+
+    def _save_tuners(self, runner: TunerRunner, prefix: str, facts: dict) -> None:
+        slots = [slot for slot, tuner in getattr(runner.host, "tuners", {}).items() if not tuner.frozen]
+        dataset_meta = getattr(runner.train_dataloader.dataset, "metainfo", {})
+        extra = dict(facts, classes=list(dataset_meta.get("classes", ())))
+        for slot in slots:
+            suffix = "" if len(slots) == 1 else f"_{slot}"
+            path = Path(self.out_dir) / f"{prefix}tuner{suffix}.safetensors"
+            save_tuner(runner.host, path, slot, extra)

@@ -1,0 +1,124 @@
+"""What every host shares: slots for tuners, the rule of what trains, and the frozen parts' mode."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from mmsdpt.registry import MODELS
+
+from .seams import SeamMap
+
+if TYPE_CHECKING:
+    from mmsdpt.tuners.base import Tuner
+
+DEFAULT_SLOT = "default"
+_SLOT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def resolve_slots(tuner: Mapping | None, tuners: Mapping[str, Mapping] | None) -> dict[str, dict]:
+    """Slot name to tuner config. ``tuner=`` is short for one slot named ``default``.
+
+    Raises:
+        ValueError: if both are given, or a slot's name cannot be part of a parameter name.
+    """
+    if tuner is not None and tuners is not None:
+        raise ValueError("give either tuner= (one slot) or tuners= (several, by name), not both")
+    slots = {DEFAULT_SLOT: tuner} if tuner is not None else dict(tuners or {})
+    for name in slots:
+        if not _SLOT_NAME.fullmatch(name):
+            raise ValueError(f"a slot's name becomes part of parameter names: letters, digits and _, got {name!r}")
+    return {name: copy.deepcopy(dict(cfg)) for name, cfg in slots.items() if cfg is not None}
+
+
+class TunableMixin:
+    """Slots for tuners on a ``BaseModel``. All trained state of a method lives under ``tuners.<slot>``.
+
+    A host calls :meth:`_attach_tuners` at the end of its constructor. What trains is settled there, before an optimizer
+    exists: without tuners the whole model, with tuners only they, plus the host's parameters whose names match one of the
+    regular expressions in ``trainable``.
+    """
+
+    tuners: nn.ModuleDict
+
+    def seams(self) -> SeamMap:
+        """The places where tuners may act."""
+        raise NotImplementedError
+
+    def _attach_tuners(
+        self, tuner: Mapping | None, tuners: Mapping[str, Mapping] | None, trainable: Sequence[str] | None
+    ) -> None:
+        slots = resolve_slots(tuner, tuners)
+        self.tuners = nn.ModuleDict()
+        self._trainable_patterns = None if trainable is None else [re.compile(pattern) for pattern in trainable]
+        seams = self.seams()
+        for slot, cfg in slots.items():
+            self.tuners[slot] = MODELS.build(cfg, default_args=dict(seams=seams))
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(self.is_trainable(name))
+        if (slots or trainable is not None) and not any(p.requires_grad for p in self.parameters()):
+            frozen = [slot for slot, module in self.tuners.items() if module.frozen]
+            if slots and len(frozen) == len(slots):
+                return  # only frozen tuners: a model to test, or to analyse
+            raise ValueError(
+                f"nothing would train: no parameter of {type(self).__name__} is in an unfrozen tuner or matches "
+                f"trainable={list(trainable or [])}"
+            )
+
+    def is_trainable(self, name: str) -> bool:
+        """The rule over parameter names."""
+        if name.startswith("tuners."):
+            return not self.tuners[name.split(".")[1]].frozen
+        if self._trainable_patterns is not None:
+            return any(pattern.search(name) for pattern in self._trainable_patterns)
+        return not self.tuners
+
+    def train(self, mode: bool = True):
+        """Set the mode; parts in which nothing trains stay in eval mode (no dropout, drop-path or DropBlock)."""
+        super().train(mode)
+        if mode:
+            _eval_frozen(self, keep={id(self), *(id(module) for module in self.tuners.modules())})
+            for tuner in self.tuners.values():
+                if tuner.frozen:
+                    tuner.eval()
+        return self
+
+    def set_slot_enabled(self, slot: str, enabled: bool) -> None:
+        """Switch a tuner on or off; off gives back the host bit for bit."""
+        self._slot(slot).enabled = enabled
+
+    @contextmanager
+    def tuners_off(self, *slots: str) -> Iterator[None]:
+        """Switch tuners off for a while, by default all."""
+        chosen = [self._slot(slot) for slot in (slots or self.tuners)]
+        before = [tuner.enabled for tuner in chosen]
+        try:
+            for tuner in chosen:
+                tuner.enabled = False
+            yield
+        finally:
+            for tuner, enabled in zip(chosen, before, strict=True):
+                tuner.enabled = enabled
+
+    def _slot(self, slot: str) -> Tuner:
+        if slot not in self.tuners:
+            raise KeyError(f"no tuner slot {slot!r}; this model has: {', '.join(self.tuners) or 'none'}")
+        return self.tuners[slot]
+
+
+def _eval_frozen(module: nn.Module, keep: set[int]) -> None:
+    """Put every largest submodule without a trainable parameter into eval mode."""
+    for child in module.children():
+        if id(child) in keep:
+            continue
+        if not any(p.requires_grad for p in child.parameters()):
+            # A module without any parameter belongs to its parent: dropout in a trainable block keeps training.
+            if any(True for _ in child.parameters()):
+                child.eval()
+        else:
+            _eval_frozen(child, keep)

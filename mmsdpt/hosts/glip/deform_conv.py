@@ -1,0 +1,265 @@
+"""Modulated deformable convolution (DCNv2) without compiled operators.
+
+At output position p, with the place q = p * stride - padding + k * dilation of tap k in the input
+(Zhu et al., Deformable ConvNets v2, 2019, equation 1)::
+
+    y[p] = bias + sum_k W_k . ( mask_k[p] * x(q + offset_k[p]) )
+
+x(.) is bilinear, and zero outside the map. A bilinear sample is a weighted sum of four pixels, so all taps
+of all positions are one weighted gather of pixel vectors (``embedding_bag``, with the mask folded into the
+weights), followed by one matrix product. Against ``grid_sample`` times mask this loses no precision to
+normalised coordinates, and autograd keeps four indices and weights per tap instead of its C samples: where
+the convolution's weights are frozen, the sampled columns are freed at once.
+
+Letters: B images; C channels in, O out; (H, W) size of the input, (h, w) of the offset and mask maps,
+(Ho, Wo) of the output; K taps of the kernel, 9 for 3 x 3.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
+
+
+def read_flat(maps: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
+    """Read per-position maps with the height and width of the output, as MMCV's kernel does.
+
+    That kernel never looks at the size of the offset and mask maps: it indexes their memory, image by image,
+    as (channels, Ho, Wo). GLIP's DyConv gives the maps of one pyramid level to convolutions of its
+    neighbours, whose output has another size, and GLIP's weights were trained with the values found so: the
+    first ``channels * Ho * Wo`` of the flattened map, neither a crop nor a resized map.
+
+    In GLIP the output is never larger than the map: the coarser level is smaller, and the finer one, of
+    height H, is convolved with stride 2 to ceil(H / 2), which is the size that patch merging (it pads odd
+    sizes) and the neck's stride-2 convolutions give the level itself. A pyramid that rounds down breaks this
+    where H is odd, and MMCV then reads on into other memory; here it is an error.
+
+    Args:
+        maps: (B, channels, h, w).
+        channels: number of values per position.
+        size: (Ho, Wo).
+
+    Returns:
+        (B, channels, Ho, Wo).
+
+    Raises:
+        ValueError: another number of channels, or h * w < Ho * Wo.
+    """
+    if maps.dim() != 4 or maps.shape[1] != channels:
+        raise ValueError(
+            f"deformable convolution got an offset or mask map of shape {tuple(maps.shape)}, but its kernel "
+            f"needs (B, {channels}, h, w)."
+        )
+    if maps.shape[2:] == size:
+        return maps
+    h, w = maps.shape[2:]
+    height, width = size
+    if h * w < height * width:
+        raise ValueError(
+            f"deformable convolution has {height} x {width} output positions, but an offset or mask map of "
+            f"only {h} x {w}; give each pyramid level ceil(size / 2) of the level before it."
+        )
+    return maps.flatten(1)[:, : channels * height * width].view(-1, channels, height, width)
+
+
+def _corners(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Indices and linear weights, both (..., 2), of the two pixels around each position on an axis.
+
+    A pixel outside has weight zero and a legal index. At and beyond -1 and ``size`` weights and gradients are
+    zero, as in the DCN kernel, so that even an infinite offset is harmless; NaN stays NaN.
+    """
+    position = position.clamp(-1, size)
+    low = position.detach().floor()
+    fraction = position - low
+    lower = (1 - fraction) * ((low >= 0) & (low < size))
+    upper = fraction * ((position > -1) & (low < size - 1))
+    indices = torch.stack((low, low + 1), dim=-1).long().clamp_(0, size - 1)
+    return indices, torch.stack((lower, upper), dim=-1)
+
+
+def sample_taps(
+    x: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    kernel_size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Tensor:
+    """Modulated bilinear samples of all taps at all output positions.
+
+    Args:
+        x: (B, C, H, W).
+        offset: (B, 2K, Ho, Wo), pixels, ordered dy_1, dx_1, dy_2, ...
+        mask: (B, K, Ho, Wo).
+        kernel_size: (height, width); this and the following as in :func:`modulated_deform_conv2d`.
+        stride: vertical, horizontal.
+        padding: vertical, horizontal.
+        dilation: vertical, horizontal.
+
+    Returns:
+        (B, Ho, Wo, K, C), of the type of ``x``.
+    """
+    B, C, H, W = x.shape
+    size = offset.shape[2:]
+    offset = offset.to(x.dtype).unflatten(1, (*kernel_size, 2)).permute(0, 4, 5, 1, 2, 3)
+
+    def axis(i: int) -> tuple[Tensor, Tensor]:
+        start, tap = (torch.arange(n, device=x.device, dtype=x.dtype) for n in (size[i], kernel_size[i]))
+        start = (start * stride[i] - padding[i]).view(-1, *[1] * (3 - i))
+        tap = (tap * dilation[i]).view(-1, *[1] * (1 - i))
+        return _corners(offset[..., i] + (start + tap), x.shape[2 + i])  # (B, Ho, Wo, kernel h, kernel w, 2)
+
+    (rows, row_weights), (columns, column_weights) = axis(0), axis(1)
+    row_weights = row_weights * mask.to(x.dtype).unflatten(1, kernel_size).permute(0, 3, 4, 1, 2).unsqueeze(
+        -1
+    )
+    rows = rows + H * torch.arange(B, device=x.device).view(-1, 1, 1, 1, 1, 1)
+    pixels = (rows * W).unsqueeze(-1) + columns.unsqueeze(-2)
+    pixel_weights = row_weights.unsqueeze(-1) * column_weights.unsqueeze(-2)
+    samples = F.embedding_bag(
+        pixels.view(-1, 4),
+        x.permute(0, 2, 3, 1).contiguous().view(B * H * W, C),  # a strided view gathers many times slower
+        per_sample_weights=pixel_weights.reshape(-1, 4),
+        mode="sum",
+    )
+    return samples.view(B, *size, math.prod(kernel_size), C)
+
+
+def modulated_deform_conv2d(
+    x: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    deform_groups: int = 1,
+) -> Tensor:
+    """Modulated deformable convolution; arguments and results of ``mmcv.ops.modulated_deform_conv2d``.
+
+    Precision: positions and samples are float32 at least, whatever the inputs (a bfloat16 position cannot
+    tell 256 from 257). The matrix product and the output have the type of ``weight``, or autocast's where
+    that is on. A sample is a convex combination of pixels times the mask, so it cannot overflow.
+
+    Args:
+        x: (B, C, H, W).
+        offset: (B, 2K, h, w), pixels, ordered dy_1, dx_1, dy_2, ...; read by :func:`read_flat`.
+        mask: (B, K, h, w); read by :func:`read_flat`.
+        weight: (O, C, kernel height, kernel width).
+        bias: (O,) or None.
+        stride: step of the output positions in the input; one number, or vertical and horizontal.
+        padding: zeros around the input.
+        dilation: step of the taps.
+        groups: only 1.
+        deform_groups: only 1.
+
+    Returns:
+        (B, O, Ho, Wo), in channels-last memory.
+
+    Raises:
+        ValueError: groups other than 1, shapes that do not fit, or maps smaller than the output.
+    """
+    _refuse_groups(groups, deform_groups)
+    if x.shape[1] != weight.shape[1]:
+        raise ValueError(
+            f"deformable convolution got {x.shape[1]} input channels, but its weights need {weight.shape[1]}."
+        )
+    stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
+    kernel_size = tuple(weight.shape[2:])
+    size = tuple(
+        (x.shape[2 + i] + 2 * padding[i] - dilation[i] * (kernel_size[i] - 1) - 1) // stride[i] + 1
+        for i in (0, 1)
+    )
+    if min(size) < 1:
+        raise ValueError(f"deformable convolution has no output position for an input of {tuple(x.shape)}.")
+    taps = math.prod(kernel_size)
+    samples = sample_taps(
+        x.to(torch.promote_types(x.dtype, torch.float32)),
+        read_flat(offset, 2 * taps, size),
+        read_flat(mask, taps, size),
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+    )
+    # One product over taps and channels; the kernel is brought to the order of the samples, (K, C).
+    out = F.linear(samples.flatten(3).to(weight.dtype), weight.permute(0, 2, 3, 1).flatten(1), bias)
+    return out.permute(0, 3, 1, 2)
+
+
+def _refuse_groups(groups: int, deform_groups: int) -> None:
+    if groups != 1 or deform_groups != 1:
+        raise ValueError(
+            f"deformable convolution got groups={groups} and deform_groups={deform_groups}, but is written "
+            "for 1 and 1, which is what GLIP has."
+        )
+
+
+class ModulatedDeformConv2d(nn.Module):
+    """Layer around :func:`modulated_deform_conv2d` with the parameters of ``mmcv.ops.ModulatedDeformConv2d``:
+    ``weight`` (O, C, kernel height, kernel width) and ``bias`` (O,).
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: one number, or height and width.
+        stride: see :func:`modulated_deform_conv2d`.
+        padding: zeros around the input.
+        dilation: step of the taps.
+        groups: only 1.
+        deform_groups: only 1.
+        bias: whether there is one.
+
+    Raises:
+        ValueError: groups other than 1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        deform_groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        _refuse_groups(groups, deform_groups)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = _pair(kernel_size)
+        self.stride = _pair(stride)
+        self.padding = _pair(padding)
+        self.dilation = _pair(dilation)
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, *self.kernel_size))
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Uniform weights within 1 / sqrt(C * K) and zero bias, as in MMCV."""
+        bound = 1 / math.sqrt(self.in_channels * math.prod(self.kernel_size))
+        nn.init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+        """(B, C, H, W) with maps (B, 2K, h, w) and (B, K, h, w) to (B, O, Ho, Wo)."""
+        return modulated_deform_conv2d(
+            x, offset, mask, self.weight, self.bias, self.stride, self.padding, self.dilation
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"padding={self.padding}, dilation={self.dilation}, bias={self.bias is not None}"
+        )

@@ -1,0 +1,178 @@
+"""GLIP's dynamic convolution over a feature pyramid (Dai et al., Dynamic Head, 2021), MMDetection's names.
+
+For level l, with offsets and masks predicted from F_l and shared by all its terms::
+
+    t = [ conv1(F_l), conv2(F_{l-1}) with stride 2, resize(conv0(F_{l+1})) ]    terms that exist
+    G_l = DyReLU( mean_j( s_j * t_j ) ),    s_j = hard_sigmoid( relu( w . avgpool(t_j) + b ) )
+
+``resize`` is bilinear with ``align_corners=True``, as GLIP's weights were trained. MMDetection's own class
+may resize by nearest neighbour, which gives other numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .deform_conv import ModulatedDeformConv2d
+
+
+class Conv3x3Norm(nn.Module):
+    """3 x 3 convolution, deformable or not, and a norm.
+
+    Args:
+        in_channels: channels in.
+        out_channels: channels out.
+        stride: 1 or 2.
+        groups: of the convolution (only 1 with ``use_dcn``).
+        use_dcn: deformable: ``forward`` then needs ``offset`` and ``mask``.
+        norm_type: ``None``, ``"bn"`` or ``("gn", number of groups)``.
+
+    Raises:
+        ValueError: another ``norm_type``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        groups: int = 1,
+        use_dcn: bool = False,
+        norm_type: Sequence | str | None = None,
+    ) -> None:
+        super().__init__()
+        conv_type = ModulatedDeformConv2d if use_dcn else nn.Conv2d
+        self.conv = conv_type(
+            in_channels, out_channels, kernel_size=3, stride=stride, padding=1, groups=groups
+        )
+        if norm_type is None:
+            self.bn = None
+        elif norm_type == "bn":
+            self.bn = nn.BatchNorm2d(out_channels)
+        elif not isinstance(norm_type, str) and len(norm_type) == 2 and norm_type[0] == "gn":
+            self.bn = nn.GroupNorm(num_groups=norm_type[1], num_channels=out_channels)
+        else:
+            raise ValueError(
+                f"Conv3x3Norm got norm_type={norm_type!r}; use None, 'bn' or ('gn', number of groups)."
+            )
+
+    def forward(self, x: Tensor, **kwargs: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, O, ceil(H / stride), ceil(W / stride)); ``offset``, ``mask`` if deformable."""
+        x = self.conv(x, **kwargs)
+        return x if self.bn is None else self.bn(x)
+
+
+class DyReLU(nn.Module):
+    """max(a1 x + b1, a2 x + b2), coefficients per channel from the pooled map (Chen et al., DyReLU, 2020).
+
+    Args:
+        in_channels: C.
+        out_channels: channels of the map, equal to C.
+        expand_ratio: reduction of the hidden layer; 4, which is also the number of coefficients per channel.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, expand_ratio: int = 4) -> None:
+        super().__init__()
+        self.expand_ratio = expand_ratio
+        self.out_channels = out_channels
+        self.fc = nn.Sequential(
+            nn.Linear(in_channels, in_channels // expand_ratio),
+            nn.ReLU(),
+            nn.Linear(in_channels // expand_ratio, out_channels * expand_ratio),
+            nn.Hardsigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        coefficients = self.fc(x.mean((2, 3)))[:, :, None, None]
+        a1, b1, a2, b2 = coefficients.split(self.out_channels, dim=1)
+        a1 = (a1 - 0.5) * 2 + 1.0
+        a2 = (a2 - 0.5) * 2
+        return torch.maximum(torch.addcmul(b1 - 0.5, x, a1), torch.addcmul(b2 - 0.5, x, a2))
+
+
+class DyConv(nn.Module):
+    """Dynamic convolution of all pyramid levels; the language features pass through.
+
+    Args:
+        conv_func: called as ``conv_func(in_channels, out_channels, stride)`` for the three convolutions that
+            all levels share: of the coarser level, of the level itself, and, stride 2, of the finer level.
+        in_channels: C.
+        out_channels: O.
+        use_dyfuse: weight the terms before the mean.
+        use_dyrelu: :class:`DyReLU` at the end instead of ReLU.
+        use_dcn: predict offsets and masks, for a ``conv_func`` that builds deformable convolutions.
+    """
+
+    def __init__(
+        self,
+        conv_func: Callable[[int, int, int], nn.Module],
+        in_channels: int,
+        out_channels: int,
+        use_dyfuse: bool = True,
+        use_dyrelu: bool = False,
+        use_dcn: bool = False,
+    ) -> None:
+        super().__init__()
+        self.dyconvs = nn.ModuleList(conv_func(in_channels, out_channels, stride) for stride in (1, 1, 2))
+        self.attnconv = None
+        if use_dyfuse:
+            self.attnconv = nn.Sequential(
+                nn.AdaptiveAvgPool2d(1), nn.Conv2d(in_channels, 1, kernel_size=1), nn.ReLU()
+            )
+        self.relu = DyReLU(in_channels, out_channels) if use_dyrelu else nn.ReLU()
+        self.offset = nn.Conv2d(in_channels, 27, kernel_size=3, padding=1) if use_dcn else None
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Normal weights (0.01) and zero biases of plain convolutions, as in MMDetection."""
+        for module in (*self.dyconvs.modules(), *(self.attnconv or ())):
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, 0, 0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def _terms(self, levels: Sequence[Tensor], index: int) -> list[Tensor]:
+        """The terms of level ``index``, each (B, O, H, W) of that level."""
+        feature = levels[index]
+        maps = {}
+        if self.offset is not None:
+            offset, mask = self.offset(feature).split((18, 9), dim=1)
+            maps = {"offset": offset, "mask": mask.sigmoid()}
+        terms = [self.dyconvs[1](feature, **maps)]
+        if index > 0:
+            terms.append(self.dyconvs[2](levels[index - 1], **maps))
+        if index < len(levels) - 1:
+            coarser = self.dyconvs[0](levels[index + 1], **maps)
+            terms.append(F.interpolate(coarser, size=feature.shape[2:], mode="bilinear", align_corners=True))
+        return terms
+
+    def _fuse(self, terms: list[Tensor]) -> Tensor:
+        """Mean of the (weighted) terms, summed one by one instead of over a stack of them."""
+        if self.attnconv is None:
+            return sum(terms[1:], terms[0]) / len(terms)
+        scales = [F.hardsigmoid(self.attnconv(term)) / len(terms) for term in terms]
+        fused = terms[0] * scales[0]
+        for term, scale in zip(terms[1:], scales[1:], strict=True):
+            fused = torch.addcmul(fused, term, scale)
+        return fused
+
+    def forward(self, inputs: dict) -> dict:
+        """Convolve the pyramid.
+
+        Args:
+            inputs: ``visual``, levels (B, C, H, W) from fine to coarse, each ceil(size / 2) of the one
+                before; ``lang``, anything.
+
+        Returns:
+            A new dict with ``visual``, levels (B, O, H, W), and the same ``lang``.
+        """
+        levels = inputs["visual"]
+        if self.offset is not None:  # each level is sampled up to three times, in this order of memory
+            levels = [level.contiguous(memory_format=torch.channels_last) for level in levels]
+        visual = [self.relu(self._fuse(self._terms(levels, index))) for index in range(len(levels))]
+        return {"visual": visual, "lang": inputs["lang"]}

@@ -1,0 +1,244 @@
+"""GLIP's detection head: the fusion tower, the prediction layers, and ATSS training on token targets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import Scale
+from mmdet.models.dense_heads import ATSSHead
+from mmdet.models.dense_heads import ATSSVLFusionHead as MMDetATSSVLFusionHead
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mmsdpt.registry import MODELS
+
+from ..seams import FusionSeam
+from .bert_layer import BertEncoderLayer
+from .dyconv import Conv3x3Norm, DyConv
+from .fusion import MAX_CLAMP_VALUE, VLFuse
+from .text import bert_config
+
+
+def text_length(masks: Tensor) -> int:
+    """Length of the longest real caption of right-padded ``masks`` (B, L)."""
+    return int(masks.sum(dim=1).max())
+
+
+class VLFusionModule(nn.Module):
+    """The fusion tower and the prediction layers. Parameter names as in MMDetection.
+
+    The tower repeats: X-MHA (:class:`VLFuse`), a BERT layer on the fused text, a dynamic convolution on the pyramid.
+    Without ``early_fuse`` only the dynamic convolutions are there.
+
+    Args:
+        in_channels: Width of the pyramid.
+        feat_channels: Width inside the head.
+        num_base_priors: Anchors per position; GLIP has one.
+        early_fuse: Whether there are fusion layers.
+        num_dyhead_blocks: Number of repetitions.
+        lang_model_name: Hub name or folder of the BERT whose config sizes the text side.
+        fusion: Overrides for :class:`VLFuse`: ``embed_dim``, ``num_heads``, ``dropout``, ``drop_path``.
+        num_levels: Levels of the pyramid.
+        use_dyrelu: Dynamic ReLU behind the dynamic convolution.
+        use_dyfuse: Attention over the levels that a dynamic convolution adds up.
+        use_dcn: Deformable convolution in the dynamic convolution.
+        use_checkpoint: Recompute the fusion layers in the backward pass.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        feat_channels: int,
+        num_base_priors: int = 1,
+        early_fuse: bool = False,
+        num_dyhead_blocks: int = 6,
+        lang_model_name: str = "bert-base-uncased",
+        fusion: dict | None = None,
+        num_levels: int = 5,
+        use_dyrelu: bool = True,
+        use_dyfuse: bool = True,
+        use_dcn: bool = True,
+        use_checkpoint: bool = False,
+    ) -> None:
+        super().__init__()
+        if num_base_priors != 1:
+            raise ValueError(f"GLIP's head has one anchor per position, got {num_base_priors}")
+        self.early_fuse = early_fuse
+        self.lang_cfg = bert_config(lang_model_name)
+        self.lang_dim = self.lang_cfg.hidden_size
+        # MMDetection switches the dynamic parts off in the first block when its input has another width.
+        dynamic_first = in_channels == feat_channels
+
+        def conv(in_width: int, out_width: int, stride: int) -> nn.Module:
+            return Conv3x3Norm(in_width, out_width, stride, use_dcn=use_dcn, norm_type=["gn", 16])
+
+        tower: list[nn.Module] = []
+        for i in range(num_dyhead_blocks):
+            if early_fuse:
+                tower.append(
+                    VLFuse(
+                        v_dim=in_channels if i == 0 else feat_channels,
+                        l_dim=self.lang_dim,
+                        use_checkpoint=use_checkpoint,
+                        index=i,
+                        **(fusion or {}),
+                    )
+                )
+                tower.append(
+                    BertEncoderLayer(self.lang_cfg, clamp_min_for_underflow=True, clamp_max_for_overflow=True)
+                )
+            dynamic = dynamic_first or i > 0
+            tower.append(
+                DyConv(
+                    conv,
+                    in_channels if i == 0 else feat_channels,
+                    feat_channels,
+                    use_dyrelu=use_dyrelu and dynamic,
+                    use_dyfuse=use_dyfuse and dynamic,
+                    use_dcn=use_dcn and dynamic,
+                )
+            )
+        self.dyhead_tower = nn.Sequential(*tower)
+
+        self.bbox_pred = nn.Conv2d(feat_channels, num_base_priors * 4, kernel_size=1)
+        self.centerness = nn.Conv2d(feat_channels, num_base_priors, kernel_size=1)
+        self.dot_product_projection_text = nn.Linear(self.lang_dim, num_base_priors * feat_channels)
+        self.log_scale = nn.Parameter(torch.zeros(1))
+        self.bias_lang = nn.Parameter(torch.zeros(self.lang_dim))
+        self.bias0 = nn.Parameter(torch.full((1,), -math.log((1 - 0.01) / 0.01)))
+        self.scales = nn.ModuleList([Scale(1.0) for _ in range(num_levels)])
+
+    def fusion_seams(self) -> list[FusionSeam]:
+        """Seams of the X-MHA layers, first to last; empty without early fusion."""
+        return [layer.seam for layer in self.dyhead_tower if isinstance(layer, VLFuse)]
+
+    def forward(
+        self, visual_feats: Sequence[Tensor], language_feats: dict
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Predict boxes, centerness and token logits.
+
+        The text is trimmed to the longest real caption first. That is exact: padding has weight zero in X-MHA and in the
+        fused BERT layers, and its own logits are never used. The logits get their width back with the lowest value that
+        MMDetection allows.
+
+        Args:
+            visual_feats: Levels (B, C, h, w).
+            language_feats: ``hidden`` and ``embedded`` (B, L, D), ``masks`` (B, L), right-padded; left alone.
+
+        Returns:
+            Per level: box deltas (B, 4, h, w), centerness (B, 1, h, w), logits (B, h w, L).
+        """
+        width = language_feats["masks"].shape[1]
+        length = text_length(language_feats["masks"])
+        lang = {name: language_feats[name][:, :length] for name in ("hidden", "embedded", "masks")}
+
+        fused = self.dyhead_tower(dict(visual=list(visual_feats), lang=lang))
+        embedding = fused["lang"]["hidden"] if self.early_fuse else lang["embedded"]
+        embedding = F.normalize(embedding, p=2, dim=-1)
+        words = self.dot_product_projection_text(embedding / 2.0)  # (B, T, C)
+        bias = (torch.matmul(embedding, self.bias_lang) + self.bias0).unsqueeze(1)  # (B, 1, T)
+
+        bbox_preds, centerness, cls_logits = [], [], []
+        for level, scale in zip(fused["visual"], self.scales, strict=True):
+            bbox_preds.append(scale(self.bbox_pred(level)))
+            centerness.append(self.centerness(level))
+            queries = level.flatten(2).transpose(1, 2)  # (B, h w, C)
+            logits = torch.matmul(queries, words.transpose(1, 2)) / self.log_scale.exp() + bias
+            logits = logits.clamp(-MAX_CLAMP_VALUE, MAX_CLAMP_VALUE)
+            cls_logits.append(F.pad(logits, (0, width - length), value=-MAX_CLAMP_VALUE))
+        return bbox_preds, centerness, cls_logits
+
+
+@MODELS.register_module()
+class ATSSVLFusionHead(MMDetATSSVLFusionHead):
+    """ATSS head with a fusion tower; drop-in for MMDetection's class of the same name.
+
+    What is different: the fast and corrected tower, any text width (MMDetection takes ``feat_channels`` for it), any
+    number of levels, and the seams.
+
+    Args:
+        early_fuse: Whether there are fusion layers (GLIP-T(A) has none).
+        use_checkpoint: Recompute fusion layers in the backward pass.
+        num_dyhead_blocks: Number of blocks of the tower.
+        lang_model_name: Hub name or folder of the BERT.
+        fusion: See :class:`VLFusionModule`.
+    """
+
+    def __init__(
+        self,
+        *args,
+        early_fuse: bool = False,
+        use_checkpoint: bool = False,
+        num_dyhead_blocks: int = 6,
+        lang_model_name: str = "bert-base-uncased",
+        fusion: dict | None = None,
+        init_cfg=None,
+        **kwargs,
+    ) -> None:
+        # MMDetection's own constructor would build its tower first, 120 million parameters to throw away.
+        ATSSHead.__init__(self, *args, init_cfg=init_cfg, **kwargs)
+        self.head = VLFusionModule(
+            in_channels=self.in_channels,
+            feat_channels=self.feat_channels,
+            num_base_priors=self.num_base_priors,
+            early_fuse=early_fuse,
+            num_dyhead_blocks=num_dyhead_blocks,
+            lang_model_name=lang_model_name,
+            fusion=fusion,
+            num_levels=self.prior_generator.num_levels,
+            use_checkpoint=use_checkpoint,
+        )
+        self.text_masks = None
+
+    def _get_targets_single(
+        self,
+        flat_anchors: Tensor,
+        valid_flags: Tensor,
+        num_level_anchors: list[int],
+        gt_instances: InstanceData,
+        img_meta: dict,
+        gt_instances_ignore: InstanceData | None = None,
+        unmap_outputs: bool = True,
+    ) -> tuple:
+        """ATSS targets of one image, as MMDetection's, with token targets as wide as ``positive_maps`` (G, L).
+
+        Args:
+            flat_anchors: (N, 4) anchors of all levels; changed in place to GLIP's convention.
+            valid_flags: Not used: GLIP keeps the anchors outside the image.
+            num_level_anchors: Number of anchors per level.
+            gt_instances: ``bboxes`` (G, 4), ``labels`` (G,) and ``positive_maps`` (G, L).
+            img_meta: Not used.
+            gt_instances_ignore: Boxes to leave out of the loss.
+            unmap_outputs: Not used.
+
+        Returns:
+            Anchors (N, 4), token targets (N, L), their weights (N,), box targets (N, 4), their weights (N, 4), indices of
+            positives and negatives, the sampling result.
+        """
+        anchors = flat_anchors
+        anchors[:, 2:] -= 1  # the convention of GLIP's weights: a box reaches from x to x + w - 1
+        priors = InstanceData(priors=anchors)
+        assigned = self.assigner.assign(priors, num_level_anchors, gt_instances, gt_instances_ignore)
+        sampled = self.sampler.sample(assigned, priors, gt_instances)
+        positives, negatives = sampled.pos_inds, sampled.neg_inds
+
+        positive_maps = gt_instances.positive_maps
+        labels = anchors.new_zeros((len(anchors), positive_maps.shape[1]), dtype=torch.float32)
+        label_weights = anchors.new_zeros(len(anchors), dtype=torch.float32)
+        bbox_targets = torch.zeros_like(anchors)
+        bbox_weights = torch.zeros_like(anchors)
+        if len(positives):
+            bbox_targets[positives] = (
+                sampled.pos_gt_bboxes
+                if self.reg_decoded_bbox
+                else self.bbox_coder.encode(sampled.pos_priors, sampled.pos_gt_bboxes)
+            )
+            bbox_weights[positives] = 1.0
+            labels[positives] = positive_maps[sampled.pos_assigned_gt_inds]
+            weight = self.train_cfg["pos_weight"]
+            label_weights[positives] = weight if weight > 0 else 1.0
+        label_weights[negatives] = 1.0
+        return anchors, labels, label_weights, bbox_targets, bbox_weights, positives, negatives, sampled

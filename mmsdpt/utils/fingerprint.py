@@ -1,0 +1,29 @@
+"""A fingerprint of base weights, to tell that a tuner belongs to them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import nn
+
+_SAMPLES = 256
+
+
+@torch.no_grad()
+def base_fingerprint(host: nn.Module) -> str:
+    """SHA-256 over the host's parameters, the tuners' left out.
+
+    For each tensor: its name, shape and 256 evenly spaced values as float32. Any training moves those; reading all of a
+    1.7 GB model at every save would cost seconds. Independent of the device.
+    """
+    digest = hashlib.sha256()
+    for name, parameter in sorted(host.named_parameters()):
+        if name.startswith("tuners."):
+            continue
+        flat = parameter.detach().reshape(-1)
+        step = max(1, flat.numel() // _SAMPLES)
+        values = flat[::step][:_SAMPLES].to("cpu", torch.float32).contiguous()
+        digest.update(f"{name}:{tuple(parameter.shape)}:".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,72 @@
+"""Packaging. Ranges are here, tested versions in requirements/constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+# The same ranges as in mmsdpt/compat.py, which checks them at import (tests/test_packaging.py compares them).
+REQUIRED = [
+    "torch>=2.1",
+    "torchvision>=0.16",
+    "onedl-mmengine>=0.10.4,<0.11",
+    "onedl-mmcv>=2.1,<2.4",
+    "onedl-mmdetection>=3.3,<3.6",
+    "onedl-mmpretrain>=1.2,<1.4",
+    "transformers>=4.40,<4.54",
+    "pycocotools>=2.0.7",
+    "lvis>=0.5.3",
+    "safetensors>=0.4.3",
+    # Imported by mmsdpt itself, in any version that the packages above accept.
+    "huggingface_hub",
+    "numpy",
+    "opencv-python",
+    "packaging",
+    "pillow",
+    "rich",
+    "tqdm",
+]
+EXTRAS = {
+    "tests": ["pytest>=7.4", "pytest-xdist>=3.5"],
+    "lint": ["mypy>=1.8", "pre-commit>=3.5", "pre-commit-hooks>=4.5", "ruff>=0.6"],
+    "docs": ["myst-parser>=2.0", "sphinx>=7.0"],
+}
+
+
+def read_version() -> str:
+    """The version, without importing the package (its requirements are not there yet)."""
+    text = (ROOT / "mmsdpt" / "version.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', text, flags=re.MULTILINE)
+    if found is None:
+        raise RuntimeError('mmsdpt/version.py has no line like __version__ = "1.2.3"')
+    return found.group(1)
+
+
+setup(
+    name="mmsdpt",
+    version=read_version(),
+    description="Parameter-efficient tuning of GLIP and CLIP on OpenMMLab",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    author="The mmsdpt authors",
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=["mmsdpt", "mmsdpt.*"]),
+    package_data={"mmsdpt": ["assets/**"]},
+    include_package_data=False,
+    install_requires=REQUIRED,
+    extras_require=EXTRAS,
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+    zip_safe=False,
+)

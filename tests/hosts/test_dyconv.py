@@ -1,0 +1,209 @@
+"""GLIP's dynamic convolution against a plain statement of it, and its names against MMDetection's."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
+
+from mmsdpt.hosts.glip.dyconv import Conv3x3Norm, DyConv, DyReLU
+
+CHANNELS = 8
+GROUPS = 4
+# Five levels, each ceil(size / 2) of the one before, odd where it matters.
+SIZES = [(19, 13), (10, 7), (5, 4), (3, 2), (2, 1)]
+
+
+def make_dyconv(fuse: bool = True, dyrelu: bool = True, dcn: bool = True) -> DyConv:
+    """A DyConv whose every parameter matters: offsets of pixels, scales and ReLU coefficients that differ."""
+
+    def conv(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+        return Conv3x3Norm(in_channels, out_channels, stride, use_dcn=dcn, norm_type=["gn", GROUPS])
+
+    module = DyConv(conv, CHANNELS, CHANNELS, use_dyfuse=fuse, use_dyrelu=dyrelu, use_dcn=dcn).double()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return module
+
+
+def make_levels(batch: int, sizes=SIZES, dtype=torch.float64) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        torch.randn(batch, CHANNELS, *size, generator=generator, dtype=torch.float64)
+        .to(dtype)
+        .requires_grad_()
+        for size in sizes
+    ]
+
+
+def plain_conv(module: nn.Module, x: Tensor, stride: int, maps: tuple[Tensor, Tensor] | None) -> Tensor:
+    conv = module.conv
+    if maps is None:
+        x = F.conv2d(x, conv.weight, conv.bias, stride=stride, padding=1)
+    else:
+        height, width = ((s - 1) // stride + 1 for s in x.shape[2:])
+
+        def flat(values: Tensor) -> Tensor:  # the kernel's way: the first values of each image's memory
+            count = values.shape[1] * height * width
+            return torch.stack([v.reshape(-1)[:count].reshape(-1, height, width) for v in values])
+
+        x = deform_conv2d(
+            x, flat(maps[0]), conv.weight, conv.bias, stride=stride, padding=1, mask=flat(maps[1])
+        )
+    return F.group_norm(x, GROUPS, module.bn.weight, module.bn.bias)
+
+
+def plain_dyrelu(module: nn.Module, x: Tensor) -> Tensor:
+    first, second = module.fc[0], module.fc[2]
+    hidden = F.relu(F.linear(F.adaptive_avg_pool2d(x, 1).flatten(1), first.weight, first.bias))
+    coefficients = F.hardsigmoid(F.linear(hidden, second.weight, second.bias))[..., None, None]
+    a1, b1, a2, b2 = coefficients.chunk(4, dim=1)
+    return torch.max(x * ((a1 - 0.5) * 2 + 1) + (b1 - 0.5), x * ((a2 - 0.5) * 2) + (b2 - 0.5))
+
+
+def plain_dyconv(module: nn.Module, levels: list[Tensor]) -> list[Tensor]:
+    """As in GLIP's own code: stack, weigh, mean, activate."""
+    outs = []
+    for i, feature in enumerate(levels):
+        maps = None
+        if module.offset is not None:
+            both = F.conv2d(feature, module.offset.weight, module.offset.bias, padding=1)
+            maps = both[:, :18], both[:, 18:].sigmoid()
+        terms = [plain_conv(module.dyconvs[1], feature, 1, maps)]
+        if i > 0:
+            terms.append(plain_conv(module.dyconvs[2], levels[i - 1], 2, maps))
+        if i < len(levels) - 1:
+            coarse = plain_conv(module.dyconvs[0], levels[i + 1], 1, maps)
+            terms.append(F.interpolate(coarse, feature.shape[2:], mode="bilinear", align_corners=True))
+        stacked = torch.stack(terms)
+        if module.attnconv is not None:
+            scale = module.attnconv[1]
+            scales = [F.relu(F.conv2d(F.adaptive_avg_pool2d(t, 1), scale.weight, scale.bias)) for t in terms]
+            stacked = stacked * F.hardsigmoid(torch.stack(scales))
+        mean = stacked.mean(dim=0)
+        outs.append(plain_dyrelu(module.relu, mean) if isinstance(module.relu, DyReLU) else F.relu(mean))
+    return outs
+
+
+def outputs_and_gradients(function, module: nn.Module, levels: list[Tensor]) -> dict[str, Tensor]:
+    outs = function(levels)
+    generator = torch.Generator().manual_seed(2)
+    loss = sum(
+        (out * torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out)).sum() for out in outs
+    )
+    named = {f"level {i}": level for i, level in enumerate(levels)} | dict(module.named_parameters())
+    gradients = torch.autograd.grad(loss, list(named.values()), materialize_grads=True)
+    found = {f"output {i}": out.detach() for i, out in enumerate(outs)}
+    return found | dict(zip((f"gradient of {name}" for name in named), gradients, strict=True))
+
+
+def ours(module: nn.Module):
+    return lambda levels: module({"visual": levels, "lang": None})["visual"]
+
+
+def assert_all_close(found: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float) -> None:
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert found[name].shape == value.shape, name
+        error = (found[name].double() - value).abs().max() / value.abs().max().clamp_min(1)
+        assert error <= tolerance, f"{name}: {error:.1e}"
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(
+    ("fuse", "dyrelu", "dcn"), [(True, True, True), (False, False, True), (True, False, False)]
+)
+def test_equals_the_plain_form_on_odd_pyramids(batch, fuse, dyrelu, dcn):
+    module = make_dyconv(fuse=fuse, dyrelu=dyrelu, dcn=dcn)
+    levels = make_levels(batch)
+    wanted = outputs_and_gradients(lambda x: plain_dyconv(module, x), module, levels)
+    assert_all_close(outputs_and_gradients(ours(module), module, levels), wanted, 1e-9)
+
+
+@pytest.mark.parametrize("sizes", [[(6, 8)], [(8, 6), (4, 3)], [(9, 9), (5, 5), (3, 3)]])
+def test_any_number_of_levels(sizes):
+    module = make_dyconv()
+    levels = make_levels(2, sizes)
+    wanted = outputs_and_gradients(lambda x: plain_dyconv(module, x), module, levels)
+    assert_all_close(outputs_and_gradients(ours(module), module, levels), wanted, 1e-9)
+
+
+def test_float32_is_within_1e_5_of_float64():
+    module = make_dyconv()
+    single = copy.deepcopy(module).float()
+    module.load_state_dict(single.state_dict())  # the same rounded numbers in both
+    single_levels = make_levels(2, dtype=torch.float32)
+    levels = [level.detach().double().requires_grad_() for level in single_levels]
+    wanted = outputs_and_gradients(lambda x: plain_dyconv(module, x), module, levels)
+    found = outputs_and_gradients(ours(single), single, single_levels)
+    assert all(value.dtype == torch.float32 for value in found.values())
+    assert_all_close(found, wanted, 1e-5)
+
+
+def test_memory_format_of_the_input_does_not_matter():
+    module = make_dyconv()
+    levels = make_levels(2)
+    shuffled = [x.detach().to(memory_format=torch.channels_last) for x in levels]
+    for found, wanted in zip(ours(module)(shuffled), ours(module)(levels), strict=True):
+        assert (found - wanted).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_gives_finite_outputs_and_gradients(dtype):
+    module = make_dyconv().float()
+    levels = make_levels(2, dtype=torch.float32)
+    with torch.autocast("cpu", dtype):
+        outs = ours(module)(levels)
+    gradients = torch.autograd.grad(sum(out.float().sum() for out in outs), [*levels, *module.parameters()])
+    assert all(t.isfinite().all() for t in (*outs, *gradients))
+
+
+def test_a_pyramid_that_rounds_down_is_an_error():
+    with pytest.raises(ValueError, match="ceil"):
+        ours(make_dyconv())(make_levels(1, [(7, 7), (3, 3)]))
+
+
+def test_language_features_pass_and_the_input_stays():
+    module, lang = make_dyconv(), {"hidden": object()}
+    levels = make_levels(1)
+    before = [level.detach().clone() for level in levels]
+    inputs = {"visual": levels, "lang": lang}
+    out = module(inputs)
+    assert out["lang"] is lang and inputs["visual"] is levels
+    assert all(torch.equal(a, b) for a, b in zip(levels, before, strict=True))
+
+
+def test_norm_types():
+    assert Conv3x3Norm(4, 4, 1).bn is None
+    assert isinstance(Conv3x3Norm(4, 4, 1, norm_type="bn").bn, nn.BatchNorm2d)
+    assert Conv3x3Norm(4, 4, 1, norm_type=("gn", 2)).bn.num_groups == 2
+    with pytest.raises(ValueError, match="norm_type='ln'"):
+        Conv3x3Norm(4, 4, 1, norm_type="ln")
+
+
+@pytest.mark.parametrize("dcn", [True, False])
+@pytest.mark.parametrize("fuse", [True, False])
+def test_names_and_initial_values_are_those_of_mmdetection(fuse, dcn):
+    from mmdet.models.dense_heads import atss_vlfusion_head as mmdet_head
+
+    def build(conv_type: type[nn.Module], dyconv_type: type[nn.Module]) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        return dyconv_type(
+            lambda i, o, s: conv_type(i, o, s, use_dcn=dcn, norm_type=["gn", GROUPS]),
+            CHANNELS,
+            CHANNELS,
+            use_dyfuse=fuse,
+            use_dyrelu=fuse,
+            use_dcn=dcn,
+        ).state_dict()
+
+    found = build(Conv3x3Norm, DyConv)
+    wanted = build(mmdet_head.Conv3x3Norm, mmdet_head.DyConv)
+    assert list(found) == list(wanted)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)

@@ -1,0 +1,239 @@
+"""Promises of mmsdpt.compat: clear sentences about versions, and MMDetection without compiled operators."""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+import importlib.util
+import inspect
+import pickle
+import subprocess
+import sys
+import types
+
+import pytest
+import torch
+
+from mmsdpt import compat
+from mmsdpt.compat import REQUIREMENTS, Requirement
+
+TRANSFORMERS = next(r for r in REQUIREMENTS if r.module == "transformers")
+
+
+@pytest.fixture
+def versions(monkeypatch):
+    """Versions of all required distributions as importlib.metadata tells them; None is not installed."""
+    told: dict[str, str | None] = {
+        name: importlib.metadata.version(name)
+        for requirement in REQUIREMENTS
+        for name in requirement.distributions
+        if importlib.util.find_spec(requirement.module) and _is_installed(name)
+    }
+
+    def version(name: str) -> str:
+        if told.get(name) is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return told[name]
+
+    monkeypatch.setattr(compat.importlib.metadata, "version", version)
+    return told
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def test_what_is_installed_passes(versions):
+    compat.check_versions()
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda r: r.module)
+def test_a_missing_package_is_one_sentence_with_the_command_to_install_it(versions, requirement):
+    for name in requirement.distributions:
+        versions[name] = None
+    with pytest.raises(ImportError) as caught:
+        compat.check_versions()
+    wanted = f"{requirement.distributions[0]}{requirement.specifier}"
+    assert str(caught.value) == (
+        f"mmsdpt needs {wanted}, but {requirement.module} is not installed; "
+        f'install it with: pip install "{wanted}"'
+    )
+
+
+def test_a_version_that_is_too_new_is_named_with_the_range_that_works(versions):
+    versions["transformers"] = "4.56.1"
+    with pytest.raises(ImportError) as caught:
+        compat.check_versions()
+    message = str(caught.value)
+    assert "transformers 4.56.1 is installed" in message and "<4.54" in message and "\n" not in message
+
+
+def test_every_problem_is_told_at_once(versions):
+    versions["transformers"] = "3.0"
+    versions["lvis"] = None
+    with pytest.raises(ImportError) as caught:
+        compat.check_versions()
+    lines = str(caught.value).splitlines()
+    assert [line.split()[2].split(">")[0] for line in lines] == ["transformers", "lvis"]
+
+
+@pytest.mark.parametrize("version", ["4.40", "4.53.3", "4.53.3+local.7", "4.53.0rc1"])
+def test_versions_and_labels_inside_the_range_pass(version):
+    assert compat.version_problem(TRANSFORMERS, version) is None
+
+
+@pytest.mark.parametrize("version", ["4.39.9", "4.54.0", "4.54.0.dev0", "5.0", "unknown"])
+def test_versions_outside_the_range_and_unreadable_ones_do_not_pass(version):
+    assert version in compat.version_problem(TRANSFORMERS, version)
+
+
+def test_a_cuda_label_of_torch_passes():
+    torch_requirement = next(r for r in REQUIREMENTS if r.module == "torch")
+    assert compat.version_problem(torch_requirement, "2.11.0+cu130") is None
+
+
+def test_another_distribution_of_the_same_package_counts(versions):
+    versions["onedl-mmdetection"] = None
+    versions["mmdet"] = "3.3.0"
+    requirement = Requirement("mmdet", ("onedl-mmdetection", "mmdet"), ">=3.3,<3.6")
+    assert compat.installed_version(requirement) == "3.3.0"
+    compat.check_versions()
+
+
+def plain_nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float, offset: int) -> list[int]:
+    """Oracle: go through the boxes by score, keep one unless a kept one overlaps it by more than the threshold."""
+
+    def area(x1, y1, x2, y2):
+        return max(x2 - x1 + offset, 0.0) * max(y2 - y1 + offset, 0.0)
+
+    kept: list[int] = []
+    for i in scores.argsort(descending=True, stable=True).tolist():
+        a = boxes[i].tolist()
+        overlaps = []
+        for j in kept:
+            b = boxes[j].tolist()
+            shared = area(max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3]))
+            overlaps.append(shared / (area(*a) + area(*b) - shared))
+        if all(overlap <= threshold for overlap in overlaps):
+            kept.append(i)
+    return kept
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize("threshold", [0.3, 0.6])
+def test_nms_of_the_stand_in_equals_the_plain_form(offset, threshold):
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(60, 2, generator=generator) * 20
+    boxes = torch.cat([corners, corners + 1 + torch.rand(60, 2, generator=generator) * 8], dim=1)
+    scores = torch.rand(60, generator=generator)
+    before = boxes.clone()
+    kept = compat._ExtStandIn("mmcv._ext").nms(boxes, scores, iou_threshold=threshold, offset=offset)
+    assert kept.tolist() == plain_nms(boxes, scores, threshold, offset)
+    assert torch.equal(boxes, before), "the caller's boxes were changed"
+    assert 1 < len(kept) < 60, "the example must suppress some boxes and keep some"
+
+
+def test_the_offset_decides_where_boxes_touch():
+    # Side by side: one pixel counts as shared with offset 1 (IoU 2/4 = 0.5 of 3-pixel boxes) and none with 0.
+    boxes, scores = torch.tensor([[0.0, 0.0, 2.0, 0.5], [1.0, 0.0, 3.0, 0.5]]), torch.tensor([0.9, 0.8])
+    nms = compat._ExtStandIn("mmcv._ext").nms
+    assert nms(boxes, scores, iou_threshold=0.4, offset=0).tolist() == [0, 1]
+    assert nms(boxes, scores, iou_threshold=0.4, offset=1).tolist() == [0]
+
+
+def test_nms_of_no_boxes_is_empty():
+    kept = compat._ExtStandIn("mmcv._ext").nms(torch.zeros(0, 4), torch.zeros(0), iou_threshold=0.5, offset=1)
+    assert kept.shape == (0,) and kept.dtype == torch.int64
+
+
+def test_other_operators_can_be_looked_up_and_explain_themselves_when_called():
+    operator = compat._ExtStandIn("mmcv._ext").roi_align_forward
+    with pytest.raises(NotImplementedError, match="needs its compiled extension for 'roi_align_forward'"):
+        operator(torch.zeros(1), aligned=True)
+
+
+def test_the_stand_in_answers_no_dunder_names_and_looks_like_a_module():
+    stand_in = compat._ExtStandIn("mmcv._ext")
+    assert not hasattr(stand_in, "__wrapped__") and not hasattr(stand_in, "__path__")
+    assert inspect.unwrap(stand_in) is stand_in
+    assert inspect.ismodule(stand_in)
+    for duplicate in (copy.copy, pickle.dumps):  # refused as for any module, without recursion
+        with pytest.raises(TypeError, match="module"):
+            duplicate(stand_in)
+
+
+@pytest.fixture
+def fresh_ext(monkeypatch):
+    """mmcv as if mmsdpt had not been imported yet; what was there comes back afterwards."""
+    import mmcv
+
+    monkeypatch.delitem(sys.modules, "mmcv._ext", raising=False)
+    monkeypatch.delattr(mmcv, "_ext", raising=False)
+    yield mmcv
+    sys.modules.pop("mmcv._ext", None)
+
+
+def _install_ext(folder, source: str, mmcv: types.ModuleType, monkeypatch) -> None:
+    (folder / "_ext.py").write_text(source)
+    monkeypatch.setattr(mmcv, "__path__", [str(folder)])
+
+
+def test_a_real_extension_is_left_alone(fresh_ext, tmp_path, monkeypatch):
+    _install_ext(tmp_path, "def nms():\n    return 'compiled'\n", fresh_ext, monkeypatch)
+    compat.ensure_mmcv_ext()
+    assert sys.modules["mmcv._ext"].nms() == "compiled"
+    assert compat.has_compiled_ops()
+
+
+@pytest.mark.parametrize(
+    "error", ["ImportError('undefined symbol: _ZN3c10')", "OSError('libc10.so: no such file')"]
+)
+def test_an_extension_that_cannot_be_loaded_is_replaced_with_a_warning(
+    fresh_ext, tmp_path, monkeypatch, error
+):
+    _install_ext(tmp_path, f"raise {error}\n", fresh_ext, monkeypatch)
+    with pytest.warns(UserWarning, match="cannot be loaded .*goes on without compiled operators"):
+        compat.ensure_mmcv_ext()
+    assert isinstance(sys.modules["mmcv._ext"], compat._ExtStandIn)
+    assert fresh_ext._ext is sys.modules["mmcv._ext"]
+    assert not compat.has_compiled_ops()
+
+
+def test_without_an_extension_the_stand_in_is_put_in_place_and_mmcv_knows(fresh_ext, tmp_path, monkeypatch):
+    monkeypatch.setattr(fresh_ext, "__path__", [str(tmp_path)])
+    compat.ensure_mmcv_ext()
+    first = sys.modules["mmcv._ext"]
+    assert isinstance(first, compat._ExtStandIn)
+    compat.ensure_mmcv_ext()
+    assert sys.modules["mmcv._ext"] is first, "a second call must change nothing"
+    spec = importlib.util.find_spec("mmcv._ext")
+    assert spec is not None and spec.loader is None, (
+        "a spec without loader is how MMCV learns there are no operators"
+    )
+
+
+def test_opencv_that_cannot_be_loaded_is_one_sentence_with_the_remedy(fresh_ext, monkeypatch):
+    def import_module(name: str):
+        raise ImportError("libGL.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(compat.importlib, "import_module", import_module)
+    with pytest.raises(ImportError, match=r"libGL\.so\.1.*opencv-python-headless"):
+        compat.ensure_mmcv_ext()
+
+
+def test_mmdet_models_can_be_imported_after_mmsdpt_in_a_new_interpreter():
+    program = (
+        "import mmsdpt, mmdet.models, mmcv.ops, torch\n"
+        "from mmcv.utils.ext_loader import check_ops_exist\n"
+        "from mmsdpt.compat import has_compiled_ops\n"
+        "assert check_ops_exist() == has_compiled_ops()\n"
+        "mmcv.ops.get_compiler_version()\n"
+        "boxes = torch.tensor([[0., 0., 9., 9.], [0., 0., 9., 8.], [20., 0., 29., 9.]])\n"
+        "assert mmcv.ops.nms(boxes, torch.tensor([.5, .9, .7]), .5)[1].tolist() == [1, 2]\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,165 @@
+"""Promises of setup.py, the constraints, the Makefile and the licence."""
+
+from __future__ import annotations
+
+import ast
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import setuptools
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import mmsdpt
+from mmsdpt.compat import REQUIREMENTS
+
+ROOT = Path(__file__).parents[1]
+# Where the import name is not the name of the distribution.
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "cv2": "opencv-python",
+    "mmcv": "onedl-mmcv",
+    "mmdet": "onedl-mmdetection",
+    "mmengine": "onedl-mmengine",
+    "mmpretrain": "onedl-mmpretrain",
+    "yaml": "pyyaml",
+}
+
+
+@pytest.fixture(scope="module")
+def arguments() -> dict:
+    """What setup.py gives to setuptools."""
+    caught: dict = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setuptools, "setup", lambda **given: caught.update(given))
+        patch.chdir(ROOT)
+        runpy.run_path(str(ROOT / "setup.py"))
+    return caught
+
+
+@pytest.fixture(scope="module")
+def required(arguments) -> dict[str, Requirement]:
+    found = map(Requirement, arguments["install_requires"])
+    return {canonicalize_name(r.name): r for r in found}
+
+
+def constraints() -> list[Requirement]:
+    lines = (ROOT / "requirements" / "constraints.txt").read_text().splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def test_the_version_is_that_of_the_package(arguments):
+    assert arguments["version"] == mmsdpt.__version__
+
+
+def test_setup_installs_the_ranges_that_compat_checks(required):
+    for requirement in REQUIREMENTS:
+        declared = required[canonicalize_name(requirement.distributions[0])]
+        assert declared.specifier == Requirement(requirement.wanted).specifier, requirement.module
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
+def test_every_requirement_has_one_tested_version_inside_its_range(arguments, python):
+    pins = [c for c in constraints() if c.marker is None or c.marker.evaluate({"python_version": python})]
+    names = [canonicalize_name(c.name) for c in pins]
+    assert len(names) == len(set(names)), "a package has two pins"
+    by_name = dict(zip(names, pins, strict=True))
+    extras = arguments["extras_require"]
+    for text in [*arguments["install_requires"], *extras["tests"], *extras["lint"]]:
+        requirement = Requirement(text)
+        (pin,) = by_name[canonicalize_name(requirement.name)].specifier
+        assert pin.operator == "=="
+        assert requirement.specifier.contains(Version(pin.version)), f"{pin} is outside {requirement}"
+
+
+def imported_by(folder: Path) -> dict[str, Path]:
+    """Top-level names that the Python files in ``folder`` import, each with one file that does."""
+    names: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0]: path for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names[str(node.module).split(".")[0]] = path
+    return names
+
+
+@pytest.mark.parametrize("folder", ["mmsdpt", "tools"])
+def test_every_imported_package_is_declared(folder, required):
+    neighbours = {path.stem for path in (ROOT / folder).rglob("*.py")} | {"mmsdpt"}
+    neighbours |= {path.name for path in (ROOT / folder).rglob("*") if path.is_dir()}
+    for name, path in imported_by(ROOT / folder).items():
+        if name in sys.stdlib_module_names or name in neighbours:
+            continue
+        distribution = canonicalize_name(DISTRIBUTIONS.get(name, name))
+        assert distribution in required, f"{path} imports {name}, which setup.py does not declare"
+
+
+def test_assets_and_all_packages_are_in_the_wheel(tmp_path):
+    # Without the network: setuptools of this environment, as "pip wheel --no-build-isolation" would use it.
+    command = [
+        sys.executable,
+        "-c",
+        "from setuptools import build_meta; import sys; build_meta.build_wheel(sys.argv[1])",
+    ]
+    copy = tmp_path / "source"
+    copy.mkdir()
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
+        (copy / name).write_bytes((ROOT / name).read_bytes())
+    (copy / "mmsdpt").symlink_to(ROOT / "mmsdpt", target_is_directory=True)
+    done = subprocess.run([*command, str(tmp_path)], cwd=copy, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("mmsdpt-*.whl")
+    listed = subprocess.run(
+        [sys.executable, "-m", "zipfile", "-l", str(wheel)], capture_output=True, text=True, check=True
+    )
+    packed = {line.split("  ")[0].strip() for line in listed.stdout.splitlines()}
+    source = ROOT / "mmsdpt"
+    wanted = {
+        path.relative_to(ROOT).as_posix()
+        for path in source.rglob("*")
+        if path.is_file() and (path.suffix == ".py" or source / "assets" in path.parents)
+    }
+    assert wanted and wanted <= packed, sorted(wanted - packed)
+    assert any(name.endswith("LICENSE") for name in packed)
+
+
+def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    command = ["make", "--no-print-directory", "-C", str(ROOT), *arguments]
+    clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return subprocess.run(command, capture_output=True, text=True, env=clean | environment, timeout=60)
+
+
+def test_make_without_a_target_lists_the_targets():
+    shown = make().stdout
+    for target in ("demo", "test", "lint", "install", "clean", "help"):
+        assert f"make {target} " in shown
+
+
+def test_an_unusable_interpreter_is_refused_with_one_sentence(tmp_path):
+    old = tmp_path / "python"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    done = make("install", f"VENV={tmp_path}/venv", f"PYTHON={old}")
+    assert done.returncode != 0
+    assert "mmsdpt needs Python 3.10, 3.11 or 3.12" in done.stderr and str(old) in done.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_a_set_up_that_is_up_to_date_is_used_again_and_a_broken_off_one_is_not(tmp_path):
+    stamp = tmp_path / "venv" / ".mmsdpt-installed"
+    assert "pip install" in make("--dry-run", "install", f"VENV={tmp_path}/venv").stdout
+    stamp.parent.mkdir()
+    assert "pip install" in make("--dry-run", "install", f"VENV={tmp_path}/venv").stdout
+    stamp.touch()
+    assert "pip install" not in make("--dry-run", "install", f"VENV={tmp_path}/venv").stdout
+
+
+def test_the_licence_is_apache_2():
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in text and "Version 2.0, January 2004" in text and "The mmsdpt authors" in text

@@ -1,0 +1,47 @@
+"""Train a config: ``python tools/train.py configs/sdpt/glip_l_coco_k10.py``. Flags as in MMDetection."""
+
+import argparse
+import os
+
+from mmsdpt.engine import build_runner
+from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.launch import add_common_arguments, load_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="config file")
+    parser.add_argument("--amp", action="store_true", help="train with automatic mixed precision")
+    parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="CHECKPOINT",
+        help="continue from this checkpoint of a run, or from the newest in the work directory",
+    )
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    cfg = load_config(args)
+    if args.amp:
+        cfg.optim_wrapper.type = "AmpOptimWrapper"
+        cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
+    if args.auto_scale_lr:
+        cfg.setdefault("auto_scale_lr", {})
+        if "base_batch_size" not in cfg.auto_scale_lr:
+            raise InputError("--auto-scale-lr needs auto_scale_lr.base_batch_size in the config")
+        cfg.auto_scale_lr.enable = True
+    if args.resume:
+        cfg.resume = True
+        cfg.resume_from = None if args.resume == "auto" else args.resume
+    build_runner(cfg).train()
+
+
+if __name__ == "__main__":
+    run_tool(main)
