@@ -20,11 +20,13 @@ REQUIRED = [
     "lvis>=0.5.3",
     "safetensors>=0.4.3",
     # Imported by mmsdpt itself, in any version that the packages above accept.
+    "filelock",
     "huggingface_hub",
     "numpy",
     "opencv-python",
     "packaging",
     "pillow",
+    "pyyaml",
     "rich",
     "tqdm",
 ]

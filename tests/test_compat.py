@@ -105,7 +105,7 @@ def test_another_distribution_of_the_same_package_counts(versions):
 
 
 def plain_nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float, offset: int) -> list[int]:
-    """Oracle: go through the boxes by score, keep one unless a kept one overlaps it by more than the threshold."""
+    """Oracle: boxes by falling score, each kept unless a kept one overlaps it by more than the threshold."""
 
     def area(x1, y1, x2, y2):
         return max(x2 - x1 + offset, 0.0) * max(y2 - y1 + offset, 0.0)
@@ -162,7 +162,7 @@ def test_the_stand_in_answers_no_dunder_names_and_looks_like_a_module():
     assert inspect.unwrap(stand_in) is stand_in
     assert inspect.ismodule(stand_in)
     for duplicate in (copy.copy, pickle.dumps):  # refused as for any module, without recursion
-        with pytest.raises(TypeError, match="module"):
+        with pytest.raises(TypeError, match="cannot pickle"):
             duplicate(stand_in)
 
 
@@ -192,9 +192,7 @@ def test_a_real_extension_is_left_alone(fresh_ext, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "error", ["ImportError('undefined symbol: _ZN3c10')", "OSError('libc10.so: no such file')"]
 )
-def test_an_extension_that_cannot_be_loaded_is_replaced_with_a_warning(
-    fresh_ext, tmp_path, monkeypatch, error
-):
+def test_a_broken_extension_is_replaced_with_a_warning(fresh_ext, tmp_path, monkeypatch, error):
     _install_ext(tmp_path, f"raise {error}\n", fresh_ext, monkeypatch)
     with pytest.warns(UserWarning, match="cannot be loaded .*goes on without compiled operators"):
         compat.ensure_mmcv_ext()

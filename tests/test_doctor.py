@@ -1,4 +1,4 @@
-"""Promises of mmsdpt.doctor: it tells what is there, and it tells it where mmsdpt itself cannot be imported."""
+"""Promises of mmsdpt.doctor: it tells what is there, even where mmsdpt itself cannot be imported."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_json_says_the_same_and_nothing_else_is_printed(monkeypatch, capsys):
 
 
 def test_it_reports_from_the_command_line_where_importing_mmsdpt_stops(tmp_path):
-    """A sitecustomize takes lvis away: the import stops with one sentence, and the doctor tells that sentence."""
+    """A sitecustomize takes lvis away: the import stops with one sentence, and the doctor tells it."""
     (tmp_path / "sitecustomize.py").write_text(
         "import importlib.metadata as m\n"
         "told = m.version\n"

@@ -7,7 +7,9 @@ import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import setuptools
@@ -77,48 +79,41 @@ def test_every_requirement_has_one_tested_version_inside_its_range(arguments, py
         assert requirement.specifier.contains(Version(pin.version)), f"{pin} is outside {requirement}"
 
 
-def imported_by(folder: Path) -> dict[str, Path]:
-    """Top-level names that the Python files in ``folder`` import, each with one file that does."""
-    names: dict[str, Path] = {}
+def imports(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Top-level names that the Python files in ``folder`` import, with the file."""
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                names |= {alias.name.split(".")[0]: path for alias in node.names}
+                yield from ((alias.name.split(".")[0], path) for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                names[str(node.module).split(".")[0]] = path
-    return names
+                yield str(node.module).split(".")[0], path
 
 
 @pytest.mark.parametrize("folder", ["mmsdpt", "tools"])
 def test_every_imported_package_is_declared(folder, required):
-    neighbours = {path.stem for path in (ROOT / folder).rglob("*.py")} | {"mmsdpt"}
-    neighbours |= {path.name for path in (ROOT / folder).rglob("*") if path.is_dir()}
-    for name, path in imported_by(ROOT / folder).items():
-        if name in sys.stdlib_module_names or name in neighbours:
+    for name, path in imports(ROOT / folder):
+        beside = (path.parent / f"{name}.py").exists() or (
+            path.parent / name
+        ).is_dir()  # scripts import these
+        if name in sys.stdlib_module_names or name == "mmsdpt" or (folder == "tools" and beside):
             continue
         distribution = canonicalize_name(DISTRIBUTIONS.get(name, name))
         assert distribution in required, f"{path} imports {name}, which setup.py does not declare"
 
 
 def test_assets_and_all_packages_are_in_the_wheel(tmp_path):
-    # Without the network: setuptools of this environment, as "pip wheel --no-build-isolation" would use it.
-    command = [
-        sys.executable,
-        "-c",
-        "from setuptools import build_meta; import sys; build_meta.build_wheel(sys.argv[1])",
-    ]
+    # Without the network: with the setuptools of this environment, as pip's --no-build-isolation does.
+    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+    command = [sys.executable, "-c", build, str(tmp_path)]
     copy = tmp_path / "source"
     copy.mkdir()
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
         (copy / name).write_bytes((ROOT / name).read_bytes())
     (copy / "mmsdpt").symlink_to(ROOT / "mmsdpt", target_is_directory=True)
-    done = subprocess.run([*command, str(tmp_path)], cwd=copy, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("mmsdpt-*.whl")
-    listed = subprocess.run(
-        [sys.executable, "-m", "zipfile", "-l", str(wheel)], capture_output=True, text=True, check=True
-    )
-    packed = {line.split("  ")[0].strip() for line in listed.stdout.splitlines()}
+    packed = set(ZipFile(wheel).namelist())
     source = ROOT / "mmsdpt"
     wanted = {
         path.relative_to(ROOT).as_posix()

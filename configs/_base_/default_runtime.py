@@ -13,6 +13,7 @@ default_hooks = dict(
     checkpoint=dict(type="mmsdpt.TunerCheckpointHook", interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     trainable_table=dict(type="mmsdpt.TrainableTableHook"),
+    class_names=dict(type="mmsdpt.ClassNamesHook"),
 )
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -1,5 +1,7 @@
-"""Datasets and samplers."""
+"""Datasets, samplers and transforms."""
 
-from .scenes import SceneGroundingDataset
+from .few_shot import ODINW_SCHEDULE, FewShotDataset
+from .scenes import SceneGroundingDataset, SceneTaskDataset
+from .transforms import SampleCaptionClasses
 
-__all__ = ["SceneGroundingDataset"]
+__all__ = ["ODINW_SCHEDULE", "FewShotDataset", "SampleCaptionClasses", "SceneGroundingDataset", "SceneTaskDataset"]

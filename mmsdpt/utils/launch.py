@@ -20,6 +20,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help="override settings, e.g. --cfg-options train_cfg.max_epochs=5 load_from=PATH",
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--data-root", help="another folder for the config's data_root, wherever it is used")
     # torch.distributed.launch hands this over.
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
@@ -36,8 +37,45 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
+    if args.data_root:
+        replace_data_root(cfg, args.data_root)
+    _spread_text_encoder(cfg)
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif cfg.get("work_dir") is None:
         cfg.work_dir = str(Path("work_dirs") / Path(args.config).stem)
     return cfg
+
+
+def replace_data_root(cfg: Config, folder: str) -> None:
+    """Replace the prefix ``cfg.data_root`` in every string of the config: datasets and evaluators spell it out.
+
+    Raises:
+        InputError: if the config has no ``data_root``.
+    """
+    old = cfg.get("data_root")
+    if old is None:
+        raise InputError("--data-root needs a config with data_root")
+    new = folder.rstrip("/") + "/"
+    cfg._cfg_dict = _replace_prefix(cfg._cfg_dict, old, new)
+
+
+def _replace_prefix(value, old: str, new: str):
+    if isinstance(value, dict):
+        for key in value:
+            value[key] = _replace_prefix(value[key], old, new)
+        return value
+    if isinstance(value, (list, tuple)):
+        return type(value)(_replace_prefix(item, old, new) for item in value)
+    if isinstance(value, str) and value.startswith(old):
+        return new + value[len(old) :]
+    return value
+
+
+def _spread_text_encoder(cfg: Config) -> None:
+    """Let ``--cfg-options lang_model_name=PATH`` reach the two places that MMDetection's configs copy it to."""
+    name = cfg.get("lang_model_name")
+    if name is None or "language_model" not in cfg.get("model", {}):
+        return
+    cfg.model.language_model.name = name
+    cfg.model.bbox_head.lang_model_name = name

@@ -90,7 +90,9 @@ def test_the_pictures_on_disk_have_the_right_channel_order(small, tmp_path):
 
 
 def test_a_split_is_a_coco_dataset_with_the_classes_of_the_task(small, tmp_path):
-    config = dict(type="SceneTaskDataset", task="thermal", split="test", data_root=str(tmp_path / "thermal"))
+    config = dict(
+        type="mmsdpt.SceneTaskDataset", task="thermal", split="test", data_root=str(tmp_path / "thermal")
+    )
     dataset = DATASETS.build({**config, "test_mode": True, "pipeline": []})
     assert isinstance(dataset, SceneTaskDataset) and len(dataset) == 4
     assert dataset.metainfo["classes"] == TASKS["thermal"].names

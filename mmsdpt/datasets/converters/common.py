@@ -10,8 +10,8 @@ from .report import ConversionReport
 Box = tuple[float, float, float, float]
 
 _EXIF_ORIENTATION = 0x0112
-# Only what MMCV's pillow backend is used for. It keeps hostile files away from Pillow's rarer plugins.
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "WEBP")
+# Keeps hostile files away from Pillow's rarer plugins. MPO, which telephones write, is opened as JPEG.
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _OVERSHOOT = 0.01
 """Pixels a box may leave the image by without being counted as clipped: the rounding of six decimals."""
 

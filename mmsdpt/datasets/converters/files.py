@@ -31,6 +31,7 @@ def resolve_inside(root: Path, path: Path) -> Path | None:
     """
     try:
         resolved = path.resolve()
+        resolved.exists()  # raises where the name is too long
     except (OSError, ValueError, RuntimeError):  # too long, a null byte, a loop of links
         return None
     return resolved if resolved.is_relative_to(root) else None
@@ -81,21 +82,21 @@ def scan(
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def read_label(path: Path) -> bytes:
+def read_label(path: Path, limit: int = MAX_LABEL_BYTES) -> bytes:
     """Returns the content of a label file.
 
     Raises:
-        LabelRefused: If it is not a regular file, is larger than ``MAX_LABEL_BYTES`` or cannot be read.
+        LabelRefused: If it is not a regular file, is larger than ``limit`` bytes or cannot be read.
     """
     try:
         if not path.is_file():
             raise LabelRefused("not a regular file")
         with path.open("rb") as file:
-            content = file.read(MAX_LABEL_BYTES + 1)
+            content = file.read(limit + 1)
     except OSError as error:
         raise LabelRefused(error.strerror or "cannot be read") from error
-    if len(content) > MAX_LABEL_BYTES:
-        raise LabelRefused(f"over {MAX_LABEL_BYTES // 2**20} MB")
+    if len(content) > limit:
+        raise LabelRefused(f"over {limit // 2**10} KiB")
     return content
 
 

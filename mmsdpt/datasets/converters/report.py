@@ -53,7 +53,7 @@ KINDS: dict[str, Kind] = {
     "box_outside": Kind("box wholly outside the image, left out"),
     "box_empty": Kind("box less than one pixel wide or high, left out"),
     # paths and lists
-    "path_refused": Kind("path that leaves the source folder, not followed"),
+    "path_refused": Kind("path that leaves the source folder or is no valid one, not followed"),
     "folder_unreadable": Kind("folder that cannot be listed"),
     "split_missing": Kind("split whose images cannot be found"),
     "listed_absent": Kind("entry of a split list that has no usable image"),

@@ -214,14 +214,12 @@ class _Reader:
         return -1 if image is None else _shared_folders(xml, image)
 
     def _nearest(self, xml: Path, candidates: Sequence[Path], file_name: str) -> Path | None:
-        """Returns the candidate that shares most folders with ``xml``, among equals that called ``file_name``.
+        """Returns the candidate that shares most folders with ``xml``, of equals that called ``file_name``.
 
         An image in another split's folder is not a candidate: splits number their files alike.
         """
         split = self._split(xml)
-        usable = [
-            path for path in candidates if None in (split, self._split(path)) or self._split(path) == split
-        ]
+        usable = [path for path in candidates if split is None or self._split(path) in (None, split)]
         return min(
             usable,
             key=lambda path: (-_shared_folders(xml, path), path.name != file_name, path.as_posix()),

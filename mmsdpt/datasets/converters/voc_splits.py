@@ -63,7 +63,7 @@ def folder_splits(samples: Sequence[Sample], report: ConversionReport) -> dict[s
         split = folder_split(PurePosixPath(report.name(sample.image)))
         if split is not None:
             splits[split].append(sample)
-    if "train" not in splits or len(splits) < 2:
+    if len(splits) < 2:
         report.add("no_split", report.root.name)
         return {"train": list(samples)}
     _account(splits, samples, report)

@@ -13,6 +13,8 @@ from .report import ConversionReport
 _FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _NO_LABELS = ("classes.txt", "notes.txt", "readme")
 """Beginnings of the names of what labelling tools put beside the labels."""
+_MAX_YAML_BYTES = 2**18
+"""Ten times LVIS's 1,203 names. Parsing takes seconds per MiB."""
 
 
 def read_data_file(source: Path) -> dict[str, Any]:
@@ -22,7 +24,7 @@ def read_data_file(source: Path) -> dict[str, Any]:
         ConverterError: If it is no YAML, no mapping or too large.
     """
     try:
-        data = yaml.safe_load(read_label(source).decode("utf-8-sig"))
+        data = yaml.safe_load(read_label(source, _MAX_YAML_BYTES).decode("utf-8-sig"))
     except (LabelRefused, UnicodeDecodeError, RecursionError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConverterError(f"{source} cannot be read as YAML: {reason}.") from error

@@ -1,7 +1,8 @@
-"""Hooks: what trains and its table, checkpoints of what trains, alternating phases."""
+"""Hooks: what trains and its table, checkpoints of what trains, alternating phases, class names."""
 
 from .alternating_phases import AlternatingPhasesHook
+from .class_names import ClassNamesHook
 from .trainable_table import TrainableTableHook
 from .tuner_checkpoint import TunerCheckpointHook
 
-__all__ = ["AlternatingPhasesHook", "TrainableTableHook", "TunerCheckpointHook"]
+__all__ = ["AlternatingPhasesHook", "ClassNamesHook", "TrainableTableHook", "TunerCheckpointHook"]

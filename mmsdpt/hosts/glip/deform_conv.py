@@ -115,14 +115,13 @@ def sample_taps(
         return _corners(offset[..., i] + (start + tap), x.shape[2 + i])  # (B, Ho, Wo, kernel h, kernel w, 2)
 
     (rows, row_weights), (columns, column_weights) = axis(0), axis(1)
-    row_weights = row_weights * mask.to(x.dtype).unflatten(1, kernel_size).permute(0, 3, 4, 1, 2).unsqueeze(
-        -1
-    )
+    mask = mask.to(x.dtype).unflatten(1, kernel_size).permute(0, 3, 4, 1, 2)
+    row_weights = row_weights * mask.unsqueeze(-1)
     rows = rows + H * torch.arange(B, device=x.device).view(-1, 1, 1, 1, 1, 1)
     pixels = (rows * W).unsqueeze(-1) + columns.unsqueeze(-2)
     pixel_weights = row_weights.unsqueeze(-1) * column_weights.unsqueeze(-2)
     samples = F.embedding_bag(
-        pixels.view(-1, 4),
+        pixels.reshape(-1, 4),
         x.permute(0, 2, 3, 1).contiguous().view(B * H * W, C),  # a strided view gathers many times slower
         per_sample_weights=pixel_weights.reshape(-1, 4),
         mode="sum",
@@ -171,23 +170,23 @@ def modulated_deform_conv2d(
         raise ValueError(
             f"deformable convolution got {x.shape[1]} input channels, but its weights need {weight.shape[1]}."
         )
-    stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
-    kernel_size = tuple(weight.shape[2:])
-    size = tuple(
-        (x.shape[2 + i] + 2 * padding[i] - dilation[i] * (kernel_size[i] - 1) - 1) // stride[i] + 1
+    steps, pads, tap_steps = _pair(stride), _pair(padding), _pair(dilation)
+    kernel_size = (weight.shape[2], weight.shape[3])
+    Ho, Wo = (
+        (x.shape[2 + i] + 2 * pads[i] - tap_steps[i] * (kernel_size[i] - 1) - 1) // steps[i] + 1
         for i in (0, 1)
     )
-    if min(size) < 1:
+    if Ho < 1 or Wo < 1:
         raise ValueError(f"deformable convolution has no output position for an input of {tuple(x.shape)}.")
     taps = math.prod(kernel_size)
     samples = sample_taps(
         x.to(torch.promote_types(x.dtype, torch.float32)),
-        read_flat(offset, 2 * taps, size),
-        read_flat(mask, taps, size),
+        read_flat(offset, 2 * taps, (Ho, Wo)),
+        read_flat(mask, taps, (Ho, Wo)),
         kernel_size,
-        stride,
-        padding,
-        dilation,
+        steps,
+        pads,
+        tap_steps,
     )
     # One product over taps and channels; the kernel is brought to the order of the samples, (K, C).
     out = F.linear(samples.flatten(3).to(weight.dtype), weight.permute(0, 2, 3, 1).flatten(1), bias)

@@ -1,0 +1,19 @@
+# SDPT on mini GLIP and the "thermal" task, ten shots: k = 10 tokens in each of three fusion layers, 7,680 parameters.
+_base_ = [
+    "../_base_/models/mini_glip.py",
+    "../_base_/datasets/scene_task.py",
+    "../_base_/default_runtime.py",
+]
+load_from = "mmsdpt://mini_glip"
+
+model = dict(tuner=dict(type="mmsdpt.SDPT", num_tokens=10))
+
+max_epochs = 10
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=max_epochs)
+optim_wrapper = dict(
+    type="OptimWrapper",
+    constructor="mmsdpt.TrainableOptimWrapperConstructor",
+    optimizer=dict(type="AdamW", lr=1e-2, weight_decay=0.0),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = [dict(type="CosineAnnealingLR", by_epoch=True, T_max=max_epochs, convert_to_iter_based=True)]

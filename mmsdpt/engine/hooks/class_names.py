@@ -1,0 +1,58 @@
+"""Class names must reach a text-conditioned detector; see to it before the first batch."""
+
+from __future__ import annotations
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmsdpt.registry import HOOKS
+from mmsdpt.utils.errors import InputError
+
+_META_KEYS = ("text", "custom_entities")
+
+
+def innermost_dataset(dataset):
+    """The dataset inside wrappers that keep theirs under ``dataset``."""
+    while hasattr(dataset, "dataset"):
+        dataset = dataset.dataset
+    return dataset
+
+
+def check_class_names(dataset, role: str) -> None:
+    """Check that a detection dataset hands its class names to the model.
+
+    Args:
+        dataset: Built dataset, wrapped or not.
+        role: ``train``, ``val`` or ``test``, for the message.
+
+    Raises:
+        InputError: naming the setting that is missing.
+    """
+    inner = innermost_dataset(dataset)
+    if getattr(inner, "return_classes", True) is False:
+        raise InputError(
+            f"the {role} dataset {type(inner).__name__} does not hand over its class names: set return_classes=True on it"
+        )
+    for transform in getattr(getattr(inner, "pipeline", None), "transforms", ()):
+        if type(transform).__name__ == "PackDetInputs":
+            missing = [key for key in _META_KEYS if key not in transform.meta_keys]
+            if missing:
+                raise InputError(
+                    f"PackDetInputs of the {role} dataset drops {' and '.join(missing)}: add them to its meta_keys"
+                )
+
+
+@HOOKS.register_module()
+class ClassNamesHook(Hook):
+    """Check datasets with :func:`check_class_names` at the start of training, validation and testing."""
+
+    def before_train(self, runner: Runner) -> None:
+        check_class_names(runner.train_dataloader.dataset, "train")
+        if runner.val_loop is not None:
+            check_class_names(runner.val_dataloader.dataset, "val")
+
+    def before_val(self, runner: Runner) -> None:
+        check_class_names(runner.val_dataloader.dataset, "val")
+
+    def before_test(self, runner: Runner) -> None:
+        check_class_names(runner.test_dataloader.dataset, "test")

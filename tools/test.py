@@ -1,0 +1,82 @@
+"""Test a config with tuner files: ``python tools/test.py CONFIG TUNER_FILE``. Flags as in MMDetection.
+
+Without a file the base model is tested. A file is a tuner file (.safetensors) or a checkpoint of a run (.pth); with several
+slots write SLOT=FILE for each.
+"""
+
+import argparse
+import os
+
+from mmdet.evaluation import DumpDetResults
+from mmengine.config import ConfigDict
+from mmsdpt.engine import build_runner
+from mmsdpt.hosts.base import resolve_slots
+from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.launch import add_common_arguments, load_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="config file")
+    parser.add_argument("tuner_files", nargs="*", metavar="[SLOT=]FILE", help="tuner file or checkpoint of a run")
+    parser.add_argument("--out", help="dump predictions to a pickle file for offline evaluation")
+    parser.add_argument("--show", action="store_true", help="show predictions in a window")
+    parser.add_argument("--show-dir", help="write pictures with predictions to this folder in the work directory")
+    parser.add_argument("--wait-time", type=float, default=2, help="seconds between pictures with --show")
+    parser.add_argument("--tuners-off", action="store_true", help="attach the tuners but switch them off")
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def slot_files(arguments: list[str], slots: list[str]) -> dict[str, str]:
+    """``[SLOT=]FILE`` arguments to files by slot."""
+    found: dict[str, str] = {}
+    for argument in arguments:
+        slot, separator, path = argument.partition("=")
+        if not separator:
+            slot, path = (slots[0] if len(slots) == 1 else ""), argument
+        if slot not in slots:
+            raise InputError(f"{argument}: the config has tuner slots {', '.join(slots) or 'none'}; write SLOT=FILE")
+        if slot in found:
+            raise InputError(f"slot {slot} is given two files: {found[slot]} and {path}")
+        if not os.path.isfile(path):
+            raise InputError(f"tuner file not found: {path}")
+        found[slot] = path
+    return found
+
+
+def add_pictures(cfg: ConfigDict, args: argparse.Namespace) -> None:
+    """Draw predictions, as MMDetection's test tool does."""
+    hook = cfg.default_hooks.setdefault("visualization", ConfigDict(type="DetVisualizationHook"))
+    hook.draw = True
+    if args.show:
+        hook.show, hook.wait_time = True, args.wait_time
+    if args.show_dir:
+        hook.test_out_dir = args.show_dir
+
+
+def main() -> None:
+    args = parse_args()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    cfg = load_config(args)
+    cfg.tuner_files = {
+        **cfg.get("tuner_files", {}),
+        **slot_files(args.tuner_files, list(resolve_slots(cfg.model.get("tuner"), cfg.model.get("tuners")))),
+    }
+    cfg.resume = False
+    if args.show or args.show_dir:
+        add_pictures(cfg, args)
+    runner = build_runner(cfg)
+    if args.out:
+        if not args.out.endswith((".pkl", ".pickle")):
+            raise InputError(f"--out writes a pickle file, got {args.out}")
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+    if args.tuners_off:
+        for slot in runner.host.tuners:
+            runner.host.set_slot_enabled(slot, False)
+    runner.test()
+
+
+if __name__ == "__main__":
+    run_tool(main)
