@@ -7,7 +7,8 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 
-# The same ranges as in mmsdpt/compat.py, which checks them at import (tests/test_packaging.py compares them).
+# The same ranges as in mmsdpt/compat.py, which checks them at import (tests/test_packaging.py
+# compares them).
 REQUIRED = [
     "torch>=2.1",
     "torchvision>=0.16",

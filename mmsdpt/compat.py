@@ -1,8 +1,8 @@
 """Everything that depends on the versions of other packages, in one place.
 
-Two jobs: say in one sentence what is missing or does not fit, and let MMDetection be imported where MMCV has
-no compiled extension. The second is needed because plain pip builds MMCV without ``mmcv._ext`` while
-``mmdet.models`` imports ``mmcv.ops`` unguarded.
+Two jobs: say in one sentence what is missing or does not fit, and let MMDetection be imported where
+MMCV has no compiled extension. The second is needed because plain pip builds MMCV without
+``mmcv._ext`` while ``mmdet.models`` imports ``mmcv.ops`` unguarded.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Requirement:
         return f"{self.distributions[0]}{self.specifier}"
 
 
-# setup.py installs the same ranges (tests/test_packaging.py compares them). Those of the OpenMMLab packages
-# begin with OpenMMLab's own last releases (mmcv 2.1.0, mmdet 3.3.0, mmpretrain 1.2.0).
+# setup.py installs the same ranges (tests/test_packaging.py compares them). Those of the OpenMMLab
+# packages begin with OpenMMLab's own last releases (mmcv 2.1.0, mmdet 3.3.0, mmpretrain 1.2.0).
 REQUIREMENTS = (
     Requirement("torch", ("torch",), ">=2.1"),
     Requirement("torchvision", ("torchvision",), ">=0.16"),
@@ -54,7 +54,8 @@ REQUIREMENTS = (
     Requirement("mmcv", ("onedl-mmcv", "mmcv"), ">=2.1,<2.4"),
     Requirement("mmdet", ("onedl-mmdetection", "mmdet"), ">=3.3,<3.6"),
     Requirement("mmpretrain", ("onedl-mmpretrain", "mmpretrain"), ">=1.2,<1.4"),
-    # 4.54 changed a signature that MMDetection's GLIP calls; from 4.56 MMDetection silently loses its BERT.
+    # 4.54 changed a signature that MMDetection's GLIP calls; from 4.56 MMDetection silently loses
+    # its BERT.
     Requirement("transformers", ("transformers",), ">=4.40,<4.54"),
     Requirement("pycocotools", ("pycocotools",), ">=2.0.7"),
     Requirement("lvis", ("lvis",), ">=0.5.3"),
@@ -73,10 +74,15 @@ def installed_version(requirement: Requirement) -> str | None:
 
 
 def version_problem(requirement: Requirement, version: str | None) -> str | None:
-    """One sentence that says what is wrong and what to install, or None when ``version`` is fine."""
+    """One sentence that says what is wrong and what to install, or None when ``version`` is
+    fine.
+    """
     advice = f'install it with: pip install "{requirement.wanted}"'
     if version is None:
-        return f"mmsdpt needs {requirement.wanted}, but {requirement.module} is not installed; {advice}"
+        return (
+            f"mmsdpt needs {requirement.wanted}, but {requirement.module} is not installed;"
+            f" {advice}"
+        )
     try:
         # Labels such as 2.11.0+cu130 or 4.54.0.dev0 count as the release they belong to.
         fits = SpecifierSet(requirement.specifier).contains(Version(version).base_version)
@@ -84,14 +90,19 @@ def version_problem(requirement: Requirement, version: str | None) -> str | None
         fits = False
     if fits:
         return None
-    return f"mmsdpt needs {requirement.wanted}, but {requirement.module} {version} is installed; {advice}"
+    return (
+        f"mmsdpt needs {requirement.wanted}, but {requirement.module} {version} is installed;"
+        f" {advice}"
+    )
 
 
 def _package_is_only_being_located() -> bool:
-    """Whether mmsdpt is imported only because Python looks for the module of ``python -m mmsdpt.doctor``.
+    """Whether mmsdpt is imported only because Python looks for the module of ``python -m
+    mmsdpt.doctor``.
 
-    The doctor reports what the checks below raise, so they must not stop Python before it gets there. While
-    Python locates the module of ``-m``, and only then, ``sys.argv[0]`` is "-m" (see Python's sys.argv).
+    The doctor reports what the checks below raise, so they must not stop Python before it gets
+    there. While Python locates the module of ``-m``, and only then, ``sys.argv[0]`` is "-m" (see
+    Python's sys.argv).
     """
     return sys.argv[:1] == ["-m"] and "mmsdpt.doctor" in sys.orig_argv
 
@@ -110,9 +121,11 @@ def check_versions() -> None:
 
 
 def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """``mmcv._ext.nms`` by torchvision: (N, 4) and (N,) to indices of the boxes that stay, best first.
+    """``mmcv._ext.nms`` by torchvision: (N, 4) and (N,) to indices of the boxes that stay, best
+    first.
 
-    ``offset=1`` counts a box from x1 to x2 as x2 - x1 + 1 pixels wide. Moving x2 and y2 by one says the same.
+    ``offset=1`` counts a box from x1 to x2 as x2 - x1 + 1 pixels wide. Moving x2 and y2 by one says
+    the same.
     """
     from torchvision.ops import nms
 
@@ -123,15 +136,18 @@ def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Te
 
 
 def _not_compiled() -> str:
-    """``mmcv._ext.get_compiler_version`` and its CUDA counterpart, for reports of the environment."""
+    """``mmcv._ext.get_compiler_version`` and its CUDA counterpart, for reports of the
+    environment.
+    """
     return "not available (MMCV without compiled operators)"
 
 
 def _missing_op(name: str) -> Callable[..., None]:
     def op(*args: object, **kwargs: object) -> None:
         raise NotImplementedError(
-            f"mmcv.ops needs its compiled extension for '{name}', but MMCV was installed without it; "
-            "nothing in mmsdpt uses this operator: install an MMCV with compiled ops if your own code does."
+            f"mmcv.ops needs its compiled extension for '{name}', but MMCV was installed without"
+            " it; nothing in mmsdpt uses this operator: install an MMCV with compiled ops if your"
+            " own code does."
         )
 
     op.__name__ = name
@@ -139,7 +155,9 @@ def _missing_op(name: str) -> Callable[..., None]:
 
 
 class _ExtStandIn(types.ModuleType):
-    """Stands in for ``mmcv._ext``: nms works, every other operator explains itself when it is called."""
+    """Stands in for ``mmcv._ext``: nms works, every other operator explains itself when it is
+    called.
+    """
 
     nms = staticmethod(_nms)
     get_compiler_version = staticmethod(_not_compiled)
@@ -162,9 +180,11 @@ def _import_ext() -> bool:
     try:
         importlib.import_module("mmcv._ext")
     except (ImportError, OSError) as error:
-        # A wheel taken from pip's cache may hold an extension that was compiled against another torch.
+        # A wheel taken from pip's cache may hold an extension that was compiled against another
+        # torch.
         warnings.warn(
-            f"mmcv._ext is there but cannot be loaded ({error}); mmsdpt goes on without compiled operators.",
+            f"mmcv._ext is there but cannot be loaded ({error}); mmsdpt goes on without compiled"
+            " operators.",
             stacklevel=3,
         )
         return False
@@ -176,9 +196,9 @@ def _check_opencv() -> None:
         importlib.import_module("cv2")
     except ImportError as error:
         raise ImportError(
-            f"MMCV needs OpenCV, which cannot be loaded here ({error}); where a system library is missing, "
-            "install the build that needs none: "
-            'pip install --force-reinstall --no-deps "opencv-python-headless<4.13"'
+            f"MMCV needs OpenCV, which cannot be loaded here ({error}); where a system library is"
+            " missing, install the build that needs none: pip install --force-reinstall --no-deps"
+            ' "opencv-python-headless<4.13"'
         ) from error
 
 

@@ -1,8 +1,8 @@
 """Report what mmsdpt finds on this machine: ``python -m mmsdpt.doctor`` (or ``tools/doctor.py``).
 
-Versions, the operators in use (each is called once, so what is said about it is a fact) and the places where
-weights are expected. Works where a package is missing, has the wrong version or cannot be loaded: then it is
-needed most.
+Versions, the operators in use (each is called once, so what is said about it is a fact) and the
+places where weights are expected. Works where a package is missing, has the wrong version or cannot
+be loaded: then it is needed most.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def _probe(section: str, name: str, look: Callable[[], str], required: bool = Tr
         return Finding(section, name, "not there", str(error), required)
     except Exception as error:  # the doctor is there to report any failure, not to die of it
         sentence = str(error).strip() or "no message"
-        return Finding(section, name, "does not work", f"{type(error).__name__}: {sentence}", required)
+        return Finding(
+            section, name, "does not work", f"{type(error).__name__}: {sentence}", required
+        )
 
 
 def find_machine() -> list[Finding]:
@@ -84,7 +86,9 @@ def find_packages() -> list[Finding]:
         version = compat.installed_version(requirement)
         problem = compat.version_problem(requirement, version)
         findings.append(
-            Finding("packages", requirement.module, version or "not installed", problem, required=True)
+            Finding(
+                "packages", requirement.module, version or "not installed", problem, required=True
+            )
         )
     return findings
 
@@ -104,7 +108,9 @@ def _deformable_convolution() -> str:
     from .hosts.glip.deform_conv import modulated_deform_conv2d
 
     x, weight = torch.arange(32.0).view(1, 2, 4, 4), torch.arange(36.0).view(2, 2, 3, 3)
-    y = modulated_deform_conv2d(x, torch.zeros(1, 18, 4, 4), torch.ones(1, 9, 4, 4), weight, padding=1)
+    y = modulated_deform_conv2d(
+        x, torch.zeros(1, 18, 4, 4), torch.ones(1, 9, 4, 4), weight, padding=1
+    )
     # Zero offsets and a mask of ones are an ordinary convolution.
     torch.testing.assert_close(y, torch.nn.functional.conv2d(x, weight, padding=1))
     return "mmsdpt, by sampling (tried)"
@@ -137,7 +143,9 @@ def find_operators() -> list[Finding]:
 
 
 def _bert_folder() -> Path:
-    """Folder with BERT's files: ``checkpoints/bert-base-uncased`` here, else the cache of Hugging Face."""
+    """Folder with BERT's files: ``checkpoints/bert-base-uncased`` here, else the cache of Hugging
+    Face.
+    """
     local = CHECKPOINTS / BERT
     if local.is_dir():
         return local.resolve()
@@ -148,16 +156,21 @@ def _bert_folder() -> Path:
         return Path(cached).parent
     cache = Path(constants.HF_HUB_CACHE) / f"models--{BERT}"
     raise FileNotFoundError(
-        f"expected in {local.resolve()} or {cache}; put config.json, vocab.txt and model.safetensors of "
-        f"{BERT} into the first, or let transformers download them into the second"
+        f"expected in {local.resolve()} or {cache}; put config.json, vocab.txt and"
+        f" model.safetensors of {BERT} into the first, or let transformers download them into the"
+        " second"
     )
 
 
 def _bert() -> str:
     folder = _bert_folder()
     if missing := [name for name in ("config.json", "vocab.txt") if not (folder / name).is_file()]:
-        raise FileNotFoundError(f"{folder} has no {' and no '.join(missing)}: copy them from {BERT}")
-    has_weights = any((folder / name).is_file() for name in ("model.safetensors", "pytorch_model.bin"))
+        raise FileNotFoundError(
+            f"{folder} has no {' and no '.join(missing)}: copy them from {BERT}"
+        )
+    has_weights = any(
+        (folder / name).is_file() for name in ("model.safetensors", "pytorch_model.bin")
+    )
     return f"{folder}, {'with' if has_weights else 'without'} weights of its own"
 
 
@@ -169,7 +182,9 @@ def _file(path: Path, advice: str) -> str:
 
 
 def find_weights() -> list[Finding]:
-    """Where weights are expected and whether they are there. Only the mini GLIP comes with the package."""
+    """Where weights are expected and whether they are there. Only the mini GLIP comes with the
+    package.
+    """
     shipped = "it comes with mmsdpt: install mmsdpt again"
     places = [
         ("mini GLIP", ASSETS / "mini_glip" / "mini_glip.safetensors", shipped),
@@ -177,7 +192,10 @@ def find_weights() -> list[Finding]:
     ]
     for name, file in GLIP_CHECKPOINTS.items():
         places.append((name, CHECKPOINTS / file, f"download it from {GLIP_URL}{file}"))
-    findings = [_probe("weights", name, partial(_file, path, advice), False) for name, path, advice in places]
+    findings = [
+        _probe("weights", name, partial(_file, path, advice), False)
+        for name, path, advice in places
+    ]
     return [*findings[:2], _probe("weights", "BERT", _bert, False), *findings[2:]]
 
 
@@ -207,7 +225,9 @@ def as_table(findings: list[Finding]) -> str:
         if f.problem:
             lines.append(f"  {'':<{width}}  {'':<7}  {f.problem}")
     verdict = (
-        "mmsdpt can be used." if usable(findings) else "mmsdpt cannot be used until each PROBLEM is solved."
+        "mmsdpt can be used."
+        if usable(findings)
+        else "mmsdpt cannot be used until each PROBLEM is solved."
     )
     return "\n".join([*lines[1:], "", verdict])
 
@@ -221,7 +241,9 @@ def as_json(findings: list[Finding]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Print the report; 0 if mmsdpt can be used, 1 otherwise."""
     parser = argparse.ArgumentParser(prog="mmsdpt.doctor", description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print JSON for programs instead of a table")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON for programs instead of a table"
+    )
     options = parser.parse_args(arguments)
     with redirect_stdout(sys.stderr):  # what other packages say while they are imported
         findings = examine()

@@ -1,4 +1,6 @@
-"""Child registries of MMEngine's, scope ``mmsdpt``: write ``type='mmsdpt.SDPT'`` in a config of any scope."""
+"""Child registries of MMEngine's, scope ``mmsdpt``: write ``type='mmsdpt.SDPT'`` in a config of any
+scope.
+"""
 
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import mmsdpt  # noqa: F401  makes mmdet importable without compiled mmcv
 import pytest
 import torch
 from mmengine.registry import init_default_scope
+
+import mmsdpt  # noqa: F401  makes mmdet importable without compiled mmcv
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
 def _quiet_and_reproducible():
-    """Few threads: tests run side by side, and busy torch processes on few cores slow each other down."""
+    """Few threads: tests run side by side, and busy torch processes on few cores slow each other
+    down.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(0)
     init_default_scope("mmdet")

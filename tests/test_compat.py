@@ -1,4 +1,6 @@
-"""Promises of mmsdpt.compat: clear sentences about versions, and MMDetection without compiled operators."""
+"""Promises of mmsdpt.compat: clear sentences about versions, and MMDetection without compiled
+operators.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ TRANSFORMERS = next(r for r in REQUIREMENTS if r.module == "transformers")
 
 @pytest.fixture
 def versions(monkeypatch):
-    """Versions of all required distributions as importlib.metadata tells them; None is not installed."""
+    """Versions of all required distributions as importlib.metadata tells them; None is not
+    installed.
+    """
     told: dict[str, str | None] = {
         name: importlib.metadata.version(name)
         for requirement in REQUIREMENTS
@@ -69,7 +73,9 @@ def test_a_version_that_is_too_new_is_named_with_the_range_that_works(versions):
     with pytest.raises(ImportError) as caught:
         compat.check_versions()
     message = str(caught.value)
-    assert "transformers 4.56.1 is installed" in message and "<4.54" in message and "\n" not in message
+    assert (
+        "transformers 4.56.1 is installed" in message and "<4.54" in message and "\n" not in message
+    )
 
 
 def test_every_problem_is_told_at_once(versions):
@@ -104,8 +110,12 @@ def test_another_distribution_of_the_same_package_counts(versions):
     compat.check_versions()
 
 
-def plain_nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float, offset: int) -> list[int]:
-    """Oracle: boxes by falling score, each kept unless a kept one overlaps it by more than the threshold."""
+def plain_nms(
+    boxes: torch.Tensor, scores: torch.Tensor, threshold: float, offset: int
+) -> list[int]:
+    """Oracle: boxes by falling score, each kept unless a kept one overlaps it by more than the
+    threshold.
+    """
 
     def area(x1, y1, x2, y2):
         return max(x2 - x1 + offset, 0.0) * max(y2 - y1 + offset, 0.0)
@@ -131,28 +141,38 @@ def test_nms_of_the_stand_in_equals_the_plain_form(offset, threshold):
     boxes = torch.cat([corners, corners + 1 + torch.rand(60, 2, generator=generator) * 8], dim=1)
     scores = torch.rand(60, generator=generator)
     before = boxes.clone()
-    kept = compat._ExtStandIn("mmcv._ext").nms(boxes, scores, iou_threshold=threshold, offset=offset)
+    kept = compat._ExtStandIn("mmcv._ext").nms(
+        boxes, scores, iou_threshold=threshold, offset=offset
+    )
     assert kept.tolist() == plain_nms(boxes, scores, threshold, offset)
     assert torch.equal(boxes, before), "the caller's boxes were changed"
     assert 1 < len(kept) < 60, "the example must suppress some boxes and keep some"
 
 
 def test_the_offset_decides_where_boxes_touch():
-    # Side by side: one pixel counts as shared with offset 1 (IoU 2/4 = 0.5 of 3-pixel boxes) and none with 0.
-    boxes, scores = torch.tensor([[0.0, 0.0, 2.0, 0.5], [1.0, 0.0, 3.0, 0.5]]), torch.tensor([0.9, 0.8])
+    # Side by side: one pixel counts as shared with offset 1 (IoU 2/4 = 0.5 of 3-pixel boxes) and
+    # none with 0.
+    boxes, scores = (
+        torch.tensor([[0.0, 0.0, 2.0, 0.5], [1.0, 0.0, 3.0, 0.5]]),
+        torch.tensor([0.9, 0.8]),
+    )
     nms = compat._ExtStandIn("mmcv._ext").nms
     assert nms(boxes, scores, iou_threshold=0.4, offset=0).tolist() == [0, 1]
     assert nms(boxes, scores, iou_threshold=0.4, offset=1).tolist() == [0]
 
 
 def test_nms_of_no_boxes_is_empty():
-    kept = compat._ExtStandIn("mmcv._ext").nms(torch.zeros(0, 4), torch.zeros(0), iou_threshold=0.5, offset=1)
+    kept = compat._ExtStandIn("mmcv._ext").nms(
+        torch.zeros(0, 4), torch.zeros(0), iou_threshold=0.5, offset=1
+    )
     assert kept.shape == (0,) and kept.dtype == torch.int64
 
 
 def test_other_operators_can_be_looked_up_and_explain_themselves_when_called():
     operator = compat._ExtStandIn("mmcv._ext").roi_align_forward
-    with pytest.raises(NotImplementedError, match="needs its compiled extension for 'roi_align_forward'"):
+    with pytest.raises(
+        NotImplementedError, match="needs its compiled extension for 'roi_align_forward'"
+    ):
         operator(torch.zeros(1), aligned=True)
 
 
@@ -201,7 +221,9 @@ def test_a_broken_extension_is_replaced_with_a_warning(fresh_ext, tmp_path, monk
     assert not compat.has_compiled_ops()
 
 
-def test_without_an_extension_the_stand_in_is_put_in_place_and_mmcv_knows(fresh_ext, tmp_path, monkeypatch):
+def test_without_an_extension_the_stand_in_is_put_in_place_and_mmcv_knows(
+    fresh_ext, tmp_path, monkeypatch
+):
     monkeypatch.setattr(fresh_ext, "__path__", [str(tmp_path)])
     compat.ensure_mmcv_ext()
     first = sys.modules["mmcv._ext"]
@@ -233,5 +255,7 @@ def test_mmdet_models_can_be_imported_after_mmsdpt_in_a_new_interpreter():
         "boxes = torch.tensor([[0., 0., 9., 9.], [0., 0., 9., 8.], [20., 0., 29., 9.]])\n"
         "assert mmcv.ops.nms(boxes, torch.tensor([.5, .9, .7]), .5)[1].tolist() == [1, 2]\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr

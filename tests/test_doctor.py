@@ -1,4 +1,6 @@
-"""Promises of mmsdpt.doctor: it tells what is there, even where mmsdpt itself cannot be imported."""
+"""Promises of mmsdpt.doctor: it tells what is there, even where mmsdpt itself cannot be
+imported.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,10 @@ def test_missing_weights_are_told_with_place_and_remedy_and_do_not_make_it_unusa
     findings = by_name(doctor.find_weights())
     for name, file in doctor.GLIP_CHECKPOINTS.items():
         problem = findings[name].problem
-        assert str(no_cache / "checkpoints" / file) in problem and f"{doctor.GLIP_URL}{file}" in problem
+        assert (
+            str(no_cache / "checkpoints" / file) in problem
+            and f"{doctor.GLIP_URL}{file}" in problem
+        )
     assert str(no_cache / "checkpoints" / "bert-base-uncased") in findings["BERT"].problem
     assert findings["BERT"].state == "missing"
     assert doctor.usable(list(findings.values()))
@@ -84,7 +89,9 @@ def test_weights_in_the_local_folders_are_found(no_cache):
     (bert / "vocab.txt").write_text("[PAD]")
     (no_cache / "checkpoints" / doctor.GLIP_CHECKPOINTS["GLIP-L"]).write_bytes(bytes(20_000))
     findings = by_name(doctor.find_weights())
-    assert findings["BERT"].problem is None and "without weights of its own" in findings["BERT"].value
+    assert (
+        findings["BERT"].problem is None and "without weights of its own" in findings["BERT"].value
+    )
     assert findings["GLIP-L"].problem is None and findings["GLIP-L"].value.endswith("0.02 MB")
     (bert / "model.safetensors").touch()
     assert "with weights of its own" in by_name(doctor.find_weights())["BERT"].value
@@ -100,7 +107,9 @@ def test_json_says_the_same_and_nothing_else_is_printed(monkeypatch, capsys):
 
 
 def test_it_reports_from_the_command_line_where_importing_mmsdpt_stops(tmp_path):
-    """A sitecustomize takes lvis away: the import stops with one sentence, and the doctor tells it."""
+    """A sitecustomize takes lvis away: the import stops with one sentence, and the doctor tells
+    it.
+    """
     (tmp_path / "sitecustomize.py").write_text(
         "import importlib.metadata as m\n"
         "told = m.version\n"
@@ -124,7 +133,10 @@ def test_it_reports_from_the_command_line_where_importing_mmsdpt_stops(tmp_path)
 
     stopped = run("-c", "import mmsdpt")
     assert stopped.returncode == 1 and "lvis is not installed" in stopped.stderr
-    for command in (("-m", "mmsdpt.doctor", "--json"), (str(ROOT / "tools" / "doctor.py"), "--json")):
+    for command in (
+        ("-m", "mmsdpt.doctor", "--json"),
+        (str(ROOT / "tools" / "doctor.py"), "--json"),
+    ):
         done = run(*command)
         assert done.returncode == 1, done.stderr
         report = json.loads(done.stdout)

@@ -67,7 +67,11 @@ def test_setup_installs_the_ranges_that_compat_checks(required):
 
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
 def test_every_requirement_has_one_tested_version_inside_its_range(arguments, python):
-    pins = [c for c in constraints() if c.marker is None or c.marker.evaluate({"python_version": python})]
+    pins = [
+        c
+        for c in constraints()
+        if c.marker is None or c.marker.evaluate({"python_version": python})
+    ]
     names = [canonicalize_name(c.name) for c in pins]
     assert len(names) == len(set(names)), "a package has two pins"
     by_name = dict(zip(names, pins, strict=True))
@@ -76,7 +80,9 @@ def test_every_requirement_has_one_tested_version_inside_its_range(arguments, py
         requirement = Requirement(text)
         (pin,) = by_name[canonicalize_name(requirement.name)].specifier
         assert pin.operator == "=="
-        assert requirement.specifier.contains(Version(pin.version)), f"{pin} is outside {requirement}"
+        assert requirement.specifier.contains(Version(pin.version)), (
+            f"{pin} is outside {requirement}"
+        )
 
 
 def imports(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -102,7 +108,8 @@ def test_every_imported_package_is_declared(folder, required):
 
 
 def test_assets_and_all_packages_are_in_the_wheel(tmp_path):
-    # Without the network: with the setuptools of this environment, as pip's --no-build-isolation does.
+    # Without the network: with the setuptools of this environment, as pip's --no-build-isolation
+    # does.
     build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
     command = [sys.executable, "-c", build, str(tmp_path)]
     copy = tmp_path / "source"
@@ -127,7 +134,9 @@ def test_assets_and_all_packages_are_in_the_wheel(tmp_path):
 def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     command = ["make", "--no-print-directory", "-C", str(ROOT), *arguments]
     clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-    return subprocess.run(command, capture_output=True, text=True, env=clean | environment, timeout=60)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=clean | environment, timeout=60
+    )
 
 
 def test_make_without_a_target_lists_the_targets():
@@ -157,4 +166,8 @@ def test_a_set_up_that_is_up_to_date_is_used_again_and_a_broken_off_one_is_not(t
 
 def test_the_licence_is_apache_2():
     text = (ROOT / "LICENSE").read_text()
-    assert "Apache License" in text and "Version 2.0, January 2004" in text and "The mmsdpt authors" in text
+    assert (
+        "Apache License" in text
+        and "Version 2.0, January 2004" in text
+        and "The mmsdpt authors" in text
+    )

@@ -7,7 +7,9 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Run the module in a process of its own: importing mmsdpt here would stop at what there is to report."""
+    """Run the module in a process of its own: importing mmsdpt here would stop at what there is to
+    report.
+    """
     paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     return subprocess.call([sys.executable, "-m", "mmsdpt.doctor", *sys.argv[1:]], env=environment)

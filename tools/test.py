@@ -1,7 +1,8 @@
-"""Test a config with tuner files: ``python tools/test.py CONFIG TUNER_FILE``. Flags as in MMDetection.
+"""Test a config with tuner files: ``python tools/test.py CONFIG TUNER_FILE``. Flags as in
+MMDetection.
 
-Without a file the base model is tested. A file is a tuner file (.safetensors) or a checkpoint of a run (.pth); with several
-slots write SLOT=FILE for each.
+Without a file the base model is tested. A file is a tuner file (.safetensors) or a checkpoint of a
+run (.pth); with several slots write SLOT=FILE for each.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import os
 
 from mmdet.evaluation import DumpDetResults
 from mmengine.config import ConfigDict
+
 from mmsdpt.engine import build_runner
 from mmsdpt.hosts.base import resolve_slots
 from mmsdpt.utils.cli import run_tool
@@ -17,14 +19,24 @@ from mmsdpt.utils.launch import add_common_arguments, load_config
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("config", help="config file")
-    parser.add_argument("tuner_files", nargs="*", metavar="[SLOT=]FILE", help="tuner file or checkpoint of a run")
+    parser.add_argument(
+        "tuner_files", nargs="*", metavar="[SLOT=]FILE", help="tuner file or checkpoint of a run"
+    )
     parser.add_argument("--out", help="dump predictions to a pickle file for offline evaluation")
     parser.add_argument("--show", action="store_true", help="show predictions in a window")
-    parser.add_argument("--show-dir", help="write pictures with predictions to this folder in the work directory")
-    parser.add_argument("--wait-time", type=float, default=2, help="seconds between pictures with --show")
-    parser.add_argument("--tuners-off", action="store_true", help="attach the tuners but switch them off")
+    parser.add_argument(
+        "--show-dir", help="write pictures with predictions to this folder in the work directory"
+    )
+    parser.add_argument(
+        "--wait-time", type=float, default=2, help="seconds between pictures with --show"
+    )
+    parser.add_argument(
+        "--tuners-off", action="store_true", help="attach the tuners but switch them off"
+    )
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -37,7 +49,10 @@ def slot_files(arguments: list[str], slots: list[str]) -> dict[str, str]:
         if not separator:
             slot, path = (slots[0] if len(slots) == 1 else ""), argument
         if slot not in slots:
-            raise InputError(f"{argument}: the config has tuner slots {', '.join(slots) or 'none'}; write SLOT=FILE")
+            raise InputError(
+                f"{argument}: the config has tuner slots {', '.join(slots) or 'none'}; write"
+                " SLOT=FILE"
+            )
         if slot in found:
             raise InputError(f"slot {slot} is given two files: {found[slot]} and {path}")
         if not os.path.isfile(path):
@@ -62,7 +77,9 @@ def main() -> None:
     cfg = load_config(args)
     cfg.tuner_files = {
         **cfg.get("tuner_files", {}),
-        **slot_files(args.tuner_files, list(resolve_slots(cfg.model.get("tuner"), cfg.model.get("tuners")))),
+        **slot_files(
+            args.tuner_files, list(resolve_slots(cfg.model.get("tuner"), cfg.model.get("tuners")))
+        ),
     }
     cfg.resume = False
     if args.show or args.show_dir:

@@ -1,4 +1,6 @@
-"""Train a config: ``python tools/train.py configs/sdpt/glip_l_coco_k10.py``. Flags as in MMDetection."""
+"""Train a config: ``python tools/train.py configs/sdpt/glip_l_coco_k10.py``. Flags as in
+MMDetection.
+"""
 
 import argparse
 import os
@@ -13,7 +15,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file")
     parser.add_argument("--amp", action="store_true", help="train with automatic mixed precision")
-    parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size")
+    parser.add_argument(
+        "--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size"
+    )
     parser.add_argument(
         "--resume",
         nargs="?",

@@ -1,6 +1,12 @@
 # The runner, hooks and log of every config.
 custom_imports = dict(
-    imports=["mmsdpt.hosts", "mmsdpt.tuners", "mmsdpt.datasets", "mmsdpt.engine", "mmsdpt.evaluation"],
+    imports=[
+        "mmsdpt.hosts",
+        "mmsdpt.tuners",
+        "mmsdpt.datasets",
+        "mmsdpt.engine",
+        "mmsdpt.evaluation",
+    ],
     allow_failed_imports=False,
 )
 default_scope = "mmdet"

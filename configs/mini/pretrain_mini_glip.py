@@ -1,5 +1,5 @@
-# Pre-training of mini GLIP on procedural scenes with phrases; see mmsdpt/assets/mini_glip/README.md for the run that
-# made the weights in the package.
+# Pre-training of mini GLIP on procedural scenes with phrases; see mmsdpt/assets/mini_glip/README.md
+# for the run that made the weights in the package.
 _base_ = ["../_base_/models/mini_glip.py", "../_base_/default_runtime.py"]
 
 train_dataloader = dict(
@@ -42,7 +42,10 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
-        custom_keys={"relative_position_bias_table": dict(decay_mult=0.0), "embeddings": dict(decay_mult=0.0)},
+        custom_keys={
+            "relative_position_bias_table": dict(decay_mult=0.0),
+            "embeddings": dict(decay_mult=0.0),
+        },
     ),
     clip_grad=dict(max_norm=1.0),
 )

@@ -1,4 +1,5 @@
-# SDPT on mini GLIP and the "thermal" task, ten shots: k = 10 tokens in each of three fusion layers, 7,680 parameters.
+# SDPT on mini GLIP and the "thermal" task, ten shots: k = 10 tokens in each of three fusion layers,
+# 7,680 parameters.
 _base_ = [
     "../_base_/models/mini_glip.py",
     "../_base_/datasets/scene_task.py",
@@ -16,4 +17,6 @@ optim_wrapper = dict(
     optimizer=dict(type="AdamW", lr=1e-2, weight_decay=0.0),
     clip_grad=dict(max_norm=1.0),
 )
-param_scheduler = [dict(type="CosineAnnealingLR", by_epoch=True, T_max=max_epochs, convert_to_iter_based=True)]
+param_scheduler = [
+    dict(type="CosineAnnealingLR", by_epoch=True, T_max=max_epochs, convert_to_iter_based=True)
+]

@@ -1,9 +1,11 @@
-# SDPT on GLIP-L and COCO: k = 10 prototype tokens in each of eight fusion layers, 163,840 parameters.
+# SDPT on GLIP-L and COCO: k = 10 prototype tokens in each of eight fusion layers, 163,840
+# parameters.
 _base_ = "../_base_/models/glip_l.py"
 
 model = dict(tuner=dict(type="mmsdpt.SDPT", num_tokens=10))
 
-# COCO once per epoch: MMDetection's fine-tuning repeats it. Workers draw their seeds anew in every epoch.
+# COCO once per epoch: MMDetection's fine-tuning repeats it. Workers draw their seeds anew in every
+# epoch.
 train_dataloader = dict(
     batch_size=2,
     num_workers=4,
@@ -12,8 +14,8 @@ train_dataloader = dict(
     dataset=dict(times=1),
 )
 
-# Tokens are drawn from U(-1, 1): their rate is far above that of weights. No decay: it would pull them to the middle
-# of the joint space.
+# Tokens are drawn from U(-1, 1): their rate is far above that of weights. No decay: it would pull
+# them to the middle of the joint space.
 train_cfg = dict(max_epochs=12)
 optim_wrapper = dict(
     _delete_=True,

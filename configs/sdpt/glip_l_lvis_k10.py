@@ -1,5 +1,5 @@
-# SDPT on GLIP-L and LVIS v1. 1,203 class names do not fit into a caption: training samples 40 per image, testing runs in
-# chunks of 40. The evaluation is LVIS fixed AP, as GLIP's.
+# SDPT on GLIP-L and LVIS v1. 1,203 class names do not fit into a caption: training samples 40 per
+# image, testing runs in chunks of 40. The evaluation is LVIS fixed AP, as GLIP's.
 _base_ = "glip_l_coco_k10.py"
 
 data_root = "data/coco/"
@@ -17,10 +17,14 @@ train_dataloader = dict(
     )
 )
 val_dataloader = dict(
-    dataset=dict(type="LVISV1Dataset", ann_file="annotations/lvis_od_val.json", data_prefix=dict(img=""))
+    dataset=dict(
+        type="LVISV1Dataset", ann_file="annotations/lvis_od_val.json", data_prefix=dict(img="")
+    )
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(_delete_=True, type="LVISFixedAPMetric", ann_file=data_root + "annotations/lvis_od_val.json")
+val_evaluator = dict(
+    _delete_=True, type="LVISFixedAPMetric", ann_file=data_root + "annotations/lvis_od_val.json"
+)
 test_evaluator = val_evaluator
 
 model = dict(test_cfg=dict(max_per_img=300, chunked_size=40))

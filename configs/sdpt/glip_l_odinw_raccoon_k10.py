@@ -30,18 +30,32 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    dataset=dict(data_root=data_root, metainfo=metainfo, ann_file=val_ann, data_prefix=dict(img="valid/"))
+    dataset=dict(
+        data_root=data_root, metainfo=metainfo, ann_file=val_ann, data_prefix=dict(img="valid/")
+    )
 )
 test_dataloader = dict(
-    dataset=dict(data_root=data_root, metainfo=metainfo, ann_file=test_ann, data_prefix=dict(img="test/"))
+    dataset=dict(
+        data_root=data_root, metainfo=metainfo, ann_file=test_ann, data_prefix=dict(img="test/")
+    )
 )
 val_evaluator = dict(ann_file=data_root + val_ann)
 test_evaluator = dict(ann_file=data_root + test_ann)
 
-# A tenth of the rate when the validation AP stalls for 3 evaluations, stop after 8; the best epoch is kept.
+# A tenth of the rate when the validation AP stalls for 3 evaluations, stop after 8; the best epoch
+# is kept.
 param_scheduler = [
-    dict(type="ReduceOnPlateauLR", monitor="coco/bbox_mAP", rule="greater", factor=0.1, patience=3, by_epoch=True)
+    dict(
+        type="ReduceOnPlateauLR",
+        monitor="coco/bbox_mAP",
+        rule="greater",
+        factor=0.1,
+        patience=3,
+        by_epoch=True,
+    )
 ]
 custom_hooks = [
-    dict(type="EarlyStoppingHook", monitor="coco/bbox_mAP", rule="greater", patience=8, min_delta=0.0)
+    dict(
+        type="EarlyStoppingHook", monitor="coco/bbox_mAP", rule="greater", patience=8, min_delta=0.0
+    )
 ]

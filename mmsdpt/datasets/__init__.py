@@ -4,4 +4,10 @@ from .few_shot import ODINW_SCHEDULE, FewShotDataset
 from .scenes import SceneGroundingDataset, SceneTaskDataset
 from .transforms import SampleCaptionClasses
 
-__all__ = ["ODINW_SCHEDULE", "FewShotDataset", "SampleCaptionClasses", "SceneGroundingDataset", "SceneTaskDataset"]
+__all__ = [
+    "ODINW_SCHEDULE",
+    "FewShotDataset",
+    "SampleCaptionClasses",
+    "SceneGroundingDataset",
+    "SceneTaskDataset",
+]

@@ -40,18 +40,22 @@ ODINW_SEEDS = (3, 30, 300)
 class FewShotDataset:
     """A few images per category, chosen by seed, each ``copies`` times.
 
-    The protocol: sort the image ids, shuffle them with ``random.Random(seed)``, then walk through them and
-    keep an image if any of its categories still needs shots. Every kept image counts for all of its
-    categories, wanted or not, so frequent categories end above ``shots``; a category that is too rare keeps
-    every image that it has, and a warning says so.
+    The protocol: sort the image ids, shuffle them with ``random.Random(seed)``, then walk through
+    them and keep an image if any of its categories still needs shots. Every kept image counts for
+    all of its categories, wanted or not, so frequent categories end above ``shots``; a category
+    that is too rare keeps every image that it has, and a warning says so.
 
-    Two readings that the one sentence leaves open follow GLIP's released code (``maskrcnn_benchmark``,
-    ``coco.py``):
+    Two readings that the one sentence leaves open follow GLIP's released code
+    (``maskrcnn_benchmark``, ``coco.py``):
 
-    - A shot is an *image* that holds the category, however many of its boxes it has (the ``set`` of category
-      ids in that code). ``count="box"`` counts boxes instead (the ``tuple`` of that code's comment).
-    - Images without a box, or only with boxes of at most one pixel in width or height, leave before the
-      shuffle, so that they cannot move its order. Boxes that training ignores (``ignore_flag``) give no shot.
+    - A shot is an *image* that holds the category, however many of its boxes it has (the ``set`` of
+    category
+      ids in that code). ``count="box"`` counts boxes instead (the ``tuple`` of that code's
+      comment).
+    - Images without a box, or only with boxes of at most one pixel in width or height, leave before
+    the
+      shuffle, so that they cannot move its order. Boxes that training ignores (``ignore_flag``)
+      give no shot.
 
     The choice depends on ids, labels and seed alone, not on the order of the annotation file.
 
@@ -59,13 +63,15 @@ class FewShotDataset:
         dataset: The dataset to choose from (an MMEngine ``BaseDataset``) or its config.
         shots: Shots per category; 0 keeps the full data in its own order.
         copies: How many times an epoch holds the selection (``ODINW_SCHEDULE``).
-        seed: Seed of the shuffle (``ODINW_SEEDS``); None keeps the sorted order, as seed 0 does in GLIP.
+        seed: Seed of the shuffle (``ODINW_SEEDS``); None keeps the sorted order, as seed 0 does in
+            GLIP.
         count: What a shot is, ``"image"`` or ``"box"``.
         max_images: Stop after this many images, if given.
         lazy_init: Whether to put off loading the annotations.
 
     Raises:
-        TypeError: If ``dataset`` is neither of the two; wrap the parts of a concatenated dataset one by one.
+        TypeError: If ``dataset`` is neither of the two; wrap the parts of a concatenated dataset
+            one by one.
         ValueError: If a number is out of range, or no image can be chosen.
     """
 
@@ -79,10 +85,15 @@ class FewShotDataset:
         max_images: int | None = None,
         lazy_init: bool = False,
     ) -> None:
-        for name, value, least in (("shots", shots, 0), ("copies", copies, 1), ("max_images", max_images, 1)):
+        for name, value, least in (
+            ("shots", shots, 0),
+            ("copies", copies, 1),
+            ("max_images", max_images, 1),
+        ):
             if value is not None and (not isinstance(value, int) or value < least):
                 raise ValueError(
-                    f"FewShotDataset needs {name} as a whole number of at least {least}, got {value!r}."
+                    f"FewShotDataset needs {name} as a whole number of at least {least}, got"
+                    f" {value!r}."
                 )
         if count not in ("image", "box"):
             raise ValueError(f"FewShotDataset counts shots by 'image' or 'box', got {count!r}.")
@@ -117,12 +128,13 @@ class FewShotDataset:
         chosen = self._choose(infos)
         if not chosen:
             raise ValueError(
-                f"FewShotDataset found no image with a box among {len(infos)}; check the data and filter_cfg."
+                f"FewShotDataset found no image with a box among {len(infos)}; check the data and"
+                " filter_cfg."
             )
         self._log([infos[i] for i in chosen], len(infos))
         if self.shots or self.max_images:
-            # A subset, not a list of indices: BaseDataset.__getitem__ replaces a broken image by a random
-            # other one of its own, which must not come from outside the selection.
+            # A subset, not a list of indices: BaseDataset.__getitem__ replaces a broken image by a
+            # random other one of its own, which must not come from outside the selection.
             self.dataset = self.dataset.get_subset(chosen)
         self._fully_initialized = True
 
@@ -152,11 +164,14 @@ class FewShotDataset:
             labels = _labels(info)
             boxes.update(labels)
             images.update(set(labels))
-        names = self._metainfo.get("classes") or [str(label) for label in range(max(boxes, default=-1) + 1)]
+        names = self._metainfo.get("classes") or [
+            str(label) for label in range(max(boxes, default=-1) + 1)
+        ]
         table = ", ".join(f"{name} {images[k]}/{boxes[k]}" for k, name in enumerate(names))
         print_log(
-            f"FewShotDataset: {len(chosen)} of {total} images (shots={self.shots}, seed={self.seed}, "
-            f"count={self.count}, copies={self.copies}); images/boxes per class: {table}",
+            f"FewShotDataset: {len(chosen)} of {total} images (shots={self.shots},"
+            f" seed={self.seed}, count={self.count}, copies={self.copies}); images/boxes per class:"
+            f" {table}",
             logger="current",
         )
         have = images if self.count == "image" else boxes
@@ -164,7 +179,8 @@ class FewShotDataset:
         if short:
             unit = "images" if self.count == "image" else "boxes"
             print_log(
-                f"FewShotDataset: fewer than {self.shots} {unit} were found for: {', '.join(short)}",
+                f"FewShotDataset: fewer than {self.shots} {unit} were found for:"
+                f" {', '.join(short)}",
                 logger="current",
                 level=logging.WARNING,
             )
@@ -202,7 +218,9 @@ class FewShotDataset:
 
 
 def _sort_key(info: dict[str, Any]) -> tuple[bool, int | str, str]:
-    """Order of image ids, all integers or all strings; the path tells apart images that share one."""
+    """Order of image ids, all integers or all strings; the path tells apart images that share
+    one.
+    """
     return isinstance(info["img_id"], str), info["img_id"], info.get("img_path", "")
 
 
@@ -212,6 +230,8 @@ def _labels(info: dict[str, Any]) -> list[int]:
 
 
 def _has_box(info: dict[str, Any]) -> bool:
-    """Whether a box that is trained on is over one pixel wide and high (``has_valid_annotation``)."""
+    """Whether a box that is trained on is over one pixel wide and high
+    (``has_valid_annotation``).
+    """
     boxes = [box["bbox"] for box in info["instances"] if not box.get("ignore_flag", 0)]
     return any(x2 - x1 > 1 and y2 - y1 > 1 for x1, y1, x2, y2 in boxes)

@@ -12,17 +12,18 @@ from mmsdpt.registry import TRANSFORMS
 class SampleCaptionClasses(BaseTransform):
     """Shorten an image's caption to its own classes and a random sample of the others.
 
-    For datasets whose class list does not fit into one caption (LVIS: 1,203 classes). All classes of the image are kept,
-    absent ones fill up to ``max_classes`` as negatives, the order is random, and the labels follow. GLIP trains on detection
-    data this way (Li et al. 2022, section 4).
+    For datasets whose class list does not fit into one caption (LVIS: 1,203 classes). All classes
+    of the image are kept, absent ones fill up to ``max_classes`` as negatives, the order is random,
+    and the labels follow. GLIP trains on detection data this way (Li et al. 2022, section 4).
 
-    Required keys: ``text`` (tuple of class names), ``gt_bboxes_labels``, ``gt_bboxes`` and ``gt_ignore_flags``. Modified
-    keys: ``text`` and ``gt_bboxes_labels``; where one image shows more than ``max_classes`` classes, the boxes of the
-    others too, since a box without its class in the caption would be taught as background of its own kind.
+    Required keys: ``text`` (tuple of class names), ``gt_bboxes_labels``, ``gt_bboxes`` and
+    ``gt_ignore_flags``. Modified keys: ``text`` and ``gt_bboxes_labels``; where one image shows
+    more than ``max_classes`` classes, the boxes of the others too, since a box without its class in
+    the caption would be taught as background of its own kind.
 
     Args:
-        max_classes: Most classes in a caption. 40 LVIS names stay below 256 tokens in all but rare draws; a caption that is
-            still too long is an error in training, not a silent cut.
+        max_classes: Most classes in a caption. 40 LVIS names stay below 256 tokens in all but rare
+            draws; a caption that is still too long is an error in training, not a silent cut.
     """
 
     def __init__(self, max_classes: int = 40) -> None:

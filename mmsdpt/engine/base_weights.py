@@ -22,8 +22,12 @@ _LISTED = 5
 
 # Where the toolbox's own checkpoints can be had, to tell the user.
 DOWNLOADS = {
-    "glip_l_mmdet-abfe026b.pth": "https://download.openmmlab.com/mmdetection/v3.0/glip/glip_l_mmdet-abfe026b.pth",
-    "glip_tiny_mmdet-c24ce662.pth": "https://download.openmmlab.com/mmdetection/v3.0/glip/glip_tiny_mmdet-c24ce662.pth",
+    "glip_l_mmdet-abfe026b.pth": (
+        "https://download.openmmlab.com/mmdetection/v3.0/glip/glip_l_mmdet-abfe026b.pth"
+    ),
+    "glip_tiny_mmdet-c24ce662.pth": (
+        "https://download.openmmlab.com/mmdetection/v3.0/glip/glip_tiny_mmdet-c24ce662.pth"
+    ),
 }
 
 
@@ -40,7 +44,9 @@ def resolve_checkpoint(name: str) -> str:
     if name.startswith(PACKAGE_SCHEME):
         asset = name[len(PACKAGE_SCHEME) :]
         if asset not in _ASSETS:
-            raise CheckpointError(f"{name} is not one of the package's weights: {', '.join(sorted(_ASSETS))}")
+            raise CheckpointError(
+                f"{name} is not one of the package's weights: {', '.join(sorted(_ASSETS))}"
+            )
         name = str(files("mmsdpt") / _ASSETS[asset])
     if name.startswith(("http://", "https://")):
         return name
@@ -68,19 +74,26 @@ def read_checkpoint(path: str, map_location: str | torch.device = "cpu") -> dict
             return dict(state_dict=load_file(path, device=str(map_location)))
         with torch.serialization.safe_globals(_harmless_types()):
             if path.startswith(("http://", "https://")):
-                content = torch.hub.load_state_dict_from_url(path, map_location=map_location, weights_only=True)
+                content = torch.hub.load_state_dict_from_url(
+                    path, map_location=map_location, weights_only=True
+                )
             else:
                 content = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
-            f"{path} holds Python objects besides tensors, which mmsdpt does not unpickle ({reason}); if you trust it, "
-            "re-save its state dict: torch.save({'state_dict': checkpoint['state_dict']}, PATH)"
+            f"{path} holds Python objects besides tensors, which mmsdpt does not unpickle"
+            f" ({reason}); if you trust it, re-save its state dict: torch.save({{'state_dict':"
+            " checkpoint['state_dict']}, PATH)"
         ) from None
     except (OSError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]})") from None
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]})"
+        ) from None
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dict of tensors")
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}, expected a dict of tensors"
+        )
     return dict(content) if "state_dict" in content else dict(state_dict=dict(content))
 
 
@@ -100,13 +113,16 @@ def _harmless_types() -> list:
 def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     """Load the base model; every tensor of the host must be there with its shape.
 
-    MMEngine warns and goes on with random weights where a checkpoint belongs to another model. Here that is an error.
+    MMEngine warns and goes on with random weights where a checkpoint belongs to another model. Here
+    that is an error.
 
     Raises:
         CheckpointError: naming what is missing or of another shape.
     """
     state = {name.removeprefix("module."): value for name, value in state.items()}
-    own = {name: value for name, value in model.state_dict().items() if not name.startswith("tuners.")}
+    own = {
+        name: value for name, value in model.state_dict().items() if not name.startswith("tuners.")
+    }
     missing = [name for name in own if name not in state]
     wrong = [
         f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
@@ -114,11 +130,19 @@ def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str
         if name in state and state[name].shape != value.shape
     ]
     if missing or wrong:
-        parts = [f"{len(names)} {what}: {_listed(names)}" for what, names in _problems(missing, wrong) if names]
+        parts = [
+            f"{len(names)} {what}: {_listed(names)}"
+            for what, names in _problems(missing, wrong)
+            if names
+        ]
         raise CheckpointError(f"{origin} does not fit {type(model).__name__}: {'; '.join(parts)}")
     unexpected = [name for name in state if name not in own and not name.startswith("tuners.")]
     if unexpected:
-        print_log(f"{origin} has {len(unexpected)} tensors that the model does not: {_listed(unexpected)}", "current")
+        print_log(
+            f"{origin} has {len(unexpected)} tensors that the model does not:"
+            f" {_listed(unexpected)}",
+            "current",
+        )
     model.load_state_dict({name: state[name] for name in own}, strict=False)
 
 

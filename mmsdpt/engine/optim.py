@@ -13,8 +13,8 @@ from mmsdpt.registry import OPTIM_WRAPPER_CONSTRUCTORS
 class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """MMEngine's constructor, handing over only the parameters that require a gradient.
 
-    MMEngine's own hands over all of them: the state of an optimizer for ten tokens would list every frozen tensor.
-    ``paramwise_cfg`` works as usual.
+    MMEngine's own hands over all of them: the state of an optimizer for ten tokens would list every
+    frozen tensor. ``paramwise_cfg`` works as usual.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
@@ -26,7 +26,9 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             return super().__call__(_OnlyTrainable(inner))
         return super().__call__(inner)
 
-    def add_params(self, params: list[dict], module: nn.Module, prefix: str = "", is_dcn_module=None) -> None:
+    def add_params(
+        self, params: list[dict], module: nn.Module, prefix: str = "", is_dcn_module=None
+    ) -> None:
         # MMEngine skips frozen parameters too, with a warning for every one of a thousand.
         if any(p.requires_grad for p in module.parameters()):
             super().add_params(params, module, prefix=prefix, is_dcn_module=is_dcn_module)
@@ -40,4 +42,3 @@ class _OnlyTrainable:
 
     def parameters(self):
         return (p for p in self._model.parameters() if p.requires_grad)
-

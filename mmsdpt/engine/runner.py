@@ -35,9 +35,10 @@ class TunerRunner(Runner):
 
     What differs from MMEngine's runner:
 
-    * a checkpoint holds what trains, optimizer, scheduler, log and random state; it is written atomically and read
-      without unpickling objects;
-    * ``load_from`` names the base weights, and they must fit; ``resume`` continues a run *on top of* them;
+    * a checkpoint holds what trains, optimizer, scheduler, log and random state; it is written
+      atomically and read without unpickling objects;
+    * ``load_from`` names the base weights, and they must fit; ``resume`` continues a run *on top
+      of* them;
     * ``tuner_files = dict(slot=path)`` in the config fills slots after the base weights are there;
     * distributed runs work on CPU (gloo).
 
@@ -49,14 +50,20 @@ class TunerRunner(Runner):
     # ------------------------------------------------------------------ distributed on CPU
 
     def setup_env(self, env_cfg: dict) -> None:
-        if self.distributed and not is_distributed() and not torch.cuda.is_available() and self.launcher == "pytorch":
+        if (
+            self.distributed
+            and not is_distributed()
+            and not torch.cuda.is_available()
+            and self.launcher == "pytorch"
+        ):
             # MMEngine calls torch.cuda.set_device whatever the backend is.
             torch_dist.init_process_group(backend="gloo")
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         if self.distributed and get_device() == "cpu" and model_wrapper_cfg is None:
-            # MMEngine hands over device ids, which DistributedDataParallel refuses for a model on the CPU.
+            # MMEngine hands over device ids, which DistributedDataParallel refuses for a model on
+            # the CPU.
             return MMDistributedDataParallel(module=model, broadcast_buffers=False)
         return super().wrap_model(model_wrapper_cfg, model)
 
@@ -101,15 +108,19 @@ class TunerRunner(Runner):
         for path in (recorded, Path(self.work_dir) / recorded.name):
             if path.is_file():
                 return str(path)
-        raise CheckpointError(f"{pointer} names {recorded}, which does not exist: delete {pointer} to start anew")
+        raise CheckpointError(
+            f"{pointer} names {recorded}, which does not exist: delete {pointer} to start anew"
+        )
 
-    def load_checkpoint(self, filename: str, map_location="cpu", strict: bool = True, revise_keys=None) -> dict:
+    def load_checkpoint(
+        self, filename: str, map_location="cpu", strict: bool = True, revise_keys=None
+    ) -> dict:
         """Load the trained part of a run's checkpoint; the base weights stay as they are."""
         checkpoint = read_checkpoint(str(filename), map_location="cpu")
         if checkpoint.get("meta", {}).get(RUN_CHECKPOINT) is None:
             raise CheckpointError(
-                f"{filename} is not a checkpoint of an mmsdpt run; base weights go into load_from, tuner files end in "
-                ".safetensors"
+                f"{filename} is not a checkpoint of an mmsdpt run; base weights go into load_from,"
+                " tuner files end in .safetensors"
             )
         # What the parent's resume() expects to find.
         checkpoint["message_hub"] = _unpack_messages(checkpoint.get("message_hub"))
@@ -119,7 +130,8 @@ class TunerRunner(Runner):
         if state.keys() != expected.keys():
             difference = sorted(state.keys() ^ expected.keys())
             raise CheckpointError(
-                f"{filename} was written by a run that trained something else; first difference: {difference[0]}"
+                f"{filename} was written by a run that trained something else; first difference:"
+                f" {difference[0]}"
             )
         self.host.load_state_dict(state, strict=False)
         self.resumed_random_state = checkpoint.get("random_state")
@@ -144,7 +156,8 @@ class TunerRunner(Runner):
         """Write a checkpoint of the run, atomically. Arguments as in MMEngine.
 
         Args:
-            random_state_to_save: State of the random generators that training will continue with; None: the present one.
+            random_state_to_save: State of the random generators that training will continue with;
+                None: the present one.
         """
         meta = dict(meta or {})
         meta.setdefault("epoch", self.epoch + 1 if by_epoch else self.epoch)
@@ -161,16 +174,22 @@ class TunerRunner(Runner):
             meta["dataset_meta"] = self.train_dataloader.dataset.metainfo
         checkpoint = dict(
             meta=meta,
-            state_dict={name: value.detach().cpu() for name, value in trained_state(self.host).items()},
+            state_dict={
+                name: value.detach().cpu() for name, value in trained_state(self.host).items()
+            },
             message_hub=_pack_messages(self.message_hub.state_dict()),
             random_state=random_state_to_save or random_state(),
         )
         if save_optimizer:
             if not isinstance(self.optim_wrapper, OptimWrapper):
-                raise TypeError(f"expected an OptimWrapper, got {type(self.optim_wrapper).__name__}")
+                raise TypeError(
+                    f"expected an OptimWrapper, got {type(self.optim_wrapper).__name__}"
+                )
             checkpoint["optimizer"] = self.optim_wrapper.state_dict()
         if save_param_scheduler and self.param_schedulers is not None:
-            checkpoint["param_schedulers"] = [scheduler.state_dict() for scheduler in self.param_schedulers]
+            checkpoint["param_schedulers"] = [
+                scheduler.state_dict() for scheduler in self.param_schedulers
+            ]
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)

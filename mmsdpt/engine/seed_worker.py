@@ -14,8 +14,9 @@ from mmsdpt.registry import FUNCTIONS
 def seed_worker(worker_id: int, num_workers: int, rank: int, seed: int, **_) -> None:
     """Seed Python and NumPy from torch's per-worker seed.
 
-    MMEngine's default gives workers the same seed in every epoch, so that augmentation repeats unless workers persist.
-    torch derives the seed from the loader's generator, which differs by epoch and can be restored.
+    MMEngine's default gives workers the same seed in every epoch, so that augmentation repeats
+    unless workers persist. torch derives the seed from the loader's generator, which differs by
+    epoch and can be restored.
 
     Args:
         worker_id: Number of the worker.

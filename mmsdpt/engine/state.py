@@ -1,4 +1,6 @@
-"""What a run keeps to continue bit for bit: trained tensors and random state, readable without unpickling code."""
+"""What a run keeps to continue bit for bit: trained tensors and random state, readable without
+unpickling code.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +14,36 @@ from torch import Tensor, nn
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
     """What a checkpoint of a run holds of the model.
 
-    With tuners: everything under ``tuners.`` (frozen slots too, they are small and not in the base checkpoint) and the
-    host's trainable parameters. Without tuners, as in pre-training: the whole state dict.
+    With tuners: everything under ``tuners.`` (frozen slots too, they are small and not in the base
+    checkpoint) and the host's trainable parameters. Without tuners, as in pre-training: the whole
+    state dict.
     """
     state = model.state_dict()
     if not len(getattr(model, "tuners", ())):
         return dict(state)
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    return {name: value for name, value in state.items() if name.startswith("tuners.") or name in trainable}
+    return {
+        name: value
+        for name, value in state.items()
+        if name.startswith("tuners.") or name in trainable
+    }
 
 
 def random_state() -> dict:
-    """State of the random generators of Python, NumPy and torch, in types that ``weights_only`` loading accepts."""
+    """State of the random generators of Python, NumPy and torch, in types that ``weights_only``
+    loading accepts.
+    """
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()
     return dict(
         python=[version, list(internal), gauss],
-        numpy=[name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        numpy=[
+            name,
+            torch.from_numpy(keys.astype(np.int64)),
+            int(position),
+            int(has_gauss),
+            float(cached),
+        ],
         torch=torch.get_rng_state(),
         cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     )
@@ -41,5 +56,9 @@ def set_random_state(state: dict) -> None:
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+    if (
+        state["cuda"]
+        and torch.cuda.is_available()
+        and len(state["cuda"]) == torch.cuda.device_count()
+    ):
         torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])

@@ -1,4 +1,6 @@
-"""Hosts: frozen vision-language models that publish seams for tuners and keep their toolbox's parameter names."""
+"""Hosts: frozen vision-language models that publish seams for tuners and keep their toolbox's
+parameter names.
+"""
 
 from . import glip
 

@@ -32,16 +32,20 @@ def resolve_slots(tuner: Mapping | None, tuners: Mapping[str, Mapping] | None) -
     slots = {DEFAULT_SLOT: tuner} if tuner is not None else dict(tuners or {})
     for name in slots:
         if not _SLOT_NAME.fullmatch(name):
-            raise ValueError(f"a slot's name becomes part of parameter names: letters, digits and _, got {name!r}")
+            raise ValueError(
+                "a slot's name becomes part of parameter names: letters, digits and _, got"
+                f" {name!r}"
+            )
     return {name: copy.deepcopy(dict(cfg)) for name, cfg in slots.items() if cfg is not None}
 
 
 class TunableMixin:
-    """Slots for tuners on a ``BaseModel``. All trained state of a method lives under ``tuners.<slot>``.
+    """Slots for tuners on a ``BaseModel``. All trained state of a method lives under
+    ``tuners.<slot>``.
 
-    A host calls :meth:`_attach_tuners` at the end of its constructor. What trains is settled there, before an optimizer
-    exists: without tuners the whole model, with tuners only they, plus the host's parameters whose names match one of the
-    regular expressions in ``trainable``.
+    A host calls :meth:`_attach_tuners` at the end of its constructor. What trains is settled there,
+    before an optimizer exists: without tuners the whole model, with tuners only they, plus the
+    host's parameters whose names match one of the regular expressions in ``trainable``.
     """
 
     tuners: nn.ModuleDict
@@ -51,11 +55,16 @@ class TunableMixin:
         raise NotImplementedError
 
     def _attach_tuners(
-        self, tuner: Mapping | None, tuners: Mapping[str, Mapping] | None, trainable: Sequence[str] | None
+        self,
+        tuner: Mapping | None,
+        tuners: Mapping[str, Mapping] | None,
+        trainable: Sequence[str] | None,
     ) -> None:
         slots = resolve_slots(tuner, tuners)
         self.tuners = nn.ModuleDict()
-        self._trainable_patterns = None if trainable is None else [re.compile(pattern) for pattern in trainable]
+        self._trainable_patterns = (
+            None if trainable is None else [re.compile(pattern) for pattern in trainable]
+        )
         seams = self.seams()
         for slot, cfg in slots.items():
             self.tuners[slot] = MODELS.build(cfg, default_args=dict(seams=seams))
@@ -66,8 +75,8 @@ class TunableMixin:
             if slots and len(frozen) == len(slots):
                 return  # only frozen tuners: a model to test, or to analyse
             raise ValueError(
-                f"nothing would train: no parameter of {type(self).__name__} is in an unfrozen tuner or matches "
-                f"trainable={list(trainable or [])}"
+                f"nothing would train: no parameter of {type(self).__name__} is in an unfrozen"
+                f" tuner or matches trainable={list(trainable or [])}"
             )
 
     def is_trainable(self, name: str) -> bool:
@@ -79,7 +88,9 @@ class TunableMixin:
         return not self.tuners
 
     def train(self, mode: bool = True):
-        """Set the mode; parts in which nothing trains stay in eval mode (no dropout, drop-path or DropBlock)."""
+        """Set the mode; parts in which nothing trains stay in eval mode (no dropout, drop-path or
+        DropBlock).
+        """
         super().train(mode)
         if mode:
             _eval_frozen(self, keep={id(self), *(id(module) for module in self.tuners.modules())})
@@ -95,7 +106,7 @@ class TunableMixin:
     @contextmanager
     def tuners_off(self, *slots: str) -> Iterator[None]:
         """Switch tuners off for a while, by default all."""
-        chosen = [self._slot(slot) for slot in (slots or self.tuners)]
+        chosen = [self._slot(slot) for slot in slots or self.tuners]
         before = [tuner.enabled for tuner in chosen]
         try:
             for tuner in chosen:
@@ -107,7 +118,9 @@ class TunableMixin:
 
     def _slot(self, slot: str) -> Tuner:
         if slot not in self.tuners:
-            raise KeyError(f"no tuner slot {slot!r}; this model has: {', '.join(self.tuners) or 'none'}")
+            raise KeyError(
+                f"no tuner slot {slot!r}; this model has: {', '.join(self.tuners) or 'none'}"
+            )
         return self.tuners[slot]
 
 
@@ -117,7 +130,8 @@ def _eval_frozen(module: nn.Module, keep: set[int]) -> None:
         if id(child) in keep:
             continue
         if not any(p.requires_grad for p in child.parameters()):
-            # A module without any parameter belongs to its parent: dropout in a trainable block keeps training.
+            # A module without any parameter belongs to its parent: dropout in a trainable block
+            # keeps training.
             if any(True for _ in child.parameters()):
                 child.eval()
         else:

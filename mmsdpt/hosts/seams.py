@@ -1,9 +1,10 @@
 """Seams: the places of a host where tuners may act.
 
-A host makes one seam object per place and calls it in its forward pass; a tuner connects handlers to the seams it needs
-and never sees the host's classes. Seams are plain objects, no modules: they own no parameters, so they leave the state
-dict alone. With no active handler a seam adds no operation, which is why a host whose tuners are switched off computes
-the untouched model's output bit for bit.
+A host makes one seam object per place and calls it in its forward pass; a tuner connects handlers
+to the seams it needs and never sees the host's classes. Seams are plain objects, no modules: they
+own no parameters, so they leave the state dict alone. With no active handler a seam adds no
+operation, which is why a host whose tuners are switched off computes the untouched model's output
+bit for bit.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class Seam:
         self._handlers: list[tuple[Tuner, Callable[..., Any]]] = []
 
     def connect(self, tuner: Tuner, handler: Callable[..., Any]) -> None:
-        """Let ``handler`` act here whenever ``tuner`` is enabled. Handlers act in the order of their connection."""
+        """Let ``handler`` act here whenever ``tuner`` is enabled. Handlers act in the order of
+        their connection.
+        """
         self._handlers.append((tuner, handler))
 
     def disconnect(self, tuner: Tuner) -> None:
@@ -52,8 +55,10 @@ class FusionTokens:
     """Extra keys and values for one X-MHA layer; their own outputs are dropped.
 
     Attributes:
-        image: (k, D_image) rows appended to the layer-normed image features: extra keys for the text queries.
-        text: (k, D_text) rows appended to the layer-normed text features: extra keys for the image queries.
+        image: (k, D_image) rows appended to the layer-normed image features: extra keys for the
+            text queries.
+        text: (k, D_text) rows appended to the layer-normed text features: extra keys for the image
+            queries.
     """
 
     image: Tensor | None = None
@@ -63,13 +68,16 @@ class FusionTokens:
 class FusionSeam(Seam):
     """A cross-modality attention (X-MHA) layer.
 
-    Widths: ``image``, ``text``, ``joint`` and ``heads``. ``projections`` maps ``image`` and ``text`` to the linear layers
-    that carry each modality into the joint space, W (joint x width) and b; tuners may read them, never change them.
+    Widths: ``image``, ``text``, ``joint`` and ``heads``. ``projections`` maps ``image`` and
+    ``text`` to the linear layers that carry each modality into the joint space, W (joint x width)
+    and b; tuners may read them, never change them.
     """
 
     kind = "fusion"
 
-    def __init__(self, index: int, widths: Mapping[str, int], projections: Mapping[str, nn.Linear]) -> None:
+    def __init__(
+        self, index: int, widths: Mapping[str, int], projections: Mapping[str, nn.Linear]
+    ) -> None:
         super().__init__(index, widths)
         self.projections = dict(projections)
 

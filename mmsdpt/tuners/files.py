@@ -1,4 +1,5 @@
-"""Tuner files: one slot's parameters in safetensors, with a JSON header that says what they belong to.
+"""Tuner files: one slot's parameters in safetensors, with a JSON header that says what they belong
+to.
 
 The header is the ``mmsdpt`` entry of the safetensors metadata:
 
@@ -57,7 +58,10 @@ def _versions() -> dict[str, str]:
 
 
 def save_tuner(
-    host: nn.Module, path: str | os.PathLike, slot: str = "default", extra: Mapping[str, Any] | None = None
+    host: nn.Module,
+    path: str | os.PathLike,
+    slot: str = "default",
+    extra: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write one slot to ``path``, atomically.
 
@@ -71,7 +75,9 @@ def save_tuner(
         The path.
     """
     tuner: Tuner = host._slot(slot)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tuner.state_dict().items()}
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in tuner.state_dict().items()
+    }
     header = dict(
         format=FORMAT,
         method=type(tuner).__name__,
@@ -91,7 +97,8 @@ def read_tuner_header(path: str | os.PathLike) -> dict[str, Any]:
     """The header of a tuner file.
 
     Raises:
-        TunerFileError: if the file is missing, too large, no safetensors file, or has no (readable) header.
+        TunerFileError: if the file is missing, too large, no safetensors file, or has no (readable)
+            header.
     """
     path = Path(path)
     if not path.is_file():
@@ -105,7 +112,9 @@ def read_tuner_header(path: str | os.PathLike) -> dict[str, Any]:
     except (SafetensorError, OSError) as error:
         raise TunerFileError(f"{path} is not a readable safetensors file ({error})") from None
     if _KEY not in metadata:
-        raise TunerFileError(f"{path} is a safetensors file without mmsdpt's header: it was not written by mmsdpt")
+        raise TunerFileError(
+            f"{path} is a safetensors file without mmsdpt's header: it was not written by mmsdpt"
+        )
     try:
         header = json.loads(metadata[_KEY])
         if not isinstance(header, dict):
@@ -114,7 +123,9 @@ def read_tuner_header(path: str | os.PathLike) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError) as error:
         raise TunerFileError(f"{path} has a damaged header ({error})") from None
     if version > FORMAT:
-        raise TunerFileError(f"{path} has format {version}, this mmsdpt reads up to {FORMAT}: update mmsdpt")
+        raise TunerFileError(
+            f"{path} has format {version}, this mmsdpt reads up to {FORMAT}: update mmsdpt"
+        )
     return header
 
 
@@ -127,8 +138,8 @@ def load_tuner(
         host: Model with the slot, its base weights loaded.
         path: Tuner file.
         slot: Slot to fill.
-        check_base: Refuse a file that was trained on other base weights. Switch it off to move tokens between models on
-            purpose.
+        check_base: Refuse a file that was trained on other base weights. Switch it off to move
+            tokens between models on purpose.
 
     Returns:
         The file's header.
@@ -143,10 +154,14 @@ def load_tuner(
         ("host", header.get("host"), type(host).__name__),
     ):
         if found != expected:
-            raise TunerFileError(f"{path} holds {what} {found!r}, but slot {slot!r} of the model has {expected!r}")
+            raise TunerFileError(
+                f"{path} holds {what} {found!r}, but slot {slot!r} of the model has {expected!r}"
+            )
     differences = _differences(header.get("config"), json.loads(json.dumps(tuner.config())))
     if differences:
-        raise TunerFileError(f"{path} was trained with other settings of {type(tuner).__name__}: {differences}")
+        raise TunerFileError(
+            f"{path} was trained with other settings of {type(tuner).__name__}: {differences}"
+        )
 
     tensors = _read_tensors(path)
     expected_shapes = {name: tuple(value.shape) for name, value in tuner.state_dict().items()}
@@ -161,8 +176,9 @@ def load_tuner(
         own = base_fingerprint(host)
         if header.get("base") != own:
             raise TunerFileError(
-                f"{path} was trained on other base weights (fingerprint {str(header.get('base'))[:12]}, this model has "
-                f"{own[:12]}): load the same checkpoint (load_from) first"
+                f"{path} was trained on other base weights (fingerprint"
+                f" {str(header.get('base'))[:12]}, this model has {own[:12]}): load the same"
+                " checkpoint (load_from) first"
             )
     tuner.load_state_dict(tensors)
     print_log(f"Loaded {header['method']} from {path} into slot {slot!r}", logger="current")
@@ -187,6 +203,7 @@ def _differences(found: Any, expected: Mapping[str, Any]) -> str:
         a, b = found.get(name, missing), expected.get(name, missing)
         if a != b:
             parts.append(
-                f"{name}: {'absent' if a is missing else a} in the file, {'absent' if b is missing else b} in the model"
+                f"{name}: {'absent' if a is missing else a} in the file,"
+                f" {'absent' if b is missing else b} in the model"
             )
     return "; ".join(parts)

@@ -1,18 +1,20 @@
 r"""SDPT: Synchronous Dual Prompt Tuning (Zhou et al., ECCV 2024).
 
-For every fusion layer one set of k prototype tokens Z (k x E) in the joint space of the two modalities. Inverse
-projections, computed from the frozen weights, send the same tokens to both sides:
+For every fusion layer one set of k prototype tokens Z (k x E) in the joint space of the two
+modalities. Inverse projections, computed from the frozen weights, send the same tokens to both
+sides:
 
     P_v = (Z - b_v) (W_v^T)^+        P_l = (Z - b_l) (W_l^T)^+
 
-They are appended to the layer-normed image and text features as extra keys and values of X-MHA; their own outputs are
-dropped, so tokens do not travel between layers. Only Z trains: n k E parameters, 163,840 on GLIP-L with k = 10.
+They are appended to the layer-normed image and text features as extra keys and values of X-MHA;
+their own outputs are dropped, so tokens do not travel between layers. Only Z trains: n k E
+parameters, 163,840 on GLIP-L with k = 10.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,14 +35,20 @@ class SDPT(Tuner):
 
     Args:
         num_tokens: k, tokens per layer.
-        layers: Fusion layers that get tokens, by index; negative ones count from the last. None: all.
-        sides: ``dual``, or only ``image`` or only ``text``: the branch that receives projected tokens.
-        share: One Z for both sides (the method) or one for each (the poster's "unshared prototype tokens").
-        projection: ``inverse`` (the method), or ``learnable``: a Linear E to D with bias per layer and side, trained.
-        init: How Z is drawn: ``uniform`` U(-s, s), ``normal`` N(0, s^2) or ``zeros``, with s = ``init_scale``.
+        layers: Fusion layers that get tokens, by index; negative ones count from the last. None:
+            all.
+        sides: ``dual``, or only ``image`` or only ``text``: the branch that receives projected
+            tokens.
+        share: One Z for both sides (the method) or one for each (the poster's "unshared prototype
+            tokens").
+        projection: ``inverse`` (the method), or ``learnable``: a Linear E to D with bias per layer
+            and side, trained.
+        init: How Z is drawn: ``uniform`` U(-s, s), ``normal`` N(0, s^2) or ``zeros``, with s =
+            ``init_scale``.
         init_scale: See ``init``.
-        mask_text_tokens: Hide the text's tokens from the image queries, as the authors' released code does. What is left
-            of them has no effect, so this equals ``sides='image'``; the paper's method is False.
+        mask_text_tokens: Hide the text's tokens from the image queries, as the authors' released
+            code does. What is left of them has no effect, so this equals ``sides='image'``; the
+            paper's method is False.
         seams: See :class:`Tuner`.
         frozen: See :class:`Tuner`.
 
@@ -66,19 +74,31 @@ class SDPT(Tuner):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
-        points: Sequence[FusionSeam] = seams["fusion"]
+        points = cast(Sequence[FusionSeam], seams["fusion"])
         self.layers = _resolve_layers(layers, len(points))
         if sides not in ("dual", *SIDES):
             raise ValueError(f"sides must be dual, image or text, got {sides!r}")
         if projection not in ("inverse", "learnable"):
             raise ValueError(f"projection must be inverse or learnable, got {projection!r}")
         if mask_text_tokens and (sides == "text" or not share):
-            raise ValueError("mask_text_tokens=True leaves the text side's tokens without any gradient: use sides='image'")
+            raise ValueError(
+                "mask_text_tokens=True leaves the text side's tokens without any gradient: use"
+                " sides='image'"
+            )
         if not share and sides != "dual":
-            raise ValueError(f"share=False gives each side its own tokens and needs sides='dual', got {sides!r}")
-        self.num_tokens, self.sides, self.share, self.projection = num_tokens, sides, share, projection
+            raise ValueError(
+                f"share=False gives each side its own tokens and needs sides='dual', got {sides!r}"
+            )
+        self.num_tokens, self.sides, self.share, self.projection = (
+            num_tokens,
+            sides,
+            share,
+            projection,
+        )
         self.mask_text_tokens = mask_text_tokens
-        self.synchronous_sides: tuple[str, ...] = SIDES  # sides whose gradient reaches the tokens; see set_phase
+        self.synchronous_sides: tuple[str, ...] = (
+            SIDES  # sides whose gradient reaches the tokens; see set_phase
+        )
 
         widths = points[self.layers[0]].widths
         self.widths = widths
@@ -91,7 +111,10 @@ class SDPT(Tuner):
         else:
             self.tokens = nn.ModuleDict({side: make_tokens() for side in SIDES})
         self.projections = nn.ModuleDict(
-            {side: nn.ModuleList(self._make_projection(widths, side) for _ in self.layers) for side in self.used_sides}
+            {
+                side: nn.ModuleList(self._make_projection(widths, side) for _ in self.layers)
+                for side in self.used_sides
+            }
         )
         self._constants: dict[int, tuple[tuple, FusionTokens]] = {}
         for i, layer in enumerate(self.layers):
@@ -110,17 +133,24 @@ class SDPT(Tuner):
         return nn.Linear(widths["joint"], widths[side])
 
     def set_phase(self, *sides: str) -> None:
-        """Let only these sides' gradients reach the tokens (the asynchronous ablation); both again without arguments."""
+        """Let only these sides' gradients reach the tokens (the asynchronous ablation); both again
+        without arguments.
+        """
         unknown = set(sides) - set(SIDES)
         if unknown:
             raise ValueError(f"sides are {' and '.join(SIDES)}, got {sorted(unknown)}")
         self.synchronous_sides = sides or SIDES
 
     def fusion_tokens(self, i: int, seam: FusionSeam) -> FusionTokens:
-        """Tokens of the i-th chosen layer for both sides; without gradients they are constants, computed once."""
+        """Tokens of the i-th chosen layer for both sides; without gradients they are constants,
+        computed once.
+        """
         if torch.is_grad_enabled():
             return self._project(i, seam)
-        sources = [*self.parameters(), *(p for linear in seam.projections.values() for p in linear.parameters())]
+        sources = [
+            *self.parameters(),
+            *(p for linear in seam.projections.values() for p in linear.parameters()),
+        ]
         key = tensor_versions(sources)
         if i not in self._constants or self._constants[i][0] != key:
             self._constants[i] = (key, self._project(i, seam))
@@ -134,7 +164,11 @@ class SDPT(Tuner):
         if side not in self.synchronous_sides:
             tokens = tokens.detach()
         projection = self.projections[side][i]
-        return projection(tokens, seam.projections[side]) if self.projection == "inverse" else projection(tokens)
+        return (
+            projection(tokens, seam.projections[side])
+            if self.projection == "inverse"
+            else projection(tokens)
+        )
 
     def config(self) -> dict[str, Any]:
         return dict(
@@ -147,16 +181,22 @@ class SDPT(Tuner):
         )
 
     def num_trainable(self) -> int:
-        """n k E for shared tokens, twice that unshared; learnable projections add n (E + 1) D per side."""
+        """n k E for shared tokens, twice that unshared; learnable projections add n (E + 1) D per
+        side.
+        """
         joint = self.widths["joint"]
         count = len(self.layers) * self.num_tokens * joint * (1 if self.share else 2)
         if self.projection == "learnable":
-            count += sum(len(self.layers) * (joint + 1) * self.widths[side] for side in self.used_sides)
+            count += sum(
+                len(self.layers) * (joint + 1) * self.widths[side] for side in self.used_sides
+            )
         return count
 
 
 class _LayerHandler:
-    """Callable that a seam keeps: a class and no closure, so that a model can be copied and pickled."""
+    """Callable that a seam keeps: a class and no closure, so that a model can be copied and
+    pickled.
+    """
 
     def __init__(self, tuner: SDPT, i: int) -> None:
         self.tuner, self.i = tuner, i
@@ -169,6 +209,12 @@ def _resolve_layers(layers: Sequence[int] | None, available: int) -> tuple[int, 
     if layers is None:
         return tuple(range(available))
     resolved = [layer + available if layer < 0 else layer for layer in layers]
-    if not resolved or len(set(resolved)) != len(resolved) or not all(0 <= layer < available for layer in resolved):
-        raise ValueError(f"layers must be distinct indices into {available} fusion layers, got {list(layers)}")
+    if (
+        not resolved
+        or len(set(resolved)) != len(resolved)
+        or not all(0 <= layer < available for layer in resolved)
+    ):
+        raise ValueError(
+            f"layers must be distinct indices into {available} fusion layers, got {list(layers)}"
+        )
     return tuple(sorted(resolved))

@@ -9,7 +9,9 @@ from .errors import InputError
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
-    """Run a tool's ``main``: an :class:`InputError` becomes one sentence and exit code 2, any other error a traceback."""
+    """Run a tool's ``main``: an :class:`InputError` becomes one sentence and exit code 2, any other
+    error a traceback.
+    """
     try:
         code = main()
     except InputError as error:

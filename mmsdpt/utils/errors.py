@@ -2,4 +2,6 @@
 
 
 class InputError(ValueError):
-    """Something the user gave does not fit; the message is one sentence that says what to do. Tools print it alone."""
+    """Something the user gave does not fit; the message is one sentence that says what to do. Tools
+    print it alone.
+    """

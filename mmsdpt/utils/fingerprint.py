@@ -14,8 +14,9 @@ _SAMPLES = 256
 def base_fingerprint(host: nn.Module) -> str:
     """SHA-256 over the host's parameters, the tuners' left out.
 
-    For each tensor: its name, shape and 256 evenly spaced values as float32. Any training moves those; reading all of a
-    1.7 GB model at every save would cost seconds. Independent of the device.
+    For each tensor: its name, shape and 256 evenly spaced values as float32. Any training moves
+    those; reading all of a 1.7 GB model at every save would cost seconds. Independent of the
+    device.
     """
     digest = hashlib.sha256()
     for name, parameter in sorted(host.named_parameters()):

@@ -12,7 +12,9 @@ from .errors import InputError
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of MMDetection's tools that training and testing share."""
-    parser.add_argument("--work-dir", help="where logs and files go; default: work_dirs/<config name>")
+    parser.add_argument(
+        "--work-dir", help="where logs and files go; default: work_dirs/<config name>"
+    )
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -20,7 +22,9 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help="override settings, e.g. --cfg-options train_cfg.max_epochs=5 load_from=PATH",
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    parser.add_argument("--data-root", help="another folder for the config's data_root, wherever it is used")
+    parser.add_argument(
+        "--data-root", help="another folder for the config's data_root, wherever it is used"
+    )
     # torch.distributed.launch hands this over.
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
@@ -48,7 +52,8 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def replace_data_root(cfg: Config, folder: str) -> None:
-    """Replace the prefix ``cfg.data_root`` in every string of the config: datasets and evaluators spell it out.
+    """Replace the prefix ``cfg.data_root`` in every string of the config: datasets and evaluators
+    spell it out.
 
     Raises:
         InputError: if the config has no ``data_root``.
@@ -73,7 +78,9 @@ def _replace_prefix(value, old: str, new: str):
 
 
 def _spread_text_encoder(cfg: Config) -> None:
-    """Let ``--cfg-options lang_model_name=PATH`` reach the two places that MMDetection's configs copy it to."""
+    """Let ``--cfg-options lang_model_name=PATH`` reach the two places that MMDetection's configs
+    copy it to.
+    """
     name = cfg.get("lang_model_name")
     if name is None or "language_model" not in cfg.get("model", {}):
         return

@@ -1,4 +1,6 @@
-"""The converters handle what real folders hold, count it exactly, and read nothing outside the source."""
+"""The converters handle what real folders hold, count it exactly, and read nothing outside the
+source.
+"""
 
 import importlib.util
 import io
@@ -22,7 +24,9 @@ TOOLS = Path(__file__).resolve().parents[2] / "tools" / "dataset_converters"
 
 def picture(path: Path, size: tuple[int, int] = (40, 30), orientation: int | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(len(path.name)).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    pixels = np.random.default_rng(len(path.name)).integers(
+        0, 255, (size[1], size[0], 3), dtype=np.uint8
+    )
     options = {}
     if orientation is not None:
         options["exif"] = Image.Exif()
@@ -98,7 +102,8 @@ def balanced(report) -> bool:
     """Everything found is either written or counted as left out."""
     data = report.to_dict()
     return all(
-        data[what]["found"] == data[what]["written"] + data[what]["left_out"] for what in ("images", "boxes")
+        data[what]["found"] == data[what]["written"] + data[what]["left_out"]
+        for what in ("images", "boxes")
     )
 
 
@@ -178,10 +183,17 @@ def test_coco_dataset_and_metric_read_the_result(tmp_path, mode):
     metric.dataset_meta = dict(classes=("cat",))
     for i in range(2):
         info = dataset.get_data_info(i)
-        found = np.array([box["bbox"] for box in info["instances"]], dtype=np.float32).reshape(-1, 4)
-        predicted = dict(bboxes=found, scores=np.ones(len(found)), labels=np.zeros(len(found), dtype=int))
+        found = np.array([box["bbox"] for box in info["instances"]], dtype=np.float32).reshape(
+            -1, 4
+        )
+        predicted = dict(
+            bboxes=found, scores=np.ones(len(found)), labels=np.zeros(len(found), dtype=int)
+        )
         metric.results.append(
-            (dict(img_id=info["img_id"], width=40, height=30), {"img_id": info["img_id"], **predicted})
+            (
+                dict(img_id=info["img_id"], width=40, height=30),
+                {"img_id": info["img_id"], **predicted},
+            )
         )
     assert metric.evaluate(size=2)["coco/bbox_mAP"] == 1.0
 
@@ -198,7 +210,9 @@ def test_a_second_run_writes_the_same_bytes_and_needs_overwrite(tmp_path):
     voc(tmp_path / "src", out, split=(1, 1, 1), seed=5, overwrite=True)
     assert first == {path.name: path.read_bytes() for path in (out / "annotations").iterdir()}
     voc(tmp_path / "src", out, overwrite=True)
-    assert not (out / "annotations" / "val.json").exists(), "a stale val.json would hold training images"
+    assert not (out / "annotations" / "val.json").exists(), (
+        "a stale val.json would hold training images"
+    )
 
 
 def test_an_interrupted_write_leaves_neither_half_a_file_nor_litter(tmp_path, monkeypatch):
@@ -295,7 +309,11 @@ def test_the_xmls_own_name_beats_a_wrong_filename(tmp_path):
     picture(tmp_path / "src" / "JPEGImages" / "c.png")
     report = voc(tmp_path / "src", tmp_path / "out")
     assert counts(report) == {"filename_differs": 2, "filename_used": 1}
-    assert [image["file_name"] for image in read(tmp_path / "out")["images"]] == ["a.jpg", "b.jpg", "c.png"]
+    assert [image["file_name"] for image in read(tmp_path / "out")["images"]] == [
+        "a.jpg",
+        "b.jpg",
+        "c.png",
+    ]
 
 
 def test_the_images_own_size_beats_a_wrong_or_missing_size(tmp_path):
@@ -304,7 +322,9 @@ def test_the_images_own_size_beats_a_wrong_or_missing_size(tmp_path):
     pair(tmp_path / "src", "c", size=(30, 40))
     report = voc(tmp_path / "src", tmp_path / "out")
     assert counts(report) == {"size_wrong": 3}
-    assert {(image["width"], image["height"]) for image in read(tmp_path / "out")["images"]} == {(40, 30)}
+    assert {(image["width"], image["height"]) for image in read(tmp_path / "out")["images"]} == {
+        (40, 30)
+    }
     assert report.named["size_wrong"][0] == ("Annotations/a.xml", "0x0, the image is 40x30")
 
 
@@ -344,7 +364,9 @@ def test_unusable_images_and_labels_are_skipped_and_named(tmp_path):
     xml(src / "Annotations" / "cut.xml")
     (src / "JPEGImages" / "text.jpg").write_text("no image at all")
     xml(src / "Annotations" / "text.xml")
-    (src / "JPEGImages" / "page.jpg").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    (src / "JPEGImages" / "page.jpg").write_text(
+        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
+    )
     xml(src / "Annotations" / "page.xml")
     pair(src, "broken")
     (src / "Annotations" / "broken.xml").write_text("<annotation>\n<object>\n</annotation>")
@@ -397,14 +419,19 @@ def test_difficult_boxes_keep_their_mark(tmp_path):
     mark = [(read(tmp_path / "keep")["annotations"][0][key]) for key in ("difficult", "iscrowd")]
     voc(tmp_path / "src", tmp_path / "ignore", difficult="ignore")
     assert mark == [1, 0]
-    assert [(read(tmp_path / "ignore")["annotations"][0][key]) for key in ("difficult", "iscrowd")] == [1, 1]
+    assert [
+        (read(tmp_path / "ignore")["annotations"][0][key]) for key in ("difficult", "iscrowd")
+    ] == [1, 1]
 
 
 def test_two_labels_for_one_image_use_the_first(tmp_path):
     pair(tmp_path / "src", "a")
     xml(tmp_path / "src" / "Annotations" / "b.xml", filename="a.jpg")
     report = voc(tmp_path / "src", tmp_path / "out")
-    assert counts(report) == {"filename_used": 1, "label_twice": 1} and len(boxes(tmp_path / "out")) == 1
+    assert (
+        counts(report) == {"filename_used": 1, "label_twice": 1}
+        and len(boxes(tmp_path / "out")) == 1
+    )
 
 
 def test_images_of_one_name_from_two_folders_are_both_kept(tmp_path):
@@ -413,7 +440,10 @@ def test_images_of_one_name_from_two_folders_are_both_kept(tmp_path):
         picture(src / folder / "a.jpg")
         xml(src / folder / "a.xml")
     report = voc(src, tmp_path / "out")
-    assert [image["file_name"] for image in read(tmp_path / "out")["images"]] == ["a.jpg", "a__2.jpg"]
+    assert [image["file_name"] for image in read(tmp_path / "out")["images"]] == [
+        "a.jpg",
+        "a__2.jpg",
+    ]
     assert (tmp_path / "out" / "images" / "train" / "a__2.jpg").is_file()
     assert counts(report) == {"image_name_taken": 1}
 
@@ -441,7 +471,9 @@ def test_sizes_are_those_that_mmcv_decodes_and_boxes_turn_with_the_image(tmp_pat
         buffer, exif = io.BytesIO(), Image.Exif()
         exif[0x0112] = orientation
         Image.fromarray(stored).save(buffer, "PNG", exif=exif)
-        ys, xs = np.nonzero(mmcv.imfrombytes(buffer.getvalue(), flag="color", backend="pillow")[..., 0])
+        ys, xs = np.nonzero(
+            mmcv.imfrombytes(buffer.getvalue(), flag="color", backend="pillow")[..., 0]
+        )
         assert boxes(tmp_path / "out") == [[xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1]]
 
 
@@ -449,7 +481,9 @@ def test_boxes_in_the_displayed_frame_are_not_turned(tmp_path):
     picture(tmp_path / "src" / "a.jpg", (40, 30), 6)
     xml(tmp_path / "src" / "a.xml", size=(30, 40))
     report = voc(tmp_path / "src", tmp_path / "out")
-    assert boxes(tmp_path / "out") == [[10, 5, 10, 10]] and counts(report) == {"exif_orientation": 1}
+    assert boxes(tmp_path / "out") == [[10, 5, 10, 10]] and counts(report) == {
+        "exif_orientation": 1
+    }
     assert turn_box((1, 2, 3, 4), ImageSize((40, 30), 3)) == (1, 2, 3, 4)
 
 
@@ -523,7 +557,10 @@ def test_unusable_images_and_labels_of_yolo_are_named(tmp_path):
         "image_name_duplicate": 1,
         "label_without_image": 1,
     }
-    assert [image["file_name"] for image in read(tmp_path / "out")["images"]] == ["a.jpg", "twin.jpg"]
+    assert [image["file_name"] for image in read(tmp_path / "out")["images"]] == [
+        "a.jpg",
+        "twin.jpg",
+    ]
     assert report.images_found == 6 and balanced(report)
 
 
@@ -547,7 +584,9 @@ def test_data_files_as_roboflow_and_ultralytics_write_them(tmp_path, data, folde
         label = src / folder.format("labels") / f"{number}.txt"
         label.parent.mkdir(parents=True)
         label.write_text("1 0.5 0.5 0.5 0.5")
-    (src / "train.txt").write_text("./images/train/0.jpg\nimages/train/0.jpg\n./images/train/ghost.jpg\n")
+    (src / "train.txt").write_text(
+        "./images/train/0.jpg\nimages/train/0.jpg\n./images/train/ghost.jpg\n"
+    )
     (src / "data.yaml").write_text(data)
     report = from_yolo(src, tmp_path / "out")
     expected = {"split_from_folder": 1}  # test is not named, but there
@@ -595,7 +634,9 @@ def test_xml_with_entities_is_refused(tmp_path, encoding):
     pair(tmp_path / "src", "deep")
     (tmp_path / "src" / "Annotations" / "deep.xml").write_text("<annotation>" + "<a>" * 5000)
     report = voc(tmp_path / "src", tmp_path / "out")
-    assert counts(report) == {"label_refused": 2, "image_without_usable_label": 2} and balanced(report)
+    assert counts(report) == {"label_refused": 2, "image_without_usable_label": 2} and balanced(
+        report
+    )
     assert [detail for _, detail in report.named["label_refused"]] == [
         "it has a DOCTYPE",
         "it is nested over 32 deep",
@@ -715,7 +756,9 @@ def test_the_tools_report_and_exit_as_documented(tmp_path, capsys):
     assert tool.main([str(src), "--out", str(out), "--split", "1,1,0", "--quiet"]) == 0
     assert "size_wrong" in capsys.readouterr().out
     written = json.loads((out / "annotations" / "conversion_report.json").read_text())
-    assert written["problems"]["size_wrong"]["where"] == ["Annotations/a.xml (1x1, the image is 40x30)"]
+    assert written["problems"]["size_wrong"]["where"] == [
+        "Annotations/a.xml (1x1, the image is 40x30)"
+    ]
     assert written["images"] == {"found": 2, "written": 2, "left_out": 0}
     assert tool.main([str(src), "--out", str(tmp_path / "o"), "--strict", "--quiet"]) == 1
     capsys.readouterr()
@@ -730,7 +773,11 @@ def test_the_tools_report_and_exit_as_documented(tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             tool.main([*arguments, "--quiet"])
         error = capsys.readouterr().err
-        assert stop.value.code == 2 and error.startswith("voc2coco.py: error: ") and error.count("\n") == 1
+        assert (
+            stop.value.code == 2
+            and error.startswith("voc2coco.py: error: ")
+            and error.count("\n") == 1
+        )
 
     source = yolo(tmp_path / "yolo", {"a": "0 0.5 0.5 0.5 0.5\n9 0.5 0.5 0.5 0.5"})
     tool = load_tool("yolo2coco")
@@ -750,7 +797,9 @@ def sizes(report) -> dict[str, int]:
 
 
 def test_raccoon_converts_to_odinws_split_sizes(real_data, tmp_path):
-    report = voc(real_data / "raccoon_voc", tmp_path, split=(150, 29, 17), seed=3, images="in-place")
+    report = voc(
+        real_data / "raccoon_voc", tmp_path, split=(150, 29, 17), seed=3, images="in-place"
+    )
     assert sizes(report) == {"train": 150, "val": 29, "test": 17}
     assert report.boxes_found == 217 and report.counts == {"not_in_split": 4} and balanced(report)
 

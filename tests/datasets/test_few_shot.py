@@ -24,7 +24,13 @@ def content(images: dict[int, list[int]], order: list[int] | None = None) -> dic
         for category in categories:
             box = [2.0, 2.0, 10.0, 10.0]
             annotations.append(
-                dict(id=len(annotations) + 1, image_id=image_id, category_id=category, bbox=box, area=100.0)
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=image_id,
+                    category_id=category,
+                    bbox=box,
+                    area=100.0,
+                )
             )
     return dict(
         images=[dict(id=i, file_name=f"{i}.jpg", width=40, height=30) for i in order or images],
@@ -35,7 +41,10 @@ def content(images: dict[int, list[int]], order: list[int] | None = None) -> dic
 
 def world(number: int = 60, seed: int = 0) -> dict[int, list[int]]:
     rng = random.Random(seed)
-    return {i: [c for c in rng.choices((1, 1, 1, 2, 3), k=rng.randint(0, 4))] for i in range(1, number + 1)}
+    return {
+        i: [c for c in rng.choices((1, 1, 1, 2, 3), k=rng.randint(0, 4))]
+        for i in range(1, number + 1)
+    }
 
 
 def dataset(tmp_path: Path, data: dict) -> CocoDataset:
@@ -46,7 +55,8 @@ def dataset(tmp_path: Path, data: dict) -> CocoDataset:
         data_prefix=dict(img=""),
         metainfo=dict(classes=CLASSES),
         pipeline=[],
-        serialize_data=False,  # serializing collects garbage, which takes long in a process that holds torch
+        # Serializing collects garbage, which takes long in a process that holds torch.
+        serialize_data=False,
     )
 
 
@@ -54,8 +64,12 @@ def ids(data: FewShotDataset) -> list[int]:
     return [data.get_data_info(i)["img_id"] for i in range(len(data))]
 
 
-def glip_reference(images: dict[int, list[int]], shots: int, seed: int, by_box: bool = False) -> list[int]:
-    """GLIP's maskrcnn_benchmark/data/datasets/coco.py; ``by_box`` is the ``tuple`` of its comment."""
+def glip_reference(
+    images: dict[int, list[int]], shots: int, seed: int, by_box: bool = False
+) -> list[int]:
+    """GLIP's maskrcnn_benchmark/data/datasets/coco.py; ``by_box`` is the ``tuple`` of its
+    comment.
+    """
     order = [i for i in sorted(images) if images[i]]
     random.Random(seed).shuffle(order)
     remaining = [shots] * len(CLASSES)
@@ -201,7 +215,9 @@ def test_it_is_built_from_a_config_and_loads_lazily(tmp_path):
         lazy_init=True,
         return_classes=True,
     )
-    data = DATASETS.build(dict(type="mmsdpt.FewShotDataset", dataset=inner, shots=1, lazy_init=True))
+    data = DATASETS.build(
+        dict(type="mmsdpt.FewShotDataset", dataset=inner, shots=1, lazy_init=True)
+    )
     assert not data._fully_initialized and data.metainfo["classes"] == CLASSES
     data.full_init()
     assert len(data) == len(ids(data)) > 0 and data[0]["text"] == CLASSES
@@ -217,7 +233,12 @@ def test_odinw_schedules_are_those_of_the_protocol():
 
 def test_wrong_arguments_are_refused_with_a_sentence(tmp_path):
     base = dataset(tmp_path, content(world()))
-    for options in (dict(shots=-1), dict(shots=1.5), dict(shots=1, copies=0), dict(shots=1, max_images=0)):
+    for options in (
+        dict(shots=-1),
+        dict(shots=1.5),
+        dict(shots=1, copies=0),
+        dict(shots=1, max_images=0),
+    ):
         with pytest.raises(ValueError, match="whole number"):
             FewShotDataset(base, **options)
     with pytest.raises(ValueError, match="'image' or 'box'"):
@@ -231,7 +252,9 @@ def test_wrong_arguments_are_refused_with_a_sentence(tmp_path):
 
 
 def test_ten_shots_of_aquarium(real_data, tmp_path):
-    convert_yolo(real_data / "aquarium_yolo" / "data.yaml", tmp_path, images="in-place", progress=False)
+    convert_yolo(
+        real_data / "aquarium_yolo" / "data.yaml", tmp_path, images="in-place", progress=False
+    )
     classes = ("fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray")
     base = CocoDataset(
         data_root=str(tmp_path),
@@ -242,5 +265,7 @@ def test_ten_shots_of_aquarium(real_data, tmp_path):
     )
     for seed in ODINW_SEEDS:
         data = FewShotDataset(base, 10, seed=seed)
-        have = [sum(k in data.get_cat_ids(i) for i in range(len(data))) for k in range(len(classes))]
+        have = [
+            sum(k in data.get_cat_ids(i) for i in range(len(data))) for k in range(len(classes))
+        ]
         assert min(have) >= 10 and len(data) < 70

@@ -90,9 +90,13 @@ def test_boxes_are_tight_to_one_pixel(shape):
             continue
         image = scene.image.astype(float)
         # Most of the rim is background; a pixel of the object is nearer to the fill than to it.
-        background = np.median(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]), axis=0)
+        background = np.median(
+            np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]), axis=0
+        )
         fill = np.array(PALETTE["red"][0])
-        is_object = np.linalg.norm(image - fill, axis=2) < np.linalg.norm(image - background, axis=2)
+        is_object = np.linalg.norm(image - fill, axis=2) < np.linalg.norm(
+            image - background, axis=2
+        )
         ys, xs = np.nonzero(is_object)
         expected = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
         assert np.abs(scene.boxes[0] - expected).max() <= 1
@@ -107,8 +111,8 @@ def test_boxes_lie_inside_the_picture_and_have_the_size_their_name_says(drawn):
         assert scene.boxes.min() >= 0 and scene.boxes.max() <= 224
         sides = (scene.boxes[:, 2:] - scene.boxes[:, :2]).max(axis=1)
         for thing, side in zip(scene.objects, sides, strict=True):
-            # Rotated by at most 25 degrees, a square is up to 1.33 times as wide as its side, and a thin
-            # shape a little shorter than its diameter.
+            # Rotated by at most 25 degrees, a square is up to 1.33 times as wide as its side, and a
+            # thin shape a little shorter than its diameter.
             low, high = DIAMETERS[thing.size]
             assert 0.75 * low <= side <= 1.35 * high
 
@@ -123,7 +127,14 @@ def test_objects_overlap_little(drawn):
 
 def test_textures_differ_in_the_picture():
     pictures = [
-        draw_sprite(Concept("square", "red", texture), PALETTE["red"], 24, 0.0, 0.0, np.random.default_rng(0))
+        draw_sprite(
+            Concept("square", "red", texture),
+            PALETTE["red"],
+            24,
+            0.0,
+            0.0,
+            np.random.default_rng(0),
+        )
         for texture in TEXTURES
     ]
     for first, second in itertools.combinations(pictures, 2):
@@ -144,7 +155,9 @@ def test_objects_that_cannot_fit_are_refused_with_the_size_that_would_do():
 def test_each_object_is_matched_by_exactly_one_phrase_and_its_label_is_that_phrase(drawn):
     for scene, phrases, labels in drawn:
         for thing, label in zip(scene.objects, labels, strict=True):
-            assert [n for n, phrase in enumerate(phrases) if words_match(phrase.phrase, thing)] == [label]
+            assert [n for n, phrase in enumerate(phrases) if words_match(phrase.phrase, thing)] == [
+                label
+            ]
 
 
 def test_phrases_never_depend_on_a_size_between_small_and_large(drawn):
@@ -173,7 +186,9 @@ def test_pretraining_neither_draws_nor_names_a_held_out_combination(drawn):
         assert not held_out & {kind_of(phrase) for phrase in phrases}
     dataset = SceneGroundingDataset(num_samples=20, combinations="held_out")
     assert all(
-        kind_of(thing) in held_out for index in range(20) for thing in dataset.sample(index)[0].objects
+        kind_of(thing) in held_out
+        for index in range(20)
+        for thing in dataset.sample(index)[0].objects
     )
 
 

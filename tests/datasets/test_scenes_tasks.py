@@ -46,13 +46,17 @@ def test_a_task_shows_all_its_classes_again_and_again_the_same(name):
 
 
 def test_every_task_differs_from_pretraining_in_the_way_it_says():
-    painter = {name: [TaskPainter(name).draw("test", index) for index in range(10)] for name in TASKS}
+    painter = {
+        name: [TaskPainter(name).draw("test", index) for index in range(10)] for name in TASKS
+    }
     scenes = {name: [scene for scene, _ in drawn] for name, drawn in painter.items()}
     assert all(np.ptp(scene.image.astype(int), axis=2).max() == 0 for scene in scenes["thermal"])
     assert max((s.boxes[:, 2:] - s.boxes[:, :2]).max() for s in scenes["aerial"]) < 28
     assert min(len(scene.objects) for scene in scenes["clutter"]) > 7
     assert all(None in labels for _, labels in painter["clutter"])
-    assert {thing.shape for scene in scenes["new_shapes"] for thing in scene.objects} <= set(NEW_SHAPES)
+    assert {thing.shape for scene in scenes["new_shapes"] for thing in scene.objects} <= set(
+        NEW_SHAPES
+    )
     assert not set(TASKS["new_names"].names) & {*SHAPES, *COLOURS}
 
 
@@ -69,7 +73,10 @@ def test_the_files_of_a_task_are_coco(small, tmp_path, name):
     root = generate_task(name, tmp_path / name)
     for split, count in TASKS[name].splits:
         coco = COCO(root / "annotations" / f"{split}.json")
-        assert tuple(category["name"] for category in coco.loadCats(coco.getCatIds())) == TASKS[name].names
+        assert (
+            tuple(category["name"] for category in coco.loadCats(coco.getCatIds()))
+            == TASKS[name].names
+        )
         images = coco.loadImgs(coco.getImgIds())
         assert len(images) == count
         for image in images:
@@ -79,7 +86,12 @@ def test_the_files_of_a_task_are_coco(small, tmp_path, name):
             assert annotations
             for annotation in annotations:
                 x, y, width, height = annotation["bbox"]
-                assert 0 <= x and 0 <= y and x + width <= image["width"] and y + height <= image["height"]
+                assert (
+                    0 <= x
+                    and 0 <= y
+                    and x + width <= image["width"]
+                    and y + height <= image["height"]
+                )
                 assert annotation["area"] == width * height > 0
 
 
@@ -91,7 +103,10 @@ def test_the_pictures_on_disk_have_the_right_channel_order(small, tmp_path):
 
 def test_a_split_is_a_coco_dataset_with_the_classes_of_the_task(small, tmp_path):
     config = dict(
-        type="mmsdpt.SceneTaskDataset", task="thermal", split="test", data_root=str(tmp_path / "thermal")
+        type="mmsdpt.SceneTaskDataset",
+        task="thermal",
+        split="test",
+        data_root=str(tmp_path / "thermal"),
     )
     dataset = DATASETS.build({**config, "test_mode": True, "pipeline": []})
     assert isinstance(dataset, SceneTaskDataset) and len(dataset) == 4
@@ -106,7 +121,9 @@ def test_a_perfect_detector_scores_one(small, tmp_path):
     dataset = SceneTaskDataset("aerial", "test", data_root=str(root), test_mode=True, pipeline=[])
     metric = CocoMetric(ann_file=str(root / "annotations" / "test.json"), metric="bbox")
     metric.dataset_meta = dataset.metainfo
-    pack = Compose([{"type": "mmdet.LoadAnnotations", "with_bbox": True}, {"type": "mmdet.PackDetInputs"}])
+    pack = Compose(
+        [{"type": "mmdet.LoadAnnotations", "with_bbox": True}, {"type": "mmdet.PackDetInputs"}]
+    )
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         info["img_shape"] = info["ori_shape"] = (info["height"], info["width"])

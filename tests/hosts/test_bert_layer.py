@@ -12,11 +12,15 @@ WIDTH = 32
 
 
 def make_config(**kwargs) -> BertConfig:
-    return BertConfig(hidden_size=WIDTH, num_attention_heads=4, intermediate_size=64, vocab_size=10, **kwargs)
+    return BertConfig(
+        hidden_size=WIDTH, num_attention_heads=4, intermediate_size=64, vocab_size=10, **kwargs
+    )
 
 
 def make_pair(config: BertConfig) -> tuple[BertEncoderLayer, MMDetBertEncoderLayer]:
-    theirs = MMDetBertEncoderLayer(config, clamp_min_for_underflow=True, clamp_max_for_overflow=True)
+    theirs = MMDetBertEncoderLayer(
+        config, clamp_min_for_underflow=True, clamp_max_for_overflow=True
+    )
     ours = BertEncoderLayer(config)
     ours.load_state_dict(theirs.state_dict())
     return ours.double().eval(), theirs.double().eval()
@@ -58,7 +62,9 @@ def test_outputs_and_gradients_equal_mmdetections(batch, activation):
     torch.testing.assert_close(*outputs, rtol=0, atol=1e-9)
     names = ["input", *(n for n, _ in layers[1].named_parameters())]
     for name, ours, theirs in zip(names, *gradients, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            ours, theirs, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 @pytest.mark.filterwarnings("ignore:The `device` argument")
@@ -70,8 +76,12 @@ def test_equals_mmdetection_where_the_clamps_bind():
     with torch.no_grad():
         for layer in (ours, theirs):
             layer.intermediate.dense.weight.mul_(1e3)
-        assert (ours.attention.self.query(hidden) @ ours.attention.self.key(hidden).mT).abs().max() > 1e6
-        torch.testing.assert_close(run(ours, hidden, masks), run(theirs, hidden, masks), rtol=0, atol=1e-9)
+        assert (
+            ours.attention.self.query(hidden) @ ours.attention.self.key(hidden).mT
+        ).abs().max() > 1e6
+        torch.testing.assert_close(
+            run(ours, hidden, masks), run(theirs, hidden, masks), rtol=0, atol=1e-9
+        )
 
 
 def test_padding_never_influences_a_valid_position():
@@ -93,8 +103,14 @@ def test_incoming_dicts_stay_as_they_are():
     before = hidden.clone()
     out = layer(inputs)
     assert inputs["lang"] is lang and lang["hidden"] is hidden and torch.equal(hidden, before)
-    assert out["visual"] is visual and out["lang"]["masks"] is masks and out["lang"]["embedded"] is hidden
-    assert out["lang"]["hidden"].shape == hidden.shape and not torch.equal(out["lang"]["hidden"], hidden)
+    assert (
+        out["visual"] is visual
+        and out["lang"]["masks"] is masks
+        and out["lang"]["embedded"] is hidden
+    )
+    assert out["lang"]["hidden"].shape == hidden.shape and not torch.equal(
+        out["lang"]["hidden"], hidden
+    )
 
 
 def test_dropout_acts_in_training_only():

@@ -1,4 +1,6 @@
-"""Deformable convolution by weighted gather against its definition, torchvision's operator and MMCV's."""
+"""Deformable convolution by weighted gather against its definition, torchvision's operator and
+MMCV's.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,14 @@ def plain_sample(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
 
 
 def plain_deform_conv(x, offset, mask, weight, bias, stride: int) -> Tensor:
-    """3 x 3, padding 1, from the definition; maps are read through their flattened memory, image by image."""
-    batch, height, width = x.shape[0], (x.shape[2] - 1) // stride + 1, (x.shape[3] - 1) // stride + 1
+    """3 x 3, padding 1, from the definition; maps are read through their flattened memory, image by
+    image.
+    """
+    batch, height, width = (
+        x.shape[0],
+        (x.shape[2] - 1) // stride + 1,
+        (x.shape[3] - 1) // stride + 1,
+    )
     images = []
     for b in range(batch):
         flat_offset, flat_mask = offset[b].reshape(-1), mask[b].reshape(-1)
@@ -45,13 +53,17 @@ def plain_deform_conv(x, offset, mask, weight, bias, stride: int) -> Tensor:
 
                 y = row * stride - 1 + k // 3 + flat_offset[at(2 * k)]
                 x_ = column * stride - 1 + k % 3 + flat_offset[at(2 * k + 1)]
-                value = value + weight[:, :, k // 3, k % 3] @ (flat_mask[at(k)] * plain_sample(x[b], y, x_))
+                value = value + weight[:, :, k // 3, k % 3] @ (
+                    flat_mask[at(k)] * plain_sample(x[b], y, x_)
+                )
             pixels.append(value)
         images.append(torch.stack(pixels, dim=1).view(-1, height, width))
     return torch.stack(images)
 
 
-def make_inputs(batch, size, map_size, channels=3, out_channels=2, dtype=torch.float64, spread=1.5, seed=0):
+def make_inputs(
+    batch, size, map_size, channels=3, out_channels=2, dtype=torch.float64, spread=1.5, seed=0
+):
     """Random x, offset, mask, weight, bias. Offset and mask are slices of one map, as in GLIP."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -71,9 +83,9 @@ def make_inputs(batch, size, map_size, channels=3, out_channels=2, dtype=torch.f
 
 def output_and_gradients(function, inputs) -> list[Tensor]:
     out = function(*inputs)
-    probe = torch.randn(out.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).to(
-        out.dtype
-    )
+    probe = torch.randn(
+        out.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    ).to(out.dtype)
     return [out.detach(), *torch.autograd.grad(out, inputs, probe, materialize_grads=True)]
 
 
@@ -90,10 +102,13 @@ def ours(stride: int):
 
 
 def torchvision_op(stride: int):
-    return lambda x, offset, mask, w, b: deform_conv2d(x, offset, w, b, stride=stride, padding=1, mask=mask)
+    return lambda x, offset, mask, w, b: deform_conv2d(
+        x, offset, w, b, stride=stride, padding=1, mask=mask
+    )
 
 
-# (input, map, stride): own level, coarser level under a finer map (even and odd), finer level with stride 2.
+# (input, map, stride): own level, coarser level under a finer map (even and odd), finer level with
+# stride 2.
 SIZES = [
     ((4, 5), (4, 5), 1),
     ((3, 4), (6, 8), 1),
@@ -116,7 +131,9 @@ def test_equals_the_definition(batch, size, map_size, stride):
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_equals_the_definition_at_whole_pixels_and_at_the_border(stride):
-    """The derivative jumps at whole pixels, where zero offsets start: the kernel's side must be taken."""
+    """The derivative jumps at whole pixels, where zero offsets start: the kernel's side must be
+    taken.
+    """
     inputs = make_inputs(2, (5, 4), ((5 - 1) // stride + 1, (4 - 1) // stride + 1))
     with torch.no_grad():
         inputs[1].round_()
@@ -136,9 +153,13 @@ def test_zero_offset_and_full_mask_are_a_plain_convolution():
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_equals_torchvision(batch, stride):
-    inputs = make_inputs(batch, (23, 17), ((23 - 1) // stride + 1, (17 - 1) // stride + 1), channels=8)
+    inputs = make_inputs(
+        batch, (23, 17), ((23 - 1) // stride + 1, (17 - 1) // stride + 1), channels=8
+    )
     assert_all_close(
-        output_and_gradients(ours(stride), inputs), output_and_gradients(torchvision_op(stride), inputs), 1e-9
+        output_and_gradients(ours(stride), inputs),
+        output_and_gradients(torchvision_op(stride), inputs),
+        1e-9,
     )
 
 
@@ -159,7 +180,8 @@ def test_float32_error_stays_below_1e_5_on_large_maps(stride):
     exact = make_inputs(1, (101, 168), size, channels=4)
     single = make_inputs(1, (101, 168), size, channels=4, dtype=torch.float32)
     with torch.no_grad():
-        # Away from whole pixels, where rounding would pick the other side of a jump of the derivative.
+        # Away from whole pixels, where rounding would pick the other side of a jump of the
+        # derivative.
         single[1].copy_(single[1].floor() + 0.05 + 0.9 * single[1].frac().abs())
         for a, b in zip(exact, single, strict=True):
             a.copy_(b)
@@ -172,7 +194,9 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(ours(1), inputs, fast_mode=True)
 
 
-@pytest.mark.skipif(not has_compiled_ops(), reason="MMCV is installed without its compiled operators")
+@pytest.mark.skipif(
+    not has_compiled_ops(), reason="MMCV is installed without its compiled operators"
+)
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize(("size", "map_size", "stride"), SIZES)
 def test_equals_compiled_mmcv(batch, size, map_size, stride):
@@ -199,7 +223,9 @@ def test_no_pyramid_that_rounds_up_has_too_few_values():
             read_flat(fine_map, 1, coarse).shape[2:] == coarse
         )  # coarser level under the finer map, stride 1
         stride_2 = ((height - 1) // 2 + 1, (width - 1) // 2 + 1)
-        assert read_flat(coarse_map, 1, stride_2) is coarse_map  # finer level under the coarser map, stride 2
+        assert (
+            read_flat(coarse_map, 1, stride_2) is coarse_map
+        )  # finer level under the coarser map, stride 2
 
 
 def test_wrong_shapes_and_groups_are_errors():
@@ -237,8 +263,12 @@ def test_autocast_is_finite_and_near_float32(dtype):
 
 
 def test_frozen_weights_keep_no_sampled_columns():
-    """The C samples per tap must not be kept for backward, only what is needed to gather them again."""
-    x, offset, mask, weight, bias = make_inputs(1, (20, 20), (20, 20), channels=128, dtype=torch.float32)
+    """The C samples per tap must not be kept for backward, only what is needed to gather them
+    again.
+    """
+    x, offset, mask, weight, bias = make_inputs(
+        1, (20, 20), (20, 20), channels=128, dtype=torch.float32
+    )
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""GLIP's dynamic convolution against a plain statement of it, and its names against MMDetection's."""
+"""GLIP's dynamic convolution against a plain statement of it, and its names against
+MMDetection's.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,22 @@ SIZES = [(19, 13), (10, 7), (5, 4), (3, 2), (2, 1)]
 
 
 def make_dyconv(fuse: bool = True, dyrelu: bool = True, dcn: bool = True) -> DyConv:
-    """A DyConv whose every parameter matters: offsets of pixels, scales and ReLU coefficients that differ."""
+    """A DyConv whose every parameter matters: offsets of pixels, scales and ReLU coefficients that
+    differ.
+    """
 
     def conv(in_channels: int, out_channels: int, stride: int) -> nn.Module:
         return Conv3x3Norm(in_channels, out_channels, stride, use_dcn=dcn, norm_type=["gn", GROUPS])
 
-    module = DyConv(conv, CHANNELS, CHANNELS, use_dyfuse=fuse, use_dyrelu=dyrelu, use_dcn=dcn).double()
+    module = DyConv(
+        conv, CHANNELS, CHANNELS, use_dyfuse=fuse, use_dyrelu=dyrelu, use_dcn=dcn
+    ).double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            parameter.copy_(
+                0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            )
     return module
 
 
@@ -42,14 +50,18 @@ def make_levels(batch: int, sizes=SIZES, dtype=torch.float64) -> list[Tensor]:
     ]
 
 
-def plain_conv(module: nn.Module, x: Tensor, stride: int, maps: tuple[Tensor, Tensor] | None) -> Tensor:
+def plain_conv(
+    module: nn.Module, x: Tensor, stride: int, maps: tuple[Tensor, Tensor] | None
+) -> Tensor:
     conv = module.conv
     if maps is None:
         x = F.conv2d(x, conv.weight, conv.bias, stride=stride, padding=1)
     else:
         height, width = ((s - 1) // stride + 1 for s in x.shape[2:])
 
-        def flat(values: Tensor) -> Tensor:  # the kernel's way: the first values of each image's memory
+        def flat(
+            values: Tensor,
+        ) -> Tensor:  # the kernel's way: the first values of each image's memory
             count = values.shape[1] * height * width
             return torch.stack([v.reshape(-1)[:count].reshape(-1, height, width) for v in values])
 
@@ -80,14 +92,21 @@ def plain_dyconv(module: nn.Module, levels: list[Tensor]) -> list[Tensor]:
             terms.append(plain_conv(module.dyconvs[2], levels[i - 1], 2, maps))
         if i < len(levels) - 1:
             coarse = plain_conv(module.dyconvs[0], levels[i + 1], 1, maps)
-            terms.append(F.interpolate(coarse, feature.shape[2:], mode="bilinear", align_corners=True))
+            terms.append(
+                F.interpolate(coarse, feature.shape[2:], mode="bilinear", align_corners=True)
+            )
         stacked = torch.stack(terms)
         if module.attnconv is not None:
             scale = module.attnconv[1]
-            scales = [F.relu(F.conv2d(F.adaptive_avg_pool2d(t, 1), scale.weight, scale.bias)) for t in terms]
+            scales = [
+                F.relu(F.conv2d(F.adaptive_avg_pool2d(t, 1), scale.weight, scale.bias))
+                for t in terms
+            ]
             stacked = stacked * F.hardsigmoid(torch.stack(scales))
         mean = stacked.mean(dim=0)
-        outs.append(plain_dyrelu(module.relu, mean) if isinstance(module.relu, DyReLU) else F.relu(mean))
+        outs.append(
+            plain_dyrelu(module.relu, mean) if isinstance(module.relu, DyReLU) else F.relu(mean)
+        )
     return outs
 
 
@@ -95,9 +114,12 @@ def outputs_and_gradients(function, module: nn.Module, levels: list[Tensor]) -> 
     outs = function(levels)
     generator = torch.Generator().manual_seed(2)
     loss = sum(
-        (out * torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out)).sum() for out in outs
+        (out * torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out)).sum()
+        for out in outs
     )
-    named = {f"level {i}": level for i, level in enumerate(levels)} | dict(module.named_parameters())
+    named = {f"level {i}": level for i, level in enumerate(levels)} | dict(
+        module.named_parameters()
+    )
     gradients = torch.autograd.grad(loss, list(named.values()), materialize_grads=True)
     found = {f"output {i}": out.detach() for i, out in enumerate(outs)}
     return found | dict(zip((f"gradient of {name}" for name in named), gradients, strict=True))
@@ -160,7 +182,9 @@ def test_autocast_gives_finite_outputs_and_gradients(dtype):
     levels = make_levels(2, dtype=torch.float32)
     with torch.autocast("cpu", dtype):
         outs = ours(module)(levels)
-    gradients = torch.autograd.grad(sum(out.float().sum() for out in outs), [*levels, *module.parameters()])
+    gradients = torch.autograd.grad(
+        sum(out.float().sum() for out in outs), [*levels, *module.parameters()]
+    )
     assert all(t.isfinite().all() for t in (*outs, *gradients))
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmdet.models.utils.vlfuse_helper import BiMultiHeadAttention as PlainAttention
 from mmdet.models.utils.vlfuse_helper import VLFuse as PlainVLFuse
+
 from mmsdpt.hosts.glip.fusion import BiMultiHeadAttention, VLFuse
 from mmsdpt.hosts.seams import FusionTokens
 
@@ -42,7 +43,9 @@ def inputs(batch, dtype=torch.float64, positions=37, words=9):
 
 def gradients(outputs, *tensors):
     weights = [torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out) for out in outputs]
-    return torch.autograd.grad(sum((o * w).sum() for o, w in zip(outputs, weights, strict=True)), tensors)
+    return torch.autograd.grad(
+        sum((o * w).sum() for o, w in zip(outputs, weights, strict=True)), tensors
+    )
 
 
 def close(a, b, relative):
@@ -119,11 +122,17 @@ def test_a_switched_off_tuner_leaves_the_output_bit_for_bit():
 
 
 def test_dropout_has_the_plain_forms_distribution():
-    """Same mean and spread over many draws; single draws differ because the random numbers are laid out differently."""
+    """Same mean and spread over many draws; single draws differ because the random numbers are laid
+    out differently.
+    """
     plain, fast = make_pair(torch.float32, dropout=0.5)
     plain.train(), fast.train()
     vision, lang, mask = (x.detach() for x in inputs(1, torch.float32, positions=5, words=4))
-    vision, lang, mask = vision.expand(4000, -1, -1), lang.expand(4000, -1, -1), mask.expand(4000, -1)
+    vision, lang, mask = (
+        vision.expand(4000, -1, -1),
+        lang.expand(4000, -1, -1),
+        mask.expand(4000, -1),
+    )
     for a, b in zip(fast(vision, lang, None, mask), plain(vision, lang, None, mask), strict=True):
         spread = b.std(0)
         assert torch.all((a.mean(0) - b.mean(0)).abs() < 6 * spread / 4000**0.5 * 2**0.5)

@@ -14,7 +14,13 @@ from mmdet.models.language_models import BertModel as MMDetBertModel
 from mmengine.logging import MMLogger
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
 
-from mmsdpt.hosts.glip.text import MINI_BERT, BertModel, bert_config, language_model_folder, mini_bert_folder
+from mmsdpt.hosts.glip.text import (
+    MINI_BERT,
+    BertModel,
+    bert_config,
+    language_model_folder,
+    mini_bert_folder,
+)
 from mmsdpt.registry import MODELS
 
 CAPTIONS = ["striped blue star. red circle", "raccoon", "a cow that is brown. penguin. zyx-wolf"]
@@ -75,8 +81,14 @@ def test_tokenizer_spells_any_word(built):
     "text",
     [
         "plain striped dotted checkered hollow outlined cyan gray circle hexagon crescent bolt",
-        "person bicycle car motorcycle airplane dog raccoon jellyfish penguin puffin starfish stingray",
-        "cottontail rabbit hand pothole package pistol lobster shrimp ambulance hot cold which is the",
+        (
+            "person bicycle car motorcycle airplane dog raccoon jellyfish penguin puffin starfish"
+            " stingray"
+        ),
+        (
+            "cottontail rabbit hand pothole package pistol lobster shrimp ambulance hot cold which"
+            " is the"
+        ),
     ],
 )
 def test_common_class_names_are_words_of_their_own(built, text):
@@ -131,7 +143,9 @@ def test_trimmed_captions_equal_padded_ones(model):
     model.pad_to_max = True
     padded = model(CAPTIONS)
     length = trimmed["masks"].shape[1]
-    assert length < 30 and padded["masks"].shape == (3, 256) and not padded["masks"][:, length:].any()
+    assert (
+        length < 30 and padded["masks"].shape == (3, 256) and not padded["masks"][:, length:].any()
+    )
     assert_same_features(trimmed, {k: v[:, :length] for k, v in padded.items()}, atol=1e-9)
 
 
@@ -165,12 +179,15 @@ def test_checkpointing_keeps_the_gradient_of_later_layers():
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
-        # sdpa takes dropout from a number, so leave checkpointing on (it is off in eval mode) and that off.
+        # sdpa takes dropout from a number, so leave checkpointing on (it is off in eval mode) and
+        # that off.
         for layer in model.language_backbone.body.model.encoder.layer:
             layer.attention.self.dropout_prob = 0.0
         model.language_backbone.body.model.embeddings.requires_grad_(False)
         model(CAPTIONS)["hidden"].square().sum().backward()
-        gradients.append(model.language_backbone.body.model.encoder.layer[0].attention.self.query.weight.grad)
+        gradients.append(
+            model.language_backbone.body.model.encoder.layer[0].attention.self.query.weight.grad
+        )
     assert gradients[0].abs().max() > 0
     torch.testing.assert_close(*gradients)
 
@@ -231,7 +248,9 @@ def test_the_caption_unused_for_longest_is_forgotten_first(model):
     model([b], cache=True)
     assert spy.encoded == 1
     model.clear_cache()
-    assert_same_features(model(CAPTIONS, cache=True), model(CAPTIONS), atol=1e-6)  # more than fit at once
+    assert_same_features(
+        model(CAPTIONS, cache=True), model(CAPTIONS), atol=1e-6
+    )  # more than fit at once
 
 
 def first_weight(model: BertModel) -> torch.nn.Parameter:
@@ -381,7 +400,12 @@ def test_auto_without_weights_warns(caplog):
     try:
         BertModel(name=MINI_BERT)
         messages = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-        assert len([m for m in messages if "random until a checkpoint that includes it is loaded" in m]) == 1
+        assert (
+            len(
+                [m for m in messages if "random until a checkpoint that includes it is loaded" in m]
+            )
+            == 1
+        )
         caplog.clear()
         BertModel(name=MINI_BERT, pretrained=False)
         assert not [r for r in caplog.records if "random" in r.getMessage()]
@@ -408,7 +432,8 @@ def test_incomplete_weights_are_an_error(tmp_path, built):
 
 
 @pytest.mark.parametrize(
-    "load", [lambda m, s: m.load_state_dict(s), lambda m, s: mmengine_load_state_dict(m, s, strict=True)]
+    "load",
+    [lambda m, s: m.load_state_dict(s), lambda m, s: mmengine_load_state_dict(m, s, strict=True)],
 )
 def test_old_checkpoints_with_position_ids_load(model, load):
     class Detector(torch.nn.Module):
@@ -418,11 +443,15 @@ def test_old_checkpoints_with_position_ids_load(model, load):
 
     detector = Detector()
     state = {k: v + 1 for k, v in detector.state_dict().items()}
-    state["language_model.language_backbone.body.model.embeddings.position_ids"] = torch.arange(512)[None]
+    state["language_model.language_backbone.body.model.embeddings.position_ids"] = torch.arange(
+        512
+    )[None]
     size = len(state)
     load(detector, state)
     assert len(state) == size  # the caller's dict is left alone
-    assert torch.equal(first_weight(model), state["language_model." + name_of(model, first_weight(model))])
+    assert torch.equal(
+        first_weight(model), state["language_model." + name_of(model, first_weight(model))]
+    )
 
 
 def name_of(model, parameter) -> str:
@@ -438,7 +467,11 @@ def test_unknown_name_offline_says_how_to_provide_it(offline, tmp_path, monkeypa
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(FileNotFoundError) as caught:
         BertModel(name="some-org/no-such-bert")
-    for part in ("'some-org/no-such-bert'", "--cfg-options lang_model_name=PATH", "config.json, vocab.txt"):
+    for part in (
+        "'some-org/no-such-bert'",
+        "--cfg-options lang_model_name=PATH",
+        "config.json, vocab.txt",
+    ):
         assert part in str(caught.value)
     assert is_one_sentence(caught.value)
 
@@ -468,7 +501,9 @@ def test_a_cached_hub_model_needs_no_network(monkeypatch, tmp_path, built):
 
 
 def test_weights_are_fetched_only_for_the_encoder(monkeypatch, tmp_path, built):
-    """A config needs no 400 MB; an encoder asks the hub when the cache holds the text files only."""
+    """A config needs no 400 MB; an encoder asks the hub when the cache holds the text files
+    only.
+    """
     save_folder(built, tmp_path)
     weights = tmp_path / "model.safetensors"
     aside = weights.rename(tmp_path / "aside")

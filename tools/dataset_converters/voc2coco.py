@@ -16,8 +16,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--split",
-        help="draw train,val,test at random: fractions such as 0.75,0.145,0.105 or counts such as 150,29,17; "
-        "default: ImageSets/Main/*.txt, or else folders named train, valid and test",
+        help=(
+            "draw train,val,test at random: fractions such as 0.75,0.145,0.105 or counts such as"
+            " 150,29,17; default: ImageSets/Main/*.txt, or else folders named train, valid and test"
+        ),
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of --split (default: 0)")
     parser.add_argument(
@@ -25,9 +27,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument(
-        "--copy", dest="images", action="store_const", const="copy", help="copy the images (default)"
+        "--copy",
+        dest="images",
+        action="store_const",
+        const="copy",
+        help="copy the images (default)",
     )
-    mode.add_argument("--link", dest="images", action="store_const", const="link", help="link to the images")
+    mode.add_argument(
+        "--link", dest="images", action="store_const", const="link", help="link to the images"
+    )
     mode.add_argument(
         "--in-place",
         dest="images",
@@ -40,7 +48,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--difficult",
         choices=("keep", "ignore"),
         default="keep",
-        help="boxes marked difficult: ordinary ones with difficult=1 (keep), or also iscrowd=1 (ignore)",
+        help=(
+            "boxes marked difficult: ordinary ones with difficult=1 (keep), or also iscrowd=1"
+            " (ignore)"
+        ),
     )
     parser.add_argument(
         "--zero-based", action="store_true", help="the boxes count pixels from 0: subtract nothing"
@@ -51,16 +62,22 @@ def build_parser() -> argparse.ArgumentParser:
         default="skip",
         help="images without XML: keep them as images without boxes, or skip them (default)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier conversion in --out")
     parser.add_argument(
-        "--strict", action="store_true", help="write nothing and exit with 1 if there is any problem"
+        "--overwrite", action="store_true", help="replace an earlier conversion in --out"
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="write nothing and exit with 1 if there is any problem",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the conversion. Returns 0, or 1 if ``--strict`` met problems; bad arguments exit with 2."""
+    """Runs the conversion. Returns 0, or 1 if ``--strict`` met problems; bad arguments exit with
+    2.
+    """
     parser = build_parser()
     args = parser.parse_args(argv)
     # After the arguments are read: importing the package takes seconds, and --help should not.
@@ -72,7 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.out,
             split=None if args.split is None else parse_split(args.split),
             seed=args.seed,
-            classes=None if args.classes is None else [name.strip() for name in args.classes.split(",")],
+            classes=(
+                None if args.classes is None else [name.strip() for name in args.classes.split(",")]
+            ),
             images=args.images,
             difficult=args.difficult,
             zero_based=args.zero_based,

@@ -1,20 +1,24 @@
-"""Write the model of a pre-training run as base weights: ``export_base.py RUN.pth OUT.safetensors``.
+"""Write the model of a pre-training run as base weights: ``export_base.py RUN.pth
+OUT.safetensors``.
 
-The file holds tensors only and can be named in ``load_from``. Floating-point tensors are stored in half precision unless
---dtype says otherwise; they are used in the model's own precision.
+The file holds tensors only and can be named in ``load_from``. Floating-point tensors are stored in
+half precision unless --dtype says otherwise; they are used in the model's own precision.
 """
 
 import argparse
 
 import torch
+from safetensors.torch import save
+
 from mmsdpt.engine.base_weights import CheckpointError, read_checkpoint
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.cli import run_tool
-from safetensors.torch import save
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkpoint", help="checkpoint of a run without tuners")
     parser.add_argument("out", help="file to write, .safetensors")
     parser.add_argument("--dtype", choices=["float16", "float32"], default="float16")
@@ -25,14 +29,23 @@ def main() -> None:
     args = parse_args()
     state = read_checkpoint(args.checkpoint)["state_dict"]
     if not any(name.startswith("backbone.") for name in state):
-        raise CheckpointError(f"{args.checkpoint} holds no whole model: its run trained a tuner on frozen weights")
+        raise CheckpointError(
+            f"{args.checkpoint} holds no whole model: its run trained a tuner on frozen weights"
+        )
     dtype = getattr(torch, args.dtype)
     tensors = {
-        name: (value.to(dtype) if value.is_floating_point() else value).contiguous() for name, value in state.items()
+        name: (value.to(dtype) if value.is_floating_point() else value).contiguous()
+        for name, value in state.items()
     }
-    overflow = [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+    overflow = [
+        name
+        for name, value in tensors.items()
+        if value.is_floating_point() and not value.isfinite().all()
+    ]
     if overflow:
-        raise CheckpointError(f"values of {overflow[0]} do not fit into {args.dtype}: use --dtype float32")
+        raise CheckpointError(
+            f"values of {overflow[0]} do not fit into {args.dtype}: use --dtype float32"
+        )
     write_atomically(args.out, save(tensors))
 
 

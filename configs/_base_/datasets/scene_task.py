@@ -1,7 +1,15 @@
 # A shifted task on procedural scenes, made under data/scenes/ when it is first used.
 task = "thermal"
 data_root = "data/scenes/thermal/"
-meta_keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "text", "custom_entities")
+meta_keys = (
+    "img_id",
+    "img_path",
+    "ori_shape",
+    "img_shape",
+    "scale_factor",
+    "text",
+    "custom_entities",
+)
 resize = dict(type="FixScaleResize", scale=(224, 224), keep_ratio=True, backend="pillow")
 
 train_pipeline = [
@@ -68,6 +76,8 @@ test_dataloader = dict(
     ),
 )
 val_evaluator = dict(type="CocoMetric", ann_file=data_root + "annotations/val.json", metric="bbox")
-test_evaluator = dict(type="CocoMetric", ann_file=data_root + "annotations/test.json", metric="bbox")
+test_evaluator = dict(
+    type="CocoMetric", ann_file=data_root + "annotations/test.json", metric="bbox"
+)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

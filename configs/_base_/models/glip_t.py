@@ -1,9 +1,15 @@
-# GLIP-T as a host, on MMDetection's own file: model, COCO pipelines and data. Everything is frozen but the tuner that a
-# config adds.
+# GLIP-T as a host, on MMDetection's own file: model, COCO pipelines and data. Everything is frozen
+# but the tuner that a config adds.
 _base_ = "mmdet::glip/glip_atss_swin-t_fpn_dyhead_16xb2_ms-2x_funtune_coco.py"
 
 custom_imports = dict(
-    imports=["mmsdpt.hosts", "mmsdpt.tuners", "mmsdpt.datasets", "mmsdpt.engine", "mmsdpt.evaluation"],
+    imports=[
+        "mmsdpt.hosts",
+        "mmsdpt.tuners",
+        "mmsdpt.datasets",
+        "mmsdpt.engine",
+        "mmsdpt.evaluation",
+    ],
     allow_failed_imports=False,
 )
 runner_type = "mmsdpt.TunerRunner"

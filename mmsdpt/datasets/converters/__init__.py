@@ -1,4 +1,6 @@
-"""Converters of common detection formats to COCO JSON. Every image and box left out is counted and named."""
+"""Converters of common detection formats to COCO JSON. Every image and box left out is counted and
+named.
+"""
 
 from .common import ConverterError, ProblemsFound
 from .report import KINDS, ConversionReport

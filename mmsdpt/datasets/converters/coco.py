@@ -42,26 +42,30 @@ def write_coco(
     strict: bool = False,
     progress: bool = True,
 ) -> None:
-    """Writes the images, then ``annotations/{split}.json``, then the report. A JSON file that exists is
-    whole.
+    """Writes the images, then ``annotations/{split}.json``, then the report. A JSON file that
+    exists is whole.
 
-    Images go to ``images/{split}/``; ``in-place`` leaves them where they are and writes absolute paths
-    instead. Category ids are 1..C in the order of ``categories``; image and annotation ids count from 1 in
-    every split, in the order of the images' paths.
+    Images go to ``images/{split}/``; ``in-place`` leaves them where they are and writes absolute
+    paths instead. Category ids are 1..C in the order of ``categories``; image and annotation ids
+    count from 1 in every split, in the order of the images' paths.
 
     Raises:
         ProblemsFound: If ``strict`` and there is any problem. Nothing is written then.
         ConverterError: If there is no image to write.
     """
     splits = {
-        name: sorted(splits[name], key=lambda s: report.name(s.image)) for name in SPLITS if splits.get(name)
+        name: sorted(splits[name], key=lambda s: report.name(s.image))
+        for name in SPLITS
+        if splits.get(name)
     }
     if not splits:
         raise ConverterError(f"No usable image was found in {report.root} ({_summary(report)}).")
     report.categories = tuple(categories)
     _count_repeats(splits, report)
     names = {name: _file_names(samples, images, report) for name, samples in splits.items()}
-    contents = {name: _coco_dict(samples, names[name], categories) for name, samples in splits.items()}
+    contents = {
+        name: _coco_dict(samples, names[name], categories) for name, samples in splits.items()
+    }
     for name, samples in splits.items():
         boxes = Counter(instance.category for sample in samples for instance in sample.instances)
         report.splits[name] = {
@@ -82,7 +86,9 @@ def write_coco(
         (annotations / f"{name}.json").unlink(missing_ok=True)
     for name, samples in splits.items():
         pairs = list(zip(samples, names[name], strict=True))
-        for sample, file_name in tqdm(pairs, desc=f"{name} images", unit="img", disable=not progress):
+        for sample, file_name in tqdm(
+            pairs, desc=f"{name} images", unit="img", disable=not progress
+        ):
             place_image(sample.image, out / "images" / name / file_name, images)
     for name, content in contents.items():
         write_json(annotations / f"{name}.json", content)
@@ -104,7 +110,9 @@ def _count_repeats(splits: dict[str, list[Sample]], report: ConversionReport) ->
                 seen[sample.image] = name
 
 
-def _file_names(samples: Sequence[Sample], images: ImageMode, report: ConversionReport) -> list[str]:
+def _file_names(
+    samples: Sequence[Sample], images: ImageMode, report: ConversionReport
+) -> list[str]:
     """Names of the images under ``images/{split}/``, or absolute paths for ``in-place``."""
     if images == "in-place":
         return [str(sample.image.resolve()) for sample in samples]
@@ -122,12 +130,16 @@ def _file_names(samples: Sequence[Sample], images: ImageMode, report: Conversion
     return names
 
 
-def _coco_dict(samples: Sequence[Sample], names: Sequence[str], categories: Sequence[str]) -> dict[str, Any]:
+def _coco_dict(
+    samples: Sequence[Sample], names: Sequence[str], categories: Sequence[str]
+) -> dict[str, Any]:
     ids = {category: number for number, category in enumerate(categories, start=1)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, (sample, name) in enumerate(zip(samples, names, strict=True), start=1):
-        images.append({"id": image_id, "file_name": name, "width": sample.width, "height": sample.height})
+        images.append(
+            {"id": image_id, "file_name": name, "width": sample.width, "height": sample.height}
+        )
         for instance in sample.instances:
             annotations.append(
                 {
@@ -143,7 +155,9 @@ def _coco_dict(samples: Sequence[Sample], names: Sequence[str], categories: Sequ
     return {
         "info": {"description": "converted to COCO by mmsdpt"},
         "licenses": [],
-        "categories": [{"id": ids[name], "name": name, "supercategory": "none"} for name in categories],
+        "categories": [
+            {"id": ids[name], "name": name, "supercategory": "none"} for name in categories
+        ],
         "images": images,
         "annotations": annotations,
     }

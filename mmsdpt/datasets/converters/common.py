@@ -10,10 +10,13 @@ from .report import ConversionReport
 Box = tuple[float, float, float, float]
 
 _EXIF_ORIENTATION = 0x0112
-# Keeps hostile files away from Pillow's rarer plugins. MPO, which telephones write, is opened as JPEG.
+# Keeps hostile files away from Pillow's rarer plugins. MPO, which telephones write, is opened as
+# JPEG.
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _OVERSHOOT = 0.01
-"""Pixels a box may leave the image by without being counted as clipped: the rounding of six decimals."""
+"""Pixels a box may leave the image by without being counted as clipped: the rounding of six
+decimals.
+"""
 
 
 class ConverterError(ValueError):
@@ -28,7 +31,9 @@ class ProblemsFound(ConverterError):
     """
 
     def __init__(self, report: ConversionReport) -> None:
-        super().__init__(f"{report.problems} problems were found and nothing was written, as --strict asks.")
+        super().__init__(
+            f"{report.problems} problems were found and nothing was written, as --strict asks."
+        )
         self.report = report
 
 
@@ -68,14 +73,18 @@ class Sample:
 
 @dataclass(frozen=True)
 class ImageSize:
-    """Size of an image in pixels as stored, and the EXIF orientation (1 to 8) that turns it for display."""
+    """Size of an image in pixels as stored, and the EXIF orientation (1 to 8) that turns it for
+    display.
+    """
 
     stored: tuple[int, int]
     orientation: int
 
     @property
     def displayed(self) -> tuple[int, int]:
-        """Width and height after the turn: what MMCV's pillow backend decodes in colour mode ``color``."""
+        """Width and height after the turn: what MMCV's pillow backend decodes in colour mode
+        ``color``.
+        """
         width, height = self.stored
         return (height, width) if self.orientation >= 5 else (width, height)
 
@@ -84,8 +93,8 @@ def read_image_size(path: Path, report: ConversionReport) -> ImageSize | None:
     """Decodes an image once, so that a truncated one is met here and not during training.
 
     MMCV's ``imfrombytes(flag='color', backend='pillow')``, which
-    ``LoadImageFromFile(imdecode_backend='pillow')`` calls, turns the image by its EXIF orientation. Sizes
-    and boxes therefore refer to the turned image.
+    ``LoadImageFromFile(imdecode_backend='pillow')`` calls, turns the image by its EXIF orientation.
+    Sizes and boxes therefore refer to the turned image.
 
     Returns:
         Its size, or None where it is skipped, which is counted.
@@ -99,9 +108,8 @@ def read_image_size(path: Path, report: ConversionReport) -> ImageSize | None:
     except Image.DecompressionBombError:
         report.drop_image("image_too_large", path)
         return None
-    except (
-        Exception
-    ) as error:  # Pillow's plugins raise many kinds on broken files: OSError, SyntaxError, struct.error
+    # Pillow's plugins raise many kinds on broken files: OSError, SyntaxError, struct.error.
+    except Exception as error:
         reason = str(error).replace(str(path), path.name) or type(error).__name__
         report.drop_image("image_unreadable", path, reason)
         return None
@@ -112,7 +120,9 @@ def read_image_size(path: Path, report: ConversionReport) -> ImageSize | None:
 
 
 def turn_box(box: Box, size: ImageSize) -> Box:
-    """Carries corners (x1, y1, x2, y2) from the stored to the displayed image, for orientations 5 to 8."""
+    """Carries corners (x1, y1, x2, y2) from the stored to the displayed image, for orientations 5
+    to 8.
+    """
     width, height = size.stored
     x1, y1, x2, y2 = box
     if size.orientation == 5:  # transpose
@@ -126,7 +136,9 @@ def turn_box(box: Box, size: ImageSize) -> Box:
     return box
 
 
-def fit_box(corners: Box, size: tuple[int, int], report: ConversionReport, where: str) -> Box | None:
+def fit_box(
+    corners: Box, size: tuple[int, int], report: ConversionReport, where: str
+) -> Box | None:
     """Puts a box in order and inside its image.
 
     Args:
@@ -136,8 +148,9 @@ def fit_box(corners: Box, size: tuple[int, int], report: ConversionReport, where
         where: Name of the box's place, ``path:line``.
 
     Returns:
-        x, y, width, height, or None where the box is left out. A box of less than one pixel in width or
-        height is left out because MMDetection's ``CocoDataset`` would skip it without a word.
+        x, y, width, height, or None where the box is left out. A box of less than one pixel in
+        width or height is left out because MMDetection's ``CocoDataset`` would skip it without a
+        word.
     """
     x1, y1, x2, y2 = corners
     width, height = size
@@ -151,7 +164,12 @@ def fit_box(corners: Box, size: tuple[int, int], report: ConversionReport, where
     if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
         report.drop_box("box_outside", where, told)
         return None
-    left, top, right, bottom = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+    left, top, right, bottom = (
+        max(x1, 0.0),
+        max(y1, 0.0),
+        min(x2, float(width)),
+        min(y2, float(height)),
+    )
     box = (round(left, 4), round(top, 4), round(right - left, 4), round(bottom - top, 4))
     if box[2] < 1 or box[3] < 1:
         report.drop_box("box_empty", where, told)

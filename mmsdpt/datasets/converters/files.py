@@ -23,7 +23,8 @@ class LabelRefused(Exception):
 
 
 def resolve_inside(root: Path, path: Path) -> Path | None:
-    """Returns ``path`` with links and ``..`` resolved, or None where it leaves ``root`` or is no valid path.
+    """Returns ``path`` with links and ``..`` resolved, or None where it leaves ``root`` or is no
+    valid path.
 
     Args:
         root: Resolved folder that must contain the path.
@@ -38,7 +39,11 @@ def resolve_inside(root: Path, path: Path) -> Path | None:
 
 
 def scan(
-    folder: Path, root: Path, suffixes: Collection[str], report: ConversionReport, exclude: Path | None = None
+    folder: Path,
+    root: Path,
+    suffixes: Collection[str],
+    report: ConversionReport,
+    exclude: Path | None = None,
 ) -> list[Path]:
     """Lists the regular files with one of ``suffixes`` (any case) under ``folder``, sorted by path.
 

@@ -1,4 +1,6 @@
-"""The record of a conversion: what was found, written, mended and left out, each counted and named."""
+"""The record of a conversion: what was found, written, mended and left out, each counted and
+named.
+"""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -60,20 +62,28 @@ KINDS: dict[str, Kind] = {
     "nc_differs": Kind("nc differs from the number of names, the names were used"),
     # notes
     "image_without_boxes": Kind("image without a box, kept", problem=False),
-    "exif_orientation": Kind("image with an EXIF orientation, its size taken as displayed", problem=False),
-    "exif_boxes_turned": Kind("boxes drawn on the stored, unturned image, turned with it", problem=False),
+    "exif_orientation": Kind(
+        "image with an EXIF orientation, its size taken as displayed", problem=False
+    ),
+    "exif_boxes_turned": Kind(
+        "boxes drawn on the stored, unturned image, turned with it", problem=False
+    ),
     "difficult": Kind("box marked difficult, attribute kept", problem=False),
     "polygon": Kind("polygon, its bounding box was used", problem=False),
     "class_not_chosen": Kind("box of a class that was not requested, left out", problem=False),
     "not_in_split": Kind("image in no split, left out", problem=False),
     "no_split": Kind("no split found, all images are in train", problem=False),
-    "split_from_folder": Kind("split not named in the data file, its folder was used", problem=False),
+    "split_from_folder": Kind(
+        "split not named in the data file, its folder was used", problem=False
+    ),
     "hidden_file": Kind("hidden file or folder, not looked at", problem=False),
 }
 
 
 def printable(text: object) -> str:
-    """Returns ``text`` with control characters escaped: names come from files that nobody vouches for."""
+    """Returns ``text`` with control characters escaped: names come from files that nobody vouches
+    for.
+    """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
@@ -107,7 +117,9 @@ class ConversionReport:
             names.append((self.name(where)[:MAX_TEXT], detail[:MAX_TEXT]))
 
     def drop_image(self, kind: str, where: Path | str, detail: str = "", boxes: int = 0) -> None:
-        """Counts a finding for which an image is left out, with the ``boxes`` already read for it."""
+        """Counts a finding for which an image is left out, with the ``boxes`` already read for
+        it.
+        """
         self.images_dropped += 1
         self.boxes_dropped += boxes
         self.add(kind, where, detail)
@@ -137,7 +149,8 @@ class ConversionReport:
                     "count": self.counts[kind],
                     "meaning": KINDS[kind].meaning,
                     "where": [
-                        f"{where} ({detail})" if detail else where for where, detail in self.named[kind]
+                        f"{where} ({detail})" if detail else where
+                        for where, detail in self.named[kind]
                     ],
                 }
                 for kind in KINDS
@@ -151,14 +164,20 @@ class ConversionReport:
             "source_format": self.source_format,
             "categories": list(self.categories),
             "splits": self.splits,
-            "images": {"found": self.images_found, "written": images, "left_out": self.images_dropped},
+            "images": {
+                "found": self.images_found,
+                "written": images,
+                "left_out": self.images_dropped,
+            },
             "boxes": {"found": self.boxes_found, "written": boxes, "left_out": self.boxes_dropped},
             "problems": section(problem=True),
             "notes": section(problem=False),
         }
 
     def table(self, examples: int = 2) -> str:
-        """Returns the report as text: splits, totals, and one row per kind of finding with a few names."""
+        """Returns the report as text: splits, totals, and one row per kind of finding with a few
+        names.
+        """
         data = self.to_dict()
         rows = [("split", "images", "without boxes", "boxes")]
         rows += [
@@ -167,13 +186,15 @@ class ConversionReport:
         ]
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            for row in rows
         ]
         lines.append(f"classes: {printable(', '.join(self.categories))}")
         for what in ("images", "boxes"):
             total = data[what]
             lines.append(
-                f"{what}: {total['found']} found, {total['written']} written, {total['left_out']} left out"
+                f"{what}: {total['found']} found, {total['written']} written, {total['left_out']}"
+                " left out"
             )
         for title in ("problems", "notes"):
             if not data[title]:
@@ -182,7 +203,11 @@ class ConversionReport:
             lines.append(f"{title}:")
             for kind, entry in data[title].items():
                 lines.append(f"  {entry['count']:>7}  {kind}: {entry['meaning']}")
-                lines += [f"           {printable(where)[:200]}" for where in entry["where"][:examples]]
+                lines += [
+                    f"           {printable(where)[:200]}" for where in entry["where"][:examples]
+                ]
                 if entry["count"] > examples:
-                    lines.append(f"           … and {entry['count'] - examples} more, see the report file")
+                    lines.append(
+                        f"           … and {entry['count'] - examples} more, see the report file"
+                    )
         return "\n".join(line.rstrip() for line in lines)

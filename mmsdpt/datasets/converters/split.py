@@ -23,7 +23,11 @@ def parse_split(text: str) -> tuple[float, float, float]:
         values = [float(part) for part in text.split(",")]
     except ValueError as error:
         raise ConverterError(wanted) from error
-    if len(values) != 3 or not all(0 <= value < float("inf") for value in values) or sum(values) == 0:
+    if (
+        len(values) != 3
+        or not all(0 <= value < float("inf") for value in values)
+        or sum(values) == 0
+    ):
         raise ConverterError(wanted)
     if abs(sum(values) - 1) > 1e-6 and not all(value.is_integer() for value in values):
         raise ConverterError(wanted)

@@ -36,29 +36,30 @@ def convert_voc(
 ) -> ConversionReport:
     """Converts a folder of VOC XML files and images, wherever in it they lie.
 
-    Pixel convention: VOC counts pixels from 1. As MMDetection does (``XMLDataset`` and ``pascal_voc.py``),
-    1 is subtracted from all four coordinates and the width is ``xmax - xmin``, so that x, y, w, h = xmin -
-    1, ymin - 1, xmax - xmin, ymax - ymin. Unlike ``XMLDataset``, fractions of a pixel are kept and boxes
-    are clipped to the image.
+    Pixel convention: VOC counts pixels from 1. As MMDetection does (``XMLDataset`` and
+    ``pascal_voc.py``), 1 is subtracted from all four coordinates and the width is ``xmax - xmin``,
+    so that x, y, w, h = xmin - 1, ymin - 1, xmax - xmin, ymax - ymin. Unlike ``XMLDataset``,
+    fractions of a pixel are kept and boxes are clipped to the image.
 
-    The image of ``a/x.xml`` is the one with stem ``x``, any image extension and case, nearest in the folder
-    tree; the file named in ``<filename>`` is used only where there is none. Splits come from ``split``,
-    else from ``ImageSets/Main/{train,val,test}.txt``, else from folders named train, val or valid, and
-    test, else all is train.
+    The image of ``a/x.xml`` is the one with stem ``x``, any image extension and case, nearest in
+    the folder tree; the file named in ``<filename>`` is used only where there is none. Splits come
+    from ``split``, else from ``ImageSets/Main/{train,val,test}.txt``, else from folders named
+    train, val or valid, and test, else all is train.
 
     Args:
         src: Folder of the dataset.
         out: Folder for the result.
         split: Three fractions that sum to 1, or three counts, drawn at random by ``seed``.
         seed: Seed of the draw.
-        classes: Classes to convert, in the order of their ids. Default: all that occur, sorted by name.
+        classes: Classes to convert, in the order of their ids. Default: all that occur, sorted by
+            name.
         images: ``copy`` or ``link`` them, or use them ``in-place`` by absolute path.
-        difficult: Boxes marked difficult always carry ``difficult: 1``. ``keep`` leaves them ordinary boxes;
-            ``ignore`` sets ``iscrowd: 1``, so that MMDetection neither trains on them nor counts them in
-            evaluation.
+        difficult: Boxes marked difficult always carry ``difficult: 1``. ``keep`` leaves them
+            ordinary boxes; ``ignore`` sets ``iscrowd: 1``, so that MMDetection neither trains on
+            them nor counts them in evaluation.
         zero_based: The boxes already count from 0: nothing is subtracted.
-        missing_labels: Whether an image without XML is kept as one without boxes. In VOC it is one that
-            nobody has looked at, so the default is to skip it.
+        missing_labels: Whether an image without XML is kept as one without boxes. In VOC it is one
+            that nobody has looked at, so the default is to skip it.
         overwrite: Replace an earlier conversion.
         strict: Write nothing and raise if there is any problem.
         progress: Show progress bars.
@@ -71,24 +72,32 @@ def convert_voc(
     """
     src, out = Path(src), Path(out)
     if not src.is_dir():
-        raise ConverterError(f"{src} is no folder; name the folder that holds the XML files and images.")
+        raise ConverterError(
+            f"{src} is no folder; name the folder that holds the XML files and images."
+        )
     root = src.resolve()
     check_output(out, root, overwrite)
     if classes is not None and (not classes or len(set(classes)) != len(classes)):
-        raise ConverterError(f"--classes needs different, non-empty class names, got '{','.join(classes)}'.")
+        raise ConverterError(
+            f"--classes needs different, non-empty class names, got '{','.join(classes)}'."
+        )
     report = ConversionReport(root, "voc")
     files = scan(root, root, IMAGE_SUFFIXES | {".xml"}, report, exclude=out.resolve())
     xmls = [path for path in files if path.suffix.lower() == ".xml"]
     pictures = [path for path in files if path.suffix.lower() != ".xml"]
     report.images_found = len(pictures)
     if not xmls:
-        raise ConverterError(f"No XML file was found in {src}; name the folder that holds the annotations.")
+        raise ConverterError(
+            f"No XML file was found in {src}; name the folder that holds the annotations."
+        )
 
     reader = _Reader(pictures, report, classes, difficult == "ignore", 0.0 if zero_based else 1.0)
     samples = reader.read_all(xmls, missing_labels == "keep", progress)
     categories = list(classes) if classes is not None else sorted(reader.names)
     if not categories:
-        raise ConverterError(f"No object with a class name was found in the {len(xmls)} XML files of {src}.")
+        raise ConverterError(
+            f"No object with a class name was found in the {len(xmls)} XML files of {src}."
+        )
     for name in sorted(set(categories) - reader.names):
         report.add("class_unused", name)
 
@@ -126,7 +135,8 @@ class _Reader:
 
     def read_all(self, xmls: Sequence[Path], keep_unlabelled: bool, progress: bool) -> list[Sample]:
         samples = []
-        # An image belongs to the nearest XML of its own name, whatever another XML's <filename> says.
+        # An image belongs to the nearest XML of its own name, whatever another XML's <filename>
+        # says.
         order = sorted(xmls, key=lambda path: (-self._closeness(path), self.report.name(path)))
         for xml in tqdm(order, desc="annotations", unit="xml", disable=not progress):
             sample = self._read(xml)
@@ -155,13 +165,19 @@ class _Reader:
             tree = None
         except expat.ExpatError as error:
             self.report.add(
-                "label_malformed", f"{self.report.name(xml)}:{error.lineno}", expat.ErrorString(error.code)
+                "label_malformed",
+                f"{self.report.name(xml)}:{error.lineno}",
+                expat.ErrorString(error.code),
             )
             tree = None
         if tree is not None and tree.tag != "annotation":
-            self.report.add("label_malformed", xml, f"its root is <{tree.tag}>, expected <annotation>")
+            self.report.add(
+                "label_malformed", xml, f"its root is <{tree.tag}>, expected <annotation>"
+            )
             tree = None
-        image = self._find_image(xml, "" if tree is None else (tree.findtext("filename") or "").strip())
+        image = self._find_image(
+            xml, "" if tree is None else (tree.findtext("filename") or "").strip()
+        )
         if image is None:
             if tree is not None:
                 self.report.add("label_without_image", xml)
@@ -209,17 +225,22 @@ class _Reader:
         return image
 
     def _closeness(self, xml: Path) -> int:
-        """Number of folders that the XML shares with the image of its own name, -1 where there is none."""
+        """Number of folders that the XML shares with the image of its own name, -1 where there is
+        none.
+        """
         image = self._nearest(xml, self.by_stem[xml.stem.lower()], "")
         return -1 if image is None else _shared_folders(xml, image)
 
     def _nearest(self, xml: Path, candidates: Sequence[Path], file_name: str) -> Path | None:
-        """Returns the candidate that shares most folders with ``xml``, of equals that called ``file_name``.
+        """Returns the candidate that shares most folders with ``xml``, of equals that called
+        ``file_name``.
 
         An image in another split's folder is not a candidate: splits number their files alike.
         """
         split = self._split(xml)
-        usable = [path for path in candidates if split is None or self._split(path) in (None, split)]
+        usable = [
+            path for path in candidates if split is None or self._split(path) in (None, split)
+        ]
         return min(
             usable,
             key=lambda path: (-_shared_folders(xml, path), path.name != file_name, path.as_posix()),

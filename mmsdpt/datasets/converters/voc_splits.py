@@ -9,10 +9,18 @@ from .files import LabelRefused, read_label, resolve_inside
 from .report import ConversionReport
 from .split import SPLITS
 
-_FOLDER_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_FOLDER_SPLITS = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 
 
-def listed_splits(root: Path, samples: Sequence[Sample], report: ConversionReport) -> dict[str, list[Sample]]:
+def listed_splits(
+    root: Path, samples: Sequence[Sample], report: ConversionReport
+) -> dict[str, list[Sample]]:
     """Reads ``ImageSets/Main``, where ``trainval`` serves if ``train`` is absent.
 
     Returns:
@@ -57,7 +65,9 @@ def listed_splits(root: Path, samples: Sequence[Sample], report: ConversionRepor
 
 
 def folder_splits(samples: Sequence[Sample], report: ConversionReport) -> dict[str, list[Sample]]:
-    """Splits by folders named train, val or valid, and test; with fewer than two of them all is train."""
+    """Splits by folders named train, val or valid, and test; with fewer than two of them all is
+    train.
+    """
     splits: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         split = folder_split(PurePosixPath(report.name(sample.image)))
@@ -72,11 +82,15 @@ def folder_splits(samples: Sequence[Sample], report: ConversionReport) -> dict[s
 
 def folder_split(path: PurePosixPath) -> str | None:
     """Returns the split that the innermost folder named like one stands for, or None."""
-    named = [_FOLDER_SPLITS[part.lower()] for part in path.parent.parts if part.lower() in _FOLDER_SPLITS]
+    named = [
+        _FOLDER_SPLITS[part.lower()] for part in path.parent.parts if part.lower() in _FOLDER_SPLITS
+    ]
     return named[-1] if named else None
 
 
-def _account(splits: dict[str, list[Sample]], samples: Sequence[Sample], report: ConversionReport) -> None:
+def _account(
+    splits: dict[str, list[Sample]], samples: Sequence[Sample], report: ConversionReport
+) -> None:
     """Counts the images in no split, and those in several as found once more."""
     used: set[Path] = set()
     for sample in (sample for chosen in splits.values() for sample in chosen):

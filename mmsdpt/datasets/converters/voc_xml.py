@@ -14,8 +14,8 @@ def parse_xml(content: bytes) -> Element:
     """Parses XML without entities; every ``<object>`` carries its line as the attribute ``line``.
 
     Raises:
-        LabelRefused: If the file has a DOCTYPE, the door of entity bombs and of files read from elsewhere,
-            or is nested beyond any real annotation.
+        LabelRefused: If the file has a DOCTYPE, the door of entity bombs and of files read from
+            elsewhere, or is nested beyond any real annotation.
         expat.ExpatError: If it is no well-formed XML.
     """
     parser = expat.ParserCreate()

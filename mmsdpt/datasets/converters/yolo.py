@@ -29,24 +29,25 @@ def convert_yolo(
 ) -> ConversionReport:
     """Converts a YOLO dataset.
 
-    A label line is ``class cx cy w h`` in fractions of the displayed image, or ``class x1 y1 x2 y2 x3 y3
-    ...``, a polygon, of which the bounding box is taken. Boxes become pixels without any offset.
+    A label line is ``class cx cy w h`` in fractions of the displayed image, or ``class x1 y1 x2 y2
+    x3 y3 ...``, a polygon, of which the bounding box is taken. Boxes become pixels without any
+    offset.
 
-    ``train``, ``val`` (or ``valid``) and ``test`` in data.yaml name a folder, a text file of image paths,
-    or a list of these. They are looked for below ``path``, below the file itself, and without leading
-    ``../`` (Roboflow's way); a split that data.yaml does not name, but whose folder is there, is used and
-    noted. The label of ``.../images/a.jpg`` is ``.../labels/a.txt``, or ``a.txt`` beside it. Nothing
-    outside ``root`` is read.
+    ``train``, ``val`` (or ``valid``) and ``test`` in data.yaml name a folder, a text file of image
+    paths, or a list of these. They are looked for below ``path``, below the file itself, and
+    without leading ``../`` (Roboflow's way); a split that data.yaml does not name, but whose folder
+    is there, is used and noted. The label of ``.../images/a.jpg`` is ``.../labels/a.txt``, or
+    ``a.txt`` beside it. Nothing outside ``root`` is read.
 
     Args:
         src: The data.yaml, or a folder that holds one.
         out: Folder for the result.
         root: Folder that holds all of the dataset. Default: the folder of data.yaml.
-        classes: Classes to convert, in the order of their ids. Default: all names of data.yaml, in their
-            order.
+        classes: Classes to convert, in the order of their ids. Default: all names of data.yaml, in
+            their order.
         images: ``copy`` or ``link`` them, or use them ``in-place`` by absolute path.
-        missing_labels: Whether an image without a label file is kept as one without boxes, as YOLO trains
-            on it.
+        missing_labels: Whether an image without a label file is kept as one without boxes, as YOLO
+            trains on it.
         overwrite: Replace an earlier conversion.
         strict: Write nothing and raise if there is any problem.
         progress: Show progress bars.
@@ -88,14 +89,26 @@ class _Reader:
     """Reads label files."""
 
     def __init__(
-        self, names: dict[int, str], chosen: frozenset[str], keep_unlabelled: bool, report: ConversionReport
+        self,
+        names: dict[int, str],
+        chosen: frozenset[str],
+        keep_unlabelled: bool,
+        report: ConversionReport,
     ) -> None:
-        self.names, self.chosen, self.keep_unlabelled, self.report = names, chosen, keep_unlabelled, report
+        self.names, self.chosen, self.keep_unlabelled, self.report = (
+            names,
+            chosen,
+            keep_unlabelled,
+            report,
+        )
         self.seen: set[str] = set()
         self.used_labels: dict[Path, Path] = {}
 
     def read_all(self, pictures: Sequence[Path], title: str, progress: bool) -> list[Sample]:
-        samples = [self._read(path) for path in tqdm(pictures, desc=title, unit="img", disable=not progress)]
+        samples = [
+            self._read(path)
+            for path in tqdm(pictures, desc=title, unit="img", disable=not progress)
+        ]
         return [sample for sample in samples if sample is not None]
 
     def count_unused_labels(self, labels: Sequence[Path]) -> None:
@@ -131,7 +144,9 @@ class _Reader:
         instances = []
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
-                instance = self._instance(line.split(), f"{self.report.name(label)}:{number}", size.displayed)
+                instance = self._instance(
+                    line.split(), f"{self.report.name(label)}:{number}", size.displayed
+                )
                 instances += [] if instance is None else [instance]
         return Sample(image, *size.displayed, instances)
 
@@ -164,7 +179,9 @@ class _Reader:
             fractions = (min(xs), min(ys), max(xs), max(ys))
         else:
             self.report.drop_box(
-                "object_malformed", where, f"{len(columns)} columns; a box has 5, a polygon 7, 9, 11 ..."
+                "object_malformed",
+                where,
+                f"{len(columns)} columns; a box has 5, a polygon 7, 9, 11 ...",
             )
             return None
         name = self.names.get(int(number))
@@ -176,7 +193,12 @@ class _Reader:
             self.report.drop_box("class_not_chosen", where, name)
             return None
         width, height = size
-        corners = (fractions[0] * width, fractions[1] * height, fractions[2] * width, fractions[3] * height)
+        corners = (
+            fractions[0] * width,
+            fractions[1] * height,
+            fractions[2] * width,
+            fractions[3] * height,
+        )
         box = fit_box(corners, size, self.report, where)
         if box is None:
             return None

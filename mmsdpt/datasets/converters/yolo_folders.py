@@ -40,13 +40,19 @@ def class_names(data: dict[str, Any], source: Path, report: ConversionReport) ->
         names = dict(enumerate(names))
     result: dict[int, str] = {}
     for number, name in names.items() if isinstance(names, dict) else ():
-        if not isinstance(name, str | int | float) or not str(number).isdecimal() or not str(name).strip():
+        if (
+            not isinstance(name, str | int | float)
+            or not str(number).isdecimal()
+            or not str(name).strip()
+        ):
             raise ConverterError(
                 f"names in {source} must be a list of class names or map numbers to class names."
             )
         result[int(number)] = str(name).strip()
     if not result:
-        raise ConverterError(f"{source} has no class names; add a line such as 'names: [cat, dog]'.")
+        raise ConverterError(
+            f"{source} has no class names; add a line such as 'names: [cat, dog]'."
+        )
     if len(set(result.values())) != len(result):
         raise ConverterError(f"names in {source} repeats a class name; give every class its own.")
     if "nc" in data and data["nc"] != len(result):
@@ -107,7 +113,9 @@ class DatasetFolders:
                 found += self._listed(path)
             else:
                 self.report.add(
-                    "split_missing", f"data.yaml {key}", f"{entry} is neither a folder nor a text file"
+                    "split_missing",
+                    f"data.yaml {key}",
+                    f"{entry} is neither a folder nor a text file",
                 )
         unique: dict[Path, None] = {}
         for path in found:
@@ -123,10 +131,14 @@ class DatasetFolders:
         for folder in sorted(self.label_folders):
             if folder.is_dir():
                 found |= dict.fromkeys(
-                    scan(folder, self.top, {".txt"}, ConversionReport(self.top, "yolo"), self.exclude)
+                    scan(
+                        folder, self.top, {".txt"}, ConversionReport(self.top, "yolo"), self.exclude
+                    )
                 )
         return [
-            path for path in found if path not in self.lists and not path.name.lower().startswith(_NO_LABELS)
+            path
+            for path in found
+            if path not in self.lists and not path.name.lower().startswith(_NO_LABELS)
         ]
 
     def _unnamed(self, split: str) -> list[Path]:
@@ -162,7 +174,9 @@ class DatasetFolders:
             yield image
 
     def _find(self, text: str, bases: Sequence[Path], where: str) -> Path | None:
-        """Returns the existing path that ``text`` names below a base, or None; never outside ``top``."""
+        """Returns the existing path that ``text`` names below a base, or None; never outside
+        ``top``.
+        """
         text = text.strip().replace("\\", "/")
         inner = text
         while inner.startswith(("../", "./")):
@@ -176,13 +190,17 @@ class DatasetFolders:
                 return path
         if outside:
             self.report.add(
-                "path_refused", where, f"{text} is not inside {self.top.name}; --root names another folder"
+                "path_refused",
+                where,
+                f"{text} is not inside {self.top.name}; --root names another folder",
             )
         return None
 
 
 def label_side(folder: Path, top: Path) -> Path:
-    """Returns the folder of labels of a folder: its last ``images`` below ``top`` becomes ``labels``."""
+    """Returns the folder of labels of a folder: its last ``images`` below ``top`` becomes
+    ``labels``.
+    """
     parts = list(folder.relative_to(top).parts)
     for index in reversed(range(len(parts))):
         if parts[index] in ("images", "Images"):

@@ -1,4 +1,6 @@
-"""Procedural scenes of shapes, colours, textures and sizes, for pre-training and for shifted tasks."""
+"""Procedural scenes of shapes, colours, textures and sizes, for pre-training and for shifted
+tasks.
+"""
 
 from .grounding import SceneGroundingDataset
 from .render import Scene, SceneRenderer, Style

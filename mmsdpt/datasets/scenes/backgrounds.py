@@ -1,4 +1,6 @@
-"""Backgrounds of the procedural scenes: one function per kind, (rng, size) to (size, size, 3) float32 RGB."""
+"""Backgrounds of the procedural scenes: one function per kind, (rng, size) to (size, size, 3)
+float32 RGB.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mix(weight: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """From colour ``first`` (weight 0) to colour ``second`` (weight 1): (h, w) to (h, w, 3) float32."""
+    """From colour ``first`` (weight 0) to colour ``second`` (weight 1): (h, w) to (h, w, 3)
+    float32.
+    """
     # Plane by plane: NumPy is slow where the innermost axis has length three.
     return cv2.merge([weight * float(b - a) + float(a) for a, b in zip(first, second, strict=True)])
 
@@ -56,7 +60,9 @@ def gradient(rng: Generator, size: int) -> np.ndarray:
 def cloudy(rng: Generator, size: int) -> np.ndarray:
     """Noise of several frequencies between two colours."""
     weight = (
-        smooth_noise(rng, size, 4) + 0.5 * smooth_noise(rng, size, 12) + 0.25 * smooth_noise(rng, size, 40)
+        smooth_noise(rng, size, 4)
+        + 0.5 * smooth_noise(rng, size, 12)
+        + 0.25 * smooth_noise(rng, size, 40)
     )
     return mix(np.clip(weight / 1.75, 0, 1), muted_colour(rng), muted_colour(rng))
 
@@ -107,7 +113,9 @@ def photo(rng: Generator, size: int) -> np.ndarray:
     if rng.random() < 0.6:
         tilt, height, softness = rng.uniform(-0.3, 0.3), rng.uniform(-0.4, 0.5), rng.uniform(3, 30)
         below = np.clip((y - tilt * x - height) * softness, 0, 1)
-        image = image + spread(below * np.float32(0.7)) * (np.full_like(image, muted_colour(rng)) - image)
+        image = image + spread(below * np.float32(0.7)) * (
+            np.full_like(image, muted_colour(rng)) - image
+        )
     return image * spread(1 - rng.uniform(0, 0.35) * (x**2 + y**2) / 2)
 
 
@@ -125,7 +133,9 @@ def ripples(rng: Generator, size: int) -> np.ndarray:
     """Rings around a point, between two strong colours."""
     x, y = grid(size)
     radius = np.hypot(x - rng.uniform(-1, 1), y - rng.uniform(-1, 1))
-    weight = np.sin(radius * rng.uniform(12, 40)).astype(np.float32) * np.float32(0.5) + np.float32(0.5)
+    weight = np.sin(radius * rng.uniform(12, 40)).astype(np.float32) * np.float32(0.5) + np.float32(
+        0.5
+    )
     return mix(weight, muted_colour(rng, saturation=1.0), muted_colour(rng, saturation=1.0))
 
 

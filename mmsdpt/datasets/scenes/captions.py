@@ -1,4 +1,6 @@
-"""Chooses the phrases of a caption: each object is matched by exactly one, and the others match nothing."""
+"""Chooses the phrases of a caption: each object is matched by exactly one, and the others match
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ _CUMULATED = np.cumsum([chance for _, chance in _PATTERNS])
 
 
 def _random_pattern(rng: np.random.Generator) -> tuple[str, ...]:
-    return _PATTERNS[int(np.searchsorted(_CUMULATED, rng.random() * _CUMULATED[-1], side="right"))][0]
+    return _PATTERNS[int(np.searchsorted(_CUMULATED, rng.random() * _CUMULATED[-1], side="right"))][
+        0
+    ]
 
 
 def _named(thing: Concept, attributes: Sequence[str]) -> Concept:
@@ -44,7 +48,9 @@ def is_ambiguous(named: Concept, objects: Sequence[Concept]) -> bool:
     )
 
 
-def positive_phrases(objects: Sequence[Concept], rng: np.random.Generator) -> tuple[list[Concept], list[int]]:
+def positive_phrases(
+    objects: Sequence[Concept], rng: np.random.Generator
+) -> tuple[list[Concept], list[int]]:
     """Phrases of random length such that each object is matched by exactly one.
 
     Args:
@@ -61,8 +67,9 @@ def positive_phrases(objects: Sequence[Concept], rng: np.random.Generator) -> tu
             continue
         thing = objects[index]
         candidates = [_named(thing, _random_pattern(rng)) for _ in range(4)]
-        # One of the last two always fits: an object that an earlier phrase covers differs from this one in
-        # its kind or, where both kinds are equal, in an unambiguous size (else this object would be covered).
+        # One of the last two always fits: an object that an earlier phrase covers differs from this
+        # one in its kind or, where both kinds are equal, in an unambiguous size (else this object
+        # would be covered).
         candidates += [thing.kind, thing]
         for phrase in candidates:
             covered = [other for other, concept in enumerate(objects) if matches(phrase, concept)]
@@ -91,9 +98,10 @@ def negative_phrases(
         count: how many are wanted.
         kinds: combinations to name in easy negatives.
         rng: source of all chance.
-        may_be_held_out: whether held-out combinations may be named. In pre-training they may not: a model
-            would learn that they never exist.
-        hard: probability of a negative that differs from a phrase or an object in one attribute only.
+        may_be_held_out: whether held-out combinations may be named. In pre-training they may not: a
+            model would learn that they never exist.
+        hard: probability of a negative that differs from a phrase or an object in one attribute
+            only.
 
     Returns:
         At most ``count`` different phrases.
@@ -113,7 +121,9 @@ def negative_phrases(
             values = _VALUES[attribute]
             phrase = replace(base, **{attribute: values[int(rng.integers(len(values)))]})
         else:
-            kind = replace(kinds[int(rng.integers(len(kinds)))], size=SIZES[int(rng.integers(len(SIZES)))])
+            kind = replace(
+                kinds[int(rng.integers(len(kinds)))], size=SIZES[int(rng.integers(len(SIZES)))]
+            )
             phrase = _named(kind, _random_pattern(rng))
         if (
             phrase in negatives

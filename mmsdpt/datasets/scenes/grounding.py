@@ -17,8 +17,11 @@ from .render import Scene, SceneRenderer, Style
 from .world import Concept, combinations, matches, parse_phrase
 
 
-def related_concepts(kinds: Sequence[Concept], count: int, rng: np.random.Generator) -> list[Concept]:
-    """``count`` of ``kinds``; in every second picture all share one or two attributes with the first.
+def related_concepts(
+    kinds: Sequence[Concept], count: int, rng: np.random.Generator
+) -> list[Concept]:
+    """``count`` of ``kinds``; in every second picture all share one or two attributes with the
+    first.
 
     Such pictures hold hard negatives for each other: the model has to look at every attribute.
     """
@@ -33,27 +36,30 @@ def related_concepts(kinds: Sequence[Concept], count: int, rng: np.random.Genera
 
 @DATASETS.register_module()
 class SceneGroundingDataset(BaseDataset):
-    """Procedural scenes with phrases, made on the fly. Sample i depends on (seed, i) and the arguments only.
+    """Procedural scenes with phrases, made on the fly. Sample i depends on (seed, i) and the
+    arguments only.
 
-    Each result already holds what image and annotation loaders would add: ``img`` (H, W, 3) uint8 BGR,
-    ``gt_bboxes`` (``HorizontalBoxes``, xyxy in pixels), ``gt_bboxes_labels``, ``gt_ignore_flags``; ``text``,
-    a tuple of phrases that the labels index, and ``custom_entities=True`` for GLIP. ``PackDetInputs`` must
-    list ``text`` and ``custom_entities`` among its meta keys.
+    Each result already holds what image and annotation loaders would add: ``img`` (H, W, 3) uint8
+    BGR, ``gt_bboxes`` (``HorizontalBoxes``, xyxy in pixels), ``gt_bboxes_labels``,
+    ``gt_ignore_flags``; ``text``, a tuple of phrases that the labels index, and
+    ``custom_entities=True`` for GLIP. ``PackDetInputs`` must list ``text`` and ``custom_entities``
+    among its meta keys.
 
-    Without ``classes``, the phrases of each sample are its own: each object is matched by exactly one phrase,
-    the others match no object, and their order is random. With ``classes`` every sample has these phrases in
-    this order.
+    Without ``classes``, the phrases of each sample are its own: each object is matched by exactly
+    one phrase, the others match no object, and their order is random. With ``classes`` every sample
+    has these phrases in this order.
 
     Args:
         num_samples: length of the dataset.
         seed: makes another dataset of the same kind.
-        image_size: side of the square pictures, pixels; the sizes of the objects do not change with it.
+        image_size: side of the square pictures, pixels; the sizes of the objects do not change with
+            it.
         max_objects: largest number of objects in a picture.
         max_phrases: largest number of phrases in a caption, at least 3.
-        combinations: "seen", "held_out" or "all", what may be drawn. With "seen" no held-out combination
-            is named either.
-        classes: phrases for a fixed caption, for evaluation. Only combinations that exactly one of them
-            matches are drawn.
+        combinations: "seen", "held_out" or "all", what may be drawn. With "seen" no held-out
+            combination is named either.
+        classes: phrases for a fixed caption, for evaluation. Only combinations that exactly one of
+            them matches are drawn.
         pipeline: transforms after drawing.
         style: overrides of ``Style``.
         test_mode: as in MMEngine.
@@ -81,7 +87,7 @@ class SceneGroundingDataset(BaseDataset):
     ) -> None:
         if max_phrases < 3 or max_objects < 1:
             raise ValueError(
-                f"max_phrases must be at least 3 and max_objects at least 1, "
+                "max_phrases must be at least 3 and max_objects at least 1, "
                 f"but got {max_phrases} and {max_objects}"
             )
         self.num_samples = num_samples
@@ -109,8 +115,8 @@ class SceneGroundingDataset(BaseDataset):
         for phrase, text in zip(named, self.classes, strict=True):
             if not any(matches(phrase, kind) for kind in kinds):
                 raise ValueError(
-                    f"no combination of {self.combinations!r} matches the class {text!r} and no other class; "
-                    "remove it, or choose other combinations"
+                    f"no combination of {self.combinations!r} matches the class {text!r} and no"
+                    " other class; remove it, or choose other combinations"
                 )
         return kinds
 
@@ -123,7 +129,9 @@ class SceneGroundingDataset(BaseDataset):
         return self.data_list
 
     def sample(self, index: int) -> tuple[Scene, tuple[Concept, ...], list[int]]:
-        """Scene ``index``, the phrases of its caption, and for each object the index of its phrase."""
+        """Scene ``index``, the phrases of its caption, and for each object the index of its
+        phrase.
+        """
         rng = np.random.default_rng((self.seed, index))
         most = self.max_objects if self.classes else min(self.max_objects, self.max_phrases)
         scene = None

@@ -25,17 +25,18 @@ class Style:
         palette: colour name to (fill, second tone).
         diameters: size name to (smallest, largest) diameter in pixels.
         max_angle: largest rotation to either side, degrees.
-        max_overlap: largest overlap of a box with all others in sum; two boxes overlap by their intersection
-            over the smaller area.
-        min_contrast: least RGB distance between the fill and the background beneath, on average over the box;
-            half of it anywhere.
+        max_overlap: largest overlap of a box with all others in sum; two boxes overlap by their
+            intersection over the smaller area.
+        min_contrast: least RGB distance between the fill and the background beneath, on average
+            over the box; half of it anywhere.
         colour_jitter: largest change of a colour channel, per object.
         shading: largest relative change of brightness across an object.
         noise: largest standard deviation of the pixel noise.
         shadow: probability of a soft shadow beneath the objects of a scene.
         blur: probability that the whole picture is slightly out of focus.
         light: smallest and largest factor on the brightness of the whole picture.
-        grey_range: where given, the background is grey and its brightness is squeezed into this range.
+        grey_range: where given, the background is grey and its brightness is squeezed into this
+            range.
     """
 
     backgrounds: tuple[str, ...] = tuple(BACKGROUNDS)
@@ -87,9 +88,13 @@ class _Layout:
         self.totals: list[float] = []
 
     def add(self, box: Box) -> bool:
-        """Add ``box`` unless a sum of overlaps, its own or that of another box, would exceed the limit."""
+        """Add ``box`` unless a sum of overlaps, its own or that of another box, would exceed the
+        limit.
+        """
         shares = _overlaps(box, self.boxes)
-        totals = [total + share for total, share in zip(self.totals, shares, strict=True)] + [sum(shares)]
+        totals = [total + share for total, share in zip(self.totals, shares, strict=True)] + [
+            sum(shares)
+        ]
         if max(totals) > self.max_overlap:
             return False
         self.boxes, self.totals = [*self.boxes, box], totals
@@ -115,9 +120,9 @@ class SceneRenderer:
         largest = max(high for _, high in self.diameters.values())
         if largest * np.sqrt(2) > image_size:
             raise ValueError(
-                f"objects of {largest:g} pixels in diameter do not fit a picture of {image_size} pixels at "
-                f"every angle; use an image size of at least {int(np.ceil(largest * np.sqrt(2)))}, or "
-                "smaller diameters"
+                f"objects of {largest:g} pixels in diameter do not fit a picture of {image_size}"
+                " pixels at every angle; use an image size of at least"
+                f" {int(np.ceil(largest * np.sqrt(2)))}, or smaller diameters"
             )
 
     def render(self, concepts: Sequence[Concept], rng: np.random.Generator) -> Scene:
@@ -165,18 +170,26 @@ class SceneRenderer:
         return replace(concept, size=names[int(rng.integers(len(names)))])
 
     def _sprite(self, concept: Concept, rng: np.random.Generator) -> Sprite:
-        """Choose diameter, angle and tones within the style, and draw ``concept`` on a canvas of its own."""
+        """Choose diameter, angle and tones within the style, and draw ``concept`` on a canvas of
+        its own.
+        """
         style = self.style
         diameter = rng.uniform(*self.diameters[concept.size])
         angle = np.deg2rad(rng.uniform(-style.max_angle, style.max_angle))
         jitter = rng.uniform(-style.colour_jitter, style.colour_jitter, 3)
-        fill, second = (np.clip(np.array(tone) + jitter, 0, 255) for tone in self.palette[concept.colour])
-        return draw_sprite(concept, (tuple(fill), tuple(second)), diameter, angle, style.shading, rng)
+        fill, second = (
+            np.clip(np.array(tone) + jitter, 0, 255) for tone in self.palette[concept.colour]
+        )
+        return draw_sprite(
+            concept, (tuple(fill), tuple(second)), diameter, angle, style.shading, rng
+        )
 
     def _place(
         self, sprite: Sprite, coarse: np.ndarray, layout: _Layout, rng: np.random.Generator
     ) -> Box | None:
-        """A box for ``sprite`` with little overlap and enough contrast, or None if none is found."""
+        """A box for ``sprite`` with little overlap and enough contrast, or None if none is
+        found.
+        """
         width, height = sprite.size
         for _ in range(20):
             x1 = int(rng.integers(0, self.image_size - width + 1))
@@ -195,11 +208,15 @@ class SceneRenderer:
             shadow = cv2.copyMakeBorder(sprite.mask, *(4 * (shift,)), cv2.BORDER_CONSTANT, value=0)
             shadow = cv2.blur(shadow, (2 * shift + 1, 2 * shift + 1)) * np.float32(0.45)
             # Padded by `shift` and moved by `shift`: the corner stays.
-            self._blend(canvas, (box[0] - 1, box[1] - 1), shadow, np.zeros((*shadow.shape, 3), np.float32))
+            self._blend(
+                canvas, (box[0] - 1, box[1] - 1), shadow, np.zeros((*shadow.shape, 3), np.float32)
+            )
         self._blend(canvas, (box[0] - 1, box[1] - 1), sprite.mask, sprite.colour)
 
     @staticmethod
-    def _blend(canvas: np.ndarray, corner: tuple[int, int], alpha: np.ndarray, colour: np.ndarray) -> None:
+    def _blend(
+        canvas: np.ndarray, corner: tuple[int, int], alpha: np.ndarray, colour: np.ndarray
+    ) -> None:
         """Lay ``colour`` over ``canvas`` at ``corner`` (x, y), cut off at the borders."""
         (x, y), (height, width) = corner, alpha.shape
         left, top = max(x, 0), max(y, 0)

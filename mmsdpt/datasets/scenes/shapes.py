@@ -1,8 +1,8 @@
 """Outlines of all shapes, as polygons in a unit frame.
 
-A shape is a list of parts (points, filled): the parts are drawn in order, and a part that is not filled cuts
-a hole. x points right, y points down. Each outline is moved and scaled so that its box is centred at 0 and
-its longer side is 2.
+A shape is a list of parts (points, filled): the parts are drawn in order, and a part that is not
+filled cuts a hole. x points right, y points down. Each outline is moved and scaled so that its box
+is centred at 0 and its longer side is 2.
 """
 
 from __future__ import annotations
@@ -64,11 +64,16 @@ _OUTLINES: dict[str, list[Part]] = {
     "cross": [(_rectangle(-1, -0.34, 1, 0.34), True), (_rectangle(-0.34, -1, 0.34, 1), True)],
     "moon": [(_disc(), True), (_disc(0.55, -0.12, 0.86), False)],
     "arrow": [
-        (_points((0, -1), (0.85, 0), (0.32, 0), (0.32, 1), (-0.32, 1), (-0.32, 0), (-0.85, 0)), True),
+        (
+            _points((0, -1), (0.85, 0), (0.32, 0), (0.32, 1), (-0.32, 1), (-0.32, 0), (-0.85, 0)),
+            True,
+        ),
     ],
     "flower": [(_flower(), True), (_disc(radius=0.24), False)],
     "bolt": [(_bolt(), True)],
-    "hourglass": [(_points((-0.85, -1), (0.85, -1), (0.16, 0), (0.85, 1), (-0.85, 1), (-0.16, 0)), True)],
+    "hourglass": [
+        (_points((-0.85, -1), (0.85, -1), (0.16, 0), (0.85, 1), (-0.85, 1), (-0.16, 0)), True)
+    ],
     "fish": [
         (_disc(radius=0.62) * (1.15, 0.8) + (0.25, 0.0), True),
         (_points((-0.2, 0), (-1.0, -0.55), (-0.8, 0), (-1.0, 0.55)), True),
@@ -99,7 +104,15 @@ _OUTLINES: dict[str, list[Part]] = {
     ],
     "crown": [
         (
-            _points((-1, -0.6), (-0.5, 0.05), (0, -0.8), (0.5, 0.05), (1, -0.6), (0.8, 0.75), (-0.8, 0.75)),
+            _points(
+                (-1, -0.6),
+                (-0.5, 0.05),
+                (0, -0.8),
+                (0.5, 0.05),
+                (1, -0.6),
+                (0.8, 0.75),
+                (-0.8, 0.75),
+            ),
             True,
         ),
     ],
@@ -143,6 +156,8 @@ def shape_mask(
         pixels = (points @ rotation) * (diameter / 2) + side / 2 + np.asarray(offset)
         # OpenCV counts from pixel centres, we count from pixel corners.
         fixed = np.round((pixels * supersampling - 0.5) * (1 << _FRACTION_BITS)).astype(np.int32)
-        cv2.fillPoly(canvas, [fixed], 255 if is_filled else 0, lineType=cv2.LINE_8, shift=_FRACTION_BITS)
+        cv2.fillPoly(
+            canvas, [fixed], 255 if is_filled else 0, lineType=cv2.LINE_8, shift=_FRACTION_BITS
+        )
     mask = cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA)
     return mask.astype(np.float32) / 255.0

@@ -14,8 +14,8 @@ from .world import Concept
 Tones = tuple[tuple[int, int, int], tuple[int, int, int]]
 Box = tuple[int, int, int, int]
 
-# Fill and second tone (of stripes, dots, ...), RGB. The second tone stays within the colour's own family, so
-# that the colour of an object remains clear whatever its texture.
+# Fill and second tone (of stripes, dots, ...), RGB. The second tone stays within the colour's own
+# family, so that the colour of an object remains clear whatever its texture.
 PALETTE: dict[str, Tones] = {
     "red": ((222, 28, 36), (112, 2, 12)),
     "orange": ((252, 134, 16), (255, 214, 150)),
@@ -73,10 +73,13 @@ def texture_weight(
     if texture == "plain":
         return np.zeros_like(mask)
     if texture == "outlined":
-        inside = cv2.copyMakeBorder((mask > 0.5).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+        inside = cv2.copyMakeBorder(
+            (mask > 0.5).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0
+        )
         distance = cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1]
         return np.clip(max(1.6, 0.07 * diameter) - distance + 0.8, 0, 1)
-    # At least three pixels for a light and three for a dark part, at most four periods across the object.
+    # At least three pixels for a light and three for a dark part, at most four periods across the
+    # object.
     period = max(6.0, diameter / 4)
     if texture == "striped":
         return np.clip(np.sin(2 * np.pi / period * u) * period / 4 + 0.5, 0, 1)
@@ -84,20 +87,29 @@ def texture_weight(
         wave = np.sin(np.pi / period * 1.25 * u) * np.sin(np.pi / period * 1.25 * v)
         return np.clip(wave * period / 2 + 0.5, 0, 1)
     if texture == "dotted":
-        radius = np.hypot((u + period / 2) % period - period / 2, (v + period / 2) % period - period / 2)
+        radius = np.hypot(
+            (u + period / 2) % period - period / 2, (v + period / 2) % period - period / 2
+        )
         return np.clip(0.29 * period - radius + 0.5, 0, 1)
     raise ValueError(f"unknown texture {texture!r}")
 
 
 def box_of(mask: np.ndarray) -> Box:
-    """Tight box of the pixels that are covered by more than half: x1, y1, and one past the last x and y."""
+    """Tight box of the pixels that are covered by more than half: x1, y1, and one past the last x
+    and y.
+    """
     covered = mask > 0.5
     columns, rows = np.flatnonzero(covered.any(axis=0)), np.flatnonzero(covered.any(axis=1))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def draw_sprite(
-    concept: Concept, tones: Tones, diameter: float, angle: float, shading: float, rng: np.random.Generator
+    concept: Concept,
+    tones: Tones,
+    diameter: float,
+    angle: float,
+    shading: float,
+    rng: np.random.Generator,
 ) -> Sprite:
     """Draw one object.
 

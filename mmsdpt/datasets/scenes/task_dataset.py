@@ -74,10 +74,11 @@ def _write_split(painter: TaskPainter, split: str, count: int, root: Path) -> No
 
 
 def generate_task(task: str, data_root: str | os.PathLike) -> Path:
-    """Make sure that all splits of ``task`` lie under ``data_root``, drawn with the present settings.
+    """Make sure that all splits of ``task`` lie under ``data_root``, drawn with the present
+    settings.
 
-    Pictures go to ``<split>/``, annotations to ``annotations/<split>.json``. A folder appears as a whole or
-    not at all, and several processes may call this at once: one draws, the others wait.
+    Pictures go to ``<split>/``, annotations to ``annotations/<split>.json``. A folder appears as a
+    whole or not at all, and several processes may call this at once: one draws, the others wait.
 
     Args:
         task: name of the task.
@@ -107,8 +108,8 @@ def generate_task(task: str, data_root: str | os.PathLike) -> Path:
         ):
             held = "no scene task" if found is None else f"the scene task {found['task']!r}"
             raise FileExistsError(
-                f"{root} exists and holds {held}, so {task!r} cannot be written there; choose another "
-                "data_root, or remove the folder"
+                f"{root} exists and holds {held}, so {task!r} cannot be written there; choose"
+                " another data_root, or remove the folder"
             )
         # The lock is ours: whatever an interrupted run left behind is nobody's.
         for leftover in root.parent.glob(f".{root.name}.tmp-*"):
@@ -130,9 +131,9 @@ def generate_task(task: str, data_root: str | os.PathLike) -> Path:
 class SceneTaskDataset(CocoDataset):
     """A split of a downstream task on procedural scenes; see ``TASKS`` for what there is.
 
-    The task is drawn under ``data_root`` the first time, in COCO's format, and drawn again if it was made
-    with other settings. Everything else is as in ``CocoDataset``. The classes of the task are the default
-    ``metainfo``, and are handed to the detector (``return_classes``).
+    The task is drawn under ``data_root`` the first time, in COCO's format, and drawn again if it
+    was made with other settings. Everything else is as in ``CocoDataset``. The classes of the task
+    are the default ``metainfo``, and are handed to the detector (``return_classes``).
 
     Args:
         task: name of the task.
@@ -162,7 +163,9 @@ class SceneTaskDataset(CocoDataset):
     ) -> None:
         splits = tuple(name for name, _ in get_task(task).splits)
         if split not in splits:
-            raise ValueError(f"the scene task {task!r} has the splits {splits}, but {split!r} was asked for")
+            raise ValueError(
+                f"the scene task {task!r} has the splits {splits}, but {split!r} was asked for"
+            )
         self.task = task
         self.split = split
         root = generate_task(task, data_root or f"data/scenes/{task}")

@@ -34,7 +34,8 @@ class SceneTask:
     """A detection task on procedural scenes.
 
     Args:
-        classes: (name, concept) of each class; an attribute that a concept does not name is drawn at random.
+        classes: (name, concept) of each class; an attribute that a concept does not name is drawn
+            at random.
         style: how its scenes look.
         objects: fewest and most objects of its classes in a picture.
         distractors: fewest and most objects of no class in a picture.
@@ -64,7 +65,9 @@ def _phrases(*phrases: str) -> tuple[tuple[str, Concept], ...]:
 
 
 def _spread_phrases(kinds: tuple[Concept, ...]) -> tuple[tuple[str, Concept], ...]:
-    """24 full phrases in which every shape and colour occurs twice, and every texture about five times."""
+    """24 full phrases in which every shape and colour occurs twice, and every texture about five
+    times.
+    """
     chosen: list[Concept] = []
     for turn in range(2):
         for number, shape in enumerate(SHAPES):
@@ -76,7 +79,11 @@ def _spread_phrases(kinds: tuple[Concept, ...]) -> tuple[tuple[str, Concept], ..
 
 # Warm things are bright and cold things dark before a ground of middle grey.
 _THERMAL = tuple(
-    {**PALETTE, "white": ((240, 240, 240), (186, 186, 186)), "black": ((22, 22, 22), (64, 64, 64))}.items()
+    {
+        **PALETTE,
+        "white": ((240, 240, 240), (186, 186, 186)),
+        "black": ((22, 22, 22), (64, 64, 64)),
+    }.items()
 )
 
 TASKS: dict[str, SceneTask] = {
@@ -102,7 +109,12 @@ TASKS: dict[str, SceneTask] = {
     # Smaller than anything in pre-training, and many.
     "aerial": SceneTask(
         classes=_phrases(
-            "white arrow", "red square", "yellow circle", "blue cross", "black triangle", "green star"
+            "white arrow",
+            "red square",
+            "yellow circle",
+            "blue cross",
+            "black triangle",
+            "green star",
         ),
         style=Style(
             backgrounds=("grainy", "planks", "cloudy", "photo"),
@@ -114,7 +126,8 @@ TASKS: dict[str, SceneTask] = {
         objects=(5, 14),
         textures=("plain",),
     ),
-    # Crowded and overlapping, among things of no class that differ from the classes in one attribute.
+    # Crowded and overlapping, among things of no class that differ from the classes in one
+    # attribute.
     "clutter": SceneTask(
         classes=_phrases(
             "striped red star",
@@ -157,7 +170,9 @@ TASKS: dict[str, SceneTask] = {
         distractors=(0, 2),
     ),
     # Pre-training itself: what it saw, and what it must compose.
-    "seen": SceneTask(classes=_spread_phrases(seen_combinations()), objects=(2, 7), splits=(("test", 200),)),
+    "seen": SceneTask(
+        classes=_spread_phrases(seen_combinations()), objects=(2, 7), splits=(("test", 200),)
+    ),
     "held_out": SceneTask(
         classes=_spread_phrases(held_out_combinations()), objects=(2, 7), splits=(("test", 200),)
     ),
@@ -202,7 +217,9 @@ class TaskPainter:
 
     def label_of(self, thing: Concept) -> int | None:
         """The class of an object, or None for a distractor."""
-        labels = [label for label, (_, concept) in enumerate(self.task.classes) if matches(concept, thing)]
+        labels = [
+            label for label, (_, concept) in enumerate(self.task.classes) if matches(concept, thing)
+        ]
         return labels[0] if len(labels) == 1 else None
 
     def _member(self, rng: np.random.Generator) -> Concept:
@@ -231,14 +248,20 @@ class TaskPainter:
             index: number of the picture.
 
         Returns:
-            The scene, and the class of each object, None for distractors. At least one object has a class.
+            The scene, and the class of each object, None for distractors. At least one object has a
+            class.
         """
         rng = np.random.default_rng((zlib.crc32(f"{self.name}/{split}".encode()), index))
         while True:
-            members = [self._member(rng) for _ in range(int(rng.integers(*self.task.objects, endpoint=True)))]
+            members = [
+                self._member(rng)
+                for _ in range(int(rng.integers(*self.task.objects, endpoint=True)))
+            ]
             count = int(rng.integers(*self.task.distractors, endpoint=True))
             things = members + [self._distractor(rng) for _ in range(count)]
-            scene = self.renderer.render([things[place] for place in rng.permutation(len(things))], rng)
+            scene = self.renderer.render(
+                [things[place] for place in rng.permutation(len(things))], rng
+            )
             labels = [self.label_of(thing) for thing in scene.objects]
             if any(label is not None for label in labels):
                 return scene, labels

@@ -1,8 +1,9 @@
-"""The vocabulary of the procedural world: what exists, how it is called, which combinations are kept aside.
+"""The vocabulary of the procedural world: what exists, how it is called, which combinations are
+kept aside.
 
-An object is a shape with a colour, a texture and a size. A phrase names some of these attributes, in the
-order size, texture, colour, shape ("large striped blue star", "blue star", "dotted object"), and matches
-every object that agrees on all attributes it names.
+An object is a shape with a colour, a texture and a size. A phrase names some of these attributes,
+in the order size, texture, colour, shape ("large striped blue star", "blue star", "dotted object"),
+and matches every object that agrees on all attributes it names.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ COLOURS = (
 )
 TEXTURES = ("plain", "striped", "dotted", "checkered", "outlined")
 
-# Diameters in pixels. Between the two lies "medium": such objects exist, but no phrase depends on their size.
+# Diameters in pixels. Between the two lies "medium": such objects exist, but no phrase depends on
+# their size.
 SIZES = ("small", "large")
 MEDIUM = "medium"
 DIAMETERS = {"small": (20.0, 38.0), MEDIUM: (38.0, 64.0), "large": (64.0, 110.0)}
@@ -109,8 +111,9 @@ def parse_phrase(phrase: str) -> Concept:
         attribute = next((name for name, values in vocabulary.items() if word in values), None)
         if attribute is None or attribute in named:
             raise ValueError(
-                f"cannot read the phrase {phrase!r} at {word!r}: expected at most one size {SIZES}, "
-                f"texture {TEXTURES}, colour {COLOURS} and shape {(*SHAPES, *NEW_SHAPES, ANY_SHAPE)}"
+                f"cannot read the phrase {phrase!r} at {word!r}: expected at most one size {SIZES},"
+                f" texture {TEXTURES}, colour {COLOURS} and shape"
+                f" {(*SHAPES, *NEW_SHAPES, ANY_SHAPE)}"
             )
         named[attribute] = word
     concept = Concept(**named)
@@ -120,14 +123,20 @@ def parse_phrase(phrase: str) -> Concept:
 
 
 def is_held_out(concept: Concept) -> bool:
-    """Whether ``concept`` names a combination of shape, colour and texture that pre-training must never see.
+    """Whether ``concept`` names a combination of shape, colour and texture that pre-training must
+    never see.
 
-    One fifth of all combinations, on diagonals of the cube shape × colour × texture: every value and every
-    pair of values also appears in combinations that are seen, so only the composition is new.
+    One fifth of all combinations, on diagonals of the cube shape × colour × texture: every value
+    and every pair of values also appears in combinations that are seen, so only the composition is
+    new.
     """
     if concept.shape not in SHAPES or concept.colour is None or concept.texture is None:
         return False
-    index = SHAPES.index(concept.shape) + COLOURS.index(concept.colour) + TEXTURES.index(concept.texture)
+    index = (
+        SHAPES.index(concept.shape)
+        + COLOURS.index(concept.colour)
+        + TEXTURES.index(concept.texture)
+    )
     return index % 5 == 0
 
 
@@ -152,7 +161,11 @@ def combinations(which: str) -> tuple[Concept, ...]:
     Raises:
         ValueError: another name.
     """
-    choices = {"seen": seen_combinations, "held_out": held_out_combinations, "all": all_combinations}
+    choices = {
+        "seen": seen_combinations,
+        "held_out": held_out_combinations,
+        "all": all_combinations,
+    }
     if which not in choices:
         raise ValueError(f"combinations must be one of {tuple(choices)}, but got {which!r}")
     return choices[which]()

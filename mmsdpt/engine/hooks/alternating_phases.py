@@ -13,11 +13,13 @@ from mmsdpt.registry import HOOKS
 
 @HOOKS.register_module()
 class AlternatingPhasesHook(Hook):
-    """The poster's "asynchronous training": one set of tokens, the sides' gradients in alternating phases.
+    """The poster's "asynchronous training": one set of tokens, the sides' gradients in alternating
+    phases.
 
-    The paper does not say how the phases alternate. This is our reading: in a phase only one side's gradient reaches the
-    tokens, the other side still uses them, and phases take turns every ``interval`` iterations or epochs. The phase follows
-    from the counter alone, so that a resumed run continues in the right one.
+    The paper does not say how the phases alternate. This is our reading: in a phase only one side's
+    gradient reaches the tokens, the other side still uses them, and phases take turns every
+    ``interval`` iterations or epochs. The phase follows from the counter alone, so that a resumed
+    run continues in the right one.
 
     Args:
         phases: Sides in their order, given to the tuner's ``set_phase``.
@@ -39,13 +41,20 @@ class AlternatingPhasesHook(Hook):
             raise ValueError(f"interval must be at least 1, got {interval}")
         if len(phases) < 2:
             raise ValueError(f"alternating needs at least two phases, got {list(phases)}")
-        self.phases, self.interval, self.by_epoch, self.slot = tuple(phases), interval, by_epoch, slot
+        self.phases, self.interval, self.by_epoch, self.slot = (
+            tuple(phases),
+            interval,
+            by_epoch,
+            slot,
+        )
 
     def _tuner(self, runner: Runner):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         tuner = model._slot(self.slot)
         if not hasattr(tuner, "set_phase"):
-            raise ValueError(f"{type(tuner).__name__} in slot {self.slot!r} has no phases to alternate")
+            raise ValueError(
+                f"{type(tuner).__name__} in slot {self.slot!r} has no phases to alternate"
+            )
         return tuner
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:

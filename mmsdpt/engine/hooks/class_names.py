@@ -31,20 +31,24 @@ def check_class_names(dataset, role: str) -> None:
     inner = innermost_dataset(dataset)
     if getattr(inner, "return_classes", True) is False:
         raise InputError(
-            f"the {role} dataset {type(inner).__name__} does not hand over its class names: set return_classes=True on it"
+            f"the {role} dataset {type(inner).__name__} does not hand over its class names: set"
+            " return_classes=True on it"
         )
     for transform in getattr(getattr(inner, "pipeline", None), "transforms", ()):
         if type(transform).__name__ == "PackDetInputs":
             missing = [key for key in _META_KEYS if key not in transform.meta_keys]
             if missing:
                 raise InputError(
-                    f"PackDetInputs of the {role} dataset drops {' and '.join(missing)}: add them to its meta_keys"
+                    f"PackDetInputs of the {role} dataset drops {' and '.join(missing)}: add them"
+                    " to its meta_keys"
                 )
 
 
 @HOOKS.register_module()
 class ClassNamesHook(Hook):
-    """Check datasets with :func:`check_class_names` at the start of training, validation and testing."""
+    """Check datasets with :func:`check_class_names` at the start of training, validation and
+    testing.
+    """
 
     def before_train(self, runner: Runner) -> None:
         check_class_names(runner.train_dataloader.dataset, "train")

@@ -50,8 +50,8 @@ def trainable_table(model: nn.Module, depth: int = 3) -> str:
 class TrainableTableHook(Hook):
     """Log the table of trainable parameters at the start, and refuse to train nothing.
 
-    It also checks that the optimizer holds exactly what requires a gradient: a parameter that was frozen or thawed after
-    the optimizer was built would otherwise train, or stand still, unnoticed.
+    It also checks that the optimizer holds exactly what requires a gradient: a parameter that was
+    frozen or thawed after the optimizer was built would otherwise train, or stand still, unnoticed.
     """
 
     priority = "VERY_HIGH"
@@ -61,11 +61,16 @@ class TrainableTableHook(Hook):
         wanted = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
         if not wanted:
             raise ValueError("nothing would train: every parameter of the model is frozen")
-        held = {id(p) for group in runner.optim_wrapper.param_groups for p in group["params"] if p.requires_grad}
+        held = {
+            id(p)
+            for group in runner.optim_wrapper.param_groups
+            for p in group["params"]
+            if p.requires_grad
+        }
         forgotten = [name for key, name in wanted.items() if key not in held]
         if forgotten:
             raise ValueError(
-                f"the optimizer does not hold {len(forgotten)} trainable parameters, the first is {forgotten[0]}: they "
-                "were unfrozen after the optimizer was built"
+                f"the optimizer does not hold {len(forgotten)} trainable parameters, the first is"
+                f" {forgotten[0]}: they were unfrozen after the optimizer was built"
             )
         runner.logger.info("\n" + trainable_table(model))

@@ -20,14 +20,16 @@ from mmsdpt.utils.atomic import write_atomically
 class TunerCheckpointHook(CheckpointHook):
     """MMEngine's checkpoint hook for :class:`mmsdpt.TunerRunner`.
 
-    Beside the run's checkpoints it keeps ``tuner.safetensors``, the newest state of the tuner, and with ``save_best``
-    ``best_tuner.safetensors``, both replaced atomically (``tuner_<slot>.safetensors`` where several slots train). A
-    checkpoint is removed only after its successor is complete: a run killed at any moment can be resumed.
+    Beside the run's checkpoints it keeps ``tuner.safetensors``, the newest state of the tuner, and
+    with ``save_best`` ``best_tuner.safetensors``, both replaced atomically
+    (``tuner_<slot>.safetensors`` where several slots train). A checkpoint is removed only after its
+    successor is complete: a run killed at any moment can be resumed.
 
-    A resumed run equals the straight one bit for bit on CPU: random states are restored, validation leaves the training's
-    random state alone, and data loading draws its seeds from a generator of its own that follows from seed and epoch.
-    That holds for epoch-based loops with any number of workers that do not persist (``worker_init_fn=dict(type=
-    'mmsdpt.seed_worker')``) and for iteration-based loops without workers.
+    A resumed run equals the straight one bit for bit on CPU: random states are restored, validation
+    leaves the training's random state alone, and data loading draws its seeds from a generator of
+    its own that follows from seed and epoch. That holds for epoch-based loops with any number of
+    workers that do not persist (``worker_init_fn=dict(type= 'mmsdpt.seed_worker')``) and for
+    iteration-based loops without workers.
 
     Args:
         kwargs: As :class:`mmengine.hooks.CheckpointHook`.
@@ -38,7 +40,8 @@ class TunerCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         if not isinstance(runner, TunerRunner):
             raise TypeError(
-                f"TunerCheckpointHook works with runner_type='mmsdpt.TunerRunner', this run has {type(runner).__name__}"
+                "TunerCheckpointHook works with runner_type='mmsdpt.TunerRunner', this run has"
+                f" {type(runner).__name__}"
             )
         super().before_train(runner)
         runner.train_dataloader.generator = torch.Generator()
@@ -88,15 +91,23 @@ class TunerCheckpointHook(CheckpointHook):
         super()._save_best_checkpoint(runner, metrics)
         after = {key: runner.message_hub.runtime_info.get(key) for key in self._score_keys(runner)}
         if after != before and is_main_process():
-            scores = {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
-            self._save_tuners(runner, "best_", dict(epoch=runner.epoch, iter=runner.iter, scores=scores))
+            scores = {
+                name: float(value)
+                for name, value in metrics.items()
+                if isinstance(value, (int, float))
+            }
+            self._save_tuners(
+                runner, "best_", dict(epoch=runner.epoch, iter=runner.iter, scores=scores)
+            )
 
     @staticmethod
     def _score_keys(runner: TunerRunner) -> list[str]:
         return [key for key in runner.message_hub.runtime_info if key.startswith("best_score")]
 
     def _save_tuners(self, runner: TunerRunner, prefix: str, facts: dict) -> None:
-        slots = [slot for slot, tuner in getattr(runner.host, "tuners", {}).items() if not tuner.frozen]
+        slots = [
+            slot for slot, tuner in getattr(runner.host, "tuners", {}).items() if not tuner.frozen
+        ]
         dataset_meta = getattr(runner.train_dataloader.dataset, "metainfo", {})
         extra = dict(facts, classes=list(dataset_meta.get("classes", ())))
         for slot in slots:

@@ -1,10 +1,12 @@
 """The BERT layer of GLIP's fusion tower, without transformers' internals.
 
-    a = LN(h + W_o · softmax(clamp(QKᵀ/√d_h) + m) V)        h' = LN(a + clamp(W_2 · gelu(clamp(W_1 a))))
+    a = LN(h + W_o · softmax(clamp(QKᵀ/√d_h) + m) V)        h' = LN(a + clamp(W_2 · gelu(clamp(W_1
+    a))))
 
-with m = 0 at valid tokens and the dtype's minimum at padding. Parameter names and shapes are those of
-``mmdet.models.utils.vlfuse_helper.BertEncoderLayer`` (from microsoft/GLIP, ``modeling_bert.py``). Like there,
-initial values are torch's defaults. Shapes: B captions, L tokens, d the width, H heads.
+with m = 0 at valid tokens and the dtype's minimum at padding. Parameter names and shapes are those
+of ``mmdet.models.utils.vlfuse_helper.BertEncoderLayer`` (from microsoft/GLIP,
+``modeling_bert.py``). Like there, initial values are torch's defaults. Shapes: B captions, L
+tokens, d the width, H heads.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertConfig
 
-# Half precision ends at 65504, which dot products can exceed. MMDetection also clamps what cannot exceed it:
-# the activation of a clamped value, and the output of a layer norm (at most sqrt(d) times its weight).
+# Half precision ends at 65504, which dot products can exceed. MMDetection also clamps what cannot
+# exceed it: the activation of a clamped value, and the output of a layer norm (at most sqrt(d)
+# times its weight).
 MAX_CLAMP_VALUE = 50000
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -32,7 +35,9 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class _SelfAttention(nn.Module):
-    def __init__(self, config: BertConfig, clamp_min: float | None, clamp_max: float | None) -> None:
+    def __init__(
+        self, config: BertConfig, clamp_min: float | None, clamp_max: float | None
+    ) -> None:
         super().__init__()
         self.num_heads = config.num_attention_heads
         self.query = nn.Linear(config.hidden_size, config.hidden_size)
@@ -71,7 +76,9 @@ class _Output(nn.Module):
 
 
 class _Attention(nn.Module):
-    def __init__(self, config: BertConfig, clamp_min: float | None, clamp_max: float | None) -> None:
+    def __init__(
+        self, config: BertConfig, clamp_min: float | None, clamp_max: float | None
+    ) -> None:
         super().__init__()
         self.self = _SelfAttention(config, clamp_min, clamp_max)
         self.output = _Output(config, config.hidden_size, clamp=False)
@@ -116,11 +123,13 @@ class BertEncoderLayer(nn.Module):
             )
         if config.hidden_act not in _ACTIVATIONS:
             raise ValueError(
-                f"BERT's hidden_act is '{config.hidden_act}', expected one of {sorted(_ACTIVATIONS)}."
+                f"BERT's hidden_act is '{config.hidden_act}', expected one of"
+                f" {sorted(_ACTIVATIONS)}."
             )
         if getattr(config, "position_embedding_type", "absolute") != "absolute":
             raise ValueError(
-                f"BERT's position_embedding_type is '{config.position_embedding_type}', expected 'absolute'."
+                f"BERT's position_embedding_type is '{config.position_embedding_type}', expected"
+                " 'absolute'."
             )
         self.attention = _Attention(
             config,
@@ -149,7 +158,8 @@ class BertEncoderLayer(nn.Module):
         """Replace ``lang['hidden']`` (B, L, d); the dicts that come in stay as they are.
 
         Args:
-            inputs: ``visual`` (anything, passed on) and ``lang``, a dict with ``hidden`` and ``masks``.
+            inputs: ``visual`` (anything, passed on) and ``lang``, a dict with ``hidden`` and
+                ``masks``.
         """
         lang = inputs["lang"]
         hidden = self.forward_features(lang["hidden"], lang["masks"])

@@ -5,14 +5,15 @@ At output position p, with the place q = p * stride - padding + k * dilation of 
 
     y[p] = bias + sum_k W_k . ( mask_k[p] * x(q + offset_k[p]) )
 
-x(.) is bilinear, and zero outside the map. A bilinear sample is a weighted sum of four pixels, so all taps
-of all positions are one weighted gather of pixel vectors (``embedding_bag``, with the mask folded into the
-weights), followed by one matrix product. Against ``grid_sample`` times mask this loses no precision to
-normalised coordinates, and autograd keeps four indices and weights per tap instead of its C samples: where
-the convolution's weights are frozen, the sampled columns are freed at once.
+x(.) is bilinear, and zero outside the map. A bilinear sample is a weighted sum of four pixels, so
+all taps of all positions are one weighted gather of pixel vectors (``embedding_bag``, with the mask
+folded into the weights), followed by one matrix product. Against ``grid_sample`` times mask this
+loses no precision to normalised coordinates, and autograd keeps four indices and weights per tap
+instead of its C samples: where the convolution's weights are frozen, the sampled columns are freed
+at once.
 
-Letters: B images; C channels in, O out; (H, W) size of the input, (h, w) of the offset and mask maps,
-(Ho, Wo) of the output; K taps of the kernel, 9 for 3 x 3.
+Letters: B images; C channels in, O out; (H, W) size of the input, (h, w) of the offset and mask
+maps, (Ho, Wo) of the output; K taps of the kernel, 9 for 3 x 3.
 """
 
 from __future__ import annotations
@@ -28,15 +29,17 @@ from torch.nn.modules.utils import _pair
 def read_flat(maps: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
     """Read per-position maps with the height and width of the output, as MMCV's kernel does.
 
-    That kernel never looks at the size of the offset and mask maps: it indexes their memory, image by image,
-    as (channels, Ho, Wo). GLIP's DyConv gives the maps of one pyramid level to convolutions of its
-    neighbours, whose output has another size, and GLIP's weights were trained with the values found so: the
-    first ``channels * Ho * Wo`` of the flattened map, neither a crop nor a resized map.
+    That kernel never looks at the size of the offset and mask maps: it indexes their memory, image
+    by image, as (channels, Ho, Wo). GLIP's DyConv gives the maps of one pyramid level to
+    convolutions of its neighbours, whose output has another size, and GLIP's weights were trained
+    with the values found so: the first ``channels * Ho * Wo`` of the flattened map, neither a crop
+    nor a resized map.
 
-    In GLIP the output is never larger than the map: the coarser level is smaller, and the finer one, of
-    height H, is convolved with stride 2 to ceil(H / 2), which is the size that patch merging (it pads odd
-    sizes) and the neck's stride-2 convolutions give the level itself. A pyramid that rounds down breaks this
-    where H is odd, and MMCV then reads on into other memory; here it is an error.
+    In GLIP the output is never larger than the map: the coarser level is smaller, and the finer
+    one, of height H, is convolved with stride 2 to ceil(H / 2), which is the size that patch
+    merging (it pads odd sizes) and the neck's stride-2 convolutions give the level itself. A
+    pyramid that rounds down breaks this where H is odd, and MMCV then reads on into other memory;
+    here it is an error.
 
     Args:
         maps: (B, channels, h, w).
@@ -51,8 +54,8 @@ def read_flat(maps: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
     """
     if maps.dim() != 4 or maps.shape[1] != channels:
         raise ValueError(
-            f"deformable convolution got an offset or mask map of shape {tuple(maps.shape)}, but its kernel "
-            f"needs (B, {channels}, h, w)."
+            f"deformable convolution got an offset or mask map of shape {tuple(maps.shape)}, but"
+            f" its kernel needs (B, {channels}, h, w)."
         )
     if maps.shape[2:] == size:
         return maps
@@ -60,8 +63,9 @@ def read_flat(maps: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
     height, width = size
     if h * w < height * width:
         raise ValueError(
-            f"deformable convolution has {height} x {width} output positions, but an offset or mask map of "
-            f"only {h} x {w}; give each pyramid level ceil(size / 2) of the level before it."
+            f"deformable convolution has {height} x {width} output positions, but an offset or mask"
+            f" map of only {h} x {w}; give each pyramid level ceil(size / 2) of the level"
+            " before it."
         )
     return maps.flatten(1)[:, : channels * height * width].view(-1, channels, height, width)
 
@@ -69,8 +73,9 @@ def read_flat(maps: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
 def _corners(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Indices and linear weights, both (..., 2), of the two pixels around each position on an axis.
 
-    A pixel outside has weight zero and a legal index. At and beyond -1 and ``size`` weights and gradients are
-    zero, as in the DCN kernel, so that even an infinite offset is harmless; NaN stays NaN.
+    A pixel outside has weight zero and a legal index. At and beyond -1 and ``size`` weights and
+    gradients are zero, as in the DCN kernel, so that even an infinite offset is harmless; NaN stays
+    NaN.
     """
     position = position.clamp(-1, size)
     low = position.detach().floor()
@@ -109,10 +114,14 @@ def sample_taps(
     offset = offset.to(x.dtype).unflatten(1, (*kernel_size, 2)).permute(0, 4, 5, 1, 2, 3)
 
     def axis(i: int) -> tuple[Tensor, Tensor]:
-        start, tap = (torch.arange(n, device=x.device, dtype=x.dtype) for n in (size[i], kernel_size[i]))
+        start, tap = (
+            torch.arange(n, device=x.device, dtype=x.dtype) for n in (size[i], kernel_size[i])
+        )
         start = (start * stride[i] - padding[i]).view(-1, *[1] * (3 - i))
         tap = (tap * dilation[i]).view(-1, *[1] * (1 - i))
-        return _corners(offset[..., i] + (start + tap), x.shape[2 + i])  # (B, Ho, Wo, kernel h, kernel w, 2)
+        return _corners(
+            offset[..., i] + (start + tap), x.shape[2 + i]
+        )  # (B, Ho, Wo, kernel h, kernel w, 2)
 
     (rows, row_weights), (columns, column_weights) = axis(0), axis(1)
     mask = mask.to(x.dtype).unflatten(1, kernel_size).permute(0, 3, 4, 1, 2)
@@ -122,7 +131,9 @@ def sample_taps(
     pixel_weights = row_weights.unsqueeze(-1) * column_weights.unsqueeze(-2)
     samples = F.embedding_bag(
         pixels.reshape(-1, 4),
-        x.permute(0, 2, 3, 1).contiguous().view(B * H * W, C),  # a strided view gathers many times slower
+        x.permute(0, 2, 3, 1)
+        .contiguous()
+        .view(B * H * W, C),  # a strided view gathers many times slower
         per_sample_weights=pixel_weights.reshape(-1, 4),
         mode="sum",
     )
@@ -141,11 +152,13 @@ def modulated_deform_conv2d(
     groups: int = 1,
     deform_groups: int = 1,
 ) -> Tensor:
-    """Modulated deformable convolution; arguments and results of ``mmcv.ops.modulated_deform_conv2d``.
+    """Modulated deformable convolution; arguments and results of
+    ``mmcv.ops.modulated_deform_conv2d``.
 
-    Precision: positions and samples are float32 at least, whatever the inputs (a bfloat16 position cannot
-    tell 256 from 257). The matrix product and the output have the type of ``weight``, or autocast's where
-    that is on. A sample is a convex combination of pixels times the mask, so it cannot overflow.
+    Precision: positions and samples are float32 at least, whatever the inputs (a bfloat16 position
+    cannot tell 256 from 257). The matrix product and the output have the type of ``weight``, or
+    autocast's where that is on. A sample is a convex combination of pixels times the mask, so it
+    cannot overflow.
 
     Args:
         x: (B, C, H, W).
@@ -168,7 +181,8 @@ def modulated_deform_conv2d(
     _refuse_groups(groups, deform_groups)
     if x.shape[1] != weight.shape[1]:
         raise ValueError(
-            f"deformable convolution got {x.shape[1]} input channels, but its weights need {weight.shape[1]}."
+            f"deformable convolution got {x.shape[1]} input channels, but its weights need"
+            f" {weight.shape[1]}."
         )
     steps, pads, tap_steps = _pair(stride), _pair(padding), _pair(dilation)
     kernel_size = (weight.shape[2], weight.shape[3])
@@ -177,7 +191,9 @@ def modulated_deform_conv2d(
         for i in (0, 1)
     )
     if Ho < 1 or Wo < 1:
-        raise ValueError(f"deformable convolution has no output position for an input of {tuple(x.shape)}.")
+        raise ValueError(
+            f"deformable convolution has no output position for an input of {tuple(x.shape)}."
+        )
     taps = math.prod(kernel_size)
     samples = sample_taps(
         x.to(torch.promote_types(x.dtype, torch.float32)),
@@ -196,14 +212,15 @@ def modulated_deform_conv2d(
 def _refuse_groups(groups: int, deform_groups: int) -> None:
     if groups != 1 or deform_groups != 1:
         raise ValueError(
-            f"deformable convolution got groups={groups} and deform_groups={deform_groups}, but is written "
-            "for 1 and 1, which is what GLIP has."
+            f"deformable convolution got groups={groups} and deform_groups={deform_groups}, but is"
+            " written for 1 and 1, which is what GLIP has."
         )
 
 
 class ModulatedDeformConv2d(nn.Module):
-    """Layer around :func:`modulated_deform_conv2d` with the parameters of ``mmcv.ops.ModulatedDeformConv2d``:
-    ``weight`` (O, C, kernel height, kernel width) and ``bias`` (O,).
+    """Layer around :func:`modulated_deform_conv2d` with the parameters of
+    ``mmcv.ops.ModulatedDeformConv2d``: ``weight`` (O, C, kernel height, kernel width) and ``bias``
+    (O,).
 
     Args:
         in_channels: C.
@@ -259,6 +276,7 @@ class ModulatedDeformConv2d(nn.Module):
 
     def extra_repr(self) -> str:
         return (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
-            f"padding={self.padding}, dilation={self.dilation}, bias={self.bias is not None}"
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size},"
+            f" stride={self.stride}, padding={self.padding}, dilation={self.dilation},"
+            f" bias={self.bias is not None}"
         )

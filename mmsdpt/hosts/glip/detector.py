@@ -25,12 +25,12 @@ class GLIP(TunableMixin, MMDetGLIP):
     Args:
         tuner: Config of one tuner; short for ``tuners=dict(default=...)``.
         tuners: Configs of several tuners by slot name.
-        trainable: Regular expressions over the host's parameter names that train, too. None: all of them without a tuner,
-            none with one.
+        trainable: Regular expressions over the host's parameter names that train, too. None: all of
+            them without a tuner, none with one.
         kwargs: As MMDetection's :class:`mmdet.models.GLIP`.
 
-    The image side (backbone, neck) and the text side run without gradients where nothing in them trains, and the text
-    side's output is then cached per caption.
+    The image side (backbone, neck) and the text side run without gradients where nothing in them
+    trains, and the text side's output is then cached per caption.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class GLIP(TunableMixin, MMDetGLIP):
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._prompts: OrderedDict[tuple, tuple] = OrderedDict()
+        self._prompts: OrderedDict[str | tuple[str, ...], tuple[str, Tensor]] = OrderedDict()
         self._attach_tuners(tuner, tuners, trainable)
 
     def seams(self) -> SeamMap:
@@ -57,10 +57,14 @@ class GLIP(TunableMixin, MMDetGLIP):
             return super().extract_feat(batch_inputs)
 
     def encode_text(self, captions: Sequence[str]) -> dict:
-        """Captions to ``hidden`` and ``embedded`` (B, L, D) and ``masks`` (B, L), L the longest caption's tokens."""
+        """Captions to ``hidden`` and ``embedded`` (B, L, D) and ``masks`` (B, L), L the longest
+        caption's tokens.
+        """
         trains = _trains(self.language_model)
         with _grad_if(trains):
-            return self.language_model(captions, cache=not trains and not self.language_model.training)
+            return self.language_model(
+                captions, cache=not trains and not self.language_model.training
+            )
 
     # ------------------------------------------------------------------ prompts
 
@@ -71,7 +75,8 @@ class GLIP(TunableMixin, MMDetGLIP):
             classes: Class names, or one string of names separated by ``". "``.
 
         Returns:
-            The caption, and a (C, max_tokens) float map that is 1 where a token belongs to the class.
+            The caption, and a (C, max_tokens) float map that is 1 where a token belongs to the
+            class.
 
         Raises:
             ValueError: if the caption has more tokens than the text encoder takes.
@@ -91,13 +96,18 @@ class GLIP(TunableMixin, MMDetGLIP):
         num_tokens = tokenized.input_ids.shape[1]
         if num_tokens > limit:
             raise ValueError(
-                f"the caption of {num_classes} classes has {num_tokens} tokens, but the text encoder takes {limit}: "
-                "the last classes would be lost. Train with fewer classes per caption (mmsdpt.SampleCaptionClasses in "
-                "the pipeline), or test with model.test_cfg.chunked_size=40"
+                f"the caption of {num_classes} classes has {num_tokens} tokens, but the text"
+                f" encoder takes {limit}: the last classes would be lost. Train with fewer classes"
+                " per caption (mmsdpt.SampleCaptionClasses in the pipeline), or test with"
+                " model.test_cfg.chunked_size=40"
             )
 
     def get_tokens_positive_and_prompts(
-        self, original_caption, custom_entities=False, enhanced_text_prompt=None, tokens_positive=None
+        self,
+        original_caption,
+        custom_entities=False,
+        enhanced_text_prompt=None,
+        tokens_positive=None,
     ):
         """As MMDetection's, but a caption that is too long is an error and not only a warning."""
         chunked = not self.training and self.test_cfg.get("chunked_size", -1) > 0
@@ -117,8 +127,8 @@ class GLIP(TunableMixin, MMDetGLIP):
 
         Args:
             batch_inputs: (B, 3, H, W).
-            batch_data_samples: With ``text`` (class names of the image's caption) and ``gt_instances.labels`` that index
-                into it.
+            batch_data_samples: With ``text`` (class names of the image's caption) and
+                ``gt_instances.labels`` that index into it.
 
         Returns:
             ``loss_cls``, ``loss_bbox`` and ``loss_centerness``.
@@ -127,8 +137,8 @@ class GLIP(TunableMixin, MMDetGLIP):
         for sample in batch_data_samples:
             if "text" not in sample:
                 raise ValueError(
-                    "a training sample has no class names: set return_classes=True on the dataset and add 'text' and "
-                    "'custom_entities' to the meta_keys of PackDetInputs"
+                    "a training sample has no class names: set return_classes=True on the dataset"
+                    " and add 'text' and 'custom_entities' to the meta_keys of PackDetInputs"
                 )
             caption, class_map = self.class_prompt(sample.text)
             captions.append(caption)
@@ -141,22 +151,29 @@ class GLIP(TunableMixin, MMDetGLIP):
             sample.gt_instances.positive_maps = sample.gt_instances.positive_maps[:, :width]
         return self.bbox_head.loss(self.extract_feat(batch_inputs), text, batch_data_samples)
 
-    def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
-        """Detections of a batch, as MMDetection's ``GLIP.predict``; class lists may be chunked at any batch size.
+    def predict(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
+    ) -> SampleList:
+        """Detections of a batch, as MMDetection's ``GLIP.predict``; class lists may be chunked at
+        any batch size.
 
         Args:
             batch_inputs: (B, 3, H, W).
-            batch_data_samples: With ``text``, and optionally ``custom_entities``, ``caption_prompt``, ``tokens_positive``.
+            batch_data_samples: With ``text``, and optionally ``custom_entities``,
+                ``caption_prompt``, ``tokens_positive``.
             rescale: Whether boxes are given in the original image's pixels.
 
         Returns:
-            The samples with ``pred_instances``: ``bboxes`` (n, 4) xyxy in pixels, ``scores``, ``labels``, ``label_names``.
+            The samples with ``pred_instances``: ``bboxes`` (n, 4) xyxy in pixels, ``scores``,
+            ``labels``, ``label_names``.
         """
         prompts = [self._prediction_prompt(sample) for sample in batch_data_samples]
         visual = self.extract_feat(batch_inputs)
         num_chunks = {len(chunks) for chunks in prompts}
         if len(num_chunks) > 1:
-            raise ValueError("images of one batch must have equally many caption chunks; test with batch size 1")
+            raise ValueError(
+                "images of one batch must have equally many caption chunks; test with batch size 1"
+            )
         results: list[list] = [[] for _ in batch_data_samples]
         offsets = [0] * len(batch_data_samples)
         for chunk in zip(*prompts, strict=True):
@@ -164,10 +181,13 @@ class GLIP(TunableMixin, MMDetGLIP):
             for sample, (token_map, _, _) in zip(batch_data_samples, chunk, strict=True):
                 sample.token_positive_map = token_map
             predictions = self.bbox_head.predict(visual, text, batch_data_samples, rescale=rescale)
-            for i, (prediction, (token_map, _, entities)) in enumerate(zip(predictions, chunk, strict=True)):
+            for i, (prediction, (token_map, _, entities)) in enumerate(
+                zip(predictions, chunk, strict=True)
+            ):
                 if len(prediction):
                     prediction.label_names = [
-                        entities[label] if label < len(entities) else "unobject" for label in prediction.labels.tolist()
+                        entities[label] if label < len(entities) else "unobject"
+                        for label in prediction.labels.tolist()
                     ]
                     prediction.labels = prediction.labels + offsets[i]
                 offsets[i] += len(token_map) if token_map is not None else 0

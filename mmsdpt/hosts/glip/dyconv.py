@@ -1,12 +1,13 @@
-"""GLIP's dynamic convolution over a feature pyramid (Dai et al., Dynamic Head, 2021), MMDetection's names.
+"""GLIP's dynamic convolution over a feature pyramid (Dai et al., Dynamic Head, 2021), MMDetection's
+names.
 
 For level l, with offsets and masks predicted from F_l and shared by all its terms::
 
     t = [ conv1(F_l), conv2(F_{l-1}) with stride 2, resize(conv0(F_{l+1})) ]    terms that exist
     G_l = DyReLU( mean_j( s_j * t_j ) ),    s_j = hard_sigmoid( relu( w . avgpool(t_j) + b ) )
 
-``resize`` is bilinear with ``align_corners=True``, as GLIP's weights were trained. MMDetection's own class
-may resize by nearest neighbour, which gives other numbers.
+``resize`` is bilinear with ``align_corners=True``, as GLIP's weights were trained. MMDetection's
+own class may resize by nearest neighbour, which gives other numbers.
 """
 
 from __future__ import annotations
@@ -57,22 +58,27 @@ class Conv3x3Norm(nn.Module):
             self.bn = nn.GroupNorm(num_groups=norm_type[1], num_channels=out_channels)
         else:
             raise ValueError(
-                f"Conv3x3Norm got norm_type={norm_type!r}; use None, 'bn' or ('gn', number of groups)."
+                f"Conv3x3Norm got norm_type={norm_type!r}; use None, 'bn' or ('gn', number of"
+                " groups)."
             )
 
     def forward(self, x: Tensor, **kwargs: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, O, ceil(H / stride), ceil(W / stride)); ``offset``, ``mask`` if deformable."""
+        """(B, C, H, W) to (B, O, ceil(H / stride), ceil(W / stride)); ``offset``, ``mask`` if
+        deformable.
+        """
         x = self.conv(x, **kwargs)
         return x if self.bn is None else self.bn(x)
 
 
 class DyReLU(nn.Module):
-    """max(a1 x + b1, a2 x + b2), coefficients per channel from the pooled map (Chen et al., DyReLU, 2020).
+    """max(a1 x + b1, a2 x + b2), coefficients per channel from the pooled map (Chen et al., DyReLU,
+    2020).
 
     Args:
         in_channels: C.
         out_channels: channels of the map, equal to C.
-        expand_ratio: reduction of the hidden layer; 4, which is also the number of coefficients per channel.
+        expand_ratio: reduction of the hidden layer; 4, which is also the number of coefficients per
+            channel.
     """
 
     def __init__(self, in_channels: int, out_channels: int, expand_ratio: int = 4) -> None:
@@ -99,8 +105,9 @@ class DyConv(nn.Module):
     """Dynamic convolution of all pyramid levels; the language features pass through.
 
     Args:
-        conv_func: called as ``conv_func(in_channels, out_channels, stride)`` for the three convolutions that
-            all levels share: of the coarser level, of the level itself, and, stride 2, of the finer level.
+        conv_func: called as ``conv_func(in_channels, out_channels, stride)`` for the three
+            convolutions that all levels share: of the coarser level, of the level itself, and,
+                stride 2, of the finer level.
         in_channels: C.
         out_channels: O.
         use_dyfuse: weight the terms before the mean.
@@ -118,7 +125,9 @@ class DyConv(nn.Module):
         use_dcn: bool = False,
     ) -> None:
         super().__init__()
-        self.dyconvs = nn.ModuleList(conv_func(in_channels, out_channels, stride) for stride in (1, 1, 2))
+        self.dyconvs = nn.ModuleList(
+            conv_func(in_channels, out_channels, stride) for stride in (1, 1, 2)
+        )
         self.attnconv = None
         if use_dyfuse:
             self.attnconv = nn.Sequential(
@@ -148,7 +157,9 @@ class DyConv(nn.Module):
             terms.append(self.dyconvs[2](levels[index - 1], **maps))
         if index < len(levels) - 1:
             coarser = self.dyconvs[0](levels[index + 1], **maps)
-            terms.append(F.interpolate(coarser, size=feature.shape[2:], mode="bilinear", align_corners=True))
+            terms.append(
+                F.interpolate(coarser, size=feature.shape[2:], mode="bilinear", align_corners=True)
+            )
         return terms
 
     def _fuse(self, terms: list[Tensor]) -> Tensor:
@@ -165,14 +176,16 @@ class DyConv(nn.Module):
         """Convolve the pyramid.
 
         Args:
-            inputs: ``visual``, levels (B, C, H, W) from fine to coarse, each ceil(size / 2) of the one
-                before; ``lang``, anything.
+            inputs: ``visual``, levels (B, C, H, W) from fine to coarse, each ceil(size / 2) of the
+                one before; ``lang``, anything.
 
         Returns:
             A new dict with ``visual``, levels (B, O, H, W), and the same ``lang``.
         """
         levels = inputs["visual"]
-        if self.offset is not None:  # each level is sampled up to three times, in this order of memory
+        if (
+            self.offset is not None
+        ):  # each level is sampled up to three times, in this order of memory
             levels = [level.contiguous(memory_format=torch.channels_last) for level in levels]
         visual = [self.relu(self._fuse(self._terms(levels, index))) for index in range(len(levels))]
         return {"visual": visual, "lang": inputs["lang"]}

@@ -2,15 +2,17 @@ r"""GLIP's cross-modality attention (X-MHA), re-associated, with a seam for extr
 
 Letters: B images, N image positions, T text tokens, H heads, d = E / H, E the joint width.
 
-Per head h, with x the image features, l the text features, K = l W_k^T + b_k and V = l W_vl^T + b_vl:
+Per head h, with x the image features, l the text features, K = l W_k^T + b_k and V = l W_vl^T +
+b_vl:
 
 * scores      S_h = s (x W_q^T + b_q) K_h^T       = x (s W_q,h^T K_h^T) + s b_q,h K_h^T
 * image out   O_v = sum_h softmax_T(S_h) V_h W_ov,h^T  = sum_h A_h (V_h W_ov,h^T)
-* text out    O_l = concat_h softmax_N(S_h)^T (x W_v,h^T + b_v,h) = concat_h (A'_h x) W_v,h^T + (A'_h 1) b_v,h
+* text out    O_l = concat_h softmax_N(S_h)^T (x W_v,h^T + b_v,h) = concat_h (A'_h x) W_v,h^T +
+  (A'_h 1) b_v,h
 
-The right-hand sides never form the N x E queries, values or outputs. For N image positions the cost falls from about
-3 N E D_v to 3 N H T D_v multiply-adds for each of the two matrix products and the values: T = 20 tokens instead of
-d = 256 per head.
+The right-hand sides never form the N x E queries, values or outputs. For N image positions the cost
+falls from about 3 N E D_v to 3 N H T D_v multiply-adds for each of the two matrix products and the
+values: T = 20 tokens instead of d = 256 per head.
 """
 
 from __future__ import annotations
@@ -39,17 +41,26 @@ class BiMultiHeadAttention(nn.Module):
         l_dim: Width of the text features.
         embed_dim: Joint width E.
         num_heads: Number of heads H.
-        dropout: Dropout on the attention probabilities while training. The probabilities are dropped as in MMDetection;
-            the random numbers are laid out differently, so with dropout the two forms agree in distribution only.
+        dropout: Dropout on the attention probabilities while training. The probabilities are
+            dropped as in MMDetection; the random numbers are laid out differently, so with dropout
+            the two forms agree in distribution only.
         index: Position of the layer in the tower, told to tuners through the seam.
     """
 
     def __init__(
-        self, v_dim: int, l_dim: int, embed_dim: int, num_heads: int, dropout: float = 0.1, index: int = 0
+        self,
+        v_dim: int,
+        l_dim: int,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.1,
+        index: int = 0,
     ) -> None:
         super().__init__()
         if embed_dim % num_heads:
-            raise ValueError(f"embed_dim must be divisible by num_heads, got {embed_dim} and {num_heads}")
+            raise ValueError(
+                f"embed_dim must be divisible by num_heads, got {embed_dim} and {num_heads}"
+            )
         self.v_dim, self.l_dim, self.embed_dim, self.num_heads = v_dim, l_dim, embed_dim, num_heads
         self.head_dim = embed_dim // num_heads
         self.scale = self.head_dim**-0.5
@@ -85,7 +96,8 @@ class BiMultiHeadAttention(nn.Module):
             vision: (B, N, v_dim) layer-normed image features.
             lang: (B, T, l_dim) layer-normed text features.
             attention_mask_v: (B, N) bool, True where the text must not look at the image.
-            attention_mask_l: (B, T), non-zero where the text is real; the rest is hidden from the image.
+            attention_mask_l: (B, T), non-zero where the text is real; the rest is hidden from the
+                image.
 
         Returns:
             The image's change (B, N, v_dim) and the text's change (B, T, l_dim).
@@ -107,7 +119,9 @@ class BiMultiHeadAttention(nn.Module):
             image_rows = torch.cat([vision, prompt], dim=1)
 
         # (B, N + k, H, T + k): one matrix product for all heads.
-        scores = torch.matmul(image_rows, keys.flatten(1, 2).transpose(1, 2)) + key_bias.flatten(1).unsqueeze(1)
+        scores = torch.matmul(image_rows, keys.flatten(1, 2).transpose(1, 2)) + key_bias.flatten(
+            1
+        ).unsqueeze(1)
         scores = scores.clamp(-MAX_CLAMP_VALUE, MAX_CLAMP_VALUE)
         scores = scores.view(num_images, image_rows.shape[1], self.num_heads, keys.shape[2])
 
@@ -120,16 +134,26 @@ class BiMultiHeadAttention(nn.Module):
         return features.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
 
     def _text_factors(self, lang: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Fold the image-side weights into the text: keys and values (B, H, T, v_dim), key bias (B, H, T, 1)."""
+        """Fold the image-side weights into the text: keys and values (B, H, T, v_dim), key bias (B,
+        H, T, 1).
+        """
         keys = self._heads(self.l_proj(lang)) * self.scale
         values = self._heads(self.values_l_proj(lang))
         query_weight = self.v_proj.weight.view(self.num_heads, self.head_dim, self.v_dim)
         query_bias = self.v_proj.bias.view(self.num_heads, self.head_dim, 1)
-        out_weight = self.out_v_proj.weight.view(self.v_dim, self.num_heads, self.head_dim).permute(1, 2, 0)
-        return torch.matmul(keys, query_weight), torch.matmul(values, out_weight), torch.matmul(keys, query_bias)
+        out_weight = self.out_v_proj.weight.view(self.v_dim, self.num_heads, self.head_dim).permute(
+            1, 2, 0
+        )
+        return (
+            torch.matmul(keys, query_weight),
+            torch.matmul(values, out_weight),
+            torch.matmul(keys, query_bias),
+        )
 
     def _text_factors_of_tokens(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The factors of (k, l_dim) tokens. Without gradients they are constants: fold them once."""
+        """The factors of (k, l_dim) tokens. Without gradients they are constants: fold them
+        once.
+        """
         if torch.is_grad_enabled():
             return self._text_factors(tokens.unsqueeze(0))
         used = (tokens, *(p for name, p in self.named_parameters() if not name.startswith("out_l")))
@@ -139,17 +163,24 @@ class BiMultiHeadAttention(nn.Module):
         return self._folded[1]
 
     def _image_output(self, scores: Tensor, values: Tensor, text_mask: Tensor | None) -> Tensor:
-        """Image looks at text: scores (B, N, H, T + k), values (B, H, T + k, v_dim), to (B, N, v_dim)."""
+        """Image looks at text: scores (B, N, H, T + k), values (B, H, T + k, v_dim), to (B, N,
+        v_dim).
+        """
         if text_mask is not None and not bool(text_mask.all()):
-            # MMDetection adds +1 to real columns and -9e15 to padding: the constant cancels, the padding gets weight 0.
-            # Extra tokens behind the text are real.
+            # MMDetection adds +1 to real columns and -9e15 to padding: the constant cancels, the
+            # padding gets weight 0. Extra tokens behind the text are real.
             padding = F.pad(text_mask == 0, (0, scores.shape[-1] - text_mask.shape[1]), value=False)
             scores = scores.masked_fill(padding[:, None, None, :], float("-inf"))
         attention = F.dropout(scores.softmax(dim=-1), self.dropout, self.training)
-        return torch.matmul(attention.flatten(2).to(values.dtype), values.flatten(1, 2)) + self.out_v_proj.bias
+        return (
+            torch.matmul(attention.flatten(2).to(values.dtype), values.flatten(1, 2))
+            + self.out_v_proj.bias
+        )
 
     def _text_output(self, scores: Tensor, image_rows: Tensor, image_mask: Tensor | None) -> Tensor:
-        """Text looks at image: scores (B, N + k, H, T), image_rows (B, N + k, v_dim), to (B, T, l_dim)."""
+        """Text looks at image: scores (B, N + k, H, T), image_rows (B, N + k, v_dim), to (B, T,
+        l_dim).
+        """
         if image_mask is not None:
             mask = F.pad(image_mask, (0, scores.shape[1] - image_mask.shape[1]), value=False)
             scores = scores.masked_fill(mask[:, :, None, None], float("-inf"))
@@ -166,7 +197,8 @@ class BiMultiHeadAttention(nn.Module):
 
 
 class BiAttentionBlock(nn.Module):
-    """Pre-norm, X-MHA and a scaled residual that starts from the *normed* input. Names as in MMDetection.
+    """Pre-norm, X-MHA and a scaled residual that starts from the *normed* input. Names as in
+    MMDetection.
 
     Args:
         v_dim: Width of the image features.
@@ -212,14 +244,18 @@ class BiAttentionBlock(nn.Module):
             The fused levels, same shapes, and the fused text (B, T, l_dim).
         """
         sizes = [level.shape[-2:] for level in visual]
-        flat = torch.cat([level.flatten(2).transpose(1, 2) for level in visual], dim=1)  # (B, N, v_dim)
+        flat = torch.cat(
+            [level.flatten(2).transpose(1, 2) for level in visual], dim=1
+        )  # (B, N, v_dim)
         flat = self.layer_norm_v(flat)
         lang = self.layer_norm_l(lang)
         delta_v, delta_l = self.attn(flat, lang, attention_mask_l=attention_mask_l)
         flat = flat + self.drop_path(self.gamma_v * delta_v)
         lang = lang + self.drop_path(self.gamma_l * delta_l)
         levels = flat.transpose(1, 2).split([h * w for h, w in sizes], dim=2)
-        return [level.unflatten(2, tuple(size)) for level, size in zip(levels, sizes, strict=True)], lang
+        return [
+            level.unflatten(2, tuple(size)) for level, size in zip(levels, sizes, strict=True)
+        ], lang
 
 
 class VLFuse(nn.Module):
@@ -232,8 +268,9 @@ class VLFuse(nn.Module):
         num_heads: Number of heads.
         dropout: Attention dropout.
         drop_path: Stochastic depth.
-        use_checkpoint: Recompute the layer in the backward pass. Non-reentrant: the reentrant form of MMDetection cuts
-            the gradient when all of its inputs are frozen, which is the rule here.
+        use_checkpoint: Recompute the layer in the backward pass. Non-reentrant: the reentrant form
+            of MMDetection cuts the gradient when all of its inputs are frozen, which is the rule
+            here.
         index: Position in the tower.
     """
 
@@ -251,7 +288,14 @@ class VLFuse(nn.Module):
         super().__init__()
         self.use_checkpoint = use_checkpoint
         self.b_attn = BiAttentionBlock(
-            v_dim, l_dim, embed_dim, num_heads, dropout, drop_path, init_values=1.0 / 6.0, index=index
+            v_dim,
+            l_dim,
+            embed_dim,
+            num_heads,
+            dropout,
+            drop_path,
+            init_values=1.0 / 6.0,
+            index=index,
         )
 
     @property
@@ -259,7 +303,9 @@ class VLFuse(nn.Module):
         return self.b_attn.attn.seam
 
     def forward(self, x: dict) -> dict:
-        """Fuse ``x = dict(visual=[levels], lang=dict(hidden, masks, ...))``; the incoming dict is left alone."""
+        """Fuse ``x = dict(visual=[levels], lang=dict(hidden, masks, ...))``; the incoming dict is
+        left alone.
+        """
         lang = x["lang"]
         args = (list(x["visual"]), lang["hidden"], lang["masks"])
         if self.use_checkpoint and torch.is_grad_enabled():

@@ -1,4 +1,6 @@
-"""GLIP's detection head: the fusion tower, the prediction layers, and ATSS training on token targets."""
+"""GLIP's detection head: the fusion tower, the prediction layers, and ATSS training on token
+targets.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,8 @@ def text_length(masks: Tensor) -> int:
 class VLFusionModule(nn.Module):
     """The fusion tower and the prediction layers. Parameter names as in MMDetection.
 
-    The tower repeats: X-MHA (:class:`VLFuse`), a BERT layer on the fused text, a dynamic convolution on the pyramid.
-    Without ``early_fuse`` only the dynamic convolutions are there.
+    The tower repeats: X-MHA (:class:`VLFuse`), a BERT layer on the fused text, a dynamic
+    convolution on the pyramid. Without ``early_fuse`` only the dynamic convolutions are there.
 
     Args:
         in_channels: Width of the pyramid.
@@ -40,7 +42,8 @@ class VLFusionModule(nn.Module):
         early_fuse: Whether there are fusion layers.
         num_dyhead_blocks: Number of repetitions.
         lang_model_name: Hub name or folder of the BERT whose config sizes the text side.
-        fusion: Overrides for :class:`VLFuse`: ``embed_dim``, ``num_heads``, ``dropout``, ``drop_path``.
+        fusion: Overrides for :class:`VLFuse`: ``embed_dim``, ``num_heads``, ``dropout``,
+            ``drop_path``.
         num_levels: Levels of the pyramid.
         use_dyrelu: Dynamic ReLU behind the dynamic convolution.
         use_dyfuse: Attention over the levels that a dynamic convolution adds up.
@@ -69,7 +72,8 @@ class VLFusionModule(nn.Module):
         self.early_fuse = early_fuse
         self.lang_cfg = bert_config(lang_model_name)
         self.lang_dim = self.lang_cfg.hidden_size
-        # MMDetection switches the dynamic parts off in the first block when its input has another width.
+        # MMDetection switches the dynamic parts off in the first block when its input has another
+        # width.
         dynamic_first = in_channels == feat_channels
 
         def conv(in_width: int, out_width: int, stride: int) -> nn.Module:
@@ -88,7 +92,9 @@ class VLFusionModule(nn.Module):
                     )
                 )
                 tower.append(
-                    BertEncoderLayer(self.lang_cfg, clamp_min_for_underflow=True, clamp_max_for_overflow=True)
+                    BertEncoderLayer(
+                        self.lang_cfg, clamp_min_for_underflow=True, clamp_max_for_overflow=True
+                    )
                 )
             dynamic = dynamic_first or i > 0
             tower.append(
@@ -120,13 +126,14 @@ class VLFusionModule(nn.Module):
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Predict boxes, centerness and token logits.
 
-        The text is trimmed to the longest real caption first. That is exact: padding has weight zero in X-MHA and in the
-        fused BERT layers, and its own logits are never used. The logits get their width back with the lowest value that
-        MMDetection allows.
+        The text is trimmed to the longest real caption first. That is exact: padding has weight
+        zero in X-MHA and in the fused BERT layers, and its own logits are never used. The logits
+        get their width back with the lowest value that MMDetection allows.
 
         Args:
             visual_feats: Levels (B, C, h, w).
-            language_feats: ``hidden`` and ``embedded`` (B, L, D), ``masks`` (B, L), right-padded; left alone.
+            language_feats: ``hidden`` and ``embedded`` (B, L, D), ``masks`` (B, L), right-padded;
+                left alone.
 
         Returns:
             Per level: box deltas (B, 4, h, w), centerness (B, 1, h, w), logits (B, h w, L).
@@ -156,8 +163,8 @@ class VLFusionModule(nn.Module):
 class ATSSVLFusionHead(MMDetATSSVLFusionHead):
     """ATSS head with a fusion tower; drop-in for MMDetection's class of the same name.
 
-    What is different: the fast and corrected tower, any text width (MMDetection takes ``feat_channels`` for it), any
-    number of levels, and the seams.
+    What is different: the fast and corrected tower, any text width (MMDetection takes
+    ``feat_channels`` for it), any number of levels, and the seams.
 
     Args:
         early_fuse: Whether there are fusion layers (GLIP-T(A) has none).
@@ -178,7 +185,8 @@ class ATSSVLFusionHead(MMDetATSSVLFusionHead):
         init_cfg=None,
         **kwargs,
     ) -> None:
-        # MMDetection's own constructor would build its tower first, 120 million parameters to throw away.
+        # MMDetection's own constructor would build its tower first, 120 million parameters to throw
+        # away.
         ATSSHead.__init__(self, *args, init_cfg=init_cfg, **kwargs)
         self.head = VLFusionModule(
             in_channels=self.in_channels,
@@ -203,7 +211,8 @@ class ATSSVLFusionHead(MMDetATSSVLFusionHead):
         gt_instances_ignore: InstanceData | None = None,
         unmap_outputs: bool = True,
     ) -> tuple:
-        """ATSS targets of one image, as MMDetection's, with token targets as wide as ``positive_maps`` (G, L).
+        """ATSS targets of one image, as MMDetection's, with token targets as wide as
+        ``positive_maps`` (G, L).
 
         Args:
             flat_anchors: (N, 4) anchors of all levels; changed in place to GLIP's convention.
@@ -215,13 +224,15 @@ class ATSSVLFusionHead(MMDetATSSVLFusionHead):
             unmap_outputs: Not used.
 
         Returns:
-            Anchors (N, 4), token targets (N, L), their weights (N,), box targets (N, 4), their weights (N, 4), indices of
-            positives and negatives, the sampling result.
+            Anchors (N, 4), token targets (N, L), their weights (N,), box targets (N, 4), their
+            weights (N, 4), indices of positives and negatives, the sampling result.
         """
         anchors = flat_anchors
         anchors[:, 2:] -= 1  # the convention of GLIP's weights: a box reaches from x to x + w - 1
         priors = InstanceData(priors=anchors)
-        assigned = self.assigner.assign(priors, num_level_anchors, gt_instances, gt_instances_ignore)
+        assigned = self.assigner.assign(
+            priors, num_level_anchors, gt_instances, gt_instances_ignore
+        )
         sampled = self.sampler.sample(assigned, priors, gt_instances)
         positives, negatives = sampled.pos_inds, sampled.neg_inds
 
@@ -241,4 +252,13 @@ class ATSSVLFusionHead(MMDetATSSVLFusionHead):
             weight = self.train_cfg["pos_weight"]
             label_weights[positives] = weight if weight > 0 else 1.0
         label_weights[negatives] = 1.0
-        return anchors, labels, label_weights, bbox_targets, bbox_weights, positives, negatives, sampled
+        return (
+            anchors,
+            labels,
+            label_weights,
+            bbox_targets,
+            bbox_weights,
+            positives,
+            negatives,
+            sampled,
+        )

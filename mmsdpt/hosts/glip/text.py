@@ -1,4 +1,5 @@
-"""GLIP's text side: find a BERT (package, folder or hub), encode captions, and cache what cannot change.
+"""GLIP's text side: find a BERT (package, folder or hub), encode captions, and cache what cannot
+change.
 
 Shapes: B captions, L tokens of the longest one (special tokens included), d the width of BERT.
 """
@@ -41,8 +42,9 @@ _WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
 )
 _ADVICE = (
-    "give a folder with config.json, vocab.txt and weights (model.safetensors or pytorch_model.bin): set "
-    "lang_model_name in the config, or pass --cfg-options lang_model_name=PATH"
+    "give a folder with config.json, vocab.txt and weights (model.safetensors or"
+    " pytorch_model.bin): set lang_model_name in the config, or pass --cfg-options"
+    " lang_model_name=PATH"
 )
 
 
@@ -61,21 +63,26 @@ def _is_text_folder(folder: Path) -> bool:
 
 
 def _from_hub(name: str, weights: bool) -> Path:
-    """Folder of the hub model ``name`` in the local cache, filled from the hub where files are missing."""
+    """Folder of the hub model ``name`` in the local cache, filled from the hub where files are
+    missing.
+    """
     wanted = [*_TEXT_FILES, *(["model.safetensors"] if weights else [])]
 
     def is_complete(folder: Path) -> bool:
         return _is_text_folder(folder) and (not weights or _has_weights(folder))
 
     folder, reason = None, ""
-    # The cache first: what was fetched once needs no network, nor the seconds that a failing one takes.
+    # The cache first: what was fetched once needs no network, nor the seconds that a failing one
+    # takes.
     for local_only in (True, False):
         if not local_only and huggingface_hub.constants.HF_HUB_OFFLINE:
             reason = "offline mode is set"
             break
         try:
             folder = Path(
-                huggingface_hub.snapshot_download(name, allow_patterns=wanted, local_files_only=local_only)
+                huggingface_hub.snapshot_download(
+                    name, allow_patterns=wanted, local_files_only=local_only
+                )
             )
             if not local_only and not is_complete(folder):  # an old model, without safetensors
                 huggingface_hub.snapshot_download(name, allow_patterns=["pytorch_model.bin"])
@@ -87,8 +94,8 @@ def _from_hub(name: str, weights: bool) -> Path:
     if folder is not None and _is_text_folder(folder):
         return folder
     raise FileNotFoundError(
-        f"The language model '{name}' is neither a folder nor in the local Hugging Face cache, and could not "
-        f"be downloaded ({reason}); {_ADVICE}."
+        f"The language model '{name}' is neither a folder nor in the local Hugging Face cache, and"
+        f" could not be downloaded ({reason}); {_ADVICE}."
     )
 
 
@@ -96,9 +103,9 @@ def language_model_folder(name: str, weights: bool = False) -> Path:
     """Resolve the name of a BERT to a folder with at least ``config.json`` and a vocabulary.
 
     Args:
-        name: ``mmsdpt://mini_bert``, a local folder, or the name of a model on the Hugging Face hub. For the
-            last, the local cache is asked first, and the hub only where files are missing and offline mode
-            (``HF_HUB_OFFLINE``) is not set.
+        name: ``mmsdpt://mini_bert``, a local folder, or the name of a model on the Hugging Face
+            hub. For the last, the local cache is asked first, and the hub only where files are
+            missing and offline mode (``HF_HUB_OFFLINE``) is not set.
         weights: Whether to ask the hub for the weights too. The folder may still lack them.
 
     Raises:
@@ -106,12 +113,18 @@ def language_model_folder(name: str, weights: bool = False) -> Path:
     """
     if name.startswith("mmsdpt://"):
         if name != MINI_BERT:
-            raise FileNotFoundError(f"'{name}' is not part of mmsdpt, which has '{MINI_BERT}' only.")
+            raise FileNotFoundError(
+                f"'{name}' is not part of mmsdpt, which has '{MINI_BERT}' only."
+            )
         return Path(mini_bert_folder())
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        if name.startswith(("/", ".", "~")) or name.count("/") > 1:  # no name on the hub looks like this
-            raise FileNotFoundError(f"The language model folder '{name}' does not exist; {_ADVICE}.")
+        if (
+            name.startswith(("/", ".", "~")) or name.count("/") > 1
+        ):  # no name on the hub looks like this
+            raise FileNotFoundError(
+                f"The language model folder '{name}' does not exist; {_ADVICE}."
+            )
         return _from_hub(name, weights)
     if not _is_text_folder(folder):
         lacks = "vocab.txt" if (folder / "config.json").is_file() else "config.json"
@@ -133,9 +146,13 @@ def bert_config(name: str, attn_implementation: str | None = None) -> BertConfig
     folder = language_model_folder(name)
     kind = BertConfig.get_config_dict(str(folder))[0].get("model_type", "bert")
     if kind != "bert":
-        raise ValueError(f"The language model '{name}' is of type '{kind}', but GLIP needs type 'bert'.")
+        raise ValueError(
+            f"The language model '{name}' is of type '{kind}', but GLIP needs type 'bert'."
+        )
     # transformers annotates the base class here.
-    return cast(BertConfig, BertConfig.from_pretrained(str(folder), attn_implementation=attn_implementation))
+    return cast(
+        BertConfig, BertConfig.from_pretrained(str(folder), attn_implementation=attn_implementation)
+    )
 
 
 class BertEncoder(nn.Module):
@@ -146,8 +163,8 @@ class BertEncoder(nn.Module):
         pretrained: See :class:`BertModel`.
         add_pooling_layer: Whether BERT has its pooling layer.
         num_layers_of_embedded: Number of last layers that ``embedded`` averages.
-        use_checkpoint: Whether to recompute activations in the backward pass (the non-reentrant form, which
-            keeps the gradient where everything upstream is frozen).
+        use_checkpoint: Whether to recompute activations in the backward pass (the non-reentrant
+            form, which keeps the gradient where everything upstream is frozen).
         attn_implementation: See :func:`bert_config`.
     """
 
@@ -163,7 +180,8 @@ class BertEncoder(nn.Module):
         super().__init__()
         config = bert_config(name, attn_implementation)
         self.model = self._build(name, config, pretrained, add_pooling_layer)
-        self.model.train()  # from_pretrained leaves it in eval mode, a new module is in training mode
+        # from_pretrained leaves it in eval mode, a new module is in training mode.
+        self.model.train()
         if use_checkpoint:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.language_dim = config.hidden_size
@@ -178,24 +196,29 @@ class BertEncoder(nn.Module):
         folder = language_model_folder(name, weights=bool(pretrained))
         if not pretrained or not _has_weights(folder):
             if pretrained is True:
-                raise FileNotFoundError(f"The language model folder '{folder}' has no weights; {_ADVICE}.")
+                raise FileNotFoundError(
+                    f"The language model folder '{folder}' has no weights; {_ADVICE}."
+                )
             if pretrained == "auto":
                 print_log(
-                    f"The language model '{name}' comes without weights: the text encoder is random until a "
-                    "checkpoint that includes it is loaded (load_from).",
+                    f"The language model '{name}' comes without weights: the text encoder is random"
+                    " until a checkpoint that includes it is loaded (load_from).",
                     logger="current",
                     level=logging.WARNING,
                 )
             return HFBertModel(config, add_pooling_layer=add_pooling_layer)
         # transformers takes safetensors first, and reads a .bin with weights_only.
         model, info = HFBertModel.from_pretrained(
-            str(folder), config=config, add_pooling_layer=add_pooling_layer, output_loading_info=True
+            str(folder),
+            config=config,
+            add_pooling_layer=add_pooling_layer,
+            output_loading_info=True,
         )
         missing = [key for key in info["missing_keys"] if not key.startswith("pooler.")]
         if missing:
             raise ValueError(
-                f"The weights in '{folder}' lack {len(missing)} of BERT's parameters, first '{missing[0]}'; "
-                f"{_ADVICE}."
+                f"The weights in '{folder}' lack {len(missing)} of BERT's parameters, first"
+                f" '{missing[0]}'; {_ADVICE}."
             )
         return model
 
@@ -203,12 +226,13 @@ class BertEncoder(nn.Module):
         """Encode tokens.
 
         Args:
-            x: ``input_ids`` (B, L), ``attention_mask`` (B, L) or (B, L, L), and ``position_ids`` and
-                ``token_type_ids``, (B, L) or None.
+            x: ``input_ids`` (B, L), ``attention_mask`` (B, L) or (B, L, L), and ``position_ids``
+                and ``token_type_ids``, (B, L) or None.
 
         Returns:
-            ``embedded`` (B, L, d), ``masks`` as given, ``hidden`` (B, L, d). For masks (B, L), both features
-            are zero at padding. (In MMDetection ``hidden`` is not, but nothing valid depends on it.)
+            ``embedded`` (B, L, d), ``masks`` as given, ``hidden`` (B, L, d). For masks (B, L), both
+            features are zero at padding. (In MMDetection ``hidden`` is not, but nothing valid
+            depends on it.)
         """
         mask = x["attention_mask"]
         layers = self.model(
@@ -235,20 +259,22 @@ class BertModel(MMDetBertModel):
     Parameter names are MMDetection's (``language_backbone.body.model.*``).
 
     Args:
-        name: ``mmsdpt://mini_bert``, a local folder, or the name of a model on the Hugging Face hub.
+        name: ``mmsdpt://mini_bert``, a local folder, or the name of a model on the Hugging Face
+            hub.
         max_tokens: Longer captions are cut here.
-        pad_to_max: Whether to pad captions to ``max_tokens`` instead of to the longest one of the batch.
-            Trimming is exact: padding never influences a valid position.
-        pretrained: True: the folder must hold weights. 'auto': load them if they are there, else build BERT
-            from ``config.json`` and warn. False: build from ``config.json``.
-        use_sub_sentence_represent: Whether tokens attend only within their sub-sentence (Grounding DINO).
+        pad_to_max: Whether to pad captions to ``max_tokens`` instead of to the longest one of the
+            batch. Trimming is exact: padding never influences a valid position.
+        pretrained: True: the folder must hold weights. 'auto': load them if they are there, else
+            build BERT from ``config.json`` and warn. False: build from ``config.json``.
+        use_sub_sentence_represent: Whether tokens attend only within their sub-sentence (Grounding
+            DINO).
         special_tokens_list: Tokens that end a sub-sentence.
         add_pooling_layer: Whether BERT has its pooling layer.
         num_layers_of_embedded: Number of last layers that ``embedded`` averages.
         use_checkpoint: Whether to recompute activations in the backward pass (non-reentrant).
         attn_implementation: 'sdpa', 'eager' or None for transformers' own choice.
-        max_cached_captions: Captions kept; the one unused for longest goes first. One of 256 tokens takes
-            0.8 MB with BERT-base.
+        max_cached_captions: Captions kept; the one unused for longest goes first. One of 256 tokens
+            takes 0.8 MB with BERT-base.
         **kwargs: ``init_cfg`` and ``data_preprocessor`` of :class:`mmengine.model.BaseModel`.
     """
 
@@ -270,9 +296,13 @@ class BertModel(MMDetBertModel):
         # Not MMDetBertModel.__init__: it insists on weights from the hub.
         BaseModel.__init__(self, **kwargs)
         if use_sub_sentence_represent and special_tokens_list is None:
-            raise ValueError("use_sub_sentence_represent=True needs special_tokens_list, but it is None.")
+            raise ValueError(
+                "use_sub_sentence_represent=True needs special_tokens_list, but it is None."
+            )
         if max_cached_captions < 1:
-            raise ValueError(f"max_cached_captions must be at least 1, but it is {max_cached_captions}.")
+            raise ValueError(
+                f"max_cached_captions must be at least 1, but it is {max_cached_captions}."
+            )
         self.max_tokens = max_tokens
         self.pad_to_max = pad_to_max
         self.max_cached_captions = max_cached_captions
@@ -284,15 +314,19 @@ class BertModel(MMDetBertModel):
             use_checkpoint=use_checkpoint,
             attn_implementation=attn_implementation,
         )
-        self.tokenizer = AutoTokenizer.from_pretrained(str(language_model_folder(name)), use_fast=True)
+        self.tokenizer = AutoTokenizer.from_pretrained(
+            str(language_model_folder(name)), use_fast=True
+        )
         if not self.tokenizer.is_fast:
             raise ValueError(
-                f"The tokenizer of '{name}' cannot map characters to tokens, as GLIP needs; use a fast one."
+                f"The tokenizer of '{name}' cannot map characters to tokens, as GLIP needs; use a"
+                " fast one."
             )
         positions = body.model.config.max_position_embeddings
         if max_tokens > positions:
             raise ValueError(
-                f"max_tokens is {max_tokens}, but the language model '{name}' takes {positions} at most."
+                f"max_tokens is {max_tokens}, but the language model '{name}' takes {positions} at"
+                " most."
             )
         self.language_backbone = nn.Sequential(OrderedDict(body=body))
         self.use_sub_sentence_represent = use_sub_sentence_represent
@@ -302,42 +336,51 @@ class BertModel(MMDetBertModel):
         self._cache_state: tuple | None = None
 
     def clear_cache(self) -> None:
-        """Forget all cached captions. Needed by hand only after writing through ``parameter.data``."""
+        """Forget all cached captions. Needed by hand only after writing through
+        ``parameter.data``.
+        """
         self._cache.clear()
         self._cache_state = None
 
     def _apply(self, fn, recurse: bool = True):
-        # .to(), .half(), .cuda() ...: cached features do not move, and a new weight may get an old address.
+        # .to(), .half(), .cuda() ...: cached features do not move, and a new weight may get an old
+        # address.
         self.clear_cache()
         return super()._apply(fn, recurse)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         self.clear_cache()
-        # A buffer (0, 1, 2, ...) that transformers saved until 4.30, so public checkpoints may have it.
+        # A buffer (0, 1, 2, ...) that transformers saved until 4.30, so public checkpoints may have
+        # it.
         state_dict.pop(f"{prefix}language_backbone.body.model.embeddings.position_ids", None)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
-    def forward(self, captions: Sequence[str], cache: bool = False, **kwargs: Any) -> dict[str, Tensor]:
+    def forward(
+        self, captions: Sequence[str], cache: bool = False, **kwargs: Any
+    ) -> dict[str, Tensor]:
         """Encode captions.
 
         Args:
             captions: B captions.
-            cache: Whether to encode each distinct caption only once, alone, and keep the detached result
-                until a weight changes. The result then does not depend on the other captions of the batch.
-                For text sides that are frozen, in eval mode, and altered by nothing else (a tuner's hook).
+            cache: Whether to encode each distinct caption only once, alone, and keep the detached
+                result until a weight changes. The result then does not depend on the other captions
+                of the batch. For text sides that are frozen, in eval mode, and altered by nothing
+                else (a tuner's hook).
             **kwargs: Ignored, as in MMDetection.
 
         Returns:
-            ``embedded`` and ``hidden`` (B, L, d), both zero at padding, and ``masks`` (B, L), int64. A
-            new dict of new tensors in every call: nothing done to it reaches the cache.
+            ``embedded`` and ``hidden`` (B, L, d), both zero at padding, and ``masks`` (B, L),
+            int64. A new dict of new tensors in every call: nothing done to it reaches the cache.
 
         Raises:
             TypeError: ``captions`` is one string.
-            ValueError: ``cache`` is set in training mode (dropout), with weights that take a gradient (the
-                result is detached), or with ``use_sub_sentence_represent``.
+            ValueError: ``cache`` is set in training mode (dropout), with weights that take a
+                gradient (the result is detached), or with ``use_sub_sentence_represent``.
         """
         if isinstance(captions, str):
-            raise TypeError(f"captions must be a list of strings, but it is the string '{captions}'.")
+            raise TypeError(
+                f"captions must be a list of strings, but it is the string '{captions}'."
+            )
         return self._forward_cached(captions) if cache else self._encode(captions)
 
     def _encode(self, captions: Sequence[str]) -> dict[str, Tensor]:
@@ -358,8 +401,8 @@ class BertModel(MMDetBertModel):
         }
         if not self.use_sub_sentence_represent:
             return self.language_backbone(x)
-        x["attention_mask"], x["position_ids"] = generate_masks_with_special_tokens_and_transfer_map(
-            tokenized, self.special_tokens
+        x["attention_mask"], x["position_ids"] = (
+            generate_masks_with_special_tokens_and_transfer_map(tokenized, self.special_tokens)
         )
         x["token_type_ids"] = tokenized["token_type_ids"]
         features = self.language_backbone(x)
@@ -368,7 +411,9 @@ class BertModel(MMDetBertModel):
         return features
 
     def _check_cacheable(self) -> list[Tensor]:
-        """Refuse what must not be cached; otherwise return all tensors that the features depend on."""
+        """Refuse what must not be cached; otherwise return all tensors that the features depend
+        on.
+        """
         if self.use_sub_sentence_represent:
             raise ValueError(
                 "cache=True is not possible with use_sub_sentence_represent=True; pass cache=False."
@@ -381,12 +426,13 @@ class BertModel(MMDetBertModel):
             tensors += [t for t in module._buffers.values() if t is not None]
         if training:
             raise ValueError(
-                "cache=True would keep one draw of dropout: the encoder is in training mode; call eval()."
+                "cache=True would keep one draw of dropout: the encoder is in training mode; call"
+                " eval()."
             )
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             raise ValueError(
-                "cache=True would cut the gradient of the text encoder, whose parameters require one; freeze "
-                "them, use torch.no_grad(), or pass cache=False."
+                "cache=True would cut the gradient of the text encoder, whose parameters require"
+                " one; freeze them, use torch.no_grad(), or pass cache=False."
             )
         return tensors
 

@@ -1,14 +1,15 @@
 r"""Closed-form inverse of a linear projection into a wider space.
 
-A frozen projection y = x W^T + b carries x (width D) into the joint space (width E >= D). The inverse projection of joint
-tokens Z is the least-squares solution
+A frozen projection y = x W^T + b carries x (width D) into the joint space (width E >= D). The
+inverse projection of joint tokens Z is the least-squares solution
 
     P = (Z - b) (W^T)^+,    (W^T)^+ = W (W^T W)^{-1}    (E x D)
 
-It needs no training. It is an inverse only on the image of the projection: projecting P back gives the component of Z - b
-in the row space of W^T (rank D of E), plus b, and not Z itself.
+It needs no training. It is an inverse only on the image of the projection: projecting P back gives
+the component of Z - b in the row space of W^T (rank D of E), plus b, and not Z itself.
 
-Source: Zhou et al., SDPT: Synchronous Dual Prompt Tuning for Fusion-based Visual-Language Pre-trained Models, ECCV 2024.
+Source: Zhou et al., SDPT: Synchronous Dual Prompt Tuning for Fusion-based Visual-Language
+Pre-trained Models, ECCV 2024.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from mmsdpt.utils.versions import tensor_versions
 class InverseProjection(BaseModule):
     """The inverse projection of one linear layer, kept current as the layer's weights change.
 
-    The pseudo-inverse is computed once in float64, at the first use after the weights are loaded, and again whenever they
-    change. It is a constant of the base model: a buffer outside the state dict.
+    The pseudo-inverse is computed once in float64, at the first use after the weights are loaded,
+    and again whenever they change. It is a constant of the base model: a buffer outside the state
+    dict.
 
     Args:
         in_features: E, width of the joint space.
@@ -40,8 +42,8 @@ class InverseProjection(BaseModule):
         super().__init__()
         if in_features < out_features:
             raise ValueError(
-                f"a projection from width {out_features} into width {in_features} has no inverse projection: the joint "
-                "width must be at least the modality's"
+                f"a projection from width {out_features} into width {in_features} has no inverse"
+                " projection: the joint width must be at least the modality's"
             )
         self.register_buffer("pinv", torch.zeros(in_features, out_features), persistent=False)
         self.register_buffer("bias", torch.zeros(in_features), persistent=False)
@@ -61,7 +63,9 @@ class InverseProjection(BaseModule):
             ValueError: if the weight does not have full rank D.
         """
         self._refresh(projection)
-        with torch.autocast(tokens.device.type, enabled=False):  # a least-squares solution is no place for 8 bits
+        with torch.autocast(
+            tokens.device.type, enabled=False
+        ):  # a least-squares solution is no place for 8 bits
             return torch.matmul(tokens.to(self.pinv.dtype) - self.bias, self.pinv)
 
     @torch.no_grad()
@@ -73,8 +77,9 @@ class InverseProjection(BaseModule):
         rank = int(torch.linalg.matrix_rank(weight))
         if rank < weight.shape[1]:
             raise ValueError(
-                f"the projection's weight {tuple(weight.shape)} has rank {rank}, so that its inverse projection is not "
-                "unique: load the pre-trained weights (load_from) before the tuner is used, or use projection='learnable'"
+                f"the projection's weight {tuple(weight.shape)} has rank {rank}, so that its"
+                " inverse projection is not unique: load the pre-trained weights (load_from)"
+                " before the tuner is used, or use projection='learnable'"
             )
         # pinv(W^T) by SVD equals W (W^T W)^-1 at full rank, without squaring the condition number.
         self.pinv.copy_(torch.linalg.pinv(weight.T))

@@ -19,7 +19,8 @@ class PrototypeTokens(BaseModule):
         num_layers: Number of layers n that have tokens.
         num_tokens: k.
         width: E.
-        init: ``uniform`` draws from U(-scale, scale) (SDPT), ``normal`` from N(0, scale^2), ``zeros``.
+        init: ``uniform`` draws from U(-scale, scale) (SDPT), ``normal`` from N(0, scale^2),
+            ``zeros``.
         init_scale: See ``init``.
 
     Shape:
@@ -27,11 +28,19 @@ class PrototypeTokens(BaseModule):
     """
 
     def __init__(
-        self, num_layers: int, num_tokens: int, width: int, init: str = "uniform", init_scale: float = 1.0
+        self,
+        num_layers: int,
+        num_tokens: int,
+        width: int,
+        init: str = "uniform",
+        init_scale: float = 1.0,
     ) -> None:
         super().__init__()
         if num_tokens < 1 or num_layers < 1:
-            raise ValueError(f"need at least one token in one layer, got {num_tokens} tokens in {num_layers} layers")
+            raise ValueError(
+                f"need at least one token in one layer, got {num_tokens} tokens in {num_layers}"
+                " layers"
+            )
         if init not in INITS:
             raise ValueError(f"init must be one of {', '.join(INITS)}, got {init!r}")
         if init_scale <= 0:
