@@ -12,6 +12,7 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPP
 from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
+from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
 
 
@@ -31,6 +32,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
 )
 FUNCTIONS = _child("function", MMENGINE_FUNCTIONS, "mmsdpt.engine")
 VISUALIZERS = _child("visualizer", MMENGINE_VISUALIZERS, "mmsdpt.visualization")
+WEIGHT_INITIALIZERS = _child("weight initializer", MMENGINE_WEIGHT_INITIALIZERS, "mmsdpt.hosts")
 
 __all__ = [
     "MODELS",
@@ -43,4 +45,5 @@ __all__ = [
     "OPTIM_WRAPPER_CONSTRUCTORS",
     "FUNCTIONS",
     "VISUALIZERS",
+    "WEIGHT_INITIALIZERS",
 ]

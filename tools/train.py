@@ -5,6 +5,8 @@ MMDetection.
 import argparse
 import os
 
+from mmengine.device import get_device
+
 from mmsdpt.engine import build_runner
 from mmsdpt.utils.cli import run_tool
 from mmsdpt.utils.errors import InputError
@@ -33,7 +35,9 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     cfg = load_config(args)
-    if args.amp:
+    if args.amp and get_device() == "cpu":
+        cfg.optim_wrapper.type = "CPUAmpOptimWrapper"
+    elif args.amp:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
     if args.auto_scale_lr:

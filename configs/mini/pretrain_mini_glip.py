@@ -1,5 +1,6 @@
 # Pre-training of mini GLIP on procedural scenes with phrases; see mmsdpt/assets/mini_glip/README.md
 # for the run that made the weights in the package.
+# Two stages: pretrain_mini_glip_words.py first, then this one from its weights.
 _base_ = ["../_base_/models/mini_glip.py", "../_base_/default_runtime.py"]
 
 train_dataloader = dict(
@@ -33,12 +34,19 @@ train_dataloader = dict(
     ),
 )
 
+model = dict(
+    bbox_head=dict(
+        phrase_loss_weight=1.0,
+        init_cfg=dict(type="mmsdpt.IdentityTowerInit"),
+    )
+)
+
 max_iters = 3200
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters + 1)
 optim_wrapper = dict(
     type="OptimWrapper",
     constructor="mmsdpt.TrainableOptimWrapperConstructor",
-    optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=3e-4, betas=(0.9, 0.98), weight_decay=0.05),
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,

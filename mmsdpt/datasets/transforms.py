@@ -16,10 +16,10 @@ class SampleCaptionClasses(BaseTransform):
     of the image are kept, absent ones fill up to ``max_classes`` as negatives, the order is random,
     and the labels follow. GLIP trains on detection data this way (Li et al. 2022, section 4).
 
-    Required keys: ``text`` (tuple of class names), ``gt_bboxes_labels``, ``gt_bboxes`` and
-    ``gt_ignore_flags``. Modified keys: ``text`` and ``gt_bboxes_labels``; where one image shows
-    more than ``max_classes`` classes, the boxes of the others too, since a box without its class in
-    the caption would be taught as background of its own kind.
+    Required keys: ``text`` (tuple of class names), ``gt_bboxes_labels`` and ``gt_bboxes``. Modified
+    keys: ``text``, ``custom_entities`` and ``gt_bboxes_labels``. Where one image shows more than
+    ``max_classes`` classes, a random choice of them is kept, and the boxes, ignore flags and masks
+    of the others leave with their names: a label without its name in the caption has no meaning.
 
     Args:
         max_classes: Most classes in a caption. 40 LVIS names stay below 256 tokens in all but rare
@@ -43,8 +43,9 @@ class SampleCaptionClasses(BaseTransform):
         position[chosen] = np.arange(len(chosen))
         kept = position[labels] >= 0
         if not kept.all():
-            results["gt_bboxes"] = results["gt_bboxes"][kept]
-            results["gt_ignore_flags"] = np.asarray(results["gt_ignore_flags"])[kept]
+            for key in ("gt_bboxes", "gt_ignore_flags", "gt_masks"):
+                if key in results:
+                    results[key] = results[key][kept]
         results["gt_bboxes_labels"] = position[labels[kept]]
         results["text"] = tuple(classes[i] for i in chosen)
         results["custom_entities"] = True

@@ -1,6 +1,7 @@
 """Runner, hooks and optimizer construction."""
 
 from . import hooks
+from .amp import CPUAmpOptimWrapper
 from .base_weights import CheckpointError
 from .build import build_runner
 from .optim import TrainableOptimWrapperConstructor
@@ -8,6 +9,7 @@ from .runner import TunerRunner
 from .seed_worker import seed_worker
 
 __all__ = [
+    "CPUAmpOptimWrapper",
     "CheckpointError",
     "TrainableOptimWrapperConstructor",
     "TunerRunner",

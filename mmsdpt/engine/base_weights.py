@@ -86,10 +86,9 @@ def read_checkpoint(path: str, map_location: str | torch.device = "cpu") -> dict
             f" ({reason}); if you trust it, re-save its state dict: torch.save({{'state_dict':"
             " checkpoint['state_dict']}, PATH)"
         ) from None
-    except (OSError, RuntimeError, EOFError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]})"
-        ) from None
+    except Exception as error:  # a damaged pickle raises nearly anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} cannot be read as a checkpoint ({reason})") from None
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"{path} holds a {type(content).__name__}, expected a dict of tensors"

@@ -32,6 +32,8 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         # MMEngine skips frozen parameters too, with a warning for every one of a thousand.
         if any(p.requires_grad for p in module.parameters()):
             super().add_params(params, module, prefix=prefix, is_dcn_module=is_dcn_module)
+            # OpenMMLab's own version lists a frozen parameter beside trainable ones.
+            params[:] = [group for group in params if group["params"][0].requires_grad]
 
 
 class _OnlyTrainable:

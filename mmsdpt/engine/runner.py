@@ -11,18 +11,22 @@ import torch
 import torch.distributed as torch_dist
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, master_only
-from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.evaluator import Evaluator
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mmsdpt.registry import RUNNERS
-from mmsdpt.tuners.files import load_tuner
+from mmsdpt.tuners.files import describe_tuners, differences, load_tuner
 from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.fingerprint import base_fingerprint
 from mmsdpt.version import __version__
 
 from .base_weights import CheckpointError, load_base_weights, read_checkpoint, resolve_checkpoint
+from .data_files import check_dataset_files, check_evaluator_files
+from .messages import pack_messages, unpack_messages
 from .state import random_state, trained_state
 
 RUN_CHECKPOINT = "mmsdpt_run"
@@ -40,12 +44,13 @@ class TunerRunner(Runner):
     * ``load_from`` names the base weights, and they must fit; ``resume`` continues a run *on top
       of* them;
     * ``tuner_files = dict(slot=path)`` in the config fills slots after the base weights are there;
+    * data that is missing ends in one sentence that names it;
     * distributed runs work on CPU (gloo).
 
     :class:`mmsdpt.TunerCheckpointHook` belongs to it.
     """
 
-    resumed_random_state: dict | None = None
+    resumed_random_states: list[dict] | None = None
 
     # ------------------------------------------------------------------ distributed on CPU
 
@@ -61,11 +66,34 @@ class TunerRunner(Runner):
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        if self.distributed and not any(p.requires_grad for p in model.parameters()):
+            # DistributedDataParallel refuses a model without gradients, which can still be tested.
+            return model.to(get_device())
         if self.distributed and get_device() == "cpu" and model_wrapper_cfg is None:
             # MMEngine hands over device ids, which DistributedDataParallel refuses for a model on
             # the CPU.
-            return MMDistributedDataParallel(module=model, broadcast_buffers=False)
+            return MMDistributedDataParallel(
+                module=model,
+                broadcast_buffers=False,
+                find_unused_parameters=self.cfg.get("find_unused_parameters", False),
+            )
         return super().wrap_model(model_wrapper_cfg, model)
+
+    # ------------------------------------------------------------------ building
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """As MMEngine's, after a look at the files that the dataset names."""
+        if isinstance(dataloader, dict):
+            check_dataset_files(dataloader.get("dataset"))
+        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+
+    def build_evaluator(self, evaluator) -> Evaluator:
+        """As MMEngine's, after a look at the files that the metrics name."""
+        check_evaluator_files(evaluator)
+        return super().build_evaluator(evaluator)
 
     # ------------------------------------------------------------------ loading
 
@@ -98,6 +126,7 @@ class TunerRunner(Runner):
             load_tuner(self.host, path, slot)
         else:
             self.load_checkpoint(str(path))
+            self.resumed_random_states = None  # they belong to that run, not to this one
 
     def _latest_checkpoint(self) -> str | None:
         pointer = Path(self.work_dir) / LAST_CHECKPOINT
@@ -116,27 +145,59 @@ class TunerRunner(Runner):
         self, filename: str, map_location="cpu", strict: bool = True, revise_keys=None
     ) -> dict:
         """Load the trained part of a run's checkpoint; the base weights stay as they are."""
+        if not Path(filename).is_file():
+            raise CheckpointError(f"checkpoint not found: {filename}")
         checkpoint = read_checkpoint(str(filename), map_location="cpu")
-        if checkpoint.get("meta", {}).get(RUN_CHECKPOINT) is None:
+        self._check_belongs(filename, checkpoint)
+        # What the parent's resume() expects to find.
+        checkpoint["message_hub"] = unpack_messages(checkpoint.get("message_hub"))
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        self.host.load_state_dict(checkpoint["state_dict"], strict=False)
+        self.resumed_random_states = checkpoint.get("random_states")
+        self.logger.info(f"Loaded {filename}")
+        return checkpoint
+
+    def _check_belongs(self, filename: str, checkpoint: dict) -> None:
+        """Refuse what another kind of run wrote, or one on other base weights."""
+        meta = checkpoint.get("meta")
+        if not isinstance(meta, dict) or meta.get(RUN_CHECKPOINT) is None:
             raise CheckpointError(
                 f"{filename} is not a checkpoint of an mmsdpt run; base weights go into load_from,"
                 " tuner files end in .safetensors"
             )
-        # What the parent's resume() expects to find.
-        checkpoint["message_hub"] = _unpack_messages(checkpoint.get("message_hub"))
-        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        state = checkpoint["state_dict"]
-        expected = trained_state(self.host)
-        if state.keys() != expected.keys():
-            difference = sorted(state.keys() ^ expected.keys())
+        found = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
+        expected = {name: tuple(value.shape) for name, value in trained_state(self.host).items()}
+        different = differences(meta.get("tuners", {}), describe_tuners(self.host)) or differences(
+            found, expected
+        )
+        if different:
             raise CheckpointError(
-                f"{filename} was written by a run that trained something else; first difference:"
-                f" {difference[0]}"
+                f"{filename} was written by a run that trained something else: {different}"
             )
-        self.host.load_state_dict(state, strict=False)
-        self.resumed_random_state = checkpoint.get("random_state")
-        self.logger.info(f"Loaded {filename}")
-        return checkpoint
+        if meta.get("base") != self._fingerprint_of_frozen():
+            raise CheckpointError(
+                f"{filename} was written by a run on other base weights: name the same checkpoint"
+                " with load_from"
+            )
+
+    def _fingerprint_of_frozen(self) -> str | None:
+        """What identifies the base weights throughout the run; None where all of them train."""
+        if all(p.requires_grad for p in self.host.parameters()):
+            return None
+        return base_fingerprint(self.host, frozen_only=True)
+
+    def resume(self, filename: str, *args, **kwargs) -> None:
+        """Continue the run that wrote ``filename``: weights, optimizer, schedules, log, random
+        state. Arguments as in MMEngine.
+        """
+        before = self.seed
+        super().resume(filename, *args, **kwargs)
+        loader = self.train_dataloader
+        for owner in (loader, loader.batch_sampler):
+            sampler = getattr(owner, "sampler", None)
+            if self.seed != before and getattr(sampler, "seed", None) == before:
+                # It was built with this process's seed, before the run's was known.
+                sampler.seed = self.seed
 
     # ------------------------------------------------------------------ saving
 
@@ -151,21 +212,24 @@ class TunerRunner(Runner):
         meta: dict | None = None,
         by_epoch: bool = True,
         backend_args: dict | None = None,
-        random_state_to_save: dict | None = None,
+        random_states: list[dict] | None = None,
     ) -> None:
         """Write a checkpoint of the run, atomically. Arguments as in MMEngine.
 
         Args:
-            random_state_to_save: State of the random generators that training will continue with;
-                None: the present one.
+            random_states: For each process the state of the random generators that training will
+                continue with; None: this process's present one.
         """
         meta = dict(meta or {})
         meta.setdefault("epoch", self.epoch + 1 if by_epoch else self.epoch)
         meta.setdefault("iter", self.iter if by_epoch else self.iter + 1)
         meta.update(
             {RUN_CHECKPOINT: 1},
+            tuners=describe_tuners(self.host),
+            base=self._fingerprint_of_frozen(),
             mmsdpt_version=__version__,
-            cfg=self.cfg.pretty_text,
+            # MMEngine put it there when the run began; formatting takes a second each time.
+            cfg=self.message_hub.runtime_info.get("cfg") or self.cfg.pretty_text,
             seed=self.seed,
             experiment_name=self.experiment_name,
             time=time.strftime("%Y%m%d_%H%M%S", time.localtime()),
@@ -177,8 +241,10 @@ class TunerRunner(Runner):
             state_dict={
                 name: value.detach().cpu() for name, value in trained_state(self.host).items()
             },
-            message_hub=_pack_messages(self.message_hub.state_dict()),
-            random_state=random_state_to_save or random_state(),
+            message_hub=pack_messages(
+                self.message_hub.state_dict(), window=self.log_processor.window_size
+            ),
+            random_states=random_states or [random_state()],
         )
         if save_optimizer:
             if not isinstance(self.optim_wrapper, OptimWrapper):
@@ -194,35 +260,3 @@ class TunerRunner(Runner):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         write_atomically(os.path.join(out_dir, filename), buffer.getvalue())
-
-
-def _pack_messages(state: dict) -> dict:
-    """The message hub in plain types: ``weights_only`` loading takes no HistoryBuffer."""
-    scalars = {
-        name: dict(
-            values=torch.as_tensor(buffer.data[0], dtype=torch.float64),
-            counts=torch.as_tensor(buffer.data[1], dtype=torch.int64),
-            max_length=buffer.max_length,
-        )
-        for name, buffer in state["log_scalars"].items()
-    }
-    plain = {
-        name: value
-        for name, value in state["runtime_info"].items()
-        if isinstance(value, (str, int, float, bool, list, type(None)))
-    }
-    return dict(log_scalars=scalars, runtime_info=plain, resumed_keys=dict(state["resumed_keys"]))
-
-
-def _unpack_messages(packed: dict | None) -> dict:
-    packed = packed or dict(log_scalars={}, runtime_info={}, resumed_keys={})
-    scalars = {
-        name: HistoryBuffer(item["values"].tolist(), item["counts"].tolist(), item["max_length"])
-        for name, item in packed["log_scalars"].items()
-    }
-    known = {**scalars, **packed["runtime_info"]}
-    return dict(
-        log_scalars=scalars,
-        runtime_info=packed["runtime_info"],
-        resumed_keys={name: flag for name, flag in packed["resumed_keys"].items() if name in known},
-    )

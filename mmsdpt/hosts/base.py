@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SLOT = "default"
 _SLOT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RESERVED = frozenset(dir(nn.ModuleDict()))
 
 
 def resolve_slots(tuner: Mapping | None, tuners: Mapping[str, Mapping] | None) -> dict[str, dict]:
@@ -31,10 +32,15 @@ def resolve_slots(tuner: Mapping | None, tuners: Mapping[str, Mapping] | None) -
         raise ValueError("give either tuner= (one slot) or tuners= (several, by name), not both")
     slots = {DEFAULT_SLOT: tuner} if tuner is not None else dict(tuners or {})
     for name in slots:
-        if not _SLOT_NAME.fullmatch(name):
+        if not isinstance(name, str) or not _SLOT_NAME.fullmatch(name):
             raise ValueError(
                 "a slot's name becomes part of parameter names: letters, digits and _, got"
                 f" {name!r}"
+            )
+        if name in _RESERVED:
+            raise ValueError(
+                f"a slot cannot be named {name!r}, which is an attribute of torch's ModuleDict:"
+                " choose another name"
             )
     return {name: copy.deepcopy(dict(cfg)) for name, cfg in slots.items() if cfg is not None}
 
@@ -44,8 +50,9 @@ class TunableMixin:
     ``tuners.<slot>``.
 
     A host calls :meth:`_attach_tuners` at the end of its constructor. What trains is settled there,
-    before an optimizer exists: without tuners the whole model, with tuners only they, plus the
-    host's parameters whose names match one of the regular expressions in ``trainable``.
+    before an optimizer exists: without tuners the whole model (as far as its own configuration lets
+    it), with tuners only they, plus the host's parameters whose names match one of the regular
+    expressions in ``trainable``.
     """
 
     tuners: nn.ModuleDict
@@ -62,22 +69,41 @@ class TunableMixin:
     ) -> None:
         slots = resolve_slots(tuner, tuners)
         self.tuners = nn.ModuleDict()
-        self._trainable_patterns = (
-            None if trainable is None else [re.compile(pattern) for pattern in trainable]
-        )
+        self._trainable_patterns = self._compile_patterns(trainable)
         seams = self.seams()
         for slot, cfg in slots.items():
             self.tuners[slot] = MODELS.build(cfg, default_args=dict(seams=seams))
+        if not slots and trainable is None:
+            return  # the plain host: what its own configuration freezes stays frozen
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(self.is_trainable(name))
-        if (slots or trainable is not None) and not any(p.requires_grad for p in self.parameters()):
-            frozen = [slot for slot, module in self.tuners.items() if module.frozen]
-            if slots and len(frozen) == len(slots):
-                return  # only frozen tuners: a model to test, or to analyse
+        only_frozen_tuners = slots and all(module.frozen for module in self.tuners.values())
+        if not only_frozen_tuners and not any(p.requires_grad for p in self.parameters()):
             raise ValueError(
                 f"nothing would train: no parameter of {type(self).__name__} is in an unfrozen"
                 f" tuner or matches trainable={list(trainable or [])}"
             )
+        self.train(self.training)  # frozen parts are in eval mode from the start
+
+    def _compile_patterns(self, trainable: Sequence[str] | None) -> list[re.Pattern] | None:
+        """Compile ``trainable``, and refuse what matches no parameter: it would train nothing,
+        unnoticed.
+        """
+        if trainable is None:
+            return None
+        if isinstance(trainable, str):
+            raise ValueError(
+                f"trainable must be a list of regular expressions, got the string {trainable!r}"
+            )
+        patterns = [re.compile(pattern) for pattern in trainable]
+        names = [name for name, _ in self.named_parameters()]
+        for pattern in patterns:
+            if not any(pattern.search(name) for name in names):
+                raise ValueError(
+                    f"trainable={pattern.pattern!r} matches no parameter of {type(self).__name__};"
+                    f" a parameter's name is, for example, {names[0]}"
+                )
+        return patterns
 
     def is_trainable(self, name: str) -> bool:
         """The rule over parameter names."""

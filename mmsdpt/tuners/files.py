@@ -38,6 +38,7 @@ from .base import Tuner
 
 FORMAT = 1
 _KEY = "mmsdpt"
+_LISTED = 5  # differences that a message names
 # Far above the largest method at its largest size; what is bigger is not a tuner file.
 MAX_FILE_BYTES = 2 * 1024**3
 
@@ -55,6 +56,14 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def describe_tuners(host: nn.Module) -> dict[str, dict[str, Any]]:
+    """Method and settings of every slot, in JSON's types."""
+    return {
+        slot: dict(method=type(tuner).__name__, config=json.loads(json.dumps(tuner.config())))
+        for slot, tuner in getattr(host, "tuners", {}).items()
+    }
 
 
 def save_tuner(
@@ -75,13 +84,14 @@ def save_tuner(
         The path.
     """
     tuner: Tuner = host._slot(slot)
+    description = describe_tuners(host)[slot]
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in tuner.state_dict().items()
     }
     header = dict(
         format=FORMAT,
-        method=type(tuner).__name__,
-        config=tuner.config(),
+        method=description["method"],
+        config=description["config"],
         slot=slot,
         shapes={name: list(value.shape) for name, value in tensors.items()},
         host=type(host).__name__,
@@ -120,8 +130,10 @@ def read_tuner_header(path: str | os.PathLike) -> dict[str, Any]:
         if not isinstance(header, dict):
             raise ValueError("not an object")
         version = int(header["format"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise TunerFileError(f"{path} has a damaged header ({error})") from None
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise TunerFileError(
+            f"{path} has a damaged header ({type(error).__name__}: {error})"
+        ) from None
     if version > FORMAT:
         raise TunerFileError(
             f"{path} has format {version}, this mmsdpt reads up to {FORMAT}: update mmsdpt"
@@ -157,18 +169,23 @@ def load_tuner(
             raise TunerFileError(
                 f"{path} holds {what} {found!r}, but slot {slot!r} of the model has {expected!r}"
             )
-    differences = _differences(header.get("config"), json.loads(json.dumps(tuner.config())))
-    if differences:
+    different = differences(header.get("config"), describe_tuners(host)[slot]["config"])
+    if different:
         raise TunerFileError(
-            f"{path} was trained with other settings of {type(tuner).__name__}: {differences}"
+            f"{path} was trained with other settings of {type(tuner).__name__}: {different}"
         )
 
     tensors = _read_tensors(path)
-    expected_shapes = {name: tuple(value.shape) for name, value in tuner.state_dict().items()}
-    found_shapes = {name: tuple(value.shape) for name, value in tensors.items()}
-    differences = _differences(found_shapes, expected_shapes)
-    if differences:
-        raise TunerFileError(f"{path} has tensors of other names or shapes: {differences}")
+    found = {name: _kind(value) for name, value in tensors.items()}
+    expected = {name: _kind(value) for name, value in tuner.state_dict().items()}
+    different = differences(found, expected)
+    if different:
+        raise TunerFileError(f"{path} has tensors of other names or shapes: {different}")
+    different = differences(
+        header.get("shapes"), {name: list(value.shape) for name, value in tensors.items()}
+    )
+    if different:
+        raise TunerFileError(f"{path} has a header that contradicts its tensors: {different}")
     damaged = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
     if damaged:
         raise TunerFileError(f"{path} has values that are not finite in: {', '.join(damaged)}")
@@ -193,7 +210,13 @@ def _read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
         raise TunerFileError(f"{path} is not a readable safetensors file ({error})") from None
 
 
-def _differences(found: Any, expected: Mapping[str, Any]) -> str:
+def _kind(value: Tensor) -> str:
+    """Shape, and whether the values are floating-point numbers; their width may differ."""
+    return f"{tuple(value.shape)}" + ("" if value.is_floating_point() else f" {value.dtype}")
+
+
+def differences(found: Any, expected: Mapping[str, Any]) -> str:
+    """What differs between a mapping from a file and the model's; empty if nothing does."""
     if not isinstance(found, Mapping):
         return f"found {found!r}"
     names = sorted({*found, *expected}, key=str)
@@ -206,4 +229,4 @@ def _differences(found: Any, expected: Mapping[str, Any]) -> str:
                 f"{name}: {'absent' if a is missing else a} in the file,"
                 f" {'absent' if b is missing else b} in the model"
             )
-    return "; ".join(parts)
+    return "; ".join(parts[:_LISTED]) + ("; ..." if len(parts) > _LISTED else "")

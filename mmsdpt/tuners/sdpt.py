@@ -100,11 +100,16 @@ class SDPT(Tuner):
             SIDES  # sides whose gradient reaches the tokens; see set_phase
         )
 
-        widths = points[self.layers[0]].widths
-        self.widths = widths
+        self.widths = [points[layer].widths for layer in self.layers]
+        self.joint = self.widths[0]["joint"]
+        if any(widths["joint"] != self.joint for widths in self.widths):
+            raise ValueError(
+                "SDPT needs one joint width in all of its layers, got"
+                f" {[widths['joint'] for widths in self.widths]}"
+            )
 
         def make_tokens() -> PrototypeTokens:
-            return PrototypeTokens(len(self.layers), num_tokens, widths["joint"], init, init_scale)
+            return PrototypeTokens(len(self.layers), num_tokens, self.joint, init, init_scale)
 
         if share:
             self.tokens = make_tokens()
@@ -112,7 +117,7 @@ class SDPT(Tuner):
             self.tokens = nn.ModuleDict({side: make_tokens() for side in SIDES})
         self.projections = nn.ModuleDict(
             {
-                side: nn.ModuleList(self._make_projection(widths, side) for _ in self.layers)
+                side: nn.ModuleList(self._make_projection(w, side) for w in self.widths)
                 for side in self.used_sides
             }
         )
@@ -139,6 +144,11 @@ class SDPT(Tuner):
         unknown = set(sides) - set(SIDES)
         if unknown:
             raise ValueError(f"sides are {' and '.join(SIDES)}, got {sorted(unknown)}")
+        if sides and not set(sides) & set(self.used_sides):
+            raise ValueError(
+                f"nothing would train in the phase {' and '.join(sides)}: these tokens act on the"
+                f" {' and '.join(self.used_sides)} side"
+            )
         self.synchronous_sides = sides or SIDES
 
     def fusion_tokens(self, i: int, seam: FusionSeam) -> FusionTokens:
@@ -184,12 +194,10 @@ class SDPT(Tuner):
         """n k E for shared tokens, twice that unshared; learnable projections add n (E + 1) D per
         side.
         """
-        joint = self.widths["joint"]
-        count = len(self.layers) * self.num_tokens * joint * (1 if self.share else 2)
+        count = len(self.layers) * self.num_tokens * self.joint * (1 if self.share else 2)
         if self.projection == "learnable":
-            count += sum(
-                len(self.layers) * (joint + 1) * self.widths[side] for side in self.used_sides
-            )
+            for widths in self.widths:
+                count += sum((self.joint + 1) * widths[side] for side in self.used_sides)
         return count
 
 

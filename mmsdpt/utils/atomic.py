@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+_SUFFIX = ".unfinished"
+
 
 def write_atomically(path: str | os.PathLike, data: bytes) -> None:
     """Write ``data`` to ``path``: a temporary file beside it, fsync, rename.
@@ -14,7 +16,7 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(_SUFFIX, f".{path.name}.", path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -33,3 +35,11 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
         os.fsync(directory)  # the rename itself
     finally:
         os.close(directory)
+
+
+def remove_unfinished(folder: str | os.PathLike) -> None:
+    """Remove the temporary files that killed processes left in ``folder``; for a folder in which
+    nobody writes now.
+    """
+    for path in Path(folder).glob(f".*{_SUFFIX}"):
+        path.unlink(missing_ok=True)

@@ -11,16 +11,20 @@ _SAMPLES = 256
 
 
 @torch.no_grad()
-def base_fingerprint(host: nn.Module) -> str:
+def base_fingerprint(host: nn.Module, frozen_only: bool = False) -> str:
     """SHA-256 over the host's parameters, the tuners' left out.
 
     For each tensor: its name, shape and 256 evenly spaced values as float32. Any training moves
     those; reading all of a 1.7 GB model at every save would cost seconds. Independent of the
     device.
+
+    Args:
+        host: A model with or without tuners.
+        frozen_only: Leave out what trains: the fingerprint then stays the same during a run.
     """
     digest = hashlib.sha256()
     for name, parameter in sorted(host.named_parameters()):
-        if name.startswith("tuners."):
+        if name.startswith("tuners.") or (frozen_only and parameter.requires_grad):
             continue
         flat = parameter.detach().reshape(-1)
         step = max(1, flat.numel() // _SAMPLES)

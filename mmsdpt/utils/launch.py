@@ -58,11 +58,10 @@ def replace_data_root(cfg: Config, folder: str) -> None:
     Raises:
         InputError: if the config has no ``data_root``.
     """
-    old = cfg.get("data_root")
-    if old is None:
+    old = (cfg.get("data_root") or "").rstrip("/")
+    if not old:
         raise InputError("--data-root needs a config with data_root")
-    new = folder.rstrip("/") + "/"
-    cfg._cfg_dict = _replace_prefix(cfg._cfg_dict, old, new)
+    cfg._cfg_dict = _replace_prefix(cfg._cfg_dict, old + "/", folder.rstrip("/") + "/")
 
 
 def _replace_prefix(value, old: str, new: str):
@@ -72,7 +71,7 @@ def _replace_prefix(value, old: str, new: str):
         return value
     if isinstance(value, (list, tuple)):
         return type(value)(_replace_prefix(item, old, new) for item in value)
-    if isinstance(value, str) and value.startswith(old):
+    if isinstance(value, str) and f"{value}/".startswith(old):
         return new + value[len(old) :]
     return value
 

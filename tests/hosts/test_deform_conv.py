@@ -9,56 +9,12 @@ import math
 
 import pytest
 import torch
+from plain_glip import plain_deform_conv
 from torch import Tensor
 from torchvision.ops import deform_conv2d
 
 from mmsdpt.compat import has_compiled_ops
 from mmsdpt.hosts.glip.deform_conv import ModulatedDeformConv2d, modulated_deform_conv2d, read_flat
-
-
-def plain_sample(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """(C, H, W) at one position: bilinear, zero outside; nothing at or beyond -1 and the size."""
-    channels, height, width = image.shape
-    value = image.new_zeros(channels)
-    if not (-1 < y < height and -1 < x < width):
-        return value
-    top, left = math.floor(y.detach()), math.floor(x.detach())
-    for row, column in itertools.product((top, top + 1), (left, left + 1)):
-        if 0 <= row < height and 0 <= column < width:
-            row_weight = 1 - (y - top) if row == top else y - top
-            column_weight = 1 - (x - left) if column == left else x - left
-            value = value + row_weight * column_weight * image[:, row, column]
-    return value
-
-
-def plain_deform_conv(x, offset, mask, weight, bias, stride: int) -> Tensor:
-    """3 x 3, padding 1, from the definition; maps are read through their flattened memory, image by
-    image.
-    """
-    batch, height, width = (
-        x.shape[0],
-        (x.shape[2] - 1) // stride + 1,
-        (x.shape[3] - 1) // stride + 1,
-    )
-    images = []
-    for b in range(batch):
-        flat_offset, flat_mask = offset[b].reshape(-1), mask[b].reshape(-1)
-        pixels = []
-        for row, column in itertools.product(range(height), range(width)):
-            value = bias
-            for k in range(9):
-
-                def at(channel: int, row: int = row, column: int = column) -> int:
-                    return (channel * height + row) * width + column
-
-                y = row * stride - 1 + k // 3 + flat_offset[at(2 * k)]
-                x_ = column * stride - 1 + k % 3 + flat_offset[at(2 * k + 1)]
-                value = value + weight[:, :, k // 3, k % 3] @ (
-                    flat_mask[at(k)] * plain_sample(x[b], y, x_)
-                )
-            pixels.append(value)
-        images.append(torch.stack(pixels, dim=1).view(-1, height, width))
-    return torch.stack(images)
 
 
 def make_inputs(

@@ -8,11 +8,10 @@ import copy
 
 import pytest
 import torch
-import torch.nn.functional as F
+from plain_glip import plain_dyconv
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 
-from mmsdpt.hosts.glip.dyconv import Conv3x3Norm, DyConv, DyReLU
+from mmsdpt.hosts.glip.dyconv import Conv3x3Norm, DyConv
 
 CHANNELS = 8
 GROUPS = 4
@@ -48,66 +47,6 @@ def make_levels(batch: int, sizes=SIZES, dtype=torch.float64) -> list[Tensor]:
         .requires_grad_()
         for size in sizes
     ]
-
-
-def plain_conv(
-    module: nn.Module, x: Tensor, stride: int, maps: tuple[Tensor, Tensor] | None
-) -> Tensor:
-    conv = module.conv
-    if maps is None:
-        x = F.conv2d(x, conv.weight, conv.bias, stride=stride, padding=1)
-    else:
-        height, width = ((s - 1) // stride + 1 for s in x.shape[2:])
-
-        def flat(
-            values: Tensor,
-        ) -> Tensor:  # the kernel's way: the first values of each image's memory
-            count = values.shape[1] * height * width
-            return torch.stack([v.reshape(-1)[:count].reshape(-1, height, width) for v in values])
-
-        x = deform_conv2d(
-            x, flat(maps[0]), conv.weight, conv.bias, stride=stride, padding=1, mask=flat(maps[1])
-        )
-    return F.group_norm(x, GROUPS, module.bn.weight, module.bn.bias)
-
-
-def plain_dyrelu(module: nn.Module, x: Tensor) -> Tensor:
-    first, second = module.fc[0], module.fc[2]
-    hidden = F.relu(F.linear(F.adaptive_avg_pool2d(x, 1).flatten(1), first.weight, first.bias))
-    coefficients = F.hardsigmoid(F.linear(hidden, second.weight, second.bias))[..., None, None]
-    a1, b1, a2, b2 = coefficients.chunk(4, dim=1)
-    return torch.max(x * ((a1 - 0.5) * 2 + 1) + (b1 - 0.5), x * ((a2 - 0.5) * 2) + (b2 - 0.5))
-
-
-def plain_dyconv(module: nn.Module, levels: list[Tensor]) -> list[Tensor]:
-    """As in GLIP's own code: stack, weigh, mean, activate."""
-    outs = []
-    for i, feature in enumerate(levels):
-        maps = None
-        if module.offset is not None:
-            both = F.conv2d(feature, module.offset.weight, module.offset.bias, padding=1)
-            maps = both[:, :18], both[:, 18:].sigmoid()
-        terms = [plain_conv(module.dyconvs[1], feature, 1, maps)]
-        if i > 0:
-            terms.append(plain_conv(module.dyconvs[2], levels[i - 1], 2, maps))
-        if i < len(levels) - 1:
-            coarse = plain_conv(module.dyconvs[0], levels[i + 1], 1, maps)
-            terms.append(
-                F.interpolate(coarse, feature.shape[2:], mode="bilinear", align_corners=True)
-            )
-        stacked = torch.stack(terms)
-        if module.attnconv is not None:
-            scale = module.attnconv[1]
-            scales = [
-                F.relu(F.conv2d(F.adaptive_avg_pool2d(t, 1), scale.weight, scale.bias))
-                for t in terms
-            ]
-            stacked = stacked * F.hardsigmoid(torch.stack(scales))
-        mean = stacked.mean(dim=0)
-        outs.append(
-            plain_dyrelu(module.relu, mean) if isinstance(module.relu, DyReLU) else F.relu(mean)
-        )
-    return outs
 
 
 def outputs_and_gradients(function, module: nn.Module, levels: list[Tensor]) -> dict[str, Tensor]:

@@ -1,32 +1,8 @@
 # A shifted task on procedural scenes, made under data/scenes/ when it is first used.
+_base_ = "mini_pipelines.py"
+
 task = "thermal"
 data_root = "data/scenes/thermal/"
-meta_keys = (
-    "img_id",
-    "img_path",
-    "ori_shape",
-    "img_shape",
-    "scale_factor",
-    "text",
-    "custom_entities",
-)
-resize = dict(type="FixScaleResize", scale=(224, 224), keep_ratio=True, backend="pillow")
-
-train_pipeline = [
-    dict(type="LoadImageFromFile", imdecode_backend="pillow"),
-    dict(type="LoadAnnotations", with_bbox=True),
-    dict(type="GTBoxSubOne_GLIP"),
-    resize,
-    dict(type="RandomFlip_GLIP", prob=0.5),
-    dict(type="FilterAnnotations", min_gt_bbox_wh=(1, 1)),
-    dict(type="PackDetInputs", meta_keys=(*meta_keys, "flip", "flip_direction")),
-]
-test_pipeline = [
-    dict(type="LoadImageFromFile", imdecode_backend="pillow"),
-    resize,
-    dict(type="LoadAnnotations", with_bbox=True),
-    dict(type="PackDetInputs", meta_keys=meta_keys),
-]
 
 train_dataloader = dict(
     batch_size=8,
@@ -42,7 +18,7 @@ train_dataloader = dict(
             task=task,
             split="train",
             data_root=data_root,
-            pipeline=train_pipeline,
+            pipeline=_base_.train_pipeline,
             return_classes=True,
         ),
     ),
@@ -56,7 +32,7 @@ val_dataloader = dict(
         task=task,
         split="val",
         data_root=data_root,
-        pipeline=test_pipeline,
+        pipeline=_base_.test_pipeline,
         return_classes=True,
         test_mode=True,
     ),
@@ -70,7 +46,7 @@ test_dataloader = dict(
         task=task,
         split="test",
         data_root=data_root,
-        pipeline=test_pipeline,
+        pipeline=_base_.test_pipeline,
         return_classes=True,
         test_mode=True,
     ),

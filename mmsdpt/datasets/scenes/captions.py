@@ -26,13 +26,15 @@ _PATTERNS: tuple[tuple[tuple[str, ...], float], ...] = (
     (("texture",), 0.02),
     (("texture", "colour"), 0.04),
 )
+_SINGLE = tuple((pattern,) for pattern in ("shape", "colour", "texture"))
 _CUMULATED = np.cumsum([chance for _, chance in _PATTERNS])
 
 
-def _random_pattern(rng: np.random.Generator) -> tuple[str, ...]:
-    return _PATTERNS[int(np.searchsorted(_CUMULATED, rng.random() * _CUMULATED[-1], side="right"))][
-        0
-    ]
+def _random_pattern(rng: np.random.Generator, single_attribute: float = 0.0) -> tuple[str, ...]:
+    if single_attribute > 0.0 and rng.random() < single_attribute:
+        return _SINGLE[int(rng.integers(len(_SINGLE)))]
+    place = np.searchsorted(_CUMULATED, rng.random() * _CUMULATED[-1], side="right")
+    return _PATTERNS[int(place)][0]
 
 
 def _named(thing: Concept, attributes: Sequence[str]) -> Concept:
@@ -49,13 +51,14 @@ def is_ambiguous(named: Concept, objects: Sequence[Concept]) -> bool:
 
 
 def positive_phrases(
-    objects: Sequence[Concept], rng: np.random.Generator
+    objects: Sequence[Concept], rng: np.random.Generator, single_attribute: float = 0.0
 ) -> tuple[list[Concept], list[int]]:
     """Phrases of random length such that each object is matched by exactly one.
 
     Args:
         objects: concepts with all attributes known.
         rng: source of all chance.
+        single_attribute: probability that a phrase is tried with one attribute first.
 
     Returns:
         The phrases, and for each object the index of its phrase.
@@ -66,7 +69,7 @@ def positive_phrases(
         if label[index] >= 0:
             continue
         thing = objects[index]
-        candidates = [_named(thing, _random_pattern(rng)) for _ in range(4)]
+        candidates = [_named(thing, _random_pattern(rng, single_attribute)) for _ in range(4)]
         # One of the last two always fits: an object that an earlier phrase covers differs from this
         # one in its kind or, where both kinds are equal, in an unambiguous size (else this object
         # would be covered).
@@ -89,6 +92,7 @@ def negative_phrases(
     rng: np.random.Generator,
     may_be_held_out: bool = False,
     hard: float = 0.7,
+    single_attribute: float = 0.0,
 ) -> list[Concept]:
     """Phrases that match no object.
 
@@ -102,6 +106,7 @@ def negative_phrases(
             model would learn that they never exist.
         hard: probability of a negative that differs from a phrase or an object in one attribute
             only.
+        single_attribute: probability that a phrase names one attribute.
 
     Returns:
         At most ``count`` different phrases.
@@ -115,7 +120,9 @@ def negative_phrases(
             if rng.random() < 0.5:
                 base = positives[int(rng.integers(len(positives)))]
             else:
-                base = _named(objects[int(rng.integers(len(objects)))], _random_pattern(rng))
+                base = _named(
+                    objects[int(rng.integers(len(objects)))], _random_pattern(rng, single_attribute)
+                )
             attributes = [name for name in _VALUES if getattr(base, name) is not None]
             attribute = attributes[int(rng.integers(len(attributes)))]
             values = _VALUES[attribute]
@@ -124,7 +131,7 @@ def negative_phrases(
             kind = replace(
                 kinds[int(rng.integers(len(kinds)))], size=SIZES[int(rng.integers(len(SIZES)))]
             )
-            phrase = _named(kind, _random_pattern(rng))
+            phrase = _named(kind, _random_pattern(rng, single_attribute))
         if (
             phrase in negatives
             or is_ambiguous(phrase, objects)

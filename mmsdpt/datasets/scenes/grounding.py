@@ -18,16 +18,16 @@ from .world import Concept, combinations, matches, parse_phrase
 
 
 def related_concepts(
-    kinds: Sequence[Concept], count: int, rng: np.random.Generator
+    kinds: Sequence[Concept], count: int, rng: np.random.Generator, related: float = 0.5
 ) -> list[Concept]:
-    """``count`` of ``kinds``; in every second picture all share one or two attributes with the
+    """``count`` of ``kinds``; with probability ``related`` all share one or two attributes with the
     first.
 
     Such pictures hold hard negatives for each other: the model has to look at every attribute.
     """
     first = kinds[int(rng.integers(len(kinds)))]
     pool = list(kinds)
-    if rng.random() < 0.5:
+    if rng.random() < related:
         attributes = rng.permutation(["shape", "colour", "texture"])[: int(rng.integers(1, 3))]
         shared = Concept(**{str(name): getattr(first, str(name)) for name in attributes})
         pool = [kind for kind in kinds if matches(shared, kind)]
@@ -61,6 +61,9 @@ class SceneGroundingDataset(BaseDataset):
         classes: phrases for a fixed caption, for evaluation. Only combinations that exactly one of
             them matches are drawn.
         pipeline: transforms after drawing.
+        related: probability that the objects of a picture share attributes.
+        hard_negatives: probability that a negative phrase differs in one attribute only.
+        single_attribute: probability that a phrase names one attribute, for a curriculum.
         style: overrides of ``Style``.
         test_mode: as in MMEngine.
         lazy_init: as in MMEngine.
@@ -80,6 +83,9 @@ class SceneGroundingDataset(BaseDataset):
         max_phrases: int = 10,
         combinations: str = "seen",
         classes: Sequence[str] | None = None,
+        related: float = 0.5,
+        hard_negatives: float = 0.7,
+        single_attribute: float = 0.0,
         pipeline: Sequence[Any] = (),
         style: dict[str, Any] | None = None,
         test_mode: bool = False,
@@ -95,6 +101,9 @@ class SceneGroundingDataset(BaseDataset):
         self.max_objects = max_objects
         self.max_phrases = max_phrases
         self.combinations = combinations
+        self.related = related
+        self.hard_negatives = hard_negatives
+        self.single_attribute = single_attribute
         self.renderer = SceneRenderer(image_size, replace(Style(), **(style or {})))
         self.classes = None if classes is None else tuple(classes)
         self.kinds = self._drawable_kinds()
@@ -139,7 +148,8 @@ class SceneGroundingDataset(BaseDataset):
         while scene is None or not scene.objects:
             # The larger of two draws: full pictures teach more per step.
             count = int(rng.integers(1, most + 1, size=2).max())
-            scene = self.renderer.render(related_concepts(self.kinds, count, rng), rng)
+            concepts = related_concepts(self.kinds, count, rng, self.related)
+            scene = self.renderer.render(concepts, rng)
         if self.classes is not None:
             phrases = [parse_phrase(phrase) for phrase in self.classes]
             labels = [
@@ -147,7 +157,7 @@ class SceneGroundingDataset(BaseDataset):
                 for thing in scene.objects
             ]
             return scene, tuple(phrases), labels
-        positives, labels = positive_phrases(scene.objects, rng)
+        positives, labels = positive_phrases(scene.objects, rng, self.single_attribute)
         total = int(rng.integers(max(3, len(positives)), self.max_phrases + 1))
         negatives = negative_phrases(
             scene.objects,
@@ -156,6 +166,8 @@ class SceneGroundingDataset(BaseDataset):
             self.kinds,
             rng,
             may_be_held_out=self.combinations != "seen",
+            hard=self.hard_negatives,
+            single_attribute=self.single_attribute,
         )
         phrases = positives + negatives
         order = rng.permutation(len(phrases))

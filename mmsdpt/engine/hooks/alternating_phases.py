@@ -57,6 +57,10 @@ class AlternatingPhasesHook(Hook):
             )
         return tuner
 
+    def before_train(self, runner: Runner) -> None:
+        for phase in self.phases:  # refuse now what could not train later
+            self._tuner(runner).set_phase(phase)
+
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         count = runner.epoch if self.by_epoch else runner.iter
         self._tuner(runner).set_phase(self.phases[count // self.interval % len(self.phases)])

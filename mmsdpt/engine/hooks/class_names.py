@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -11,11 +13,15 @@ from mmsdpt.utils.errors import InputError
 _META_KEYS = ("text", "custom_entities")
 
 
-def innermost_dataset(dataset):
-    """The dataset inside wrappers that keep theirs under ``dataset``."""
-    while hasattr(dataset, "dataset"):
-        dataset = dataset.dataset
-    return dataset
+def innermost_datasets(dataset) -> Iterator:
+    """The plain datasets inside wrappers (``dataset``) and concatenations (``datasets``)."""
+    if hasattr(dataset, "dataset"):
+        yield from innermost_datasets(dataset.dataset)
+    elif hasattr(dataset, "datasets"):
+        for part in dataset.datasets:
+            yield from innermost_datasets(part)
+    else:
+        yield dataset
 
 
 def check_class_names(dataset, role: str) -> None:
@@ -28,12 +34,16 @@ def check_class_names(dataset, role: str) -> None:
     Raises:
         InputError: naming the setting that is missing.
     """
-    inner = innermost_dataset(dataset)
-    if getattr(inner, "return_classes", True) is False:
-        raise InputError(
-            f"the {role} dataset {type(inner).__name__} does not hand over its class names: set"
-            " return_classes=True on it"
-        )
+    for inner in innermost_datasets(dataset):
+        if getattr(inner, "return_classes", True) is False:
+            raise InputError(
+                f"the {role} dataset {type(inner).__name__} does not hand over its class names: set"
+                " return_classes=True on it"
+            )
+        _check_pipeline(inner, role)
+
+
+def _check_pipeline(inner, role: str) -> None:
     for transform in getattr(getattr(inner, "pipeline", None), "transforms", ()):
         if type(transform).__name__ == "PackDetInputs":
             missing = [key for key in _META_KEYS if key not in transform.meta_keys]

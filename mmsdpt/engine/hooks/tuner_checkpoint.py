@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from mmsdpt.engine.messages import plain
 from mmsdpt.engine.runner import LAST_CHECKPOINT, TunerRunner
 from mmsdpt.engine.state import random_state, set_random_state
 from mmsdpt.registry import HOOKS
 from mmsdpt.tuners.files import save_tuner
-from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.atomic import remove_unfinished, write_atomically
 
 
 @HOOKS.register_module()
@@ -27,15 +29,15 @@ class TunerCheckpointHook(CheckpointHook):
 
     A resumed run equals the straight one bit for bit on CPU: random states are restored, validation
     leaves the training's random state alone, and data loading draws its seeds from a generator of
-    its own that follows from seed and epoch. That holds for epoch-based loops with any number of
-    workers that do not persist (``worker_init_fn=dict(type= 'mmsdpt.seed_worker')``) and for
-    iteration-based loops without workers.
+    its own that follows from seed, epoch and process. That holds for epoch-based loops with any
+    number of workers that do not persist (``worker_init_fn=dict(type='mmsdpt.seed_worker')``) and
+    for iteration-based loops without workers, with the same number of processes.
 
     Args:
         kwargs: As :class:`mmengine.hooks.CheckpointHook`.
     """
 
-    _training_random_state: dict | None = None
+    _training_random_state: dict | None = None  # while a validation runs
 
     def before_train(self, runner: Runner) -> None:
         if not isinstance(runner, TunerRunner):
@@ -44,13 +46,23 @@ class TunerCheckpointHook(CheckpointHook):
                 f" {type(runner).__name__}"
             )
         super().before_train(runner)
+        if is_main_process():
+            remove_unfinished(self.out_dir)
         runner.train_dataloader.generator = torch.Generator()
 
     def before_train_epoch(self, runner: TunerRunner) -> None:
-        runner.train_dataloader.generator.manual_seed((runner.seed or 0) + runner.epoch)
-        if runner.resumed_random_state is not None:
-            set_random_state(runner.resumed_random_state)
-            runner.resumed_random_state = None
+        source = np.random.SeedSequence((runner.seed or 0, runner.epoch, runner.rank))
+        runner.train_dataloader.generator.manual_seed(int(source.generate_state(1)[0]))
+        states, runner.resumed_random_states = runner.resumed_random_states, None
+        if states is None:
+            return
+        if len(states) == runner.world_size:
+            set_random_state(states[runner.rank])
+        else:
+            runner.logger.warning(
+                f"The run had {len(states)} processes and now has {runner.world_size}: its random"
+                " states are not restored"
+            )
 
     def before_val(self, runner: TunerRunner) -> None:
         self._training_random_state = random_state()
@@ -77,7 +89,7 @@ class TunerCheckpointHook(CheckpointHook):
             save_param_scheduler=self.save_param_scheduler,
             meta=meta,
             by_epoch=self.by_epoch,
-            random_state_to_save=self._training_random_state,
+            random_states=all_gather_object(self._training_random_state or random_state()),
         )
         if not is_main_process():
             return
@@ -91,11 +103,8 @@ class TunerCheckpointHook(CheckpointHook):
         super()._save_best_checkpoint(runner, metrics)
         after = {key: runner.message_hub.runtime_info.get(key) for key in self._score_keys(runner)}
         if after != before and is_main_process():
-            scores = {
-                name: float(value)
-                for name, value in metrics.items()
-                if isinstance(value, (int, float))
-            }
+            numbers = {name: plain(value) for name, value in metrics.items()}
+            scores = {name: x for name, x in numbers.items() if isinstance(x, (int, float))}
             self._save_tuners(
                 runner, "best_", dict(epoch=runner.epoch, iter=runner.iter, scores=scores)
             )

@@ -2,6 +2,7 @@
 
 from .detector import GLIP
 from .head import ATSSVLFusionHead
+from .init import IdentityTowerInit
 from .text import BertModel
 
-__all__ = ["GLIP", "ATSSVLFusionHead", "BertModel"]
+__all__ = ["GLIP", "ATSSVLFusionHead", "BertModel", "IdentityTowerInit"]

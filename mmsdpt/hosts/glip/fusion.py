@@ -25,7 +25,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmsdpt.utils.versions import tensor_versions
+from mmsdpt.utils.versions import autocast_dtype, tensor_versions
 
 from ..seams import FusionSeam
 
@@ -81,7 +81,12 @@ class BiMultiHeadAttention(nn.Module):
             widths=dict(image=v_dim, text=l_dim, joint=embed_dim, heads=num_heads),
             projections=dict(image=self.v_proj, text=self.l_proj),
         )
-        self._folded: tuple[tuple, tuple[Tensor, Tensor, Tensor]] | None = None
+        self._folded: tuple[Tensor, tuple, tuple[Tensor, Tensor, Tensor]] | None = None
+
+    def _apply(self, fn, recurse: bool = True):
+        # .to(), .half() ...: what is folded does not move, and a new weight may get an old address.
+        self._folded = None
+        return super()._apply(fn, recurse)
 
     def forward(
         self,
@@ -157,10 +162,11 @@ class BiMultiHeadAttention(nn.Module):
         if torch.is_grad_enabled():
             return self._text_factors(tokens.unsqueeze(0))
         used = (tokens, *(p for name, p in self.named_parameters() if not name.startswith("out_l")))
-        key = (*tensor_versions(used), torch.is_autocast_enabled(tokens.device.type))
-        if self._folded is None or self._folded[0] != key:
-            self._folded = (key, self._text_factors(tokens.unsqueeze(0)))
-        return self._folded[1]
+        key = (*tensor_versions(used), autocast_dtype(tokens.device))
+        if self._folded is None or self._folded[1] != key:
+            # The tokens are kept, too: were their memory freed, other tokens could get its address.
+            self._folded = (tokens, key, self._text_factors(tokens.unsqueeze(0)))
+        return self._folded[2]
 
     def _image_output(self, scores: Tensor, values: Tensor, text_mask: Tensor | None) -> Tensor:
         """Image looks at text: scores (B, N, H, T + k), values (B, H, T + k, v_dim), to (B, N,

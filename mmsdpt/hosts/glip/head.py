@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from mmcv.cnn import Scale
 from mmdet.models.dense_heads import ATSSHead
 from mmdet.models.dense_heads import ATSSVLFusionHead as MMDetATSSVLFusionHead
+from mmdet.structures import SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from ..seams import FusionSeam
 from .bert_layer import BertEncoderLayer
 from .dyconv import Conv3x3Norm, DyConv
 from .fusion import MAX_CLAMP_VALUE, VLFuse
+from .phrase_loss import phrase_contrast
 from .text import bert_config
 
 
@@ -172,6 +174,8 @@ class ATSSVLFusionHead(MMDetATSSVLFusionHead):
         num_dyhead_blocks: Number of blocks of the tower.
         lang_model_name: Hub name or folder of the BERT.
         fusion: See :class:`VLFusionModule`.
+        phrase_loss_weight: Weight of :func:`phrase_contrast` beside GLIP's losses, to train the
+            grounding from scratch; 0 is GLIP.
     """
 
     def __init__(
@@ -182,6 +186,7 @@ class ATSSVLFusionHead(MMDetATSSVLFusionHead):
         num_dyhead_blocks: int = 6,
         lang_model_name: str = "bert-base-uncased",
         fusion: dict | None = None,
+        phrase_loss_weight: float = 0.0,
         init_cfg=None,
         **kwargs,
     ) -> None:
@@ -200,6 +205,34 @@ class ATSSVLFusionHead(MMDetATSSVLFusionHead):
             use_checkpoint=use_checkpoint,
         )
         self.text_masks = None
+        self.phrase_loss_weight = phrase_loss_weight
+        self.phrase_maps: list[Tensor] = []
+
+    def loss(
+        self, visual_feats: Sequence[Tensor], language_feats: dict, batch_data_samples: SampleList
+    ) -> dict:
+        """As MMDetection's; with a phrase loss the samples carry ``phrase_map`` (C, L)."""
+        if self.phrase_loss_weight:
+            self.phrase_maps = [sample.phrase_map for sample in batch_data_samples]
+        return super().loss(visual_feats, language_feats, batch_data_samples)
+
+    def _loss_by_feat(
+        self,
+        anchors: Tensor,
+        cls_score: Tensor,
+        bbox_pred: Tensor,
+        centerness: Tensor,
+        labels: Tensor,
+        *args,
+        **kwargs,
+    ) -> tuple:
+        loss_cls, *others = super()._loss_by_feat(
+            anchors, cls_score, bbox_pred, centerness, labels, *args, **kwargs
+        )
+        if self.phrase_loss_weight:
+            contrast = phrase_contrast(cls_score, labels, self.phrase_maps)
+            loss_cls = loss_cls + self.phrase_loss_weight * contrast
+        return loss_cls, *others
 
     def _get_targets_single(
         self,

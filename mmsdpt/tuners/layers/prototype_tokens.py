@@ -36,11 +36,9 @@ class PrototypeTokens(BaseModule):
         init_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        if num_tokens < 1 or num_layers < 1:
-            raise ValueError(
-                f"need at least one token in one layer, got {num_tokens} tokens in {num_layers}"
-                " layers"
-            )
+        for name, value in (("num_tokens", num_tokens), ("num_layers", num_layers)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
         if init not in INITS:
             raise ValueError(f"init must be one of {', '.join(INITS)}, got {init!r}")
         if init_scale <= 0:

@@ -1,0 +1,14 @@
+# First stage of mini GLIP's pre-training: phrases of one attribute, easy negatives. Words find their
+# pixels in a few hundred steps this way. With full phrases and hard negatives from the start, objects
+# were found but no colour was named after 800 steps.
+_base_ = "pretrain_mini_glip.py"
+
+train_dataloader = dict(
+    dataset=dict(single_attribute=0.9, hard_negatives=0.1, related=0.0, max_phrases=8, seed=1)
+)
+max_iters = 700
+load_from = None
+train_cfg = dict(max_iters=max_iters)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
+]

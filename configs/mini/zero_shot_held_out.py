@@ -1,0 +1,17 @@
+# Zero-shot quality of mini GLIP: 24 full phrases of combinations that pre-training never showed or
+# named.
+_base_ = [
+    "../_base_/models/mini_glip.py",
+    "../_base_/datasets/scene_task.py",
+    "../_base_/default_runtime.py",
+]
+load_from = "mmsdpt://mini_glip"
+
+task = "held_out"
+data_root = "data/scenes/held_out/"
+train_dataloader = None
+val_dataloader = None
+val_evaluator = None
+val_cfg = None
+test_dataloader = dict(dataset=dict(task=task, data_root=data_root))
+test_evaluator = dict(ann_file=data_root + "annotations/test.json")

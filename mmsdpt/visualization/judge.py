@@ -1,0 +1,100 @@
+"""Which of the boxes that a detector shows are right: the rule behind the colours of a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torchvision.ops import box_iou, nms
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The n boxes of one image, truth or detections.
+
+    Attributes:
+        boxes: (n, 4) xyxy, pixels of the original image.
+        labels: (n,) indices of the classes.
+        scores: (n,) between 0 and 1, or None for the truth.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        # Frozen: the checked arrays can only be put in place past the guard.
+        boxes = np.asarray(self.boxes, dtype=float).reshape(-1, 4)
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "labels", np.asarray(self.labels, dtype=int).reshape(-1))
+        if self.scores is not None:
+            object.__setattr__(self, "scores", np.asarray(self.scores, dtype=float).reshape(-1))
+        for name in ("labels", "scores"):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(boxes):
+                raise ValueError(f"{len(boxes)} boxes were given {len(values)} {name}")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def above(self, score_thr: float) -> Boxes:
+        """The detections with at least this score, best first."""
+        if self.scores is None:
+            return self
+        order = np.argsort(-self.scores, kind="stable")
+        order = order[self.scores[order] >= score_thr]
+        return self.take(order)
+
+    def best_names(self, iou_thr: float = 0.5) -> Boxes:
+        """The detections without those that a better-scored one of any class overlaps by more than
+        ``iou_thr``: one name per place.
+        """
+        if self.scores is None:
+            return self
+        kept = nms(torch.from_numpy(self.boxes), torch.from_numpy(self.scores), iou_thr)
+        return self.take(kept.numpy())
+
+    def take(self, index: np.ndarray) -> Boxes:
+        """The boxes at ``index``, numbers or a mask."""
+        scores = None if self.scores is None else self.scores[index]
+        return Boxes(self.boxes[index], self.labels[index], scores)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What :func:`judge` found.
+
+    Attributes:
+        correct: (n,) bool, one per detection.
+        missed: (m,) bool, one per true box: nothing was shown at its place. A true box that is
+            shown under another name is not missed; the wrong box at its place tells it.
+    """
+
+    correct: np.ndarray
+    missed: np.ndarray
+
+
+def judge(shown: Boxes, truth: Boxes, iou_thr: float = 0.5) -> Judgement:
+    """Match detections to the truth as COCO's AP does at one threshold.
+
+    Best score first, a detection is correct if a true box of its class that is not yet taken
+    overlaps it with an IoU of at least ``iou_thr``; it takes the one that overlaps most.
+
+    Args:
+        shown: Detections.
+        truth: True boxes.
+        iou_thr: Smallest IoU of a match.
+    """
+    if shown.scores is None:
+        raise ValueError("detections need scores to be judged")
+    overlap = box_iou(torch.from_numpy(shown.boxes), torch.from_numpy(truth.boxes)).numpy()
+    correct = np.zeros(len(shown), dtype=bool)
+    free = np.ones(len(truth), dtype=bool)
+    for i in np.argsort(-shown.scores, kind="stable"):
+        fitting = np.where(free & (truth.labels == shown.labels[i]), overlap[i], 0.0)
+        if len(truth) and fitting.max() >= iou_thr:
+            correct[i] = True
+            free[fitting.argmax()] = False
+    missed = ~(overlap >= iou_thr).any(axis=0)
+    return Judgement(correct, missed)

@@ -1,0 +1,214 @@
+"""Ground truth and detections side by side, one row per image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from .judge import Boxes, judge
+
+
+class _Look(NamedTuple):
+    """How a kind of box is drawn. Colour never stands alone: line and sign say the same."""
+
+    colour: str
+    contrast: str  # of the text, and of the line's underlay on grounds of the same colour
+    line: str
+    sign: str
+    meaning: str
+
+
+# Three colours of Okabe and Ito's palette, which people with any colour vision tell apart.
+_LOOKS = {
+    "truth": _Look("#F0E442", "black", "-", "", "ground truth"),
+    "correct": _Look("#0072B2", "white", "-", "\N{CHECK MARK} ", "right"),
+    "wrong": _Look("#D55E00", "white", "--", "\N{BALLOT X} ", "wrong name or place"),
+    "missed": _Look("#F0E442", "black", ":", "? ", "nothing found here"),
+}
+_INCHES = 3.6
+_DPI = 140
+_FONT = 8.5
+
+
+class ComparisonPicture:
+    """A grid of panels: an image per row; the truth in the first column, a detector in each other.
+
+    Every detection is marked as right or wrong (:func:`mmsdpt.visualization.judge`), and objects
+    that nothing was found for are marked as well, so that the picture can be read without knowing
+    the classes. Detections below ``score_thr`` are left out, and where several names were given to
+    one place, only the best-scored is shown.
+
+    Args:
+        classes: Names by label.
+        columns: Title of each column, the truth's first. A title may have several lines.
+        score_thr: Smallest score that is shown.
+        iou_thr: Smallest IoU at which a place counts as right.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        columns: Sequence[str],
+        score_thr: float = 0.3,
+        iou_thr: float = 0.5,
+    ) -> None:
+        self.classes = tuple(classes)
+        self.columns = tuple(columns)
+        self.score_thr = score_thr
+        self.iou_thr = iou_thr
+        self._rows: list[tuple[np.ndarray, str, Boxes, tuple[Boxes, ...]]] = []
+
+    def add(self, image: np.ndarray, name: str, truth: Boxes, *detections: Boxes) -> None:
+        """Add a row.
+
+        Args:
+            image: (H, W, 3) RGB, 0 to 255.
+            name: What to call the image, at the left of the row.
+            truth: True boxes.
+            detections: One for each column after the first.
+        """
+        if len(detections) + 1 != len(self.columns):
+            raise ValueError(
+                f"{len(self.columns)} columns need {len(self.columns) - 1} sets of detections, got"
+                f" {len(detections)}"
+            )
+        self._rows.append((image, name, truth, detections))
+
+    def save(self, path: str | Path, title: str = "") -> Path:
+        """Draw the picture and write it to ``path``; the ending names the format."""
+        if not self._rows:
+            raise ValueError("the picture has no rows: add images first")
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._draw(title).savefig(path, dpi=_DPI)
+        return path
+
+    def _draw(self, title: str) -> Figure:
+        rows, columns = len(self._rows), len(self.columns)
+        tallest = max(image.shape[0] / image.shape[1] for image, *_ in self._rows)
+        # A plain figure with its canvas: pyplot would keep state and ask for a display.
+        figure = Figure(
+            figsize=(columns * _INCHES, rows * (_INCHES * tallest + 0.15) + 1.4),
+            layout="constrained",
+        )
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for row, (image, name, truth, detections) in zip(axes, self._rows, strict=True):
+            for panel in row:
+                panel.imshow(image)
+                panel.set(xticks=[], yticks=[])
+                panel.spines[:].set_visible(False)
+            row[0].set_ylabel(name, fontsize=9, color="0.35")
+            self._draw_boxes(row[0], [("truth", truth)])
+            row[0].set_xlabel(f"objects: {len(truth)}", fontsize=9)
+            for panel, found in zip(row[1:], detections, strict=True):
+                shown = found.above(self.score_thr).best_names(self.iou_thr)
+                verdict = judge(shown, truth, self.iou_thr)
+                groups = [
+                    ("missed", truth.take(verdict.missed)),
+                    ("wrong", shown.take(~verdict.correct)),
+                    ("correct", shown.take(verdict.correct)),
+                ]
+                self._draw_boxes(panel, groups)
+                right, wrong = verdict.correct.sum(), (~verdict.correct).sum()
+                panel.set_xlabel(f"{right} of {len(truth)} right, {wrong} wrong", fontsize=9)
+        for panel, text in zip(axes[0], self.columns, strict=True):
+            panel.set_title(text, fontsize=12, fontweight="bold")
+        if title:
+            figure.suptitle(title + "\n", fontsize=13)
+        self._legend(figure)
+        return figure
+
+    def _draw_boxes(self, panel: Axes, groups: Sequence[tuple[str, Boxes]]) -> None:
+        height, width = panel.images[0].get_array().shape[:2]
+        # Names after all frames, so that none is crossed out.
+        for kind, shown in groups:
+            look = _LOOKS[kind]
+            for x1, y1, x2, y2 in shown.boxes:
+                frame = dict(xy=(x1, y1), width=x2 - x1, height=y2 - y1, fill=False)
+                panel.add_patch(
+                    Rectangle(**frame, edgecolor=look.contrast, linewidth=3, alpha=0.45)
+                )
+                panel.add_patch(
+                    Rectangle(**frame, edgecolor=look.colour, linewidth=1.9, linestyle=look.line)
+                )
+        taken: list[tuple[float, float, float, float]] = []
+        for kind, shown in groups:
+            look = _LOOKS[kind]
+            for i, box in enumerate(shown.boxes):
+                text = look.sign + self.classes[shown.labels[i]]
+                if shown.scores is not None:
+                    text += f" {shown.scores[i]:.2f}"
+                taken.append(_place(box, len(text), width, height, taken))
+                panel.text(
+                    *taken[-1][:2],
+                    text,
+                    fontsize=_FONT,
+                    color=look.contrast,
+                    va="top",
+                    ha="left",
+                    bbox=dict(facecolor=look.colour, edgecolor="none", pad=1.0, alpha=0.9),
+                )
+
+    def _legend(self, figure: Figure) -> None:
+        handles = [
+            Line2D([], [], color=look.colour, linestyle=look.line, linewidth=3)
+            for look in _LOOKS.values()
+        ]
+        names = [f"{look.sign}{look.meaning}" for look in _LOOKS.values()]
+        figure.legend(
+            handles,
+            names,
+            loc="outside lower center",
+            ncols=len(names),
+            fontsize=10,
+            facecolor="0.8",
+            handlelength=3,
+            title=f"Shown: the best name for each place, from a score of {self.score_thr:g}."
+            f"  Right: an object of that name is there, IoU at least {self.iou_thr:g}.",
+        )
+
+
+def _place(
+    box: np.ndarray,
+    letters: int,
+    width: int,
+    height: int,
+    taken: Sequence[tuple[float, float, float, float]],
+) -> tuple[float, float, float, float]:
+    """Place of a label, xyxy in pixels of the image: above, below or in its box, inside the image
+    and, where there is room, on no other label.
+    """
+    points = 72 * _INCHES / width * 0.97  # per pixel of the image
+    label_width, label_height = (letters * 0.58 * _FONT + 2) / points, (_FONT * 1.2 + 3) / points
+    x1, y1, x2, y2 = box
+    best, least = None, float("inf")
+    for x, y in (
+        (x1, y1 - label_height),
+        (x1, y2),
+        (x2 - label_width, y1 - label_height),
+        (x2 - label_width, y2),
+        (x1, y1),
+        (x1, y1 - 2 * label_height),
+        (x1, y2 + label_height),
+    ):
+        x = float(np.clip(x, 0, max(0.0, width - label_width)))
+        y = float(np.clip(y, 0, max(0.0, height - label_height)))
+        place = (x, y, x + label_width, y + label_height)
+        covered = sum(_common_area(place, other) for other in taken)
+        if covered < least:
+            best, least = place, covered
+    assert best is not None
+    return best
+
+
+def _common_area(a: Sequence[float], b: Sequence[float]) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))

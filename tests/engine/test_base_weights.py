@@ -1,0 +1,152 @@
+"""Base weights fit or are refused with one sentence; nothing in a checkpoint is executed."""
+
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from mmengine.logging.history_buffer import HistoryBuffer
+from safetensors.torch import save_file
+from torch import nn
+
+from mmsdpt.engine import CheckpointError
+from mmsdpt.engine.base_weights import (
+    DOWNLOADS,
+    load_base_weights,
+    read_checkpoint,
+    resolve_checkpoint,
+)
+
+
+class Host(nn.Module):
+    """A base model of two tensors, with a tuner."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(2, 3), nn.Linear(3, 1, bias=False)
+        self.tuners = nn.ModuleDict(dict(default=nn.Linear(1, 1)))
+
+
+def openmmlab_checkpoint() -> dict:
+    """What MMEngine's runner writes: logs as HistoryBuffers, NumPy numbers, random states."""
+    hub = MessageHub.get_instance("a_run_of_the_toolbox")
+    hub.update_scalar("train/loss", np.float32(1.5).item())
+    hub.update_info("best_score", np.float64(0.4))
+    hub.update_info("iter", np.int64(7))
+    hub.log_scalars["train/lr"] = HistoryBuffer([0.1, 0.2], [1, 1])
+    return dict(
+        meta=dict(cfg="model = dict()", epoch=12, iter=7, time="20230101_000000"),
+        state_dict=Host().state_dict(),
+        message_hub=hub.state_dict(),
+        optimizer=torch.optim.SGD(Host().parameters(), 0.1, momentum=0.9).state_dict(),
+        param_schedulers=[dict(last_step=3, _last_value=np.float64(0.1))],
+        numbers=[np.float32(1), np.int64(2), np.arange(3), np.arange(3.0), np.arange(3) > 1],
+    )
+
+
+def test_a_checkpoint_of_the_toolbox_is_read(tmp_path):
+    checkpoint = openmmlab_checkpoint()
+    torch.save(checkpoint, tmp_path / "toolbox.pth")
+    found = read_checkpoint(str(tmp_path / "toolbox.pth"))
+    assert found["meta"] == checkpoint["meta"]
+    for name, value in checkpoint["state_dict"].items():
+        assert torch.equal(found["state_dict"][name], value)
+
+
+def test_a_plain_state_dict_and_safetensors_are_read(tmp_path):
+    state = Host().state_dict()
+    torch.save(state, tmp_path / "plain.pth")
+    save_file(state, tmp_path / "plain.safetensors")
+    for name in ("plain.pth", "plain.safetensors"):
+        found = read_checkpoint(str(tmp_path / name))["state_dict"]
+        assert found.keys() == state.keys()
+        assert all(torch.equal(found[key], state[key]) for key in state)
+
+
+def test_code_in_a_checkpoint_is_refused_and_not_executed(tmp_path):
+    proof = tmp_path / "executed"
+
+    class Malicious:
+        def __reduce__(self):
+            return (os.mkdir, (str(proof),))
+
+    path = tmp_path / "evil.pth"
+    torch.save(dict(state_dict=Host().state_dict(), meta=Malicious()), path)
+    with pytest.raises(CheckpointError, match="holds Python objects besides tensors"):
+        read_checkpoint(str(path))
+    assert not proof.exists()
+
+
+def test_a_damaged_file_is_refused_with_one_sentence(tmp_path):
+    good = tmp_path / "good.pth"
+    torch.save(openmmlab_checkpoint(), good)
+    whole = good.read_bytes()
+    rng = random.Random(0)
+    contents = [b"", b"hello", whole[:100], whole[: len(whole) // 2], whole[:-30]]
+    contents += [bytes(rng.randrange(256) for _ in range(64)) for _ in range(30)]
+    contents += [b"\x80\x02" + bytes(rng.randrange(256) for _ in range(64)) for _ in range(30)]
+    for i, content in enumerate(contents):
+        for suffix in ("pth", "safetensors"):
+            path = tmp_path / f"damaged_{i}.{suffix}"
+            path.write_bytes(content)
+            with pytest.raises(CheckpointError) as caught:
+                read_checkpoint(str(path))
+            assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_that_holds_no_dict_is_refused(tmp_path):
+    torch.save([torch.zeros(1)], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="holds a list, expected a dict of tensors"):
+        read_checkpoint(str(tmp_path / "list.pth"))
+
+
+def test_weights_that_fit_are_loaded_and_the_tuner_is_left_alone():
+    host, other = Host(), Host()
+    tuner = host.tuners.default.weight.clone()
+    state = {f"module.{name}": value for name, value in other.state_dict().items()}
+    load_base_weights(host, state, "file")
+    assert torch.equal(host.a.weight, other.a.weight) and torch.equal(host.b.weight, other.b.weight)
+    assert torch.equal(host.tuners.default.weight, tuner)
+
+
+def test_weights_that_do_not_fit_are_refused_by_name_and_load_nothing():
+    host, state = Host(), Host().state_dict()
+    before = {name: value.clone() for name, value in host.state_dict().items()}
+    del state["a.bias"]
+    state["b.weight"] = torch.zeros(1, 4)
+    with pytest.raises(CheckpointError) as caught:
+        load_base_weights(host, state, "file.pth")
+    assert str(caught.value) == (
+        "file.pth does not fit Host: 1 tensors missing: a.bias;"
+        " 1 tensors of another shape: b.weight (1, 4) instead of (1, 3)"
+    )
+    for name, value in host.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_many_tensors_that_do_not_fit_are_not_all_listed():
+    host = nn.ModuleList(nn.Linear(1, 1) for _ in range(50))
+    with pytest.raises(CheckpointError, match=r"100 tensors missing: 0.weight, .*, \.\.\.$"):
+        load_base_weights(host, {}, "file.pth")
+
+
+@pytest.mark.parametrize("name", sorted(DOWNLOADS))
+def test_missing_weights_of_the_toolbox_come_with_their_address(name):
+    with pytest.raises(CheckpointError) as caught:
+        resolve_checkpoint(f"checkpoints/{name}")
+    message = str(caught.value)
+    assert f"checkpoint not found: checkpoints/{name}" in message
+    assert f"download {DOWNLOADS[name]} to it" in message and "load_from=PATH" in message
+
+
+def test_other_names_of_weights(tmp_path):
+    with pytest.raises(CheckpointError, match="not found: own.pth; or name another file"):
+        resolve_checkpoint("own.pth")
+    with pytest.raises(CheckpointError, match="not one of the package's weights: mini_glip"):
+        resolve_checkpoint("mmsdpt://nothing")
+    path = tmp_path / "own.pth"
+    path.touch()
+    assert resolve_checkpoint(str(path)) == str(path)
+    assert resolve_checkpoint("https://host/file.pth") == "https://host/file.pth"

@@ -1,0 +1,187 @@
+"""What is checked and said before the first step, and phases that take turns."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from torch import nn
+
+from mmsdpt.engine.hooks import AlternatingPhasesHook, ClassNamesHook, TrainableTableHook
+from mmsdpt.engine.hooks.class_names import check_class_names
+from mmsdpt.engine.hooks.trainable_table import trainable_table
+from mmsdpt.registry import HOOKS
+from mmsdpt.utils.errors import InputError
+
+KEYS = ("img_id", "text", "custom_entities")
+
+
+class Model(nn.Module):
+    """A frozen layer of 6 + 3 parameters and a trained one of 4."""
+
+    def __init__(self):
+        super().__init__()
+        self.host = nn.Linear(2, 3).requires_grad_(False)
+        self.tuners = nn.ModuleDict(dict(default=nn.Bilinear(2, 2, 1, bias=False)))
+
+
+def a_runner(model, parameters=None, **others):
+    logged = []
+    return SimpleNamespace(
+        model=model,
+        optim_wrapper=torch.optim.SGD(
+            list(model.parameters()) if parameters is None else parameters, lr=0.1
+        ),
+        logger=SimpleNamespace(info=logged.append),
+        logged=logged,
+        **others,
+    )
+
+
+def test_the_table_lists_what_trains_and_the_total():
+    table = trainable_table(Model())
+    row = next(line for line in table.splitlines() if "tuners.default.weight" in line)
+    assert row.split()[3] == "1" and row.split()[5] == "4"
+    assert "30.7692% of 13" in table and "host" not in table
+
+
+def test_the_table_is_in_the_log_at_the_start():
+    runner = a_runner(Model())
+    TrainableTableHook().before_train(runner)
+    (logged,) = runner.logged
+    assert "Trainable parameters" in logged and "tuners.default.weight" in logged
+
+
+def test_a_run_in_which_nothing_trains_is_refused():
+    runner = a_runner(Model().requires_grad_(False))
+    with pytest.raises(ValueError, match="nothing would train"):
+        TrainableTableHook().before_train(runner)
+
+
+def test_an_optimizer_that_misses_a_trainable_parameter_is_refused():
+    model = Model()
+    runner = a_runner(model, list(model.tuners.parameters()))
+    TrainableTableHook().before_train(runner)
+    model.host.requires_grad_(True)
+    with pytest.raises(ValueError, match="does not hold 2 trainable parameters.* host.weight"):
+        TrainableTableHook().before_train(runner)
+
+
+# ------------------------------------------------------------------ phases
+
+
+class Phased(nn.Module):
+    """A tuner that records its phases."""
+
+    def __init__(self):
+        super().__init__()
+        self.phases = []
+
+    def set_phase(self, *sides):
+        if set(sides) - {"image", "text"}:
+            raise ValueError(f"sides are image and text, got {sides}")
+        self.phases.append(sides)
+
+
+def phased_runner(tuner, **others):
+    model = nn.Module()
+    model._slot = {"default": tuner, "second": tuner}.__getitem__
+    return SimpleNamespace(model=model, **others)
+
+
+@pytest.mark.parametrize(
+    ("settings", "counter", "expected"),
+    [
+        (dict(), "iter", "ititit"),
+        (dict(interval=2), "iter", "iittii"),
+        (dict(interval=2, phases=("text", "image"), by_epoch=True), "epoch", "ttiitt"),
+    ],
+)
+def test_phases_take_turns_by_the_counter_alone(settings, counter, expected):
+    for start in (0, 3):  # from the beginning, and resumed
+        tuner = Phased()
+        runner = phased_runner(tuner, iter=0, epoch=0)
+        hook = AlternatingPhasesHook(**settings)
+        hook.before_train(runner)
+        del tuner.phases[:]
+        for count in range(start, 6):
+            setattr(runner, counter, count)
+            hook.before_train_iter(runner, batch_idx=0)
+        assert "".join(sides[0][0] for sides in tuner.phases) == expected[start:]
+        hook.after_train(runner)
+        assert tuner.phases[-1] == ()  # both again
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (dict(interval=0), "interval must be at least 1"),
+        (dict(phases=("image",)), "at least two phases"),
+    ],
+)
+def test_phases_that_do_not_alternate_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        AlternatingPhasesHook(**settings)
+
+
+def test_phases_that_the_tuner_does_not_have_are_refused_before_training():
+    with pytest.raises(ValueError, match="sides are image and text"):
+        AlternatingPhasesHook(phases=("image", "both")).before_train(phased_runner(Phased()))
+    with pytest.raises(ValueError, match="Linear in slot 'second' has no phases"):
+        AlternatingPhasesHook(slot="second").before_train(phased_runner(nn.Linear(1, 1)))
+
+
+# ------------------------------------------------------------------ class names
+
+
+class PackDetInputs:
+    """Stands for MMDetection's transform of this name."""
+
+    def __init__(self, meta_keys):
+        self.meta_keys = meta_keys
+
+
+def a_dataset(return_classes=True, meta_keys=KEYS):
+    pipeline = SimpleNamespace(transforms=[object(), PackDetInputs(meta_keys)])
+    return SimpleNamespace(return_classes=return_classes, pipeline=pipeline)
+
+
+WRAPPERS = {
+    "plain": lambda inner: inner,
+    "wrapped": lambda inner: SimpleNamespace(dataset=SimpleNamespace(dataset=inner)),
+    "concatenated": lambda inner: SimpleNamespace(datasets=[a_dataset(), inner]),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+def test_datasets_that_keep_their_class_names_to_themselves_are_refused(wrap):
+    check_class_names(wrap(a_dataset()), "train")
+    with pytest.raises(InputError, match="the train dataset .*set return_classes=True"):
+        check_class_names(wrap(a_dataset(return_classes=False)), "train")
+    with pytest.raises(InputError, match="PackDetInputs of the val dataset drops text and custom_"):
+        check_class_names(wrap(a_dataset(meta_keys=("img_id",))), "val")
+    with pytest.raises(InputError, match="drops custom_entities: add"):
+        check_class_names(wrap(a_dataset(meta_keys=("text",))), "val")
+
+
+def test_class_names_are_checked_before_training_validation_and_testing():
+    def loader(**kwargs):
+        return SimpleNamespace(dataset=a_dataset(**kwargs))
+
+    good, bad = loader(), loader(return_classes=False)
+    hook = ClassNamesHook()
+    hook.before_train(SimpleNamespace(train_dataloader=good, val_dataloader=bad, val_loop=None))
+    with pytest.raises(InputError, match="the val dataset"):
+        hook.before_train(
+            SimpleNamespace(train_dataloader=good, val_dataloader=bad, val_loop=object())
+        )
+    with pytest.raises(InputError, match="the val dataset"):
+        hook.before_val(SimpleNamespace(val_dataloader=bad))
+    with pytest.raises(InputError, match="the test dataset"):
+        hook.before_test(SimpleNamespace(test_dataloader=bad))
+
+
+@pytest.mark.parametrize("name", ["TrainableTable", "AlternatingPhases", "ClassNames"])
+def test_hooks_are_built_by_their_names_in_a_config(name):
+    MMLogger.get_current_instance()
+    assert type(HOOKS.build(dict(type=f"mmsdpt.{name}Hook"))).__name__ == f"{name}Hook"

@@ -1,0 +1,358 @@
+"""A run that stops or is killed at any moment and is resumed equals the one that never stopped."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from mmsdpt.engine import build_runner
+from mmsdpt.tuners.files import read_tuner_header
+
+
+class Stopped(Exception):
+    """What ends a run in the middle."""
+
+
+class Record(Hook):
+    """Losses and flips of every step, in the order of training; ends the run where it is told."""
+
+    def __init__(self, stop=None):
+        self.stop = stop  # (epoch, iteration) before which the run stops
+        self.losses, self.flips, self.rates = {}, {}, {}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if self.stop == (runner.epoch, runner.iter):
+            raise Stopped
+        samples = data_batch["data_samples"]
+        self.flips[runner.iter] = {sample.img_id: sample.flip for sample in samples}
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.losses[runner.iter] = {name: value.item() for name, value in outputs.items()}
+        self.rates[runner.iter] = runner.optim_wrapper.get_lr()["lr"]
+
+
+def train(cfg, stop=None):
+    """Train; returns the runner and the record."""
+    runner, record = build_runner(cfg), Record(stop)
+    runner.register_hook(record)
+    if stop is None:
+        runner.train()
+    else:
+        with pytest.raises(Stopped):
+            runner.train()
+    return runner, record
+
+
+def resumed(cfg, **overrides):
+    cfg = cfg.copy()
+    cfg.resume = True
+    cfg.merge_from_dict(overrides)
+    return cfg
+
+
+def elsewhere(cfg, folder):
+    cfg = cfg.copy()
+    cfg.work_dir = str(folder)
+    return cfg
+
+
+def by_iteration(cfg, iterations=7):
+    """The same run counted in iterations, over an infinite sampler."""
+    cfg = cfg.copy()
+    cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=2)
+    cfg.train_dataloader.sampler = dict(type="InfiniteSampler", shuffle=True)
+    cfg.param_scheduler = [dict(type="LinearLR", start_factor=0.1, by_epoch=False, end=5)]
+    cfg.default_hooks.checkpoint.update(by_epoch=False, interval=2)
+    cfg.log_processor.by_epoch = False
+    return cfg
+
+
+def assert_same(a, b, path="state"):
+    """Equal bit for bit, through dicts, lists and tensors."""
+    assert type(a) is type(b), path
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_same(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{path}[{i}]")
+    elif isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype and torch.equal(a, b), path
+    else:
+        assert a == b, path
+
+
+def assert_same_end(straight, continued):
+    """Tokens, optimizer, schedules, random states and the log of the last checkpoints."""
+    ends = [torch.load(r._latest_checkpoint(), weights_only=True) for r in (straight, continued)]
+    for part in ("state_dict", "optimizer", "param_schedulers", "random_states"):
+        assert_same(*(end[part] for end in ends), path=part)
+    scalars = [end["message_hub"]["log_scalars"] for end in ends]
+    assert scalars[0].keys() == scalars[1].keys()
+    for name in ("train/loss", "train/loss_cls", "train/lr", "train/grad_norm"):
+        assert_same(scalars[0][name], scalars[1][name], path=name)
+
+
+WORKERS = dict(
+    num_workers=2, persistent_workers=False, worker_init_fn=dict(type="mmsdpt.seed_worker")
+)
+
+
+def with_workers(cfg):
+    cfg = cfg.copy()
+    cfg.train_dataloader.update(WORKERS)
+    return cfg
+
+
+@pytest.fixture(scope="module")
+def straight(make_tiny_cfg, tmp_path_factory):
+    """Runner and record of the uninterrupted run: by epochs, with workers, or by iterations."""
+    done = {}
+
+    def run(kind):
+        if kind not in done:
+            change = {"epochs": lambda c: c, "workers": with_workers, "iterations": by_iteration}
+            done[kind] = train(change[kind](make_tiny_cfg(tmp_path_factory.mktemp(kind))))
+        return done[kind]
+
+    return run
+
+
+@pytest.mark.parametrize("kind", ["epochs", "workers"])
+@pytest.mark.parametrize("stop", [(1, 2), (2, 5)], ids=["after an epoch", "within an epoch"])
+def test_an_epoch_based_run_resumes_bit_for_bit(tiny_cfg, straight, kind, stop):
+    """Three epochs of two steps with random flips, validation in between."""
+    runner, whole = straight(kind)
+    cfg = with_workers(tiny_cfg) if kind == "workers" else tiny_cfg
+    _, first = train(cfg, stop=stop)
+    continued, second = train(resumed(cfg))
+    assert sorted(second.losses) == list(range(2 * stop[0], 6))
+    assert {**first.losses, **second.losses} == whole.losses
+    assert {**first.flips, **second.flips} == whole.flips
+    assert {**first.rates, **second.rates} == whole.rates
+    assert_same_end(runner, continued)
+
+
+@pytest.mark.parametrize("stop", [4, 5], ids=["at a checkpoint", "after a checkpoint"])
+def test_an_iteration_based_run_resumes_bit_for_bit(tiny_cfg, straight, stop):
+    runner, whole = straight("iterations")
+    cfg = by_iteration(tiny_cfg)
+    _, first = train(cfg, stop=(0, stop))
+    continued, second = train(resumed(cfg))
+    assert sorted(second.losses) == [4, 5, 6]
+    assert {**first.losses, **second.losses} == whole.losses
+    assert {**first.flips, **second.flips} == whole.flips
+    assert_same_end(runner, continued)
+
+
+def test_without_the_random_states_the_resumed_run_would_differ(tiny_cfg, straight):
+    """What makes the tests above able to fail."""
+    _, whole = straight("epochs")
+    runner, _ = train(tiny_cfg, stop=(1, 2))
+    path = runner._latest_checkpoint()
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint["random_states"]
+    torch.save(checkpoint, path)
+    _, second = train(resumed(tiny_cfg))
+    assert second.flips != {i: flips for i, flips in whole.flips.items() if i >= 2}
+
+
+def test_a_run_without_a_seed_of_its_own_resumes_bit_for_bit(tiny_cfg, tmp_path):
+    """MMEngine draws a seed; the resumed process must shuffle with the first one's."""
+    tiny_cfg.train_cfg.val_interval = 10
+    tiny_cfg.randomness = dict(seed=None)
+    first_runner, first = train(tiny_cfg, stop=(1, 2))
+    runner, second = train(resumed(tiny_cfg))
+    assert runner.seed == first_runner.seed
+
+    whole_cfg = elsewhere(tiny_cfg, tmp_path / "straight")
+    whole_cfg.randomness = dict(seed=first_runner.seed)
+    _, whole = train(whole_cfg)
+    assert {**first.losses, **second.losses} == whole.losses
+
+
+def test_workers_flip_other_images_in_every_epoch(straight):
+    _, record = straight("workers")
+    epochs = [{**record.flips[2 * e], **record.flips[2 * e + 1]} for e in range(3)]
+    assert all(len(flips) == 4 for flips in epochs)
+    assert epochs[0] != epochs[1] or epochs[1] != epochs[2]
+
+
+def test_a_moved_work_directory_is_resumed(tiny_cfg, tmp_path):
+    train(tiny_cfg, stop=(1, 2))
+    os.rename(tiny_cfg.work_dir, tmp_path / "moved")
+    _, record = train(resumed(elsewhere(tiny_cfg, tmp_path / "moved")))
+    assert sorted(record.losses) == list(range(2, 6))
+
+
+def test_a_named_checkpoint_is_resumed(tiny_cfg, straight):
+    runner, whole = straight("epochs")
+    cfg = resumed(tiny_cfg, resume_from=f"{runner.work_dir}/epoch_2.pth")
+    _, record = train(cfg)
+    assert record.losses == {i: whole.losses[i] for i in (4, 5)}
+
+
+def killed(cfg, prepare) -> None:
+    """Train in a child process that kills itself with SIGKILL.
+
+    Args:
+        cfg: Config of the run.
+        prepare: Called in the child with the runner; arranges the killing.
+    """
+    child = os.fork()
+    if child == 0:
+        try:
+            runner = build_runner(cfg)
+            prepare(runner)
+            runner.train()
+        finally:
+            os._exit(3)  # it should have been killed
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def kill_myself(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KillAt(Hook):
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == self.iteration:
+            kill_myself()
+
+
+def kill_in_the_middle(runner):
+    runner.register_hook(KillAt(3))
+
+
+def kill_while_writing(name):
+    """Kill between the temporary file of ``name`` and its place."""
+
+    def prepare(runner):
+        replace = os.replace
+
+        def replace_or_die(source, target):
+            if os.path.basename(target) == name:
+                kill_myself()
+            replace(source, target)
+
+        os.replace = replace_or_die
+
+    return prepare
+
+
+def kill_before_the_old_is_removed(runner):
+    unlink = Path.unlink
+
+    def unlink_or_die(self, *args, **kwargs):
+        if self.name == "epoch_1.pth":
+            kill_myself()
+        unlink(self, *args, **kwargs)
+
+    Path.unlink = unlink_or_die
+
+
+def kill_at_the_second_pointer(runner):
+    """Kill when epoch 2 is written and ``last_checkpoint`` still names epoch 1."""
+    replace, seen = os.replace, []
+
+    def replace_or_die(source, target):
+        seen.append(os.path.basename(target))
+        if seen.count("last_checkpoint") == 2:
+            kill_myself()
+        replace(source, target)
+
+    os.replace = replace_or_die
+
+
+@pytest.mark.parametrize(
+    ("prepare", "start", "keep"),
+    [
+        (kill_in_the_middle, 2, 2),
+        (kill_while_writing("epoch_2.pth"), 2, 2),
+        (kill_while_writing("epoch_2.pth"), 2, 1),
+        (kill_at_the_second_pointer, 2, 1),
+        (kill_before_the_old_is_removed, 4, 1),
+    ],
+    ids=["training", "writing", "writing, one kept", "pointing", "removing"],
+)
+def test_a_killed_run_resumes_and_ends_with_the_same_tokens(
+    tiny_cfg, straight, prepare, start, keep
+):
+    runner, whole = straight("epochs")
+    tiny_cfg.default_hooks.checkpoint.max_keep_ckpts = keep
+    killed(tiny_cfg, prepare)
+    continued, record = train(resumed(tiny_cfg))
+    assert record.losses == {i: loss for i, loss in whole.losses.items() if i >= start}
+    assert_same_end(runner, continued)
+    assert not [name for name in os.listdir(tiny_cfg.work_dir) if name.startswith(".")]
+    kept = {name for name in os.listdir(tiny_cfg.work_dir) if name.endswith(".pth")}
+    # Killed just before it is removed, an old checkpoint stays.
+    assert kept - {"epoch_1.pth"} == {f"epoch_{n}.pth" for n in (2, 3)[-keep:]}
+
+
+def test_there_is_a_complete_checkpoint_at_every_moment(tiny_cfg, monkeypatch):
+    """Before and after every change of the work directory the pointer names a readable file."""
+    tiny_cfg.default_hooks.checkpoint.max_keep_ckpts = 1
+    tiny_cfg.train_cfg.max_epochs = 2
+    tiny_cfg.default_hooks.checkpoint.save_best = "coco/bbox_mAP"
+    pointer = Path(tiny_cfg.work_dir) / "last_checkpoint"
+    seen = set()
+
+    def look():
+        if pointer.is_file():
+            path = pointer.read_text()
+            assert torch.load(path, weights_only=True)["meta"]["epoch"] in (1, 2)
+            seen.add(os.path.basename(path))
+
+    def watched(function):
+        def call(*args, **kwargs):
+            look()
+            result = function(*args, **kwargs)
+            look()
+            return result
+
+        return call
+
+    for owner, name in ((os, "replace"), (os, "remove"), (os, "unlink"), (Path, "unlink")):
+        monkeypatch.setattr(owner, name, watched(getattr(owner, name)))
+    build_runner(tiny_cfg).train()
+    assert seen == {"epoch_1.pth", "epoch_2.pth"}
+
+
+def test_nothing_to_resume_starts_anew_and_says_so(tiny_cfg):
+    tiny_cfg.train_cfg.max_epochs = 1
+    tiny_cfg.log_level = "INFO"
+    runner, record = train(resumed(tiny_cfg))
+    assert sorted(record.losses) == [0, 1]
+    log = open(f"{runner.log_dir}/{runner.timestamp}.log").read()
+    assert f"Nothing to resume in {runner.work_dir}: starting anew" in log
+
+
+def test_the_best_score_survives_a_resume(tiny_cfg, monkeypatch):
+    """Scores as NumPy numbers, as some metrics give them, count too."""
+    import numpy as np
+    from mmdet.evaluation import CocoMetric
+
+    scores = iter([0.2, 0.5, 0.4, 0.3])
+    monkeypatch.setattr(
+        CocoMetric, "compute_metrics", lambda self, results: {"AP": np.float32(next(scores))}
+    )
+    tiny_cfg.default_hooks.checkpoint.update(save_best="coco/AP", rule="greater")
+    train(tiny_cfg, stop=(2, 4))
+    best = f"{tiny_cfg.work_dir}/best_tuner.safetensors"
+    written = read_tuner_header(best)["extra"]
+    assert written["epoch"] == 2
+    assert written["scores"] == {"coco/AP": pytest.approx(0.5)}
+    before = open(best, "rb").read()
+    train(resumed(tiny_cfg))
+    assert open(best, "rb").read() == before
+    kept = [name for name in os.listdir(tiny_cfg.work_dir) if name.startswith("best_coco")]
+    assert kept == ["best_coco_AP_epoch_2.pth"]

@@ -1,0 +1,569 @@
+"""GLIP as a host: MMDetection's names, losses, gradients and predictions; what is frozen; what is
+refused.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.models.detectors import glip as mmdet_glip
+from mmdet.models.language_models import bert as mmdet_bert
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.hub import get_config
+from small_glip import (
+    TEXTS,
+    assert_near,
+    assert_same_predictions,
+    build_mini_glip,
+    build_small_glip,
+    losses_of,
+    make_every_parameter_matter,
+    make_images,
+    make_samples,
+    predictions_of,
+)
+from torch import Tensor, nn
+
+SDPT = dict(type="mmsdpt.SDPT", num_tokens=3)
+# Images of make_samples() whose boxes are of every size.
+MINI_SIZE = (64, 96)
+
+
+# ---------------------------------------------------------------------- names
+
+
+@pytest.fixture
+def on_meta(monkeypatch):
+    """Build big models without memory: from configs, on the meta device."""
+
+    def from_config(name, config, add_pooling_layer):
+        return mmdet_glip_bert(config, add_pooling_layer=add_pooling_layer)
+
+    mmdet_glip_bert = mmdet_bert.HFBertModel
+    stand_in = types.SimpleNamespace(from_pretrained=from_config)
+    monkeypatch.setattr(mmdet_bert, "HFBertModel", stand_in)
+    # Swin reads its drop-path rates off a linspace, which must hold numbers.
+    monkeypatch.setattr(torch, "linspace", functools.partial(torch.linspace, device="cpu"))
+
+    def build(model: dict) -> nn.Module:
+        with torch.device("meta"):
+            return MODELS.build(copy.deepcopy(model))
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def bert_base_folder(tmp_path_factory) -> str:
+    """The sizes of bert-base-uncased, without weights."""
+    folder = tmp_path_factory.mktemp("bert_base")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words += [f"word{i}" for i in range(30522 - len(words))]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": 30522}))
+    return str(folder)
+
+
+def with_text_folder(model: dict, folder: str) -> dict:
+    model = copy.deepcopy(model)
+    model["bbox_head"]["lang_model_name"] = model["language_model"]["name"] = folder
+    return model
+
+
+def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def both_on_meta(size: str, on_meta, folder: str, repository: Path) -> tuple[nn.Module, nn.Module]:
+    theirs = get_config(f"mmdet::glip/glip_atss_swin-{size}_fpn_dyhead_16xb2_ms-2x_funtune_coco.py")
+    ours = Config.fromfile(str(repository / f"configs/_base_/models/glip_{size}.py"))
+    model = {**ours.model, "tuner": dict(type="mmsdpt.SDPT", num_tokens=10)}
+    return tuple(on_meta(with_text_folder(m, folder)) for m in (theirs.model, model))
+
+
+def trainable(module: nn.Module) -> dict[str, int]:
+    return {name: p.numel() for name, p in module.named_parameters() if p.requires_grad}
+
+
+def host_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: s for name, s in shapes(model).items() if not name.startswith("tuners.")}
+
+
+def test_glip_t_has_mmdetections_names_and_shapes(on_meta, bert_base_folder, repository):
+    theirs, ours = both_on_meta("t", on_meta, bert_base_folder, repository)
+    assert host_shapes(ours) == shapes(theirs)
+    assert sum(trainable(ours).values()) == 6 * 10 * 2048
+
+
+def test_glip_l_has_mmdetections_names_and_sdpt_trains_only_its_tokens(
+    on_meta, bert_base_folder, repository
+):
+    theirs, ours = both_on_meta("l", on_meta, bert_base_folder, repository)
+    assert host_shapes(ours) == shapes(theirs)
+    assert count(ours) - count(ours.tuners) == count(theirs) == 430_401_824
+    assert count(ours.backbone) == 195_200_820
+    assert count(ours.neck) == 3_639_296
+    assert count(ours.language_model) == 108_891_648
+    assert count(ours.bbox_head) == 122_670_060
+    assert sum(trainable(ours).values()) == 163_840
+    assert all(name.startswith("tuners.default.") for name in trainable(ours))
+    larger = dict(type="mmsdpt.SDPT", num_tokens=120)
+    assert sum(trainable(MODELS.build(larger, default_args=dict(seams=ours.seams()))).values()) == (
+        1_966_080
+    )
+
+
+# ---------------------------------------------------------------------- equal to MMDetection
+
+
+@pytest.fixture(scope="module")
+def pair(text_folder) -> tuple[nn.Module, nn.Module]:
+    """MMDetection's model and ours with the same weights, in double precision."""
+    plain = build_small_glip(text_folder, ours=False)
+    make_every_parameter_matter(plain)
+    ours = build_small_glip(text_folder, ours=True)
+    found = ours.load_state_dict(plain.state_dict())
+    assert not found.missing_keys and not found.unexpected_keys
+    return plain.double(), ours.double()
+
+
+@pytest.fixture
+def short_pair(pair, oracle, monkeypatch):
+    """The same with captions padded to 32 tokens in MMDetection's model, where they are always
+    padded to 256 and three places know that number.
+    """
+    plain, ours = pair
+    monkeypatch.setattr(plain.language_model, "max_tokens", 32)
+    monkeypatch.setattr(plain.bbox_head, "feat_channels", 32)
+    short_map = functools.partial(mmdet_glip.create_positive_map, max_num_entities=32)
+    monkeypatch.setattr(mmdet_glip, "create_positive_map", short_map)
+    for model in pair:
+        for module in (model, model.bbox_head):
+            monkeypatch.setattr(module, "test_cfg", copy.deepcopy(module.test_cfg))
+    return pair
+
+
+def losses_and_gradients(model: nn.Module, images: Tensor, samples) -> dict[str, Tensor]:
+    losses = losses_of(model, images, samples)
+    named = dict(model.named_parameters())
+    gradients = torch.autograd.grad(
+        sum(losses.values()), list(named.values()), materialize_grads=True
+    )
+    return {
+        **{k: v.detach() for k, v in losses.items()},
+        **dict(zip(named, gradients, strict=True)),
+    }
+
+
+# Attention scores do not change by a softmax's row constant, so this gradient is rounding alone.
+ZERO_GRADIENT = "attention.self.key.bias"
+
+
+def assert_equal_losses_and_gradients(pair, texts, empty=()) -> None:
+    plain, ours = pair
+    samples = make_samples(texts, empty=empty)
+    wanted = losses_and_gradients(plain, make_images(len(texts)), samples)
+    # In single precision, a small sum of large terms is known no better than they are.
+    floor = 1e-3 * max(value.abs().max().item() for name, value in wanted.items() if "." in name)
+    for dtype, relative in ((torch.float64, 1e-9), (torch.float32, 1e-5)):
+        single = dtype == torch.float32
+        model = copy.deepcopy(ours).float() if single else ours
+        found = losses_and_gradients(model, make_images(len(texts), dtype=dtype), samples)
+        assert found.keys() == wanted.keys()
+        for name, value in wanted.items():
+            if name.endswith(ZERO_GRADIENT):
+                assert found[name].abs().max() < relative
+            else:
+                assert_near(found[name], value, relative, name, floor if single else 0)
+    moving = [name for name, value in wanted.items() if value.abs().max() > 0]
+    assert len(moving) > 0.95 * len(wanted)
+
+
+@pytest.mark.parametrize(
+    ("texts", "empty"), [(TEXTS[:1], ()), ((TEXTS[2], TEXTS[0], TEXTS[1]), (1,))], ids=["1", "3"]
+)
+def test_losses_and_all_gradients_equal_mmdetections(short_pair, texts, empty):
+    """Ragged captions, odd pyramid sizes, an image without boxes; double and single precision."""
+    assert_equal_losses_and_gradients(short_pair, texts, empty)
+
+
+@pytest.mark.slow
+def test_losses_and_all_gradients_equal_mmdetections_with_256_tokens(pair, oracle):
+    assert_equal_losses_and_gradients(pair, TEXTS[:2])
+
+
+@pytest.mark.parametrize(
+    ("texts", "rescale"),
+    [(TEXTS[:1], False), (TEXTS, True), ((TEXTS[0],) * 2, True)],
+    ids=["1", "3", "same text"],
+)
+def test_predictions_equal_mmdetections(short_pair, texts, rescale):
+    images, samples = make_images(len(texts)), make_samples(texts)
+    wanted, found = (predictions_of(m, images, samples, rescale) for m in short_pair)
+    assert all(len(w) > 5 and len(set(w.scores.tolist())) > 5 for w in wanted)
+    assert_same_predictions(found, wanted, 1e-9)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        dict(text="red circle. striped blue star. raccoon", custom_entities=True),
+        dict(
+            text=("red circle", "raccoon"),
+            custom_entities=True,
+            caption_prompt={"raccoon": dict(prefix="a ", name="grey animal", suffix=" at night")},
+        ),
+        dict(text=("red circle", "raccoon"), custom_entities=False),
+        dict(
+            text="a raccoon beside a red circle",
+            custom_entities=False,
+            tokens_positive=[[[2, 9]], [[17, 20], [21, 27]]],
+        ),
+        dict(text="a raccoon beside a red circle. ", custom_entities=False),
+    ],
+    ids=["string", "caption_prompt", "list", "tokens_positive", "noun phrases"],
+)
+def test_every_kind_of_prompt_means_what_it_means_in_mmdetection(short_pair, meta, monkeypatch):
+    # nltk searches noun phrases; here the search gives one place more than names.
+    phrases = [[[2, 9]], [[19, 29]], [[10, 16]]], ["raccoon", "red circle"]
+    monkeypatch.setattr(mmdet_glip, "run_ner", lambda caption: phrases)
+    images, samples = make_images(1), make_samples(TEXTS[:1], **meta)
+    wanted, found = (predictions_of(m, images, samples) for m in short_pair)
+    assert len(wanted[0]) > 5
+    assert_same_predictions(found, wanted, 1e-9)
+
+
+def test_images_of_a_batch_may_have_prompts_of_different_kinds(short_pair):
+    """MMDetection takes the first image's settings for all."""
+    _, ours = short_pair
+    caption = "a raccoon beside a red circle."
+    one = make_samples([caption], custom_entities=False, tokens_positive=[[[2, 9]]])
+    two = make_samples([caption], custom_entities=False, tokens_positive=[[[19, 29]]])
+    images = make_images(2)
+    found = predictions_of(ours, images, [*one, *two])
+    alone = [*predictions_of(ours, images[:1], one), *predictions_of(ours, images[1:], two)]
+    assert_same_predictions(found, alone, 1e-9)
+    assert {*found[0].label_names} == {"raccoon"} and {*found[1].label_names} == {"red circle"}
+
+
+def test_no_detection_looks_as_in_mmdetection(short_pair):
+    for model in short_pair:
+        model.bbox_head.test_cfg.score_thr = 0.999
+    samples = make_samples(TEXTS[:2])
+    wanted, found = (predictions_of(m, make_images(2), samples) for m in short_pair)
+    assert [len(w) for w in wanted] == [0, 0]
+    assert_same_predictions(found, wanted, 0)
+    assert found[0].bboxes.shape == (0, 4)
+
+
+CLASSES = ("red circle", "raccoon", "striped blue star", "penguin (bird)", "jelly_fish")
+
+
+@pytest.mark.parametrize("score_thr", [0.05, 0.5, 0.999], ids=["many", "some", "none"])
+def test_chunked_prediction_equals_mmdetections_loop(short_pair, score_thr):
+    for model in short_pair:
+        model.test_cfg.chunked_size = 2
+        model.bbox_head.test_cfg.score_thr = score_thr
+    samples = make_samples([CLASSES])
+    wanted, found = (predictions_of(m, make_images(1), samples) for m in short_pair)
+    assert_same_predictions(found, wanted, 1e-9)
+    if score_thr == 0.05:
+        assert {*found[0].labels.tolist()} == {*range(5)}
+    names = [name.replace(" (bird)", " ").replace("_", " ") for name in CLASSES]
+    assert found[0].get("label_names", []) == [names[i] for i in found[0].labels]
+
+
+def test_chunks_work_in_batches_and_for_class_lists_of_different_length(short_pair):
+    _, ours = short_pair
+    ours.test_cfg.chunked_size = 2
+    images, samples = make_images(3), make_samples([CLASSES, TEXTS[0], CLASSES[:3]])
+    together = predictions_of(ours, images, samples)
+    alone = [predictions_of(ours, images[i : i + 1], samples[i : i + 1])[0] for i in range(3)]
+    assert_same_predictions(together, alone, 1e-9)
+    assert all(len(a) for a in alone)
+
+
+def test_chunks_of_one_string_are_chunks_of_its_classes(short_pair):
+    _, ours = short_pair
+    ours.test_cfg.chunked_size = 2
+    found = [
+        predictions_of(ours, make_images(1), make_samples([text]))
+        for text in (("red circle", "raccoon", "penguin"), "red circle. raccoon. penguin.")
+    ]
+    assert_same_predictions(*found, 0)
+    with pytest.raises(ValueError, match="chunked_size needs class names"):
+        samples = make_samples(["a raccoon beside a penguin"], custom_entities=False)
+        predictions_of(ours, make_images(1), samples)
+
+
+# ---------------------------------------------------------------------- refused
+
+
+@pytest.fixture(scope="module")
+def mini() -> nn.Module:
+    return build_mini_glip().eval()
+
+
+def mini_images(batch: int) -> Tensor:
+    return make_images(batch, MINI_SIZE, torch.float32)
+
+
+def mini_samples(texts, **kwargs):
+    return make_samples(texts, MINI_SIZE, **kwargs)
+
+
+LONG = tuple(f"raccoon {i}" for i in range(100))
+
+
+def test_a_caption_that_is_too_long_is_an_error_in_training(mini):
+    with pytest.raises(ValueError, match=r"caption of 100 classes has \d+ tokens, but .* 256"):
+        losses_of(mini, mini_images(1), mini_samples([LONG]))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(),
+        dict(custom_entities=False),
+        dict(text=". ".join(LONG)),
+        dict(text=". ".join(LONG), custom_entities=False, tokens_positive=[[[0, 7]]]),
+    ],
+    ids=["list", "not custom", "string", "tokens_positive"],
+)
+def test_a_caption_that_is_too_long_is_an_error_in_prediction(mini, settings):
+    with pytest.raises(ValueError, match=r"classes has \d+ tokens, but .*chunked_size=40"):
+        predictions_of(mini, mini_images(1), mini_samples([LONG], **settings))
+
+
+def test_a_long_class_list_is_predicted_in_chunks(mini):
+    model = copy.deepcopy(mini)
+    model.test_cfg.chunked_size = 40
+    found = predictions_of(model, mini_images(1), mini_samples([LONG]))[0]
+    assert len(found) and found.labels.max() < 100
+    assert found.label_names == [LONG[i] for i in found.labels]
+    model.test_cfg.chunked_size = 99
+    with pytest.raises(ValueError, match=r"lower model.test_cfg.chunked_size, which is 99"):
+        predictions_of(model, mini_images(1), mini_samples([LONG]))
+    # Training is not chunked.
+    model.train()
+    with pytest.raises(ValueError, match="caption of 100 classes"):
+        losses_of(model, mini_images(1), mini_samples([LONG]))
+
+
+@pytest.mark.parametrize("use", [losses_of, predictions_of])
+def test_a_sample_without_class_names_is_an_error_that_says_what_to_set(mini, use):
+    samples = mini_samples([TEXTS[0], ()])
+    with pytest.raises(ValueError, match="return_classes=True .*'text'.* PackDetInputs"):
+        use(mini, mini_images(2), samples)
+    del samples[1].text
+    with pytest.raises(ValueError, match="return_classes=True .*'text'.* PackDetInputs"):
+        use(mini, mini_images(2), samples)
+
+
+@pytest.mark.parametrize("use", [losses_of, predictions_of])
+def test_a_class_whose_name_leaves_no_token_is_an_error(mini, use):
+    with pytest.raises(ValueError, match="no token in its caption"):
+        use(mini, mini_images(1), mini_samples([("raccoon", "(unknown)")]))
+
+
+def test_a_label_that_is_not_in_the_caption_is_an_error(mini):
+    samples = mini_samples([TEXTS[0]])
+    samples[0].gt_instances.labels[0] = 2
+    with pytest.raises(ValueError, match="box of class 2, but its caption has 2 classes"):
+        losses_of(mini, mini_images(1), samples)
+
+
+@pytest.mark.parametrize("spans", [-1, [[[0, 3]]]])
+def test_tokens_positive_that_do_not_go_with_the_caption_are_an_error(mini, spans):
+    with pytest.raises(ValueError, match="character spans in a caption"):
+        samples = mini_samples([TEXTS[0]], tokens_positive=spans)
+        predictions_of(mini, mini_images(1), samples)
+
+
+# ---------------------------------------------------------------------- other text widths
+
+
+@pytest.mark.parametrize("max_tokens", [12, 300])
+def test_targets_are_as_wide_as_the_text_encoder_allows(max_tokens, text_folder):
+    """MMDetection cuts the map of classes at 256 tokens whatever the encoder takes."""
+    model = build_mini_glip(
+        language_model=dict(name=str(text_folder), max_tokens=max_tokens),
+        bbox_head=dict(lang_model_name=str(text_folder)),
+    ).eval()
+    names = tuple(f"raccoon {i % 10}" for i in range((max_tokens - 1) // 3))
+    _, class_map = model.class_prompt(names)
+    assert class_map.shape == (len(names), max_tokens)
+    assert class_map[-1].sum() == 2  # 'raccoon' and the digit
+    losses = losses_of(model, mini_images(1), mini_samples([names]))
+    assert all(value.isfinite() for value in losses.values())
+    found = predictions_of(model, mini_images(1), mini_samples([names]))[0]
+    assert len(found) and found.scores.isfinite().all()
+
+
+# ---------------------------------------------------------------------- frozen prefix
+
+
+NOISE = ("Dropout", "DropPath", "DropBlock")
+
+
+def noisy_modules(model: nn.Module) -> dict[str, nn.Module]:
+    return {n: m for n, m in model.named_modules() if type(m).__name__ in NOISE}
+
+
+def parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(len(parts))]
+
+
+def test_a_frozen_model_stays_in_eval_mode_and_only_the_tuner_trains():
+    model = build_mini_glip(tuner=SDPT)
+    kinds = {type(m).__name__ for m in noisy_modules(model).values()}
+    assert kinds == {*NOISE}, "the test needs all of them"
+    for setup in (lambda: model, model.train, lambda: model.eval() and None or model.train()):
+        setup()
+        for name, module in model.named_modules():
+            inside = name.startswith("tuners") or name in ("", "data_preprocessor")
+            assert module.training or not inside or name == "data_preprocessor", name
+            if not inside:
+                assert not module.training, name
+        assert {n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad} == {
+            "tuners"
+        }
+    model.eval()
+    assert not any(module.training for module in model.modules())
+
+
+def test_frozen_parts_build_no_graph(mini):
+    tuned = build_mini_glip(tuner=SDPT).train()
+    images = mini_images(1).requires_grad_()
+    features = {
+        name: (model.extract_feat(images), model.encode_text(["raccoon"]))
+        for name, model in (("tuned", tuned), ("plain", mini))
+    }
+    pyramid, text = features["tuned"]
+    assert not any(t.requires_grad for t in (*pyramid, text["hidden"], text["embedded"]))
+    pyramid, text = features["plain"]
+    assert all(t.requires_grad for t in (*pyramid, text["hidden"], text["embedded"]))
+
+
+def test_a_training_step_needs_no_noise_and_changes_only_the_tuner():
+    model = build_mini_glip(tuner=SDPT).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    steps = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        steps.append(losses_of(model, mini_images(2), mini_samples(TEXTS[:2])))
+    assert all(torch.equal(steps[0][k], steps[1][k]) for k in steps[0]), "something was dropped"
+    sum(steps[0].values()).backward()
+    optimizer.step()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]) is not name.startswith("tuners."), name
+
+
+def test_trainable_names_matching_parameters_and_puts_their_modules_in_train_mode():
+    patterns = [r"^neck\.", r"dyhead_tower\.\d+\.b_attn\.gamma_"]
+    model = build_mini_glip(tuner=SDPT, trainable=patterns).train()
+    training = {name for name, p in model.named_parameters() if p.requires_grad}
+    tuner = {name for name in training if name.startswith("tuners.default.")}
+    neck = {name for name in training if name.startswith("neck.")}
+    gammas = {name for name in training if ".b_attn.gamma_" in name}
+    assert training == tuner | neck | gammas and tuner and len(gammas) == 4
+    assert neck == {f"neck.{name}" for name, _ in model.neck.named_parameters()}
+    for name in training:
+        for parent in parents(name):
+            assert model.get_submodule(parent).training, parent
+    for name in ("backbone", "language_model", "bbox_head.head.dyhead_tower.0.b_attn.attn"):
+        assert not any(module.training for module in model.get_submodule(name).modules()), name
+    assert any(type(m).__name__ == "DropBlock" and m.training for m in model.neck.modules())
+    # The neck trains, so its input needs no graph and its output does.
+    assert all(level.requires_grad for level in model.extract_feat(mini_images(1)))
+
+
+def test_without_tuners_everything_trains_as_in_mmdetection():
+    model = build_mini_glip().train()
+    assert all(p.requires_grad for p in model.parameters())
+    assert all(module.training for module in model.modules())
+    frozen = build_mini_glip(backbone=dict(frozen_stages=0)).train()
+    wanted = {n for n, _ in frozen.named_parameters() if n.startswith("backbone.patch_embed.")}
+    assert {n for n, p in frozen.named_parameters() if not p.requires_grad} == wanted and wanted
+
+
+# ---------------------------------------------------------------------- the text cache
+
+
+def count_encoded(model: nn.Module) -> list[int]:
+    """Captions that reach the text encoder, call by call."""
+    calls: list[int] = []
+    model.language_model.language_backbone.register_forward_pre_hook(
+        lambda module, args: calls.append(len(args[0]["input_ids"]))
+    )
+    return calls
+
+
+def test_a_frozen_text_side_encodes_each_caption_once():
+    model = build_mini_glip(tuner=SDPT).train()
+    calls = count_encoded(model)
+    for _ in range(3):
+        losses_of(model, mini_images(2), mini_samples(TEXTS[:2]))
+    predictions_of(model.eval(), mini_images(3), mini_samples(TEXTS))
+    assert calls == [1, 1, 1]
+
+
+def test_a_text_side_that_trains_is_never_cached():
+    model = build_mini_glip(tuner=SDPT, trainable=["language_model"])
+    for mode in (True, False):
+        calls = count_encoded(model.train(mode))
+        losses = [losses_of(model, mini_images(1), mini_samples(TEXTS[:1])) for _ in range(2)]
+        assert calls[:2] == [1, 1] and len(calls) == 2
+        parameter = next(iter(model.language_model.parameters()))
+        (gradient,) = torch.autograd.grad(sum(losses[1].values()), parameter)
+        assert gradient.abs().sum() > 0
+
+
+def test_text_features_do_not_depend_on_the_batch():
+    model = build_mini_glip(tuner=SDPT)
+    captions = [model.class_prompt(text)[0] for text in TEXTS]
+    together = model.encode_text(captions)
+    for i, caption in enumerate(captions):
+        fresh = copy.deepcopy(model)
+        fresh.language_model.clear_cache()
+        alone = fresh.encode_text([caption])
+        length = alone["masks"].shape[1]
+        assert together["masks"][i].sum() == length
+        for name in ("hidden", "embedded"):
+            assert torch.equal(together[name][i, :length], alone[name][0])
+
+
+def test_loading_weights_forgets_cached_text():
+    model, other = build_mini_glip(tuner=SDPT), build_mini_glip(tuner=SDPT)
+    with torch.no_grad():
+        for parameter in other.language_model.parameters():
+            parameter.mul_(1.5)
+    samples = mini_samples(TEXTS[:1])
+    before = predictions_of(model, mini_images(1), samples)[0]
+    model.load_state_dict(other.state_dict())
+    after, wanted = (predictions_of(m, mini_images(1), samples)[0] for m in (model, other))
+    assert not torch.equal(after.scores, before.scores)
+    assert torch.equal(after.scores, wanted.scores) and torch.equal(after.bboxes, wanted.bboxes)
+
+
+def test_raw_outputs_are_the_heads(mini):
+    """MMDetection's GLIP fails in mode 'tensor', which tools that count operations use."""
+    images, samples = mini_images(2), mini_samples(TEXTS[:2])
+    with torch.no_grad():
+        found = mini(images, samples, mode="tensor")
+        text = mini.encode_text([mini.class_prompt(t)[0] for t in TEXTS[:2]])
+        wanted = mini.bbox_head(mini.extract_feat(images), text)
+    for a, b in zip(found, wanted, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))

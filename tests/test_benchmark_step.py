@@ -1,0 +1,110 @@
+"""The benchmark compares two forms of the same computation, on the same weights and inputs."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.datasets import CocoDataset
+from transformers import BertTokenizerFast
+
+from mmsdpt.hosts.glip.text import bert_config
+
+CONFIG = "configs/mini/sdpt_mini_thermal.py"
+SMALL = ("--random-weights", "--size", "96", "128", "--batch", "2", "--steps", "1")
+SMALL += ("--classes", "5", "--threads", "1")
+
+
+@pytest.fixture
+def tool(repository: Path, monkeypatch: pytest.MonkeyPatch):
+    path = repository / "tools" / "analysis_tools" / "benchmark_step.py"
+    monkeypatch.syspath_prepend(str(path.parent))
+    spec = importlib.util.spec_from_file_location("benchmark_step", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_both_forms_run_the_same_steps_to_the_same_losses(tool, repository):
+    args = tool.parse_args([str(repository / CONFIG), *SMALL])
+    results = {form: tool.measure(args, form) for form in tool.FORMS}
+    assert tool.loss_difference(results) < tool.TOLERANCE
+    for result in results.values():
+        assert len(result["losses"]) == 2  # one step to warm up, one that is timed
+        assert result["losses"][0] != result["losses"][1], "the step must train"
+        assert result["trainable"] == 7680
+        assert result["train_s"] > 0 and result["test_s"] > 0
+        assert result["train_bytes"] >= result["test_bytes"] > 0
+
+
+def test_both_forms_give_the_tokens_the_same_gradient(tool, repository):
+    from plain_form import PlainGLIP
+
+    args = tool.parse_args([str(repository / CONFIG), *SMALL])
+    ours = tool._build(tool._load(args, None), args, "ours")
+    with torch.no_grad():  # a fresh head leaves the scores to the bias alone
+        for name, parameter in ours.named_parameters():
+            if "attnconv" in name or "dot_product" in name:
+                parameter.normal_(std=0.3)
+    plain = PlainGLIP(copy.deepcopy(ours))
+    data = tool._make_data(args)
+    found = {}
+    for name, model in (("ours", ours), ("plain", plain)):
+        model.double().train()
+        batch = model.data_preprocessor(copy.deepcopy(data), True)
+        losses = model(batch["inputs"].double(), batch["data_samples"], mode="loss")
+        loss, _ = model.parse_losses(losses)
+        loss.backward()
+        found[name] = loss.item(), model.tuners.default.tokens.weight.grad
+    (loss, gradient), (plain_loss, plain_gradient) = found["ours"], found["plain"]
+    assert loss == pytest.approx(plain_loss, rel=1e-9)
+    assert plain_gradient.abs().max() > 0
+    torch.testing.assert_close(gradient, plain_gradient, rtol=1e-6, atol=1e-9)
+
+
+def test_losses_that_differ_are_noticed(tool):
+    results = dict(ours=dict(losses=[1.0, 2.0]), plain=dict(losses=[1.0, 2.001]))
+    assert tool.loss_difference(results) == pytest.approx(5e-4)
+    assert tool.loss_difference(results) > tool.TOLERANCE
+
+
+def test_the_bert_folder_needs_no_network_and_knows_cocos_words(tool, tmp_path):
+    tool.make_bert(tmp_path)
+    config = bert_config(str(tmp_path))
+    assert (config.hidden_size, config.num_hidden_layers, config.vocab_size) == (768, 12, 30522)
+    tokenizer = BertTokenizerFast(str(tmp_path / "vocab.txt"))
+    assert len(tokenizer) == config.vocab_size
+    names = CocoDataset.METAINFO["classes"]
+    ids = tokenizer(". ".join(names)).input_ids
+    assert tokenizer.unk_token_id not in ids
+    assert len(ids) == 2 + sum(len(name.split()) for name in names) + len(names) - 1
+
+
+@pytest.mark.parametrize(
+    "flags", [[], ["c.py", "--size", "1", "2", "3"], ["c.py", "--classes", "81"]]
+)
+def test_bad_arguments_are_refused(tool, flags, capsys):
+    with pytest.raises(SystemExit) as error:
+        tool.parse_args(flags)
+    assert error.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_tool_prints_a_table_with_ratios_and_writes_json(repository, tmp_path):
+    out = tmp_path / "out.json"
+    command = [sys.executable, "tools/analysis_tools/benchmark_step.py", CONFIG, *SMALL]
+    run = subprocess.run(
+        [*command, "--json", str(out)], cwd=repository, capture_output=True, text=True, check=True
+    )
+    for words in ("plain / ours", "training step, s", "peak memory", "loss of step 2", "7,680"):
+        assert words in run.stdout
+    report = json.loads(out.read_text())
+    assert set(report["forms"]) == {"ours", "plain"}
+    assert report["loss_difference"] < 1e-4

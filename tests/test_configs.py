@@ -1,0 +1,484 @@
+"""Promises of configs/: every file builds, trains what it says, and keeps what GLIP's weights
+expect.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import functools
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import (
+    DATA_SAMPLERS,
+    DATASETS,
+    HOOKS,
+    LOOPS,
+    METRICS,
+    MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    OPTIM_WRAPPERS,
+    OPTIMIZERS,
+    PARAM_SCHEDULERS,
+    TRANSFORMS,
+    VISUALIZERS,
+)
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
+from mmengine.registry import FUNCTIONS, RUNNERS, init_default_scope
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from mmsdpt.datasets import ODINW_SCHEDULE
+from mmsdpt.datasets.scenes import task_dataset
+from mmsdpt.engine import build_runner
+from mmsdpt.engine.hooks.class_names import check_class_names
+from mmsdpt.hosts.glip.text import mini_bert_folder
+from mmsdpt.tuners.files import read_tuner_header
+from mmsdpt.utils.launch import load_config, replace_data_root
+
+FOLDER = Path(__file__).resolve().parents[1] / "configs"
+FILES = sorted(
+    path.relative_to(FOLDER).as_posix()
+    for path in FOLDER.rglob("*.py")
+    if "_base_" not in path.relative_to(FOLDER).parts
+)
+FULL_SIZE = [name for name in FILES if "glip_l" in name or "glip_t" in name]
+# What is counted in the papers, or follows from it: k tokens of width 2048 in 8 or 6 layers, and of
+# width 256 in the 3 layers of mini GLIP.
+TRAINABLE = {
+    "sdpt/glip_l_coco_k10.py": 163_840,
+    "sdpt/glip_l_coco_k120.py": 1_966_080,
+    "sdpt/glip_t_coco_k10.py": 122_880,
+    "mini/sdpt_mini_thermal.py": 7_680,
+}
+FROZEN = {"sdpt/glip_l_coco_k10.py": 430_401_824}
+ROLES = ("train", "val", "test")
+
+
+@pytest.fixture(scope="module")
+def bert_folder(tmp_path_factory) -> Path:
+    """BERT-base without weights, as a folder that needs no hub."""
+    folder = tmp_path_factory.mktemp("bert-base")
+    # All other sizes of transformers' BERT are those of the base model.
+    (folder / "config.json").write_text(json.dumps(dict(model_type="bert")))
+    shutil.copy(Path(mini_bert_folder()) / "vocab.txt", folder)
+    return folder
+
+
+@functools.cache
+def parsed(name: str) -> Config:
+    return Config.fromfile(FOLDER / name)
+
+
+def config(name: str, **options) -> Config:
+    """The config as the tools load it, with ``--cfg-options``; each file is parsed once."""
+    arguments = argparse.Namespace(
+        config=str(FOLDER / name),
+        launcher="none",
+        cfg_options=options,
+        data_root=None,
+        work_dir=None,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Config, "fromfile", lambda path: copy.deepcopy(parsed(name)))
+        return load_config(arguments)
+
+
+_MODELS: dict[str, torch.nn.Module] = {}
+
+
+def built_model(name: str, bert_folder: Path) -> torch.nn.Module:
+    """Mini models with numbers, those of full size on the meta device; equal configs once."""
+    if name not in FULL_SIZE:
+        model_cfg = config(name).model
+    else:
+        model_cfg = config(name, lang_model_name=str(bert_folder)).model
+    structure = {
+        key: value for key, value in model_cfg.items() if key not in ("train_cfg", "test_cfg")
+    }
+    key = json.dumps(structure, sort_keys=True, default=str)
+    if key not in _MODELS:
+        if name not in FULL_SIZE:
+            _MODELS[key] = MODELS.build(model_cfg)
+        else:
+            with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
+                # Swin reads its rates of stochastic depth from a tensor.
+                patch.setattr(torch, "linspace", functools.partial(torch.linspace, device="cpu"))
+                _MODELS[key] = MODELS.build(model_cfg)
+    return _MODELS[key]
+
+
+def innermost(dataset: dict) -> dict:
+    while "dataset" in dataset:
+        dataset = dataset["dataset"]
+    return dataset
+
+
+def datasets_of(cfg: Config) -> dict[str, dict]:
+    """Config of the dataset of each role that the config has, wrappers included."""
+    loaders = {role: cfg.get(f"{role}_dataloader") for role in ROLES}
+    return {role: loader.dataset for role, loader in loaders.items() if loader}
+
+
+def metrics_of(cfg: Config) -> dict[str, dict]:
+    return {
+        role: cfg[f"{role}_evaluator"] for role in ("val", "test") if cfg.get(f"{role}_evaluator")
+    }
+
+
+def kinds(pipeline: list[dict]) -> list[str]:
+    return [transform["type"] for transform in pipeline]
+
+
+def test_there_are_configs():
+    assert len(FILES) > 15
+    assert {"sdpt/glip_l_coco_k10.py", "mini/sdpt_mini_raccoon.py"} <= set(FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_model_builds_and_exactly_the_tuner_trains(name, bert_folder):
+    model = built_model(name, bert_folder)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    if "tuner" in config(name).model or "tuners" in config(name).model:
+        tuners = model.tuners.values()
+        assert trainable == sum(tuner.num_trainable() for tuner in tuners) > 0
+        assert all(
+            parameter.requires_grad == key.startswith("tuners.")
+            for key, parameter in model.named_parameters()
+        )
+    else:
+        assert trainable == total
+    assert trainable == TRAINABLE.get(name, trainable)
+    assert total - trainable == FROZEN.get(name, total - trainable)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_part_of_the_run_can_be_built(name):
+    cfg = config(name)
+    assert RUNNERS.get(cfg.runner_type).__name__ == "TunerRunner"
+    assert cfg.default_scope == "mmdet"
+    assert VISUALIZERS.get(cfg.visualizer.type)
+    for loop in ("train_cfg", "val_cfg", "test_cfg"):
+        assert not cfg.get(loop) or LOOPS.get(cfg[loop].type)
+    Visualizer.get_instance("test_configs")  # the hook that draws asks for one
+    hooks = {key: HOOKS.build(hook) for key, hook in cfg.default_hooks.items()}
+    assert [
+        type(hooks[key]).__name__ for key in ("checkpoint", "trainable_table", "class_names")
+    ] == ["TunerCheckpointHook", "TrainableTableHook", "ClassNamesHook"]
+    for hook in cfg.get("custom_hooks") or ():
+        HOOKS.build(hook)
+    for role in datasets_of(cfg):
+        loader = cfg[f"{role}_dataloader"]
+        assert DATA_SAMPLERS.get(loader.sampler.type)
+        if "worker_init_fn" in loader:
+            assert FUNCTIONS.get(loader.worker_init_fn.type)
+    if "optim_wrapper" in cfg:
+        wrapper = copy.deepcopy(cfg.optim_wrapper)
+        assert OPTIM_WRAPPER_CONSTRUCTORS.get(wrapper.constructor)
+        assert OPTIM_WRAPPERS.get(wrapper.type)
+        optimizer = OPTIMIZERS.build(
+            dict(wrapper.optimizer, params=[torch.nn.Parameter(torch.zeros(1))])
+        )
+        for scheduler in cfg.param_scheduler:
+            # What the runner settles itself.
+            scheduler = {k: v for k, v in scheduler.items() if k != "convert_to_iter_based"}
+            PARAM_SCHEDULERS.build(dict(scheduler, optimizer=optimizer))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_datasets_build_and_hand_over_the_class_names(name, monkeypatch):
+    # Without drawing pictures.
+    monkeypatch.setattr(task_dataset, "generate_task", lambda task, root: Path(root))
+    cfg = config(name)
+    built = {}
+    for role, dataset_cfg in datasets_of(cfg).items():
+        dataset_cfg = copy.deepcopy(dataset_cfg)
+        layer = dataset_cfg
+        while True:
+            layer["lazy_init"] = True  # without reading files
+            if "dataset" not in layer:
+                break
+            layer = layer["dataset"]
+        built[role] = DATASETS.build(dataset_cfg)
+        check_class_names(built[role], role)
+    classes = {role: tuple(dataset.metainfo.get("classes", ())) for role, dataset in built.items()}
+    assert len(set(classes.values())) <= 1, f"other classes in another split: {classes}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_evaluator_reads_the_annotations_of_its_dataset(name):
+    cfg = config(name)
+    for role, metric in metrics_of(cfg).items():
+        assert METRICS.get(metric.type)
+        dataset = innermost(datasets_of(cfg)[role])
+        default = f"annotations/{dataset.get('split')}.json"
+        wanted = os.path.join(dataset["data_root"], dataset.get("ann_file", default))
+        assert metric.ann_file == wanted
+        if "split" in dataset:
+            assert dataset["split"] == role
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "data_root" in parsed(name)])
+def test_data_root_replaces_the_folder_everywhere(name):
+    cfg = config(name)
+    old = cfg.data_root
+    assert old.endswith("/")
+    replace_data_root(cfg, "/mnt/elsewhere")
+    for role, dataset in datasets_of(cfg).items():
+        assert innermost(dataset)["data_root"] == "/mnt/elsewhere/", role
+    for role, metric in metrics_of(cfg).items():
+        assert metric.ann_file.startswith("/mnt/elsewhere/"), role
+
+
+# ------------------------------------------------------------------ what GLIP's weights expect
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_boxes_and_pixels_follow_glips_conventions(name):
+    cfg = config(name)
+    head, assigner = cfg.model.bbox_head, cfg.model.train_cfg.assigner
+    assert cfg.model.type == "mmsdpt.GLIP" and head.type == "mmsdpt.ATSSVLFusionHead"
+    assert head.bbox_coder.type == "DeltaXYWHBBoxCoderForGLIP"
+    assert assigner.iou_calculator.type == "BboxOverlaps2D_GLIP"
+    assert cfg.model.data_preprocessor.bgr_to_rgb is False
+    assert cfg.model.data_preprocessor.mean == [103.53, 116.28, 123.675]  # of B, G, R
+    for role, dataset in datasets_of(cfg).items():
+        pipeline = innermost(dataset)["pipeline"]
+        for transform in pipeline:
+            TRANSFORMS.build(transform)
+            if transform["type"] == "LoadImageFromFile":
+                assert transform["imdecode_backend"] == "pillow"
+            if "Resize" in transform["type"]:
+                resize = transform.get("resize_type", transform["type"])
+                assert (resize, transform["backend"], transform["keep_ratio"]) == (
+                    "FixScaleResize",
+                    "pillow",
+                    True,
+                )
+        names = kinds(pipeline)
+        assert not {"Resize", "RandomFlip"} & set(names)
+        assert names[-1] == "PackDetInputs"
+        if role == "train":
+            boxes = names.index("GTBoxSubOne_GLIP")
+            assert boxes < names.index("RandomFlip_GLIP")
+            # From the file's boxes, before anything scales them.
+            assert not any("Resize" in kind for kind in names[:boxes])
+        else:
+            assert "GTBoxSubOne_GLIP" not in names
+
+
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_nothing_that_is_frozen_is_checkpointed_or_decayed(name):
+    cfg = config(name)
+    assert not cfg.model.bbox_head.use_checkpoint
+    assert cfg.optim_wrapper.constructor == "mmsdpt.TrainableOptimWrapperConstructor"
+    assert cfg.optim_wrapper.optimizer.weight_decay == 0.0
+    # MMDetection's settings for weights that are frozen here.
+    assert "paramwise_cfg" not in cfg.optim_wrapper
+    assert not cfg.load_from.startswith("http")
+
+
+def test_lvis_samples_its_captions_in_training_and_chunks_them_in_testing():
+    cfg = config("sdpt/glip_l_lvis_k10.py")
+    pipeline = innermost(cfg.train_dataloader.dataset)["pipeline"]
+    assert kinds(pipeline)[-2:] == ["mmsdpt.SampleCaptionClasses", "PackDetInputs"]
+    assert pipeline[-2]["max_classes"] == cfg.model.test_cfg.chunked_size == 40
+    # The rest of the test settings stays.
+    assert cfg.model.test_cfg.nms_pre == 1000 and cfg.model.test_cfg.max_per_img == 300
+    assert cfg.test_evaluator.type == "LVISFixedAPMetric"
+    metric = METRICS.get("LVISFixedAPMetric")
+    assert cfg.default_hooks.checkpoint.save_best == f"{metric.default_prefix}/AP"
+    # The base's own pipelines are left as they were.
+    assert "mmsdpt.SampleCaptionClasses" not in kinds(
+        innermost(config("sdpt/glip_l_coco_k10.py").train_dataloader.dataset)["pipeline"]
+    )
+
+
+# ------------------------------------------------------------------ ODinW and data of one's own
+
+ODINW = ("glip_l_own_data", "glip_l_odinw_raccoon", "glip_l_odinw_packages", "glip_l_aquarium")
+
+
+@pytest.mark.parametrize("few_shot", [False, True], ids=["full", "few_shot"])
+@pytest.mark.parametrize("dataset", ODINW)
+def test_odinw_configs_keep_glips_schedule(dataset, few_shot):
+    cfg = config(f"sdpt/{dataset}_k10{'_few_shot' if few_shot else ''}.py")
+    data = cfg.train_dataloader.dataset
+    assert data.type == "mmsdpt.FewShotDataset"
+    assert (data.shots, data.seed) == ((10 if few_shot else 0), 3)
+    assert (cfg.train_cfg.max_epochs, data.copies) == ODINW_SCHEDULE[data.shots]
+    assert cfg.train_dataloader.batch_size == 4
+    assert cfg.train_cfg.val_interval == 1
+
+    (plateau,), (stop,) = cfg.param_scheduler, cfg.custom_hooks
+    best = cfg.default_hooks.checkpoint.save_best
+    assert plateau.type == "ReduceOnPlateauLR" and stop.type == "EarlyStoppingHook"
+    assert plateau.monitor == stop.monitor == best == "coco/bbox_mAP"
+    assert plateau.rule == stop.rule == cfg.default_hooks.checkpoint.rule == "greater"
+    assert plateau.factor == 0.1
+    assert (plateau.patience, stop.patience) == ((3, 8) if few_shot else (2, 4))
+
+
+def test_another_number_of_shots_is_three_options():
+    """Those that the comment in the config spells out."""
+    name = "sdpt/glip_l_own_data_k10_few_shot.py"
+    words = (FOLDER / name).read_text().split("--cfg-options", 1)[1].split()
+    options = dict(word.split("=") for word in words if word.startswith("train_dataloader."))
+    assert len(options) == 3
+    cfg = config(name, **{key: int(value) for key, value in options.items()})
+    data = cfg.train_dataloader.dataset
+    assert (data.shots, data.seed) == (3, 30)
+    assert (cfg.train_cfg.max_epochs, data.copies) == ODINW_SCHEDULE[3]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mini/sdpt_mini_packages.py",
+        "mini/sdpt_mini_new_names.py",
+        "sdpt/glip_l_odinw_packages_k10.py",
+        "sdpt/glip_l_aquarium_k10.py",
+    ],
+)
+def test_one_dataset_more_is_at_most_twelve_lines(name):
+    lines = (FOLDER / name).read_text().splitlines()
+    assert sum(1 for line in lines if line.strip() and not line.startswith("#")) <= 12
+
+
+# ------------------------------------------------------------------ the schedule in real runs
+
+
+@METRICS.register_module()
+class ScriptedAP(BaseMetric):
+    """An AP that is known beforehand: that of the epoch in the script."""
+
+    default_prefix = "coco"
+
+    def __init__(self, script: list[float]) -> None:
+        super().__init__()
+        self.script = script
+
+    def process(self, data_batch, data_samples) -> None:
+        self.results.append(len(data_samples))
+
+    def compute_metrics(self, results) -> dict[str, float]:
+        return dict(bbox_mAP=self.script[MessageHub.get_current_instance().get_info("epoch")])
+
+
+@HOOKS.register_module()
+class RatesHook(Hook):
+    """Keeps the learning rate of every epoch, and breaks the run off in epoch ``dies_in``."""
+
+    priority = "LOWEST"
+
+    def __init__(self, dies_in: int | None = None) -> None:
+        self.dies_in, self.rates = dies_in, {}
+
+    def before_train_epoch(self, runner) -> None:
+        self.rates[runner.epoch + 1] = runner.optim_wrapper.param_groups[0]["lr"]
+        if runner.epoch + 1 == self.dies_in:
+            raise KeyboardInterrupt
+
+
+# The best is in epoch 2. What follows only equals it, at times.
+SCRIPT = [0.1, 0.2, 0.2, 0.19, 0.2, 0.15, 0.2, 0.1, 0.2, 0.18, 0.2, 0.2]
+
+
+@pytest.fixture(scope="module")
+def two_images(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("two_images")
+    images, boxes = [], []
+    for number in (1, 2):
+        for split in ("train", "val"):
+            (root / "images" / split).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (64, 64), (90 * number, 80, 70)).save(
+                root / "images" / split / f"{number}.png"
+            )
+        images.append(dict(id=number, file_name=f"{number}.png", width=64, height=64))
+        boxes.append(
+            dict(id=number, image_id=number, category_id=1, bbox=[8, 8, 40, 30], area=1200)
+        )
+        boxes[-1]["iscrowd"] = 0
+    content = dict(images=images, annotations=boxes, categories=[dict(id=1, name="raccoon")])
+    (root / "annotations").mkdir()
+    for split in ("train", "val"):
+        (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.fixture(scope="module")
+def base_weights(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("base") / "mini.safetensors"
+    init_default_scope("mmdet")
+    torch.manual_seed(0)
+    model = MODELS.build(dict(config("mini/sdpt_mini_raccoon.py").model, tuner=None))
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path)
+    return path
+
+
+def scheduled_run(schedule: str, data: Path, weights: Path, work_dir: Path, **hook) -> Runner:
+    """A run of mini GLIP with the schedule of another config, and the scripted AP."""
+    cfg, other = config("mini/sdpt_mini_raccoon.py"), config(schedule)
+    cfg.param_scheduler = other.param_scheduler
+    cfg.train_cfg = other.train_cfg
+    cfg.custom_hooks = [*other.custom_hooks, dict(type="RatesHook", **hook)]
+    cfg.default_hooks.checkpoint = other.default_hooks.checkpoint
+    cfg.load_from = str(weights)
+    cfg.val_evaluator = dict(type="ScriptedAP", script=SCRIPT)
+    cfg.test_dataloader = cfg.test_evaluator = cfg.test_cfg = None
+    cfg.visualizer.vis_backends = []
+    for role in ("train", "val"):
+        for transform in innermost(cfg[f"{role}_dataloader"].dataset)["pipeline"]:
+            if transform["type"] == "FixScaleResize":
+                transform["scale"] = (64, 64)
+    cfg.work_dir = str(work_dir)
+    cfg.resume = "dies_in" not in hook
+    replace_data_root(cfg, str(data))
+    return build_runner(cfg)
+
+
+def rates_of(runner: Runner) -> dict[int, float]:
+    (hook,) = (hook for hook in runner.hooks if isinstance(hook, RatesHook))
+    return {epoch: round(rate, 8) for epoch, rate in hook.rates.items()}
+
+
+@pytest.fixture
+def _quick_start(monkeypatch):
+    """MMEngine asks compilers and git, and formats the config, which takes seconds."""
+    monkeypatch.setattr(Runner, "_log_env", lambda self, env_cfg: None)
+    monkeypatch.setattr(Config, "pretty_text", "")
+
+
+@pytest.mark.usefixtures("_quick_start")
+def test_the_run_slows_down_and_stops_when_the_ap_stalls_also_after_a_kill(
+    two_images, base_weights, tmp_path
+):
+    schedule = "sdpt/glip_l_own_data_k10.py"
+    straight = scheduled_run(schedule, two_images, base_weights, tmp_path / "straight")
+    straight.train()
+    # The third stall is in epoch 5, the fourth ends the run.
+    rates = {1: 0.1, 2: 0.1, 3: 0.1, 4: 0.1, 5: 0.1, 6: 0.01}
+    assert rates_of(straight) == rates
+    best = read_tuner_header(tmp_path / "straight" / "best_tuner.safetensors")
+    assert (best["extra"]["epoch"], best["extra"]["scores"]["coco/bbox_mAP"]) == (2, 0.2)
+
+    killed = scheduled_run(schedule, two_images, base_weights, tmp_path / "killed", dies_in=5)
+    with pytest.raises(KeyboardInterrupt):
+        killed.train()
+    resumed = scheduled_run(schedule, two_images, base_weights, tmp_path / "killed")
+    resumed.train()
+    assert rates_of(resumed) == {5: 0.1, 6: 0.01}
+    for name in ("tuner.safetensors", "best_tuner.safetensors"):
+        wanted, found = (load_file(tmp_path / run / name) for run in ("straight", "killed"))
+        assert all(torch.equal(found[key], wanted[key]) for key in wanted)

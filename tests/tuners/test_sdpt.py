@@ -1,0 +1,278 @@
+"""SDPT equals its plain form, with every option, and its tokens learn from both outputs."""
+
+import copy
+
+import pytest
+import torch
+from tower import HEADS, IMAGE, JOINT, TEXT, Tower, inputs, plain_inverse, plain_layer
+
+from mmsdpt.hosts.seams import FusionSeam, SeamMap
+from mmsdpt.registry import MODELS
+from mmsdpt.tuners import SDPT
+
+K = 3
+OPTIONS = {
+    "the method": dict(),
+    "image": dict(sides="image"),
+    "text": dict(sides="text"),
+    "unshared": dict(share=False),
+    "first layer": dict(layers=[0]),
+    "last layers": dict(layers=[-1, 1]),
+    "learnable": dict(projection="learnable"),
+    "learnable image": dict(projection="learnable", sides="image"),
+    "learnable unshared": dict(projection="learnable", share=False),
+    "normal": dict(init="normal", init_scale=0.3),
+    "zeros": dict(init="zeros"),
+    "masked": dict(mask_text_tokens=True),
+}
+
+
+def make_tower(**options) -> Tower:
+    return Tower(tuner=dict(type="mmsdpt.SDPT", num_tokens=K, **options)).double().eval()
+
+
+def plain_tower(tower: Tower, image, text, mask, detached=()):
+    """The tower layer by layer, without seams.
+
+    Args:
+        detached: Sides whose gradient must not reach the tokens.
+    """
+    sdpt = tower.tuners["default"]
+    for index, block in enumerate(tower.layers):
+        tokens = {"image": None, "text": None}
+        if index in sdpt.layers:
+            i = sdpt.layers.index(index)
+            sides = ("image", "text") if sdpt.sides == "dual" else (sdpt.sides,)
+            for side in sides:
+                z = (sdpt.tokens if sdpt.share else sdpt.tokens[side]).weight[i]
+                z = z.detach() if side in detached else z
+                linear = block.attn.v_proj if side == "image" else block.attn.l_proj
+                if sdpt.projection == "learnable":
+                    own = sdpt.projections[side][i]
+                    tokens[side] = z @ own.weight.T + own.bias
+                else:
+                    tokens[side] = plain_inverse(z, linear)
+        image, text = plain_layer(
+            block, image, text, mask, tokens["image"], tokens["text"], hide=sdpt.mask_text_tokens
+        )
+    return image, text
+
+
+def weighted_loss(image, text, mask, image_weight=1.0, text_weight=1.0):
+    generator = torch.Generator().manual_seed(5)
+    a = torch.randn(image.shape, generator=generator, dtype=image.dtype)
+    b = torch.randn(text.shape, generator=generator, dtype=text.dtype)
+    return image_weight * (image * a).sum() + text_weight * (text * b * mask.unsqueeze(-1)).sum()
+
+
+def gradients(tower, outputs, mask, **weights):
+    parameters = [p for p in tower.parameters() if p.requires_grad]
+    loss = weighted_loss(*outputs, mask, **weights)
+    return torch.autograd.grad(loss, parameters, allow_unused=True)
+
+
+def assert_close(found, expected):
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() <= 1e-9 * max(1.0, expected.abs().max().item())
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_sdpt_equals_its_plain_form_in_outputs_and_gradients(name):
+    tower = make_tower(**OPTIONS[name])
+    image, text, mask = inputs()
+    found, expected = tower(image, text, mask), plain_tower(tower, image, text, mask)
+    real = mask.bool()
+    assert_close(found[0], expected[0])
+    assert_close(found[1][real], expected[1][real])
+    for a, b in zip(gradients(tower, found, mask), gradients(tower, expected, mask), strict=True):
+        assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", [n for n in OPTIONS if n != "zeros"])
+def test_tokens_have_an_effect(name):
+    tower = make_tower(**OPTIONS[name])
+    image, text, mask = inputs()
+    with_tokens = tower(image, text, mask)
+    with tower.tuners_off():
+        without = tower(image, text, mask)
+    assert (with_tokens[0] - without[0]).abs().max() > 1e-3
+    assert (with_tokens[1] - without[1]).abs().max() > 1e-3
+
+
+def test_the_constants_of_inference_equal_the_training_form():
+    tower = make_tower()
+    image, text, mask = inputs()
+    trained = tower(image, text, mask)
+    with torch.no_grad():
+        tower(image, text, mask)
+        again = tower(image, text, mask)  # from the cache
+    for a, b in zip(trained, again, strict=True):
+        assert_close(b, a.detach())
+
+
+def test_the_constants_of_inference_follow_the_tokens_and_the_base_weights():
+    tower = make_tower()
+    sdpt = tower.tuners["default"]
+    image, text, mask = inputs()
+    with torch.no_grad():
+        tower(image, text, mask)
+        for parameter in (sdpt.tokens.weight, tower.layers[1].attn.l_proj.weight):
+            parameter.mul_(1.5)
+            found, expected = tower(image, text, mask), plain_tower(tower, image, text, mask)
+            assert_close(found[0], expected[0])
+
+
+def test_hidden_text_tokens_equal_tokens_on_the_image_side_only():
+    masked, image_only = make_tower(mask_text_tokens=True), make_tower(sides="image")
+    image_only.load_state_dict(masked.state_dict())
+    outputs = [tower(*inputs()) for tower in (masked, image_only)]
+    for a, b in zip(*outputs, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_only_the_chosen_layers_have_tokens():
+    tower = make_tower(layers=[-1, 0])
+    sdpt = tower.tuners["default"]
+    assert sdpt.layers == (0, 2)
+    assert sdpt.tokens.weight.shape == (2, K, JOINT)
+    for index, layer in enumerate(tower.layers):
+        assert (layer.attn.seam.tokens().image is not None) == (index in (0, 2))
+
+
+def test_layers_of_different_widths_have_projections_of_their_own_width():
+    """GLIP's first fusion layer is as wide as the pyramid, the others are as wide as the head."""
+    linears = [
+        dict(image=torch.nn.Linear(width, JOINT), text=torch.nn.Linear(TEXT, JOINT))
+        for width in (4, IMAGE)
+    ]
+    seams = [
+        FusionSeam(i, dict(image=4 if i == 0 else IMAGE, text=TEXT, joint=JOINT, heads=HEADS), pair)
+        for i, pair in enumerate(linears)
+    ]
+    for projection in ("inverse", "learnable"):
+        sdpt = SDPT(seams=SeamMap("Host", dict(fusion=seams)), num_tokens=K, projection=projection)
+        assert seams[0].tokens().image.shape == (K, 4)
+        assert seams[1].tokens().image.shape == (K, IMAGE)
+        assert sdpt.num_trainable() == sum(p.numel() for p in sdpt.parameters())
+        for seam in seams:
+            seam.disconnect(sdpt)
+
+
+def test_the_tokens_of_every_layer_learn_from_both_outputs_of_that_layer():
+    tower = make_tower()
+    sdpt = tower.tuners["default"]
+    image, text, mask = inputs()
+    for i, layer in enumerate(tower.layers):
+        for chosen in (0, 1):
+            outputs = layer([image.transpose(1, 2).unsqueeze(-1)], text, mask)
+            output = outputs[0][0] if chosen == 0 else outputs[1]
+            (gradient,) = torch.autograd.grad(output.square().sum(), sdpt.tokens.weight)
+            assert gradient[i].abs().amax(-1).min() > 0  # every token
+            assert not gradient[[j for j in range(3) if j != i]].any()
+
+
+@pytest.mark.parametrize("only", ["image", "text"])
+def test_a_loss_on_one_output_of_the_host_reaches_the_tokens_of_every_layer(only):
+    tower = make_tower()
+    image, text, mask = inputs()
+    weights = dict(image_weight=float(only == "image"), text_weight=float(only == "text"))
+    (gradient,) = gradients(tower, tower(image, text, mask), mask, **weights)
+    assert gradient.abs().amax((1, 2)).min() > 0
+
+
+def test_tokens_on_one_side_reach_the_other_output_through_later_layers_only():
+    """Tokens among the image's keys change the text, and the text changes the image a layer
+    later.
+    """
+    tower = make_tower(sides="image")
+    image, text, mask = inputs()
+    (gradient,) = gradients(tower, tower(image, text, mask), mask, text_weight=0.0)
+    reached = gradient.abs().amax((1, 2))
+    assert reached[0] > 0 and reached[1] > 0 and reached[2] == 0
+
+
+@pytest.mark.parametrize(("phase", "cut"), [("image", "text"), ("text", "image")])
+def test_a_phase_cuts_the_gradient_of_the_other_side_and_nothing_else(phase, cut):
+    tower = make_tower()
+    image, text, mask = inputs()
+    both = gradients(tower, tower(image, text, mask), mask)[0]
+    tower.tuners["default"].set_phase(phase)
+    found = tower(image, text, mask)
+    expected = plain_tower(tower, image, text, mask, detached=(cut,))
+    assert_close(found[0], expected[0])
+    gradient = gradients(tower, found, mask)[0]
+    assert_close(gradient, gradients(tower, expected, mask)[0])
+    assert (gradient - both).abs().max() > 1e-3
+    tower.tuners["default"].set_phase()
+    assert torch.equal(gradients(tower, tower(image, text, mask), mask)[0], both)
+
+
+def test_tokens_are_drawn_as_asked():
+    def drawn(**options):
+        tower = Tower(tuner=dict(type="mmsdpt.SDPT", num_tokens=200, **options))
+        return tower.tuners["default"].tokens.weight
+
+    uniform = drawn()
+    assert uniform.abs().max() <= 1 and abs(uniform.std() - 3**-0.5) < 0.02
+    assert drawn(init_scale=0.1).abs().max() <= 0.1
+    normal = drawn(init="normal", init_scale=0.5)
+    assert abs(normal.std() - 0.5) < 0.02 and normal.abs().max() > 1
+    assert not drawn(init="zeros").any()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(sides="both"), "sides must be dual, image or text"),
+        (dict(projection="linear"), "projection must be inverse or learnable"),
+        (dict(share=False, sides="image"), "share=False"),
+        (dict(mask_text_tokens=True, sides="text"), "without any gradient"),
+        (dict(mask_text_tokens=True, share=False), "without any gradient"),
+        (dict(layers=[]), "distinct indices into 3 fusion layers"),
+        (dict(layers=[3]), "distinct indices into 3 fusion layers"),
+        (dict(layers=[-4]), "distinct indices into 3 fusion layers"),
+        (dict(layers=[2, -1]), "distinct indices into 3 fusion layers"),
+        (dict(num_tokens=0), "whole number of at least 1"),
+        (dict(num_tokens=2.5), "whole number of at least 1"),
+        (dict(init="ones"), "init must be one of"),
+        (dict(init_scale=0.0), "init_scale must be positive"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_with_a_sentence(options, words):
+    with pytest.raises(ValueError, match=words):
+        Tower(tuner=dict(type="mmsdpt.SDPT", **options))
+
+
+def test_phases_that_make_no_sense_are_refused_with_a_sentence():
+    with pytest.raises(ValueError, match="sides are image and text"):
+        make_tower().tuners["default"].set_phase("both")
+    with pytest.raises(ValueError, match="nothing would train in the phase text"):
+        make_tower(sides="image").tuners["default"].set_phase("text")
+
+
+def test_a_host_without_fusion_layers_is_refused_with_a_sentence():
+    with pytest.raises(ValueError, match="SDPT needs 'fusion' seams, and GLIP-T has none"):
+        SDPT(seams=SeamMap("GLIP-T", {}))
+
+
+def test_a_joint_space_narrower_than_a_modality_is_refused_unless_the_projection_is_learned():
+    with pytest.raises(ValueError, match="joint width must be at least the modality's"):
+        Tower(widths=(IMAGE, 18, JOINT, HEADS), tuner=dict(type="mmsdpt.SDPT"))
+    Tower(widths=(IMAGE, 18, JOINT, HEADS), tuner=dict(type="mmsdpt.SDPT", projection="learnable"))
+
+
+def test_a_copied_model_has_tokens_of_its_own():
+    tower = make_tower()
+    twin = copy.deepcopy(tower)
+    before = tower(*inputs())
+    with torch.no_grad():
+        twin.tuners["default"].tokens.weight.add_(1.0)
+    for a, b in zip(tower(*inputs()), before, strict=True):
+        assert torch.equal(a, b)
+    found, expected = twin(*inputs()), plain_tower(twin, *inputs())
+    assert_close(found[0], expected[0])
+
+
+def test_sdpt_is_built_by_its_name_in_a_config():
+    seams = Tower().seams()
+    assert isinstance(MODELS.build(dict(type="mmsdpt.SDPT", seams=seams)), SDPT)

@@ -1,0 +1,278 @@
+"""Tuner files come back bit for bit, or are refused with one sentence and no change."""
+
+import json
+import os
+import pickle
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from tower import Tower, inputs
+
+from mmsdpt.tuners import files
+from mmsdpt.tuners.files import TunerFileError, load_tuner, read_tuner_header, save_tuner
+from mmsdpt.utils.atomic import remove_unfinished, write_atomically
+from mmsdpt.utils.fingerprint import base_fingerprint
+
+SDPT = dict(type="mmsdpt.SDPT", num_tokens=3)
+
+
+def make_tower(seed=0, tuner_seed=0, tuner=SDPT, **kwargs) -> Tower:
+    """``seed`` draws the base weights, ``tuner_seed`` the tokens."""
+    torch.manual_seed(seed)
+    tower = Tower(tuner=tuner, **kwargs)
+    torch.manual_seed(100 + tuner_seed)
+    for parameter in tower.tuners.parameters():
+        torch.nn.init.uniform_(parameter)
+    return tower.eval()
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return save_tuner(make_tower(), tmp_path / "tuner.safetensors", extra=dict(classes=["cat"]))
+
+
+def rewrite(path: Path, header=None, tensors=None, **changes) -> Path:
+    """The file with another header, tensors, or entries of the header."""
+    with safe_open(str(path), framework="pt") as file:
+        own = {name: file.get_tensor(name) for name in file.keys()}
+        old = json.loads(file.metadata()["mmsdpt"])
+    if header is None:
+        header = json.dumps({**old, **changes})
+    target = path.with_name("changed.safetensors")
+    save_file(tensors or own, target, metadata={"mmsdpt": header} if header else None)
+    return target
+
+
+def test_a_file_gives_a_fresh_model_the_same_output_bit_for_bit(path):
+    fresh = make_tower(tuner_seed=1)
+    arguments = inputs(torch.float32)
+    before = fresh(*arguments)
+    load_tuner(fresh, path)
+    for found, expected, old in zip(
+        fresh(*arguments), make_tower()(*arguments), before, strict=True
+    ):
+        assert torch.equal(found, expected) and not torch.equal(found, old)
+
+
+def test_a_file_may_be_loaded_into_another_slot(path):
+    stacked = make_tower(tuner=None, tuners=dict(old=dict(SDPT, frozen=True), new=SDPT))
+    load_tuner(stacked, path, "old")
+    expected = make_tower().tuners["default"].tokens.weight
+    assert torch.equal(stacked.tuners["old"].tokens.weight, expected)
+    assert not torch.equal(stacked.tuners["new"].tokens.weight, expected)
+
+
+def test_the_header_says_what_the_tensors_belong_to(path):
+    header = read_tuner_header(path)
+    tower = make_tower()
+    assert header["format"] == 1
+    assert header["method"] == "SDPT" and header["host"] == "Tower"
+    assert header["config"] == tower.tuners["default"].config()
+    assert header["slot"] == "default"
+    assert header["shapes"] == {"tokens.weight": [3, 3, 16]}
+    assert header["base"] == base_fingerprint(tower)
+    assert {"mmsdpt", "torch", "mmdet"} <= set(header["versions"])
+    assert header["extra"] == {"classes": ["cat"]}
+
+
+def damaged_files(path: Path):
+    """Files that cannot be loaded into ``make_tower()``, each with words of its refusal."""
+    tokens = torch.rand(3, 3, 16)
+
+    def written(name: str, content: bytes) -> Path:
+        target = path.with_name(name)
+        target.write_bytes(content)
+        return target
+
+    def too_large() -> Path:
+        target = path.with_name("large.safetensors")
+        with open(target, "wb") as file:
+            file.truncate(files.MAX_FILE_BYTES + 1)  # a sparse file
+        return target
+
+    def with_token(value: float) -> Path:
+        damaged = tokens.clone()
+        damaged[1, 2, 3] = value
+        return rewrite(path, tensors={"tokens.weight": damaged})
+
+    other_config = dict(read_tuner_header(path)["config"], num_tokens=7)
+    whole = path.read_bytes()
+    return {
+        "not found": (lambda: path.with_name("nothing.safetensors"), "tuner file not found"),
+        "a folder": (lambda: path.parent, "tuner file not found"),
+        "empty": (lambda: written("empty", b""), "not a readable safetensors file"),
+        "text": (lambda: written("text", b"hello" * 9), "not a readable safetensors file"),
+        "cut": (lambda: written("cut", whole[:-20]), "not a readable safetensors file"),
+        "huge length": (
+            lambda: written("huge", struct.pack("<Q", 2**60) + b"{}"),
+            "not a readable safetensors file",
+        ),
+        "no header": (lambda: rewrite(path, header=""), "without mmsdpt's header"),
+        "no JSON": (lambda: rewrite(path, header="{'format': 1"), "damaged header"),
+        "a list": (lambda: rewrite(path, header="[1]"), "damaged header"),
+        "nested": (lambda: rewrite(path, header="[" * 100_000), "damaged header"),
+        "no format": (lambda: rewrite(path, header="{}"), "damaged header"),
+        "infinite format": (
+            lambda: rewrite(path, header='{"format": Infinity}'),
+            "damaged header",
+        ),
+        "newer": (lambda: rewrite(path, format=2), "has format 2.*update mmsdpt"),
+        "method": (lambda: rewrite(path, method="LoRA"), "holds method 'LoRA'.*'SDPT'"),
+        "host": (lambda: rewrite(path, host="CLIP"), "holds host 'CLIP'.*'Tower'"),
+        "settings": (
+            lambda: rewrite(path, config=other_config),
+            "other settings of SDPT: num_tokens: 7 in the file, 3 in the model$",
+        ),
+        "no settings": (lambda: rewrite(path, config=None), "other settings of SDPT"),
+        "base": (lambda: rewrite(path, base="0" * 64), "other base weights.*load_from"),
+        "no base": (lambda: rewrite(path, base=None), "other base weights"),
+        "shapes": (
+            lambda: rewrite(path, tensors={"tokens.weight": tokens[:, :2].clone()}),
+            r"other names or shapes: tokens.weight: \(3, 2, 16\) in the file, \(3, 3, 16\)",
+        ),
+        "names": (
+            lambda: rewrite(path, tensors={"weight": tokens}),
+            "other names or shapes: tokens.weight: absent in the file",
+        ),
+        "one more": (
+            lambda: rewrite(path, tensors={"tokens.weight": tokens, "b": tokens.clone()}),
+            r"other names or shapes: b: \(3, 3, 16\) in the file, absent in the model",
+        ),
+        "integers": (
+            lambda: rewrite(path, tensors={"tokens.weight": tokens.long()}),
+            "other names or shapes.*int64",
+        ),
+        "header's shapes": (
+            lambda: rewrite(path, shapes={"tokens.weight": [9]}),
+            "contradicts its tensors",
+        ),
+        "NaN": (lambda: with_token(float("nan")), "not finite in: tokens.weight"),
+        "infinite": (lambda: with_token(float("inf")), "not finite in: tokens.weight"),
+        "too large": (too_large, "a tuner file has at most"),
+    }
+
+
+CASES = [
+    *("not found", "a folder", "empty", "text", "cut", "huge length", "too large"),
+    *("no header", "no JSON", "a list", "nested", "no format", "infinite format", "newer"),
+    *("method", "host", "settings", "no settings", "base", "no base"),
+    *("shapes", "names", "one more", "integers", "header's shapes", "NaN", "infinite"),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_file_that_does_not_belong_is_refused_and_changes_nothing(path, case):
+    make_file, words = damaged_files(path)[case]
+    target, tower = make_file(), make_tower(tuner_seed=1)
+    before = {name: value.clone() for name, value in tower.state_dict().items()}
+    with pytest.raises(TunerFileError, match=words) as caught:
+        load_tuner(tower, target)
+    message = str(caught.value)
+    assert "\n" not in message and str(target) in message
+    for name, value in tower.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_every_case_of_a_damaged_file_is_tested(path):
+    assert sorted(damaged_files(path)) == sorted(CASES)
+
+
+def test_other_base_weights_are_accepted_on_request(path):
+    other = make_tower(seed=5, tuner_seed=1)
+    with pytest.raises(TunerFileError, match="other base weights"):
+        load_tuner(other, path)
+    load_tuner(other, path, check_base=False)
+    expected = make_tower().tuners["default"].tokens.weight
+    assert torch.equal(other.tuners["default"].tokens.weight, expected)
+
+
+def test_the_fingerprint_follows_the_base_weights_and_nothing_else():
+    tower = make_tower()
+    before = base_fingerprint(tower)
+    with torch.no_grad():
+        tower.tuners["default"].tokens.weight.add_(1)
+    assert base_fingerprint(tower) == before
+    assert base_fingerprint(tower.double()) == before
+    assert base_fingerprint(make_tower()) == before
+    assert base_fingerprint(make_tower(seed=1)) != before
+    for name, _ in tower.layers.named_parameters():
+        tower = make_tower()
+        with torch.no_grad():
+            tower.layers.get_parameter(name).mul_(1.0001)
+        assert base_fingerprint(tower) != before, name
+
+
+def test_loading_a_tuner_executes_nothing(path, tmp_path):
+    """A pickle under the name of a tuner file is refused unread."""
+    proof = tmp_path / "executed"
+
+    class Malicious:
+        def __reduce__(self):
+            return (os.mkdir, (str(proof),))
+
+    target = tmp_path / "evil.safetensors"
+    target.write_bytes(pickle.dumps(dict(state_dict=Malicious())))
+    with pytest.raises(TunerFileError, match="not a readable safetensors file"):
+        load_tuner(make_tower(), target)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "replace"])
+def test_a_failure_while_writing_leaves_the_old_file_and_no_other(path, monkeypatch, step):
+    old = path.read_bytes()
+
+    def fail(*args, **kwargs):
+        raise OSError("no space left on device")
+
+    if step == "write":
+        real = os.fdopen
+
+        def open_and_fail(*args, **kwargs):
+            file = real(*args, **kwargs)
+            file.close()
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr(os, "fdopen", open_and_fail)
+    else:
+        monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="no space left"):
+        save_tuner(make_tower(tuner_seed=4), path)
+    monkeypatch.undo()
+    assert path.read_bytes() == old
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_process_killed_while_writing_leaves_the_old_file_and_a_leftover_that_is_found(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    child = os.fork()
+    if child == 0:
+        os.replace = lambda *args: os._exit(9)
+        write_atomically(path, b"new")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert path.read_bytes() == b"old"
+    assert len(os.listdir(tmp_path)) == 2
+    remove_unfinished(tmp_path)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_written_file_has_the_usual_permissions(tmp_path):
+    write_atomically(tmp_path / "ours", b"")
+    (tmp_path / "usual").write_bytes(b"")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_slot_that_is_not_there_is_refused_by_name(path):
+    with pytest.raises(KeyError, match="no tuner slot 'b'; this model has: default"):
+        load_tuner(make_tower(), path, "b")
+
+
+def test_a_method_that_is_no_change_of_weights_cannot_be_merged():
+    tower = make_tower()
+    with pytest.raises(ValueError, match="SDPT cannot be merged"):
+        tower.tuners["default"].merge(tower)

@@ -1,0 +1,359 @@
+"""Time and peak memory of a training step and an inference step, in our form and in the plain one.
+
+``python tools/analysis_tools/benchmark_step.py configs/sdpt/glip_l_coco_k10.py --random-weights``
+
+Both forms run on the same weights and inputs, each in a process of its own, and must give the same
+losses. The plain form is MMDetection's, see plain_form.py. Without the public weights
+--random-weights draws them, and a BERT-base folder, too; times and memory do not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+FORMS = ("ours", "plain")
+TOLERANCE = 1e-4  # of the losses, relative, in float32
+GIGA = 1e9
+
+# ---------------------------------------------------------------------- a BERT without a network
+
+
+def make_bert(folder: str | Path) -> None:
+    """Write a folder that passes for bert-base-uncased's: its config, and a vocabulary of its size.
+
+    The vocabulary has the words of COCO's class names and single letters; the rest is unused. There
+    are no weights: mmsdpt then builds BERT with random ones.
+    """
+    import string
+
+    from mmdet.datasets import CocoDataset
+    from transformers import BertConfig
+
+    config = BertConfig()
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(folder)
+    letters = string.ascii_lowercase + string.digits
+    words = sorted({word for name in CocoDataset.METAINFO["classes"] for word in name.split()})
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *string.punctuation, *letters]
+    tokens += [f"##{letter}" for letter in letters] + words
+    tokens += [f"[unused{i}]" for i in range(config.vocab_size - len(tokens))]
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
+
+
+# ---------------------------------------------------------------------- one form, in this process
+
+
+def _load(args: argparse.Namespace, bert: str | None):
+    from mmsdpt.utils.launch import load_config
+
+    options = dict(args.cfg_options or {})
+    if bert is not None:
+        options["lang_model_name"] = bert
+    overrides = dict(cfg_options=options, launcher="none", data_root=None, work_dir=None)
+    return load_config(argparse.Namespace(config=args.config, **overrides))
+
+
+def _build(cfg, args: argparse.Namespace, form: str):
+    """The model of ``cfg`` in one of the forms, with the same weights in both."""
+    import torch
+
+    from mmsdpt.engine.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
+    from mmsdpt.registry import MODELS
+
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    if not args.random_weights and cfg.get("load_from"):
+        path = resolve_checkpoint(cfg.load_from)
+        load_base_weights(model, read_checkpoint(path)["state_dict"], path)
+    if form == "plain":
+        from plain_form import PlainGLIP
+
+        model = PlainGLIP(model)
+    return model.to(args.device)
+
+
+def _make_data(args: argparse.Namespace) -> dict:
+    """A batch as a data loader gives it: noise images, eight boxes each, COCO's first classes."""
+    import torch
+    from mmdet.datasets import CocoDataset
+    from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData
+
+    height, width = args.size
+    generator = torch.Generator().manual_seed(1)
+    classes = CocoDataset.METAINFO["classes"][: args.classes]
+    data: dict = dict(inputs=[], data_samples=[])
+    for i in range(args.batch):
+        image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+        corner, extent = torch.rand(2, 8, 2, generator=generator)
+        low = 0.6 * corner
+        boxes = torch.cat([low, low + 0.05 + 0.35 * extent], dim=1)
+        boxes = boxes * torch.tensor([width, height, width, height])
+        labels = torch.randint(0, len(classes), (8,), generator=generator)
+        meta = dict(img_id=i, img_shape=(height, width), ori_shape=(height, width))
+        meta.update(scale_factor=(1.0, 1.0), text=classes, custom_entities=True)
+        sample = DetDataSample(metainfo=meta)
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+        data["inputs"].append(image)
+        data["data_samples"].append(sample)
+    return data
+
+
+def _peak_bytes(device: str) -> int:
+    """Highest memory so far: of the process on CPU (weights, libraries and all), of tensors on
+    CUDA.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _timed(step: Callable[[], float | None], args: argparse.Namespace, name: str) -> tuple:
+    """Seconds and results of one step to warm up and ``args.steps`` more."""
+    import torch
+
+    seconds, results = [], []
+    for _ in tqdm(range(args.steps + 1), desc=name, file=sys.stderr, leave=False):
+        start = time.perf_counter()
+        results.append(step())
+        if args.device.startswith("cuda"):
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return seconds, results
+
+
+def measure(args: argparse.Namespace, form: str, bert: str | None = None) -> dict:
+    """Measure one form in this process.
+
+    Args:
+        args: As :func:`parse_args` gives them.
+        form: ``ours`` or ``plain``.
+        bert: Folder of the BERT to use instead of the config's.
+
+    Returns:
+        ``train_s`` and ``test_s`` (medians of the steps after the first), ``test_bytes`` and
+        ``train_bytes`` (peaks), ``losses`` of all training steps, ``tokens`` of the caption,
+        ``trainable`` parameters.
+    """
+    import torch
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.registry import init_default_scope
+
+    init_default_scope("mmdet")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    cfg = _load(args, bert)
+    model = _build(cfg, args, form)
+    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    data = _make_data(args)
+
+    def test_step() -> None:
+        model.test_step(copy.deepcopy(data))
+
+    def train_step() -> float:
+        return model.train_step(copy.deepcopy(data), optim_wrapper)["loss"].item()
+
+    # Testing first: peaks only grow, and that of training is higher.
+    model.eval()
+    with torch.no_grad():
+        test_s, _ = _timed(test_step, args, f"{form}, inference")
+    test_bytes = _peak_bytes(args.device)
+    model.train()
+    train_s, losses = _timed(train_step, args, f"{form}, training")
+    caption = ". ".join(data["data_samples"][0].text)
+    return dict(
+        train_s=statistics.median(train_s[1:]),
+        test_s=statistics.median(test_s[1:]),
+        train_bytes=_peak_bytes(args.device),
+        test_bytes=test_bytes,
+        losses=losses,
+        tokens=len(model.language_model.tokenizer(caption).input_ids),
+        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
+    )
+
+
+# ---------------------------------------------------------------------- both forms, compared
+
+
+def _measure_in_process(args: argparse.Namespace, form: str, bert: str | None) -> dict:
+    """:func:`measure` in a process of its own, so that its peak memory is its own."""
+    env = dict(os.environ)
+    if args.threads:
+        env.update(OMP_NUM_THREADS=str(args.threads), MKL_NUM_THREADS=str(args.threads))
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "result.json"
+        command = [sys.executable, __file__, *sys.argv[1:], "--measure", form, str(out)]
+        if bert is not None:
+            command.append(bert)
+        subprocess.run(command, env=env, check=True)
+        return json.loads(out.read_text())
+
+
+def loss_difference(results: dict[str, dict]) -> float:
+    """Largest relative difference between the forms' losses over all steps."""
+    first, *others = (result["losses"] for result in results.values())
+    return max(
+        (
+            abs(a - b) / max(abs(a), 1e-12)
+            for losses in others
+            for a, b in zip(first, losses, strict=True)
+        ),
+        default=0.0,
+    )
+
+
+def make_table(results: dict[str, dict]) -> Table:
+    """A row per quantity, a column per form, and how many times the plain form is above ours."""
+    compare = set(results) == set(FORMS)
+    table = Table(title_justify="left")
+    table.add_column("")
+    for form in results:
+        table.add_column(form, justify="right")
+    if compare:
+        table.add_column("plain / ours", justify="right")
+    rows: list[tuple[str, Callable[[dict], float], str]] = [
+        ("training step, s", lambda r: r["train_s"], ".3f"),
+        ("inference step, s", lambda r: r["test_s"], ".3f"),
+        ("peak memory of training, GB", lambda r: r["train_bytes"] / GIGA, ".2f"),
+        ("peak memory of inference, GB", lambda r: r["test_bytes"] / GIGA, ".2f"),
+    ]
+    for name, value, style in rows:
+        values = [value(result) for result in results.values()]
+        cells = [format(v, style) for v in values]
+        if compare:
+            cells.append(f"{value(results['plain']) / value(results['ours']):.2f}")
+        table.add_row(name, *cells)
+    table.add_section()
+    for i in range(len(next(iter(results.values()))["losses"])):
+        cells = [f"{result['losses'][i]:.6f}" for result in results.values()]
+        table.add_row(f"loss of step {i + 1}", *cells, *([""] if compare else []))
+    return table
+
+
+def _size(values: list[int]) -> list[int]:
+    return values * 2 if len(values) == 1 else values
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", nargs="?", help="config file of a GLIP")
+    parser.add_argument(
+        "--size", nargs="+", type=int, default=[800, 800], metavar="N", help="height and width"
+    )
+    parser.add_argument("--batch", type=int, default=1, help="images in a batch")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps after one to warm up")
+    parser.add_argument("--classes", type=int, default=80, help="class names in the caption, 1-80")
+    parser.add_argument("--form", nargs="+", choices=FORMS, default=list(FORMS))
+    parser.add_argument(
+        "--random-weights", action="store_true", help="do not load weights; draw a BERT-base, too"
+    )
+    parser.add_argument("--threads", type=int, help="threads; default: torch's choice")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--json", metavar="OUT", help="write the results to this file, too")
+    parser.add_argument(
+        "--make-bert", metavar="DIR", help="only write a BERT-base folder without weights"
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        help="override settings, e.g. --cfg-options model.bbox_head.use_checkpoint=True",
+    )
+    # [form, file for the result, BERT folder]: what a process for one form is told.
+    parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    args.size = _size(args.size)
+    if args.config is None and args.make_bert is None:
+        parser.error("name a config, or a folder with --make-bert")
+    if len(args.size) != 2 or min(args.size) < 1:
+        parser.error(f"--size takes one or two positive numbers, got {args.size}")
+    if not 1 <= args.classes <= 80 or args.batch < 1 or args.steps < 1:
+        parser.error("--classes must be in 1-80, --batch and --steps at least 1")
+    return args
+
+
+def _needs_bert(args: argparse.Namespace) -> bool:
+    """Whether the config names a BERT of the hub, which random weights do without."""
+    name = _load(args, None).get("lang_model_name", "")
+    return args.random_weights and "://" not in name and not Path(name).is_dir()
+
+
+def compare(args: argparse.Namespace) -> dict:
+    """Measure all forms of ``args``, each in its process."""
+    with tempfile.TemporaryDirectory() as folder:
+        bert = None
+        if _needs_bert(args):
+            make_bert(folder)
+            bert = folder
+        forms = {form: _measure_in_process(args, form, bert) for form in args.form}
+    settings = {name: getattr(args, name) for name in ("config", "size", "batch", "classes")}
+    settings.update(threads=args.threads, device=args.device, steps=args.steps)
+    return dict(settings, forms=forms, loss_difference=loss_difference(forms))
+
+
+def main() -> int:
+    args = parse_args()
+    import mmsdpt  # noqa: F401  makes mmdet importable without compiled mmcv
+
+    if args.measure:
+        from mmengine.logging import MMLogger
+
+        # MMEngine logs the first values of every parameter to the logger that was made first.
+        MMLogger.get_instance("benchmark", log_level="WARNING")
+        form, out, *bert = args.measure
+        Path(out).write_text(json.dumps(measure(args, form, *bert)))
+        return 0
+    if args.make_bert:
+        make_bert(args.make_bert)
+        return 0
+    report = compare(args)
+    first = next(iter(report["forms"].values()))
+    console = Console()
+    console.print(
+        f"{args.config}: {args.batch} x {args.size[0]} x {args.size[1]}, caption of"
+        f" {first['tokens']} tokens, {first['trainable']:,} trainable parameters, {args.device}"
+    )
+    console.print(make_table(report["forms"]))
+    console.print(
+        "Times depend on the machine and on what else it does; compare ratios. Peak memory on CPU"
+        " is the process's, weights and libraries included."
+    )
+    if args.json:
+        Path(args.json).write_text(json.dumps(report, indent=2) + "\n")
+    if report["loss_difference"] > TOLERANCE:
+        console.print(
+            f"error: the losses of the forms differ by {report['loss_difference']:.1e} relative,"
+            f" more than {TOLERANCE:.0e}"
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    from mmsdpt.utils.cli import run_tool
+
+    run_tool(main)

@@ -1,0 +1,122 @@
+"""Look into a tuner file, or check that it fits a config.
+
+``python tools/tuner_file.py inspect FILE`` prints what the file says about itself.
+``python tools/tuner_file.py check FILE CONFIG`` says whether method, settings, tensors and base
+weights are those of the config's model; exit code 2 and the difference where they are not.
+"""
+
+import argparse
+import json
+import math
+
+from mmengine.config import DictAction
+from mmengine.registry import init_default_scope
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from mmsdpt.engine.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
+from mmsdpt.hosts.base import resolve_slots
+from mmsdpt.registry import MODELS
+from mmsdpt.tuners.files import load_tuner, read_tuner_header
+from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.launch import load_config
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    inspect = commands.add_parser("inspect", help="print the file's header")
+    inspect.add_argument("file", help="tuner file (.safetensors)")
+    inspect.add_argument("--json", action="store_true", help="the header as JSON")
+    inspect.set_defaults(run=inspect_file)
+    check = commands.add_parser("check", help="say whether the file fits a config's model")
+    check.add_argument("file", help="tuner file (.safetensors)")
+    check.add_argument("config", help="config with a tuner")
+    check.add_argument("--slot", help="slot of the config's model; not needed where there is one")
+    check.add_argument(
+        "--skip-base",
+        action="store_true",
+        help="do not compare base weights, which then need not be there",
+    )
+    check.add_argument(
+        "--cfg-options", nargs="+", action=DictAction, help="override settings of the config"
+    )
+    check.set_defaults(run=check_file, launcher="none", work_dir=None, data_root=None)
+    return parser.parse_args(argv)
+
+
+def inspect_file(args: argparse.Namespace) -> None:
+    """Print the header of ``args.file``."""
+    header = read_tuner_header(args.file)
+    if args.json:
+        print(json.dumps(header, indent=1, sort_keys=True))
+        return
+    table = Table(title=args.file, title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    first = ("method", "config", "slot", "shapes", "host", "base", "versions", "extra", "format")
+    for name in (*(n for n in first if n in header), *sorted(header.keys() - {*first})):
+        _add_rows(table, name, header[name])
+    shapes = header.get("shapes")
+    if isinstance(shapes, dict):
+        count = sum(math.prod(shape) for shape in shapes.values())
+        table.add_section()
+        table.add_row("values", f"{count:,}")
+    Console(highlight=False, markup=False).print(table)
+
+
+def _add_rows(table: Table, name: str, value: object) -> None:
+    if isinstance(value, dict) and value:
+        table.add_section()
+        for key, item in value.items():
+            _add_rows(table, f"{name}.{key}", item)
+        table.add_section()
+    elif isinstance(value, list):
+        separator = " x " if name.startswith("shapes.") else ", "
+        table.add_row(name, separator.join(str(item) for item in value) or "none")
+    else:
+        table.add_row(name, "none" if value in (None, "", {}) else str(value))
+
+
+def check_file(args: argparse.Namespace) -> None:
+    """Load ``args.file`` into the model of ``args.config``.
+
+    Raises:
+        InputError: saying what differs.
+    """
+    header = read_tuner_header(args.file)
+    cfg = load_config(args)
+    slots = list(resolve_slots(cfg.model.get("tuner"), cfg.model.get("tuners")))
+    slot = args.slot or (slots[0] if len(slots) == 1 else None)
+    if not slots:
+        raise InputError(f"{args.config} has no tuner: set model.tuner or model.tuners")
+    if slot not in slots:
+        found = f"there is no slot {slot!r}" if slot else "it has several slots"
+        raise InputError(f"{args.config}: {found}; give --slot, one of {', '.join(slots)}")
+    init_default_scope(cfg.get("default_scope", "mmdet"))
+    model: nn.Module = MODELS.build(cfg.model)
+    base = "base weights not compared"
+    if not args.skip_base:
+        if not cfg.get("load_from"):
+            raise InputError(
+                f"{args.config} names no base weights to compare with: give --cfg-options"
+                " load_from=PATH, or --skip-base"
+            )
+        path = resolve_checkpoint(cfg.load_from)
+        load_base_weights(model, read_checkpoint(path)["state_dict"], path)
+        base = f"on {cfg.load_from}"
+    load_tuner(model, args.file, slot, check_base=not args.skip_base)
+    print(f"{args.file} fits {args.config}: {header['method']} in slot {slot!r}, {base}")
+
+
+def main() -> None:
+    args = parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    run_tool(main)
