@@ -1,6 +1,5 @@
-# First stage of mini GLIP's pre-training: phrases of one attribute, easy negatives. Words find their
-# pixels in a few hundred steps this way. With full phrases and hard negatives from the start, objects
-# were found but no colour was named after 800 steps.
+# First stage of mini GLIP's pre-training: phrases of one attribute and easy negatives, so that words
+# find their pixels before they are combined.
 _base_ = "pretrain_mini_glip.py"
 
 train_dataloader = dict(

@@ -15,10 +15,10 @@ from .dyconv import DyConv
 class IdentityTowerInit(BaseInit):
     """Let every dynamic convolution pass its own level on.
 
-    The convolutions of GLIP's tower have no residual connection. Drawn at random, three of them halve
-    what a linear probe reads of an object's colour, and a model that starts there learns to find
-    objects long before it learns to tell them apart. Here the convolution over the own level starts as
-    the identity plus noise, the two over neighbouring levels as noise.
+    The convolutions of GLIP's tower have no residual connection. Drawn at random, three of them
+    halve what a linear probe reads of an object's colour, and a model that starts there learns to
+    find objects long before it learns to tell them apart. Here the convolution over the own level
+    starts as the identity plus noise, the two over neighbouring levels as noise.
 
     Args:
         std: Standard deviation of the noise.

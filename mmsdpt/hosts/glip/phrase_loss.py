@@ -12,8 +12,8 @@ from torch import Tensor
 def phrase_contrast(logits: Tensor, targets: Tensor, phrase_maps: Sequence[Tensor]) -> Tensor:
     """Cross-entropy over the phrases of each image's caption, at the positive anchors.
 
-    A phrase's logit is the mean over its tokens. GLIP's own focal loss teaches every token apart and
-    pushes all words together as long as it only knows that *something* is there. The softmax's
+    A phrase's logit is the mean over its tokens. GLIP's own focal loss teaches every token apart
+    and pushes all words together as long as it only knows that *something* is there. The softmax's
     gradient sums to zero over the phrases, so that what all words share cancels.
 
     Args:
