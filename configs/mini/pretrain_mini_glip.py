@@ -36,7 +36,7 @@ train_dataloader = dict(
 
 model = dict(
     bbox_head=dict(
-        phrase_loss_weight=1.0,
+        phrase_loss_weight=2.0,
         init_cfg=dict(type="mmsdpt.IdentityTowerInit"),
     )
 )
@@ -46,13 +46,15 @@ train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=ma
 optim_wrapper = dict(
     type="OptimWrapper",
     constructor="mmsdpt.TrainableOptimWrapperConstructor",
-    optimizer=dict(type="AdamW", lr=3e-4, betas=(0.9, 0.98), weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=8e-4, betas=(0.9, 0.98), weight_decay=0.05),
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
         custom_keys={
             "relative_position_bias_table": dict(decay_mult=0.0),
             "embeddings": dict(decay_mult=0.0),
+            "dyconvs": dict(lr_mult=0.1),
+            "offset": dict(lr_mult=0.1),
         },
     ),
     clip_grad=dict(max_norm=1.0),

@@ -1,5 +1,5 @@
-# First stage of mini GLIP's pre-training: phrases of one attribute and easy negatives, so that words
-# find their pixels before they are combined.
+# First stage of mini GLIP pre-training: mostly phrases of one attribute and easy negatives, so
+# that words find their pixels before they are combined.
 _base_ = "pretrain_mini_glip.py"
 
 train_dataloader = dict(

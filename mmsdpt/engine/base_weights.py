@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.logging import print_log
-from mmengine.logging.history_buffer import HistoryBuffer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -80,11 +80,11 @@ def read_checkpoint(path: str, map_location: str | torch.device = "cpu") -> dict
             else:
                 content = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+        named = re.search(r"GLOBAL (\S+)", str(error))
         raise CheckpointError(
             f"{path} holds Python objects besides tensors, which mmsdpt does not unpickle"
-            f" ({reason}); if you trust it, re-save its state dict: torch.save({{'state_dict':"
-            " checkpoint['state_dict']}, PATH)"
+            f" ({named[1] if named else 'damaged'}); if you trust it, re-save its state dict:"
+            " torch.save({'state_dict': checkpoint['state_dict']}, PATH)"
         ) from None
     except Exception as error:  # a damaged pickle raises nearly anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -100,13 +100,37 @@ def _harmless_types() -> list:
     """Types in the training logs of OpenMMLab checkpoints; none runs code when it is rebuilt."""
     core = np._core if hasattr(np, "_core") else np.core
     return [
-        core.multiarray._reconstruct,
-        core.multiarray.scalar,
+        # NumPy 2 moved these: a file names the place of the version that wrote it.
+        *(
+            _renamed(getattr(core.multiarray, name), f"numpy.{place}.multiarray", name)
+            for name in ("_reconstruct", "scalar")
+            for place in ("core", "_core")
+        ),
         np.ndarray,
         np.dtype,
-        *(type(np.dtype(kind)) for kind in (np.uint32, np.int64, np.float32, np.float64)),
-        HistoryBuffer,
+        *{type(np.dtype(kind)) for kind in "?bhilqBHILQefdSU"},
+        # MMEngine's logs refer to their own methods, by getattr. Nobody reads them here, so that
+        # neither has to be what it says.
+        _renamed(lambda *args: None, "builtins", "getattr"),
+        type("HistoryBuffer", (_Ignored,), {"__module__": "mmengine.logging.history_buffer"}),
     ]
+
+
+class _Ignored:
+    """An object of which nothing is kept."""
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _renamed(function: Callable, module: str, name: str) -> Callable:
+    """``function`` under the name that a pickle asks for."""
+
+    def call(*args):
+        return function(*args)
+
+    call.__module__, call.__qualname__ = module, name
+    return call
 
 
 def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:

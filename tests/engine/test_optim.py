@@ -37,7 +37,8 @@ def build(model, **options):
 
 def held(wrapper, model):
     names = {id(p): name for name, p in model.named_parameters()}
-    return [[names[id(p)] for p in group["params"]] for group in wrapper.param_groups]
+    groups = wrapper.optimizer.param_groups
+    return [[names[id(p)] for p in group["params"]] for group in groups]
 
 
 TRAINED = ["tokens", "mixed.bias", "norm.weight", "norm.bias"]
@@ -55,7 +56,7 @@ def test_with_paramwise_settings_every_trained_parameter_has_its_own():
     assert held(wrapper, model) == [[name] for name in TRAINED]
     settings = {
         names[0]: (group["lr"], group["weight_decay"])
-        for names, group in zip(held(wrapper, model), wrapper.param_groups, strict=True)
+        for names, group in zip(held(wrapper, model), wrapper.optimizer.param_groups, strict=True)
     }
     assert settings == {
         "tokens": (0.1, 0.5),

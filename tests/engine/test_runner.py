@@ -304,16 +304,10 @@ def test_a_pointer_to_a_checkpoint_that_is_gone_is_refused_with_a_sentence(tiny_
             {"model.bbox_head.num_dyhead_blocks": 2},
             "does not fit GLIP: .*tensors missing: bbox_head",
         ),
-        ({"model.neck.out_channels": 48}, r"tensors of another shape: neck.*\(48, 32, 1, 1\)"),
+        ({"model.backbone.window_size": 2}, r"tensors of another shape: backbone.*\(49, 1\) inst"),
     ],
 )
 def test_base_weights_that_are_missing_or_do_not_fit_end_the_run(tiny_cfg, changes, words):
-    if "model.neck.out_channels" in changes:
-        changes = {
-            **changes,
-            "model.bbox_head.in_channels": 48,
-            "model.bbox_head.feat_channels": 48,
-        }
     tiny_cfg.merge_from_dict(changes)
     with pytest.raises(CheckpointError, match=words):
         build_runner(tiny_cfg).train()
@@ -359,8 +353,8 @@ def test_the_checkpoint_hook_wants_the_runner_it_belongs_to():
 
 
 def test_configs_without_a_runner_type_get_the_toolboxs_runner(tiny_cfg):
-    del tiny_cfg["runner_type"]
-    del tiny_cfg["default_hooks"]
+    tiny_cfg.pop("runner_type")
+    tiny_cfg.pop("default_hooks")
     assert type(build_runner(tiny_cfg)) is Runner
 
 
@@ -378,7 +372,7 @@ def test_alternating_phases_train_and_leave_both_sides_on(tiny_cfg, monkeypatch)
     )
     runner = build_runner(tiny_cfg)
     runner.train()
-    assert phases == [("image",), ("text",)] * 2
+    assert phases[:4] == [("image",), ("text",)] * 2  # then comes the validation
     assert runner.host.tuners.default.synchronous_sides == ("image", "text")
 
 
