@@ -178,3 +178,20 @@ def test_the_configs_reach_every_place_that_names_the_data(workshop, folder, fir
         assert dataset.return_classes
     for role in ("val", "test"):
         assert cfg[f"{role}_evaluator"].ann_file == f"data/fruit/{data[role].ann_file}"
+
+
+def test_the_messages_that_are_explained_are_those_that_are_given(repository):
+    sources = "".join(path.read_text() for path in (repository / "mmsdpt").rglob("*.py"))
+    # A string that is broken over lines, and the values in it, read as one.
+    sources = re.sub(r'"\s*f?"', "", sources)
+    table = DOC[DOC.index("| message | what to do |") :].splitlines()[2:]
+    messages = [
+        message
+        for row in table
+        if "(MMDetection)" not in row
+        for message in re.findall(r"`([^`]+)`", row.split("|")[1])
+    ]
+    assert len(messages) > 6
+    for message in messages:
+        for part in message.split("…"):
+            assert part.strip(" '") in sources, message

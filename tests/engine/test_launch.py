@@ -1,10 +1,13 @@
 """From the command line to a config, and from an error to one sentence."""
 
 import argparse
+import runpy
 import subprocess
 import sys
 
+import mmengine
 import pytest
+import torch
 
 from mmsdpt.utils.cli import run_tool
 from mmsdpt.utils.errors import InputError
@@ -103,63 +106,109 @@ def test_any_other_error_keeps_its_traceback():
 
 
 @pytest.fixture
-def tool(repository):
+def tool(repository, monkeypatch, capsys):
+    """Run a tool in this process, as the interpreter would; returns what it printed."""
+    monkeypatch.setenv("LOCAL_RANK", "0")
+
     def run(name, *arguments, code=0):
-        command = [sys.executable, str(repository / "tools" / name), *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        output = done.stdout + done.stderr
-        assert done.returncode == code, output
-        assert code == 0 or "Traceback" not in output, output
-        return output if code == 0 else done.stderr.strip().splitlines()[-1]
+        path = str(repository / "tools" / name)
+        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(path, run_name="__main__")
+        printed = capsys.readouterr()
+        assert caught.value.code == code, printed.err
+        return printed.err if code else printed.out + printed.err
 
     return run
 
 
-@pytest.mark.slow
-def test_the_tools_train_resume_and_test(tool, tiny_cfg, tmp_path):
-    """One run through both tools with their flags, on a tiny model."""
-    config, run = tmp_path / "tiny.py", tmp_path / "run"
+@pytest.fixture
+def config(tiny_cfg, tmp_path):
+    """The tiny config as a file, one epoch long."""
     tiny_cfg.pop("work_dir")
     tiny_cfg.log_level = "INFO"
     tiny_cfg.train_cfg.max_epochs = 1
-    with open(config, "w") as file:
-        file.writelines(f"{name} = {value!r}\n" for name, value in tiny_cfg.to_dict().items())
+    path = tmp_path / "tiny.py"
+    path.write_text("".join(f"{key} = {value!r}\n" for key, value in tiny_cfg.to_dict().items()))
+    return path
 
+
+def test_the_tools_train_resume_and_test(tool, config, tmp_path):
+    """One run through both tools with their flags."""
+    run = tmp_path / "run"
     log = tool("train.py", config, "--work-dir", run)
-    assert "Epoch(train) [1][2/2]" in log and "eta: " in log
-    tuner = run / "tuner.safetensors"
-    assert tuner.is_file() and (run / "last_checkpoint").read_text().endswith("epoch_1.pth")
+    assert "Epoch(train) [1][2/2]" in log and "eta: " in log and "Trainable parameters" in log
+    assert (run / "last_checkpoint").read_text().endswith("epoch_1.pth")
 
     more = ["--cfg-options", "train_cfg.max_epochs=2"]
     log = tool("train.py", config, "--work-dir", run, "--resume", *more)
     assert "resumed epoch: 1, iter: 2" in log and "Epoch(train) [2][2/2]" in log
     named = ["--work-dir", tmp_path / "named", "--resume", run / "epoch_1.pth"]
     assert "resumed epoch: 1, iter: 2" in tool("train.py", config, *named, *more)
-    amp = tmp_path / "amp"
-    assert "loss: " in tool("train.py", config, "--work-dir", amp, "--amp")
 
-    dump = tmp_path / "predictions.pkl"
-    with_file = tool("test.py", config, tuner, "--out", dump, "--work-dir", tmp_path / "a")
-    assert "Loaded SDPT from" in with_file and "coco/bbox_mAP" in with_file and dump.is_file()
-    off = tool("test.py", config, tuner, "--tuners-off", "--work-dir", tmp_path / "b")
-    assert "coco/bbox_mAP" in off
-    assert "Loaded" in tool("test.py", config, run / "epoch_2.pth", "--work-dir", tmp_path / "c")
+    tuner, dump = run / "tuner.safetensors", tmp_path / "predictions.pkl"
+    log = tool("test.py", config, tuner, "--out", dump, "--work-dir", tmp_path / "a")
+    assert "Loaded SDPT from" in log and "coco/bbox_mAP" in log
+    run_file = run / "epoch_2.pth"
+    assert f"Loaded {run_file}" in tool("test.py", config, f"default={run_file}", "--out", dump)
+
+
+def test_the_untouched_model_is_tested_with_the_tuners_off(tool, config, tmp_path):
+    def predictions(*arguments):
+        dump = tmp_path / "predictions.pkl"
+        tool("test.py", config, *arguments, "--out", dump, "--work-dir", tmp_path / "test")
+        found = [sample["pred_instances"] for sample in mmengine.load(dump)]
+        return torch.cat([torch.cat([p["bboxes"].flatten(), p["scores"]]) for p in found])
+
+    off = predictions("--tuners-off")
+    plain = predictions("--cfg-options", "model.tuner=None")
+    assert torch.equal(off, plain) and not torch.equal(off, predictions())
+
+
+def test_mixed_precision_trains_on_the_cpu(tool, config, tmp_path):
+    log = tool("train.py", config, "--work-dir", tmp_path / "amp", "--amp")
+    assert "Epoch(train) [1][2/2]" in log and "loss: nan" not in log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train.py", "nothing.py"), "config not found: nothing.py"),
+        (
+            ("train.py", "CONFIG", "--cfg-options", "load_from=glip_l_mmdet-abfe026b.pth"),
+            "checkpoint not found: glip_l_mmdet-abfe026b.pth; download https://download.openmmlab",
+        ),
+        (
+            ("train.py", "CONFIG", "--data-root", "/no"),
+            "annotation file not found: /no/annotations.json; put the data there",
+        ),
+        (("train.py", "CONFIG", "--resume", "no.pth"), "checkpoint not found: no.pth"),
+        (("train.py", "CONFIG", "--auto-scale-lr"), "--auto-scale-lr needs auto_scale_lr.base"),
+        (("test.py", "CONFIG", "no.safetensors"), "tuner file not found: no.safetensors"),
+        (("test.py", "CONFIG", "b=x.pth"), "b=x.pth: the config has tuner slots default; write"),
+        (("test.py", "CONFIG", "--out", "x.json"), "--out writes a pickle file, got x.json"),
+        (("test.py", "CONFIG", "--data-root", "/no"), "annotation file not found: /no/annotations"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, tuple) else "",
+)
+def test_the_tools_say_in_one_sentence_what_is_missing(tool, config, tmp_path, arguments, words):
+    name, *others = (config if a == "CONFIG" else a for a in arguments)
+    error = tool(name, *others, "--work-dir", tmp_path / "run", code=2)
+    assert error.splitlines()[-1].startswith(f"error: {words}")
+    assert "Traceback" not in error
 
 
 @pytest.mark.slow
-def test_the_tools_say_in_one_sentence_what_is_missing(tool, tiny_cfg, tmp_path):
-    config = tmp_path / "tiny.py"
-    with open(config, "w") as file:
-        file.writelines(f"{name} = {value!r}\n" for name, value in tiny_cfg.to_dict().items())
-    weights = "load_from=checkpoints/glip_l_mmdet-abfe026b.pth"
-    for arguments, words in (
-        (("train.py", "nothing.py"), "error: config not found: nothing.py"),
-        (("train.py", config, "--cfg-options", weights), "error: checkpoint not found: checkp"),
-        (("train.py", config, "--data-root", "/no"), "error: annotation file not found: /no/annot"),
-        (("train.py", config, "--resume", "no.pth"), "error: checkpoint not found: no.pth"),
-        (("test.py", config, "no.safetensors"), "error: tuner file not found: no.safetensors"),
-        (("test.py", config, "b=x.pth"), "error: b=x.pth: the config has tuner slots default"),
-        (("test.py", config, "--out", "x.json"), "error: --out writes a pickle file, got x.json"),
-        (("test.py", config, "--data-root", "/no"), "error: annotation file not found: /no/annot"),
-    ):
-        assert tool(*arguments, code=2).startswith(words)
+def test_the_tools_work_as_programs(repository, config, tmp_path):
+    def program(name, *arguments):
+        command = [sys.executable, str(repository / "tools" / name), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    run = tmp_path / "run"
+    done = program("train.py", config, "--work-dir", run)
+    assert done.returncode == 0, done.stderr
+    done = program("test.py", config, run / "tuner.safetensors", "--work-dir", run)
+    assert done.returncode == 0 and "coco/bbox_mAP" in done.stdout + done.stderr, done.stderr
+    done = program("test.py", config, "no.safetensors")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == "error: tuner file not found: no.safetensors"

@@ -129,17 +129,20 @@ def _peak_bytes(device: str) -> int:
 
 
 def _timed(step: Callable[[], float | None], args: argparse.Namespace, name: str) -> tuple:
-    """Seconds and results of one step to warm up and ``args.steps`` more."""
+    """One step to warm up and ``args.steps`` that count: their median seconds by the wall and of
+    processor time (all threads), and the results of all.
+    """
     import torch
 
-    seconds, results = [], []
+    wall, processor, results = [], [], []
     for _ in tqdm(range(args.steps + 1), desc=name, file=sys.stderr, leave=False):
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         results.append(step())
         if args.device.startswith("cuda"):
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return seconds, results
+        wall.append(time.perf_counter() - start[0])
+        processor.append(time.process_time() - start[1])
+    return statistics.median(wall[1:]), statistics.median(processor[1:]), results
 
 
 def measure(args: argparse.Namespace, form: str, bert: str | None = None) -> dict:
@@ -151,9 +154,9 @@ def measure(args: argparse.Namespace, form: str, bert: str | None = None) -> dic
         bert: Folder of the BERT to use instead of the config's.
 
     Returns:
-        ``train_s`` and ``test_s`` (medians of the steps after the first), ``test_bytes`` and
-        ``train_bytes`` (peaks), ``losses`` of all training steps, ``tokens`` of the caption,
-        ``trainable`` parameters.
+        ``train_s``, ``test_s`` (medians of the steps after the first) and their processor time
+        ``train_cpu_s``, ``test_cpu_s``; ``test_bytes`` and ``train_bytes`` (peaks); ``losses`` of
+        all training steps, ``tokens`` of the caption, ``trainable`` parameters.
     """
     import torch
     from mmengine.optim import build_optim_wrapper
@@ -176,14 +179,16 @@ def measure(args: argparse.Namespace, form: str, bert: str | None = None) -> dic
     # Testing first: peaks only grow, and that of training is higher.
     model.eval()
     with torch.no_grad():
-        test_s, _ = _timed(test_step, args, f"{form}, inference")
+        test_s, test_cpu_s, _ = _timed(test_step, args, f"{form}, inference")
     test_bytes = _peak_bytes(args.device)
     model.train()
-    train_s, losses = _timed(train_step, args, f"{form}, training")
+    train_s, train_cpu_s, losses = _timed(train_step, args, f"{form}, training")
     caption = ". ".join(data["data_samples"][0].text)
     return dict(
-        train_s=statistics.median(train_s[1:]),
-        test_s=statistics.median(test_s[1:]),
+        train_s=train_s,
+        train_cpu_s=train_cpu_s,
+        test_s=test_s,
+        test_cpu_s=test_cpu_s,
         train_bytes=_peak_bytes(args.device),
         test_bytes=test_bytes,
         losses=losses,
@@ -233,7 +238,9 @@ def make_table(results: dict[str, dict]) -> Table:
         table.add_column("plain / ours", justify="right")
     rows: list[tuple[str, Callable[[dict], float], str]] = [
         ("training step, s", lambda r: r["train_s"], ".3f"),
+        ("training step, CPU s", lambda r: r["train_cpu_s"], ".3f"),
         ("inference step, s", lambda r: r["test_s"], ".3f"),
+        ("inference step, CPU s", lambda r: r["test_cpu_s"], ".3f"),
         ("peak memory of training, GB", lambda r: r["train_bytes"] / GIGA, ".2f"),
         ("peak memory of inference, GB", lambda r: r["test_bytes"] / GIGA, ".2f"),
     ]
@@ -339,8 +346,8 @@ def main() -> int:
     )
     console.print(make_table(report["forms"]))
     console.print(
-        "Times depend on the machine and on what else it does; compare ratios. Peak memory on CPU"
-        " is the process's, weights and libraries included."
+        "Times depend on the machine, by the wall also on what else it does: compare ratios. CPU s"
+        " adds up all threads. Peak memory on CPU is the process's, weights and libraries included."
     )
     if args.json:
         Path(args.json).write_text(json.dumps(report, indent=2) + "\n")
