@@ -1,4 +1,5 @@
-# SDPT on mini GLIP and Packages, photographs: 19 to train on, 4 to choose the best epoch, 3 for test.
+# SDPT on mini GLIP and Packages, photographs: 19 to train on, 4 to choose the best epoch, 3 to
+# test.
 #   python tools/dataset_converters/yolo2coco.py PACKAGES/data.yaml --out data/packages
 _base_ = "sdpt_mini_raccoon.py"
 

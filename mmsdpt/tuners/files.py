@@ -176,9 +176,9 @@ def load_tuner(
         )
 
     tensors = _read_tensors(path)
-    found = {name: _kind(value) for name, value in tensors.items()}
-    expected = {name: _kind(value) for name, value in tuner.state_dict().items()}
-    different = differences(found, expected)
+    found_kinds = {name: _kind(value) for name, value in tensors.items()}
+    expected_kinds = {name: _kind(value) for name, value in tuner.state_dict().items()}
+    different = differences(found_kinds, expected_kinds)
     if different:
         raise TunerFileError(f"{path} has tensors of other names or shapes: {different}")
     different = differences(

@@ -5,6 +5,12 @@ _base_ = "mini_pipelines.py"
 data_root = "data/raccoon/"
 metainfo = dict(classes=("raccoon",))
 
+# The size of mini GLIP's pre-training: in larger pictures things are larger than any it has seen.
+train_pipeline = _base_.train_pipeline
+test_pipeline = _base_.test_pipeline
+train_pipeline[3].scale = (160, 160)
+test_pipeline[1].scale = (160, 160)
+
 train_dataloader = dict(
     batch_size=8,
     num_workers=0,
@@ -22,7 +28,7 @@ train_dataloader = dict(
             ann_file="annotations/train.json",
             data_prefix=dict(img="images/train/"),
             filter_cfg=dict(filter_empty_gt=True),
-            pipeline=_base_.train_pipeline,
+            pipeline=train_pipeline,
             return_classes=True,
         ),
     ),
@@ -37,7 +43,7 @@ val_dataloader = dict(
         metainfo=metainfo,
         ann_file="annotations/val.json",
         data_prefix=dict(img="images/val/"),
-        pipeline=_base_.test_pipeline,
+        pipeline=test_pipeline,
         return_classes=True,
         test_mode=True,
     ),
@@ -52,7 +58,7 @@ test_dataloader = dict(
         metainfo=metainfo,
         ann_file="annotations/test.json",
         data_prefix=dict(img="images/test/"),
-        pipeline=_base_.test_pipeline,
+        pipeline=test_pipeline,
         return_classes=True,
         test_mode=True,
     ),
