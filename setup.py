@@ -23,6 +23,7 @@ REQUIRED = [
     # Imported by mmsdpt itself, in any version that the packages above accept.
     "filelock",
     "huggingface_hub",
+    "matplotlib",
     "numpy",
     "opencv-python",
     "packaging",

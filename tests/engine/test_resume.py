@@ -176,11 +176,12 @@ def test_a_run_without_a_seed_of_its_own_resumes_bit_for_bit(tiny_cfg, tmp_path)
     assert {**first.losses, **second.losses} == whole.losses
 
 
-def test_workers_flip_other_images_in_every_epoch(straight):
+def test_workers_draw_other_flips_in_every_epoch(straight):
+    """With MMEngine's own seeds the first image of every epoch would get the same draw."""
     _, record = straight("workers")
-    epochs = [{**record.flips[2 * e], **record.flips[2 * e + 1]} for e in range(3)]
-    assert all(len(flips) == 4 for flips in epochs)
-    assert epochs[0] != epochs[1] or epochs[1] != epochs[2]
+    draws = [[*record.flips[2 * e].values(), *record.flips[2 * e + 1].values()] for e in range(3)]
+    assert all(len(flips) == 4 for flips in draws)
+    assert draws[0] != draws[1] or draws[1] != draws[2]
 
 
 def test_a_moved_work_directory_is_resumed(tiny_cfg, tmp_path):
@@ -232,14 +233,15 @@ def kill_in_the_middle(runner):
     runner.register_hook(KillAt(3))
 
 
-def kill_while_writing(name):
-    """Kill between the temporary file of ``name`` and its place."""
+def kill_while_writing(name, time=1):
+    """Kill when ``name`` is written for the first, second... time, before it is in its place."""
 
     def prepare(runner):
-        replace = os.replace
+        replace, seen = os.replace, []
 
         def replace_or_die(source, target):
-            if os.path.basename(target) == name:
+            seen.append(os.path.basename(target))
+            if seen.count(name) == time:
                 kill_myself()
             replace(source, target)
 
@@ -259,26 +261,14 @@ def kill_before_the_old_is_removed(runner):
     Path.unlink = unlink_or_die
 
 
-def kill_at_the_second_pointer(runner):
-    """Kill when epoch 2 is written and ``last_checkpoint`` still names epoch 1."""
-    replace, seen = os.replace, []
-
-    def replace_or_die(source, target):
-        seen.append(os.path.basename(target))
-        if seen.count("last_checkpoint") == 2:
-            kill_myself()
-        replace(source, target)
-
-    os.replace = replace_or_die
-
-
 @pytest.mark.parametrize(
     ("prepare", "start", "keep"),
     [
         (kill_in_the_middle, 2, 2),
         (kill_while_writing("epoch_2.pth"), 2, 2),
         (kill_while_writing("epoch_2.pth"), 2, 1),
-        (kill_at_the_second_pointer, 2, 1),
+        # Epoch 2 is written and last_checkpoint still names epoch 1.
+        (kill_while_writing("last_checkpoint", time=2), 2, 1),
         (kill_before_the_old_is_removed, 4, 1),
     ],
     ids=["training", "writing", "writing, one kept", "pointing", "removing"],
@@ -296,6 +286,16 @@ def test_a_killed_run_resumes_and_ends_with_the_same_tokens(
     kept = {name for name in os.listdir(tiny_cfg.work_dir) if name.endswith(".pth")}
     # Killed just before it is removed, an old checkpoint stays.
     assert kept - {"epoch_1.pth"} == {f"epoch_{n}.pth" for n in (2, 3)[-keep:]}
+
+
+def test_a_run_killed_while_it_writes_its_newest_checkpoint_again_resumes(tiny_cfg, straight):
+    """A new best score is written into the checkpoint that ``last_checkpoint`` names."""
+    _, whole = straight("epochs")
+    tiny_cfg.default_hooks.checkpoint.update(save_best="coco/bbox_mAP", rule="greater")
+    killed(tiny_cfg, kill_while_writing("epoch_1.pth", time=2))
+    assert Path(tiny_cfg.work_dir, "last_checkpoint").read_text().endswith("epoch_1.pth")
+    _, record = train(resumed(tiny_cfg))
+    assert record.losses == {i: loss for i, loss in whole.losses.items() if i >= 2}
 
 
 def test_there_is_a_complete_checkpoint_at_every_moment(tiny_cfg, monkeypatch):
