@@ -15,6 +15,6 @@ def run_tool(main: Callable[[], int | None]) -> None:
     try:
         code = main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {error}\n")
         code = 2
     sys.exit(code or 0)
