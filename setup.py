@@ -10,8 +10,8 @@ ROOT = Path(__file__).parent
 # The same ranges as in mmsdpt/compat.py, which checks them at import (tests/test_packaging.py
 # compares them).
 REQUIRED = [
-    "torch>=2.1",
-    "torchvision>=0.16",
+    "torch>=2.5",
+    "torchvision>=0.20",
     "onedl-mmengine>=0.10.4,<0.11",
     "onedl-mmcv>=2.1,<2.4",
     "onedl-mmdetection>=3.3,<3.6",

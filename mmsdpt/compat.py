@@ -48,8 +48,8 @@ class Requirement:
 # setup.py installs the same ranges (tests/test_packaging.py compares them). Those of the OpenMMLab
 # packages begin with OpenMMLab's own last releases (mmcv 2.1.0, mmdet 3.3.0, mmpretrain 1.2.0).
 REQUIREMENTS = (
-    Requirement("torch", ("torch",), ">=2.1"),
-    Requirement("torchvision", ("torchvision",), ">=0.16"),
+    Requirement("torch", ("torch",), ">=2.5"),
+    Requirement("torchvision", ("torchvision",), ">=0.20"),
     Requirement("mmengine", ("onedl-mmengine", "mmengine"), ">=0.10.4,<0.11"),
     Requirement("mmcv", ("onedl-mmcv", "mmcv"), ">=2.1,<2.4"),
     Requirement("mmdet", ("onedl-mmdetection", "mmdet"), ">=3.3,<3.6"),

@@ -10,7 +10,7 @@ load_from = "mmsdpt://mini_glip"
 
 model = dict(tuner=dict(type="mmsdpt.SDPT", num_tokens=10))
 
-max_epochs = 8
+max_epochs = 4
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=1)
 optim_wrapper = dict(
     type="OptimWrapper",

@@ -24,6 +24,7 @@ from transformers import AutoTokenizer, BertConfig
 from transformers import BertModel as HFBertModel
 
 from mmsdpt.registry import MODELS
+from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.versions import autocast_dtype, tensor_versions
 
 MINI_BERT = "mmsdpt://mini_bert"
@@ -46,6 +47,10 @@ _ADVICE = (
     " pytorch_model.bin): set lang_model_name in the config, or pass --cfg-options"
     " lang_model_name=PATH"
 )
+
+
+class LanguageModelNotFoundError(FileNotFoundError, InputError):
+    """A BERT that is neither a folder nor to be had from the hub; the tools print the sentence."""
 
 
 def mini_bert_folder() -> str:
@@ -93,7 +98,7 @@ def _from_hub(name: str, weights: bool) -> Path:
             return folder
     if folder is not None and _is_text_folder(folder):
         return folder
-    raise FileNotFoundError(
+    raise LanguageModelNotFoundError(
         f"The language model '{name}' is neither a folder nor in the local Hugging Face cache, and"
         f" could not be downloaded ({reason}); {_ADVICE}."
     )
@@ -109,11 +114,11 @@ def language_model_folder(name: str, weights: bool = False) -> Path:
         weights: Whether to ask the hub for the weights too. The folder may still lack them.
 
     Raises:
-        FileNotFoundError: Says what was looked for and how to provide it.
+        LanguageModelNotFoundError: Says what was looked for and how to provide it.
     """
     if name.startswith("mmsdpt://"):
         if name != MINI_BERT:
-            raise FileNotFoundError(
+            raise LanguageModelNotFoundError(
                 f"'{name}' is not part of mmsdpt, which has '{MINI_BERT}' only."
             )
         return Path(mini_bert_folder())
@@ -122,13 +127,15 @@ def language_model_folder(name: str, weights: bool = False) -> Path:
         if (
             name.startswith(("/", ".", "~")) or name.count("/") > 1
         ):  # no name on the hub looks like this
-            raise FileNotFoundError(
+            raise LanguageModelNotFoundError(
                 f"The language model folder '{name}' does not exist; {_ADVICE}."
             )
         return _from_hub(name, weights)
     if not _is_text_folder(folder):
         lacks = "vocab.txt" if (folder / "config.json").is_file() else "config.json"
-        raise FileNotFoundError(f"The language model folder '{folder}' has no {lacks}; {_ADVICE}.")
+        raise LanguageModelNotFoundError(
+            f"The language model folder '{folder}' has no {lacks}; {_ADVICE}."
+        )
     return folder
 
 
@@ -140,7 +147,7 @@ def bert_config(name: str, attn_implementation: str | None = None) -> BertConfig
         attn_implementation: 'sdpa', 'eager' or None for transformers' own choice.
 
     Raises:
-        FileNotFoundError: The model cannot be found.
+        LanguageModelNotFoundError: The model cannot be found.
         ValueError: It is not a BERT.
     """
     folder = language_model_folder(name)
@@ -196,7 +203,7 @@ class BertEncoder(nn.Module):
         folder = language_model_folder(name, weights=bool(pretrained))
         if not pretrained or not _has_weights(folder):
             if pretrained is True:
-                raise FileNotFoundError(
+                raise LanguageModelNotFoundError(
                     f"The language model folder '{folder}' has no weights; {_ADVICE}."
                 )
             if pretrained == "auto":
