@@ -36,7 +36,7 @@ from mmengine.registry import FUNCTIONS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from mmsdpt.datasets import ODINW_SCHEDULE
 from mmsdpt.datasets.scenes import task_dataset
@@ -323,9 +323,10 @@ def test_odinw_configs_keep_glips_schedule(dataset, few_shot):
 
     (plateau,), (stop,) = cfg.param_scheduler, cfg.custom_hooks
     best = cfg.default_hooks.checkpoint.save_best
-    assert plateau.type == "ReduceOnPlateauLR" and stop.type == "EarlyStoppingHook"
+    assert plateau.type == "ReduceOnPlateauLR" and stop.type == "mmsdpt.StopOnPlateauHook"
     assert plateau.monitor == stop.monitor == best == "coco/bbox_mAP"
-    assert plateau.rule == stop.rule == cfg.default_hooks.checkpoint.rule == "greater"
+    assert plateau.rule == cfg.default_hooks.checkpoint.rule == "greater"
+    assert stop.get("rule", "greater") == "greater"
     assert plateau.factor == 0.1
     assert (plateau.patience, stop.patience) == ((3, 8) if few_shot else (2, 4))
 
@@ -479,3 +480,17 @@ def test_the_run_slows_down_and_stops_when_the_ap_stalls(straight):
     assert rates_of(runner) == {1: 0.1, 2: 0.1, 3: 0.1, 4: 0.1, 5: 0.1, 6: 0.01}
     best = read_tuner_header(folder / "best_tuner.safetensors")
     assert (best["extra"]["epoch"], best["extra"]["scores"]["coco/bbox_mAP"]) == (2, 0.2)
+
+
+def test_a_killed_run_slows_down_and_stops_where_the_straight_one_does(
+    straight, two_images, base_weights, tmp_path, monkeypatch
+):
+    make_quick(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        scheduled_run(two_images, base_weights, tmp_path, dies_in=5).train()
+    resumed = scheduled_run(two_images, base_weights, tmp_path, resume=True)
+    resumed.train()
+    assert rates_of(resumed) == {5: 0.1, 6: 0.01}
+    for name in ("tuner.safetensors", "best_tuner.safetensors"):
+        wanted, found = (load_file(folder / name) for folder in (straight[0], tmp_path))
+        assert all(torch.equal(found[key], wanted[key]) for key in wanted)

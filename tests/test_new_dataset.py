@@ -128,7 +128,9 @@ def test_the_commands_lead_from_voc_files_to_a_tested_tuner_file(
     assert counts == {"train": 6, "val": 2, "test": 2}
 
     options = dict(QUICK, load_from=str(base_weights))
-    for command in (zero_shot, train, test):
+    for number, command in enumerate((zero_shot, train, test)):
+        # Runs of one process that start in the same second would share their logs.
+        options["experiment_name"] = f"step{number}"
         run_tool(repository, with_options(command, options), monkeypatch)
     run = workshop / "work_dirs/sdpt_mini_fruit"
     for name in ("best_tuner.safetensors", "tuner.safetensors"):
@@ -137,11 +139,13 @@ def test_the_commands_lead_from_voc_files_to_a_tested_tuner_file(
     assert sorted(path.name for path in run.glob("epoch_*.pth")) == ["epoch_1.pth", "epoch_2.pth"]
     scores = [path for path in run.glob("*/*.json") if "coco/bbox_mAP" in path.read_text()]
     assert len(scores) == 2, "both tests leave their AP"
+    logs = "".join(path.read_text() for path in sorted(run.glob("*/*.log")))
+    assert logs.count("Testing with tuner slot default switched off") == 1
     pictures = list(run.glob("*/pictures/*.*"))
     assert len(pictures) == counts["test"]
     assert Image.open(pictures[0]).size == (2 * 96, 72), "truth and findings side by side"
 
-    options.update({"train_cfg.max_epochs": "1"})
+    options.update({"train_cfg.max_epochs": "1", "experiment_name": "few_shot"})
     run_tool(repository, with_options(few_shot, options), monkeypatch)
     assert (workshop / "work_dirs/fruit_10_shots/tuner.safetensors").is_file()
 

@@ -89,9 +89,11 @@ def main() -> None:
         if not args.out.endswith((".pkl", ".pickle")):
             raise InputError(f"--out writes a pickle file, got {args.out}")
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
-    if args.tuners_off:
-        for slot in runner.host.tuners:
+    for slot in runner.host.tuners:
+        # A slot without a file would act with the random numbers that training starts from.
+        if args.tuners_off or slot not in cfg.tuner_files:
             runner.host.set_slot_enabled(slot, False)
+            runner.logger.info(f"Testing with tuner slot {slot} switched off")
     runner.test()
 
 

@@ -45,7 +45,7 @@ val_evaluator = dict(ann_file=data_root + "annotations/val.json")
 test_evaluator = dict(ann_file=data_root + "annotations/test.json")
 
 # A tenth of the rate when the validation AP has stalled for more than 2 epochs, the end after 4;
-# the best epoch is kept. AP comes rounded to three digits: to equal the best is to stall.
+# the best epoch is kept. To equal the best is to stall.
 train_cfg = dict(max_epochs=200)
 param_scheduler = [
     dict(
@@ -57,12 +57,4 @@ param_scheduler = [
         by_epoch=True,
     )
 ]
-custom_hooks = [
-    dict(
-        type="EarlyStoppingHook",
-        monitor="coco/bbox_mAP",
-        rule="greater",
-        patience=4,
-        min_delta=1e-4,
-    )
-]
+custom_hooks = [dict(type="mmsdpt.StopOnPlateauHook", monitor="coco/bbox_mAP", patience=4)]

@@ -1,7 +1,8 @@
-"""See before a dataset is built that its files are there."""
+"""See before a dataset is built that its files and classes are there."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,13 +17,14 @@ def check_dataset_files(cfg: Any) -> None:
     """Check the annotation files and image folders of a dataset's config, wrapped or not.
 
     MMDetection would end in a traceback from the depths of its annotation reader. Datasets on other
-    storage than the local one are left alone.
+    storage than the local one are left alone. Classes that a config names are checked, too: see
+    :func:`check_classes`.
 
     Args:
         cfg: Config of a dataset; anything else passes.
 
     Raises:
-        InputError: naming the file or folder that is missing.
+        InputError: naming the file or folder that is missing, or the classes that do not fit.
     """
     for dataset in _innermost(cfg):
         if dataset.get("backend_args"):
@@ -35,6 +37,52 @@ def check_dataset_files(cfg: Any) -> None:
         for folder in folders.values() if isinstance(folders, Mapping) else ():
             if not _exists(path := _joined(root, folder or "")):
                 raise InputError(f"image folder not found: {path}; {_ADVICE}")
+        if annotations:
+            check_classes(dataset.get("metainfo"), _joined(root, annotations))
+
+
+def check_classes(metainfo: Any, path: str) -> None:
+    """Check that the classes of a config are categories of a COCO file, in the file's order.
+
+    MMDetection numbers the categories in the file's order, whatever the order of the names is, and
+    leaves out the names that it does not find. A closed-set detector does not mind; one that reads
+    the names would learn them for each other's boxes.
+
+    Args:
+        metainfo: Of the dataset's config. Without ``classes``, nothing is checked.
+        path: Annotation file. What is not in COCO's format passes.
+
+    Raises:
+        InputError: with the classes to write instead.
+    """
+    classes = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
+    if classes is None or "://" in path or not path.endswith(".json"):
+        return
+    if isinstance(classes, str):
+        if Path(classes).is_file():  # MMEngine reads the names from there
+            return
+        raise InputError(
+            f"metainfo.classes is the text {classes!r}, expected a tuple of names: write"
+            f" classes=({classes!r},)"
+        )
+    with open(path, encoding="utf-8") as file:
+        content = json.load(file)
+    categories = content.get("categories") if isinstance(content, Mapping) else None
+    if not categories:
+        return
+    names = [category["name"] for category in categories]
+    absent = [name for name in classes if name not in names]
+    if absent:
+        raise InputError(
+            f"{path} has no category {', '.join(absent)}: name some of its own in"
+            f" metainfo.classes, in this order: {', '.join(names)}"
+        )
+    ordered = tuple(name for name in names if name in classes)
+    if ordered != tuple(classes):
+        raise InputError(
+            f"metainfo.classes has another order than the categories of {path}, and labels would"
+            f" take each other's names: write classes={ordered}"
+        )
 
 
 def check_evaluator_files(cfg: Any) -> None:

@@ -1,4 +1,6 @@
-"""Data that is missing is named in one sentence before anything is built."""
+"""Data that is missing, and classes that do not fit, are named before anything is built."""
+
+import json
 
 import pytest
 
@@ -56,3 +58,21 @@ def test_missing_files_of_metrics_are_named(root):
     check_evaluator_files([good, dict(type="VOCMetric"), "no config"])
     with pytest.raises(InputError, match="annotation file of LVISMetric not found: /nowhere.json"):
         check_evaluator_files([good, dict(type="LVISMetric", ann_file="/nowhere.json")])
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (("apple", "plum"), "no category plum: .* in this order: pear, apple"),
+        (("apple", "pear"), r"another order .* write classes=\('pear', 'apple'\)"),
+        ("pear", r"expected a tuple of names: write classes=\('pear',\)"),
+    ],
+)
+def test_classes_that_would_get_each_others_boxes_are_refused(root, classes, message):
+    """MMDetection numbers categories in the file's order, and drops names that it does not find."""
+    content = dict(categories=[dict(id=1, name="pear"), dict(id=2, name="apple")])
+    (root / "train.json").write_text(json.dumps(content))
+    for good in (("pear", "apple"), ["apple"], None):
+        check_dataset_files(dataset(root, metainfo=dict(classes=good)))
+    with pytest.raises(InputError, match=message):
+        check_dataset_files(dataset(root, metainfo=dict(classes=classes)))

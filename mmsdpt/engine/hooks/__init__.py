@@ -2,7 +2,14 @@
 
 from .alternating_phases import AlternatingPhasesHook
 from .class_names import ClassNamesHook
+from .stop_on_plateau import StopOnPlateauHook
 from .trainable_table import TrainableTableHook
 from .tuner_checkpoint import TunerCheckpointHook
 
-__all__ = ["AlternatingPhasesHook", "ClassNamesHook", "TrainableTableHook", "TunerCheckpointHook"]
+__all__ = [
+    "AlternatingPhasesHook",
+    "ClassNamesHook",
+    "StopOnPlateauHook",
+    "TrainableTableHook",
+    "TunerCheckpointHook",
+]

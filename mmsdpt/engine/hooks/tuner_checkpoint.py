@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmsdpt.engine.messages import plain
 from mmsdpt.engine.runner import LAST_CHECKPOINT, TunerRunner
@@ -49,6 +49,10 @@ class TunerCheckpointHook(CheckpointHook):
         if is_main_process():
             remove_unfinished(self.out_dir)
         runner.train_dataloader.generator = torch.Generator()
+        if _validation_is_due(runner):
+            # The checkpoint is older than the validation of its own epoch: without its score,
+            # schedules and choices that follow from scores would take another course.
+            runner.val_loop.run()
 
     def before_train_epoch(self, runner: TunerRunner) -> None:
         source = np.random.SeedSequence((runner.seed or 0, runner.epoch, runner.rank))
@@ -123,3 +127,14 @@ class TunerCheckpointHook(CheckpointHook):
             suffix = "" if len(slots) == 1 else f"_{slot}"
             path = Path(self.out_dir) / f"{prefix}tuner{suffix}.safetensors"
             save_tuner(runner.host, path, slot, extra)
+
+
+def _validation_is_due(runner: TunerRunner) -> bool:
+    """Whether a resumed run stands where the straight one validated."""
+    loop = runner.train_loop
+    if runner.val_loop is None:
+        return False
+    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    done, end = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+    loop._decide_current_val_interval()
+    return done > 0 and done >= loop.val_begin and (done % loop.val_interval == 0 or done == end)

@@ -1,0 +1,50 @@
+"""The end of a run whose validation score stands still."""
+
+from __future__ import annotations
+
+import numpy as np
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmsdpt.registry import HOOKS
+
+
+@HOOKS.register_module()
+class StopOnPlateauHook(Hook):
+    """End the training after ``patience`` evaluations without a new best score.
+
+    MMEngine's ``EarlyStoppingHook`` counts in its own memory, which a resumed run has lost, and
+    takes a score that equals the best for an improvement: rounded scores that stand still would
+    never end a run. This one reads the history of scores that checkpoints keep.
+
+    Args:
+        monitor: Name of the score, e.g. ``coco/bbox_mAP``. Evaluations without it do not count.
+        patience: Evaluations without a new best after which training ends.
+        rule: ``greater`` or ``less``, what is better.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(self, monitor: str, patience: int, rule: str = "greater") -> None:
+        if rule not in ("greater", "less"):
+            raise ValueError(f"rule must be greater or less, got {rule!r}")
+        if patience < 1:
+            raise ValueError(f"patience must be at least 1, got {patience}")
+        self.monitor, self.patience, self.rule = monitor, patience, rule
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        if self.monitor not in (metrics or {}):
+            runner.logger.warning(
+                f"StopOnPlateauHook finds no {self.monitor} in this evaluation, which has:"
+                f" {', '.join(metrics or {}) or 'nothing'}"
+            )
+            return
+        # MMEngine's RuntimeInfoHook has put the present score there.
+        scores = np.asarray(runner.message_hub.get_scalar(f"val/{self.monitor}").data[0])
+        best = int(np.argmax(scores if self.rule == "greater" else -scores))
+        if len(scores) - 1 - best >= self.patience:
+            runner.train_loop.stop_training = True
+            runner.logger.info(
+                f"{self.monitor} has not improved on {scores[best]:.4g} in the last"
+                f" {len(scores) - 1 - best} evaluations: training ends"
+            )

@@ -1,0 +1,59 @@
+"""Promises of StopOnPlateauHook that no whole run shows; tests/test_configs.py has one."""
+
+from types import SimpleNamespace
+
+import pytest
+from mmengine.logging import MessageHub
+
+from mmsdpt.engine.hooks import StopOnPlateauHook
+
+
+class Log(list):
+    def info(self, text: str) -> None:
+        self.append(text)
+
+    warning = info
+
+
+@pytest.fixture
+def runner(request):
+    return SimpleNamespace(
+        message_hub=MessageHub.get_instance(request.node.name),
+        train_loop=SimpleNamespace(stop_training=False),
+        logger=Log(),
+    )
+
+
+def evaluations_until_stop(hook: StopOnPlateauHook, runner, scores: list[float]) -> int | None:
+    for count, score in enumerate(scores, 1):
+        runner.message_hub.update_scalar("val/score", score)
+        hook.after_val_epoch(runner, dict(score=score))
+        if runner.train_loop.stop_training:
+            return count
+    return None
+
+
+@pytest.mark.parametrize(
+    ("rule", "scores", "stop"),
+    [
+        ("greater", [0.1, 0.3, 0.2, 0.3, 0.3], 5),  # to equal the best is no improvement
+        ("greater", [0.1, 0.3, 0.2, 0.2, 0.4, 0.5], None),
+        ("less", [3.0, 1.0, 2.0, 1.0, 1.5], 5),
+        ("less", [3.0, 2.9, 2.8, 2.7], None),
+    ],
+)
+def test_the_run_ends_after_patience_evaluations_without_a_new_best(runner, rule, scores, stop):
+    assert evaluations_until_stop(StopOnPlateauHook("score", 3, rule), runner, scores) == stop
+
+
+def test_an_evaluation_without_the_score_does_not_count_and_says_so(runner):
+    hook = StopOnPlateauHook("score", patience=1)
+    hook.after_val_epoch(runner, dict(other=1.0))
+    assert not runner.train_loop.stop_training
+    assert "finds no score in this evaluation, which has: other" in runner.logger[0]
+
+
+@pytest.mark.parametrize("wrong", [dict(rule="more"), dict(patience=0)])
+def test_settings_without_a_meaning_are_refused(wrong):
+    with pytest.raises(ValueError, match="must be"):
+        StopOnPlateauHook(**{"monitor": "score", "patience": 2, **wrong})
