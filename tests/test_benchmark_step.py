@@ -14,7 +14,7 @@ import torch
 from mmdet.datasets import CocoDataset
 from transformers import BertTokenizerFast
 
-from mmsdpt.hosts.glip.text import bert_config
+from mmsdpt.hosts.glip.bert_folder import bert_config
 
 CONFIG = "configs/mini/sdpt_mini_thermal.py"
 SMALL = ("--random-weights", "--size", "96", "128", "--batch", "2", "--steps", "1")

@@ -42,7 +42,7 @@ from mmsdpt.datasets import ODINW_SCHEDULE
 from mmsdpt.datasets.scenes import task_dataset
 from mmsdpt.engine import build_runner
 from mmsdpt.engine.hooks.class_names import check_class_names
-from mmsdpt.hosts.glip.text import mini_bert_folder
+from mmsdpt.hosts.glip.bert_folder import mini_bert_folder
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.launch import load_config, replace_data_root
 

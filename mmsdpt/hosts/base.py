@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from mmsdpt.registry import MODELS
+from mmsdpt.utils.versions import tensor_versions
 
-from .seams import SeamMap
+from .seams import ParameterSeam, SeamMap
 
 if TYPE_CHECKING:
     from mmsdpt.tuners.base import Tuner
@@ -56,10 +58,17 @@ class TunableMixin:
     """
 
     tuners: nn.ModuleDict
+    _parameter_seams: Sequence[ParameterSeam] = ()
+    _is_tuned = False
+    _in_effect: tuple[tuple, list[Tensor]] | None = None
 
     def seams(self) -> SeamMap:
         """The places where tuners may act."""
         raise NotImplementedError
+
+    def parameter_group(self, name: str) -> str:
+        """Part of the host that a parameter belongs to; see :class:`ParameterSeam`."""
+        return name.partition(".")[0]
 
     def _attach_tuners(
         self,
@@ -68,6 +77,12 @@ class TunableMixin:
         trainable: Sequence[str] | None,
     ) -> None:
         slots = resolve_slots(tuner, tuners)
+        self._parameter_seams = [
+            ParameterSeam(index, name, self.parameter_group(name), self.get_submodule(owner))
+            for index, (name, owner) in enumerate(
+                (name, name.rpartition(".")[0]) for name, _ in self.named_parameters()
+            )
+        ]
         self.tuners = nn.ModuleDict()
         self._trainable_patterns = self._compile_patterns(trainable)
         seams = self.seams()
@@ -119,11 +134,56 @@ class TunableMixin:
         """
         super().train(mode)
         if mode:
-            _eval_frozen(self, keep={id(self), *(id(module) for module in self.tuners.modules())})
+            replaced = {
+                id(seam.value()) for seam in self._parameter_seams if seam.replaced_in_training()
+            }
+            tuners = {id(module) for module in self.tuners.modules()}
+            _eval_frozen(self, {id(self), *tuners}, replaced)
             for tuner in self.tuners.values():
                 if tuner.frozen:
                     tuner.eval()
         return self
+
+    @contextmanager
+    def tuned(self) -> Iterator[None]:
+        """For the time of a forward pass, let parameters take the values that tuners give them.
+
+        A pass inside another one changes nothing.
+        """
+        if self._is_tuned:
+            yield
+            return
+        for tuner in self.tuners.values():
+            tuner.prepare()
+        seams = [seam for seam in self._parameter_seams if seam.active()]
+        own = [seam.value() for seam in seams]
+        values = self._values_in_effect(seams)
+        self._is_tuned = True
+        try:
+            for seam, value in zip(seams, values, strict=True):
+                seam.put(value)
+            yield
+        finally:
+            for seam, value in zip(seams, own, strict=True):
+                seam.put(value)
+            self._is_tuned = False
+
+    def _values_in_effect(self, seams: Sequence[ParameterSeam]) -> list[Tensor]:
+        """Values of the parameters; without gradients they are constants, computed once."""
+        if torch.is_grad_enabled() or not seams:
+            return [seam.in_effect() for seam in seams]
+        tuners = {id(tuner): tuner for seam in seams for tuner in seam.tuners()}
+        used = [seam.value() for seam in seams]
+        for tuner in tuners.values():
+            used += [*tuner.parameters(), *tuner.buffers()]
+        key = tensor_versions(used)
+        if self._in_effect is None or self._in_effect[0] != key:
+            self._in_effect = (key, [seam.in_effect() for seam in seams])
+        return self._in_effect[1]
+
+    def _apply(self, fn, recurse: bool = True):
+        self._in_effect = None  # it would not move
+        return super()._apply(fn, recurse)
 
     def set_slot_enabled(self, slot: str, enabled: bool) -> None:
         """Switch a tuner on or off; off gives back the host bit for bit."""
@@ -150,15 +210,21 @@ class TunableMixin:
         return self.tuners[slot]
 
 
-def _eval_frozen(module: nn.Module, keep: set[int]) -> None:
-    """Put every largest submodule without a trainable parameter into eval mode."""
+def _eval_frozen(module: nn.Module, keep: set[int], replaced: set[int]) -> None:
+    """Put every largest submodule in which nothing trains into eval mode.
+
+    Args:
+        module: Where to look.
+        keep: Modules to leave alone, by id.
+        replaced: Parameters whose place is taken by trained values, by id.
+    """
     for child in module.children():
         if id(child) in keep:
             continue
-        if not any(p.requires_grad for p in child.parameters()):
+        if not any(p.requires_grad or id(p) in replaced for p in child.parameters()):
             # A module without any parameter belongs to its parent: dropout in a trainable block
             # keeps training.
             if any(True for _ in child.parameters()):
                 child.eval()
         else:
-            _eval_frozen(child, keep)
+            _eval_frozen(child, keep, replaced)

@@ -5,13 +5,32 @@ to the seams it needs and never sees the host's classes. Seams are plain objects
 own no parameters, so they leave the state dict alone. With no active handler a seam adds no
 operation, which is why a host whose tuners are switched off computes the untouched model's output
 bit for bit.
+
+The kinds of seams:
+
+==========================  ===============  =======================================================
+kind                        class            a handler
+==========================  ===============  =======================================================
+``image_blocks``,           BlockSeam        runs the block, with rows of prompts if it likes
+``text_blocks``
+``image_ffns``              BranchSeam       adds a branch beside the block's feed-forward network
+``text_attention_outputs``  FeatureSeam      changes what the attention returns, before the residual
+``text_ffn_outputs``        FeatureSeam      the same behind the feed-forward network
+``text_embeddings``         RowSeam          gives word vectors to append to every caption
+``text_features``           FeatureSeam      changes the language features behind the encoder
+``encoder_pairs``           PairSeam         runs an image block and a text block together
+``encoder_outputs``         PairedSeam       changes both encoders' outputs
+``fusion``                  FusionSeam       gives extra keys and values to X-MHA
+``parameters``              ParameterSeam    gives the value that a parameter of the host takes
+``losses``                  LossSeam         gives more losses
+==========================  ===============  =======================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -28,26 +47,295 @@ class Seam:
         widths: Widths that a tuner needs to size its parameters, by name.
     """
 
-    kind: ClassVar[str]
+    kind: str = ""
 
-    def __init__(self, index: int, widths: Mapping[str, int]) -> None:
+    def __init__(self, index: int, widths: Mapping[str, int], kind: str | None = None) -> None:
         self.index = index
         self.widths = dict(widths)
-        self._handlers: list[tuple[Tuner, Callable[..., Any]]] = []
+        if kind is not None:
+            self.kind = kind
+        self._handlers: list[tuple[Tuner, Callable[..., Any], bool]] = []
 
-    def connect(self, tuner: Tuner, handler: Callable[..., Any]) -> None:
-        """Let ``handler`` act here whenever ``tuner`` is enabled. Handlers act in the order of
-        their connection.
+    def connect(self, tuner: Tuner, handler: Callable[..., Any], exclusive: bool = False) -> None:
+        """Let ``handler`` act here whenever ``tuner`` is enabled.
+
+        Handlers act in the order of their connection, an exclusive one first.
+
+        Args:
+            tuner: Owner of the handler.
+            handler: A callable that can be copied and pickled: a bound method, a small class or a
+                ``functools.partial``, no closure.
+            exclusive: The handler does not build on what was there; no second one may do so.
+
+        Raises:
+            ValueError: if another tuner claims the place exclusively, too.
         """
-        self._handlers.append((tuner, handler))
+        if exclusive:
+            for other, _, claimed in self._handlers:
+                if claimed and other is not tuner:
+                    raise ValueError(
+                        f"{type(tuner).__name__} and {type(other).__name__} both replace"
+                        f" {self.describe()}, so they cannot be stacked: remove one of them"
+                    )
+            self._handlers.insert(0, (tuner, handler, True))
+        else:
+            self._handlers.append((tuner, handler, False))
+
+    def describe(self) -> str:
+        """The place in words, for messages."""
+        return f"{self.kind}[{self.index}]"
 
     def disconnect(self, tuner: Tuner) -> None:
         """Remove every handler of ``tuner``."""
-        self._handlers = [(t, h) for t, h in self._handlers if t is not tuner]
+        self._handlers = [entry for entry in self._handlers if entry[0] is not tuner]
 
     def active(self) -> list[Callable[..., Any]]:
         """Handlers of the tuners that are switched on."""
-        return [handler for tuner, handler in self._handlers if tuner.enabled]
+        return [handler for tuner, handler, _ in self._handlers if tuner.enabled]
+
+    def tuners(self) -> Iterator[Tuner]:
+        """The tuners that are switched on and act here."""
+        for tuner, _, _ in self._handlers:
+            if tuner.enabled:
+                yield tuner
+
+    def trains(self) -> bool:
+        """Whether a gradient must reach this place: a tuner acts here that is not frozen."""
+        return any(not tuner.frozen for tuner in self.tuners())
+
+
+@dataclass
+class ForwardState:
+    """What one forward pass knows, for handlers that need more than the features of their place.
+
+    Attributes:
+        images: (B, 3, H, W), normalised; None where the pass starts from features.
+        captions: B captions.
+        class_maps: Per image a (C, max_tokens) map that is 1 where a token belongs to a class.
+        samples: The B data samples, with ground truth in training.
+        text: ``hidden`` (B, L, d), ``embedded`` and ``masks`` (B, L) once the text is encoded.
+        memo: For tuners, keyed by themselves: what they computed once in this pass.
+    """
+
+    images: Tensor | None = None
+    captions: Sequence[str] = ()
+    class_maps: Sequence[Tensor] = ()
+    samples: Sequence[Any] = ()
+    text: dict[str, Tensor] | None = None
+    memo: dict[Hashable, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PromptRows:
+    """Rows that a tuner appends to the sequence of a block.
+
+    Attributes:
+        values: (p, d), or (B, p, d) with rows of each sample's own.
+        keep: Whether the block's output for the rows is wanted. Otherwise they act as keys and
+            values only, and are gone after the block.
+    """
+
+    values: Tensor
+    keep: bool = False
+
+
+Rows = dict[Hashable, PromptRows]
+"""Rows by owner: the tuner, or any key of its own."""
+RunBlock = Callable[[Tensor, Rows], tuple[Tensor, Rows]]
+"""Runs a block on (B, L, d) and rows; returns (B, L, d) and the rows to keep, each (B, p, d)."""
+
+
+class BlockSeam(Seam):
+    """A transformer block.
+
+    Widths: ``width`` d, ``heads``, ``stage`` (from 0), ``depth`` (number of blocks in the stage)
+    and ``position`` (in the stage).
+
+    A handler is called as ``handler(seam, run, x, rows, state)`` and returns what ``run`` returns:
+    it calls ``run(x, rows)`` once or more, with the rows it was given and its own. Rows that are
+    kept travel to the next block of the stage; a handler there finds them under their key.
+
+    In a windowed block each window sees all rows, with relative position bias zero and unmasked;
+    the output of rows is the mean over the windows (as in the official VPT for Swin).
+    """
+
+    def run(
+        self, block: RunBlock, x: Tensor, rows: Rows, state: ForwardState
+    ) -> tuple[Tensor, Rows]:
+        """The block with all active handlers around it; the first one connected is outermost."""
+        for handler in reversed(self.active()):
+            block = _Around(self, handler, block, state)
+        return block(x, rows)
+
+
+class _Around:
+    def __init__(
+        self, seam: BlockSeam, handler: Callable[..., Any], block: RunBlock, state: ForwardState
+    ) -> None:
+        self.seam, self.handler, self.block, self.state = seam, handler, block, state
+
+    def __call__(self, x: Tensor, rows: Rows) -> tuple[Tensor, Rows]:
+        return self.handler(self.seam, self.block, x, rows, self.state)
+
+
+class BranchSeam(Seam):
+    """A branch beside a feed-forward network: out = x + FFN(LN(x)) + branches(x).
+
+    Widths: ``width``, ``stage``. A handler is called as ``handler(seam, x)`` with the input of the
+    norm, (B, L, d), and returns what to add.
+    """
+
+
+class FeatureSeam(Seam):
+    """Features that a handler may change: ``handler(seam, features)`` returns new ones.
+
+    Widths: ``width``; for ``text_features`` also ``max_tokens``. Features are (B, L, d), for
+    ``text_features`` the language dict, which a handler leaves alone and copies.
+    """
+
+    def change(self, features: Any) -> Any:
+        """``features`` after every active handler."""
+        for handler in self.active():
+            features = handler(self, features)
+        return features
+
+
+class RowSeam(Seam):
+    """The word vectors of the text encoder. ``handler(seam, state)`` returns :class:`PromptRows`
+    under a key, as a dict.
+
+    They come behind the caption, at the positions that follow its last token, and get position and
+    type embeddings and the embeddings' norm like words. Their outputs are not part of the text
+    features. With ``keep`` they travel through the encoder.
+
+    Widths: ``width``. ``word_vectors(text)`` gives the (n, d) vectors of a text's tokens, for
+    prompts that start as words; it reads the base weights, so it is to be called after loading.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        widths: Mapping[str, int],
+        word_vectors: Callable[[str], Tensor],
+        kind: str | None = None,
+    ) -> None:
+        super().__init__(index, widths, kind)
+        self.word_vectors = word_vectors
+
+    def rows(self, state: ForwardState) -> Rows:
+        """Rows of all active tuners."""
+        found: Rows = {}
+        for handler in self.active():
+            found.update(handler(self, state))
+        return found
+
+
+class PairSeam(Seam):
+    """The last blocks of both encoders, side by side: the last pair is each encoder's last block.
+
+    Widths: ``image``, ``text`` and their ``image_heads``, ``text_heads``. A handler is called as
+    ``handler(seam, run_image, run_text, image, text, mask, state)`` with image (B, N, d_image),
+    text (B, L, d_text) and mask (B, L), 1 at real tokens; it returns both features behind the
+    blocks. ``run_image(x, rows)`` and ``run_text(x, rows)`` are as in :class:`BlockSeam`.
+    """
+
+    def run(
+        self,
+        run_image: RunBlock,
+        run_text: RunBlock,
+        image: Tensor,
+        text: Tensor,
+        mask: Tensor,
+        state: ForwardState,
+    ) -> tuple[Tensor, Tensor]:
+        """Both blocks under the active handler: the place is exclusive."""
+        (handler,) = self.active()
+        return handler(self, run_image, run_text, image, text, mask, state)
+
+
+class PairedSeam(Seam):
+    """The outputs of both encoders: ``handler(seam, image, text, mask, state)`` returns new ones.
+
+    Widths: ``image``, ``text``. Image is the last stage's normed output (B, N, d_image), text the
+    last layer's (B, L, d_text), mask (B, L), 1 at real tokens.
+    """
+
+    def change(
+        self, image: Tensor, text: Tensor, mask: Tensor, state: ForwardState
+    ) -> tuple[Tensor, Tensor]:
+        """Both outputs after every active handler."""
+        for handler in self.active():
+            image, text = handler(self, image, text, mask, state)
+        return image, text
+
+
+class ParameterSeam(Seam):
+    """A parameter of the host: ``handler(seam, value)`` returns the value that takes effect.
+
+    The host's own parameter is never written. A handler that does not build on ``value`` connects
+    exclusively.
+
+    Attributes:
+        name: The parameter's name in the host.
+        shape: Its shape.
+        group: Part of the host: ``image``, ``neck``, ``text``, ``fusion``, ``fused_text``,
+            ``dyconv`` or ``outputs``.
+        role: The last two parts of the name, such as ``qkv.weight``.
+        module: Module that holds it.
+    """
+
+    kind = "parameters"
+
+    def __init__(self, index: int, name: str, group: str, module: nn.Module) -> None:
+        super().__init__(index, {})
+        self.name, self.group, self.module = name, group, module
+        self._leaf = name.rpartition(".")[2]
+        self.role = ".".join(name.split(".")[-2:])
+        self.shape = tuple(self.value().shape)
+
+    def describe(self) -> str:
+        return f"the parameter {self.name}"
+
+    def value(self) -> nn.Parameter:
+        """The host's parameter, to start from or to merge into."""
+        return self.module._parameters[self._leaf]
+
+    def replaced_in_training(self) -> bool:
+        """Whether a tuner that trains replaces the parameter: its module then trains, too."""
+        return any(
+            claimed and tuner.enabled and not tuner.frozen for tuner, _, claimed in self._handlers
+        )
+
+    def in_effect(self) -> Tensor:
+        """The value that takes effect."""
+        value: Tensor = self.value()
+        for handler in self.active():
+            value = handler(self, value)
+        return value
+
+    def put(self, value: Tensor) -> None:
+        """Let the module compute with ``value``, a parameter or any other tensor."""
+        self.module._parameters[self._leaf] = value
+
+
+class LossSeam(Seam):
+    """More losses: ``handler(seam, state, encode)`` returns a dict of them.
+
+    ``encode(images, state)`` runs both encoders once more, on other images (B, 3, H, W), and
+    returns the pyramid and the text features.
+    """
+
+    kind = "losses"
+
+    def losses(
+        self, state: ForwardState, encode: Callable[[Tensor, ForwardState], Any]
+    ) -> dict[str, Tensor]:
+        """Losses of all active tuners; those of the same name are added."""
+        found: dict[str, Tensor] = {}
+        for handler in self.active():
+            for name, loss in handler(self, state, encode).items():
+                found[name] = found[name] + loss if name in found else loss
+        return found
 
 
 @dataclass(frozen=True)
@@ -101,10 +389,20 @@ class SeamMap(Mapping[str, Sequence[Seam]]):
     """The seams of a host by kind.
 
     Indexing with a kind that the host does not have raises a KeyError that says so.
+
+    Args:
+        host: Name of the host.
+        seams: Seams by kind; a kind without any is left out.
+        hints: By kind, what gives a host such seams.
     """
 
-    def __init__(self, host: str, seams: Mapping[str, Sequence[Seam]]) -> None:
-        self.host = host
+    def __init__(
+        self,
+        host: str,
+        seams: Mapping[str, Sequence[Seam]],
+        hints: Mapping[str, str] | None = None,
+    ) -> None:
+        self.host, self.hints = host, dict(hints or {})
         self._seams = {kind: tuple(points) for kind, points in seams.items() if points}
 
     def __getitem__(self, kind: str) -> Sequence[Seam]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from mmengine.model import BaseModule
-from torch import nn
 
 from mmsdpt.hosts.seams import Seam
 
@@ -32,6 +32,11 @@ class Tuner(BaseModule):
     """Kinds of seams without which the method cannot work."""
     mergeable: ClassVar[bool] = False
     """Whether :meth:`merge` can write the tuner into the host's weights."""
+    zero_init: ClassVar[bool] = False
+    """Whether the model with the untrained tuner equals the untouched one bit for bit."""
+    image_depends_on_text: ClassVar[bool] = False
+    """Whether the image features depend on the caption; chunks of a class list then need their own.
+    """
 
     def __init__(
         self,
@@ -43,18 +48,35 @@ class Tuner(BaseModule):
         super().__init__(init_cfg=init_cfg)
         self.frozen = frozen
         self.enabled = True
+        self._ready = False
         for kind in self.needs:
             if kind not in seams:
+                hint = getattr(seams, "hints", {}).get(kind)
                 raise ValueError(
                     f"{type(self).__name__} needs '{kind}' seams, and"
                     f" {getattr(seams, 'host', 'this host')} has"
-                    f" {', '.join(sorted(seams)) or 'none'}"
-                    + (
-                        "; GLIP has fusion layers only with early_fuse=True"
-                        if kind == "fusion"
-                        else ""
-                    )
+                    f" {', '.join(sorted(seams)) or 'none'}" + (f"; {hint}" if hint else "")
                 )
+
+    def start_from_host(self) -> None:
+        """Set the parameters that start from the host's weights, in place.
+
+        Called once, before the first forward pass, when the base weights are loaded; not where the
+        tuner's own state was loaded.
+        """
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Called by the host at the start of every forward pass."""
+        if not self._ready:
+            self.start_from_host()
+            self._ready = True
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        # A host that loads its base weights calls this, too, with nothing for the tuner.
+        if any(name.startswith(prefix) for name in state_dict):
+            self._ready = True
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def config(self) -> dict[str, Any]:
         """What must agree for a tuner file to fit: the settings that give the parameters their
@@ -68,8 +90,8 @@ class Tuner(BaseModule):
         """
         raise NotImplementedError
 
-    def merge(self, host: nn.Module) -> None:
-        """Write the tuner into the host's weights.
+    def merge(self) -> None:
+        """Write the tuner into the host's weights and switch it off.
 
         Raises:
             ValueError: if the method has no equivalent weights.
@@ -78,3 +100,11 @@ class Tuner(BaseModule):
             f"{type(self).__name__} cannot be merged: it does not act as a change of the host's"
             " weights"
         )
+
+    def unmerge(self) -> None:
+        """Take back :meth:`merge`.
+
+        Raises:
+            ValueError: if the tuner is not merged.
+        """
+        raise ValueError(f"{type(self).__name__} is not merged")

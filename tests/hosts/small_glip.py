@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import BertConfig
 from transformers import BertModel as HFBertModel
 
-from mmsdpt.hosts.glip.text import mini_bert_folder
+from mmsdpt.hosts.glip.bert_folder import mini_bert_folder
 
 MINI_CONFIG = Path(__file__).parents[2] / "configs" / "_base_" / "models" / "mini_glip.py"
 # The pyramid at this size: 9 x 13, 5 x 7, 3 x 4, 2 x 2, 1 x 1.
@@ -55,7 +55,7 @@ def glip_config(folder: Path | str, ours: bool, early_fuse: bool = True, **kwarg
     return dict(
         type=f"{scope}GLIP",
         backbone=dict(
-            type="SwinTransformer",
+            type=f"{scope}SwinTransformer",
             embed_dims=8,
             depths=[1, 1, 2, 1],
             num_heads=[1, 2, 2, 4],

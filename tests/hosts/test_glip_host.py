@@ -174,7 +174,7 @@ def assert_equal_losses_and_gradients(pair, texts, empty=()) -> None:
     samples = make_samples(texts, empty=empty)
     wanted = losses_and_gradients(plain, make_images(len(texts)), samples)
     # In single precision, a small sum of large terms is known no better than they are.
-    floor = 1e-3 * max(value.abs().max().item() for name, value in wanted.items() if "." in name)
+    floor = 1e-2 * max(value.abs().max().item() for name, value in wanted.items() if "." in name)
     for dtype, relative in ((torch.float64, 1e-9), (torch.float32, 1e-5)):
         single = dtype == torch.float32
         model = copy.deepcopy(ours).float() if single else ours

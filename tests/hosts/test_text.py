@@ -14,13 +14,13 @@ from mmdet.models.language_models import BertModel as MMDetBertModel
 from mmengine.logging import MMLogger
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
 
-from mmsdpt.hosts.glip.text import (
+from mmsdpt.hosts.glip.bert_folder import (
     MINI_BERT,
-    BertModel,
     bert_config,
     language_model_folder,
     mini_bert_folder,
 )
+from mmsdpt.hosts.glip.text import BertModel
 from mmsdpt.registry import MODELS
 
 CAPTIONS = ["striped blue star. red circle", "raccoon", "a cow that is brown. penguin. zyx-wolf"]

@@ -275,4 +275,4 @@ def test_a_slot_that_is_not_there_is_refused_by_name(path):
 def test_a_method_that_is_no_change_of_weights_cannot_be_merged():
     tower = make_tower()
     with pytest.raises(ValueError, match="SDPT cannot be merged"):
-        tower.tuners["default"].merge(tower)
+        tower.tuners["default"].merge()

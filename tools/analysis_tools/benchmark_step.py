@@ -85,6 +85,14 @@ def _build(cfg, args: argparse.Namespace, form: str):
     if form == "plain":
         from plain_form import PlainGLIP
 
+        from mmsdpt.utils.errors import InputError
+
+        for slot, tuner in model.tuners.items():
+            if tuple(tuner.needs) != ("fusion",):
+                raise InputError(
+                    f"the plain form has the fusion layers' seams only, and {type(tuner).__name__}"
+                    f" in slot {slot!r} needs {', '.join(tuner.needs)}: measure it without the plain form"
+                )
         model = PlainGLIP(model)
     return model.to(args.device)
 

@@ -17,6 +17,7 @@ load_from = "checkpoints/glip_l_mmdet-abfe026b.pth"
 
 model = dict(
     type="mmsdpt.GLIP",
+    backbone=dict(type="mmsdpt.SwinTransformer"),
     bbox_head=dict(type="mmsdpt.ATSSVLFusionHead", use_checkpoint=False),
     language_model=dict(type="mmsdpt.BertModel"),
 )

@@ -17,6 +17,7 @@ load_from = "checkpoints/glip_tiny_mmdet-c24ce662.pth"
 
 model = dict(
     type="mmsdpt.GLIP",
+    backbone=dict(type="mmsdpt.SwinTransformer"),
     bbox_head=dict(type="mmsdpt.ATSSVLFusionHead", use_checkpoint=False),
     language_model=dict(type="mmsdpt.BertModel"),
 )

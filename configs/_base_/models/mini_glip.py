@@ -11,7 +11,7 @@ model = dict(
         pad_size_divisor=32,
     ),
     backbone=dict(
-        type="SwinTransformer",
+        type="mmsdpt.SwinTransformer",
         embed_dims=32,
         depths=[2, 2, 2],
         num_heads=[2, 4, 8],

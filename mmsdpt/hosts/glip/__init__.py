@@ -3,6 +3,7 @@
 from .detector import GLIP
 from .head import ATSSVLFusionHead
 from .init import IdentityTowerInit
+from .swin import SwinTransformer
 from .text import BertModel
 
-__all__ = ["GLIP", "ATSSVLFusionHead", "BertModel", "IdentityTowerInit"]
+__all__ = ["GLIP", "ATSSVLFusionHead", "BertModel", "IdentityTowerInit", "SwinTransformer"]

@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
-import logging
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 import torch
 from mmdet.models.detectors import GLIP as MMDetGLIP
-from mmdet.models.detectors.glip import (
-    create_positive_map,
-    create_positive_map_label_to_token,
-)
-from mmdet.structures import DetDataSample, SampleList
-from mmengine.logging import print_log
+from mmdet.structures import SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmsdpt.hosts.base import TunableMixin
-from mmsdpt.hosts.seams import SeamMap
+from mmsdpt.hosts.seams import (
+    ForwardState,
+    LossSeam,
+    PairedSeam,
+    PairSeam,
+    Rows,
+    RunBlock,
+    Seam,
+    SeamMap,
+)
 from mmsdpt.registry import MODELS
 
-_MAX_CACHED_PROMPTS = 1024
+from .bert_layer import BertEncoderLayer
+from .dyconv import DyConv
+from .fusion import VLFuse
+from .prompts import PromptMixin, label_names
+
+_IMAGE = "the backbone must be of type mmsdpt.SwinTransformer"
+_TEXT = "the language_model must be of type mmsdpt.BertModel"
+_HINTS = {
+    **dict.fromkeys(("image_blocks", "image_ffns"), _IMAGE),
+    **dict.fromkeys(
+        (
+            "text_blocks",
+            "text_attention_outputs",
+            "text_ffn_outputs",
+            "text_embeddings",
+            "text_features",
+        ),
+        _TEXT,
+    ),
+    **dict.fromkeys(("encoder_pairs", "encoder_outputs"), f"{_IMAGE}, and {_TEXT}"),
+    "fusion": "GLIP has fusion layers only with early_fuse=True",
+}
+_TOWER_GROUPS = {VLFuse: "fusion", BertEncoderLayer: "fused_text", DyConv: "dyconv"}
 
 
 @MODELS.register_module()
-class GLIP(TunableMixin, MMDetGLIP):
+class GLIP(TunableMixin, PromptMixin, MMDetGLIP):
     """MMDetection's GLIP with slots for tuners; every parameter keeps its name.
 
     Args:
@@ -49,174 +75,165 @@ class GLIP(TunableMixin, MMDetGLIP):
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._prompts: OrderedDict[str | tuple[str, ...], tuple[str, Tensor]] = OrderedDict()
+        self._prompts = OrderedDict()
+        self._make_joint_seams()
         self._attach_tuners(tuner, tuners, trainable)
 
     def seams(self) -> SeamMap:
-        """Seams by kind: ``fusion`` where the head fuses early."""
-        return SeamMap(type(self).__name__, dict(fusion=self.bbox_head.head.fusion_seams()))
+        """Seams by kind. Those of the encoders are there where the encoders have them: use
+        ``mmsdpt.SwinTransformer`` and ``mmsdpt.BertModel``; ``fusion`` where the head fuses early.
+        """
+        return SeamMap(
+            type(self).__name__,
+            {
+                **_seams_of(self.backbone),
+                **_seams_of(self.language_model),
+                "encoder_pairs": self._pairs,
+                "encoder_outputs": self._outputs,
+                "fusion": self.bbox_head.head.fusion_seams(),
+                "parameters": self._parameter_seams,
+                "losses": [self._losses],
+            },
+            hints=_HINTS,
+        )
+
+    def parameter_group(self, name: str) -> str:
+        part, _, rest = name.partition(".")
+        if part != "bbox_head":
+            return dict(backbone="image", neck="neck", language_model="text").get(part, part)
+        tower = re.match(r"head\.dyhead_tower\.(\d+)\.", rest)
+        if tower is None:
+            return "outputs"
+        layer = self.bbox_head.head.dyhead_tower[int(tower[1])]
+        return _TOWER_GROUPS[type(layer)]
+
+    def _make_joint_seams(self) -> None:
+        """Seams where both encoders meet; none where one of them has no seams of its own."""
+        image = _seams_of(self.backbone).get("image_blocks", ())
+        text = _seams_of(self.language_model).get("text_blocks", ())
+        self._losses = LossSeam(0, {})
+        self._pairs, self._outputs = [], []
+        if not image or not text:
+            return
+        count = min(image[-1].widths["depth"], len(text))
+        self._pairs = [
+            PairSeam(
+                index,
+                dict(
+                    image=a.widths["width"],
+                    text=b.widths["width"],
+                    image_heads=a.widths["heads"],
+                    text_heads=b.widths["heads"],
+                ),
+                kind="encoder_pairs",
+            )
+            for index, (a, b) in enumerate(zip(image[-count:], text[-count:], strict=True))
+        ]
+        if image[-1].widths["stage"] in self.backbone.out_indices:
+            widths = dict(image=image[-1].widths["width"], text=text[-1].widths["width"])
+            self._outputs = [PairedSeam(0, widths, kind="encoder_outputs")]
 
     # ------------------------------------------------------------------ features
 
-    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) to the pyramid; without gradients where neither backbone nor neck trains."""
-        with _grad_if(_trains(self.backbone) or _trains(self.neck)):
-            return super().extract_feat(batch_inputs)
+    def encode(
+        self, images: Tensor, state: ForwardState
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Both encoders, the text first.
 
-    def encode_text(self, captions: Sequence[str]) -> dict:
+        Args:
+            images: (B, 3, H, W).
+            state: Its ``captions`` are encoded; ``text`` is filled in.
+
+        Returns:
+            The pyramid, and ``hidden`` and ``embedded`` (B, L, D) and ``masks`` (B, L), L the
+            longest caption's tokens.
+        """
+        with self.tuned():
+            joint = any(seam.active() for seam in (*self._pairs, *self._outputs))
+            if joint:
+                return self._encode_jointly(images, state)
+            state.text = self.encode_text(state.captions, state)
+            return self.extract_feat(images, state), state.text
+
+    def _encode_jointly(
+        self, images: Tensor, state: ForwardState
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Both encoders side by side, for tuners that join their last blocks or their outputs."""
+        if any(seam.active() for seam in self._pairs):
+            maps, features = self._encode_in_lockstep(images, state)
+        else:
+            features = self.language_model.finish(
+                self.language_model.begin(state.captions, state, last=0)
+            )
+            state.text = features  # what the image blocks may look at
+            maps = self.backbone(images, state)
+        if any(seam.active() for seam in self._outputs):
+            maps, features = self._change_outputs(maps, features, state)
+        state.text = features
+        return self._pyramid(maps), features
+
+    def _encode_in_lockstep(
+        self, images: Tensor, state: ForwardState
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Both encoders; their last blocks in pairs."""
+        last = len(self._pairs)
+        text = self.language_model.begin(state.captions, state, last)
+        image = self.backbone.begin(images, state, last)
+        for i, seam in enumerate(self._pairs):
+            run_image = _WithTravellers(self.backbone.run_block(image, i), image.rows)
+            run_text = _WithTravellers(self.language_model.run_block(text, i), text.rows)
+            if seam.active():
+                image.x, text.x = seam.run(run_image, run_text, image.x, text.x, text.mask, state)
+            else:
+                (image.x, _), (text.x, _) = run_image(image.x, {}), run_text(text.x, {})
+            image.rows, text.rows = run_image.travellers, run_text.travellers
+        return self.backbone.finish(image, image.x), self.language_model.finish(text)
+
+    def _change_outputs(
+        self, maps: tuple[Tensor, ...], features: dict[str, Tensor], state: ForwardState
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        *others, deepest = maps
+        image, hidden = deepest.flatten(2).transpose(1, 2), features["hidden"]
+        for seam in self._outputs:
+            image, hidden = seam.change(image, hidden, features["masks"], state)
+        # ``embedded`` averages the last layers, of which ``hidden`` is one: it moves along.
+        embedded = features["embedded"] + (hidden - features["hidden"])
+        deepest = image.transpose(1, 2).unflatten(2, deepest.shape[2:])
+        return (*others, deepest), {**features, "hidden": hidden, "embedded": embedded}
+
+    def extract_feat(
+        self, batch_inputs: Tensor, state: ForwardState | None = None
+    ) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) to the pyramid; without gradients where nothing in it trains."""
+        with self.tuned():
+            seams = [seam for kind in _seams_of(self.backbone).values() for seam in kind]
+            trains = any(seam.trains() for seam in seams)
+            with _grad_if(trains or _trains(self.backbone) or _trains(self.neck)):
+                if not seams:
+                    return super().extract_feat(batch_inputs)
+                return self._pyramid(self.backbone(batch_inputs, state or ForwardState()))
+
+    def _pyramid(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return self.neck(maps) if self.with_neck else maps
+
+    def encode_text(self, captions: Sequence[str], state: ForwardState | None = None) -> dict:
         """Captions to ``hidden`` and ``embedded`` (B, L, D) and ``masks`` (B, L), L the longest
-        caption's tokens.
+        caption's tokens. What cannot change is computed once per caption.
         """
-        with _grad_if(_trains(self.language_model)):
+        with self.tuned():
+            inside = [
+                seam
+                for kind, seams in _seams_of(self.language_model).items()
+                for seam in seams
+                if kind != "text_features"
+            ]
+            trains = any(seam.trains() for seam in inside) or _trains(self.language_model)
+            random = self.language_model.training or any(
+                tuner.training for seam in inside for tuner in seam.tuners()
+            )
             # What takes a gradient, or draws dropout, is not the same the next time.
-            constant = not torch.is_grad_enabled() and not self.language_model.training
-            return self.language_model(captions, cache=constant)
-
-    # ------------------------------------------------------------------ prompts
-
-    def get_positive_map(self, tokenized, tokens_positive: list) -> tuple[dict, Tensor]:
-        """As MMDetection's, but as wide as the text encoder's longest caption instead of 256.
-
-        Args:
-            tokenized: The tokenizer's output for one caption.
-            tokens_positive: Character spans ``[[start, end], ...]`` of each of C classes.
-
-        Returns:
-            Token indices by class, counted from 1, and the same as a map (C, max_tokens).
-        """
-        positive_map = create_positive_map(
-            tokenized, tokens_positive, self.language_model.max_tokens
-        )
-        return create_positive_map_label_to_token(positive_map, plus=1), positive_map
-
-    def class_prompt(self, classes: Sequence[str] | str) -> tuple[str, Tensor]:
-        """Caption of a class list and the tokens of each class.
-
-        Args:
-            classes: Class names, or one string of names separated by ``". "``.
-
-        Returns:
-            The caption, and a (C, max_tokens) float map that is 1 where a token belongs to the
-            class.
-
-        Raises:
-            ValueError: if the caption has more tokens than the text encoder takes, or a class none.
-        """
-        key = classes if isinstance(classes, str) else tuple(classes)
-        if key not in self._prompts:
-            _, caption, positive_map, _ = self._prompt(classes, custom_entities=True)
-            self._prompts[key] = (caption, positive_map.bool().float())
-            if len(self._prompts) > _MAX_CACHED_PROMPTS:
-                self._prompts.popitem(last=False)
-        return self._prompts[key]
-
-    def _prompt(
-        self, classes: Sequence[str] | str, custom_entities: bool, enhanced: Mapping | None = None
-    ) -> tuple[dict, str, Tensor, list]:
-        """Token indices by class, caption, positive map (C, max_tokens) and class names."""
-        tokenized, caption, spans, entities = self.get_tokens_and_prompts(
-            classes, custom_entities, enhanced
-        )
-        self._check_length(tokenized, len(entities))
-        token_map, positive_map = self.get_positive_map(tokenized, spans)
-        if custom_entities or not isinstance(classes, str):
-            for name, tokens in zip(entities, positive_map, strict=True):
-                if not tokens.any():
-                    raise ValueError(
-                        f"the class name {name!r} has no token in its caption, so the class could"
-                        " neither be trained nor found: give it a name in plain words"
-                    )
-        return token_map, caption, positive_map, entities
-
-    def _check_length(self, tokenized, num_classes: int) -> None:
-        limit = self.language_model.max_tokens
-        num_tokens = tokenized.input_ids.shape[1]
-        if num_tokens > limit:
-            chunk = self._chunk_size
-            advice = (
-                f"lower model.test_cfg.chunked_size, which is {chunk}"
-                if chunk
-                else "train with fewer classes per caption (mmsdpt.SampleCaptionClasses in the"
-                " pipeline), or test with model.test_cfg.chunked_size=40"
-            )
-            raise ValueError(
-                f"the caption of {num_classes} classes has {num_tokens} tokens, but the text"
-                f" encoder takes {limit}: the last classes would be lost; {advice}"
-            )
-
-    @property
-    def _chunk_size(self) -> int:
-        """Classes per caption in testing; 0: all."""
-        size = (self.test_cfg or {}).get("chunked_size", -1)
-        return size if size > 0 and not self.training else 0
-
-    def get_tokens_positive_and_prompts(
-        self,
-        original_caption,
-        custom_entities=False,
-        enhanced_text_prompt=None,
-        tokens_positive=None,
-    ):
-        """As MMDetection's, but what would silently lose classes is an error.
-
-        Args:
-            original_caption: Class names, or a caption.
-            custom_entities: Whether a caption is class names separated by ``". "``; otherwise its
-                noun phrases are searched (with nltk).
-            enhanced_text_prompt: Prefix, suffix or another name by class name.
-            tokens_positive: Character spans of the classes in a caption, instead of a search.
-
-        Returns:
-            Token indices by class, caption, positive map and class names; with
-            ``test_cfg.chunked_size`` a list of each, one item per chunk.
-
-        Raises:
-            ValueError: if a caption has more tokens than the text encoder takes, a class has none,
-                or ``tokens_positive`` does not go with the caption.
-        """
-        if tokens_positive is not None:
-            if tokens_positive == -1 or not isinstance(original_caption, str):
-                raise ValueError(
-                    "tokens_positive must be character spans in a caption that is one string, got"
-                    f" {tokens_positive} for {original_caption!r}; -1 (any token) is a feature of"
-                    " Grounding DINO"
-                )
-            found = super().get_tokens_positive_and_prompts(
-                original_caption, custom_entities, enhanced_text_prompt, tokens_positive
-            )
-            tokenized = self.language_model.tokenizer([found[1]], return_tensors="pt")
-            self._check_length(tokenized, len(tokens_positive))
-            return found
-        if not self._chunk_size:
-            return self._prompt(original_caption, custom_entities, enhanced_text_prompt)
-        if isinstance(original_caption, str) and not custom_entities:
-            raise ValueError(
-                "test_cfg.chunked_size needs class names: a list, or custom_entities=True, got"
-                f" {original_caption!r}"
-            )
-        return self.get_tokens_positive_and_prompts_chunked(original_caption, enhanced_text_prompt)
-
-    def get_tokens_positive_and_prompts_chunked(self, original_caption, enhanced_text_prompts=None):
-        """As MMDetection's; class names may be one string, too."""
-        names = original_caption
-        if isinstance(names, str):
-            names = [name for name in names.strip(". ").split(self._special_tokens) if name]
-        size = self._chunk_size
-        parts = [
-            self._prompt(names[i : i + size], True, enhanced_text_prompts)
-            for i in range(0, len(names), size)
-        ]
-        return tuple(list(column) for column in zip(*parts, strict=True))
-
-    @staticmethod
-    def _class_names(sample: DetDataSample) -> Sequence[str] | str:
-        """The caption's class names that the dataset gave to an image."""
-        if not sample.get("text", None):
-            raise ValueError(
-                "a sample has no class names: set return_classes=True on the dataset and add 'text'"
-                " and 'custom_entities' to the meta_keys of PackDetInputs"
-            )
-        return sample.text
+            constant = not (trains and torch.is_grad_enabled()) and not random
+            return self.language_model(captions, cache=constant, state=state)
 
     # ------------------------------------------------------------------ training and testing
 
@@ -247,20 +264,35 @@ class GLIP(TunableMixin, MMDetGLIP):
             captions.append(caption)
             class_maps.append(class_map.to(batch_inputs.device))
             targets.append(class_maps[-1][labels])
-        text = self.encode_text(captions)
+        state = ForwardState(batch_inputs, captions, class_maps, batch_data_samples)
+        with self.tuned():
+            visual, text = self.encode(batch_inputs, state)
+            losses = self._head_losses(visual, text, targets, state)
+            return {**losses, **self._losses.losses(state, self.encode)}
+
+    def _head_losses(
+        self,
+        visual: tuple[Tensor, ...],
+        text: dict[str, Tensor],
+        targets: Sequence[Tensor],
+        state: ForwardState,
+    ) -> dict:
         # The logits are as wide as the text features; so must be the targets.
         width = text["masks"].shape[1]
-        for sample, target, class_map in zip(batch_data_samples, targets, class_maps, strict=True):
+        for sample, target, class_map in zip(state.samples, targets, state.class_maps, strict=True):
             sample.gt_instances.positive_maps = target[:, :width]
             sample.phrase_map = class_map[:, :width]
-        return self.bbox_head.loss(self.extract_feat(batch_inputs), text, batch_data_samples)
+        return self.bbox_head.loss(visual, text, state.samples)
 
     def _forward(
         self, batch_inputs: Tensor, batch_data_samples: SampleList
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """The head's raw outputs (``mode='tensor'``); the samples are needed for their ``text``."""
-        captions = [self.class_prompt(self._class_names(s))[0] for s in batch_data_samples]
-        return self.bbox_head(self.extract_feat(batch_inputs), self.encode_text(captions))
+        prompts = [self.class_prompt(self._class_names(s)) for s in batch_data_samples]
+        captions, class_maps = zip(*prompts, strict=True)
+        state = ForwardState(batch_inputs, captions, class_maps, batch_data_samples)
+        with self.tuned():
+            return self.bbox_head(*self.encode(batch_inputs, state))
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
@@ -282,58 +314,67 @@ class GLIP(TunableMixin, MMDetGLIP):
             ValueError: if a sample has no ``text``, or see :meth:`get_tokens_positive_and_prompts`.
         """
         prompts = [self._prediction_prompt(sample) for sample in batch_data_samples]
-        visual = self.extract_feat(batch_inputs)
         results: list[list[InstanceData]] = [[] for _ in batch_data_samples]
         offsets = [0] * len(batch_data_samples)
-        for c in range(max(len(chunks) for chunks in prompts)):
-            # Images whose class list is shorter have no chunk any more.
-            images = [i for i, chunks in enumerate(prompts) if c < len(chunks)]
-            samples = [batch_data_samples[i] for i in images]
-            chunk = [prompts[i][c] for i in images]
-            text = self.encode_text([caption for _, caption, _ in chunk])
-            for sample, (token_map, _, _) in zip(samples, chunk, strict=True):
-                sample.token_positive_map = token_map
-            levels = visual
-            if len(images) < len(prompts):
-                levels = tuple(level[images] for level in visual)
-            predictions = self.bbox_head.predict(levels, text, samples, rescale=rescale)
-            for i, prediction, (token_map, _, names) in zip(
-                images, predictions, chunk, strict=True
-            ):
-                if len(prediction):
-                    prediction.label_names = _label_names(prediction.labels, names)
-                    prediction.labels = prediction.labels + offsets[i]
-                offsets[i] += len(token_map)
-                results[i].append(prediction)
+        visual: tuple[Tensor, ...] | None = None
+        with self.tuned():
+            for c in range(max(len(chunks) for chunks in prompts)):
+                # Images whose class list is shorter have no chunk any more.
+                images = [i for i, chunks in enumerate(prompts) if c < len(chunks)]
+                samples = [batch_data_samples[i] for i in images]
+                chunk = [prompts[i][c] for i in images]
+                every = len(images) == len(prompts)
+                state = ForwardState(
+                    batch_inputs if every else batch_inputs[images],
+                    [caption for _, caption, _, _ in chunk],
+                    [class_map.to(batch_inputs.device) for _, _, class_map, _ in chunk],
+                    samples,
+                )
+                for sample, (token_map, _, _, _) in zip(samples, chunk, strict=True):
+                    sample.token_positive_map = token_map
+                if visual is None or self._image_depends_on_text():
+                    levels, text = self.encode(state.images, state)
+                    visual = levels
+                else:
+                    text = self.encode_text(state.captions, state)
+                    levels = visual if every else tuple(level[images] for level in visual)
+                predictions = self.bbox_head.predict(levels, text, samples, rescale=rescale)
+                for i, prediction, (token_map, _, _, names) in zip(
+                    images, predictions, chunk, strict=True
+                ):
+                    if len(prediction):
+                        prediction.label_names = label_names(prediction.labels, names)
+                        prediction.labels = prediction.labels + offsets[i]
+                    offsets[i] += len(token_map)
+                    results[i].append(prediction)
         for sample, parts in zip(batch_data_samples, results, strict=True):
             found = [part for part in parts if len(part)] or parts[:1]
             sample.pred_instances = InstanceData.cat(found)
         return batch_data_samples
 
-    def _prediction_prompt(self, sample: DetDataSample) -> list[tuple[dict, str, list]]:
-        """Chunks of (token indices by class, caption, class names) for one image."""
-        token_map, caption, _, names = self.get_tokens_positive_and_prompts(
-            self._class_names(sample),
-            sample.get("custom_entities", False),
-            sample.get("caption_prompt", None),
-            sample.get("tokens_positive", None),
-        )
-        if isinstance(caption, list):
-            return list(zip(token_map, caption, names, strict=True))
-        return [(token_map, caption, names)]
+    def _image_depends_on_text(self) -> bool:
+        return any(tuner.enabled and tuner.image_depends_on_text for tuner in self.tuners.values())
 
 
-def _label_names(labels: Tensor, names: Sequence[str]) -> list[str]:
-    """Names of labels; a search for noun phrases may find more places than phrases."""
-    found = [names[label] if label < len(names) else "unobject" for label in labels.tolist()]
-    if "unobject" in found:
-        print_log(
-            "the search for noun phrases gave more places than names; give class names separated by"
-            " '. ' and custom_entities=True",
-            logger="current",
-            level=logging.WARNING,
-        )
-    return found
+class _WithTravellers:
+    """A block for a handler that runs two encoders: rows of other tuners take part unseen.
+
+    The handler may run the block more than once; every time from the same rows. Those of the last
+    run travel on.
+    """
+
+    def __init__(self, block: RunBlock, rows: Rows) -> None:
+        self.block, self.rows, self.travellers = block, rows, rows
+
+    def __call__(self, x: Tensor, rows: Rows) -> tuple[Tensor, Rows]:
+        x, found = self.block(x, {**self.rows, **rows})
+        self.travellers = {key: value for key, value in found.items() if key not in rows}
+        return x, {key: value for key, value in found.items() if key in rows}
+
+
+def _seams_of(part: nn.Module | None) -> dict[str, list[Seam]]:
+    """Seams of an encoder; a toolbox's own class has none."""
+    return part.seams() if part is not None and hasattr(part, "seams") else {}
 
 
 def _trains(module: nn.Module | None) -> bool:

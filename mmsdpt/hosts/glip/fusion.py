@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from mmsdpt.hosts.recompute import recompute
 from mmsdpt.utils.versions import autocast_dtype, tensor_versions
 
 from ..seams import FusionSeam
@@ -315,7 +315,7 @@ class VLFuse(nn.Module):
         lang = x["lang"]
         args = (list(x["visual"]), lang["hidden"], lang["masks"])
         if self.use_checkpoint and torch.is_grad_enabled():
-            visual, hidden = checkpoint(self.b_attn, *args, use_reentrant=False)
+            visual, hidden = recompute(self.b_attn, *args)
         else:
             visual, hidden = self.b_attn(*args)
         return dict(visual=visual, lang={**lang, "hidden": hidden})

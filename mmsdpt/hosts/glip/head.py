@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from mmsdpt.registry import MODELS
 
 from ..seams import FusionSeam
+from .bert_folder import bert_config
 from .bert_layer import BertEncoderLayer
 from .dyconv import Conv3x3Norm, DyConv
 from .fusion import MAX_CLAMP_VALUE, VLFuse
 from .phrase_loss import phrase_contrast
-from .text import bert_config
 
 
 def text_length(masks: Tensor) -> int:

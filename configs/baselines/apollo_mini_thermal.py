@@ -1,0 +1,8 @@
+# APoLLo on mini GLIP and the "thermal" task: n = 2 prompts at 4 depths and an adapter of width 64,
+# 137,376 parameters. Its text encoder has no more layers.
+_base_ = "../mini/sdpt_mini_thermal.py"
+
+model = dict(tuner=dict(_delete_=True, type="mmsdpt.Apollo", num_tokens=2, bottleneck=64))
+
+# Rate and decay as for MaPLe.
+optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=5e-4))

@@ -1,0 +1,7 @@
+# BitFit on the fusion layers on GLIP-T and COCO: 61,440 parameters.
+_base_ = "../sdpt/glip_t_coco_k10.py"
+
+model = dict(tuner=dict(_delete_=True, type="mmsdpt.BitFitXMHA"))
+
+# As BitFit.
+optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.0))

@@ -1,0 +1,249 @@
+"""BERT with seams: Hugging Face's modules in a layer loop of our own.
+
+    x = LN(word + position + type)                                          embeddings
+    a = LN(x + f(Dropout(W_o Attention(x)))),   x' = LN(a + g(Dropout(W_2 gelu(W_1 a))))   layer
+
+x is the caption's tokens with the rows of tuners behind them (``text_embeddings``,
+``text_blocks``), f and g are the handlers of ``text_attention_outputs`` and ``text_ffn_outputs``.
+
+Shapes: B captions, L tokens of the longest one (special tokens included), d the width, p rows.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from mmsdpt.hosts.recompute import recompute
+from mmsdpt.hosts.seams import (
+    BlockSeam,
+    FeatureSeam,
+    ForwardState,
+    PromptRows,
+    Rows,
+    RowSeam,
+    RunBlock,
+    Seam,
+)
+
+from .bert_folder import bert_config, load_bert
+from .bert_pass import AttentionMasks, SeamedLayer, TextProgress, per_sample
+
+
+class BertEncoder(nn.Module):
+    """Hugging Face's BERT under the name ``model``, returning GLIP's language dict.
+
+    Args:
+        name: See :func:`language_model_folder`.
+        tokenizer: Of the same BERT, for the words that prompts may start from.
+        pretrained: See :func:`load_bert`.
+        add_pooling_layer: Whether BERT has its pooling layer, for its parameters alone.
+        num_layers_of_embedded: Number of last layers that ``embedded`` averages.
+        use_checkpoint: Whether to recompute activations in the backward pass
+            (:func:`mmsdpt.hosts.recompute.recompute`).
+        attn_implementation: See :func:`bert_config`.
+
+    Raises:
+        ValueError: if the BERT is a decoder or has no absolute positions.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tokenizer: PreTrainedTokenizerBase,
+        pretrained: bool | Literal["auto"] = "auto",
+        add_pooling_layer: bool = False,
+        num_layers_of_embedded: int = 1,
+        use_checkpoint: bool = False,
+        attn_implementation: str | None = None,
+    ) -> None:
+        super().__init__()
+        config = bert_config(name, attn_implementation)
+        if config.is_decoder or config.position_embedding_type != "absolute":
+            raise ValueError(
+                f"The language model '{name}' has is_decoder={config.is_decoder} and"
+                f" position_embedding_type='{config.position_embedding_type}', but GLIP's BERT is"
+                " an encoder with 'absolute' positions."
+            )
+        self.model = load_bert(name, config, pretrained, add_pooling_layer)
+        # from_pretrained leaves it in eval mode, a new module is in training mode.
+        self.model.train()
+        self.tokenizer = tokenizer
+        self.use_checkpoint = use_checkpoint
+        self.language_dim = config.hidden_size
+        self.num_layers_of_embedded = num_layers_of_embedded
+
+        width, depth = {"width": config.hidden_size}, config.num_hidden_layers
+        self.row_seam = RowSeam(0, width, self.word_vectors, kind="text_embeddings")
+        self.block_seams: list[BlockSeam] = []
+        self.attention_seams: list[FeatureSeam] = []
+        self.ffn_seams: list[FeatureSeam] = []
+        for i in range(depth):
+            place = {"stage": 0, "depth": depth, "position": i}
+            block = {"heads": config.num_attention_heads, **place}
+            self.block_seams.append(BlockSeam(i, {**width, **block}, kind="text_blocks"))
+            self.attention_seams.append(FeatureSeam(i, width, kind="text_attention_outputs"))
+            self.ffn_seams.append(FeatureSeam(i, width, kind="text_ffn_outputs"))
+
+    def seams(self) -> dict[str, list[Seam]]:
+        """Seams by kind, each from the input to the output."""
+        return {
+            "text_embeddings": [self.row_seam],
+            "text_blocks": [*self.block_seams],
+            "text_attention_outputs": [*self.attention_seams],
+            "text_ffn_outputs": [*self.ffn_seams],
+        }
+
+    def word_vectors(self, text: str) -> Tensor:
+        """Vectors (n, d) of the n tokens of ``text``, without special tokens and gradient."""
+        weight = self.model.embeddings.word_embeddings.weight
+        tokens = self.tokenizer(text, add_special_tokens=False).input_ids
+        return weight.detach()[torch.tensor(tokens, dtype=torch.long, device=weight.device)]
+
+    def forward(self, x: dict[str, Any], state: ForwardState | None = None) -> dict[str, Tensor]:
+        """Encode tokens: :meth:`begin` through all layers, and :meth:`finish`."""
+        return self.finish(self.begin(x, state or ForwardState(), last=0))
+
+    def begin(self, x: dict[str, Any], state: ForwardState, last: int) -> TextProgress:
+        """Embed tokens and run all but the last layers.
+
+        Args:
+            x: ``input_ids`` (B, L), ``attention_mask`` (B, L) or (B, L, L), ``token_mask`` (B, L),
+                1 at real tokens, and ``position_ids`` and ``token_type_ids``, (B, L) or None.
+            state: For the handlers.
+            last: Number of layers to leave to :meth:`run_block`.
+
+        Raises:
+            ValueError: if BERT has fewer layers, or fewer positions than the tokens and the rows
+                behind them need.
+        """
+        depth = len(self.block_seams)
+        if not 0 <= last <= depth:
+            raise ValueError(
+                f"the text encoder has {depth} layers, so {last} of them cannot be run apart: use 0"
+                f" to {depth}"
+            )
+        progress = TextProgress(x, state, *self._embed(x, state))
+        for i in range(depth - last):
+            progress.x, progress.rows = self.run_block(progress, i)(progress.x, progress.rows)
+        progress.first = depth - last
+        return progress
+
+    def run_block(self, progress: TextProgress, i: int) -> RunBlock:
+        """The i-th layer that :meth:`begin` left, with the active handlers at its seams.
+
+        Whoever runs it passes ``progress.rows`` on, and sets ``progress.x`` and ``progress.rows``
+        to what is to go into the next layer.
+        """
+        index = progress.first + i
+        run = partial(self._run_layer, progress.attention, index)
+        return partial(self._run_seam, index, run, progress.state)
+
+    def finish(self, progress: TextProgress, x: Tensor | None = None) -> dict[str, Tensor]:
+        """The language dict, once all layers have run.
+
+        Args:
+            progress: Behind the last layer.
+            x: (B, L, d), takes the place of the last layer's output.
+
+        Returns:
+            ``embedded`` (B, L, d), ``masks`` as given, ``hidden`` (B, L, d). For masks (B, L), both
+            features are zero at padding. (In MMDetection ``hidden`` is not, but nothing valid
+            depends on it.)
+
+        Raises:
+            ValueError: if a layer has not run, or one has run twice.
+        """
+        outputs = list(progress.outputs)
+        if len(outputs) != len(self.block_seams):
+            raise ValueError(
+                f"progress.x was set {len(outputs)} times, expected once behind each of the text"
+                f" encoder's {len(self.block_seams)} layers"
+            )
+        if x is not None:
+            outputs[-1] = x
+        count = self.num_layers_of_embedded
+        # Dividing a mean by the count once more is what GLIP was trained with.
+        embedded = torch.stack(outputs[-count:], 1).mean(1) / count
+        hidden, mask = outputs[-1], progress.inputs["attention_mask"]
+        if mask.dim() == 2:
+            valid = mask.unsqueeze(-1).to(hidden.dtype)
+            embedded, hidden = embedded * valid, hidden * valid
+        return {"embedded": embedded, "masks": mask, "hidden": hidden}
+
+    def _embed(self, x: dict[str, Any], state: ForwardState) -> tuple[Tensor, Rows]:
+        """Embeddings (B, L, d) of the tokens, and those of the rows that follow them.
+
+        A caption's rows take the positions behind its own last token, not behind the padding: what
+        comes out does not depend on the other captions of the batch.
+        """
+        embeddings = self.model.embeddings
+        hidden = embeddings(
+            input_ids=x["input_ids"],
+            position_ids=x["position_ids"],
+            token_type_ids=x["token_type_ids"],
+        )
+        rows = self.row_seam.rows(state)
+        if not rows:
+            return hidden, {}
+        position = x["token_mask"].sum(dim=1, keepdim=True)  # (B, 1), the first free one
+        vectors = {
+            key: per_sample(row.values, len(hidden), embeddings.word_embeddings.weight.dtype)
+            for key, row in rows.items()
+        }
+        longest, added = int(position.max()), sum(v.shape[1] for v in vectors.values())
+        limit = self.model.config.max_position_embeddings
+        if longest + added > limit:
+            raise ValueError(
+                f"a caption of {longest} tokens with {added} prompt vectors behind it needs"
+                f" {longest + added} positions, but the text encoder has {limit}: use fewer prompt"
+                " vectors or shorter captions"
+            )
+        embedded: Rows = {}
+        for key, values in vectors.items():
+            count = values.shape[1]
+            positions = position + torch.arange(count, device=position.device)  # (B, p)
+            out = embeddings(
+                inputs_embeds=values,
+                position_ids=positions,
+                token_type_ids=torch.zeros_like(positions),
+            )
+            embedded[key] = PromptRows(out, keep=rows[key].keep)
+            position = position + count
+        return hidden, embedded
+
+    def _run_seam(
+        self, index: int, run: RunBlock, state: ForwardState, x: Tensor, rows: Rows
+    ) -> tuple[Tensor, Rows]:
+        return self.block_seams[index].run(run, x, rows, state)
+
+    def _run_layer(
+        self, masks: AttentionMasks, index: int, x: Tensor, rows: Rows
+    ) -> tuple[Tensor, Rows]:
+        """A layer without the handlers around it, on tokens (B, L, d) and rows."""
+        layer = SeamedLayer(
+            self.model.encoder.layer[index],
+            self.attention_seams[index],
+            self.ffn_seams[index],
+        )
+        values = [per_sample(row.values, len(x), x.dtype) for row in rows.values()]
+        lengths = [x.shape[1], *(v.shape[1] for v in values)]
+        sequence = torch.cat([x, *values], dim=1) if values else x
+        mask = masks.with_rows(sum(lengths[1:]))
+        if self.use_checkpoint and torch.is_grad_enabled():
+            out = recompute(layer, sequence, mask)
+        else:
+            out = layer(sequence, mask)
+        if not rows:
+            return out, {}
+        tokens, *parts = out.split(lengths, dim=1)
+        kept = {
+            key: PromptRows(part, keep=True)
+            for (key, row), part in zip(rows.items(), parts, strict=True)
+            if row.keep
+        }
+        return tokens, kept

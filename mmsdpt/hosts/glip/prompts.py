@@ -1,0 +1,201 @@
+"""From class names to captions and token maps."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mmdet.models.detectors.glip import (
+    create_positive_map,
+    create_positive_map_label_to_token,
+)
+from mmdet.structures import DetDataSample
+from mmengine.logging import print_log
+from torch import Tensor
+
+_MAX_CACHED_PROMPTS = 1024
+
+
+class PromptMixin:
+    """Captions and token maps for MMDetection's GLIP: what would silently lose classes is an
+    error.
+    """
+
+    # What the detector has that this is mixed into.
+    language_model: Any
+    test_cfg: Any
+    training: bool
+    _special_tokens: str
+    get_tokens_and_prompts: Callable[..., Any]
+    _prompts: OrderedDict[str | tuple[str, ...], tuple[str, Tensor]]
+
+    def get_positive_map(self, tokenized, tokens_positive: list) -> tuple[dict, Tensor]:
+        """As MMDetection's, but as wide as the text encoder's longest caption instead of 256.
+
+        Args:
+            tokenized: The tokenizer's output for one caption.
+            tokens_positive: Character spans ``[[start, end], ...]`` of each of C classes.
+
+        Returns:
+            Token indices by class, counted from 1, and the same as a map (C, max_tokens).
+        """
+        positive_map = create_positive_map(
+            tokenized, tokens_positive, self.language_model.max_tokens
+        )
+        return create_positive_map_label_to_token(positive_map, plus=1), positive_map
+
+    def class_prompt(self, classes: Sequence[str] | str) -> tuple[str, Tensor]:
+        """Caption of a class list and the tokens of each class.
+
+        Args:
+            classes: Class names, or one string of names separated by ``". "``.
+
+        Returns:
+            The caption, and a (C, max_tokens) float map that is 1 where a token belongs to the
+            class.
+
+        Raises:
+            ValueError: if the caption has more tokens than the text encoder takes, or a class none.
+        """
+        key = classes if isinstance(classes, str) else tuple(classes)
+        if key not in self._prompts:
+            _, caption, positive_map, _ = self._prompt(classes, custom_entities=True)
+            self._prompts[key] = (caption, positive_map.bool().float())
+            if len(self._prompts) > _MAX_CACHED_PROMPTS:
+                self._prompts.popitem(last=False)
+        return self._prompts[key]
+
+    def _prompt(
+        self, classes: Sequence[str] | str, custom_entities: bool, enhanced: Mapping | None = None
+    ) -> tuple[dict, str, Tensor, list]:
+        """Token indices by class, caption, positive map (C, max_tokens) and class names."""
+        tokenized, caption, spans, entities = self.get_tokens_and_prompts(
+            classes, custom_entities, enhanced
+        )
+        self._check_length(tokenized, len(entities))
+        token_map, positive_map = self.get_positive_map(tokenized, spans)
+        if custom_entities or not isinstance(classes, str):
+            for name, tokens in zip(entities, positive_map, strict=True):
+                if not tokens.any():
+                    raise ValueError(
+                        f"the class name {name!r} has no token in its caption, so the class could"
+                        " neither be trained nor found: give it a name in plain words"
+                    )
+        return token_map, caption, positive_map, entities
+
+    def _check_length(self, tokenized, num_classes: int) -> None:
+        limit = self.language_model.max_tokens
+        num_tokens = tokenized.input_ids.shape[1]
+        if num_tokens > limit:
+            chunk = self._chunk_size
+            advice = (
+                f"lower model.test_cfg.chunked_size, which is {chunk}"
+                if chunk
+                else "train with fewer classes per caption (mmsdpt.SampleCaptionClasses in the"
+                " pipeline), or test with model.test_cfg.chunked_size=40"
+            )
+            raise ValueError(
+                f"the caption of {num_classes} classes has {num_tokens} tokens, but the text"
+                f" encoder takes {limit}: the last classes would be lost; {advice}"
+            )
+
+    @property
+    def _chunk_size(self) -> int:
+        """Classes per caption in testing; 0: all."""
+        size = (self.test_cfg or {}).get("chunked_size", -1)
+        return size if size > 0 and not self.training else 0
+
+    def get_tokens_positive_and_prompts(
+        self,
+        original_caption,
+        custom_entities=False,
+        enhanced_text_prompt=None,
+        tokens_positive=None,
+    ):
+        """As MMDetection's, but what would silently lose classes is an error.
+
+        Args:
+            original_caption: Class names, or a caption.
+            custom_entities: Whether a caption is class names separated by ``". "``; otherwise its
+                noun phrases are searched (with nltk).
+            enhanced_text_prompt: Prefix, suffix or another name by class name.
+            tokens_positive: Character spans of the classes in a caption, instead of a search.
+
+        Returns:
+            Token indices by class, caption, positive map and class names; with
+            ``test_cfg.chunked_size`` a list of each, one item per chunk.
+
+        Raises:
+            ValueError: if a caption has more tokens than the text encoder takes, a class has none,
+                or ``tokens_positive`` does not go with the caption.
+        """
+        if tokens_positive is not None:
+            if tokens_positive == -1 or not isinstance(original_caption, str):
+                raise ValueError(
+                    "tokens_positive must be character spans in a caption that is one string, got"
+                    f" {tokens_positive} for {original_caption!r}; -1 (any token) is a feature of"
+                    " Grounding DINO"
+                )
+            found = super().get_tokens_positive_and_prompts(  # type: ignore[misc]
+                original_caption, custom_entities, enhanced_text_prompt, tokens_positive
+            )
+            tokenized = self.language_model.tokenizer([found[1]], return_tensors="pt")
+            self._check_length(tokenized, len(tokens_positive))
+            return found
+        if not self._chunk_size:
+            return self._prompt(original_caption, custom_entities, enhanced_text_prompt)
+        if isinstance(original_caption, str) and not custom_entities:
+            raise ValueError(
+                "test_cfg.chunked_size needs class names: a list, or custom_entities=True, got"
+                f" {original_caption!r}"
+            )
+        return self.get_tokens_positive_and_prompts_chunked(original_caption, enhanced_text_prompt)
+
+    def get_tokens_positive_and_prompts_chunked(self, original_caption, enhanced_text_prompts=None):
+        """As MMDetection's; class names may be one string, too."""
+        names = original_caption
+        if isinstance(names, str):
+            names = [name for name in names.strip(". ").split(self._special_tokens) if name]
+        size = self._chunk_size
+        parts = [
+            self._prompt(names[i : i + size], True, enhanced_text_prompts)
+            for i in range(0, len(names), size)
+        ]
+        return tuple(list(column) for column in zip(*parts, strict=True))
+
+    @staticmethod
+    def _class_names(sample: DetDataSample) -> Sequence[str] | str:
+        """The caption's class names that the dataset gave to an image."""
+        if not sample.get("text", None):
+            raise ValueError(
+                "a sample has no class names: set return_classes=True on the dataset and add 'text'"
+                " and 'custom_entities' to the meta_keys of PackDetInputs"
+            )
+        return sample.text
+
+    def _prediction_prompt(self, sample: DetDataSample) -> list[tuple[dict, str, Tensor, list]]:
+        """Chunks of (token indices by class, caption, positive map, class names) for one image."""
+        token_map, caption, positive_map, names = self.get_tokens_positive_and_prompts(
+            self._class_names(sample),
+            sample.get("custom_entities", False),
+            sample.get("caption_prompt", None),
+            sample.get("tokens_positive", None),
+        )
+        if isinstance(caption, list):
+            return list(zip(token_map, caption, positive_map, names, strict=True))
+        return [(token_map, caption, positive_map, names)]
+
+
+def label_names(labels: Tensor, names: Sequence[str]) -> list[str]:
+    """Names of labels; a search for noun phrases may find more places than phrases."""
+    found = [names[label] if label < len(names) else "unobject" for label in labels.tolist()]
+    if "unobject" in found:
+        print_log(
+            "the search for noun phrases gave more places than names; give class names separated by"
+            " '. ' and custom_entities=True",
+            logger="current",
+            level=logging.WARNING,
+        )
+    return found

@@ -1,0 +1,384 @@
+"""The image encoder of GLIP, a Swin Transformer (Liu et al. 2021), with seams at its blocks.
+
+Parameters, buffers and their initial values are those of ``mmdet.models.SwinTransformer``. What is
+computed is the same, in another order:
+
+- Tokens go from the map into windows by one gather, which is padding, cyclic shift and partition at
+  once, and back by another one; the indices are remembered for a few sizes.
+- Queries, keys and values of padding are the bias of the projection (padding is zero), and the
+  outputs of padding are dropped, so the linear layers run on the tokens alone.
+- The mask of the shift differs from zero in the last row and the last column of windows only.
+  Windows are sorted by their kind of mask, and each of the four kinds broadcasts its own.
+
+Letters: B images; (H, W) size of a map, L = H W its tokens; d the width; N tokens of a window, nW
+windows of an image, n = nW B; h heads of width d/h; P rows of prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from mmdet.models.backbones import SwinTransformer as MMDetSwinTransformer
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mmsdpt.hosts.recompute import recompute
+from mmsdpt.hosts.seams import BlockSeam, BranchSeam, ForwardState, PromptRows, Rows, RunBlock, Seam
+from mmsdpt.registry import MODELS
+
+from .swin_windows import FromWindows, LayoutCache, ToWindows, WindowLayout
+
+# On the CPU the fused kernel pays for large windows (144 tokens: forward 2.4 times as fast); for 49
+# or 25 tokens the plain form is as fast. The choice must not depend on what trains, or a model with
+# tuners switched off would differ from the plain one in its last bits.
+_PLAIN_WINDOW = 64
+
+
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float, drop: nn.Dropout
+) -> Tensor:
+    """softmax(scale QKᵀ + bias) V, each (n, h, N, d/h)."""
+    if bias is None or query.device.type != "cpu" or query.shape[-2] > _PLAIN_WINDOW:
+        return F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=None if bias is None else bias.to(query.dtype),
+            dropout_p=drop.p if drop.training else 0.0,
+            scale=scale,
+        )
+    return drop(((query * scale) @ key.transpose(-2, -1) + bias).softmax(-1)) @ value
+
+
+# ------------------------------------------------------------------------------ block
+
+
+def _join(rows: Sequence[PromptRows], x: Tensor) -> Tensor:
+    """Rows of several owners as one tensor (1, P, d), or (B, P, d) if any are samples' own."""
+    batch, _, width = x.shape
+    for row in rows:
+        shape = tuple(row.values.shape)
+        if (
+            shape[-1] != width
+            or len(shape) not in (2, 3)
+            or (len(shape) == 3 and shape[0] != batch)
+        ):
+            raise ValueError(
+                f"rows of prompts have the shape {shape}, but this image block takes (p, {width})"
+                f" or ({batch}, p, {width}): size them by the seam's widths and the batch"
+            )
+    values = [row.values if row.values.dim() == 3 else row.values[None] for row in rows]
+    if any(row.values.dim() == 3 for row in rows):
+        values = [value.expand(batch, -1, -1) for value in values]
+    return torch.cat(values, dim=1) if len(values) > 1 else values[0]
+
+
+class SwinBlock(nn.Module):
+    """A Swin block that takes over the submodules of MMDetection's.
+
+    Args:
+        built: An ``mmdet.models.backbones.swin.SwinBlock``.
+    """
+
+    def __init__(self, built: nn.Module) -> None:
+        super().__init__()
+        self.with_cp = built.with_cp
+        self.norm1, self.attn, self.norm2, self.ffn = (
+            built.norm1,
+            built.attn,
+            built.norm2,
+            built.ffn,
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        layout: WindowLayout,
+        rows: Rows,
+        branches: Sequence[Callable[[Tensor], Tensor]],
+    ) -> tuple[Tensor, Rows]:
+        """x = x + MSA(LN(x)), then x + FFN(LN(x)) + branches(x).
+
+        Kept rows go through all of it like tokens of their sample, the branches included.
+
+        Args:
+            x: (B, L, d).
+            layout: Of the map in windows.
+            rows: Prompts by owner.
+            branches: See :class:`mmsdpt.hosts.seams.BranchSeam`.
+
+        Returns:
+            (B, L, d) and the rows to keep, each (B, p, d).
+
+        Raises:
+            ValueError: if rows do not have the block's width or the batch's size.
+        """
+        kept = {owner: row for owner, row in rows.items() if row.keep}
+        ordered = [*kept.values(), *(row for row in rows.values() if not row.keep)]
+        joined = _join(ordered, x) if ordered else None
+        num_kept = sum(row.values.shape[-2] for row in kept.values())
+        attended, rows_attended = self._attend(
+            self.norm1(x), None if joined is None else self.norm1(joined), num_kept, layout
+        )
+        length = x.shape[1]
+        if joined is not None and rows_attended is not None:
+            x = torch.cat([x, joined[:, :num_kept].expand(len(x), -1, -1)], dim=1)
+            attended = torch.cat([attended, rows_attended], dim=1)
+        x = x + self.attn.drop(self.attn.w_msa.proj_drop(self.attn.w_msa.proj(attended)))
+        out = self.ffn(self.norm2(x), identity=x)
+        for branch in branches:
+            out = out + branch(x)
+        if not kept:
+            return out, {}
+        out, *parts = out.split([length, *(row.values.shape[-2] for row in kept.values())], dim=1)
+        return out, {
+            owner: PromptRows(part, keep=True) for owner, part in zip(kept, parts, strict=True)
+        }
+
+    def _attend(
+        self, x: Tensor, rows: Tensor | None, num_kept: int, layout: WindowLayout
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attention in windows, before the output projection.
+
+        Args:
+            x: Normed tokens (B, L, d).
+            rows: Normed rows (1 or B, P, d): keys and values in every window.
+            num_kept: Number of rows, from the first, that are queries, too.
+            layout: Of the map in windows.
+
+        Returns:
+            (B, L, d), and (B, num_kept, d), the mean over an image's windows; None without rows to
+            keep.
+        """
+        msa = self.attn.w_msa
+        heads, tokens = msa.num_heads, self.attn.window_size**2
+        qkv = msa.qkv(x).flatten(0, 1)
+        fill = msa.qkv.bias if layout.padding is not None else None
+        qkv = ToWindows.apply(qkv, None if fill is None else fill.to(qkv.dtype), layout)
+        query, key, value = (
+            qkv.view(-1, tokens, 3, heads, x.shape[-1] // heads).permute(2, 0, 3, 1, 4).unbind(0)
+        )  # (n, h, N, d/h)
+        bias = self._position_bias()
+        num_rows, row_query = 0, None
+        if rows is not None:
+            num_rows = rows.shape[1]
+            row_qkv = msa.qkv(rows).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+            # Windows are ordered by image within each place: (nW, B) flattened.
+            windows = len(query) // len(rows)
+            row_query, row_key, row_value = (
+                part.expand(windows, -1, -1, -1, -1).flatten(0, 1) for part in row_qkv.unbind(0)
+            )
+            key, value = torch.cat([key, row_key], dim=2), torch.cat([value, row_value], dim=2)
+
+        def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+            out = _attention(query, key, value, bias, msa.scale, msa.attn_drop)
+            return out.transpose(1, 2).flatten(2)  # (n, N, d)
+
+        parts = []
+        for start, stop, mask in layout.groups:
+            group_bias = bias if mask is None else bias + mask.to(bias.dtype)
+            if num_rows:
+                group_bias = F.pad(group_bias, (0, num_rows))
+            parts.append(
+                attention(query[start:stop], key[start:stop], value[start:stop], group_bias)
+            )
+        out = torch.cat(parts) if len(parts) > 1 else parts[0]
+        out = FromWindows.apply(out.flatten(0, 1), layout).view_as(x)
+        if row_query is None or not num_kept:
+            return out, None
+        row_out = attention(row_query[:, :, :num_kept], key, value, None)
+        return out, row_out.unflatten(0, (-1, len(x))).mean(0)
+
+    def _position_bias(self) -> Tensor:
+        """Relative position bias (1, h, N, N)."""
+        msa = self.attn.w_msa
+        bias = msa.relative_position_bias_table[msa.relative_position_index.flatten()]
+        return bias.view(*msa.relative_position_index.shape, -1).permute(2, 0, 1).contiguous()[None]
+
+
+# ------------------------------------------------------------------------------ encoder
+
+
+@dataclass(eq=False)
+class Progress:
+    """An image encoder in front of its last blocks.
+
+    Attributes:
+        x: (B, L, d) tokens of the last stage.
+        rows: Rows that the block before kept.
+        hw: (H, W) of the last stage.
+        maps: Outputs of the stages before, those in ``out_indices``.
+        state: Of the forward pass.
+        last: Number of blocks left.
+    """
+
+    x: Tensor
+    rows: Rows
+    hw: tuple[int, int]
+    maps: tuple[Tensor, ...]
+    state: ForwardState
+    last: int
+
+
+class _LinspaceOnCPU(TorchFunctionMode):
+    """Lets MMDetection read its drop-path rates off a tensor under ``torch.device("meta")``."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is torch.linspace:
+            kwargs.setdefault("device", "cpu")
+        return func(*args, **kwargs)
+
+
+@MODELS.register_module()
+class SwinTransformer(MMDetSwinTransformer):
+    """MMDetection's Swin Transformer as a part of a host: same parameters, with seams.
+
+    Gradients are recomputed (``with_cp``) without reentrance, so that they reach tuners behind
+    frozen parts, too.
+
+    Args:
+        args: As MMDetection's :class:`mmdet.models.SwinTransformer`.
+        kwargs: As MMDetection's :class:`mmdet.models.SwinTransformer`.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        with _LinspaceOnCPU():
+            super().__init__(*args, **kwargs)
+        self._layouts = LayoutCache()
+        self._block_seams: list[list[BlockSeam]] = []
+        self._ffn_seams: list[list[BranchSeam]] = []
+        index = 0
+        for s, stage in enumerate(self.stages):
+            blocks, ffns = [], []
+            for position, built in enumerate(stage.blocks):
+                stage.blocks[position] = SwinBlock(built)
+                width = built.attn.w_msa.embed_dims
+                widths = dict(
+                    width=width,
+                    heads=built.attn.w_msa.num_heads,
+                    stage=s,
+                    depth=len(stage.blocks),
+                    position=position,
+                )
+                blocks.append(BlockSeam(index, widths, kind="image_blocks"))
+                ffns.append(BranchSeam(index, dict(width=width, stage=s), kind="image_ffns"))
+                index += 1
+            self._block_seams.append(blocks)
+            self._ffn_seams.append(ffns)
+
+    def seams(self) -> dict[str, list[Seam]]:
+        """``image_blocks`` and ``image_ffns``, one of each per block, from the input on."""
+        return dict(
+            image_blocks=[seam for stage in self._block_seams for seam in stage],
+            image_ffns=[seam for stage in self._ffn_seams for seam in stage],
+        )
+
+    def train(self, mode: bool = True):
+        """Set the mode; ``frozen_stages`` stay in eval mode."""
+        super().train(mode)
+        return self
+
+    # ------------------------------------------------------------------ forward
+
+    def forward(self, images: Tensor, state: ForwardState | None = None) -> tuple[Tensor, ...]:
+        """Feature maps of the stages in ``out_indices``, normed.
+
+        Args:
+            images: (B, 3, H, W).
+            state: For handlers.
+
+        Returns:
+            (B, d, h, w) per stage.
+        """
+        progress = self.begin(images, state)
+        return self.finish(progress, progress.x)
+
+    def begin(self, images: Tensor, state: ForwardState | None = None, last: int = 0) -> Progress:
+        """Everything but the last ``last`` blocks of the last stage.
+
+        Args:
+            images: (B, 3, H, W).
+            state: For handlers.
+            last: Number of blocks to leave for :meth:`run_block`.
+
+        Raises:
+            ValueError: if the last stage has fewer blocks.
+        """
+        depth = len(self.stages[-1].blocks)
+        if not 0 <= last <= depth:
+            raise ValueError(
+                f"the image encoder's last stage has {depth} blocks, so {last} of them cannot be"
+                f" run apart: use 0 to {depth}"
+            )
+        state = ForwardState(images=images) if state is None else state
+        x, hw = self.patch_embed(images)
+        if self.use_abs_pos_embed:
+            x = x + self.absolute_pos_embed
+        x = self.drop_after_pos(x)
+        rows: Rows = {}
+        maps = []
+        for s, stage in enumerate(self.stages):
+            final = stage is self.stages[-1]
+            rows = {}  # rows end with their stage: what follows has another width
+            for position in range(len(stage.blocks) - (last if final else 0)):
+                x, rows = self._run_block(s, position, hw, state, x, rows)
+            if not final:
+                if s in self.out_indices:
+                    maps.append(self._map(s, x, hw))
+                x, hw = stage.downsample(x, hw)
+        return Progress(x=x, rows=rows, hw=hw, maps=tuple(maps), state=state, last=last)
+
+    def run_block(self, progress: Progress, i: int) -> RunBlock:
+        """The i-th of the blocks that :meth:`begin` left, with its active handlers.
+
+        Raises:
+            ValueError: if fewer are left.
+        """
+        if not 0 <= i < progress.last:
+            raise ValueError(
+                f"block {i} is not among the {progress.last} blocks that are left: begin() with a"
+                " larger 'last'"
+            )
+        stage = len(self.stages) - 1
+        position = len(self.stages[stage].blocks) - progress.last + i
+        return partial(self._run_block, stage, position, progress.hw, progress.state)
+
+    def finish(self, progress: Progress, x: Tensor) -> tuple[Tensor, ...]:
+        """The feature maps, given the last block's output x (B, L, d)."""
+        stage = len(self.stages) - 1
+        if stage not in self.out_indices:
+            return progress.maps
+        return (*progress.maps, self._map(stage, x, progress.hw))
+
+    def _run_block(
+        self,
+        stage: int,
+        position: int,
+        hw: tuple[int, int],
+        state: ForwardState,
+        x: Tensor,
+        rows: Rows,
+    ) -> tuple[Tensor, Rows]:
+        run = partial(self._compute, stage, position, hw)
+        return self._block_seams[stage][position].run(run, x, rows, state)
+
+    def _compute(
+        self, stage: int, position: int, hw: tuple[int, int], x: Tensor, rows: Rows
+    ) -> tuple[Tensor, Rows]:
+        block = self.stages[stage].blocks[position]
+        seam = self._ffn_seams[stage][position]
+        # Settled here: a recomputation comes when tuners may be switched differently.
+        branches = [partial(handler, seam) for handler in seam.active()]
+        layout = self._layouts(len(x), hw, block.attn.window_size, block.attn.shift_size, x.device)
+        if block.with_cp and torch.is_grad_enabled():
+            return recompute(block, x, layout, rows, branches)
+        return block(x, layout, rows, branches)
+
+    def _map(self, stage: int, x: Tensor, hw: tuple[int, int]) -> Tensor:
+        x = getattr(self, f"norm{stage}")(x)
+        return x.unflatten(1, hw).permute(0, 3, 1, 2).contiguous()

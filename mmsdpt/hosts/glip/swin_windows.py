@@ -1,0 +1,145 @@
+"""Swin's windows: one gather brings a map's tokens into them, another one back.
+
+Letters as in swin.py: B images; (H, W) size of a map, L = H W its tokens; N tokens of a window, nW
+windows of an image, n = nW B.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_MASKED = -100.0  # as in Swin: tokens of windows that the shift put together do not see each other
+_MAX_LAYOUTS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class WindowLayout:
+    """Places of a map's tokens in its windows, which are ordered by kind, then image.
+
+    Attributes:
+        places: (B L,) the row of each token among the n N rows of the windows.
+        sources: (n N,) the token of each row; 0 at padding.
+        padding: Rows that hold padding; None without any.
+        groups: Per kind of mask its first window, the one behind its last, and the mask (N, N),
+            None where all tokens see each other.
+    """
+
+    places: Tensor
+    sources: Tensor
+    padding: Tensor | None
+    groups: tuple[tuple[int, int, Tensor | None], ...]
+
+
+def window_layout(
+    batch: int, size: tuple[int, int], window: int, shift: int, device: torch.device
+) -> WindowLayout:
+    """Layout of ``batch`` maps in windows.
+
+    Args:
+        batch: B.
+        size: (H, W), tokens; padded on the right and at the bottom to multiples of ``window``.
+        window: Side of a window, tokens.
+        shift: Cyclic shift to the upper left, tokens; 0: none.
+        device: Of the result.
+    """
+    height, width = size
+    rows, columns = -(-height // window), -(-width // window)
+    # Normal tensors on the CPU, whatever the caller's mode: they outlive it.
+    with torch.inference_mode(False), torch.device("cpu"):
+        grid = torch.full((rows * window, columns * window), -1)
+        grid[:height, :width] = torch.arange(height * width).view(height, width)
+        grid = grid.roll((-shift, -shift), (0, 1))
+        windows = grid.view(rows, window, columns, window).transpose(1, 2).flatten(2).flatten(0, 1)
+        kinds = torch.zeros(rows, columns, dtype=torch.long)
+        if shift:
+            kinds[-1] += 2
+            kinds[:, -1] += 1
+        windows = windows[kinds.flatten().argsort(stable=True)]  # (nW, N)
+        first_tokens = torch.arange(batch).view(1, -1, 1) * (height * width)
+        sources = torch.where(windows[:, None] < 0, -1, windows[:, None] + first_tokens).flatten()
+        filled = (sources >= 0).nonzero().flatten()
+        places = torch.empty(len(filled), dtype=torch.long)
+        places[sources[filled]] = filled
+        padding = (sources < 0).nonzero().flatten()
+
+        groups: list[tuple[int, int, Tensor | None]] = []
+        wrapped = torch.arange(window) >= window - shift
+        for kind, count in enumerate(kinds.flatten().bincount().tolist()):
+            if count:
+                below, right = wrapped * (kind // 2), wrapped * (kind % 2)
+                region = (2 * below[:, None] + right).flatten()
+                mask = (region[:, None] != region) * _MASKED
+                start = groups[-1][1] if groups else 0
+                stop = start + count * batch
+                groups.append((start, stop, mask.to(device) if kind else None))
+        return WindowLayout(
+            places=places.to(device),
+            sources=sources.clamp(min=0).to(device),
+            padding=padding.to(device) if len(padding) else None,
+            groups=tuple(groups),
+        )
+
+
+class LayoutCache:
+    """The layouts used last; a copy starts empty."""
+
+    def __init__(self) -> None:
+        self._layouts: OrderedDict[tuple, WindowLayout] = OrderedDict()
+
+    def __call__(self, *key) -> WindowLayout:
+        """As :func:`window_layout`."""
+        if key not in self._layouts:
+            self._layouts[key] = window_layout(*key)
+            if len(self._layouts) > _MAX_LAYOUTS:
+                self._layouts.popitem(last=False)
+        self._layouts.move_to_end(key)
+        return self._layouts[key]
+
+    def __reduce__(self):
+        return LayoutCache, ()
+
+
+class ToWindows(torch.autograd.Function):
+    """(B L, c) tokens to (n N, c) rows, ``fill`` (c) at padding.
+
+    As the inverse is known, the gradient is a gather, too, where autograd's would be a slow sum.
+    """
+
+    @staticmethod
+    def forward(ctx, tokens: Tensor, fill: Tensor | None, layout: WindowLayout) -> Tensor:
+        ctx.layout = layout
+        out = tokens.index_select(0, layout.sources)
+        if layout.padding is not None:
+            if fill is None:
+                out.index_fill_(0, layout.padding, 0)
+            else:
+                out.index_copy_(0, layout.padding, fill.expand(len(layout.padding), -1))
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        layout, to_fill = ctx.layout, None
+        if ctx.needs_input_grad[1] and layout.padding is not None:
+            to_fill = grad.index_select(0, layout.padding).sum(0)
+        return grad.index_select(0, layout.places), to_fill, None
+
+
+class FromWindows(torch.autograd.Function):
+    """(n N, c) rows to (B L, c) tokens; the inverse of :class:`ToWindows`."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, layout: WindowLayout) -> Tensor:
+        ctx.layout = layout
+        return rows.index_select(0, layout.places)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        layout = ctx.layout
+        grad = grad.index_select(0, layout.sources)
+        if layout.padding is not None:
+            grad.index_fill_(0, layout.padding, 0)
+        return grad, None

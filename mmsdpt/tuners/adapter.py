@@ -1,0 +1,119 @@
+r"""Adapter (Houlsby et al., ICML 2019, section 2.1) on the text encoder.
+
+A bottleneck behind both dense outputs of every BERT layer, in front of the residual and the norm:
+
+    h <- h + Up(GELU(Down(h)))          Down: d to m, Up: m to d
+    x <- LN(x + h)                      LN's weight and bias train, too
+
+Per layer 2 (2 d m + m + d) parameters in bottlenecks and 4 d in norms: on GLIP-L with m = 64
+2,379,264 and 36,864, together 2,416,128.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from mmsdpt.hosts.seams import FeatureSeam, ParameterSeam, Seam
+from mmsdpt.registry import MODELS
+
+from .base import Tuner
+from .layers.bottleneck import Bottleneck
+
+KINDS = ("text_attention_outputs", "text_ffn_outputs")
+# In a layer of the encoder; the norm of the word embeddings is none of these.
+_LAYER_NORM = re.compile(r"\.layer\.\d+\..*LayerNorm\.(weight|bias)$")
+
+
+@MODELS.register_module()
+class Adapter(Tuner):
+    """Bottlenecks in every layer of the text encoder, and its layer norms.
+
+    Weights are drawn from N(0, 0.001^2), cut off at two standard deviations, as in the released
+    code; biases start from zero. So the bottlenecks start near the identity, not at it.
+
+    The norms train as offsets of the host's values, which start from zero: the same as training
+    copies, but a second Adapter can be stacked on a finished one, and weight decay pulls towards
+    the host. The fused text layers in GLIP's head are no part of the language model and are left
+    alone.
+
+    Args:
+        bottleneck: m.
+        layer_norms: Whether the norms of the layers train.
+        init_std: Standard deviation of the bottlenecks' weights.
+        seams: See :class:`Tuner`.
+        frozen: See :class:`Tuner`.
+
+    Raises:
+        ValueError: if ``bottleneck`` is no positive whole number, ``init_std`` is not positive, or
+            the host's text layers have no layer norms of their own.
+    """
+
+    needs = (*KINDS, "parameters")
+
+    def __init__(
+        self,
+        *,
+        seams: Mapping[str, Sequence[Seam]],
+        bottleneck: int = 64,
+        layer_norms: bool = True,
+        init_std: float = 1e-3,
+        frozen: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+        if init_std <= 0:
+            raise ValueError(f"init_std must be positive, got {init_std}")
+        self.bottleneck, self.layer_norms = bottleneck, layer_norms
+        self.widths = {kind: [seam.widths["width"] for seam in seams[kind]] for kind in KINDS}
+        self.adapters = nn.ModuleDict(
+            {
+                kind: nn.ModuleList(Bottleneck(width, bottleneck, nn.GELU()) for width in widths)
+                for kind, widths in self.widths.items()
+            }
+        )
+        for name, parameter in self.adapters.named_parameters():
+            if name.endswith("weight"):
+                nn.init.trunc_normal_(parameter, std=init_std, a=-2 * init_std, b=2 * init_std)
+        for kind in KINDS:
+            for seam in seams[kind]:
+                seam.connect(self, self._adapt)
+        self.norm_offsets = nn.ParameterDict()
+        if layer_norms:
+            self._connect_norms(cast(Sequence[ParameterSeam], seams["parameters"]))
+
+    def _connect_norms(self, points: Sequence[ParameterSeam]) -> None:
+        norms = [s for s in points if s.group == "text" and _LAYER_NORM.search(s.name)]
+        if not norms:
+            raise ValueError(
+                "Adapter finds no layer norms in the host's text layers (parameters of the text"
+                " encoder named '...layer.<number>...LayerNorm.weight'): set layer_norms=False to"
+                " train the bottlenecks alone"
+            )
+        for seam in norms:
+            self.norm_offsets[_key(seam)] = nn.Parameter(torch.zeros(seam.shape))
+            seam.connect(self, self._offset)
+
+    def _adapt(self, seam: FeatureSeam, features: Tensor) -> Tensor:
+        return features + self.adapters[seam.kind][seam.index](features)
+
+    def _offset(self, seam: ParameterSeam, value: Tensor) -> Tensor:
+        return value + self.norm_offsets[_key(seam)].to(value.dtype)
+
+    def config(self) -> dict[str, Any]:
+        return dict(bottleneck=self.bottleneck, layer_norms=self.layer_norms)
+
+    def num_trainable(self) -> int:
+        """2 d m + m + d per bottleneck; every one has a norm behind it, of 2 d."""
+        widths = [width for kind in KINDS for width in self.widths[kind]]
+        norms = 2 * sum(widths) if self.layer_norms else 0
+        return sum(Bottleneck.count(width, self.bottleneck) for width in widths) + norms
+
+
+def _key(seam: ParameterSeam) -> str:
+    """The parameter's name without dots, which PyTorch does not allow in a parameter's name."""
+    return seam.name.replace(".", "__")

@@ -1,0 +1,83 @@
+r"""AdaptFormer (Chen et al., NeurIPS 2022, section 3.2) on the image encoder.
+
+A bottleneck beside every block's feed-forward network, on the same residual:
+
+    x <- x + MLP(LN(x)) + s Up(Dropout(ReLU(Down(x))))          Down: d to m, Up: m to d
+
+The bottleneck reads x in front of the norm. Sum over the blocks of 2 d m + m + d parameters:
+2,329,728 on GLIP-L with m = 64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmsdpt.hosts.seams import BranchSeam, Seam
+from mmsdpt.registry import MODELS
+
+from .base import Tuner
+from .layers.bottleneck import Bottleneck
+
+
+@MODELS.register_module()
+class AdaptFormer(Tuner):
+    """A scaled bottleneck beside the feed-forward network of every image block.
+
+    Down starts from Kaiming's uniform distribution with a = sqrt(5), Up and the biases from zero,
+    so training starts from the host.
+
+    The paper's image models are plain vision transformers; on Swin every block of every stage gets
+    a bottleneck of the same m, whatever the block's width. The branch does not take part in the
+    block's stochastic depth, which is off in a frozen host.
+
+    Args:
+        bottleneck: m.
+        scale: s.
+        dropout: Of the bottleneck's activations, in training.
+        seams: See :class:`Tuner`.
+        frozen: See :class:`Tuner`.
+
+    Raises:
+        ValueError: if ``bottleneck`` is no positive whole number, or the scale is zero.
+    """
+
+    needs = ("image_ffns",)
+    zero_init = True
+
+    def __init__(
+        self,
+        *,
+        seams: Mapping[str, Sequence[Seam]],
+        bottleneck: int = 64,
+        scale: float = 0.1,
+        dropout: float = 0.1,
+        frozen: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+        if scale == 0:
+            raise ValueError("scale must not be 0: nothing of AdaptFormer would train")
+        self.bottleneck, self.scale = bottleneck, scale
+        self.widths = [seam.widths["width"] for seam in seams["image_ffns"]]
+        self.adapters = nn.ModuleList(
+            Bottleneck(width, bottleneck, nn.ReLU(), dropout) for width in self.widths
+        )
+        for adapter in self.adapters:
+            nn.init.kaiming_uniform_(adapter.down.weight, a=math.sqrt(5))
+            nn.init.zeros_(adapter.up.weight)
+        for seam in seams["image_ffns"]:
+            seam.connect(self, self._branch)
+
+    def _branch(self, seam: BranchSeam, x: Tensor) -> Tensor:
+        return self.scale * self.adapters[seam.index](x)
+
+    def config(self) -> dict[str, Any]:
+        return dict(bottleneck=self.bottleneck, scale=self.scale)
+
+    def num_trainable(self) -> int:
+        """2 d m + m + d, summed over the blocks."""
+        return sum(Bottleneck.count(width, self.bottleneck) for width in self.widths)

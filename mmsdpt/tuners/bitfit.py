@@ -1,0 +1,94 @@
+"""BitFit (Ben Zaken et al., ACL 2022): only the bias terms train."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmsdpt.hosts.seams import ParameterSeam, Seam
+from mmsdpt.registry import MODELS
+
+from .host_parameters import HostParameters
+
+GROUPS = ("image", "neck", "text", "fusion", "fused_text", "dyconv", "outputs")
+
+
+@MODELS.register_module()
+class BitFit(HostParameters):
+    """Trains the parameters whose name ends in ``.bias``.
+
+    The last part of the name counts: Swin's ``relative_position_bias_table``, and ``bias_lang`` and
+    ``bias0`` of GLIP's head are no bias terms of a layer.
+
+    Args:
+        groups: Parts of the host: ``image``, ``neck``, ``text``, ``fusion``, ``fused_text``,
+            ``dyconv`` and ``outputs``. BitFit is defined for a Transformer; which parts of a
+            detector count is our choice: by default all.
+        seams: See :class:`Tuner`.
+        frozen: See :class:`Tuner`.
+
+    Raises:
+        ValueError: for an unknown group.
+    """
+
+    def __init__(
+        self,
+        *,
+        seams: Mapping[str, Sequence[Seam]],
+        groups: Sequence[str] = GROUPS,
+        frozen: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        unknown = [group for group in groups if group not in GROUPS]
+        if unknown or not groups:
+            raise ValueError(f"groups must be some of {', '.join(GROUPS)}, got {list(groups)}")
+        self.groups = tuple(group for group in GROUPS if group in groups)
+        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+
+    def selects(self, seam: ParameterSeam) -> bool:
+        return seam.group in self.groups and seam.role.endswith(".bias")
+
+    def breakdown(self) -> dict[str, int]:
+        """Trained parameters by part of the host."""
+        counts: Counter[str] = Counter()
+        for seam in self.chosen:
+            counts[seam.group] += seam.value().numel()
+        return dict(counts)
+
+    def config(self) -> dict[str, Any]:
+        return dict(groups=list(self.groups))
+
+
+@MODELS.register_module()
+class BitFitXMHA(BitFit):
+    """BitFit on the fusion layers: biases of the six Linears of X-MHA and, by default, of the two
+    layer norms before it; 81,920 on GLIP-L (the SDPT poster prints 0.21 M).
+
+    Args:
+        layer_norms: Whether the layer norms' biases train, too.
+        seams: See :class:`Tuner`.
+        frozen: See :class:`Tuner`.
+
+    Raises:
+        ValueError: if the host has no fusion layers.
+    """
+
+    needs = ("parameters", "fusion")
+
+    def __init__(
+        self,
+        *,
+        seams: Mapping[str, Sequence[Seam]],
+        layer_norms: bool = True,
+        frozen: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        self.layer_norms = layer_norms
+        super().__init__(seams=seams, groups=("fusion",), frozen=frozen, init_cfg=init_cfg)
+
+    def selects(self, seam: ParameterSeam) -> bool:
+        return super().selects(seam) and (self.layer_norms or "layer_norm" not in seam.role)
+
+    def config(self) -> dict[str, Any]:
+        return dict(layer_norms=self.layer_norms)

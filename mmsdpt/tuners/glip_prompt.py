@@ -1,0 +1,73 @@
+r"""GLIP's prompt tuning (Li et al., CVPR 2022, section 5; "language_prompt_v2" in its code).
+
+One vector per caption position, added to the language features behind the text encoder, in front of
+the fusion layers:
+
+    hidden_i <- hidden_i + o_i        embedded_i <- embedded_i + o_i        i = 1 ... L
+
+o (max_tokens x d) starts from zero: 768 parameters per position, 196,608 on GLIP-L and GLIP-T. The
+released code trains it at a learning rate of 0.05 with weight decay 0.25.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmsdpt.hosts.seams import FeatureSeam, Seam
+from mmsdpt.registry import MODELS
+
+from .base import Tuner
+
+
+@MODELS.register_module()
+class GLIPPrompt(Tuner):
+    """An offset of the text features for each position of the caption.
+
+    An offset belongs to a position and not to a word, so what it learns fits one class list in one
+    order, the task's caption. Under another caption, or another chunk of a long class list, it
+    shifts other words.
+
+    The released code has 1,000 positions, of which only the caption's 256 take part, and adds the
+    offset to padding, too. Nothing valid depends on padding, so adding it to real tokens only gives
+    the same detections; here padding stays zero, however long the batch's longest caption is.
+
+    Args:
+        seams: See :class:`Tuner`.
+        frozen: See :class:`Tuner`.
+    """
+
+    needs = ("text_features",)
+    zero_init = True
+
+    def __init__(
+        self,
+        *,
+        seams: Mapping[str, Sequence[Seam]],
+        frozen: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+        (point,) = seams["text_features"]
+        self.max_tokens, self.width = point.widths["max_tokens"], point.widths["width"]
+        self.offset = nn.Parameter(torch.zeros(self.max_tokens, self.width))
+        point.connect(self, self._shift)
+
+    def _shift(self, seam: FeatureSeam, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        mask = features["masks"]  # (B, L)
+        offset = self.offset[: mask.shape[1]] * mask.unsqueeze(-1).to(self.offset.dtype)
+        shifted = {
+            name: features[name] + offset.to(features[name].dtype)
+            for name in ("hidden", "embedded")
+        }
+        return {**features, **shifted}
+
+    def config(self) -> dict[str, Any]:
+        return dict()
+
+    def num_trainable(self) -> int:
+        """d per position."""
+        return self.max_tokens * self.width

@@ -1,0 +1,78 @@
+"""The base of methods that train some of the host's own parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from mmsdpt.hosts.seams import ParameterSeam, Seam
+
+from .base import Tuner
+
+
+class HostParameters(Tuner):
+    """Trains copies of chosen parameters of the host, which take the originals' place.
+
+    The originals stay as they are, so the method has a small file of its own, and switching it off
+    gives back the host. A copy starts from the loaded weights, at the first forward pass. Weight
+    decay pulls the values to zero, as in plain fine-tuning, and not to where they started.
+
+    A subclass says in :meth:`selects` which parameters it trains.
+
+    Args:
+        seams: See :class:`Tuner`.
+        frozen: See :class:`Tuner`.
+
+    Raises:
+        ValueError: if no parameter is selected, or another tuner replaces one of them.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("parameters",)
+    zero_init: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        seams: Mapping[str, Sequence[Seam]],
+        frozen: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+        points = cast(Sequence[ParameterSeam], seams["parameters"])
+        self.chosen = [seam for seam in points if self.selects(seam)]
+        if not self.chosen:
+            raise ValueError(
+                f"{type(self).__name__} finds none of its parameters in this host, which has"
+                f" {len(points)}, first {points[0].name if points else 'none'}"
+            )
+        self.values = nn.ParameterDict(
+            {_key(seam.name): torch.empty_like(seam.value()) for seam in self.chosen}
+        )
+        for seam in self.chosen:
+            seam.connect(self, self._value, exclusive=True)
+
+    def selects(self, seam: ParameterSeam) -> bool:
+        """Whether the method trains this parameter."""
+        raise NotImplementedError
+
+    def _value(self, seam: ParameterSeam, value: Tensor) -> Tensor:
+        return self.values[_key(seam.name)]
+
+    def start_from_host(self) -> None:
+        for seam in self.chosen:
+            self.values[_key(seam.name)].copy_(seam.value())
+
+    def num_trainable(self) -> int:
+        """The sum over the chosen parameters."""
+        return sum(seam.value().numel() for seam in self.chosen)
+
+    def config(self) -> dict[str, Any]:
+        return dict()
+
+
+def _key(name: str) -> str:
+    """A parameter's name without dots, which PyTorch does not allow in the name of a parameter."""
+    return name.replace(".", "__")

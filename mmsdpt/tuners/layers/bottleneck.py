@@ -1,0 +1,45 @@
+"""The bottleneck of adapters."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Bottleneck(nn.Module):
+    """Up(Dropout(activation(Down(x)))), without a residual.
+
+    Biases start from zero; weights are left to the method.
+
+    Args:
+        width: d.
+        bottleneck: m.
+        activation: Between the two projections.
+        dropout: Of the m activations, in training.
+
+    Shape:
+        (..., d) to (..., d), in the dtype of the input.
+
+    Raises:
+        ValueError: if the bottleneck is no positive whole number.
+    """
+
+    def __init__(
+        self, width: int, bottleneck: int, activation: nn.Module, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if not isinstance(bottleneck, int) or bottleneck < 1:
+            raise ValueError(f"bottleneck must be a whole number of at least 1, got {bottleneck!r}")
+        self.down = nn.Linear(width, bottleneck)
+        self.activation = activation
+        self.dropout = nn.Dropout(dropout)
+        self.up = nn.Linear(bottleneck, width)
+        for linear in (self.down, self.up):
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(self.dropout(self.activation(self.down(x)))).to(x.dtype)
+
+    @staticmethod
+    def count(width: int, bottleneck: int) -> int:
+        """Parameters: 2 d m + m + d."""
+        return 2 * width * bottleneck + bottleneck + width

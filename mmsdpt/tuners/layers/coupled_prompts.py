@@ -1,0 +1,135 @@
+r"""Prompts of the text encoder that give the image encoder its own: coupled at every depth.
+
+    [x_{j+1}, _] = T_j([x_j, P_j]),   [_, V_j] = B_{s(j)}([v, P_j W_j^T + b_j]),   j = 0 ... J - 1
+
+P_j (n x d_text) are the text prompts of depth j, T_j the text layers, B_{s(j)} the image block of
+depth j, W_j (d_image x d_text) and b_j its coupling.
+
+Source: Khattak et al., MaPLe: Multi-modal Prompt Learning, CVPR 2023, section 3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RowSeam, RunBlock, Seam
+from mmsdpt.registry import MODELS
+
+if TYPE_CHECKING:
+    from mmsdpt.tuners.base import Tuner
+
+DEFAULT_DEPTH = 9
+
+
+@MODELS.register_module()
+class CoupledPrompts(BaseModule):
+    """Text prompts at the first J text layers, and their projections in J image blocks.
+
+    Text: the prompts of depth 0 are word vectors behind the caption and travel through the encoder;
+    those of depth j take the place of what has arrived at layer j; the last ones travel on to the
+    end. Their outputs are not part of the text features.
+
+    Image: the projections of depth j are extra keys and values of their block alone. In the paper
+    they travel, too, but there the blocks follow each other, so that the next depth replaces what
+    has arrived; here only the prompts behind the last depth would differ.
+
+    Args:
+        seams: The host's ``text_embeddings``, ``text_blocks`` and ``image_blocks``.
+        num_tokens: n, prompts per depth.
+        depth: J; None: nine, or fewer where the text encoder has fewer layers.
+        init_words: Text whose first word vectors the prompts of depth 0 start from, see
+            :meth:`start_from_words`.
+        init_std: All others are drawn from N(0, init_std^2).
+
+    Raises:
+        ValueError: if an encoder has fewer than ``depth`` layers, or there are no tokens.
+    """
+
+    def __init__(
+        self,
+        seams: Mapping[str, Sequence[Seam]],
+        num_tokens: int = 2,
+        depth: int | None = None,
+        init_words: str = "a photo of a",
+        init_std: float = 0.02,
+    ) -> None:
+        super().__init__()
+        layers = cast(Sequence[BlockSeam], seams["text_blocks"])
+        blocks = cast(Sequence[BlockSeam], seams["image_blocks"])
+        available = min(len(layers), len(blocks))
+        if depth is None:
+            depth = min(DEFAULT_DEPTH, available)
+        if not 1 <= depth <= available:
+            raise ValueError(
+                f"depth must be from 1 to {available}, the number of layers that both encoders"
+                f" have, got {depth}"
+            )
+        if not isinstance(num_tokens, int) or num_tokens < 1:
+            raise ValueError(f"num_tokens must be a whole number of at least 1, got {num_tokens!r}")
+        self.num_tokens, self.depth, self.init_words = num_tokens, depth, init_words
+        (self._embeddings,) = cast(Sequence[RowSeam], seams["text_embeddings"])
+        self._layers = list(layers[:depth])
+        self.image_blocks = evenly_spaced(depth, len(blocks))
+        self._blocks = [blocks[index] for index in self.image_blocks]
+
+        width = self._embeddings.widths["width"]
+        self.text = nn.Parameter(torch.empty(depth, num_tokens, width))
+        nn.init.normal_(self.text, std=init_std)
+        self.couplings = nn.ModuleList(
+            nn.Linear(width, block.widths["width"]) for block in self._blocks
+        )
+
+    def connect(self, tuner: Tuner) -> None:
+        """Act at the seams on behalf of ``tuner``, which owns this module."""
+        self._embeddings.connect(tuner, self.append_words)
+        for layer in self._layers[1:]:
+            layer.connect(tuner, self.replace_text)
+        for block in self._blocks:
+            block.connect(tuner, self.prompt_image)
+
+    @torch.no_grad()
+    def start_from_words(self) -> None:
+        """Let the prompts of depth 0 start from the first n word vectors of ``init_words``; where
+        there are fewer, the rest stays as drawn.
+        """
+        if self.init_words:
+            words = self._embeddings.word_vectors(self.init_words)[: self.num_tokens]
+            self.text[0, : len(words)].copy_(words)
+
+    def append_words(self, seam: RowSeam, state: ForwardState) -> Rows:
+        """The prompts of depth 0, (n, d_text), behind every caption."""
+        return {self: PromptRows(self.text[0], keep=True)}
+
+    def replace_text(
+        self, seam: BlockSeam, run: RunBlock, x: Tensor, rows: Rows, state: ForwardState
+    ) -> tuple[Tensor, Rows]:
+        """The layer with its own prompts (n, d_text) in place of those that have arrived."""
+        own = PromptRows(self.text[seam.index].to(x.dtype), keep=True)
+        return run(x, {**rows, self: own})
+
+    def prompt_image(
+        self, seam: BlockSeam, run: RunBlock, x: Tensor, rows: Rows, state: ForwardState
+    ) -> tuple[Tensor, Rows]:
+        """The block with projected prompts (n, d_image) as extra keys and values."""
+        j = self.image_blocks.index(seam.index)
+        values = self.couplings[j](self.text[j]).to(x.dtype)
+        return run(x, {**rows, self: PromptRows(values, keep=False)})
+
+    def num_trainable(self) -> int:
+        """J n d_text + sum over the image blocks of (d_text + 1) d_image."""
+        depth, count, width = self.text.shape
+        widths = [block.widths["width"] for block in self._blocks]
+        return depth * count * width + sum((width + 1) * image for image in widths)
+
+
+def evenly_spaced(count: int, available: int) -> tuple[int, ...]:
+    """``count`` of ``available`` indices from the first to the last, rounded half up; only the
+    first for ``count`` = 1.
+    """
+    steps = max(count - 1, 1)
+    return tuple((2 * i * (available - 1) + steps) // (2 * steps) for i in range(count))

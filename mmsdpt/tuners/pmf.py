@@ -1,0 +1,168 @@
+r"""PMF: efficient multimodal fusion via interactive prompting (Li et al., CVPR 2023).
+
+In the last layers of both encoders, for a modality a with features x_a and the other one b, each
+layer f_a runs twice. A query pass asks for a message, which a small MLP (d_a -> d_a / 2 -> d_b,
+ReLU) maps to the other modality; a fusion pass reads what came from there:
+
+    [_, _, q_a] = f_a([x_a, QCP_a, QP_a])           m_{a->b} = MLP_{a->b}(q_a)
+    [x_a', _, _] = f_a([x_a, FCP_a, m_{b->a}])
+
+QP are query prompts, QCP query-context prompts and FCP fusion-context prompts, of each layer and
+modality its own, N(0, 0.02^2). All prompts are dropped behind their layer.
+
+Choices for GLIP:
+
+- The last layer is Swin's last block and BERT's last layer, the one before the blocks before
+  them, and so on within Swin's last stage: on GLIP-L and GLIP-T that is all of stage 4.
+- Swin has no sequence that a query could travel in: prompts are extra keys and values in every
+  window, and a query prompt's output is the mean over the windows.
+- The authors' code gives both MLPs the same hidden width, half the width of the encoders, which are
+  equal there; here it is half the width of the MLP's input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmsdpt.hosts.seams import ForwardState, PairSeam, PromptRows, RunBlock, Seam
+from mmsdpt.registry import MODELS
+
+from .base import Tuner
+from .layers.learned_prompts import learned_prompts
+
+
+@MODELS.register_module()
+class PMF(Tuner):
+    """Messages between the last layers of both encoders.
+
+    Per layer (n_q + n_qc + n_fc)(d_a + d_b) parameters for the prompts and (d_a + 1) h + (h + 1)
+    d_b per MLP: 5,370,624 on GLIP-L; 1,535,104 with h = 160 (the SDPT poster prints 1.53 M).
+
+    Args:
+        num_layers: Layers from the end in which the modalities exchange messages.
+        num_query: Query prompts n_q, which is the number of messages.
+        num_query_context: Query-context prompts n_qc.
+        num_fusion_context: Fusion-context prompts n_fc.
+        hidden_width: h, of both MLPs. None: half the width of an MLP's input.
+        seams: See :class:`Tuner`.
+        frozen: See :class:`Tuner`.
+
+    Raises:
+        ValueError: if the host has fewer pairs of layers, if a tuner is there that does the same,
+            or one whose image prompts need the finished text.
+    """
+
+    needs = ("encoder_pairs",)
+    image_depends_on_text = True
+
+    def __init__(
+        self,
+        *,
+        seams: Mapping[str, Sequence[Seam]],
+        num_layers: int = 2,
+        num_query: int = 4,
+        num_query_context: int = 4,
+        num_fusion_context: int = 4,
+        hidden_width: int | None = None,
+        frozen: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+        pairs = seams["encoder_pairs"]
+        if not 1 <= num_layers <= len(pairs):
+            raise ValueError(
+                f"num_layers must be from 1 to {len(pairs)}, the blocks of the image encoder's last"
+                f" stage that have a text layer beside them, got {num_layers}"
+            )
+        if hidden_width is not None and hidden_width < 1:
+            raise ValueError(f"hidden_width must be at least 1 or None, got {hidden_width}")
+        for seam in seams.get("image_blocks", ()):
+            for other in seam.tuners():
+                if other.image_depends_on_text:
+                    raise ValueError(
+                        f"{type(other).__name__} needs the finished text in the image encoder, and"
+                        " PMF runs the last layers of both encoders side by side, so they cannot be"
+                        " stacked: remove one of them"
+                    )
+        self.counts = dict(
+            query=num_query, query_context=num_query_context, fusion_context=num_fusion_context
+        )
+        self.hidden_width = hidden_width
+        self.widths = [seam.widths for seam in pairs[-num_layers:]]
+        self.layers = nn.ModuleDict()
+        for seam in pairs[-num_layers:]:
+            image, text = seam.widths["image"], seam.widths["text"]
+            self.layers[str(seam.index)] = nn.ModuleDict(
+                dict(
+                    image=self._make_side(image, text),
+                    text=self._make_side(text, image),
+                )
+            )
+            seam.connect(self, self._exchange, exclusive=True)
+
+    def _make_side(self, width: int, other: int) -> nn.ModuleDict:
+        """A modality's prompts, and its MLP to the other one."""
+        hidden = self._hidden(width)
+        prompts = nn.ParameterDict(
+            {name: learned_prompts(count, width) for name, count in self.counts.items()}
+        )
+        mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, other))
+        return nn.ModuleDict(dict(prompts=prompts, to_other=mlp))
+
+    def _hidden(self, width: int) -> int:
+        return width // 2 if self.hidden_width is None else self.hidden_width
+
+    def _exchange(
+        self,
+        seam: PairSeam,
+        run_image: RunBlock,
+        run_text: RunBlock,
+        image: Tensor,
+        text: Tensor,
+        mask: Tensor,
+        state: ForwardState,
+    ) -> tuple[Tensor, Tensor]:
+        """(B, N, d_image) and (B, L, d_text) through one layer."""
+        layer = self.layers[str(seam.index)]
+        for_text = self._query(layer["image"], run_image, image)
+        for_image = self._query(layer["text"], run_text, text)
+        return (
+            self._fuse(layer["image"], run_image, image, for_image),
+            self._fuse(layer["text"], run_text, text, for_text),
+        )
+
+    def _query(self, side: nn.ModuleDict, run: RunBlock, x: Tensor) -> Tensor:
+        """The message (B, n_q, d_other) of one modality to the other."""
+        prompts = side["prompts"]
+        query = torch.cat([prompts["query_context"], prompts["query"]])  # (n_qc + n_q, d)
+        _, rows = run(x, {self: PromptRows(query.to(x.dtype), keep=True)})
+        return side["to_other"](rows[self].values[:, -self.counts["query"] :])
+
+    def _fuse(self, side: nn.ModuleDict, run: RunBlock, x: Tensor, message: Tensor) -> Tensor:
+        """The modality's features (B, n, d) behind the layer, with the other one's message."""
+        context = side["prompts"]["fusion_context"].expand(len(x), -1, -1)  # (B, n_fc, d)
+        rows = torch.cat([context.to(x.dtype), message.to(x.dtype)], dim=1)  # (B, n_fc + n_q, d)
+        return run(x, {self: PromptRows(rows)})[0]
+
+    def config(self) -> dict[str, Any]:
+        return dict(
+            num_layers=len(self.layers),
+            hidden_width=self.hidden_width,
+            **{f"num_{name}": count for name, count in self.counts.items()},
+        )
+
+    def num_trainable(self) -> int:
+        """Per layer and modality (n_q + n_qc + n_fc) d for the prompts, (d + 1) h + (h + 1) d' for
+        the MLP to the other modality of width d'.
+        """
+        total = 0
+        for widths in self.widths:
+            for side, other in (("image", "text"), ("text", "image")):
+                d, hidden = widths[side], self._hidden(widths[side])
+                total += sum(self.counts.values()) * d
+                total += (d + 1) * hidden + (hidden + 1) * widths[other]
+        return total

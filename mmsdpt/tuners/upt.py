@@ -1,0 +1,112 @@
+r"""UPT: unified prompt tuning (Zang et al., Unified Vision and Language Prompt Learning, 2022).
+
+One set of prompts U (2n x d_text) passes a one-layer transformer, and each half prompts one
+modality:
+
+    U' = LN1(U + SA(U)),   U'' = U' + FFN(LN2(U')),   FFN(x) = W_2 ReLU(W_1 x)
+    text:   U''[:n]                     image, stage s:   U''[n:] W_s^T + b_s
+
+As in the authors' code, SA is self-attention with one head, FFN keeps the width, and dropout acts
+inside SA, inside FFN and on both of their outputs.
+
+Choices for GLIP:
+
+- The text's prompts come behind the caption in BERT's input and travel through its layers.
+- Swin has a width per stage where CLIP's image encoder has one, so each stage has a Linear of its
+  own. Its prompts are extra keys and values in the windows of every block of the stage, always the
+  same ones: a window encoder has no place in which a row could travel from one end to the other.
+- The prompts are computed once per forward pass, so both encoders see the same draw of dropout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RowSeam, RunBlock, Seam
+from mmsdpt.registry import MODELS
+
+from .base import Tuner
+from .layers.learned_prompts import learned_prompts
+
+
+@MODELS.register_module()
+class UPT(Tuner):
+    """Prompts of both encoders from one set.
+
+    2 n d + 6 d (d + 1) + 4 d parameters for prompts and transformer, d = d_text, and (d + 1) d_s
+    per stage: 5,767,488 on GLIP-L with n = 4 (the SDPT poster prints 2.75 M, less than the
+    transformer of this width has).
+
+    Args:
+        num_prompts: n, prompts per modality, drawn from N(0, 0.02^2).
+        dropout: Of the transformer.
+        seams: See :class:`Tuner`.
+        frozen: See :class:`Tuner`.
+    """
+
+    needs = ("text_embeddings", "image_blocks")
+
+    def __init__(
+        self,
+        *,
+        seams: Mapping[str, Sequence[Seam]],
+        num_prompts: int = 4,
+        dropout: float = 0.1,
+        frozen: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+        (words,), blocks = seams["text_embeddings"], seams["image_blocks"]
+        self.num_prompts = num_prompts
+        self.width = width = words.widths["width"]
+        self.stage_widths = {seam.widths["stage"]: seam.widths["width"] for seam in blocks}
+        self.prompts = learned_prompts(2 * num_prompts, width)  # (2n, d)
+        self.attention = nn.MultiheadAttention(width, num_heads=1, dropout=dropout)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.linear1, self.linear2 = nn.Linear(width, width), nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.to_image = nn.ModuleDict(
+            {str(stage): nn.Linear(width, size) for stage, size in self.stage_widths.items()}
+        )
+        words.connect(self, self._prompt_text)
+        for seam in blocks:
+            seam.connect(self, self._prompt_image)
+
+    def unified(self) -> Tensor:
+        """U'' (2n, d)."""
+        u = self.prompts
+        u = self.norm1(u + self.dropout(self.attention(u, u, u, need_weights=False)[0]))
+        hidden = self.dropout(F.relu(self.linear1(self.norm2(u))))
+        return u + self.dropout(self.linear2(hidden))
+
+    def _of(self, state: ForwardState) -> tuple[Tensor, dict[int, Tensor]]:
+        """The text's prompts (n, d), and the image's (n, d_s) by stage."""
+        if self not in state.memo:
+            text, image = self.unified().split(self.num_prompts)
+            by_stage = {stage: self.to_image[str(stage)](image) for stage in self.stage_widths}
+            state.memo[self] = text, by_stage
+        return state.memo[self]
+
+    def _prompt_text(self, seam: RowSeam, state: ForwardState) -> Rows:
+        return {self: PromptRows(self._of(state)[0], keep=True)}
+
+    def _prompt_image(
+        self, seam: BlockSeam, run: RunBlock, x: Tensor, rows: Rows, state: ForwardState
+    ) -> tuple[Tensor, Rows]:
+        prompts = self._of(state)[1][seam.widths["stage"]]
+        return run(x, {**rows, self: PromptRows(prompts.to(x.dtype))})
+
+    def config(self) -> dict[str, Any]:
+        return dict(num_prompts=self.num_prompts)
+
+    def num_trainable(self) -> int:
+        """2 n d, 4 d (d + 1) for the attention, 2 d (d + 1) for the FFN, 4 d for the norms, and
+        (d + 1) d_s per stage.
+        """
+        d = self.width
+        transformer = 6 * d * (d + 1) + 4 * d
+        return 2 * self.num_prompts * d + transformer + (d + 1) * sum(self.stage_widths.values())
