@@ -37,6 +37,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--tuners-off", action="store_true", help="attach the tuners but switch them off"
     )
+    parser.add_argument(
+        "--slots-off", nargs="+", default=[], metavar="SLOT", help="switch off these slots only"
+    )
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -89,9 +92,15 @@ def main() -> None:
         if not args.out.endswith((".pkl", ".pickle")):
             raise InputError(f"--out writes a pickle file, got {args.out}")
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+    unknown = [slot for slot in args.slots_off if slot not in runner.host.tuners]
+    if unknown:
+        raise InputError(
+            f"--slots-off {unknown[0]}: the config has tuner slots"
+            f" {', '.join(runner.host.tuners) or 'none'}"
+        )
     for slot in runner.host.tuners:
         # A slot without a file would act with the random numbers that training starts from.
-        if args.tuners_off or slot not in cfg.tuner_files:
+        if args.tuners_off or slot in args.slots_off or slot not in cfg.tuner_files:
             runner.host.set_slot_enabled(slot, False)
             runner.logger.info(f"Testing with tuner slot {slot} switched off")
     runner.test()

@@ -1,6 +1,9 @@
-# Pre-training of mini GLIP on procedural scenes with phrases; see mmsdpt/assets/mini_glip/README.md
-# for the run that made the weights in the package.
-# Two stages: pretrain_mini_glip_words.py first, then this one from its weights.
+# Pre-training of mini GLIP on procedural scenes with phrases, the last of three stages; see
+# mmsdpt/assets/mini_glip/README.md for the run that made the weights in the package.
+#   for stage in pretrain_mini_glip_words pretrain_mini_glip_phrases pretrain_mini_glip; do
+#     python -m torch.distributed.run --nproc_per_node=3 tools/train.py configs/mini/$stage.py \
+#       --launcher pytorch
+#   done
 _base_ = ["../_base_/models/mini_glip.py", "../_base_/default_runtime.py"]
 
 train_dataloader = dict(
@@ -12,6 +15,10 @@ train_dataloader = dict(
         num_samples=1_000_000,
         image_size=160,
         max_objects=5,
+        # As many as a task has classes: positions behind the longest caption stay untrained.
+        max_phrases=26,
+        single_attribute=0.05,
+        seed=11,
         combinations="seen",
         pipeline=[
             dict(type="GTBoxSubOne_GLIP"),
@@ -41,7 +48,8 @@ model = dict(
     )
 )
 
-max_iters = 3200
+load_from = "work_dirs/pretrain_mini_glip_phrases/iter_1400.pth"
+max_iters = 1900
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters + 1)
 optim_wrapper = dict(
     type="OptimWrapper",
@@ -53,15 +61,15 @@ optim_wrapper = dict(
         custom_keys={
             "relative_position_bias_table": dict(decay_mult=0.0),
             "embeddings": dict(decay_mult=0.0),
-            "dyconvs": dict(lr_mult=0.1),
+            "dyconvs": dict(lr_mult=0.25),
             "offset": dict(lr_mult=0.1),
         },
     ),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=200),
-    dict(type="CosineAnnealingLR", by_epoch=False, begin=200, end=max_iters, eta_min_ratio=0.01),
+    dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=20),
+    dict(type="LinearLR", end_factor=0.005, by_epoch=False, begin=500, end=max_iters),
 ]
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=100), logger=dict(interval=20))
 log_processor = dict(by_epoch=False)

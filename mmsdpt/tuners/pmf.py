@@ -16,7 +16,7 @@ Choices for GLIP:
   them, and so on within Swin's last stage: on GLIP-L and GLIP-T that is all of stage 4.
 - Swin has no sequence that a query could travel in: prompts are extra keys and values in every
   window, and a query prompt's output is the mean over the windows.
-- The authors' code gives both MLPs the same hidden width, half the width of the encoders, which are
+- Published code gives both MLPs the same hidden width, half the width of the encoders, which are
   equal there; here it is half the width of the MLP's input.
 """
 

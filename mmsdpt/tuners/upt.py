@@ -6,7 +6,7 @@ modality:
     U' = LN1(U + SA(U)),   U'' = U' + FFN(LN2(U')),   FFN(x) = W_2 ReLU(W_1 x)
     text:   U''[:n]                     image, stage s:   U''[n:] W_s^T + b_s
 
-As in the authors' code, SA is self-attention with one head, FFN keeps the width, and dropout acts
+As in published code, SA is self-attention with one head, FFN keeps the width, and dropout acts
 inside SA, inside FFN and on both of their outputs.
 
 Choices for GLIP:

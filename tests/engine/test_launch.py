@@ -164,6 +164,8 @@ def test_the_untouched_model_is_tested_with_the_tuners_off(tool, config, tmp_pat
     plain = predictions("--cfg-options", "model.tuner=None")
     without_a_file = predictions()
     assert torch.equal(off, plain) and torch.equal(off, without_a_file)
+    printed = tool("test.py", config, "--slots-off", "new", code=2)
+    assert "--slots-off new: the config has tuner slots default" in printed
 
 
 def test_mixed_precision_trains_on_the_cpu(tool, config, tmp_path):

@@ -91,7 +91,7 @@ def _build(cfg, args: argparse.Namespace, form: str):
             if tuple(tuner.needs) != ("fusion",):
                 raise InputError(
                     f"the plain form has the fusion layers' seams only, and {type(tuner).__name__}"
-                    f" in slot {slot!r} needs {', '.join(tuner.needs)}: measure it without the plain form"
+                    f" in slot {slot!r} needs {', '.join(tuner.needs)}: write --form ours"
                 )
         model = PlainGLIP(model)
     return model.to(args.device)
