@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.registry import init_default_scope
+from mmengine.visualization import Visualizer
 
 import mmsdpt  # noqa: F401  makes mmdet importable without compiled mmcv
 
@@ -22,6 +23,8 @@ def _quiet_and_reproducible():
     torch.set_num_threads(1)
     torch.manual_seed(0)
     init_default_scope("mmdet")
+    # MMEngine keeps visualizers by name, and hooks take the latest one, of whatever run it was.
+    Visualizer._instance_dict.clear()
 
 
 @pytest.fixture(scope="session")

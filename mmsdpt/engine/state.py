@@ -18,8 +18,11 @@ def trained_state(model: nn.Module) -> dict[str, Tensor]:
     checkpoint) and the host's trainable parameters. Without tuners, as in pre-training: the whole
     state dict.
     """
+    tuners = getattr(model, "tuners", {})
+    for tuner in tuners.values():
+        tuner.prepare()  # what starts from the host's weights has no value before the first pass
     state = model.state_dict()
-    if not len(getattr(model, "tuners", ())):
+    if not len(tuners):
         return dict(state)
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     return {

@@ -84,6 +84,7 @@ def save_tuner(
         The path.
     """
     tuner: Tuner = host._slot(slot)
+    tuner.prepare()  # what starts from the host's weights has no value before the first pass
     description = describe_tuners(host)[slot]
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in tuner.state_dict().items()

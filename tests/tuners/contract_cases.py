@@ -115,6 +115,7 @@ class Host:
     @contextmanager
     def attached(self, seed: int = 0, **slots: Mapping[str, Any]) -> Iterator[nn.Module]:
         """The host with tuners for a while, in eval mode."""
+        assert not len(self.model.tuners), "one after the other: the host still has tuners"
         try:
             yield attach(self.model, slots, seed)
         finally:
@@ -125,6 +126,7 @@ class Host:
 
     def copy(self, **slots: Mapping[str, Any]) -> nn.Module:
         """A copy of the host with tuners, in eval mode."""
+        assert not len(self.model.tuners), "one after the other: the host still has tuners"
         return attach(copy.deepcopy(self.model), slots, seed=0)
 
 
@@ -145,9 +147,10 @@ def build_on_seams(method: type[Tuner], seams: Mapping[str, Sequence[Seam]]) -> 
 
 
 def disconnect_all(seams: Mapping[str, Sequence[Seam]]) -> None:
-    for seam in (seam for points in seams.values() for seam in points):
-        for tuner in {*seam.tuners()}:
-            seam.disconnect(tuner)
+    """Also what a tuner connected that was refused, or that is switched off."""
+    for points in seams.values():
+        for seam in points:
+            seam._handlers.clear()
 
 
 @torch.no_grad()
@@ -305,16 +308,13 @@ class Watch:
         self.before = tensors_of(model)
         self.trains = set(trainable(model))
         self.moved: set[str] = set()
-        self.not_finite: set[str] = set()
         self._handles = [
             p.register_post_accumulate_grad_hook(partial(self._look, name))
             for name, p in trainable(model).items()
         ]
 
     def _look(self, name: str, parameter: Tensor) -> None:
-        if not parameter.grad.isfinite().all():
-            self.not_finite.add(name)
-        elif parameter.grad.any():
+        if parameter.grad.any() and parameter.grad.isfinite().all():
             self.moved.add(name)
 
     def stop(self) -> None:

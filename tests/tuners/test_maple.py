@@ -1,4 +1,4 @@
-"""MaPLe's prompts are in both encoders, replaced depth by depth, the image's made from the text's."""
+"""MaPLe's prompts are in both encoders, replaced depth by depth; the text's make the image's."""
 
 import pytest
 import torch

@@ -1,0 +1,6 @@
+# SDPT on GLIP-L and Aquarium, k = 200, learnable projections to both sides: 20,062,208 parameters.
+# Poster: 17.40 M, which no projection with tokens gives: a Linear 2048 to 256 and to 768 in each of
+# eight layers is counted here.
+_base_ = "../sdpt/glip_l_aquarium_k10.py"
+
+model = dict(tuner=dict(num_tokens=200, projection="learnable"))

@@ -1,0 +1,4 @@
+# SDPT on mini GLIP and the "thermal" task, k = 200, tokens that start at zero: 153,600 parameters.
+_base_ = "../../mini/sdpt_mini_thermal.py"
+
+model = dict(tuner=dict(num_tokens=200, init="zeros"))

@@ -1,0 +1,5 @@
+# SDPT on mini GLIP and the "thermal" task, k = 200, learnable projections to both sides: 301,632
+# parameters.
+_base_ = "../../mini/sdpt_mini_thermal.py"
+
+model = dict(tuner=dict(num_tokens=200, projection="learnable"))

@@ -1,0 +1,12 @@
+# GLIP-L with the Adapter of COCO, frozen, and SDPT of Aquarium, tested on COCO: give the file of
+# slot new.
+_base_ = "../sdpt/glip_l_coco_k10.py"
+
+model = dict(
+    tuner=None,
+    tuners=dict(
+        old=dict(type="mmsdpt.Adapter", bottleneck=64, frozen=True),
+        new=dict(type="mmsdpt.SDPT", num_tokens=10),
+    ),
+)
+tuner_files = dict(old="work_dirs/adapter_glip_l_coco/best_tuner.safetensors")

@@ -1,0 +1,12 @@
+# mini GLIP with the VPT of "thermal", frozen, and SDPT of "new_names", tested on "thermal": give
+# the file of slot new.
+_base_ = "../../mini/sdpt_mini_thermal.py"
+
+model = dict(
+    tuner=None,
+    tuners=dict(
+        old=dict(type="mmsdpt.VPT", num_tokens=10, frozen=True),
+        new=dict(type="mmsdpt.SDPT", num_tokens=10),
+    ),
+)
+tuner_files = dict(old="work_dirs/vpt_mini_thermal/tuner.safetensors")
