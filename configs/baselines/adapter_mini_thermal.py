@@ -4,5 +4,5 @@ _base_ = "../mini/sdpt_mini_thermal.py"
 
 model = dict(tuner=dict(_delete_=True, type="mmsdpt.Adapter", bottleneck=64))
 
-# The middle of the rates that the paper searches (3e-5, 3e-4, 3e-3); no decay.
-optim_wrapper = dict(optimizer=dict(lr=3e-4, weight_decay=0.0))
+# The best of two rates in runs of 9 epochs, on the val split.
+optim_wrapper = dict(optimizer=dict(lr=1e-2, weight_decay=0.0))

@@ -3,5 +3,5 @@ _base_ = "../mini/sdpt_mini_thermal.py"
 
 model = dict(tuner=dict(_delete_=True, type="mmsdpt.FullFineTuning"))
 
-# A rate for a model this small and a run this short.
-optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.0))
+# The best of two rates in runs of 9 epochs, on the val split.
+optim_wrapper = dict(optimizer=dict(lr=1e-4, weight_decay=0.0))

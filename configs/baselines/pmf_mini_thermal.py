@@ -4,5 +4,5 @@ _base_ = "../mini/sdpt_mini_thermal.py"
 
 model = dict(tuner=dict(_delete_=True, type="mmsdpt.PMF", num_layers=2))
 
-# Rate and decay are ours.
-optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=1e-4))
+# A rate for so short a run, not searched.
+optim_wrapper = dict(optimizer=dict(lr=1e-2, weight_decay=1e-4))

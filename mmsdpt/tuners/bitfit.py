@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmengine.logging import print_log
+
 from mmsdpt.hosts.seams import ParameterSeam, Seam
 from mmsdpt.registry import MODELS
 
@@ -55,6 +57,11 @@ class BitFit(HostParameters):
         for seam in self.chosen:
             counts[seam.group] += seam.value().numel()
         return dict(counts)
+
+    def start_from_host(self) -> None:
+        super().start_from_host()
+        counts = ", ".join(f"{group} {count:,}" for group, count in self.breakdown().items())
+        print_log(f"{type(self).__name__} trains the bias terms of: {counts}", logger="current")
 
     def config(self) -> dict[str, Any]:
         return dict(groups=list(self.groups))
