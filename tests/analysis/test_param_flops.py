@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 
 import pytest
+from contract_cases import registered_methods
+from mmengine.config import Config
 
 from mmsdpt.analysis.cost import CostMeter
 from mmsdpt.analysis.poster import PLAIN, ROWS, config_rows
@@ -68,6 +70,12 @@ def test_a_token_of_sdpt_costs_what_its_linears_cost(glip_l):
     positions, words = 13_343, 256
     attention = 8 * 3 * 2048 * (10 * (positions + words) + 100)
     assert sdpt.macs - plain.macs == 10 * per_token + attention
+
+
+def test_every_registered_method_has_a_row(repository):
+    rows = config_rows(repository / "configs")
+    found = {Config.fromfile(row.config).model.tuner.type for row in rows}
+    assert found == {f"mmsdpt.{name}" for name in registered_methods()}
 
 
 def rows_of(markdown: str) -> dict[str, list[str]]:
