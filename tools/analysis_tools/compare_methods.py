@@ -193,7 +193,7 @@ help GLIP-L. It shows that every method trains and is tested by its config alone
   model with the method switched off.
 - **training, s** and **CPU s**: the whole process of `tools/train.py` by the clock and in processor
   time, with start, imports and one validation. Threads of each: {threads}; processes at a time:
-  {jobs}.
+  {jobs}. Both grow with what else the machine does at the same time.
 - **peak memory**: resident memory of that process, with weights and libraries.
 
 Seed {seed}; {versions}.
