@@ -12,4 +12,4 @@ model = dict(
 tuner_files = dict(old="work_dirs/adapter_mini_thermal/tuner.safetensors")
 
 # As Adapter alone.
-optim_wrapper = dict(optimizer=dict(lr=3e-4, weight_decay=0.0))
+optim_wrapper = dict(optimizer=dict(lr=1e-2, weight_decay=0.0))

@@ -12,4 +12,4 @@ model = dict(
 tuner_files = dict(old="work_dirs/vpt_mini_thermal/tuner.safetensors")
 
 # As VPT alone.
-optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.0))
+optim_wrapper = dict(optimizer=dict(lr=1e-2, weight_decay=0.0))
