@@ -34,7 +34,7 @@ help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## */  make \1	/' | expand -t 20
 
 demo: install  ## SDPT improves a detector, in a few minutes on a CPU: a table and a picture
-	@$(BIN)/python tools/demo.py
+	@$(ONE_THREAD) $(BIN)/python tools/demo.py
 
 test: install  ## all tests but the slow ones (ARGS="-k name" for some)
 	@cores=$$($(BIN)/python -c '$(COUNT_CORES)'); workers=$(or $(WORKERS),$$((cores < 4 ? cores : 4))); \
