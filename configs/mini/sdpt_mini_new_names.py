@@ -8,3 +8,10 @@ val_dataloader = dict(dataset=dict(task=task, data_root=data_root))
 test_dataloader = dict(dataset=dict(task=task, data_root=data_root))
 val_evaluator = dict(ann_file=data_root + "annotations/val.json")
 test_evaluator = dict(ann_file=data_root + "annotations/test.json")
+
+# Fewer epochs than the other tasks: the demo runs this one and is to be over in three minutes.
+max_epochs = 18
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+param_scheduler = [
+    dict(type="CosineAnnealingLR", by_epoch=True, T_max=max_epochs, convert_to_iter_based=True)
+]
