@@ -20,6 +20,7 @@ REQUIRED = [
     "pycocotools>=2.0.7",
     "lvis>=0.5.3",
     "safetensors>=0.4.3",
+    "scikit-learn>=1.3",
     # Imported by mmsdpt itself, in any version that the packages above accept.
     "filelock",
     "huggingface_hub",
@@ -33,7 +34,8 @@ REQUIRED = [
     "tqdm",
 ]
 EXTRAS = {
-    "tests": ["pytest>=7.4", "pytest-xdist>=3.5"],
+    # open-clip-torch: another implementation of CLIP, to compare ours with.
+    "tests": ["open-clip-torch>=2.20", "pytest>=7.4", "pytest-xdist>=3.5"],
     "lint": ["mypy>=1.8", "pre-commit>=3.5", "pre-commit-hooks>=4.5", "ruff>=0.6"],
     "docs": ["myst-parser>=2.0", "sphinx>=7.0"],
 }

@@ -60,6 +60,7 @@ REQUIREMENTS = (
     Requirement("pycocotools", ("pycocotools",), ">=2.0.7"),
     Requirement("lvis", ("lvis",), ">=0.5.3"),
     Requirement("safetensors", ("safetensors",), ">=0.4.3"),
+    Requirement("sklearn", ("scikit-learn",), ">=1.3"),
 )
 
 

@@ -2,6 +2,6 @@
 parameter names.
 """
 
-from . import glip
+from . import clip, glip
 
-__all__ = ["glip"]
+__all__ = ["clip", "glip"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -156,17 +156,20 @@ class TunableMixin:
         for tuner in self.tuners.values():
             tuner.prepare()
         seams = [seam for seam in self._parameter_seams if seam.active()]
-        own = [seam.value() for seam in seams]
         values = self._values_in_effect(seams)
         self._is_tuned = True
         try:
-            for seam, value in zip(seams, values, strict=True):
-                seam.put(value)
-            yield
+            with _values_in_place(seams, values):
+                yield
         finally:
-            for seam, value in zip(seams, own, strict=True):
-                seam.put(value)
             self._is_tuned = False
+
+    def _with_present_values(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function`` with the values that parameters have now, to be run in the backward pass,
+        too, when tuners no longer replace them.
+        """
+        seams = [seam for seam in self._parameter_seams if seam.active()]
+        return _WithValues(function, seams, [seam.value() for seam in seams]) if seams else function
 
     def _values_in_effect(self, seams: Sequence[ParameterSeam]) -> list[Tensor]:
         """Values of the parameters; without gradients they are constants, computed once."""
@@ -208,6 +211,35 @@ class TunableMixin:
                 f"no tuner slot {slot!r}; this model has: {', '.join(self.tuners) or 'none'}"
             )
         return self.tuners[slot]
+
+
+@contextmanager
+def _values_in_place(seams: Sequence[ParameterSeam], values: Sequence[Tensor]) -> Iterator[None]:
+    """Let parameters have other values for a while."""
+    before = [seam.value() for seam in seams]
+    try:
+        for seam, value in zip(seams, values, strict=True):
+            seam.put(value)
+        yield
+    finally:
+        for seam, value in zip(seams, before, strict=True):
+            seam.put(value)
+
+
+class _WithValues:
+    """A function that runs with these values in the parameters' place."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        seams: Sequence[ParameterSeam],
+        values: Sequence[Tensor],
+    ) -> None:
+        self.function, self.seams, self.values = function, seams, values
+
+    def __call__(self, *args: Any) -> Any:
+        with _values_in_place(self.seams, self.values):
+            return self.function(*args)
 
 
 def _eval_frozen(module: nn.Module, keep: set[int], replaced: set[int]) -> None:

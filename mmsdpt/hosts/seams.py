@@ -24,6 +24,8 @@ kind                        class            a handler
 ``parameters``              ParameterSeam    gives the value that a parameter of the host takes
 ``losses``                  LossSeam         gives more losses
 ==========================  ===============  =======================================================
+
+:mod:`mmsdpt.hosts.two_tower_seams` has the kinds of hosts that compare two pooled features (CLIP).
 """
 
 from __future__ import annotations
@@ -113,6 +115,9 @@ class ForwardState:
         captions: B captions.
         class_maps: Per image a (C, max_tokens) map that is 1 where a token belongs to a class.
         samples: The B data samples, with ground truth in training.
+        class_names: Names of the classes, where a host classifies.
+        pooled_image: (B, e), once the image is encoded, where a host classifies.
+        image_features: (B, e), the same normalised.
         text: ``hidden`` (B, L, d), ``embedded`` and ``masks`` (B, L) once the text is encoded.
         memo: For tuners, keyed by themselves: what they computed once in this pass.
     """
@@ -121,6 +126,9 @@ class ForwardState:
     captions: Sequence[str] = ()
     class_maps: Sequence[Tensor] = ()
     samples: Sequence[Any] = ()
+    class_names: Sequence[str] = ()
+    pooled_image: Tensor | None = None
+    image_features: Tensor | None = None
     text: dict[str, Tensor] | None = None
     memo: dict[Hashable, Any] = field(default_factory=dict)
 

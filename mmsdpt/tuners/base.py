@@ -38,6 +38,9 @@ class Tuner(BaseModule):
     """Whether the image features depend on the caption; chunks of a class list then need their own.
     """
 
+    text_depends_on_image: ClassVar[bool] = False
+    """Whether each image has class texts of its own."""
+
     def __init__(
         self,
         *,

@@ -2,6 +2,7 @@
 
 from .alternating_phases import AlternatingPhasesHook
 from .class_names import ClassNamesHook
+from .set_classes import SetClassesHook
 from .stop_on_plateau import StopOnPlateauHook
 from .trainable_table import TrainableTableHook
 from .tuner_checkpoint import TunerCheckpointHook
@@ -9,6 +10,7 @@ from .tuner_checkpoint import TunerCheckpointHook
 __all__ = [
     "AlternatingPhasesHook",
     "ClassNamesHook",
+    "SetClassesHook",
     "StopOnPlateauHook",
     "TrainableTableHook",
     "TunerCheckpointHook",

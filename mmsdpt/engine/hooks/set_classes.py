@@ -1,0 +1,59 @@
+"""A classifier of named classes learns their names from the dataset."""
+
+from __future__ import annotations
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mmsdpt.registry import HOOKS
+from mmsdpt.utils.errors import InputError
+
+
+@HOOKS.register_module()
+class SetClassesHook(Hook):
+    """Hand the classes of the dataset in use to the model, and its template where it has one.
+
+    Training, validation and testing may have classes of their own (base and new ones, another
+    dataset); after a validation those of training come back.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self) -> None:
+        self._is_training = False
+
+    def before_train(self, runner: Runner) -> None:
+        self._is_training = True
+        set_classes(runner, runner.train_dataloader, "train")
+
+    def after_train(self, runner: Runner) -> None:
+        self._is_training = False
+
+    def before_val(self, runner: Runner) -> None:
+        set_classes(runner, runner.val_dataloader, "val")
+
+    def after_val(self, runner: Runner) -> None:
+        if self._is_training:
+            set_classes(runner, runner.train_dataloader, "train")
+
+    def before_test(self, runner: Runner) -> None:
+        set_classes(runner, runner.test_dataloader, "test")
+
+
+def set_classes(runner: Runner, loader: DataLoader, role: str) -> None:
+    """Hand a dataset's ``classes`` and ``template`` to the model.
+
+    Raises:
+        InputError: if the dataset has no class names.
+    """
+    metainfo = getattr(loader.dataset, "metainfo", {})
+    names = metainfo.get("classes")
+    if not names:
+        raise InputError(
+            f"the {role} dataset {type(loader.dataset).__name__} has no class names, which are the"
+            " texts to compare images with: set metainfo=dict(classes=[...]) on it"
+        )
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model.set_classes(names, metainfo.get("template"))

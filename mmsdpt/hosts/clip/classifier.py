@@ -1,0 +1,427 @@
+"""CLIP as a tunable classifier."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from mmpretrain.models.backbones import VisionTransformer
+from mmpretrain.models.multimodal.clip.clip import LayerNorm
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmsdpt.hosts.base import TunableMixin
+from mmsdpt.hosts.seams import BlockSeam, FeatureSeam, ForwardState, Seam, SeamMap
+from mmsdpt.hosts.two_tower_seams import (
+    ImageRowSeam,
+    LogitsSeam,
+    TextInput,
+    TextInputSeam,
+    TokenSeam,
+    acting_tuners,
+    trim,
+)
+from mmsdpt.registry import MODELS
+from mmsdpt.utils.errors import InputError
+
+from .feature_cache import TextFeatureCache
+from .image_tower import vit_features
+from .text_tower import pool, text_blocks
+from .tokenizer import CLIPTokenizer
+
+DEFAULT_TEMPLATE = "a photo of a {}."
+_NO_VIT = "image prompts need a VisionTransformer with out_type='cls_token' as vision_backbone"
+_KEPT_TEXTS = 8  # lists of texts whose ids are kept
+_GROUPS = dict(
+    visual="image",
+    token_embedding="text",
+    positional_embedding="text",
+    transformer="text",
+    ln_final="text",
+)
+
+
+@MODELS.register_module()
+class CLIP(TunableMixin, BaseModel):
+    r"""CLIP (Radford et al., ICML 2021) with slots for tuners, as a classifier of named classes.
+
+    Every parameter has the name that it has in MMPreTrain's ``CLIPZeroShot``, and the arguments are
+    the same as there. MMPreTrain's class can only predict; this one trains, too:
+
+        logits (B, C) = exp(logit_scale) cos(image feature (B, e), text feature of class c (C, e))
+
+    Args:
+        vision_backbone: Config of the image tower. Only a ``VisionTransformer`` has seams for image
+            prompts. CLIP's layer norms have eps 1e-5; MMPreTrain's default is 1e-6.
+        projection: Config of ``visual_proj``.
+        text_backbone: Config of the text tower, a ``CLIPTransformer``.
+        tokenizer: ``dict(folder=..., ...)``: arguments of :class:`CLIPTokenizer`.
+        vocab_size: Rows of the token embedding.
+        transformer_width: d of the text tower.
+        proj_dim: e.
+        context_length: The most tokens of a text.
+        classes: Names of the classes; see :meth:`set_classes`.
+        template: See :meth:`set_classes`.
+        class_chunk: Texts that are encoded at a time. In training more texts than that are encoded
+            again in the backward pass, so that only one chunk's activations are held.
+        tuner: Config of one tuner; short for ``tuners=dict(default=...)``.
+        tuners: Configs of several tuners by slot name.
+        trainable: Regular expressions over the host's parameter names that train, too. None: all of
+            them without a tuner, none with one.
+        data_preprocessor: As in MMEngine; by default MMPreTrain's ``MultiModalDataPreprocessor``.
+        init_cfg: As in MMEngine.
+    """
+
+    def __init__(
+        self,
+        vision_backbone: dict,
+        projection: dict,
+        text_backbone: dict,
+        tokenizer: dict,
+        vocab_size: int,
+        transformer_width: int,
+        proj_dim: int,
+        context_length: int = 77,
+        *,
+        classes: Sequence[str] | None = None,
+        template: str | Sequence[str] = DEFAULT_TEMPLATE,
+        class_chunk: int = 256,
+        tuner: Mapping | None = None,
+        tuners: Mapping[str, Mapping] | None = None,
+        trainable: Sequence[str] | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(
+            data_preprocessor={"type": "MultiModalDataPreprocessor", **(data_preprocessor or {})},
+            init_cfg=init_cfg,
+        )
+        self.context_length, self.class_chunk = context_length, class_chunk
+        self.visual = MODELS.build(vision_backbone)
+        self.visual_proj = MODELS.build(projection)
+        # Its blocks run in text_tower.py, which needs no mask of the full context.
+        self.transformer = MODELS.build({**text_backbone, "attn_mask": None})
+        self.token_embedding = nn.Embedding(vocab_size, transformer_width)
+        self.positional_embedding = nn.Parameter(torch.empty(context_length, transformer_width))
+        self.ln_final = LayerNorm(transformer_width)
+        self.text_projection = nn.Parameter(torch.empty(transformer_width, proj_dim))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self._init_text_tower()
+        self.tokenizer = CLIPTokenizer(**tokenizer, context_length=context_length)
+        if self.tokenizer.vocab_size != vocab_size:
+            raise InputError(
+                f"the tokenizer has {self.tokenizer.vocab_size} tokens, and vocab_size is"
+                f" {vocab_size}: name the vocabulary that belongs to the weights with"
+                " model.tokenizer.folder"
+            )
+        self._text_features = TextFeatureCache()
+        self._ids: OrderedDict[tuple, tuple[Tensor, Tensor]] = OrderedDict()
+        self.class_names: tuple[str, ...] = ()
+        self.templates: tuple[str, ...] = ()
+        self.set_classes(classes or (), template)
+        self._make_seams()
+        self._attach_tuners(tuner, tuners, trainable)
+
+    @torch.no_grad()
+    def _init_text_tower(self) -> None:
+        """As OpenAI's CLIP starts its text tower."""
+        width, layers = self.transformer.width, self.transformer.layers
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.positional_embedding, std=0.01)
+        for block in self.transformer.resblocks:
+            nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
+            nn.init.normal_(block.attn.out_proj.weight, std=(2 * width * layers) ** -0.5)
+            nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
+            nn.init.normal_(block.mlp.c_proj.weight, std=(2 * width * layers) ** -0.5)
+        nn.init.normal_(self.text_projection, std=width**-0.5)
+
+    # ------------------------------------------------------------------ seams
+
+    def _make_seams(self) -> None:
+        width, proj_dim = self.text_projection.shape
+        blocks = self.transformer.resblocks
+        self._text_inputs = TextInputSeam(
+            0,
+            dict(width=width, context=self.context_length),
+            tokenize=self.tokenize,
+            embed=self._embed,
+            count=self._count_tokens,
+        )
+        self._text_block_inputs = [
+            TokenSeam(
+                i,
+                dict(width=width, heads=block.attn.num_heads, depth=len(blocks)),
+                kind="text_block_inputs",
+            )
+            for i, block in enumerate(blocks)
+        ]
+        self._image_embeddings: ImageRowSeam | None = None
+        self._image_blocks: list[BlockSeam] = []
+        if isinstance(self.visual, VisionTransformer) and self.visual.out_type == "cls_token":
+            image_width = self.visual.embed_dims
+            self._image_embeddings = ImageRowSeam(
+                0, dict(width=image_width), kind="image_embeddings"
+            )
+            self._image_blocks = [
+                BlockSeam(
+                    i,
+                    dict(
+                        width=image_width,
+                        heads=block.attn.num_heads,
+                        stage=0,
+                        depth=len(self.visual.layers),
+                        position=i,
+                    ),
+                    kind="image_blocks",
+                )
+                for i, block in enumerate(self.visual.layers)
+            ]
+        self._pooled_image = FeatureSeam(0, dict(width=proj_dim), kind="pooled_image")
+        self._pooled_text = FeatureSeam(0, dict(width=proj_dim), kind="pooled_text")
+        self._logits = LogitsSeam(0, dict(width=proj_dim), kind="logits")
+
+    def seams(self) -> SeamMap:
+        """Seams by kind, see :mod:`mmsdpt.hosts.two_tower_seams`."""
+        return SeamMap(
+            type(self).__name__,
+            {
+                "text_inputs": [self._text_inputs],
+                "text_block_inputs": self._text_block_inputs,
+                "image_embeddings": [self._image_embeddings] if self._image_embeddings else [],
+                "image_blocks": self._image_blocks,
+                "pooled_image": [self._pooled_image],
+                "pooled_text": [self._pooled_text],
+                "logits": [self._logits],
+                "parameters": self._parameter_seams,
+            },
+            hints=dict.fromkeys(("image_embeddings", "image_blocks"), _NO_VIT),
+        )
+
+    def parameter_group(self, name: str) -> str:
+        return _GROUPS.get(name.partition(".")[0], "outputs")
+
+    # ------------------------------------------------------------------ classes
+
+    def set_classes(
+        self, names: Sequence[str], template: str | Sequence[str] | None = None
+    ) -> None:
+        """Classify into these classes from now on.
+
+        Args:
+            names: C class names.
+            template: Sentence with one ``{}`` for the name, such as "a photo of a {}.", or several:
+                the normalised features of all are averaged. Tuners with a context of their own
+                use their own words instead. None: as before.
+
+        Raises:
+            InputError: if a name is no text or a template has no place for it.
+        """
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"class names must be a list of texts, got {names!r}")
+        if template is not None:
+            templates = (template,) if isinstance(template, str) else tuple(template)
+            for text in templates:
+                if text.count("{}") != 1:
+                    raise InputError(
+                        f"the template {text!r} must have exactly one {{}}, where the class name"
+                        ' goes, as in "a photo of a {}."'
+                    )
+            if not templates:
+                raise InputError("the list of templates is empty: give at least one")
+            self.templates = templates
+        self.class_names = tuple(names)
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token ids (N, L), trimmed to the longest text, and the index (N,) of each end token.
+
+        Raises:
+            ValueError: if a text is longer than the context.
+        """
+        device = self.positional_embedding.device
+        key = (*texts, device)
+        if key not in self._ids:
+            while len(self._ids) >= _KEPT_TEXTS:
+                self._ids.popitem(last=False)
+            ids = self.tokenizer(texts)
+            ends = ids.argmax(dim=-1)  # the end token has the highest id
+            self._ids[key] = trim(ids, ends).to(device), ends.to(device)
+        return self._ids[key]
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        return self.token_embedding(ids)
+
+    def _count_tokens(self, text: str) -> int:
+        return len(self.tokenizer.encode(text))
+
+    # ------------------------------------------------------------------ features
+
+    def encode_image(self, images: Tensor, state: ForwardState | None = None) -> Tensor:
+        """Normalised image features (B, e) of normalised images (B, 3, H, W), with the tuners that
+        are switched on.
+        """
+        state = state or ForwardState(images=images)
+        with self.tuned():
+            if self._image_embeddings is not None:
+                x = vit_features(
+                    self.visual, images, self._image_embeddings, self._image_blocks, state
+                )
+            else:
+                x = self.visual(images)[-1]
+                x = x.mean(dim=(2, 3)) if x.dim() == 4 else x
+            (x,) = self.visual_proj(x)
+            state.pooled_image = self._pooled_image.change(x)
+            state.image_features = F.normalize(state.pooled_image, dim=-1)
+            return state.image_features
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Normalised features (N, e) of texts as they are: no tuner's prompts join them."""
+        with self.tuned():
+            ids, ends = self.tokenize(texts)
+            x = self._run_text(TextInput(self._embed(ids), ends), ForwardState(), prompted=False)
+            return F.normalize(x, dim=-1)
+
+    def encode_classes(self, state: ForwardState | None = None) -> Tensor:
+        """Normalised text features of the classes: (C, e), or (B, C, e) where a tuner makes each
+        image texts of its own.
+
+        They are kept where nothing that they are computed from can change: without gradients, or
+        where nothing trains on the text side.
+        """
+        state = state or ForwardState(class_names=self.class_names)
+        with self.tuned():
+            seams: list[Seam] = [self._text_inputs, *self._text_block_inputs, self._pooled_text]
+            tuners = acting_tuners(seams)
+            if any(tuner.text_depends_on_image for tuner in tuners):
+                return self._class_features(state)
+            tensors = [
+                parameter
+                for name, parameter in self.named_parameters()
+                if not name.startswith(("tuners.", "visual.", "visual_proj."))
+            ]
+            for tuner in tuners:
+                tensors += [*tuner.parameters(), *tuner.buffers()]
+            if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+                return self._class_features(state)
+            others = tuple(id(tuner) for tuner in tuners)
+            return self._text_features.lookup(
+                (state.class_names, self.templates),
+                lambda: self._class_features(state),
+                tensors,
+                others,
+            )
+
+    def _class_features(self, state: ForwardState) -> Tensor:
+        text = self._text_inputs.make(state)
+        if text is not None:
+            return F.normalize(self._run_text(text, state), dim=-1)
+        features = []
+        for template in self.templates:
+            ids, ends = self.tokenize([template.format(name) for name in state.class_names])
+            x = self._run_text(TextInput(self._embed(ids), ends), state)
+            features.append(F.normalize(x, dim=-1))
+        if len(features) == 1:
+            return features[0]
+        return F.normalize(torch.stack(features).mean(dim=0), dim=-1)
+
+    def _run_text(self, text: TextInput, state: ForwardState, prompted: bool = True) -> Tensor:
+        """Features (..., e) of embedded texts (..., L, d), not normalised, in chunks."""
+        *shape, L, d = text.embedded.shape
+        if L > self.context_length:
+            raise InputError(
+                f"a text with its prompts has {L} tokens, and the context has"
+                f" {self.context_length}: use fewer prompts or shorter class names"
+            )
+        x = text.embedded + self.positional_embedding[:L]
+        x, ends = x.reshape(-1, L, d), text.ends.expand(shape).reshape(-1)
+        seams = self._text_block_inputs if prompted else []
+        run = self._with_present_values(_TextChunk(self, seams, state))
+        recompute = torch.is_grad_enabled() and len(x) > self.class_chunk
+        parts = [
+            checkpoint(run, part, end, use_reentrant=False) if recompute else run(part, end)
+            for part, end in zip(
+                x.split(self.class_chunk), ends.split(self.class_chunk), strict=True
+            )
+        ]
+        features = torch.cat(parts).reshape(*shape, -1)
+        return self._pooled_text.change(features) if prompted else features
+
+    # ------------------------------------------------------------------ classification
+
+    def forward(
+        self,
+        images: Tensor,
+        data_samples: list[DataSample] | None = None,
+        mode: str = "tensor",
+    ) -> Tensor | dict[str, Tensor] | list[DataSample]:
+        """As in MMEngine.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+            data_samples: B samples; ``loss`` needs their ``gt_label``.
+            mode: ``tensor``: logits (B, C); ``loss``: dict with the cross-entropy; ``predict``:
+                samples with ``pred_score`` and ``pred_label``.
+
+        Raises:
+            InputError: if the classes are not known.
+        """
+        if mode == "tensor":
+            return self.logits(images, data_samples)
+        if mode == "loss":
+            return self.loss(images, data_samples or [])
+        if mode == "predict":
+            return self.predict(images, data_samples)
+        raise RuntimeError(f"mode must be 'tensor', 'loss' or 'predict', got {mode!r}")
+
+    def logits(self, images: Tensor, data_samples: list[DataSample] | None = None) -> Tensor:
+        """Logits (B, C)."""
+        if not self.class_names:
+            raise InputError(
+                "the model has no classes: call set_classes(names), set model.classes in the"
+                " config, or use mmsdpt.SetClassesHook, which takes them from the dataset"
+            )
+        state = ForwardState(
+            images=images, samples=data_samples or (), class_names=self.class_names
+        )
+        with self.tuned():
+            image = self.encode_image(images, state)
+            text = self.encode_classes(state)
+            scale = self.logit_scale.exp()
+            if text.dim() == 3:
+                logits = scale * (text @ image.unsqueeze(-1)).squeeze(-1)
+            else:
+                logits = scale * image @ text.t()
+            return self._logits.change(logits, state)
+
+    def loss(self, images: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
+        """Cross-entropy over the classes, in float32 at least."""
+        logits = self.logits(images, data_samples)
+        labels = torch.cat([sample.gt_label for sample in data_samples]).to(logits.device)
+        return dict(loss=F.cross_entropy(logits.to(self.logit_scale.dtype), labels))
+
+    @torch.no_grad()
+    def predict(
+        self, images: Tensor, data_samples: list[DataSample] | None = None
+    ) -> list[DataSample]:
+        """Samples with ``pred_score`` (C,), the softmax of the logits, and ``pred_label``."""
+        scores = self.logits(images, data_samples).softmax(dim=-1)
+        samples = data_samples or [DataSample() for _ in scores]
+        for sample, score in zip(samples, scores, strict=True):
+            sample.set_pred_score(score).set_pred_label(score.argmax(dim=0, keepdim=True))
+        return samples
+
+
+class _TextChunk:
+    """The text tower on some texts: (N, L, d) and end indices (N,) to features (N, e)."""
+
+    def __init__(self, host: CLIP, seams: Sequence[TokenSeam], state: ForwardState) -> None:
+        self.host, self.seams, self.state = host, seams, state
+
+    def __call__(self, x: Tensor, ends: Tensor) -> Tensor:
+        host = self.host
+        x = text_blocks(host.transformer.resblocks, x, self.seams, self.state)
+        return pool(x, ends, host.ln_final, host.text_projection)

@@ -1,0 +1,475 @@
+"""Weights of CLIP models with a ViT, of whatever layout, under MMPreTrain's names.
+
+Read are OpenAI's TorchScript archives, state dicts with OpenAI's names (open_clip's are the same,
+or have ``text.`` before those of the text tower) and Hugging Face's ``CLIPModel``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from mmsdpt.engine.base_weights import CheckpointError, read_checkpoint
+from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.errors import InputError
+
+_LISTED = 5
+# Buffers and attributes that are no weights.
+_DROPPED = {"input_resolution", "context_length", "vocab_size", "position_ids", "attn_mask"}
+_READ = "OpenAI's archives, state dicts with OpenAI's or open_clip's names, and Hugging Face's"
+
+_HUGGING_FACE_TO_OPENAI = (
+    (r"^vision_model\.embeddings\.class_embedding$", "visual.class_embedding"),
+    (r"^vision_model\.embeddings\.patch_embedding\.", "visual.conv1."),
+    (r"^vision_model\.embeddings\.position_embedding\.weight$", "visual.positional_embedding"),
+    (r"^vision_model\.pre_layrnorm\.", "visual.ln_pre."),
+    (r"^vision_model\.post_layernorm\.", "visual.ln_post."),
+    (r"^vision_model\.encoder\.layers\.", "visual.transformer.resblocks."),
+    (r"^visual_projection\.weight$", "visual.proj"),
+    (r"^text_model\.embeddings\.token_embedding\.", "token_embedding."),
+    (r"^text_model\.embeddings\.position_embedding\.weight$", "positional_embedding"),
+    (r"^text_model\.encoder\.layers\.", "transformer.resblocks."),
+    (r"^text_model\.final_layer_norm\.", "ln_final."),
+    (r"^text_projection\.weight$", "text_projection"),
+    (r"(?<=\d\.)self_attn\.in_proj\.", "attn.in_proj_"),
+    (r"(?<=\d\.)self_attn\.out_proj\.", "attn.out_proj."),
+    (r"(?<=\d\.)layer_norm([12])\.", r"ln_\1."),
+    (r"(?<=\d\.)mlp\.fc1\.", "mlp.c_fc."),
+    (r"(?<=\d\.)mlp\.fc2\.", "mlp.c_proj."),
+)
+# The text tower has OpenAI's names in MMPreTrain, too.
+_OPENAI_TO_MMPRETRAIN = (
+    (r"^visual\.class_embedding$", "visual.cls_token"),
+    (r"^visual\.positional_embedding$", "visual.pos_embed"),
+    (r"^visual\.conv1\.", "visual.patch_embed.projection."),
+    (r"^visual\.ln_pre\.", "visual.pre_norm."),
+    (r"^visual\.ln_post\.", "visual.ln1."),
+    (r"^visual\.proj$", "visual_proj.proj"),
+    (r"^visual\.transformer\.resblocks\.", "visual.layers."),
+    (r"^(visual\.layers\.\d+)\.ln_([12])\.", r"\1.ln\2."),
+    (r"^(visual\.layers\.\d+\.attn)\.in_proj_", r"\1.qkv."),
+    (r"^(visual\.layers\.\d+\.attn)\.out_proj\.", r"\1.proj."),
+    (r"^(visual\.layers\.\d+)\.mlp\.c_fc\.", r"\1.ffn.layers.0.0."),
+    (r"^(visual\.layers\.\d+)\.mlp\.c_proj\.", r"\1.ffn.layers.1."),
+)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes of a CLIP, as its tensors show them. The number of heads does not show; OpenAI's models
+    have width / 64.
+    """
+
+    image_width: int
+    image_layers: int
+    patch: int
+    image_size: int
+    text_width: int
+    text_layers: int
+    context: int
+    vocab_size: int
+    joint_width: int
+
+    def __str__(self) -> str:
+        return (
+            f"image tower of width {self.image_width}, {self.image_layers} layers, patch"
+            f" {self.patch}, image size {self.image_size}; text tower of width {self.text_width},"
+            f" {self.text_layers} layers, context {self.context}, vocabulary {self.vocab_size};"
+            f" joint width {self.joint_width}; {self.parameters():,} parameters"
+        )
+
+    def parameters(self) -> int:
+        return sum(math.prod(shape) for shape in self.shapes().values())
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every tensor, by MMPreTrain's names."""
+        image, text, joint = self.image_width, self.text_width, self.joint_width
+        tokens = 1 + (self.image_size // self.patch) ** 2
+        shapes: dict[str, tuple[int, ...]] = {
+            "visual.cls_token": (1, 1, image),
+            "visual.pos_embed": (1, tokens, image),
+            "visual.patch_embed.projection.weight": (image, 3, self.patch, self.patch),
+            "visual_proj.proj": (image, joint),
+            "token_embedding.weight": (self.vocab_size, text),
+            "positional_embedding": (self.context, text),
+            "text_projection": (text, joint),
+            "logit_scale": (),
+        }
+        for norm in ("visual.pre_norm", "visual.ln1"):
+            shapes |= {f"{norm}.weight": (image,), f"{norm}.bias": (image,)}
+        shapes |= {"ln_final.weight": (text,), "ln_final.bias": (text,)}
+        for i in range(self.image_layers):
+            names = ("ln1", "ln2", "attn.qkv.", "attn.proj", "ffn.layers.0.0", "ffn.layers.1")
+            shapes |= _block_shapes(f"visual.layers.{i}", image, *names)
+        for i in range(self.text_layers):
+            names = ("ln_1", "ln_2", "attn.in_proj_", "attn.out_proj", "mlp.c_fc", "mlp.c_proj")
+            shapes |= _block_shapes(f"transformer.resblocks.{i}", text, *names)
+        return shapes
+
+
+def _block_shapes(
+    block: str, width: int, norm1: str, norm2: str, qkv: str, out: str, fc1: str, fc2: str
+) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in (norm1, norm2):
+        shapes |= {f"{block}.{name}.weight": (width,), f"{block}.{name}.bias": (width,)}
+    for name, rows, columns in (
+        (qkv, 3 * width, width),
+        (f"{out}.", width, width),
+        (f"{fc1}.", 4 * width, width),
+        (f"{fc2}.", width, 4 * width),
+    ):
+        shapes |= {f"{block}.{name}weight": (rows, columns), f"{block}.{name}bias": (rows,)}
+    return shapes
+
+
+# ---------------------------------------------------------------------- files
+
+
+def convert_file(source: str, out: str) -> str:
+    """Read CLIP weights of any known layout and write them under MMPreTrain's names.
+
+    Args:
+        source: A file (.pt, .pth, .bin, .safetensors) or a Hugging Face folder.
+        out: File to write, .safetensors or .pth; complete or not there at all.
+
+    Returns:
+        One line: the layout that was found, the sizes, and what to mind.
+
+    Raises:
+        InputError: Naming what cannot be read, is unknown, missing or left over.
+    """
+    if not out.endswith((".safetensors", ".pth")):
+        raise InputError(f"the file to write must end in .safetensors or .pth, got {out}")
+    state, container = _read(source)
+    note = _activation_note(Path(source))
+    layout, converted = convert_state(state, source)
+    architecture = _architecture(converted, source)
+    if out.endswith(".safetensors"):
+        data = safetensors.torch.save(converted, metadata={"format": "pt"})
+    else:
+        buffer = io.BytesIO()
+        torch.save({"state_dict": converted}, buffer)
+        data = buffer.getvalue()
+    write_atomically(out, data)
+    return f"{layout} ({container}): {architecture}{note}"
+
+
+def _read(source: str) -> tuple[dict[str, Any], str]:
+    """State dict, and what it was read from."""
+    path = Path(source)
+    if path.is_dir():
+        for name in ("model.safetensors", "pytorch_model.bin"):
+            if (path / name).is_file():
+                return read_checkpoint(str(path / name))["state_dict"], f"folder, {name}"
+            if (path / f"{name}.index.json").is_file():
+                raise CheckpointError(
+                    f"the weights in {source} are split into several files: save them as one, with"
+                    " transformers' save_pretrained(folder, max_shard_size='100GB')"
+                )
+        raise CheckpointError(f"{source} has neither model.safetensors nor pytorch_model.bin")
+    if not path.is_file():
+        raise CheckpointError(f"no such file or folder: {source}")
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if any(name.endswith("/constants.pkl") for name in names):
+                return _read_torchscript(archive, source), "TorchScript archive"
+    return dict(read_checkpoint(source)["state_dict"]), "state dict"
+
+
+def _activation_note(source: Path) -> str:
+    """A warning where a Hugging Face folder's config asks for another activation."""
+    config = source / "config.json"
+    if not config.is_file():
+        return ""
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+        activations = {  # transformers leaves out what is the default
+            content.get(f"{tower}_config", {}).get("hidden_act", "quick_gelu")
+            for tower in ("vision", "text")
+        }
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{config} is not a model's config ({error})") from None
+    if activations == {"quick_gelu"}:
+        return ""
+    return (
+        f"; its activation is {', '.join(sorted(activations))}, not CLIP's QuickGELU, which"
+        " MMPreTrain's text tower always has: its features would be wrong"
+    )
+
+
+def _read_torchscript(archive: zipfile.ZipFile, origin: str) -> dict[str, Tensor]:
+    """Tensors of a TorchScript archive by their path in the module tree.
+
+    ``torch.jit.load`` would compile the archive's code and run its ``__setstate__`` methods, and
+    TorchScript is on its way out of PyTorch. The tensors need neither: they lie in a pickle of
+    nested attribute dicts, whose classes are replaced by an inert record here.
+    """
+    try:
+        pickled = next(
+            name for name in archive.namelist() if re.fullmatch(r"[^/]+/data\.pkl", name)
+        )
+        root = _ArchiveUnpickler(archive, pickled).load()
+        return dict(_tensors_of(root, ""))
+    except Exception as error:  # a damaged pickle raises nearly anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"{origin} cannot be read as a TorchScript archive ({reason})"
+        ) from None
+
+
+class _Record:
+    """Stands for an object of any class: nothing but its attributes."""
+
+    def __new__(cls, *args: object, **kwargs: object) -> _Record:
+        record = super().__new__(cls)
+        record.attributes = {}
+        return record
+
+    attributes: dict[str, object]
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        self.attributes = state if isinstance(state, dict) else {}
+
+
+class _ArchiveUnpickler(pickle.Unpickler):
+    """Reads tensors and records; no name in the pickle is ever imported or called."""
+
+    _DTYPES = {
+        "DoubleStorage": torch.float64,
+        "FloatStorage": torch.float32,
+        "HalfStorage": torch.float16,
+        "BFloat16Storage": torch.bfloat16,
+        "LongStorage": torch.int64,
+        "IntStorage": torch.int32,
+        "ShortStorage": torch.int16,
+        "CharStorage": torch.int8,
+        "ByteStorage": torch.uint8,
+        "BoolStorage": torch.bool,
+    }
+
+    def __init__(self, archive: zipfile.ZipFile, pickled: str) -> None:
+        super().__init__(io.BytesIO(archive.read(pickled)))
+        self._archive = archive
+        self._folder = pickled.removesuffix(".pkl")
+        self._storages: dict[str, Tensor] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _strided
+        if module == "torch" and name in self._DTYPES:
+            return self._DTYPES[name]
+        return _Record
+
+    def persistent_load(self, pid: Any) -> Tensor:
+        _, dtype, key, _, count = pid
+        if key not in self._storages:
+            data = bytearray(self._archive.read(f"{self._folder}/{key}"))
+            self._storages[key] = (
+                torch.frombuffer(data, dtype=dtype, count=count)
+                if count
+                else torch.empty(0, dtype=dtype)
+            )
+        return self._storages[key]
+
+
+def _strided(storage: Tensor, offset: int, size: tuple, stride: tuple, *unused: object) -> Tensor:
+    return storage.as_strided(size, stride, offset)
+
+
+def _tensors_of(record: object, prefix: str):
+    if isinstance(record, Tensor):
+        yield prefix, record
+    elif isinstance(record, _Record):
+        for name, value in record.attributes.items():
+            yield from _tensors_of(value, f"{prefix}.{name}" if prefix else name)
+
+
+# ---------------------------------------------------------------------- names
+
+
+def convert_state(state: Mapping[str, Tensor], origin: str) -> tuple[str, dict[str, Tensor]]:
+    """Rename a state dict of any known layout.
+
+    Args:
+        state: Tensors by the names of their layout.
+        origin: What messages call the source.
+
+    Returns:
+        The layout's name, and float32 tensors by MMPreTrain's names: exactly those of a CLIP.
+
+    Raises:
+        InputError: Naming the layout that is unknown, or the tensors that are missing, left over
+            or of a wrong shape.
+    """
+    state = {
+        name.removeprefix("module."): value
+        for name, value in state.items()
+        if name.rpartition(".")[2] not in _DROPPED
+    }
+    others = [
+        name
+        for name, value in state.items()
+        if not isinstance(value, Tensor) or not value.is_floating_point()
+    ]
+    if others:
+        raise CheckpointError(
+            f"{origin} is not a state dict of floating-point tensors: {_listed(others)}"
+        )
+    layout = _layout(state, origin)
+    if layout == "Hugging Face's layout":
+        state = _renamed(_fused_attention(state, origin), _HUGGING_FACE_TO_OPENAI)
+        for name in ("visual.proj", "text_projection"):  # linear layers there
+            if name in state:
+                state[name] = state[name].t()
+    elif layout == "open_clip's layout":
+        state = {name.removeprefix("text."): value for name, value in state.items()}
+    state = _renamed(state, _OPENAI_TO_MMPRETRAIN)
+    # Copies: a file's tensors may share memory, which safetensors refuses to write.
+    converted = {
+        name: _in_shape(name, value.detach()).to(torch.float32, copy=True).contiguous()
+        for name, value in state.items()
+    }
+    _check(converted, _architecture(converted, origin), origin)
+    return layout, converted
+
+
+def _in_shape(name: str, value: Tensor) -> Tensor:
+    """MMPreTrain's image tower keeps a batch dimension; a logit scale may be a vector of one."""
+    if name == "visual.cls_token":
+        return value.reshape(1, 1, -1)
+    if name == "visual.pos_embed":
+        return value.unsqueeze(0)
+    return value.reshape(()) if name == "logit_scale" and value.numel() == 1 else value
+
+
+def _layout(state: Mapping[str, Tensor], origin: str) -> str:
+    def any_starts(*prefixes: str) -> bool:
+        return any(name.startswith(prefixes) for name in state)
+
+    if any_starts("visual.layer1.", "visual.attnpool."):
+        raise CheckpointError(
+            f"{origin} has a ResNet image tower (RN50 and the like); only CLIP models with a ViT"
+            " can be converted, such as ViT-B/16"
+        )
+    if any_starts("visual.patch_embed.projection."):
+        raise CheckpointError(f"{origin} has MMPreTrain's names already: use it as it is")
+    if any_starts("vision_model.", "text_model."):
+        return "Hugging Face's layout"
+    if any_starts("text."):
+        return "open_clip's layout"
+    if any_starts("visual.conv1."):
+        return "OpenAI's layout"
+    raise CheckpointError(
+        f"{origin} holds no CLIP with a ViT in a known layout ({_READ}); its tensors are"
+        f" {_listed(list(state)) or 'none'}"
+    )
+
+
+def _fused_attention(state: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
+    """Hugging Face's q, k and v projections as one ``in_proj`` each."""
+    fused = {}
+    for name, value in state.items():
+        found = re.fullmatch(r"(.+\.self_attn)\.([qkv])_proj\.(weight|bias)", name)
+        if found is None:
+            fused[name] = value
+            continue
+        attention, _, kind = found.groups()
+        parts = [f"{attention}.{letter}_proj.{kind}" for letter in "qkv"]
+        missing = [part for part in parts if part not in state]
+        if missing:
+            raise CheckpointError(f"{origin} does not fit CLIP: it lacks {_listed(missing)}")
+        fused[f"{attention}.in_proj.{kind}"] = torch.cat([state[part] for part in parts])
+    return fused
+
+
+def _renamed(state: Mapping[str, Tensor], rules: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
+    renamed = {}
+    for name, value in state.items():
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value
+    return renamed
+
+
+def _architecture(state: Mapping[str, Tensor], origin: str) -> Architecture:
+    def sizes(name: str, dimensions: int) -> tuple[int, ...]:
+        if name not in state:
+            raise CheckpointError(f"{origin} does not fit CLIP with a ViT: it lacks {name}")
+        shape = tuple(state[name].shape)
+        if len(shape) != dimensions:
+            raise CheckpointError(
+                f"{origin} does not fit CLIP: {name} has shape {shape}, expected {dimensions}"
+                " dimensions"
+            )
+        return shape
+
+    def layers(prefix: str) -> int:
+        found = (re.match(re.escape(prefix) + r"\.(\d+)\.", name) for name in state)
+        return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+    image_width, _, patch, _ = sizes("visual.patch_embed.projection.weight", 4)
+    patches = sizes("visual.pos_embed", 3)[1] - 1
+    side = math.isqrt(max(patches, 0))
+    if side < 1 or side * side != patches:
+        raise CheckpointError(
+            f"{origin} does not fit CLIP: {patches} image positions behind the class token are not"
+            " a square of patches"
+        )
+    vocab_size, text_width = sizes("token_embedding.weight", 2)
+    return Architecture(
+        image_width=image_width,
+        image_layers=layers("visual.layers"),
+        patch=patch,
+        image_size=side * patch,
+        text_width=text_width,
+        text_layers=layers("transformer.resblocks"),
+        context=sizes("positional_embedding", 2)[0],
+        vocab_size=vocab_size,
+        joint_width=sizes("visual_proj.proj", 2)[1],
+    )
+
+
+def _check(state: Mapping[str, Tensor], architecture: Architecture, origin: str) -> None:
+    expected = architecture.shapes()
+    missing = [name for name in expected if name not in state]
+    unknown = [name for name in state if name not in expected]
+    wrong = [
+        f"{name} {tuple(state[name].shape)} instead of {shape}"
+        for name, shape in expected.items()
+        if name in state and state[name].shape != shape
+    ]
+    problems = [
+        f"{what} {_listed(names)}"
+        for what, names in (
+            ("it lacks", missing),
+            ("it has, besides,", unknown),
+            ("of another shape are", wrong),
+        )
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{origin} does not fit CLIP with a ViT (MMPreTrain's names): {'; '.join(problems)}"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

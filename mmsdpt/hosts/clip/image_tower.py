@@ -1,0 +1,90 @@
+"""The image tower: MMPreTrain's ``VisionTransformer`` and its parameter names, run with seams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmpretrain.models.backbones import VisionTransformer
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor, nn
+
+from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows
+from mmsdpt.hosts.two_tower_seams import ImageRowSeam
+
+
+class RunVisionBlock:
+    """A block on (B, 1 + N, d) and rows behind it: see :data:`mmsdpt.hosts.seams.RunBlock`."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self.block = block
+
+    def __call__(self, x: Tensor, rows: Rows) -> tuple[Tensor, Rows]:
+        if not rows:
+            return self.block(x), {}
+        joined, lengths = join(x, rows)
+        x, parts = split(self.block(joined), lengths)
+        kept = {
+            key: PromptRows(part, keep=True)
+            for (key, row), part in zip(rows.items(), parts, strict=True)
+            if row.keep
+        }
+        return x, kept
+
+
+def join(x: Tensor, rows: Rows) -> tuple[Tensor, list[int]]:
+    """x (B, N, d) with all rows behind it, and the lengths of x and of each owner's rows."""
+    B = len(x)
+    values = [
+        (row.values if row.values.dim() == 3 else row.values.expand(B, -1, -1)).to(x.dtype)
+        for row in rows.values()
+    ]
+    return torch.cat([x, *values], dim=1), [x.shape[1], *(part.shape[1] for part in values)]
+
+
+def split(x: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Sequence[Tensor]]:
+    """The reverse of :func:`join`."""
+    x, *parts = x.split(list(lengths), dim=1)
+    return x, parts
+
+
+def vit_features(
+    visual: VisionTransformer,
+    images: Tensor,
+    embeddings: ImageRowSeam,
+    blocks: Sequence[BlockSeam],
+    state: ForwardState,
+) -> Tensor:
+    """The class token's output.
+
+    Rows of tuners come behind the patches: they get no position and pass ``pre_norm`` with them.
+
+    Args:
+        visual: With ``out_type='cls_token'``.
+        images: (B, 3, H, W), normalised.
+        embeddings: Seam of the patches.
+        blocks: One seam per block.
+        state: Of the forward pass.
+
+    Returns:
+        (B, d), behind the last norm.
+    """
+    x, resolution = visual.patch_embed(images)
+    x = torch.cat([visual.cls_token.expand(len(x), -1, -1), x], dim=1)
+    positions = resize_pos_embed(
+        visual.pos_embed,
+        visual.patch_resolution,
+        resolution,
+        mode=visual.interpolate_mode,
+        num_extra_tokens=visual.num_extra_tokens,
+    )
+    x = visual.drop_after_pos(x + positions)
+    rows = embeddings.rows(state)
+    joined, lengths = join(x, rows)
+    x, parts = split(visual.pre_norm(joined), lengths)
+    rows = {key: PromptRows(part, keep=True) for key, part in zip(rows, parts, strict=True)}
+    for seam, block in zip(blocks, visual.layers, strict=True):
+        x, rows = seam.run(RunVisionBlock(block), x, rows, state)
+    # The outputs of the patches are wanted by nobody.
+    x = x[:, 0]
+    return visual.ln1(x) if visual.final_norm else x

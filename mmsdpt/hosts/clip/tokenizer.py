@@ -1,0 +1,156 @@
+"""CLIP's byte pair tokenizer: text to rows of ids, from files alone."""
+
+from __future__ import annotations
+
+import html
+import importlib.resources
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import CLIPTokenizerFast
+
+from mmsdpt.utils.errors import InputError
+
+MINI_CLIP = "mmsdpt://mini_clip"
+_PACKAGE_FOLDERS = {MINI_CLIP: "mini_clip/tokenizer"}
+_DEFAULT_FOLDER = "clip_tokenizer"
+_SHOWN = 60  # characters of a text in a message
+_ADVICE = (
+    "give a folder with vocab.json and merges.txt (or tokenizer.json), or leave it out for CLIP's"
+    " own vocabulary, which comes with mmsdpt"
+)
+# Of what ftfy repairs in OpenAI's code, the one thing that well-formed class names contain.
+_STRAIGHT_QUOTES = str.maketrans(
+    dict.fromkeys("\u02bc\u2018\u2019\u201a\u201b", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u201f", '"')
+)
+
+
+def tokenizer_folder(name: str | None = None) -> Path:
+    """Folder of a vocabulary.
+
+    Args:
+        name: None: CLIP's vocabulary in the package. ``mmsdpt://mini_clip``: the mini CLIP's. Else
+            a local Hugging Face folder; a hub is never asked.
+
+    Raises:
+        InputError: there is no such folder, or no vocabulary in it.
+    """
+    assets = Path(str(importlib.resources.files("mmsdpt") / "assets"))
+    if name is None:
+        return assets / _DEFAULT_FOLDER
+    if name.startswith("mmsdpt://"):
+        if name not in _PACKAGE_FOLDERS:
+            raise InputError(
+                f"'{name}' is not one of mmsdpt's vocabularies: {', '.join(_PACKAGE_FOLDERS)}"
+            )
+        return assets / _PACKAGE_FOLDERS[name]
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"the tokenizer folder '{name}' does not exist; {_ADVICE}")
+    if not (folder / "tokenizer.json").is_file():
+        for file in ("vocab.json", "merges.txt"):
+            if not (folder / file).is_file():
+                raise InputError(f"the tokenizer folder '{name}' has no {file}; {_ADVICE}")
+    return folder
+
+
+def clean_text(text: str) -> str:
+    """What CLIP does to a text before it looks for tokens: HTML entities (escaped up to twice)
+    become characters, curly quotes straight ones, runs of white space one space; lower case.
+
+    OpenAI's code also runs ftfy, which repairs wrongly decoded text, ligatures, full-width letters
+    and control characters. Such texts get other ids here; well-formed ones the same.
+    """
+    text = html.unescape(html.unescape(text)).translate(_STRAIGHT_QUOTES)
+    return " ".join(text.split()).lower()
+
+
+class CLIPTokenizer:
+    """Texts to rows of ids ``<|startoftext|> … <|endoftext|> 0 0 …``, the same as OpenAI's
+    ``clip.tokenize``.
+
+    Args:
+        folder: See :func:`tokenizer_folder`.
+        context_length: Length of a row; 77 in CLIP.
+
+    Attributes:
+        start: Id of ``<|startoftext|>``.
+        end: Id of ``<|endoftext|>``, the highest: CLIP finds the end of a text by argmax.
+        vocab_size: Number of ids.
+
+    Raises:
+        InputError: the folder is missing or holds no CLIP vocabulary.
+    """
+
+    def __init__(self, folder: str | None = None, context_length: int = 77) -> None:
+        if context_length < 3:
+            raise InputError(
+                f"context_length must be 3 or more (start, a token, end), got {context_length}"
+            )
+        path = tokenizer_folder(folder)
+        try:
+            loaded = CLIPTokenizerFast.from_pretrained(str(path), local_files_only=True)
+        except Exception as error:  # damaged files raise nearly anything, also from Rust
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(
+                f"the vocabulary in '{path}' cannot be read ({reason}); {_ADVICE}"
+            ) from None
+        self.folder = folder
+        self.context_length = context_length
+        self.start: int = loaded.bos_token_id
+        self.end: int = loaded.eos_token_id
+        self.vocab_size = len(loaded)
+        if self.end != self.vocab_size - 1:
+            raise InputError(
+                f"the vocabulary in '{path}' is not CLIP's kind: its end of text has id {self.end},"
+                f" but must have the highest of {self.vocab_size}, {self.vocab_size - 1}"
+            )
+        self._bpe = loaded.backend_tokenizer
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the cleaned text, without start and end."""
+        # One by one: the batched call starts threads, which forked data workers cannot have.
+        return self._bpe.encode(clean_text(text), add_special_tokens=False).ids
+
+    def __call__(self, texts: Sequence[str] | str, truncate: bool = False) -> Tensor:
+        """Rows of ids.
+
+        Args:
+            texts: N texts, or one.
+            truncate: Cut a text that is too long, keeping the end of text behind it.
+
+        Returns:
+            Int64 tensor (N, context_length), zeros behind the end of text.
+
+        Raises:
+            InputError: (a ValueError) a text is too long and ``truncate`` is not set.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        rows = torch.zeros(len(texts), self.context_length, dtype=torch.long)
+        for row, text in zip(rows, texts, strict=True):
+            ids = self.encode(text)
+            room = self.context_length - 2
+            if len(ids) > room and not truncate:
+                shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+                raise InputError(
+                    f"the text {shown!r} has {len(ids)} tokens, but a context of"
+                    f" {self.context_length} has room for {room}: shorten it, or set truncate=True"
+                )
+            ids = [self.start, *ids[:room], self.end]
+            row[: len(ids)] = torch.tensor(ids)
+        return rows
+
+    def __deepcopy__(self, memo: dict) -> CLIPTokenizer:
+        """A copy that shares the vocabulary, which nothing changes."""
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(folder={self.folder!r}, context_length={self.context_length},"
+            f" vocab_size={self.vocab_size})"
+        )

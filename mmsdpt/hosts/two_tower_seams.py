@@ -1,0 +1,158 @@
+"""Seams of hosts that classify by comparing a pooled image feature with one text feature per class.
+
+The kinds beside those of :mod:`mmsdpt.hosts.seams` (B images, C classes, L text tokens, d the width
+of a tower, e the width in which both meet):
+
+=====================  =============  =========================================================
+kind                   class          a handler
+=====================  =============  =========================================================
+``text_inputs``        TextInputSeam  makes the token embeddings of the classes' texts
+``text_block_inputs``  TokenSeam      changes what enters a text block, (N, L, d)
+``image_embeddings``   ImageRowSeam   gives rows to append to the patches, before the first norm
+``image_blocks``       BlockSeam      runs the block, with rows of prompts if it likes
+``pooled_image``       FeatureSeam    changes the image features (B, e), before they are normalised
+``pooled_text``        FeatureSeam    changes the text features (C, e), or (B, C, e)
+``logits``             LogitsSeam     changes the logits (B, C)
+=====================  =============  =========================================================
+
+The image is encoded first: where the texts are made, ``state.image_features`` are there. Handlers
+of ``text_inputs`` and ``image_embeddings`` always run where activations are kept; those of
+``text_block_inputs`` may run again in the backward pass, and must read from ``state.memo`` only
+what one of the former put there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .seams import ForwardState, Rows, Seam
+
+
+@dataclass(frozen=True)
+class TextInput:
+    """What enters the text tower, before positions are added.
+
+    Attributes:
+        embedded: (C, L, d), or (B, C, L, d) where each image has texts of its own.
+        ends: (C,) index of each text's end token, whose output is the text's feature.
+    """
+
+    embedded: Tensor
+    ends: Tensor
+
+
+class TextInputSeam(Seam):
+    """The texts of the classes; claimed exclusively: ``handler(seam, state)`` returns a
+    :class:`TextInput` for ``state.class_names``.
+
+    Widths: ``width`` d, ``context`` (the most tokens of a text).
+    """
+
+    def __init__(
+        self,
+        index: int,
+        widths: Mapping[str, int],
+        tokenize: Callable[[Sequence[str]], tuple[Tensor, Tensor]],
+        embed: Callable[[Tensor], Tensor],
+        count: Callable[[str], int],
+        kind: str = "text_inputs",
+    ) -> None:
+        super().__init__(index, widths, kind)
+        self._tokenize, self._embed, self._count = tokenize, embed, count
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token ids (N, L), trimmed to the longest text, and the index (N,) of each end token.
+
+        Raises:
+            ValueError: if a text is longer than the context.
+        """
+        return self._tokenize(texts)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token embeddings (..., d) of ids, without positions."""
+        return self._embed(ids)
+
+    def count(self, text: str) -> int:
+        """Number of tokens of a text, without start and end."""
+        return self._count(text)
+
+    def word_vectors(self, text: str) -> Tensor:
+        """(n, d) embeddings of a text's n tokens, without start and end. Reads the base weights,
+        so it is to be called after loading.
+        """
+        ids, ends = self.tokenize([text])
+        return self.embed(ids[0, 1 : int(ends[0])]).detach()
+
+    def make(self, state: ForwardState) -> TextInput | None:
+        """The active tuner's texts; None where none acts."""
+        found: TextInput | None = None
+        for handler in self.active():
+            found = handler(self, state)
+        return found
+
+
+class TokenSeam(Seam):
+    """The input of a text block: ``handler(seam, x, state)`` returns a new x (N, L, d).
+
+    Widths: ``width``, ``heads``, ``depth`` (number of blocks).
+    """
+
+    def change(self, x: Tensor, state: ForwardState) -> Tensor:
+        """x after every active handler."""
+        for handler in self.active():
+            x = handler(self, x, state)
+        return x
+
+
+class ImageRowSeam(Seam):
+    """The patches of an image with their positions: ``handler(seam, state)`` returns
+    :class:`PromptRows` under a key, as a dict. They come last and pass the first norm.
+
+    Widths: ``width``.
+    """
+
+    def rows(self, state: ForwardState) -> Rows:
+        """Rows of all active tuners."""
+        found: Rows = {}
+        for handler in self.active():
+            found.update(handler(self, state))
+        return found
+
+
+class LogitsSeam(Seam):
+    """The logits: ``handler(seam, logits, state)`` returns new ones (B, C).
+
+    Widths: ``width`` e.
+    """
+
+    def change(self, logits: Tensor, state: ForwardState) -> Tensor:
+        """The logits after every active handler."""
+        for handler in self.active():
+            logits = handler(self, logits, state)
+        return logits
+
+
+def trim(ids: Tensor, ends: Tensor) -> Tensor:
+    """Ids without the columns behind the longest text.
+
+    Exact, because the attention is causal: nothing behind a text's end reaches its output.
+
+    Args:
+        ids: (N, context).
+        ends: (N,) index of each end token.
+
+    Returns:
+        (N, L).
+    """
+    return ids[:, : int(torch.max(ends)) + 1] if len(ends) else ids[:, :1]
+
+
+def acting_tuners(seams: Sequence[Seam]) -> list[Any]:
+    """The tuners that are switched on and act at one of the seams, each once."""
+    found = {id(tuner): tuner for seam in seams for tuner in seam.tuners()}
+    return list(found.values())
