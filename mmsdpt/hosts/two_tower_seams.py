@@ -40,10 +40,14 @@ class TextInput:
     Attributes:
         embedded: (C, L, d), or (B, C, L, d) where each image has texts of its own.
         ends: (C,) index of each text's end token, whose output is the text's feature.
+        common: Leading tokens that are the same in all texts (of an image), as prompts in front of
+            the class names are. What the tower makes of them is computed once. Prompts that are
+            replaced in ``text_block_inputs`` are to be among them, or ``common`` is 0.
     """
 
     embedded: Tensor
     ends: Tensor
+    common: int = 0
 
 
 class TextInputSeam(Seam):
@@ -97,7 +101,8 @@ class TextInputSeam(Seam):
 
 
 class TokenSeam(Seam):
-    """The input of a text block: ``handler(seam, x, state)`` returns a new x (N, L, d).
+    """The input of a text block: ``handler(seam, x, state)`` returns a new x (N, L, d), of the
+    texts' common tokens where the :class:`TextInput` says that there are some, else of whole texts.
 
     Widths: ``width``, ``heads``, ``depth`` (number of blocks).
     """
@@ -150,6 +155,12 @@ def trim(ids: Tensor, ends: Tensor) -> Tensor:
         (N, L).
     """
     return ids[:, : int(torch.max(ends)) + 1] if len(ends) else ids[:, :1]
+
+
+def common_tokens(ids: Tensor, ends: Tensor) -> int:
+    """How many leading tokens of texts (N, L) are the same in all; none of the end tokens is."""
+    same = (ids == ids[:1]).all(dim=0).long().cumprod(dim=0).sum()
+    return min(int(same), int(ends.min()))
 
 
 def acting_tuners(seams: Sequence[Seam]) -> list[Any]:

@@ -24,6 +24,7 @@ from mmsdpt.hosts.two_tower_seams import (
     TextInputSeam,
     TokenSeam,
     acting_tuners,
+    common_tokens,
     trim,
 )
 from mmsdpt.registry import MODELS
@@ -69,6 +70,8 @@ class CLIP(TunableMixin, BaseModel):
         template: See :meth:`set_classes`.
         class_chunk: Texts that are encoded at a time. In training more texts than that are encoded
             again in the backward pass, so that only one chunk's activations are held.
+        predict_features: Predictions also carry ``image_feature`` (e,) and ``text_features`` (C, e),
+            normalised, for measures such as :class:`mmsdpt.AlignmentMetric`.
         tuner: Config of one tuner; short for ``tuners=dict(default=...)``.
         tuners: Configs of several tuners by slot name.
         trainable: Regular expressions over the host's parameter names that train, too. None: all of
@@ -91,6 +94,7 @@ class CLIP(TunableMixin, BaseModel):
         classes: Sequence[str] | None = None,
         template: str | Sequence[str] = DEFAULT_TEMPLATE,
         class_chunk: int = 256,
+        predict_features: bool = False,
         tuner: Mapping | None = None,
         tuners: Mapping[str, Mapping] | None = None,
         trainable: Sequence[str] | None = None,
@@ -102,6 +106,7 @@ class CLIP(TunableMixin, BaseModel):
             init_cfg=init_cfg,
         )
         self.context_length, self.class_chunk = context_length, class_chunk
+        self.predict_features = predict_features
         self.visual = MODELS.build(vision_backbone)
         self.visual_proj = MODELS.build(projection)
         # Its blocks run in text_tower.py, which needs no mask of the full context.
@@ -255,6 +260,10 @@ class CLIP(TunableMixin, BaseModel):
     def _embed(self, ids: Tensor) -> Tensor:
         return self.token_embedding(ids)
 
+    def _texts(self, texts: Sequence[str]) -> TextInput:
+        ids, ends = self.tokenize(texts)
+        return TextInput(self._embed(ids), ends, common_tokens(ids, ends))
+
     def _count_tokens(self, text: str) -> int:
         return len(self.tokenizer.encode(text))
 
@@ -281,8 +290,7 @@ class CLIP(TunableMixin, BaseModel):
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Normalised features (N, e) of texts as they are: no tuner's prompts join them."""
         with self.tuned():
-            ids, ends = self.tokenize(texts)
-            x = self._run_text(TextInput(self._embed(ids), ends), ForwardState(), prompted=False)
+            x = self._run_text(self._texts(texts), ForwardState(), prompted=False)
             return F.normalize(x, dim=-1)
 
     def encode_classes(self, state: ForwardState | None = None) -> Tensor:
@@ -321,33 +329,38 @@ class CLIP(TunableMixin, BaseModel):
             return F.normalize(self._run_text(text, state), dim=-1)
         features = []
         for template in self.templates:
-            ids, ends = self.tokenize([template.format(name) for name in state.class_names])
-            x = self._run_text(TextInput(self._embed(ids), ends), state)
+            x = self._run_text(self._texts([template.format(n) for n in state.class_names]), state)
             features.append(F.normalize(x, dim=-1))
         if len(features) == 1:
             return features[0]
         return F.normalize(torch.stack(features).mean(dim=0), dim=-1)
 
     def _run_text(self, text: TextInput, state: ForwardState, prompted: bool = True) -> Tensor:
-        """Features (..., e) of embedded texts (..., L, d), not normalised, in chunks."""
+        """Features of embedded texts, (C, L, d) to (C, e) or (B, C, L, d) to (B, C, e), not
+        normalised, in chunks.
+        """
         *shape, L, d = text.embedded.shape
         if L > self.context_length:
             raise InputError(
                 f"a text with its prompts has {L} tokens, and the context has"
                 f" {self.context_length}: use fewer prompts or shorter class names"
             )
-        x = text.embedded + self.positional_embedding[:L]
-        x, ends = x.reshape(-1, L, d), text.ends.expand(shape).reshape(-1)
-        seams = self._text_block_inputs if prompted else []
-        run = self._with_present_values(_TextChunk(self, seams, state))
-        recompute = torch.is_grad_enabled() and len(x) > self.class_chunk
+        x = (text.embedded + self.positional_embedding[:L]).reshape(-1, shape[-1], L, d)
+        prefix, x = x[:, 0, : text.common], x[:, :, text.common :]
+        chunk = max(1, self.class_chunk // len(x))
+        run = self._with_present_values(
+            _TextChunk(self, self._text_block_inputs if prompted else [], state)
+        )
+        recompute = torch.is_grad_enabled() and shape[-1] > chunk
         parts = [
-            checkpoint(run, part, end, use_reentrant=False) if recompute else run(part, end)
-            for part, end in zip(
-                x.split(self.class_chunk), ends.split(self.class_chunk), strict=True
+            checkpoint(run, prefix, part, ends, use_reentrant=False)
+            if recompute
+            else run(prefix, part, ends)
+            for part, ends in zip(
+                x.split(chunk, dim=1), (text.ends - text.common).split(chunk), strict=True
             )
         ]
-        features = torch.cat(parts).reshape(*shape, -1)
+        features = torch.cat(parts, dim=1).reshape(*shape, -1)
         return self._pooled_text.change(features) if prompted else features
 
     # ------------------------------------------------------------------ classification
@@ -379,6 +392,14 @@ class CLIP(TunableMixin, BaseModel):
 
     def logits(self, images: Tensor, data_samples: list[DataSample] | None = None) -> Tensor:
         """Logits (B, C)."""
+        return self._classify(images, data_samples)[0]
+
+    def _classify(
+        self, images: Tensor, data_samples: list[DataSample] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, C), and the normalised image features (B, e) and text features (C, e) or
+        (B, C, e) that they come from.
+        """
         if not self.class_names:
             raise InputError(
                 "the model has no classes: call set_classes(names), set model.classes in the"
@@ -395,7 +416,7 @@ class CLIP(TunableMixin, BaseModel):
                 logits = scale * (text @ image.unsqueeze(-1)).squeeze(-1)
             else:
                 logits = scale * image @ text.t()
-            return self._logits.change(logits, state)
+            return self._logits.change(logits, state), image, text
 
     def loss(self, images: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Cross-entropy over the classes, in float32 at least."""
@@ -407,21 +428,31 @@ class CLIP(TunableMixin, BaseModel):
     def predict(
         self, images: Tensor, data_samples: list[DataSample] | None = None
     ) -> list[DataSample]:
-        """Samples with ``pred_score`` (C,), the softmax of the logits, and ``pred_label``."""
-        scores = self.logits(images, data_samples).softmax(dim=-1)
+        """Samples with ``pred_score`` (C,), the softmax of the logits, ``pred_label``, and features
+        where ``predict_features`` is set.
+        """
+        logits, image, text = self._classify(images, data_samples)
+        scores = logits.softmax(dim=-1)
         samples = data_samples or [DataSample() for _ in scores]
         for sample, score in zip(samples, scores, strict=True):
             sample.set_pred_score(score).set_pred_label(score.argmax(dim=0, keepdim=True))
+        if self.predict_features:
+            for i, sample in enumerate(samples):
+                sample.set_field(image[i], "image_feature")
+                # One tensor for all where all images have the same texts.
+                sample.set_field(text[i] if text.dim() == 3 else text, "text_features")
         return samples
 
 
 class _TextChunk:
-    """The text tower on some texts: (N, L, d) and end indices (N,) to features (N, e)."""
+    """The text tower on G groups of c texts: common tokens (G, P, d), the rest (G, c, K, d) and the
+    end indices (c,) in it, to features (G, c, e).
+    """
 
     def __init__(self, host: CLIP, seams: Sequence[TokenSeam], state: ForwardState) -> None:
         self.host, self.seams, self.state = host, seams, state
 
-    def __call__(self, x: Tensor, ends: Tensor) -> Tensor:
+    def __call__(self, prefix: Tensor, x: Tensor, ends: Tensor) -> Tensor:
         host = self.host
-        x = text_blocks(host.transformer.resblocks, x, self.seams, self.state)
-        return pool(x, ends, host.ln_final, host.text_projection)
+        x = text_blocks(host.transformer.resblocks, prefix, x, self.seams, self.state)
+        return pool(x, ends.expand(len(x), -1), host.ln_final, host.text_projection)

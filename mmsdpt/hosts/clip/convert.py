@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import pickle
 import re
 import zipfile
 from collections.abc import Mapping
@@ -24,6 +23,8 @@ from torch import Tensor
 from mmsdpt.engine.base_weights import CheckpointError, read_checkpoint
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.errors import InputError
+
+from .torchscript_archive import read_torchscript
 
 _LISTED = 5
 # Buffers and attributes that are no weights.
@@ -186,7 +187,7 @@ def _read(source: str) -> tuple[dict[str, Any], str]:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             if any(name.endswith("/constants.pkl") for name in names):
-                return _read_torchscript(archive, source), "TorchScript archive"
+                return read_torchscript(archive, source), "TorchScript archive"
     return dict(read_checkpoint(source)["state_dict"]), "state dict"
 
 
@@ -209,96 +210,6 @@ def _activation_note(source: Path) -> str:
         f"; its activation is {', '.join(sorted(activations))}, not CLIP's QuickGELU, which"
         " MMPreTrain's text tower always has: its features would be wrong"
     )
-
-
-def _read_torchscript(archive: zipfile.ZipFile, origin: str) -> dict[str, Tensor]:
-    """Tensors of a TorchScript archive by their path in the module tree.
-
-    ``torch.jit.load`` would compile the archive's code and run its ``__setstate__`` methods, and
-    TorchScript is on its way out of PyTorch. The tensors need neither: they lie in a pickle of
-    nested attribute dicts, whose classes are replaced by an inert record here.
-    """
-    try:
-        pickled = next(
-            name for name in archive.namelist() if re.fullmatch(r"[^/]+/data\.pkl", name)
-        )
-        root = _ArchiveUnpickler(archive, pickled).load()
-        return dict(_tensors_of(root, ""))
-    except Exception as error:  # a damaged pickle raises nearly anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(
-            f"{origin} cannot be read as a TorchScript archive ({reason})"
-        ) from None
-
-
-class _Record:
-    """Stands for an object of any class: nothing but its attributes."""
-
-    def __new__(cls, *args: object, **kwargs: object) -> _Record:
-        record = super().__new__(cls)
-        record.attributes = {}
-        return record
-
-    attributes: dict[str, object]
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        self.attributes = state if isinstance(state, dict) else {}
-
-
-class _ArchiveUnpickler(pickle.Unpickler):
-    """Reads tensors and records; no name in the pickle is ever imported or called."""
-
-    _DTYPES = {
-        "DoubleStorage": torch.float64,
-        "FloatStorage": torch.float32,
-        "HalfStorage": torch.float16,
-        "BFloat16Storage": torch.bfloat16,
-        "LongStorage": torch.int64,
-        "IntStorage": torch.int32,
-        "ShortStorage": torch.int16,
-        "CharStorage": torch.int8,
-        "ByteStorage": torch.uint8,
-        "BoolStorage": torch.bool,
-    }
-
-    def __init__(self, archive: zipfile.ZipFile, pickled: str) -> None:
-        super().__init__(io.BytesIO(archive.read(pickled)))
-        self._archive = archive
-        self._folder = pickled.removesuffix(".pkl")
-        self._storages: dict[str, Tensor] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _strided
-        if module == "torch" and name in self._DTYPES:
-            return self._DTYPES[name]
-        return _Record
-
-    def persistent_load(self, pid: Any) -> Tensor:
-        _, dtype, key, _, count = pid
-        if key not in self._storages:
-            data = bytearray(self._archive.read(f"{self._folder}/{key}"))
-            self._storages[key] = (
-                torch.frombuffer(data, dtype=dtype, count=count)
-                if count
-                else torch.empty(0, dtype=dtype)
-            )
-        return self._storages[key]
-
-
-def _strided(storage: Tensor, offset: int, size: tuple, stride: tuple, *unused: object) -> Tensor:
-    return storage.as_strided(size, stride, offset)
-
-
-def _tensors_of(record: object, prefix: str):
-    if isinstance(record, Tensor):
-        yield prefix, record
-    elif isinstance(record, _Record):
-        for name, value in record.attributes.items():
-            yield from _tensors_of(value, f"{prefix}.{name}" if prefix else name)
 
 
 # ---------------------------------------------------------------------- names
@@ -336,7 +247,7 @@ def convert_state(state: Mapping[str, Tensor], origin: str) -> tuple[str, dict[s
     if layout == "Hugging Face's layout":
         state = _renamed(_fused_attention(state, origin), _HUGGING_FACE_TO_OPENAI)
         for name in ("visual.proj", "text_projection"):  # linear layers there
-            if name in state:
+            if name in state and state[name].dim() == 2:
                 state[name] = state[name].t()
     elif layout == "open_clip's layout":
         state = {name.removeprefix("text."): value for name, value in state.items()}
@@ -390,12 +301,13 @@ def _fused_attention(state: Mapping[str, Tensor], origin: str) -> dict[str, Tens
         if found is None:
             fused[name] = value
             continue
-        attention, _, kind = found.groups()
-        parts = [f"{attention}.{letter}_proj.{kind}" for letter in "qkv"]
+        attention, letter, kind = found.groups()
+        parts = [f"{attention}.{other}_proj.{kind}" for other in "qkv"]
         missing = [part for part in parts if part not in state]
         if missing:
             raise CheckpointError(f"{origin} does not fit CLIP: it lacks {_listed(missing)}")
-        fused[f"{attention}.in_proj.{kind}"] = torch.cat([state[part] for part in parts])
+        if letter == "q":
+            fused[f"{attention}.in_proj.{kind}"] = torch.cat([state[part] for part in parts])
     return fused
 
 
@@ -422,7 +334,7 @@ def _architecture(state: Mapping[str, Tensor], origin: str) -> Architecture:
 
     def layers(prefix: str) -> int:
         found = (re.match(re.escape(prefix) + r"\.(\d+)\.", name) for name in state)
-        return 1 + max((int(match[1]) for match in found if match), default=-1)
+        return len({match[1] for match in found if match})  # a gap shows as a missing layer
 
     image_width, _, patch, _ = sizes("visual.patch_embed.projection.weight", 4)
     patches = sizes("visual.pos_embed", 3)[1] - 1

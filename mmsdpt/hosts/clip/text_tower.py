@@ -23,53 +23,84 @@ def layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     )
 
 
-def causal_attention(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
-    """Causal self-attention with the parameters of torch's module, (N, L, d) to (N, L, d).
-
-    The module itself keeps sequences first, makes the attention map, and MMPreTrain hands it a mask
-    of the full context.
-    """
-    N, L, d = x.shape
-    qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
-    q, k, v = qkv.view(N, L, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
-    y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    y = y.transpose(1, 2).reshape(N, L, d)
-    return F.linear(y, attention.out_proj.weight, attention.out_proj.bias)
-
-
 def text_blocks(
-    blocks: Sequence[nn.Module], x: Tensor, seams: Sequence[TokenSeam], state: ForwardState
+    blocks: Sequence[nn.Module],
+    prefix: Tensor,
+    x: Tensor,
+    seams: Sequence[TokenSeam],
+    state: ForwardState,
 ) -> Tensor:
-    """All blocks of MMPreTrain's ``CLIPTransformer``.
+    """All blocks of MMPreTrain's ``CLIPTransformer``, on texts that begin with the same tokens.
+
+    The attention is causal, so what the tower makes of the common tokens is the same for all texts:
+    it is computed once, and the rest of each text reads it as keys and values. Of "a photo of a
+    {}." half is common, of a learned context and a name nearly all.
 
     Args:
         blocks: Its ``resblocks``.
-        x: (N, L, d) embeddings with positions.
-        seams: One per block; none where no tuner is to act.
+        prefix: (G, P, d) embeddings of the common tokens of each of G groups of texts; P may be 0.
+        x: (G, C, K, d) embeddings of the rest of C texts per group.
+        seams: One per block, which act on the prefix, or on the texts where there is none; none
+            where no tuner is to act.
         state: Of the forward pass.
 
     Returns:
-        (N, L, d).
+        (G, C, K, d).
     """
+    G, P, d = prefix.shape
+    _, C, K, _ = x.shape
+    # (K, P + K): each token of the rest sees the prefix and what precedes it.
+    mask = torch.ones(K, P + K, dtype=torch.bool, device=x.device).tril(P)
+    x = x.reshape(G * C, K, d)
     for i, block in enumerate(blocks):
-        if seams:
+        if seams and P:
+            prefix = seams[i].change(prefix, state)
+        elif seams:
             x = seams[i].change(x, state)
-        x = x + causal_attention(block.attn, layer_norm(block.ln_1, x))
+        q, k, v = _heads(block.attn, layer_norm(block.ln_1, x))
+        if P:
+            q_prefix, k_prefix, v_prefix = _heads(block.attn, layer_norm(block.ln_1, prefix))
+            k = torch.cat([k_prefix.repeat_interleave(C, dim=0), k], dim=2)
+            v = torch.cat([v_prefix.repeat_interleave(C, dim=0), v], dim=2)
+        x = x + _merge(block.attn, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
         x = x + block.mlp(layer_norm(block.ln_2, x))
-    return x
+        if P and i + 1 < len(blocks):  # behind the last block nobody reads it
+            y = F.scaled_dot_product_attention(q_prefix, k_prefix, v_prefix, is_causal=True)
+            prefix = prefix + _merge(block.attn, y)
+            prefix = prefix + block.mlp(layer_norm(block.ln_2, prefix))
+    return x.reshape(G, C, K, d)
+
+
+def _heads(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
+    """Queries, keys and values, (N, L, d) to (3, N, heads, L, d / heads).
+
+    With the parameters of torch's module, which keeps sequences first, makes the attention map, and
+    gets a mask of the full context from MMPreTrain.
+    """
+    N, L, _ = x.shape
+    qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+    return qkv.view(N, L, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+
+
+def _merge(attention: nn.MultiheadAttention, y: Tensor) -> Tensor:
+    """The heads' outputs, (N, heads, L, d / heads) to (N, L, d), behind the output layer."""
+    return F.linear(
+        y.transpose(1, 2).flatten(2), attention.out_proj.weight, attention.out_proj.bias
+    )
 
 
 def pool(x: Tensor, ends: Tensor, norm: nn.LayerNorm, projection: Tensor) -> Tensor:
     """Text features: the outputs at the end tokens, normed and projected.
 
     Args:
-        x: (N, L, d) output of the blocks.
-        ends: (N,).
+        x: (..., L, d) output of the blocks.
+        ends: (..., ) index of each end token.
         norm: ``ln_final``.
         projection: ``text_projection``, (d, e).
 
     Returns:
-        (N, e), not normalised.
+        (..., e), not normalised.
     """
-    rows = x[torch.arange(len(x), device=x.device), ends]
+    index = ends[..., None, None].expand(*x.shape[:-2], 1, x.shape[-1])
+    rows = x.gather(-2, index).squeeze(-2)
     return layer_norm(norm, rows) @ projection

@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 
 from mmsdpt.hosts.two_tower_seams import TextInput, TextInputSeam
+from mmsdpt.utils.errors import InputError
 
 INIT_STD = 0.02
 POSITIONS = ("end", "middle", "front")
 _PLACEHOLDER = "X"  # one token; its vector is replaced
+_SHOWN = 60  # characters of a name in a message
 
 
 class ClassContext:
@@ -50,6 +52,7 @@ class ClassContext:
         self.seam, self.num_tokens, self.position = seam, num_tokens, position
         self.words = words or ""
         self.num_words = seam.count(self.words)
+        self._kept_order: tuple[tuple[str, ...], Tensor] | None = None
         # [start] context NAME . [end], with a name of one token.
         if self.length + 4 > seam.widths["context"]:
             raise ValueError(
@@ -61,6 +64,11 @@ class ClassContext:
     def length(self) -> int:
         """Tokens in front of the class name: the context, and fixed words behind it."""
         return max(self.num_tokens, self.num_words)
+
+    @property
+    def fixed_words(self) -> str:
+        """The words, where some of them stay behind the context: these texts need them, too."""
+        return self.words if self.num_words > self.num_tokens else ""
 
     @torch.no_grad()
     def start(self, context: Tensor) -> None:
@@ -80,13 +88,15 @@ class ClassContext:
 
         Returns:
             Embeddings (C, L, d), or (B, C, L, d).
+
+        Raises:
+            ValueError: if a class name leaves no room for the context.
         """
-        fill = [_PLACEHOLDER] * (self.length - self.num_words)
-        before = " ".join([self.words, *fill] if self.words else fill)
-        ids, ends = self.seam.tokenize([f"{before} {name}." for name in names])
+        ids, ends = self._tokenize(names)
         embedded = self.seam.embed(ids)
         C, _, d = embedded.shape
         context = context.to(embedded.dtype)
+        per_class = context.dim() == 3 and not per_image
         if per_image:
             B, n, _ = context.shape
             embedded, context = embedded.expand(B, -1, -1, -1), context.unsqueeze(1)
@@ -102,21 +112,53 @@ class ClassContext:
             ],
             dim=-2,
         )
+        # Before the name all texts are the same, unless each class has a context of its own.
+        half = self.length // 2
+        common = 1 + {"end": self.length, "middle": half, "front": 0}[self.position]
+        if per_class:
+            common = 0
         if self.position != "end":
-            order = self._order(names, sentence.shape[-2]).to(sentence.device)  # (C, L)
+            order = self._order(tuple(names), ends, sentence.shape[-2])  # (C, L)
             index = order.unsqueeze(-1).expand(C, -1, d)
             sentence = sentence.gather(-2, index.expand(sentence.shape))
-        return TextInput(sentence, ends)
+        return TextInput(sentence, ends, common)
 
-    def _order(self, names: Sequence[str], length: int) -> Tensor:
+    def _tokenize(self, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Ids (C, L) of sentences with a word in each context vector's place, and ends (C,)."""
+        fill = [_PLACEHOLDER] * (self.length - self.num_words)
+        before = " ".join([self.words, *fill] if self.words else fill)
+        try:
+            return self.seam.tokenize([f"{before} {name}." for name in names])
+        except ValueError:
+            room = self.seam.widths["context"] - self.length - 3  # start, ".", end
+            for name in names:
+                count = self.seam.count(name)
+                if count > room:
+                    raise InputError(
+                        f"the class name {shown(name)} has {count} tokens, but a context of"
+                        f" {self.length} tokens leaves room for {room}: shorten the name, or use a"
+                        " smaller num_tokens"
+                    ) from None
+            raise
+
+    def _order(self, names: tuple[str, ...], ends: Tensor, length: int) -> Tensor:
         """(C, L): which token of the sentence with the name at the end stands at each place."""
-        context = list(range(1, 1 + self.length))
-        half = self.length // 2 if self.position == "middle" else 0
-        rows = []
-        for name in names:
-            behind = 1 + self.length + self.seam.count(name)
-            word = list(range(1 + self.length, behind))
-            rows.append(
-                [0, *context[:half], *word, *context[half:], *range(behind, length)],
-            )
-        return torch.tensor(rows)
+        if self._kept_order is None or self._kept_order[0] != names:
+            context = list(range(1, 1 + self.length))
+            half = self.length // 2 if self.position == "middle" else 0
+            rows = []
+            for name, end in zip(names, ends.tolist(), strict=True):
+                # The dot may join the name's last token, and even make fewer tokens of it (",..").
+                behind = min(1 + self.length + self.seam.count(name), end)
+                word = list(range(1 + self.length, behind))
+                rows.append(
+                    [0, *context[:half], *word, *context[half:], *range(behind, length)],
+                )
+            with torch.inference_mode(False):  # a later training step uses it, too
+                self._kept_order = names, torch.tensor(rows, device=ends.device)
+        return self._kept_order[1].to(ends.device)
+
+
+def shown(text: str) -> str:
+    """A text in quotes, cut to what a message has room for."""
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")

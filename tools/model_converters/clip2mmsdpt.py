@@ -1,0 +1,43 @@
+"""Convert CLIP weights to MMPreTrain's names: ``clip2mmsdpt.py SOURCE OUT.safetensors``.
+
+SOURCE may be
+
+  - OpenAI's archive, such as ViT-B-16.pt (only its tensors are read, its code is not run)
+  - a state dict with OpenAI's names, which open_clip's checkpoints have, too
+  - a state dict of open_clip's models that keep the text tower under ``text.``
+  - Hugging Face's CLIPModel: model.safetensors, pytorch_model.bin, or their folder
+
+OUT (.safetensors or .pth, float32) can be named in ``load_from``. Only image towers that are a ViT
+can be converted.
+
+The config must fit the weights, which do not show everything:
+
+  - heads: width / 64 in both towers of OpenAI's models
+  - activation: QuickGELU, act_cfg=dict(type="mmpretrain.QuickGELU") in the image tower's ffn;
+    MMPreTrain's text tower always has it. Most of open_clip's own weights were trained with GELU
+    (those without "quickgelu" in the model's name): their text features would be wrong
+  - layer norms: eps 1e-5, norm_cfg=dict(type="LN", eps=1e-5); MMPreTrain's default is 1e-6
+"""
+
+import argparse
+
+from mmsdpt.hosts.clip.convert import convert_file
+from mmsdpt.utils.cli import run_tool
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", help="file or Hugging Face folder to read")
+    parser.add_argument("out", help="file to write, .safetensors or .pth")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    print(f"{args.out}: {convert_file(args.source, args.out)}")
+
+
+if __name__ == "__main__":
+    run_tool(main)
