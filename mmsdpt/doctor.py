@@ -19,12 +19,11 @@ from functools import partial
 from pathlib import Path
 
 from . import compat
+from .utils.downloads import CLIP_CHECKPOINTS, GLIP_CHECKPOINTS, how_to_get
 from .version import __version__
 
 BERT = "bert-base-uncased"
 CHECKPOINTS = Path("checkpoints")  # in the directory from which the tools are run
-GLIP_CHECKPOINTS = {"GLIP-L": "glip_l_mmdet-abfe026b.pth", "GLIP-T": "glip_tiny_mmdet-c24ce662.pth"}
-GLIP_URL = "https://download.openmmlab.com/mmdetection/v3.0/glip/"
 ASSETS = Path(__file__).parent / "assets"
 
 
@@ -182,21 +181,26 @@ def _file(path: Path, advice: str) -> str:
 
 
 def find_weights() -> list[Finding]:
-    """Where weights are expected and whether they are there. Only the mini GLIP comes with the
+    """Where weights are expected and whether they are there. Only the mini models come with the
     package.
     """
     shipped = "it comes with mmsdpt: install mmsdpt again"
     places = [
         ("mini GLIP", ASSETS / "mini_glip" / "mini_glip.safetensors", shipped),
         ("mini BERT", ASSETS / "mini_bert" / "vocab.txt", shipped),
+        ("mini CLIP", ASSETS / "mini_clip" / "mini_clip.safetensors", shipped),
+        ("CLIP's vocabulary", ASSETS / "clip_tokenizer" / "vocab.json", shipped),
     ]
-    for name, file in GLIP_CHECKPOINTS.items():
-        places.append((name, CHECKPOINTS / file, f"download it from {GLIP_URL}{file}"))
+    shipped_count = len(places)
+    for name, file in {**GLIP_CHECKPOINTS, **CLIP_CHECKPOINTS}.items():
+        path = CHECKPOINTS / file
+        places.append((name, path, how_to_get(str(path)) or ""))
     findings = [
         _probe("weights", name, partial(_file, path, advice), False)
         for name, path, advice in places
     ]
-    return [*findings[:2], _probe("weights", "BERT", _bert, False), *findings[2:]]
+    bert = _probe("weights", "BERT", _bert, False)
+    return [*findings[:shipped_count], bert, *findings[shipped_count:]]
 
 
 def examine() -> list[Finding]:

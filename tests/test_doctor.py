@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mmsdpt import compat, doctor
+from mmsdpt.utils.downloads import CLIP_CHECKPOINTS, GLIP_CHECKPOINTS, how_to_get
 
 ROOT = Path(__file__).parents[1]
 
@@ -70,11 +71,11 @@ def test_a_wrong_result_of_nms_is_a_problem(monkeypatch):
 
 def test_missing_weights_are_told_with_place_and_remedy_and_do_not_make_it_unusable(no_cache):
     findings = by_name(doctor.find_weights())
-    for name, file in doctor.GLIP_CHECKPOINTS.items():
+    for name, file in {**GLIP_CHECKPOINTS, **CLIP_CHECKPOINTS}.items():
         problem = findings[name].problem
         assert (
             str(no_cache / "checkpoints" / file) in problem
-            and f"{doctor.GLIP_URL}{file}" in problem
+            and how_to_get(f"checkpoints/{file}") in problem
         )
     assert str(no_cache / "checkpoints" / "bert-base-uncased") in findings["BERT"].problem
     assert findings["BERT"].state == "missing"
@@ -87,7 +88,7 @@ def test_weights_in_the_local_folders_are_found(no_cache):
     (bert / "config.json").write_text("{}")
     assert "no vocab.txt" in by_name(doctor.find_weights())["BERT"].problem
     (bert / "vocab.txt").write_text("[PAD]")
-    (no_cache / "checkpoints" / doctor.GLIP_CHECKPOINTS["GLIP-L"]).write_bytes(bytes(20_000))
+    (no_cache / "checkpoints" / GLIP_CHECKPOINTS["GLIP-L"]).write_bytes(bytes(20_000))
     findings = by_name(doctor.find_weights())
     assert (
         findings["BERT"].problem is None and "without weights of its own" in findings["BERT"].value

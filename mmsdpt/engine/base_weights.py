@@ -14,21 +14,14 @@ from mmengine.logging import print_log
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mmsdpt.utils.downloads import how_to_get
 from mmsdpt.utils.errors import InputError
 
 PACKAGE_SCHEME = "mmsdpt://"
-_ASSETS = {"mini_glip": "assets/mini_glip/mini_glip.safetensors"}
-_LISTED = 5
-
-# Where the toolbox's own checkpoints can be had, to tell the user.
-DOWNLOADS = {
-    "glip_l_mmdet-abfe026b.pth": (
-        "https://download.openmmlab.com/mmdetection/v3.0/glip/glip_l_mmdet-abfe026b.pth"
-    ),
-    "glip_tiny_mmdet-c24ce662.pth": (
-        "https://download.openmmlab.com/mmdetection/v3.0/glip/glip_tiny_mmdet-c24ce662.pth"
-    ),
+_ASSETS = {
+    name: f"assets/{name}/{name}.safetensors" for name in ("mini_clip", "mini_glip")
 }
+_LISTED = 5
 
 
 class CheckpointError(InputError):
@@ -51,11 +44,11 @@ def resolve_checkpoint(name: str) -> str:
     if name.startswith(("http://", "https://")):
         return name
     if not Path(name).is_file():
-        url = DOWNLOADS.get(Path(name).name)
+        advice = how_to_get(name)
         raise CheckpointError(
             f"checkpoint not found: {name}; "
-            + (f"download {url} to it, " if url else "")
-            + "or name another file with --cfg-options load_from=PATH"
+            + (f"{advice}, or " if advice else "")
+            + "name another file with --cfg-options load_from=PATH"
         )
     return name
 

@@ -14,11 +14,11 @@ from torch import nn
 
 from mmsdpt.engine import CheckpointError
 from mmsdpt.engine.base_weights import (
-    DOWNLOADS,
     load_base_weights,
     read_checkpoint,
     resolve_checkpoint,
 )
+from mmsdpt.utils.downloads import CLIP_CHECKPOINTS, GLIP_CHECKPOINTS
 
 
 class Host(nn.Module):
@@ -174,19 +174,21 @@ def test_many_tensors_that_do_not_fit_are_not_all_listed():
         load_base_weights(host, {}, "file.pth")
 
 
-@pytest.mark.parametrize("name", sorted(DOWNLOADS))
-def test_missing_weights_of_the_toolbox_come_with_their_address(name):
+@pytest.mark.parametrize("name", [*GLIP_CHECKPOINTS.values(), *CLIP_CHECKPOINTS.values()])
+def test_missing_public_weights_come_with_what_to_do(name):
     with pytest.raises(CheckpointError) as caught:
         resolve_checkpoint(f"checkpoints/{name}")
     message = str(caught.value)
     assert f"checkpoint not found: checkpoints/{name}" in message
-    assert f"download {DOWNLOADS[name]} to it" in message and "load_from=PATH" in message
+    address = f"mmdetection/v3.0/glip/{name}" if name.startswith("glip") else "clip/models/"
+    assert "download https://" in message and address in message and "load_from=PATH" in message
+    assert ("clip2mmsdpt.py" in message) is name.startswith("clip")
 
 
 def test_other_names_of_weights(tmp_path):
-    with pytest.raises(CheckpointError, match="not found: own.pth; or name another file"):
+    with pytest.raises(CheckpointError, match="not found: own.pth; name another file"):
         resolve_checkpoint("own.pth")
-    with pytest.raises(CheckpointError, match="not one of the package's weights: mini_glip"):
+    with pytest.raises(CheckpointError, match="not one of the package's weights: mini_clip, mini_glip"):
         resolve_checkpoint("mmsdpt://nothing")
     path = tmp_path / "own.pth"
     path.touch()
