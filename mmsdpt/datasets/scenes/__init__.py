@@ -2,6 +2,7 @@
 tasks.
 """
 
+from .caption_pairs import SceneCaptionDataset
 from .grounding import SceneGroundingDataset
 from .render import Scene, SceneRenderer, Style
 from .task_dataset import SceneTaskDataset, generate_task
@@ -12,6 +13,7 @@ __all__ = [
     "TASKS",
     "Concept",
     "Scene",
+    "SceneCaptionDataset",
     "SceneGroundingDataset",
     "SceneRenderer",
     "SceneTask",

@@ -1,0 +1,27 @@
+"""Image classification data for CLIP: the benchmarks of prompt learning and data of one's own.
+
+Importing this package registers ``mmsdpt.ClassificationData`` and ``mmsdpt.LoadPillowImage``.
+"""
+
+from .base_new import select_classes
+from .benchmarks import BENCHMARKS, Benchmark
+from .dataset import ClassificationData
+from .few_shot import sample_few_shot, sample_shots
+from .items import Item, read_split, write_split
+from .templates import TEMPLATES, default_template
+from .transforms import LoadPillowImage
+
+__all__ = [
+    "BENCHMARKS",
+    "TEMPLATES",
+    "Benchmark",
+    "ClassificationData",
+    "Item",
+    "LoadPillowImage",
+    "default_template",
+    "read_split",
+    "sample_few_shot",
+    "sample_shots",
+    "select_classes",
+    "write_split",
+]

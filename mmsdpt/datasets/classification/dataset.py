@@ -1,0 +1,211 @@
+"""Classification data for CLIP, as a dataset of MMPreTrain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from mmpretrain.datasets import BaseDataset
+
+from mmsdpt.registry import DATASETS
+from mmsdpt.utils.errors import InputError
+
+from .base_new import Subset, select_classes
+from .benchmarks import BENCHMARKS
+from .class_folders import ClassFolders
+from .few_shot import sample_few_shot
+from .items import SPLITS, Item
+from .source import Source
+from .tables import CsvFile, JsonFile
+from .templates import default_template
+
+OWN_DATA: dict[str, Callable[..., Source]] = {
+    "folder": ClassFolders,
+    "csv": CsvFile,
+    "json": JsonFile,
+}
+DOCS = "docs/classification_data.md"
+
+
+@DATASETS.register_module()
+class ClassificationData(BaseDataset):
+    """A benchmark of the protocols, or images of one's own, in full or K images of each class.
+
+    Its meta information has ``classes``, the names that CLIP reads (``_`` becomes a space, nothing
+    else changes), and ``template``, the sentence around them. Each item has ``img_path`` and
+    ``gt_label``.
+
+    The order is that of the protocols: draw the shots over all classes, then keep base or new ones.
+
+    Args:
+        name: One of :data:`BENCHMARKS`, or ``folder``, ``csv`` or ``json``.
+        data_root: For a benchmark the folder that holds the benchmarks' folders; else the data's
+            own folder.
+        split: ``train``, ``val`` or ``test``. ImageNet and its variants have no images for
+            validation: their val is test, as in CoOp.
+        shots: K images of each class of train and min(K, 4) of val; None takes all. The test set
+            is always whole.
+        seed: Seed of the shots.
+        classes: ``all``, ``base`` (first half) or ``new``; labels count from 0 within each.
+        template: A sentence with ``{}`` for the class, or several for an ensemble. None takes the
+            dataset's own.
+        image_size: Side of the images in pixels. It takes the place of the word ``"image_size"`` in
+            the settings of ``pipeline``, so that a config says it once.
+        file: The file of ``csv`` and ``json``, relative to ``data_root``.
+        image_dir: Folder that the paths in ``file`` are relative to, itself relative to
+            ``data_root``.
+        fractions: Shares of train, val and test where data of one's own has no split.
+        split_seed: Seed of that split.
+        check_images: Leave out images of one's own that cannot be read, with a warning.
+        pipeline: Transforms.
+        lazy_init: Whether to put off reading the data.
+        **kwargs: ``serialize_data``, ``test_mode``, ``indices`` and ``max_refetch`` of MMEngine's
+            ``BaseDataset``.
+
+    Raises:
+        InputError: if a setting does not fit, or a folder, a file or an image that a list names is
+            missing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        data_root: str = "data/",
+        split: Literal["train", "val", "test"] = "train",
+        *,
+        shots: int | None = None,
+        seed: int = 1,
+        classes: Subset = "all",
+        template: str | Sequence[str] | None = None,
+        image_size: int = 224,
+        file: str | None = None,
+        image_dir: str = "",
+        fractions: Sequence[float] = (0.5, 0.2, 0.3),
+        split_seed: int = 0,
+        check_images: bool = True,
+        pipeline: Sequence[Any] = (),
+        lazy_init: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        _require("name", name, (*BENCHMARKS, *OWN_DATA))
+        _require("split", split, SPLITS)
+        _require("classes", classes, ("all", "base", "new"))
+        if shots is not None and (isinstance(shots, bool) or not isinstance(shots, int)):
+            raise InputError(f"shots is a whole number or None (all images), got {shots!r}")
+        if shots is not None and shots < 1:
+            raise InputError(f"shots is at least 1, or None for all images, got {shots}")
+        if name in ("csv", "json") and not file:
+            raise InputError(f"name={name!r} needs file=, relative to data_root={data_root!r}")
+        self.name = name
+        self.split = split
+        self.shots = shots
+        self.seed = seed
+        self.subset = classes
+        if name in BENCHMARKS:
+            self.source = BENCHMARKS[name].open(Path(data_root).expanduser())
+        else:
+            where = {} if name == "folder" else {"file": file, "image_dir": image_dir}
+            self.source = OWN_DATA[name](
+                Path(data_root).expanduser(),
+                fractions=tuple(fractions),
+                split_seed=split_seed,
+                check_images=check_images,
+                **where,
+            )
+        super().__init__(
+            ann_file="",
+            data_root=str(data_root),
+            pipeline=[_with_size(step, image_size) for step in pipeline],
+            lazy_init=True,
+            **kwargs,
+        )
+        # Not by the argument metainfo: MMEngine would look for a file of that name.
+        self._metainfo["template"] = _checked_template(
+            default_template(name) if template is None else template
+        )
+        if not lazy_init:
+            self.full_init()
+
+    def load_data_list(self) -> list[dict]:
+        """Read, draw, select; sets ``classes`` of the meta information."""
+        try:
+            items, names = self._select()
+        except InputError as error:
+            raise InputError(self._explained(str(error))) from error
+        self._metainfo["classes"] = tuple(name.replace("_", " ") for name in names)
+        root = self.source.root
+        return [{"img_path": str(root / item.path), "gt_label": item.label} for item in items]
+
+    def _select(self) -> tuple[list[Item], tuple[str, ...]]:
+        source = self.source
+        sampled = self.split == "train" or (self.split == "val" and source.has_val)
+        if self.shots is None or not sampled:
+            items = source.items(self.split)
+        else:
+            # Validation shots continue the training shots' random numbers. Where val is not asked
+            # for, it needs not be read.
+            train = source.items("train")
+            val = source.items("val") if self.split == "val" else []
+            drawn = sample_few_shot(train, val, self.shots, self.seed)
+            items = drawn[0] if self.split == "train" else drawn[1]
+        items, names = select_classes(items, source.class_names(), self.subset)
+        if not items:
+            raise InputError(
+                f"{self.name} has no {self.split} images of classes={self.subset!r} in "
+                f"{source.root}"
+            )
+        if source.lists_images:
+            self._check_files(items)
+        return items, names
+
+    def _check_files(self, items: Sequence[Item]) -> None:
+        missing = [item.path for item in items if not (self.source.root / item.path).is_file()]
+        if missing:
+            raise InputError(
+                f"{len(missing)} of {len(items)} {self.split} images are missing, the first is "
+                f"{self.source.root / missing[0]}"
+            )
+
+    def _explained(self, sentence: str) -> str:
+        """The sentence with the layout that was expected and where to learn more."""
+        root = self.source.root
+        if self.name in BENCHMARKS:
+            layout = BENCHMARKS[self.name].layout(root)
+            return (
+                f"{sentence}; {self.name} needs {layout} ({DOCS}); 'python tools/data_doctor.py "
+                f"--data-root {root} --datasets {self.name}' lists what is wrong"
+            )
+        return f"{sentence} (name={self.name!r}, data_root={self.data_root!r}; see {DOCS})"
+
+    def extra_repr(self) -> list[str]:
+        """Lines of ``repr``."""
+        shots = "all" if self.shots is None else f"{self.shots} shots, seed {self.seed}"
+        return [
+            f"Data: \t{self.name} in {self.source.root}",
+            f"Split: \t{self.split}, {shots}, classes {self.subset}",
+            f"Template: \t{self._metainfo['template']}",
+        ]
+
+
+def _require(argument: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise InputError(f"{argument}={value!r} is not known; expected one of {', '.join(allowed)}")
+
+
+def _checked_template(template: str | Sequence[str]) -> str | list[str]:
+    sentences = [template] if isinstance(template, str) else list(template)
+    for sentence in sentences or [""]:
+        if sentence.count("{}") != 1:
+            raise InputError(
+                f"the template {sentence!r} needs one {{}} for the class name, as in 'a photo of a "
+                "{}.'"
+            )
+    return template if isinstance(template, str) else sentences
+
+
+def _with_size(step: Any, image_size: int) -> Any:
+    """A transform's config with its size filled in."""
+    if not isinstance(step, dict):
+        return step
+    return {key: image_size if value == "image_size" else value for key, value in step.items()}

@@ -1,0 +1,194 @@
+"""Say what is wrong with the benchmarks' data on disk: folders, files, counts, images."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from mmsdpt.utils.errors import InputError
+
+from .benchmarks import BENCHMARKS, Benchmark
+from .images import find_unreadable
+from .items import SPLITS, Item
+from .source import Source
+
+SHOWN = 3
+_BATCH = 200  # images between two calls of the progress bar
+
+
+@dataclass
+class Finding:
+    """What is known about one benchmark.
+
+    Args:
+        name: The benchmark.
+        there: Whether its folder exists.
+        num_classes: Number of classes that were found, if they could be read.
+        counts: Images that were found, by split.
+        problems: Sentences; empty where all is well.
+    """
+
+    name: str
+    there: bool = True
+    num_classes: int | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """``OK``, ``not there`` or ``WRONG``."""
+        if not self.there:
+            return "not there"
+        return "WRONG" if self.problems else "OK"
+
+
+def examine(
+    name: str,
+    data_root: str | Path,
+    check_images: bool = False,
+    advance: Callable[[int], object] | None = None,
+) -> Finding:
+    """Look at one benchmark.
+
+    Args:
+        name: One of :data:`BENCHMARKS`.
+        data_root: Folder that holds the benchmarks' folders.
+        check_images: Decode every image.
+        advance: Called with the number of images decoded since the last call.
+    """
+    benchmark, root = BENCHMARKS[name], Path(data_root)
+    if not (root / name).is_dir():
+        return Finding(name, there=False, problems=[_missing_folder(root, name)])
+    finding = Finding(name)
+    for path in benchmark.folders:
+        if not (root / path).is_dir():
+            finding.problems.append(_missing_folder(root, path))
+    for path in benchmark.files:
+        shared_names = path.endswith("classnames.txt") and "imagenet/classnames.txt"
+        if not (root / path).is_file() and not (shared_names and (root / shared_names).is_file()):
+            finding.problems.append(f"the file {root / path} is missing{_near(root / path)}")
+    source = benchmark.open(root)
+    _count_classes(finding, benchmark, source)
+    for split in benchmark.counts:
+        _examine_split(finding, benchmark, source, split, check_images, advance)
+    return finding
+
+
+def _count_classes(finding: Finding, benchmark: Benchmark, source: Source) -> None:
+    try:
+        finding.num_classes = len(source.class_names())
+    except InputError as error:
+        _add(finding, str(error))
+        return
+    if finding.num_classes != benchmark.num_classes:
+        finding.problems.append(f"{finding.num_classes} classes instead of {benchmark.num_classes}")
+
+
+def _examine_split(
+    finding: Finding,
+    benchmark: Benchmark,
+    source: Source,
+    split: str,
+    check_images: bool,
+    advance: Callable[[int], object] | None,
+) -> None:
+    try:
+        items = source.items(split)
+    except InputError as error:
+        _add(finding, str(error))
+        return
+    finding.counts[split] = len(items)
+    if len(items) != benchmark.counts[split]:
+        finding.problems.append(
+            f"{len(items):,} {split} images instead of {benchmark.counts[split]:,}"
+        )
+    missing = []
+    if source.lists_images:
+        missing = [item.path for item in items if not (source.root / item.path).is_file()]
+    if missing:
+        finding.problems.append(
+            f"{len(missing):,} of {len(items):,} {split} images are missing: {_few(missing)}"
+        )
+    if check_images:
+        gone = set(missing)
+        bad = _decode(source.root, [item for item in items if item.path not in gone], advance)
+        if bad:
+            named = _few([f"{path} ({reason})" for path, reason in bad])
+            finding.problems.append(f"{len(bad):,} {split} images cannot be read: {named}")
+
+
+def _decode(
+    root: Path, items: Sequence[Item], advance: Callable[[int], object] | None
+) -> list[tuple[str, str]]:
+    bad = []
+    for start in range(0, len(items), _BATCH):
+        part = items[start : start + _BATCH]
+        bad += find_unreadable(root, [item.path for item in part])
+        if advance is not None:
+            advance(len(part))
+    return bad
+
+
+def _add(finding: Finding, sentence: str) -> None:
+    """Note an error of a reader, unless the same folder or file was named already."""
+    if not any(problem.startswith(sentence) for problem in finding.problems):
+        finding.problems.append(sentence)
+
+
+def _missing_folder(root: Path, path: str) -> str:
+    """Name the folder with its outermost part that is missing."""
+    missing = root / path
+    while not missing.parent.is_dir() and missing.parent != missing:
+        missing = missing.parent
+    return f"the folder {root / path} is missing{_near(missing)}"
+
+
+def _near(path: Path) -> str:
+    """What is there under a name much like ``path``'s."""
+    if not path.parent.is_dir():
+        return ""
+    there = {other.name.lower(): other.name for other in path.parent.iterdir()}
+    for near in difflib.get_close_matches(path.name.lower(), there, n=1, cutoff=0.75):
+        # A benchmark's own folder is no misspelling of another's.
+        if there[near] not in BENCHMARKS:
+            return f"; {there[near]} is there, is it the same?"
+    return ""
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def all_well(findings: Iterable[Finding], required: bool) -> bool:
+    """Whether the doctor finds nothing wrong.
+
+    Args:
+        findings: Of all datasets looked at.
+        required: Whether a dataset that is not there is a fault. Else one that is there suffices.
+    """
+    findings = list(findings)
+    if required:
+        return all(finding.state == "OK" for finding in findings)
+    states = {finding.state for finding in findings}
+    return "WRONG" not in states and "OK" in states
+
+
+def as_table(findings: Iterable[Finding]) -> Table:
+    """One row for each benchmark; problems are lines of the last column."""
+    table = Table("dataset", "state", "classes", "train", "val", "test", "what is wrong")
+    for column in table.columns[2:6]:
+        column.justify = "right"
+    colours = {"OK": "green", "WRONG": "red", "not there": "yellow"}
+    for finding in findings:
+        counts = [f"{finding.counts[key]:,}" if key in finding.counts else "" for key in SPLITS]
+        classes = "" if finding.num_classes is None else f"{finding.num_classes:,}"
+        # Text, because a path may hold what looks like markup.
+        problems = Text("\n".join(finding.problems))
+        state = Text(finding.state, style=colours[finding.state])
+        table.add_row(finding.name, state, classes, *counts, problems)
+    return table

@@ -1,0 +1,149 @@
+"""The record of one labelled image, and CoOp's ``split_zhou_*.json`` files of such records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.errors import InputError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One labelled image.
+
+    Args:
+        path: Image file, relative to the data root, with ``/`` between its parts.
+        label: Index of the class, from 0.
+        class_name: Name of the class as the files write it, underscores included.
+    """
+
+    path: str
+    label: int
+    class_name: str
+
+
+def inside(path: str, source: str) -> str:
+    """Return ``path`` if it stays below the folder that it is relative to.
+
+    The check is on the text. Links that a person made below the data root may lead anywhere.
+
+    Args:
+        path: A path from a file.
+        source: Where it was found, for the message.
+
+    Raises:
+        InputError: if it is empty, absolute, or climbs with ``..``.
+    """
+    bad = not path or "\0" in path
+    for flavour in (PurePosixPath(path), PureWindowsPath(path)):
+        bad = bad or bool(flavour.anchor) or ".." in flavour.parts
+    if bad:
+        raise InputError(
+            f"{source} names the image {path!r}, which does not lie below the data root; write "
+            "paths relative to it, without '..'"
+        )
+    return path
+
+
+def join(*parts: str) -> str:
+    """Join relative parts with ``/``, leaving out empty ones."""
+    return "/".join(part.strip("/") for part in parts if part.strip("/"))
+
+
+def read_split(file: str | Path, image_dir: str = "") -> dict[str, list[Item]]:
+    """Read ``{"train"|"val"|"test": [[path, label, class name], ...]}``.
+
+    Args:
+        file: The JSON file.
+        image_dir: Folder below the data root that the file's paths are relative to.
+
+    Returns:
+        Items of train, val and test in the order of the file; a split that is not there is empty.
+
+    Raises:
+        InputError: if the file is missing, has another form, or a path leaves the data root.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise InputError(f"the file {file} is missing")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file} is no JSON file: {error}") from error
+    form = '{"train": [[path, label, class name], ...], "val": [...], "test": [...]}'
+    if not isinstance(content, dict) or not set(content) & set(SPLITS):
+        raise InputError(f"{file} has no key train, val or test; expected {form}")
+    result = {}
+    for split in SPLITS:
+        entries = content.get(split, [])
+        if not isinstance(entries, list):
+            raise InputError(f"{split} in {file} is no list; expected {form}")
+        result[split] = [_item(entry, file, image_dir, form) for entry in entries]
+    return result
+
+
+def _item(entry: object, file: Path, image_dir: str, form: str) -> Item:
+    match entry:
+        case [str(path), int(label), str(name)] if label >= 0 and not isinstance(label, bool):
+            return Item(join(image_dir, inside(path, str(file))), label, name)
+    raise InputError(f"{file} has the entry {entry!r:.200}; expected {form}")
+
+
+def write_split(
+    file: str | Path, splits: Mapping[str, Iterable[Item]], image_dir: str = ""
+) -> None:
+    """Write what :func:`read_split` reads, atomically.
+
+    Args:
+        file: The JSON file.
+        splits: Items by split.
+        image_dir: Folder below the data root that the written paths shall be relative to.
+
+    Raises:
+        InputError: if an image does not lie in ``image_dir``.
+    """
+    prefix = f"{join(image_dir)}/" if join(image_dir) else ""
+    content: dict[str, list] = {}
+    for split, items in splits.items():
+        content[split] = []
+        for item in items:
+            if not item.path.startswith(prefix):
+                raise InputError(f"{item.path} does not lie in {prefix}")
+            content[split].append([item.path[len(prefix) :], item.label, item.class_name])
+    write_atomically(file, json.dumps(content, ensure_ascii=False, indent=1).encode())
+
+
+def class_names(items: Iterable[Item], source: str) -> tuple[str, ...]:
+    """The class names in the order of the labels.
+
+    Args:
+        items: Items of all splits.
+        source: Where they come from, for the message.
+
+    Raises:
+        InputError: if a label has two names, or the labels are not 0 .. C - 1.
+    """
+    names: dict[int, str] = {}
+    for item in items:
+        if names.setdefault(item.label, item.class_name) != item.class_name:
+            raise InputError(
+                f"{source} gives label {item.label} two names, {names[item.label]!r} and "
+                f"{item.class_name!r}; a label needs one name"
+            )
+    _check_contiguous(sorted(names), source)
+    return tuple(names[label] for label in sorted(names))
+
+
+def _check_contiguous(labels: Sequence[int], source: str) -> None:
+    for expected, label in enumerate(labels):
+        if label != expected:
+            raise InputError(
+                f"{source} has {len(labels)} labels up to {labels[-1]} but none is {expected}; "
+                "labels run from 0 without gaps"
+            )

@@ -1,0 +1,142 @@
+"""What the readers of one's own data share: missing splits, and images that cannot be read."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+
+from mmengine.logging import print_log
+
+from mmsdpt.utils.errors import InputError
+
+from .hold_out import hold_out_val, split_all
+from .imagenet import CLASS_NAMES_FILE, parse_class_names
+from .images import LeftOut, find_unreadable
+from .items import SPLITS, Item, class_names
+from .source import Source
+
+SPLIT_NAMES = {"train": "train", "test": "test"} | dict.fromkeys(
+    ("val", "valid", "validation"), "val"
+)
+"""What a split may be called in a CSV column or as a folder."""
+
+
+class OwnData(Source):
+    """Data of one's own, split or not.
+
+    Data with train and test but without val gives a fifth of train to val. Data without any split
+    is split by ``fractions``. Both are drawn class by class with ``split_seed``.
+
+    Args:
+        root: The data root.
+        fractions: Shares of train, val and test of data without a split.
+        split_seed: Seed of the split.
+        check_images: Leave out images that cannot be decoded, with a warning that counts them.
+            Reading one takes about a millisecond.
+    """
+
+    lists_images = False  # a missing file is one of those that cannot be read
+
+    def __init__(
+        self,
+        root: str | Path,
+        fractions: tuple[float, float, float] = (0.5, 0.2, 0.3),
+        split_seed: int = 0,
+        check_images: bool = True,
+    ) -> None:
+        super().__init__(root)
+        if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+            raise InputError(
+                f"fractions are the shares of train, val and test and sum to 1, got {fractions}"
+            )
+        self.fractions = fractions
+        self.split_seed = split_seed
+        self.check_images = check_images
+        self._left_out = LeftOut()
+        self._splits: dict[str, list[Item]] = {}
+
+    @abstractmethod
+    def _read(self) -> dict[str, list[Item]]:
+        """Items by split; all under ``""`` where the data has no split."""
+
+    @abstractmethod
+    def _title(self) -> str:
+        """What the data is called in messages: its folder or file."""
+
+    def _complete(self) -> dict[str, list[Item]]:
+        """Items of all three splits, read at the first call."""
+        if self._splits:
+            return self._splits
+        splits = self._read()
+        if not any(splits.values()):
+            raise InputError(f"{self._title()} has no images")
+        if set(splits) == {""}:
+            shares = "/".join(f"{share:.0%}" for share in self.fractions)
+            self.say(f"no split, so train/val/test are {shares}, seed {self.split_seed}")
+            splits = split_all(splits[""], self.fractions, self.split_seed)
+        elif not splits.get("train") or not splits.get("test"):
+            here = " and ".join(split for split in SPLITS if splits.get(split))
+            raise InputError(
+                f"{self._title()} has images for {here}; expected train and test (val may be "
+                "missing), or no split at all"
+            )
+        elif not splits.get("val"):
+            self.say(f"no val, so it is a fifth of train, seed {self.split_seed}")
+            splits = hold_out_val(splits, self.split_seed)
+        self._splits = splits
+        if sentence := self._left_out.sentence():
+            self.say(f"left out {sentence}")
+        return splits
+
+    def say(self, sentence: str, level: int = logging.INFO) -> None:
+        """Write a line about the data to the log."""
+        print_log(f"{self._title()}: {sentence}", logger="current", level=level)
+
+    def items(self, split: str) -> list[Item]:
+        items = self._complete()[split]
+        if not self.check_images or not items:
+            return items
+        bad = find_unreadable(self.root, [item.path for item in items])
+        if len(bad) == len(items):
+            raise InputError(
+                f"none of the {len(bad)} {split} images of {self._title()} can be read; the "
+                f"first is {self.root / bad[0][0]}: {bad[0][1]}"
+            )
+        if bad:
+            left_out = LeftOut(unreadable=bad).sentence()
+            self.say(f"{split} leaves out {left_out}", logging.WARNING)
+        wrong = {path for path, _ in bad}
+        return [item for item in items if item.path not in wrong]
+
+    def class_names(self) -> tuple[str, ...]:
+        every = [item for items in self._complete().values() for item in items]
+        return class_names(every, self._title())
+
+    def names_of(self, keys: Iterable[str]) -> dict[str, str]:
+        """What the classes are called: by ``classnames.txt`` where there is one, else as ``keys``.
+
+        Args:
+            keys: Folders or labels.
+
+        Raises:
+            InputError: if the file lacks one of them, or there is none and the keys are numbers.
+        """
+        keys = list(keys)
+        path = self.root / CLASS_NAMES_FILE
+        if path.exists():
+            names = parse_class_names(self.lines(CLASS_NAMES_FILE), str(path))
+            unnamed = [key for key in keys if key not in names]
+            if unnamed:
+                raise InputError(
+                    f"{path} has no name for {unnamed[0]!r} ({len(unnamed)} of {len(keys)} classes "
+                    f"are missing); add lines such as '{unnamed[0]} name of the class'"
+                )
+            return {key: names[key] for key in keys}
+        if keys and all(key.isdecimal() for key in keys):
+            raise InputError(
+                f"{self._title()} numbers its classes, and CLIP compares images with names: add "
+                f"{path} with lines such as '{keys[0]} name of the class'"
+            )
+        return {key: key for key in keys}

@@ -1,0 +1,93 @@
+"""What every reader offers: class names, and the items of a split."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from mmsdpt.utils.errors import InputError
+
+from .items import Item, class_names, read_split
+
+
+class Source(ABC):
+    """A dataset on disk. Nothing is read before it is asked for.
+
+    Args:
+        root: The data root; the paths of all items are relative to it.
+    """
+
+    has_val = True
+    """Whether there are images for validation. Where not, ``items("val")`` are the test images, as
+    in CoOp, and are never sampled.
+    """
+
+    lists_images = True
+    """Whether the paths come from a list, so that a file may be missing, and not from the folders
+    themselves.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    @abstractmethod
+    def items(self, split: str) -> list[Item]:
+        """Items of ``train``, ``val`` or ``test``; the order is the same on every machine.
+
+        Raises:
+            InputError: naming the folder or file that is missing or wrong.
+        """
+
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """Names as the files write them, in the order of the labels."""
+
+    def folder(self, name: str) -> Path:
+        """An existing folder below the root."""
+        path = self.root / name
+        if not path.is_dir():
+            raise InputError(f"the folder {path} is missing")
+        return path
+
+    def text(self, name: str) -> str:
+        """The content of an existing text file below the root."""
+        path = self.root / name
+        if not path.is_file():
+            raise InputError(f"the file {path} is missing")
+        try:
+            return path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is not text in UTF-8: {error}") from error
+
+    def lines(self, name: str) -> list[str]:
+        """The lines of such a file, stripped, without empty ones."""
+        return [line.strip() for line in self.text(name).split("\n") if line.strip()]
+
+
+class SplitFile(Source):
+    """A dataset with one of CoOp's ``split_zhou_*.json`` files.
+
+    Args:
+        root: The data root.
+        file: The JSON file, relative to the root.
+        image_dir: Folder that the file's paths are relative to, itself relative to the root.
+    """
+
+    def __init__(self, root: str | Path, file: str, image_dir: str = "") -> None:
+        super().__init__(root)
+        self.file = file
+        self.image_dir = image_dir
+        self._splits: dict[str, list[Item]] = {}
+
+    def _read(self) -> dict[str, list[Item]]:
+        if not self._splits:
+            self.folder(self.image_dir)
+            self._splits = read_split(self.root / self.file, self.image_dir)
+        return self._splits
+
+    def items(self, split: str) -> list[Item]:
+        return self._read()[split]
+
+    def class_names(self) -> tuple[str, ...]:
+        every = [item for items in self._read().values() for item in items]
+        return class_names(every, str(self.root / self.file))

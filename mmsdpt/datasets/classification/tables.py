@@ -1,0 +1,110 @@
+"""Data of one's own that a file lists: CSV, or CoOp's JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from mmsdpt.utils.errors import InputError
+
+from .items import Item, inside, join, read_split
+from .own_data import SPLIT_NAMES, OwnData
+
+
+class CsvFile(OwnData):
+    """A CSV file with a header: ``path``, ``class`` or ``label`` or both, and perhaps ``split``.
+
+    Classes count in the order of their labels (as numbers where all are) or, without labels, of
+    their names. ``classnames.txt`` may name labels, one line ``<label> <name>`` each.
+
+    Args:
+        root: The data root.
+        file: The CSV file, relative to the root.
+        image_dir: Folder that the paths are relative to, itself relative to the root.
+        **kwargs: See :class:`OwnData`.
+    """
+
+    def __init__(self, root: str | Path, file: str, image_dir: str = "", **kwargs: Any) -> None:
+        super().__init__(root, **kwargs)
+        self.file = file
+        self.image_dir = image_dir
+
+    def _title(self) -> str:
+        return str(self.root / self.file)
+
+    def _read(self) -> dict[str, list[Item]]:
+        reader = csv.DictReader(io.StringIO(self.text(self.file)), strict=True)
+        columns = {name.strip().lower(): name for name in reader.fieldnames or [] if name}
+        if "path" not in columns or not {"class", "label"} & set(columns):
+            raise InputError(
+                f"{self._title()} has the columns {', '.join(columns) or 'none'}; expected "
+                "path, class or label, and perhaps split, separated by commas"
+            )
+        rows = []
+        try:
+            for row in reader:
+                if None in row:
+                    raise InputError(
+                        f"{self._title()}, line {reader.line_num}, has more cells than the header; "
+                        "put a path with a comma in quotes"
+                    )
+                cells = {name: (row[key] or "").strip() for name, key in columns.items()}
+                rows.append(self._row(cells, reader.line_num))
+        except csv.Error as error:
+            raise InputError(
+                f"{self._title()}, line {reader.line_num}: {error}; expected CSV"
+            ) from error
+        return self._label(rows)
+
+    def _row(self, cells: dict[str, str], line: int) -> tuple[str, str, str, str | None]:
+        """Split, path, key and name of a row."""
+        where = f"{self._title()}, line {line},"
+        key = cells.get("label") or cells.get("class", "")
+        if not key:
+            raise InputError(f"{where} has no class; every image needs one")
+        split = ""
+        if "split" in cells:
+            if cells["split"].lower() not in SPLIT_NAMES:
+                raise InputError(
+                    f"{where} has the split {cells['split']!r}; expected train, val or test"
+                )
+            split = SPLIT_NAMES[cells["split"].lower()]
+        path = join(self.image_dir, inside(cells["path"], where))
+        return split, path, key, cells.get("class") or None
+
+    def _label(self, rows: list[tuple[str, str, str, str | None]]) -> dict[str, list[Item]]:
+        keys = {key for _, _, key, _ in rows}
+        as_numbers = all(key.isdecimal() for key in keys)
+        ordered = sorted(keys, key=int if as_numbers else None)
+        labels = {key: label for label, key in enumerate(ordered)}
+        unnamed = {key for _, _, key, name in rows if name is None}
+        names = self.names_of(key for key in ordered if key in unnamed)
+        splits: dict[str, list[Item]] = {}
+        for split, path, key, name in rows:
+            item = Item(path, labels[key], name or names[key])
+            splits.setdefault(split, []).append(item)
+        return splits
+
+
+class JsonFile(OwnData):
+    """A file in the form of CoOp's ``split_zhou_*.json``; see :func:`.items.read_split`.
+
+    Args:
+        root: The data root.
+        file: The JSON file, relative to the root.
+        image_dir: Folder that the paths are relative to, itself relative to the root.
+        **kwargs: See :class:`OwnData`.
+    """
+
+    def __init__(self, root: str | Path, file: str, image_dir: str = "", **kwargs: Any) -> None:
+        super().__init__(root, **kwargs)
+        self.file = file
+        self.image_dir = image_dir
+
+    def _title(self) -> str:
+        return str(self.root / self.file)
+
+    def _read(self) -> dict[str, list[Item]]:
+        return read_split(self.root / self.file, self.image_dir)

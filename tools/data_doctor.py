@@ -1,0 +1,69 @@
+"""Say which folder, file, count or image of the CLIP benchmarks is wrong.
+
+``python tools/data_doctor.py --data-root data`` looks at every benchmark that is there;
+``--datasets dtd eurosat`` at these, which must be there. Exit code 1 where something is wrong.
+The layout is described in docs/classification_data.md.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mmsdpt.datasets.classification.benchmarks import BENCHMARKS
+from mmsdpt.datasets.classification.doctor import all_well, as_table, examine
+from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.errors import InputError
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-root", default="data", help="folder of the datasets; default: data")
+    parser.add_argument(
+        "--datasets",
+        nargs="+",
+        metavar="NAME",
+        choices=list(BENCHMARKS),
+        help=f"which ones, and all of them must be there: {', '.join(BENCHMARKS)}",
+    )
+    parser.add_argument(
+        "--check-images", action="store_true", help="decode every image, about 1,000 a second"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    if not Path(args.data_root).is_dir():
+        raise InputError(f"the folder {args.data_root} is missing; set --data-root")
+    console = Console(soft_wrap=False)
+    findings = []
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        for name in args.datasets or BENCHMARKS:
+            total = sum(BENCHMARKS[name].counts.values()) if args.check_images else None
+            task = progress.add_task(name, total=total)
+            findings.append(
+                examine(
+                    name,
+                    args.data_root,
+                    args.check_images,
+                    partial(progress.advance, task),
+                )
+            )
+            progress.remove_task(task)
+    console.print(as_table(findings))
+    return 0 if all_well(findings, required=args.datasets is not None) else 1
+
+
+if __name__ == "__main__":
+    run_tool(main)
