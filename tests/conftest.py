@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import mmengine.config.utils
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 import mmsdpt  # noqa: F401  makes mmdet importable without compiled mmcv
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """MMEngine reads the toolbox's whole index, a hundred files, for every config that inherits
+    from there; once is enough. Test files read configs while they are collected, before any fixture
+    runs.
+    """
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    patch.setattr(mmengine.config.utils, "load", functools.cache(mmengine.config.utils.load))
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +41,25 @@ def _quiet_and_reproducible():
     init_default_scope("mmdet")
     # MMEngine keeps visualizers by name, and hooks take the latest one, of whatever run it was.
     Visualizer._instance_dict.clear()
+
+
+@pytest.fixture(scope="module")
+def short_beginnings() -> Iterator[None]:
+    """At the start of every run MMEngine asks compilers and git about the environment and formats
+    the config several times, which takes far longer than the runs of tests. It also gives two runs
+    that begin in the same second one logger and one message hub.
+    """
+    setup_env, numbers = Runner.setup_env, itertools.count()
+
+    def setup_env_with_a_number(self, env_cfg):
+        setup_env(self, env_cfg)
+        self._timestamp += f"_{next(numbers)}"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Runner, "setup_env", setup_env_with_a_number)
+        patch.setattr(Runner, "_log_env", lambda self, env_cfg: None)
+        patch.setattr(Config, "pretty_text", property(lambda self: "config = 'not formatted'"))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-import mmengine.config.utils
 import pytest
 import torch
 from mmdet.registry import HOOKS, MODELS
@@ -47,14 +46,6 @@ POSTER = {
     "k200_unshared": 6.56,
 }
 SIZE = (64, 64)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _read_the_index_once():
-    """MMEngine reads the toolbox's whole index for every file that inherits from there."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mmengine.config.utils, "load", functools.cache(mmengine.config.utils.load))
-        yield
 
 
 def stated_count(path: Path) -> int:

@@ -48,6 +48,8 @@ ON_OLD_TASK = [f"{name}_glip_l_coco" for name in STACKS]
 ON_OLD_TASK += [f"mini/{name}_mini_thermal" for name in STACKS]
 WEIGHTS = "mmsdpt://mini_glip"
 
+pytestmark = pytest.mark.usefixtures("short_beginnings")
+
 
 def config(name: str, **options) -> Config:
     overrides = dict(launcher="none", data_root=None, work_dir=None)
@@ -120,24 +122,6 @@ def test_the_stated_number_of_parameters_trains(name, tmp_path):
 
 
 # ------------------------------------------------------------------ real runs on mini GLIP
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _short_beginnings():
-    """As in tests/engine: MMEngine asks compilers about the environment, formats configs several
-    times, and gives runs of the same second one logger.
-    """
-    setup_env, numbers = Runner.setup_env, itertools.count()
-
-    def setup_env_with_a_number(self, env_cfg):
-        setup_env(self, env_cfg)
-        self._timestamp += f"_{next(numbers)}"
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Runner, "setup_env", setup_env_with_a_number)
-        patch.setattr(Runner, "_log_env", lambda self, env_cfg: None)
-        patch.setattr(Config, "pretty_text", property(lambda self: "config = 'not formatted'"))
-        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -460,20 +460,12 @@ def rates_of(runner: Runner) -> dict[int, float]:
     return {epoch: round(rate, 8) for epoch, rate in hook.rates.items()}
 
 
-def make_quick(patch: pytest.MonkeyPatch) -> None:
-    """MMEngine asks compilers and git, and formats the config, which takes seconds."""
-    patch.setattr(Runner, "_log_env", lambda self, env_cfg: None)
-    patch.setattr(Config, "pretty_text", "")
-
-
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory, two_images, base_weights) -> tuple[Path, Runner]:
+def straight(tmp_path_factory, two_images, base_weights, short_beginnings) -> tuple[Path, Runner]:
     """A run to its end, and its folder."""
     folder = tmp_path_factory.mktemp("straight")
-    with pytest.MonkeyPatch.context() as patch:
-        make_quick(patch)
-        runner = scheduled_run(two_images, base_weights, folder)
-        runner.train()
+    runner = scheduled_run(two_images, base_weights, folder)
+    runner.train()
     return folder, runner
 
 
@@ -486,9 +478,8 @@ def test_the_run_slows_down_and_stops_when_the_ap_stalls(straight):
 
 
 def test_a_killed_run_slows_down_and_stops_where_the_straight_one_does(
-    straight, two_images, base_weights, tmp_path, monkeypatch
+    straight, two_images, base_weights, tmp_path
 ):
-    make_quick(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         scheduled_run(two_images, base_weights, tmp_path, dies_in=5).train()
     resumed = scheduled_run(two_images, base_weights, tmp_path, resume=True)

@@ -10,8 +10,7 @@ val_evaluator = dict(ann_file=data_root + "annotations/val.json")
 test_evaluator = dict(ann_file=data_root + "annotations/test.json")
 
 # Fewer epochs than the other tasks: the demo runs this one and is to be over in three minutes.
-max_epochs = 18
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+train_cfg = dict(max_epochs=18, val_interval=18)
 param_scheduler = [
-    dict(type="CosineAnnealingLR", by_epoch=True, T_max=max_epochs, convert_to_iter_based=True)
+    dict(type="CosineAnnealingLR", by_epoch=True, T_max=18, convert_to_iter_based=True)
 ]

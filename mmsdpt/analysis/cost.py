@@ -14,7 +14,6 @@ from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
 from mmsdpt.hosts.glip.deform_conv import ModulatedDeformConv2d
-from mmsdpt.tuners.layers import InverseProjection
 from mmsdpt.utils.errors import InputError
 
 from .macs import REST, MacCounter
@@ -212,20 +211,6 @@ def _parts(model: nn.Module) -> dict[nn.Module, str]:
     return found
 
 
-class InverseShape(nn.Module):
-    """An inverse projection where there are no weights to invert: the shape of its result.
-
-    It is a constant of the weights, computed once and for all images.
-    """
-
-    def __init__(self, projection: InverseProjection) -> None:
-        super().__init__()
-        self.width = projection.pinv.shape[1]
-
-    def forward(self, tokens: Tensor, projection: nn.Linear) -> Tensor:
-        return tokens.new_empty(len(tokens), self.width)
-
-
 class DeformableProduct(nn.Module):
     """A deformable convolution without its sampling, which has no products that count: most of
     the operations of a pass.
@@ -253,15 +238,9 @@ class DeformableProduct(nn.Module):
         return F.linear(samples, weight, conv.bias).permute(0, 3, 1, 2)
 
 
-_STAND_INS: dict[type[nn.Module], type[nn.Module]] = {
-    InverseProjection: InverseShape,
-    ModulatedDeformConv2d: DeformableProduct,
-}
-
-
 def _put_stand_ins(model: nn.Module) -> None:
-    """Replace what needs values or time, and has no products that count, in place."""
+    """Replace what takes long on the meta device, and has no products that count, in place."""
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if type(child) in _STAND_INS:
-                setattr(module, name, _STAND_INS[type(child)](child))
+            if type(child) is ModulatedDeformConv2d:
+                setattr(module, name, DeformableProduct(child))

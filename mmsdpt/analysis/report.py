@@ -96,6 +96,16 @@ def write_report(
     write_atomically(path, text.encode())
 
 
+def run_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What belongs to all rows, as the fields of a page's template: versions as one line of text.
+
+    Args:
+        facts: As :meth:`mmsdpt.analysis.table_runs.TableRun.facts` gives them.
+    """
+    listed = (f"{name} {version}" for name, version in facts["versions"].items())
+    return dict(facts, versions=", ".join(listed))
+
+
 def versions() -> dict[str, str]:
     """Versions of what results depend on."""
     found = dict(mmsdpt=__version__, python=platform.python_version(), torch=torch.__version__)

@@ -32,6 +32,7 @@ from mmsdpt.hosts.seams import ForwardState, PromptRows, Rows, RowSeam, Seam
 from mmsdpt.registry import MODELS
 
 from .base import Tuner
+from .layers.checks import whole_number
 
 
 @MODELS.register_module()
@@ -64,9 +65,7 @@ class CoOp(Tuner):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
-        if not isinstance(num_tokens, int) or num_tokens < 1:
-            raise ValueError(f"num_tokens must be a whole number of at least 1, got {num_tokens!r}")
-        self.num_tokens, self.init_words = num_tokens, init_words
+        self.num_tokens, self.init_words = whole_number("num_tokens", num_tokens), init_words
         (self.point,) = cast(Sequence[RowSeam], seams["text_embeddings"])
         if init_words is not None:
             found = len(self.point.word_vectors(init_words))

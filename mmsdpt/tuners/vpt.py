@@ -22,6 +22,7 @@ from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RunBlo
 from mmsdpt.registry import MODELS
 
 from .base import Tuner
+from .layers.checks import whole_number
 
 PATCH_SIZE = 4
 
@@ -61,9 +62,7 @@ class VPT(Tuner):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
-        if not isinstance(num_tokens, int) or num_tokens < 1:
-            raise ValueError(f"num_tokens must be a whole number of at least 1, got {num_tokens!r}")
-        self.num_tokens = num_tokens
+        self.num_tokens = whole_number("num_tokens", num_tokens)
         self.widths = [seam.widths["width"] for seam in seams["image_blocks"]]
         self.prompts = nn.ParameterList(
             nn.Parameter(torch.empty(num_tokens, width)) for width in self.widths

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -14,7 +13,6 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -172,22 +170,8 @@ def tiny_config(repository: Path, folder: Path, work_dir: Path) -> Config:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _short_beginnings():
-    """MMEngine asks compilers and git about the environment and formats the config several times
-    at the start of every run, which takes far longer than these runs. It also gives two runs that
-    begin in the same second one logger and one message hub.
-    """
-    setup_env, numbers = Runner.setup_env, itertools.count()
-
-    def setup_env_with_a_number(self, env_cfg):
-        setup_env(self, env_cfg)
-        self._timestamp += f"_{next(numbers)}"
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Runner, "setup_env", setup_env_with_a_number)
-        patch.setattr(Runner, "_log_env", lambda self, env_cfg: None)
-        patch.setattr(Config, "pretty_text", property(lambda self: "config = 'not formatted'"))
-        yield
+def _short_beginnings(short_beginnings):
+    """For all tests here."""
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from text_spy import Spy
 from torch import Tensor, nn
 from transformers import BertConfig
 
@@ -523,15 +524,6 @@ def cached(model):
         return hidden
 
     return model, tuners, check
-
-
-class Spy:
-    def __init__(self, model: BertModel) -> None:
-        self.encoded = 0
-        model.language_backbone.register_forward_pre_hook(self._count)
-
-    def _count(self, module, args) -> None:
-        self.encoded += len(args[0]["input_ids"])
 
 
 def test_features_with_frozen_tuners_are_cached(cached):

@@ -13,6 +13,7 @@ import torch
 from mmdet.models.language_models import BertModel as MMDetBertModel
 from mmengine.logging import MMLogger
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
+from text_spy import Spy
 
 from mmsdpt.hosts.glip.bert_folder import (
     MINI_BERT,
@@ -41,17 +42,6 @@ def model(built) -> BertModel:
 @pytest.fixture
 def offline(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-
-
-class Spy:
-    """Counts the captions that reach the encoder."""
-
-    def __init__(self, model: BertModel) -> None:
-        self.encoded = 0
-        model.language_backbone.register_forward_pre_hook(self._count)
-
-    def _count(self, module, args) -> None:
-        self.encoded += len(args[0]["input_ids"])
 
 
 def assert_same_features(ours: dict, theirs: dict, atol: float) -> None:

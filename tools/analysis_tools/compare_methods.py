@@ -18,7 +18,7 @@ from typing import Any
 from mmsdpt.analysis.cells import digest
 from mmsdpt.analysis.commands import Run
 from mmsdpt.analysis.poster import ROWS
-from mmsdpt.analysis.report import Column, to_markdown, versions, write_report
+from mmsdpt.analysis.report import Column, run_facts, to_markdown, versions, write_report
 from mmsdpt.analysis.table_runs import TableRun, add_run_arguments
 from mmsdpt.analysis.tool_runs import ToolRuns
 from mmsdpt.hosts.base import resolve_slots
@@ -161,11 +161,7 @@ def scores(tested: Mapping[str, Any] | None) -> dict[str, float]:
 def page(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> str:
     """The page of the docs."""
     columns = [*COLUMNS, ERROR] if any("error" in row for row in rows) else COLUMNS
-    return _PAGE.format(
-        table=to_markdown(columns, rows),
-        versions=", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
-        **{key: facts[key] for key in ("command", "seed", "threads", "jobs")},
-    )
+    return _PAGE.format(table=to_markdown(columns, rows), **run_facts(facts))
 
 
 _PAGE = """\

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsdpt.analysis.commands import Run
-from mmsdpt.analysis.report import Column, to_markdown, write_report
+from mmsdpt.analysis.report import Column, run_facts, to_markdown, write_report
 from mmsdpt.analysis.table_runs import TableRun, add_run_arguments
 from mmsdpt.utils.cli import run_tool
 
@@ -191,8 +191,7 @@ def page(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], size: Size
         ending_a=size.ending_a,
         ending_b=size.ending_b,
         folder=size.folder.relative_to(ROOT).as_posix(),
-        versions=", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
-        **{key: facts[key] for key in ("command", "seed", "threads", "jobs")},
+        **run_facts(facts),
     )
 
 

@@ -1,12 +1,5 @@
 # mini GLIP with the Adapter of "thermal", frozen, and SDPT, which trains on "new_names": 7,680
 # parameters.
-_base_ = "../../mini/sdpt_mini_new_names.py"
+_base_ = "adapter_mini_new_names.py"
 
-model = dict(
-    tuner=None,
-    tuners=dict(
-        old=dict(type="mmsdpt.Adapter", bottleneck=64, frozen=True),
-        new=dict(type="mmsdpt.SDPT", num_tokens=10),
-    ),
-)
-tuner_files = dict(old="work_dirs/adapter_mini_thermal/tuner.safetensors")
+model = dict(tuners=dict(new=dict(type="mmsdpt.SDPT", num_tokens=10)))

@@ -1,12 +1,5 @@
 # mini GLIP with the VPT of "thermal", frozen, and SDPT, which trains on "new_names": 7,680
 # parameters.
-_base_ = "../../mini/sdpt_mini_new_names.py"
+_base_ = "vpt_mini_new_names.py"
 
-model = dict(
-    tuner=None,
-    tuners=dict(
-        old=dict(type="mmsdpt.VPT", num_tokens=10, frozen=True),
-        new=dict(type="mmsdpt.SDPT", num_tokens=10),
-    ),
-)
-tuner_files = dict(old="work_dirs/vpt_mini_thermal/tuner.safetensors")
+model = dict(tuners=dict(new=dict(type="mmsdpt.SDPT", num_tokens=10)))

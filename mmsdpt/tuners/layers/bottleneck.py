@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from .checks import whole_number
+
 
 class Bottleneck(nn.Module):
     """Up(Dropout(activation(Down(x)))), without a residual.
@@ -27,8 +29,7 @@ class Bottleneck(nn.Module):
         self, width: int, bottleneck: int, activation: nn.Module, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        if not isinstance(bottleneck, int) or bottleneck < 1:
-            raise ValueError(f"bottleneck must be a whole number of at least 1, got {bottleneck!r}")
+        whole_number("bottleneck", bottleneck)
         self.down = nn.Linear(width, bottleneck)
         self.activation = activation
         self.dropout = nn.Dropout(dropout)

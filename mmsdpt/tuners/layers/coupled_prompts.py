@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RowSeam, RunBlock, Seam
 from mmsdpt.registry import MODELS
 
+from .checks import whole_number
+
 if TYPE_CHECKING:
     from mmsdpt.tuners.base import Tuner
 
@@ -69,9 +71,8 @@ class CoupledPrompts(BaseModule):
                 f"depth must be from 1 to {available}, the number of layers that both encoders"
                 f" have, got {depth}"
             )
-        if not isinstance(num_tokens, int) or num_tokens < 1:
-            raise ValueError(f"num_tokens must be a whole number of at least 1, got {num_tokens!r}")
-        self.num_tokens, self.depth, self.init_words = num_tokens, depth, init_words
+        self.num_tokens = whole_number("num_tokens", num_tokens)
+        self.depth, self.init_words = depth, init_words
         (self._embeddings,) = cast(Sequence[RowSeam], seams["text_embeddings"])
         self._layers = list(layers[:depth])
         self.image_blocks = evenly_spaced(depth, len(blocks))

@@ -62,6 +62,8 @@ class InverseProjection(BaseModule):
         Raises:
             ValueError: if the weight does not have full rank D.
         """
+        if tokens.is_meta:  # without values there is nothing to invert, but there is a shape
+            return torch.matmul(tokens.to(self.pinv.dtype), self.pinv)
         self._refresh(projection)
         with torch.autocast(
             tokens.device.type, enabled=False

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from .checks import whole_number
+
 
 def learned_prompts(count: int, width: int, std: float = 0.02) -> nn.Parameter:
     """Prompts (count, width) drawn from N(0, std^2).
@@ -12,6 +14,5 @@ def learned_prompts(count: int, width: int, std: float = 0.02) -> nn.Parameter:
     Raises:
         ValueError: if ``count`` is not a whole number of at least 1.
     """
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"a number of prompts must be a whole number of at least 1, got {count!r}")
+    whole_number("a number of prompts", count)
     return nn.Parameter(torch.empty(count, width).normal_(std=std))

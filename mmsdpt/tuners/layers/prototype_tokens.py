@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from mmsdpt.registry import MODELS
 
+from .checks import whole_number
+
 INITS = ("uniform", "normal", "zeros")
 
 
@@ -36,9 +38,8 @@ class PrototypeTokens(BaseModule):
         init_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        for name, value in (("num_tokens", num_tokens), ("num_layers", num_layers)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        whole_number("num_tokens", num_tokens)
+        whole_number("num_layers", num_layers)
         if init not in INITS:
             raise ValueError(f"init must be one of {', '.join(INITS)}, got {init!r}")
         if init_scale <= 0:

@@ -1,0 +1,132 @@
+r"""Injections: maps of the prompts of one tower into the width of the other, depth by depth.
+
+    linear:         Y = X W^T + b
+    transformer:    Y = Lin(LN(Block^k(LN(X))))
+
+    Block:              x <- x + MHA(LN(x)),    x <- x + W_2 QuickGELU(W_1 LN(x))
+    post-norm Block:    x <- LN(x + MHA(x)),    x <- LN(x + W_2 QuickGELU(W_1 x))
+
+X (m, n, d_in) are the n prompts of m depths, Y (m, n, d_out). The depths are the batch: attention
+runs over the n prompts of one depth, without a mask. The hidden width is 4 d_in, nothing is dropped
+out, all norms have eps 1e-5.
+
+Source: Miao et al., MuDPT: Multi-modal Deep-symphysis Prompt Tuning for Large Pre-trained
+Vision-Language Models, ICME 2023, section II-B1 (Injection Model), and the authors' code.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from .checks import whole_number
+
+HEAD_WIDTH = 64
+EPS = 1e-5
+
+
+class LinearPerDepth(nn.ModuleList):
+    """A linear map for each depth: (m, n, d_in) to (m, n, d_out).
+
+    Args:
+        d_in: Width of the prompts.
+        d_out: Width of the other tower.
+        depths: m.
+    """
+
+    def __init__(self, d_in: int, d_out: int, depths: int) -> None:
+        super().__init__(nn.Linear(d_in, d_out) for _ in range(depths))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([linear(prompts) for linear, prompts in zip(self, x, strict=True)])
+
+
+def count_linear(d_in: int, d_out: int) -> int:
+    """Parameters of a linear map: (d_in + 1) d_out."""
+    return (d_in + 1) * d_out
+
+
+class InjectionTransformer(nn.Module):
+    """The injection model with self-attention, one for all depths.
+
+    Args:
+        d_in: Width of the prompts. It has d_in // 64 heads, at least one.
+        d_out: Width of the other tower.
+        num_layers: k, number of blocks.
+        post_norm: See the module's formulas.
+
+    Shape:
+        (m, n, d_in) or (n, d_in) to the same with d_out.
+
+    Raises:
+        ValueError: if ``num_layers`` is no positive whole number, or the width cannot be split into
+            the heads.
+    """
+
+    def __init__(self, d_in: int, d_out: int, num_layers: int = 1, post_norm: bool = False) -> None:
+        super().__init__()
+        whole_number("injection_layers", num_layers)
+        self.norm_in = nn.LayerNorm(d_in, eps=EPS)
+        self.blocks = nn.ModuleList(InjectionBlock(d_in, post_norm) for _ in range(num_layers))
+        self.norm_out = nn.LayerNorm(d_in, eps=EPS)
+        self.linear = nn.Linear(d_in, d_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm_in(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.linear(self.norm_out(x))
+
+    @staticmethod
+    def count(d_in: int, d_out: int, num_layers: int = 1) -> int:
+        """Parameters: k (12 d_in^2 + 13 d_in) + 4 d_in + (d_in + 1) d_out."""
+        return num_layers * (12 * d_in**2 + 13 * d_in) + 4 * d_in + count_linear(d_in, d_out)
+
+
+class InjectionBlock(nn.Module):
+    """See the module's formulas. (m, n, d) or (n, d) to the same.
+
+    Args:
+        width: d.
+        post_norm: Norms behind the residuals.
+
+    Raises:
+        ValueError: if d cannot be split into its heads.
+    """
+
+    def __init__(self, width: int, post_norm: bool = False) -> None:
+        super().__init__()
+        heads = max(1, width // HEAD_WIDTH)
+        if width % heads:
+            raise ValueError(
+                f"a transformer injection from width {width} has {heads} heads"
+                f" (width // {HEAD_WIDTH}), into which {width} cannot be split: use"
+                " injection='linear', or a tower whose width is a multiple of"
+                f" {HEAD_WIDTH}"
+            )
+        self.post_norm = post_norm
+        self.norm1 = nn.LayerNorm(width, eps=EPS)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.norm2 = nn.LayerNorm(width, eps=EPS)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), QuickGELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.post_norm:
+            x = self.norm1(x + self._attend(x))
+            return self.norm2(x + self.mlp(x))
+        x = x + self._attend(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+    def _attend(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.attention(x, x, x, need_weights=False)[0])
+
+
+class QuickGELU(nn.Module):
+    """CLIP's activation, x sigmoid(1.702 x)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
