@@ -65,13 +65,18 @@ def slot_files(arguments: list[str], slots: list[str]) -> dict[str, str]:
 
 
 def add_pictures(cfg: ConfigDict, args: argparse.Namespace) -> None:
-    """Draw predictions, as MMDetection's test tool does."""
+    """Draw predictions, as the toolboxes' test tools do."""
     hook = cfg.default_hooks.setdefault("visualization", ConfigDict(type="DetVisualizationHook"))
-    hook.draw = True
+    if cfg.get("default_scope") == "mmpretrain":
+        hook.enable, hook.interval, hook.rescale_factor = True, 1, 2.0
+        if args.show_dir:
+            hook.out_dir = os.path.join(cfg.work_dir, args.show_dir)
+    else:
+        hook.draw = True
+        if args.show_dir:
+            hook.test_out_dir = args.show_dir  # which the hook puts into the work directory
     if args.show:
         hook.show, hook.wait_time = True, args.wait_time
-    if args.show_dir:
-        hook.test_out_dir = args.show_dir
 
 
 def main() -> None:

@@ -31,6 +31,5 @@ vis_backends = [dict(type="LocalVisBackend")]
 visualizer = dict(type="UniversalVisualizer", vis_backends=vis_backends)
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=True)
 log_level = "INFO"
-load_from = None
 resume = False
 randomness = dict(seed=0)

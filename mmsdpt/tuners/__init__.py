@@ -5,6 +5,15 @@ from .adaptformer import AdaptFormer
 from .apollo import Apollo
 from .base import Tuner
 from .bitfit import BitFit, BitFitXMHA
+from .clip import (
+    CLIPVPT,
+    CLIPCoOp,
+    CLIPLinearProbe,
+    CLIPMaPLe,
+    CoCoOp,
+    IndependentVL,
+    MuDPT,
+)
 from .coop import CoOp
 from .dpt import DPT
 from .full_fine_tuning import FullFineTuning
@@ -20,6 +29,13 @@ from .upt import UPT
 from .vpt import VPT
 
 __all__ = [
+    "CLIPCoOp",
+    "CLIPLinearProbe",
+    "CLIPMaPLe",
+    "CLIPVPT",
+    "CoCoOp",
+    "IndependentVL",
+    "MuDPT",
     "DPT",
     "PMF",
     "SDPT",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -21,39 +23,34 @@ class SetClassesHook(Hook):
 
     priority = "VERY_HIGH"
 
-    def __init__(self) -> None:
+    def __init__(self, template: str | Sequence[str] | None = None) -> None:
+        self.template = template
         self._is_training = False
 
     def before_train(self, runner: Runner) -> None:
         self._is_training = True
-        set_classes(runner, runner.train_dataloader, "train")
+        self._set_classes(runner, runner.train_dataloader, "train")
 
     def after_train(self, runner: Runner) -> None:
         self._is_training = False
 
     def before_val(self, runner: Runner) -> None:
-        set_classes(runner, runner.val_dataloader, "val")
+        self._set_classes(runner, runner.val_dataloader, "val")
 
     def after_val(self, runner: Runner) -> None:
         if self._is_training:
-            set_classes(runner, runner.train_dataloader, "train")
+            self._set_classes(runner, runner.train_dataloader, "train")
 
     def before_test(self, runner: Runner) -> None:
-        set_classes(runner, runner.test_dataloader, "test")
+        self._set_classes(runner, runner.test_dataloader, "test")
 
-
-def set_classes(runner: Runner, loader: DataLoader, role: str) -> None:
-    """Hand a dataset's ``classes`` and ``template`` to the model.
-
-    Raises:
-        InputError: if the dataset has no class names.
-    """
-    metainfo = getattr(loader.dataset, "metainfo", {})
-    names = metainfo.get("classes")
-    if not names:
-        raise InputError(
-            f"the {role} dataset {type(loader.dataset).__name__} has no class names, which are the"
-            " texts to compare images with: set metainfo=dict(classes=[...]) on it"
-        )
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    model.set_classes(names, metainfo.get("template"))
+    def _set_classes(self, runner: Runner, loader: DataLoader, role: str) -> None:
+        metainfo = getattr(loader.dataset, "metainfo", {})
+        names = metainfo.get("classes")
+        if not names:
+            raise InputError(
+                f"the {role} dataset {type(loader.dataset).__name__} has no class names, which are"
+                " the texts to compare images with: set metainfo=dict(classes=[...]) on it"
+            )
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model.set_classes(names, self.template or metainfo.get("template"))

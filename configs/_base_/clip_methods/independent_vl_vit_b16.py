@@ -1,0 +1,12 @@
+# Independent V-L prompting (MPT) on CLIP ViT-B/16: n = 2 prompts at all 12 blocks of both towers.
+_base_ = ["../models/clip_vit_b16.py", "../schedules/clip_sgd.py", "../clip_runtime.py"]
+
+model = dict(tuner=dict(type="mmsdpt.IndependentVL", num_tokens=2, depth=12))
+
+lr, max_epochs = 0.0025, 5
+optim_wrapper = dict(optimizer=dict(lr=lr))
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+param_scheduler = [
+    dict(type="ConstantLR", factor=1e-5 / lr, begin=0, end=2),
+    dict(type="CosineAnnealingLR", T_max=max_epochs, begin=1),
+]

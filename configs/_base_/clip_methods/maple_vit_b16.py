@@ -1,0 +1,12 @@
+# MaPLe on CLIP ViT-B/16: n = 2 text prompts at 9 depths, which make the image prompts.
+_base_ = ["../models/clip_vit_b16.py", "../schedules/clip_sgd.py", "../clip_runtime.py"]
+
+model = dict(tuner=dict(type="mmsdpt.CLIPMaPLe", num_tokens=2, depth=9))
+
+lr, max_epochs = 0.0035, 5
+optim_wrapper = dict(optimizer=dict(lr=lr))
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+param_scheduler = [
+    dict(type="ConstantLR", factor=1e-5 / lr, begin=0, end=2),
+    dict(type="CosineAnnealingLR", T_max=max_epochs, begin=1),
+]

@@ -1,0 +1,13 @@
+# MuDPT on CLIP ViT-B/16 as the paper's figure draws it: 9 deep prompts behind shallow ones that
+# are not fused, transformers with their norms behind the residuals.
+_base_ = ["../models/clip_vit_b16.py", "../schedules/clip_sgd.py", "../clip_runtime.py"]
+
+model = dict(
+    tuner=dict(
+        type="mmsdpt.MuDPT",
+        num_tokens=2,
+        depth=9,
+        injection="transformer",
+        variant="figure",
+    ),
+)

@@ -1,0 +1,6 @@
+# MuDPT on CLIP ViT-B/16 with the paper's injection model: transformers both ways.
+_base_ = ["../models/clip_vit_b16.py", "../schedules/clip_sgd.py", "../clip_runtime.py"]
+
+model = dict(
+    tuner=dict(type="mmsdpt.MuDPT", num_tokens=2, depth=9, injection="transformer"),
+)

@@ -1,0 +1,120 @@
+r"""CoCoOp: conditional context optimization (Zhou et al., CVPR 2022, section 3.2).
+
+A small network makes one vector from the image feature x, which shifts every vector of the context,
+so that each image has class texts of its own:
+
+    v_m(x) = v_m + h(x),    h(x) = W_2 ReLU(W_1 x + b_1) + b_2      W_1 (e/r x e), W_2 (d x e/r)
+    t_c(x) = text([start] v_1(x) ... v_n(x) NAME_c . [end])
+
+n d + e^2/r + e/r + d e/r + d parameters: 35,360 on ViT-B/16 with n = 4, r = 16.
+
+A batch of B images and C classes is B C texts through the text tower, in one go; the authors' code
+loops over the images. The host takes them in chunks, ``class_chunk``, and in training encodes
+each chunk again in the backward pass, so that the activations are those of one chunk. What remains
+are the inputs: three copies of B C L d numbers, 0.3 GB for B = 4 images, C = 1,000 classes, L = 13
+tokens and d = 512 in float32. The time is that of B C texts, however they are chunked.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from mmsdpt.hosts.seams import ForwardState, Seam
+from mmsdpt.hosts.two_tower_seams import TextInput, TextInputSeam
+from mmsdpt.registry import MODELS
+from mmsdpt.tuners.base import Tuner
+from mmsdpt.tuners.layers.checks import whole_number
+from mmsdpt.tuners.layers.class_context import INIT_STD, ClassContext
+
+
+@MODELS.register_module()
+class CoCoOp(Tuner):
+    """A context that depends on the image.
+
+    Args:
+        num_tokens: n. With 0 the model is the zero-shot one, with the host's template.
+        init_words: Words that the context starts from; see :class:`ClassContext`. None:
+            N(0, 0.02^2).
+        reduction: r: the network's hidden width is e / r.
+        seams: See :class:`Tuner`.
+        frozen: See :class:`Tuner`.
+
+    Attributes:
+        ctx: (n, d); None with n = 0.
+        meta_net: h, the layers ``linear1``, ``relu`` and ``linear2`` as in the authors' code; None
+            with n = 0.
+
+    Raises:
+        ValueError: for a setting that makes no sense, or a context that leaves no room for names.
+    """
+
+    needs = ("text_inputs", "pooled_image")
+    text_depends_on_image = True
+
+    def __init__(
+        self,
+        *,
+        seams: Mapping[str, Sequence[Seam]],
+        num_tokens: int = 4,
+        init_words: str | None = "a photo of a",
+        reduction: int = 16,
+        frozen: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+        self.num_tokens = whole_number("num_tokens", num_tokens, minimum=0)
+        self.reduction = whole_number("reduction", reduction)
+        (point,) = cast(Sequence[TextInputSeam], seams["text_inputs"])
+        self.width, e = point.widths["width"], seams["pooled_image"][0].widths["width"]
+        if reduction > e:
+            raise ValueError(
+                f"reduction must be at most {e}, the width of the image feature, got {reduction}"
+            )
+        self.feature_width, self.hidden = e, e // reduction
+        self.context = ClassContext(point, num_tokens, init_words)
+        self.ctx: nn.Parameter | None = None
+        self.meta_net: nn.Sequential | None = None
+        if num_tokens:
+            self.ctx = nn.Parameter(torch.empty(num_tokens, self.width).normal_(std=INIT_STD))
+            self.meta_net = nn.Sequential(
+                OrderedDict(
+                    linear1=nn.Linear(e, self.hidden),
+                    relu=nn.ReLU(inplace=True),
+                    linear2=nn.Linear(self.hidden, self.width),
+                )
+            )
+            point.connect(self, self._texts, exclusive=True)
+
+    def start_from_host(self) -> None:
+        if self.ctx is not None:
+            self.context.start(self.ctx)
+
+    def _texts(self, seam: TextInputSeam, state: ForwardState) -> TextInput:
+        if state.image_features is None:
+            raise ValueError(
+                "CoCoOp makes class texts for each image, so the image must be encoded first: hand"
+                " the same ForwardState to encode_image and then to encode_classes"
+            )
+        assert self.ctx is not None and self.meta_net is not None  # else not connected
+        shift = self.meta_net(state.image_features.to(self.ctx.dtype))  # (B, d)
+        context = self.ctx + shift.unsqueeze(1)  # (B, n, d)
+        return self.context(state.class_names, context, per_image=True)
+
+    def config(self) -> dict[str, Any]:
+        return dict(
+            num_tokens=self.num_tokens,
+            fixed_words=self.context.fixed_words,
+            reduction=self.reduction,
+        )
+
+    def num_trainable(self) -> int:
+        """n d + (e + 1) e/r + (e/r + 1) d; 0 with n = 0."""
+        if not self.num_tokens:
+            return 0
+        d, e = self.width, self.feature_width
+        return self.num_tokens * d + (e + 1) * self.hidden + (self.hidden + 1) * d

@@ -1,0 +1,209 @@
+r"""Deep prompts in the towers of CLIP, the part that VPT, independent V-L, MaPLe and MuDPT share.
+
+A tower with n prompts and depth D has shallow prompts, which enter with its input, and m = D - 1
+deep ones: in front of block i = 1 ... m (from 0) the i-th of them take the place of what has become
+of the prompts. The last ones travel on to the end.
+
+    text:     [start] ctx (other words) NAME . [end] + positions,    places 1 ... n replaced
+    image:    pre_norm([class | patches] + positions; shallow),      the last n rows replaced
+
+So deep text prompts get no position, and deep image prompts do not pass ``pre_norm``.
+
+Shapes: n prompts, m depths, d_t and d_v the widths of the text and the image tower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RunBlock, Seam
+from mmsdpt.hosts.two_tower_seams import ImageRowSeam, TextInput, TextInputSeam, TokenSeam
+from mmsdpt.tuners.base import Tuner
+from mmsdpt.tuners.layers.checks import whole_number
+from mmsdpt.tuners.layers.class_context import INIT_STD, ClassContext
+
+TEXT_SEAMS = ("text_inputs", "text_block_inputs")
+IMAGE_SEAMS = ("image_embeddings", "image_blocks")
+INIT_WORDS = "a photo of a"
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What enters the towers; None where there is nothing to enter.
+
+    Attributes:
+        ctx: (n, d_t), the text tower's shallow prompts.
+        text_deep: (m, n, d_t).
+        image_shallow: (n, d_v).
+        image_deep: (m, n, d_v).
+    """
+
+    ctx: Tensor | None
+    text_deep: Tensor | None
+    image_shallow: Tensor | None
+    image_deep: Tensor | None
+
+
+class DeepPrompts(Tuner):
+    """Learned prompts in one or both towers, at the first D blocks.
+
+    A tower with 0 prompts is left alone; with none in either, the host is the one without a tuner.
+
+    Args:
+        num_text_tokens: n of the text tower. With 0 the texts are the host's, with its template.
+        num_image_tokens: n of the image tower.
+        depth: D; None: :attr:`usual_depth`, or all blocks where a tower has fewer.
+        init_words: What ``ctx`` starts from, see :class:`ClassContext`; None: noise.
+        init_std: All other prompts are drawn from N(0, init_std^2).
+        learn_image_prompts: False: a subclass makes all image prompts.
+        more_depths: Deep prompts beyond the depth: m = D - 1 + more_depths.
+        seams: See :class:`Tuner`.
+        frozen: See :class:`Tuner`.
+
+    Attributes:
+        ctx: (n, d_t).
+        text_deep: (m, n, d_t).
+        image_shallow: (n, d_v).
+        image_deep: (m, n, d_v). Each of the four is None where there is nothing to learn.
+
+    Raises:
+        ValueError: for a number of prompts below 0, or a depth that the towers do not have.
+    """
+
+    usual_depth: ClassVar[int | None] = None
+    """D where none is given; None: all blocks that each tower with prompts has."""
+
+    ctx: nn.Parameter | None
+    text_deep: nn.Parameter | None
+    image_shallow: nn.Parameter | None
+    image_deep: nn.Parameter | None
+
+    def __init__(
+        self,
+        *,
+        seams: Mapping[str, Sequence[Seam]],
+        num_text_tokens: int,
+        num_image_tokens: int,
+        depth: int | None = None,
+        init_words: str | None = INIT_WORDS,
+        init_std: float = INIT_STD,
+        learn_image_prompts: bool = True,
+        more_depths: int = 0,
+        frozen: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        whole_number("num_text_tokens", num_text_tokens, minimum=0)
+        whole_number("num_image_tokens", num_image_tokens, minimum=0)
+        # What a tower without prompts has does not matter: any image tower will do for text alone.
+        self.needs = (  # type: ignore[misc]
+            *(TEXT_SEAMS if num_text_tokens else ()),
+            *(IMAGE_SEAMS if num_image_tokens else ()),
+        )
+        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+        self.num_text_tokens, self.num_image_tokens = num_text_tokens, num_image_tokens
+        blocks = [len(seams[kind]) for kind in self.needs if "block" in kind]
+        self.depth = self._settle_depth(depth, blocks, more_depths)
+        m = self.num_deep = self.depth - 1 + more_depths
+
+        self.ctx = self.text_deep = self.image_shallow = self.image_deep = None
+        if num_text_tokens:
+            (texts,) = cast(Sequence[TextInputSeam], seams["text_inputs"])
+            self.text_width = texts.widths["width"]
+            self._context = ClassContext(texts, num_text_tokens, init_words)
+            self.ctx = _drawn(init_std, num_text_tokens, self.text_width)
+            self.text_deep = _drawn(init_std, m, num_text_tokens, self.text_width)
+            texts.connect(self, self._make_texts, exclusive=True)
+            for tokens in seams["text_block_inputs"][1 : m + 1]:
+                tokens.connect(self, self._replace_tokens)
+        if num_image_tokens:
+            (patches,) = cast(Sequence[ImageRowSeam], seams["image_embeddings"])
+            self.image_width = patches.widths["width"]
+            if learn_image_prompts:
+                self.image_shallow = _drawn(init_std, num_image_tokens, self.image_width)
+                self.image_deep = _drawn(init_std, m, num_image_tokens, self.image_width)
+            patches.connect(self, self._append_rows)
+            for block in seams["image_blocks"][1 : m + 1]:
+                block.connect(self, self._replace_rows)
+
+    def _settle_depth(self, depth: int | None, blocks: Sequence[int], more_depths: int) -> int:
+        if not blocks:
+            return 1  # no prompts, at any depth
+        most = min(blocks) - more_depths
+        if depth is None:
+            depth = min(self.usual_depth or most, most)
+        if whole_number("depth", depth) > most:
+            beyond = f" and deep prompts reach {more_depths} further" if more_depths else ""
+            raise ValueError(
+                f"depth must be from 1 to {most}, as the towers with prompts have"
+                f" {' and '.join(map(str, blocks))} blocks{beyond}, got {depth}"
+            )
+        return depth
+
+    def start_from_host(self) -> None:
+        if self.ctx is not None:
+            self._context.start(self.ctx)
+
+    def prompts(self) -> Prompts:
+        """What enters the towers; a subclass may combine it from what is learned."""
+        return Prompts(self.ctx, self.text_deep, self.image_shallow, self.image_deep)
+
+    def _prompts_of(self, state: ForwardState) -> Prompts:
+        """Computed once in a pass, by whichever tower runs first."""
+        if self not in state.memo:
+            state.memo[self] = self.prompts()
+        return state.memo[self]
+
+    def _make_texts(self, seam: TextInputSeam, state: ForwardState) -> TextInput:
+        ctx = self._prompts_of(state).ctx
+        return self._context(state.class_names, cast(Tensor, ctx))
+
+    def _replace_tokens(self, seam: TokenSeam, x: Tensor, state: ForwardState) -> Tensor:
+        deep = cast(Tensor, self._prompts_of(state).text_deep)[seam.index - 1].to(x.dtype)
+        n = len(deep)
+        return torch.cat(
+            [
+                x[:, :1],  # (N, 1, d_t) start
+                deep.expand(len(x), -1, -1),  # (N, n, d_t)
+                x[:, 1 + n :],  # (N, L - 1 - n, d_t)
+            ],
+            dim=1,
+        )
+
+    def _append_rows(self, seam: ImageRowSeam, state: ForwardState) -> Rows:
+        shallow = cast(Tensor, self._prompts_of(state).image_shallow)
+        return {self: PromptRows(shallow, keep=True)}
+
+    def _replace_rows(
+        self, seam: BlockSeam, run: RunBlock, x: Tensor, rows: Rows, state: ForwardState
+    ) -> tuple[Tensor, Rows]:
+        deep = cast(Tensor, self._prompts_of(state).image_deep)[seam.index - 1]
+        return run(x, {**rows, self: PromptRows(deep, keep=True)})
+
+    def config(self) -> dict[str, Any]:
+        return dict(
+            num_text_tokens=self.num_text_tokens,
+            num_image_tokens=self.num_image_tokens,
+            depth=self.depth,
+            fixed_words=self._context.fixed_words if self.num_text_tokens else "",
+        )
+
+    def num_trainable(self) -> int:
+        """(1 + m) n d of every tower that learns prompts."""
+        found = 0
+        if self.ctx is not None:
+            found += (1 + self.num_deep) * self.num_text_tokens * self.text_width
+        if self.image_shallow is not None:
+            found += (1 + self.num_deep) * self.num_image_tokens * self.image_width
+        return found
+
+
+def _drawn(std: float, *shape: int) -> nn.Parameter | None:
+    """A parameter from N(0, std^2), None where it would be empty."""
+    if 0 in shape:
+        return None
+    return nn.Parameter(torch.empty(shape).normal_(std=std))

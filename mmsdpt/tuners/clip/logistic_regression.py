@@ -1,0 +1,92 @@
+"""Logistic regression whose regularisation is chosen on validation data, as CoOp's authors do for
+their linear probe (lpclip; after Radford et al., ICML 2021, appendix A.3).
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+from mmengine.logging import print_log
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
+_EXPONENTS = (
+    6.0,
+    4.0,
+    2.0,
+    0.0,
+    -2.0,
+    -4.0,
+    -6.0,
+)  # of C = 10^x, tried first, the best first found
+_STEPS = 8  # halvings of the interval around the best
+_MAX_ITER = 1000
+
+
+def search_logistic_regression(
+    features: np.ndarray, val_features: np.ndarray, labels: np.ndarray, val_labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Fit for C from 10^6 down to 10^-6, then halve the interval of one power of ten on either side
+    of the best, eight times.
+
+    Of equally good ones the search takes the largest C at first, and the smaller of the two ends
+    after that, as the authors' code does.
+
+    Args:
+        features: (N, e).
+        val_features: (M, e).
+        labels: (N,), C classes from 0.
+        val_labels: (M,).
+
+    Returns:
+        weight (C, e), bias (C,), and the chosen strength.
+
+    Raises:
+        ImportError: if scikit-learn is not installed.
+    """
+    fits: dict[float, tuple[float, LogisticRegression]] = {}
+
+    def accuracy(exponent: float) -> float:
+        if exponent not in fits:
+            model = _fit(features, labels, 10.0**exponent)
+            fits[exponent] = float(np.mean(model.predict(val_features) == val_labels)), model
+        return fits[exponent][0]
+
+    peak = max(_EXPONENTS, key=accuracy)
+    left, right = peak - 1, peak + 1
+    for _ in range(_STEPS):
+        middle = (left + right) / 2
+        if accuracy(left) < accuracy(right):
+            best, left = right, middle
+        else:
+            best, right = left, middle
+    model = fits[best][1]
+    if model.n_iter_.max() >= _MAX_ITER:
+        print_log(
+            f"The logistic regression with C = {10.0**best:.3g} stopped after {_MAX_ITER}"
+            " iterations, before it converged",
+            logger="current",
+        )
+    weight, bias = model.coef_, model.intercept_
+    if len(weight) == 1:  # of two classes scikit-learn gives the difference
+        weight, bias = (np.concatenate([-part / 2, part / 2]) for part in (weight, bias))
+    return weight, bias, 10.0**best
+
+
+def _fit(features: np.ndarray, labels: np.ndarray, strength: float) -> LogisticRegression:
+    try:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+    except ImportError:
+        raise ImportError(
+            "the linear probe is fitted by scikit-learn, which is not installed: pip install"
+            " scikit-learn"
+        ) from None
+    model = LogisticRegression(solver="lbfgs", max_iter=_MAX_ITER, C=strength)
+    with warnings.catch_warnings():
+        # Most of what is tried is thrown away; the caller tells about the one that is not.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(features, labels)

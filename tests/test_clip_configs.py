@@ -1,0 +1,193 @@
+"""Promises of configs/mudpt and configs/clip_baselines: every file builds, trains what its first
+lines say, by its paper's recipe, on the dataset that it is named after.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import (
+    HOOKS,
+    LOOPS,
+    METRICS,
+    MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    PARAM_SCHEDULERS,
+)
+from torch import nn
+
+import mmsdpt.engine
+import mmsdpt.tuners  # noqa: F401
+from mmsdpt.tuners import Tuner
+
+FOLDER = Path(__file__).resolve().parents[1] / "configs"
+FILES = sorted(
+    path.relative_to(FOLDER).as_posix()
+    for folder in ("mudpt", "clip_baselines")
+    for path in (FOLDER / folder).rglob("*.py")
+)
+DATASETS = {
+    "imagenet": 1000,
+    "caltech_101": 100,
+    "oxford_pets": 37,
+    "stanford_cars": 196,
+    "oxford_flowers": 102,
+    "food_101": 101,
+    "fgvc_aircraft": 100,
+    "sun397": 397,
+    "dtd": 47,
+    "eurosat": 10,
+    "ucf101": 101,
+}
+# Rate, epochs and batch size at 16 images per class. Those of the linear probe are ours.
+RECIPES = {
+    "mudpt": (0.0025, 10, 4),
+    "maple": (0.0035, 5, 4),
+    "independent_vl": (0.0025, 5, 4),
+    "vpt": (0.0025, 5, 4),
+    "coop": (0.002, 200, 32),
+    "cocoop": (0.002, 10, 1),
+    "linear_probe": (0.01, 50, 32),
+}
+COUNTS = {
+    "mudpt/mudpt_vit_b16_eurosat.py": 1_204_736,
+    "mudpt/ablations/mudpt_vit_b16_eurosat_length_4.py": 1_227_776,
+    "mudpt/mudpt_transformer_vit_b16.py": 11_056_128,
+    "mudpt/mudpt_one_way_vit_b16.py": 3_557_632,
+    "clip_baselines/maple_vit_b16_eurosat.py": 3_555_072,
+    "clip_baselines/independent_vl_vit_b16_eurosat.py": 30_720,
+    "clip_baselines/vpt_vit_b16_eurosat.py": 73_728,
+    "clip_baselines/coop_vit_b16_eurosat.py": 8_192,
+    "clip_baselines/cocoop_vit_b16_eurosat.py": 35_360,
+}
+TRAINED = [name for name in FILES if "zero_shot" not in name]
+
+
+@functools.cache
+def config(name: str) -> Config:
+    return Config.fromfile(FOLDER / name)
+
+
+def method_of(name: str) -> str:
+    stem = Path(name).stem.split("_vit_b16")[0]
+    return "mudpt" if stem.startswith("mudpt") else stem
+
+
+def dataset_of(name: str) -> str:
+    """A config without a dataset in its name is for images of one's own."""
+    parts = Path(name).stem.split("_vit_b16_")
+    return "eurosat" if "ablations" in name else parts[1] if len(parts) > 1 else "clothing"
+
+
+@functools.cache
+def built_model(structure: str) -> nn.Module:
+    """The model of a config in JSON, on the meta device; the host itself is built once."""
+    init_default_scope("mmpretrain")
+    model_cfg = json.loads(structure)
+    tuner = model_cfg.pop("tuner", None)
+    with torch.device("meta"):
+        if tuner is None:
+            return MODELS.build(model_cfg)
+        model = copy.deepcopy(built_model(json.dumps(model_cfg)))
+        model._attach_tuners(tuner, None, None)
+    return model
+
+
+def test_every_method_has_a_config_for_every_dataset_and_one_for_images_of_ones_own():
+    for method in (*RECIPES, "zero_shot"):
+        folder = "mudpt" if method == "mudpt" else "clip_baselines"
+        for suffix in ("", *(f"_{name}" for name in DATASETS)):
+            assert f"{folder}/{method}_vit_b16{suffix}.py" in FILES
+    assert len([name for name in FILES if "ablations" in name]) > 15
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_exactly_the_tuner_trains_and_its_first_lines_say_how_much(name):
+    model = built_model(json.dumps(config(name).model))
+    comment = (FOLDER / name).read_text().split("_base_")[0]
+    if "zero_shot" in name:
+        assert not len(model.tuners) and "nothing trains" in comment
+        return
+    (tuner,) = model.tuners.values()
+    assert isinstance(tuner, Tuner)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert trainable == tuner.num_trainable() == sum(p.numel() for p in tuner.parameters())
+    (said,) = re.findall(r"([\d,]+) parameters", comment.replace("\n# ", " "))
+    assert int(said.replace(",", "")) == trainable
+    assert COUNTS.get(name, trainable) == trainable
+    if method_of(name) == "linear_probe":
+        assert tuner.num_classes == DATASETS.get(dataset_of(name), 10)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_data_are_those_of_the_dataset_in_its_name(name):
+    cfg = config(name)
+    base = config(f"_base_/datasets/clip_{dataset_of(name)}.py")
+    for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        if "zero_shot" in name and key == "train_dataloader":
+            assert cfg[key] is None
+        else:
+            assert cfg[key].dataset == base[key].dataset
+    for key in ("val_evaluator", "test_evaluator"):
+        assert METRICS.get(cfg[key].type) and cfg[key] == base[key]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_run_is_that_of_clip(name):
+    init_default_scope("mmpretrain")
+    cfg = config(name)
+    assert cfg.default_scope == "mmpretrain" and cfg.runner_type == "mmsdpt.TunerRunner"
+    assert cfg.load_from == "checkpoints/clip_vit_b16.safetensors"
+    assert cfg.default_hooks.classes.type == "mmsdpt.SetClassesHook"
+    for hook in cfg.default_hooks.values():
+        assert HOOKS.get(hook.type)
+    for loop in ("val_cfg", "test_cfg"):
+        assert LOOPS.get(cfg[loop].type)
+    assert ("optim_wrapper" in cfg) == ("train_cfg" in cfg) == ("zero_shot" not in name)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_recipe_is_the_papers(name):
+    cfg = config(name)
+    lr, epochs, batch = RECIPES[method_of(name)]
+    optimizer = dict(type="SGD", lr=lr, momentum=0.9, weight_decay=5e-4)
+    assert cfg.optim_wrapper.optimizer == optimizer
+    assert cfg.optim_wrapper.type == "OptimWrapper"  # float32
+    assert OPTIM_WRAPPER_CONSTRUCTORS.get(cfg.optim_wrapper.constructor)
+    assert cfg.optim_wrapper.constructor == "mmsdpt.TrainableOptimWrapperConstructor"
+    assert (cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval) == (epochs, epochs)
+    assert cfg.train_dataloader.batch_size == batch
+    assert cfg.train_dataloader.dataset.shots == 16
+
+
+@pytest.mark.parametrize("method", RECIPES)
+def test_the_rate_of_every_epoch(method):
+    """Epoch 0 at 1e-5, then lr (1 + cos(pi (e - 1) / E)) / 2."""
+    (name,) = [name for name in FILES if name.endswith(f"/{method}_vit_b16_eurosat.py")]
+    cfg = config(name)
+    lr, epochs, _ = RECIPES[method]
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=cfg.optim_wrapper.optimizer.lr)
+    schedulers = [
+        PARAM_SCHEDULERS.build(dict(scheduler, optimizer=optimizer))
+        for scheduler in copy.deepcopy(cfg.param_scheduler)
+    ]
+    assert all(scheduler.by_epoch for scheduler in schedulers)
+    rates = []
+    for _ in range(epochs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        for scheduler in schedulers:  # as MMEngine's ParamSchedulerHook
+            scheduler.step()
+    wanted = [1e-5] + [
+        lr * (1 + math.cos(math.pi * (e - 1) / epochs)) / 2 for e in range(1, epochs)
+    ]
+    assert rates == pytest.approx(wanted, rel=1e-9)

@@ -1,0 +1,258 @@
+"""MuDPT's prompts and injections are those of its formulas, in every setting."""
+
+import copy
+import itertools
+import json
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from plain_prompted_clip import (
+    IMAGE_BLOCKS,
+    TEXT_BLOCKS,
+    build_clip,
+    plain_linear,
+    plain_logits,
+    plain_transformer,
+)
+from small_clip import make_images
+from torch import nn
+
+from mmsdpt.registry import MODELS
+from mmsdpt.tuners.layers.injection import InjectionTransformer
+
+TYPE = "mmsdpt.MuDPT"
+DIRECTIONS = ("t2v", "v2t", "both")
+VARIANTS = ("code", "figure")
+
+
+def settings() -> list[dict]:
+    """Every combination of settings that is allowed, with a depth below the towers'."""
+    found = [dict(injection="none", variant=variant) for variant in VARIANTS]
+    for direction, variant in itertools.product(DIRECTIONS, VARIANTS):
+        for share in (True, False):
+            found.append(
+                dict(injection="linear", direction=direction, share=share, variant=variant)
+            )
+        for layers in (1, 2):
+            found.append(
+                dict(
+                    injection="transformer",
+                    direction=direction,
+                    injection_layers=layers,
+                    variant=variant,
+                )
+            )
+    one_way = dict(direction="t2v", learn_image_prompts=False)
+    found += [
+        dict(injection="linear", **one_way),
+        dict(injection="linear", share=False, **one_way),
+        dict(injection="transformer", **one_way),
+    ]
+    return [dict(options, depth=3) for options in found]
+
+
+EDGES = [
+    dict(depth=1),
+    dict(depth=1, injection="transformer"),
+    dict(depth=1, direction="t2v", share=False, learn_image_prompts=False),
+    dict(depth=1, variant="figure", injection="transformer"),
+    dict(depth=TEXT_BLOCKS),
+    dict(depth=TEXT_BLOCKS - 1, variant="figure"),
+    dict(num_tokens=6),
+    dict(num_tokens=1, injection="transformer"),
+    dict(injection="none", num_text_tokens=3, num_image_tokens=1),
+    dict(injection="none", num_text_tokens=0, num_image_tokens=2, depth=IMAGE_BLOCKS),
+    dict(injection="none", num_image_tokens=0),
+]
+
+
+def name_of(options: dict) -> str:
+    return " ".join(f"{key}={value}" for key, value in options.items())
+
+
+def plain_prompts(tuner: nn.Module) -> tuple:
+    """The formulas of the module's docstring, depth by depth."""
+    own = {
+        name: getattr(tuner, name) for name in ("ctx", "text_deep", "image_shallow", "image_deep")
+    }
+    maps = dict(tuner.named_children())
+    post_norm = tuner.variant == "figure"
+
+    def inject(linear: str, transformer: str, x, depth: int):
+        """What flows from the prompts (n, d) of a depth; nothing without a map."""
+        if transformer in maps:
+            return plain_transformer(maps[transformer], x, post_norm)
+        if linear in maps:
+            module = maps[linear]
+            return plain_linear(module if isinstance(module, nn.Linear) else module[depth], x)
+        return None
+
+    def add(a, b):
+        return b if a is None else a if b is None else a + b
+
+    shallow, text_deep, image_deep = own["image_shallow"], [], []
+    if not post_norm and own["ctx"] is not None:
+        shallow = add(shallow, inject("t2i_shallow", "t2i", own["ctx"], 0))
+    for i in range(tuner.num_deep):
+        t = None if own["text_deep"] is None else own["text_deep"][i]
+        v = None if own["image_deep"] is None else own["image_deep"][i]
+        text_deep.append(t if v is None or t is None else add(t, inject("i2t_deep", "i2t", v, i)))
+        image_deep.append(v if t is None else add(v, inject("t2i_deep", "t2i", t, i)))
+
+    def stack(prompts):
+        return torch.stack(prompts) if prompts and prompts[0] is not None else None
+
+    return own["ctx"], stack(text_deep), shallow, stack(image_deep)
+
+
+def loss_and_gradients(model, logits):
+    parameters = dict(model.tuners["default"].named_parameters())
+    loss = F.cross_entropy(logits, torch.arange(len(logits)))
+    return dict(zip(parameters, torch.autograd.grad(loss, parameters.values()), strict=True))
+
+
+@pytest.mark.parametrize("options", [*settings(), *EDGES], ids=name_of)
+def test_logits_and_gradients_equal_the_plain_form(options):
+    model = build_clip(type=TYPE, **options)
+    tuner, images = model.tuners["default"], make_images(2)
+    found, wanted = model(images), plain_logits(model, images, *plain_prompts(tuner))
+    assert (found - wanted).abs().max() < 1e-9
+    found, wanted = loss_and_gradients(model, found), loss_and_gradients(model, wanted)
+    for name, gradient in found.items():
+        assert (gradient - wanted[name]).abs().max() < 1e-9, name
+        assert gradient.abs().max() > 1e-9, f"{name} does not train"
+    count = sum(parameter.numel() for parameter in tuner.parameters())
+    assert tuner.num_trainable() == count
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == count
+    json.dumps(tuner.config())
+
+
+def test_a_transformers_heads_are_64_wide_and_one_where_the_width_is_less():
+    for width, heads in ((512, 8), (768, 12), (64, 1), (48, 1), (160, 2)):
+        (block,) = InjectionTransformer(width, 8).blocks
+        assert block.attention.num_heads == heads
+        assert {m.eps for m in InjectionTransformer(width, 8).modules() if hasattr(m, "eps")} == {
+            1e-5
+        }
+    with pytest.raises(ValueError, match="width 200 has 3 heads"):
+        InjectionTransformer(200, 8)
+
+
+@pytest.mark.parametrize("post_norm", [False, True])
+def test_prompts_of_one_depth_never_see_those_of_another(post_norm):
+    module = InjectionTransformer(64, 8, num_layers=2, post_norm=post_norm).double()
+    x = torch.randn(3, 2, 64, dtype=torch.float64)
+    batched = module(x)
+    for depth in range(3):
+        assert (module(x[depth]) - batched[depth]).abs().max() < 1e-12
+
+
+def test_names_of_what_is_learned():
+    prompts = {"ctx", "text_deep", "image_shallow", "image_deep"}
+
+    def names(**options):
+        tuner = build_clip(type=TYPE, **options).tuners["default"]
+        return {name.split(".")[0] for name, _ in tuner.named_parameters()}
+
+    assert names(injection="none") == prompts
+    assert names() == prompts | {"t2i_shallow", "t2i_deep", "i2t_deep"}
+    assert names(injection="transformer") == prompts | {"t2i", "i2t"}
+    assert names(variant="figure") == prompts | {"t2i_deep", "i2t_deep"}
+    assert names(direction="v2t") == prompts | {"i2t_deep"}
+    one_way = dict(injection="transformer", direction="t2v", learn_image_prompts=False)
+    assert names(**one_way) == {"ctx", "text_deep", "t2i"}
+    tuner = build_clip(type=TYPE).tuners["default"]
+    assert tuner.depth == TEXT_BLOCKS and tuner.text_deep.shape == (TEXT_BLOCKS - 1, 2, 64)
+
+
+@pytest.mark.parametrize("injection", ["linear", "transformer"])
+def test_the_context_starts_from_words_and_the_rest_from_noise(injection):
+    options = dict(type=TYPE, num_tokens=6, injection=injection)
+    model = build_clip()
+    model._attach_tuners(options, None, None)
+    model.double()
+    tuner = model.tuners["default"]
+    drawn, tensor = copy.deepcopy(tuner.state_dict()), tuner.ctx
+    vectors = model.token_embedding.weight
+    model(make_images(1))
+    assert tuner.ctx is tensor
+    ids = model.tokenizer.encode("a photo of a")
+    assert len(ids) == 4 and torch.equal(tuner.ctx[:4], vectors[ids])
+    assert torch.equal(tuner.ctx[4:], drawn["ctx"][4:])
+    for token in (0, model.tokenizer.end):  # padding and end of text
+        assert (tuner.ctx[4:] - vectors[token]).abs().amax(-1).min() > 1e-3
+    for name in ("text_deep", "image_shallow", "image_deep"):
+        assert torch.equal(getattr(tuner, name), drawn[name])
+        assert 0.015 < drawn[name].std() < 0.025
+
+
+def test_injected_prompts_are_computed_once_in_a_pass(monkeypatch):
+    model = build_clip(type=TYPE)
+    model.class_chunk = 2
+    tuner, calls = model.tuners["default"], []
+    prompts = tuner.prompts
+    monkeypatch.setattr(tuner, "prompts", lambda: calls.append(1) or prompts())
+    model(make_images(3)).sum().backward()
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("injection", ["none", "linear", "transformer"])
+def test_chunks_of_classes_change_no_gradient(injection):
+    model = build_clip(type=TYPE, injection=injection)
+    images = make_images(2)
+    whole = loss_and_gradients(model, model(images))
+    model.class_chunk = 2
+    chunked = loss_and_gradients(model, model(images))
+    for name, gradient in whole.items():
+        assert (chunked[name] - gradient).abs().max() < 1e-12, name
+
+
+def test_a_copy_and_a_pickled_model_give_the_same_logits():
+    model = build_clip(type=TYPE, injection="transformer")
+    images = make_images(1)
+    with torch.no_grad():
+        logits = model(images)
+        assert torch.equal(copy.deepcopy(model)(images), logits)
+        assert torch.equal(pickle.loads(pickle.dumps(model))(images), logits)
+
+
+@pytest.mark.parametrize("options", [dict(), dict(variant="figure"), dict(share=False)], ids=str)
+def test_settings_that_change_the_meaning_are_in_the_config(options):
+    """Else a file of one would load into the other."""
+    base = build_clip(type=TYPE, depth=2).tuners["default"].config()
+    other = build_clip(type=TYPE, depth=2, **options).tuners["default"].config()
+    assert (base == other) == (not options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(depth=0), "depth must be a whole number of at least 1"),
+        (dict(depth=TEXT_BLOCKS + 1), f"depth must be from 1 to {TEXT_BLOCKS}.* 4 and 5 blocks"),
+        (dict(depth=TEXT_BLOCKS, variant="figure"), f"depth must be from 1 to {TEXT_BLOCKS - 1}"),
+        (dict(num_tokens=-1), "num_text_tokens must be a whole number of at least 0"),
+        (dict(num_tokens=1.5), "num_text_tokens must be a whole number"),
+        (dict(num_tokens=80), "leaves no room for a class name"),
+        (dict(num_image_tokens=3), "both need the same number"),
+        (dict(num_image_tokens=0), "both need the same number"),
+        (dict(injection="cross"), "injection must be one of none, linear, transformer"),
+        (dict(direction="left"), "direction must be one of t2v, v2t, both"),
+        (dict(variant="paper"), "variant must be one of code, figure"),
+        (dict(injection="transformer", share=False), "share=False.* is for injection='linear'"),
+        (dict(injection_layers=2), "injection_layers=2 is for injection='transformer'"),
+        (dict(injection="transformer", injection_layers=0), "at least 1"),
+        (dict(direction="v2t", depth=1), "has no effect at depth=1"),
+        (dict(learn_image_prompts=False), "goes with direction='t2v'"),
+        (
+            dict(learn_image_prompts=False, direction="t2v", variant="figure"),
+            "goes with direction='t2v' and variant='code'",
+        ),
+        (dict(injection="none", learn_image_prompts=False), "leaves the image without prompts"),
+    ],
+    ids=str,
+)
+def test_settings_that_make_no_sense_are_refused_with_a_sentence(options, words):
+    with pytest.raises(ValueError, match=words):
+        MODELS.build(dict(type=TYPE, **options), default_args=dict(seams=build_clip().seams()))
