@@ -8,8 +8,8 @@ import argparse
 import copy
 import functools
 import json
-import re
 import os
+import re
 import shutil
 from pathlib import Path
 

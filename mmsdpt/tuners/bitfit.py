@@ -49,7 +49,7 @@ class BitFit(HostParameters):
         super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
 
     def selects(self, seam: ParameterSeam) -> bool:
-        return seam.group in self.groups and seam.role.endswith(".bias")
+        return seam.group in self.groups and seam.role.endswith((".bias", ".in_proj_bias"))
 
     def breakdown(self) -> dict[str, int]:
         """Trained parameters by part of the host."""

@@ -22,10 +22,10 @@ from mmsdpt.registry import MODELS
 
 from .base import Tuner
 
-# Weights by part of the host and role. Swin's query, key and value are one Linear.
+# Weights by part of the host and role. Query, key and value are one weight in Swin and in CLIP.
 ENCODERS = {
     "image": ("qkv.weight",),
-    "text": ("query.weight", "key.weight", "value.weight"),
+    "text": ("query.weight", "key.weight", "value.weight", "attn.in_proj_weight"),
 }
 FUSION = {
     "fusion": (

@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 
 import pytest
-from contract_cases import registered_methods
+from contract_cases import methods_of
+from contract_glip import GLIPHost
 from mmengine.config import Config
 
 from mmsdpt.analysis.cost import CostMeter
@@ -72,10 +73,10 @@ def test_a_token_of_sdpt_costs_what_its_linears_cost(glip_l):
     assert sdpt.macs - plain.macs == 10 * per_token + attention
 
 
-def test_every_registered_method_has_a_row(repository):
+def test_every_method_of_the_detector_has_a_row(repository):
     rows = config_rows(repository / "configs")
     found = {Config.fromfile(row.config).model.tuner.type for row in rows}
-    assert found == {f"mmsdpt.{name}" for name in registered_methods()}
+    assert found == {f"mmsdpt.{name}" for name in methods_of(GLIPHost)}
 
 
 def rows_of(markdown: str) -> dict[str, list[str]]:

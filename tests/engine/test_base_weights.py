@@ -188,7 +188,9 @@ def test_missing_public_weights_come_with_what_to_do(name):
 def test_other_names_of_weights(tmp_path):
     with pytest.raises(CheckpointError, match="not found: own.pth; name another file"):
         resolve_checkpoint("own.pth")
-    with pytest.raises(CheckpointError, match="not one of the package's weights: mini_clip, mini_glip"):
+    with pytest.raises(
+        CheckpointError, match="not one of the package's weights: mini_clip, mini_glip"
+    ):
         resolve_checkpoint("mmsdpt://nothing")
     path = tmp_path / "own.pth"
     path.touch()

@@ -1,25 +1,19 @@
-"""What the contract suite is made of: the registered methods, mini GLIP with one of them, a run."""
+"""What the contract suite is made of: the registered methods, a host with one of them, a run."""
 
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import pytest
 import torch
-from mmdet.structures import DetDataSample
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
-from mmengine.registry import init_default_scope
-from mmengine.structures import InstanceData
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -29,19 +23,13 @@ import mmsdpt.engine
 import mmsdpt.hosts
 import mmsdpt.tuners  # noqa: F401
 from mmsdpt.engine import TunerRunner
-from mmsdpt.engine.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
 from mmsdpt.hosts.seams import Seam
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners import Tuner
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-Batch = tuple[Tensor, list[DetDataSample]]
-TEXTS = (
-    ("red circle", "striped blue star"),
-    ("raccoon",),
-    ("jellyfish", "penguin (bird)", "star_fish", "a hollow pentagon that is yellow"),
-)
-BASE_LOSSES = {"loss_cls", "loss_bbox", "loss_centerness"}
+Batch = tuple[Tensor, list]
+Outputs = dict[str, Tensor]
 STEPS = 3  # within which every tensor must train
 
 
@@ -69,48 +57,129 @@ def registered(*methods: type[Tuner]) -> Iterator[None]:
             MODELS.module_dict.pop(method.__name__, None)
 
 
-def config_of(method: type[Tuner], **settings: Any) -> dict:
-    return dict(type=f"mmsdpt.{method.__name__}", **settings)
-
-
-@functools.cache
-def optimizer_of(method: type[Tuner]) -> dict:
-    """As in the method's config for a mini task, else one that suits most."""
-    for path in sorted(REPOSITORY.glob("configs/*/*_mini_thermal.py")):
-        if f'"mmsdpt.{method.__name__}"' in path.read_text():
-            return Config.fromfile(str(path)).optim_wrapper.optimizer.to_dict()
-    return dict(type="AdamW", lr=1e-3, weight_decay=0.0)
-
-
 # ---------------------------------------------------------------------- hosts
 
 
-def build_mini_glip(**changes: Any) -> nn.Module:
-    """Mini GLIP with changes of its config, frozen and in eval mode, without weights and tuners."""
-    init_default_scope("mmdet")
-    config = Config.fromfile(str(REPOSITORY / "configs/_base_/models/mini_glip.py"))
-    config.merge_from_dict({f"model.{name}": value for name, value in changes.items()})
-    return MODELS.build(config.model).requires_grad_(False).eval()
-
-
 class Host:
-    """Mini GLIP with its weights, without a tuner.
+    """A small model with its weights, without a tuner; a subclass for each kind of host.
 
     Args:
-        blocks: Number of fusion layers, of the three that it has. Two show what several are like.
+        model: The model, frozen and in eval mode.
+        weights: File of its weights.
     """
 
-    weights = resolve_checkpoint("mmsdpt://mini_glip")
+    name: ClassVar[str]
+    """Name of the class."""
+    scope: ClassVar[str]
+    """MMEngine's default scope."""
+    base_losses: ClassVar[set[str]]
+    """Names of the losses that it has without a tuner."""
+    autocasts: ClassVar[tuple[torch.dtype, ...]] = (torch.bfloat16,)
+    plain_hint: ClassVar[str]
+    """What :meth:`plain` answers to a method that it has no seams for."""
+    configs: ClassVar[str | None] = None
+    """Where the methods' configs for a mini task are, if their optimizers suit this model."""
+    collate: Callable[[Sequence], Any]
+    metainfo: ClassVar[dict[str, Any]] = {}
+    """Of the dataset of a run."""
+    hooks: ClassVar[tuple[dict, ...]] = ()
+    """That a run needs."""
+    facts: ClassVar[dict[str, Any]] = {}
+    """What a method must be told if it asks: arguments without a default."""
 
-    def __init__(self, blocks: int = 2) -> None:
-        self.model = build_mini_glip(**{"bbox_head.num_dyhead_blocks": blocks})
-        load_base_weights(self.model, read_checkpoint(self.weights)["state_dict"], self.weights)
-        self._state = tensors_of(self.model)
+    def __init__(self, model: nn.Module, weights: str) -> None:
+        self.model, self.weights = model, weights
+        self._state = tensors_of(model)
+
+    @classmethod
+    def build(cls, folder: Path, small: bool = False) -> Host:
+        """The host.
+
+        Args:
+            folder: For files.
+            small: For tests with many passes.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def kinds(cls) -> frozenset[str]:
+        """Kinds of seams that the host has."""
+        raise NotImplementedError
+
+    @staticmethod
+    def large(folder: Path) -> nn.Module:
+        """The model of the paper, on the meta device."""
+        raise NotImplementedError
+
+    @staticmethod
+    def plain() -> nn.Module:
+        """A host with the toolbox's own image encoder, which lacks seams."""
+        raise NotImplementedError
+
+    def batch(
+        self, count: int, first: int = 0, dtype: torch.dtype = torch.float32, small: bool = False
+    ) -> Batch:
+        """``count`` images, normalised, and samples with ground truth; the i-th is always the same.
+
+        Args:
+            count: How many.
+            first: Index of the first.
+            dtype: Of the images.
+            small: Of half the size, where the host takes any.
+        """
+        raise NotImplementedError
+
+    def item(self) -> dict[str, Any]:
+        """The first image as a dataset gives it, before the data preprocessor."""
+        raise NotImplementedError
+
+    def raw_outputs(self, model: nn.Module, batch: Batch, training: bool = False) -> Outputs:
+        """What the model computes from images, by name, computed as in testing or in training."""
+        raise NotImplementedError
+
+    def predictions(self, model: nn.Module, batch: Batch) -> Outputs:
+        raise NotImplementedError
+
+    def image_features(self, model: nn.Module, names: Sequence[str]) -> Outputs:
+        """Of the first image, with these class names."""
+        raise NotImplementedError
+
+    def of_image(self, together: Outputs, i: int, alone: Outputs) -> Outputs:
+        """The part of raw outputs that belongs to one image, in the shapes of ``alone``."""
+        return {name: together[name][i : i + 1] for name in alone}
+
+    @torch.no_grad()
+    def all_outputs(self, model: nn.Module, batch: Batch) -> Outputs:
+        """Everything that a host computes: raw outputs, losses, predictions."""
+        return {
+            **self.raw_outputs(model, batch),
+            **losses_of(model, batch),
+            **self.predictions(model, batch),
+        }
+
+    @classmethod
+    def config_of(cls, method: type[Tuner], **settings: Any) -> dict:
+        """Config of a method with its defaults."""
+        asked = inspect.signature(method.__init__).parameters
+        facts = {
+            name: value
+            for name, value in cls.facts.items()
+            if name in asked and asked[name].default is inspect.Parameter.empty
+        }
+        return dict(type=f"mmsdpt.{method.__name__}", **facts, **settings)
+
+    @classmethod
+    def optimizer_of(cls, method: type[Tuner]) -> dict:
+        """As in the method's config for a mini task, else one that suits most."""
+        for path in sorted(REPOSITORY.glob(cls.configs)) if cls.configs else ():
+            if f'"mmsdpt.{method.__name__}"' in path.read_text():
+                return Config.fromfile(str(path)).optim_wrapper.optimizer.to_dict()
+        return dict(type="AdamW", lr=1e-3, weight_decay=0.0)
 
     @cached_property
-    def outputs(self) -> dict[int, dict[str, Tensor]]:
+    def outputs(self) -> dict[int, Outputs]:
         """Without a tuner, by batch size."""
-        return {count: all_outputs(self.model, make_batch(count)) for count in (1, 3)}
+        return {count: self.all_outputs(self.model, self.batch(count)) for count in (1, 3)}
 
     @contextmanager
     def attached(self, seed: int = 0, **slots: Mapping[str, Any]) -> Iterator[nn.Module]:
@@ -129,21 +198,29 @@ class Host:
         assert not len(self.model.tuners), "one after the other: the host still has tuners"
         return attach(copy.deepcopy(self.model), slots, seed=0)
 
+    @contextmanager
+    def on_seams(self, method: type[Tuner], seams: Mapping[str, Sequence[Seam]]) -> Iterator[Tuner]:
+        """A method with its defaults, connected for a while."""
+        try:
+            yield MODELS.build(self.config_of(method), default_args=dict(seams=seams))
+        finally:
+            disconnect_all(seams)
+
+
+def methods_of(host: type[Host]) -> dict[str, type[Tuner]]:
+    """The registered methods that belong to a host: it has every kind of seam that they need."""
+    return {
+        name: method
+        for name, method in registered_methods().items()
+        if set(method.needs) <= host.kinds()
+    }
+
 
 def attach(host: nn.Module, slots: Mapping[str, Mapping[str, Any]], seed: int) -> nn.Module:
     """Attach tuners to a host that was built without, as its constructor would have done."""
     torch.manual_seed(seed)
     host._attach_tuners(None, slots, None)
     return host.eval()
-
-
-@contextmanager
-def build_on_seams(method: type[Tuner], seams: Mapping[str, Sequence[Seam]]) -> Iterator[Tuner]:
-    """A method with its defaults, connected for a while."""
-    try:
-        yield MODELS.build(config_of(method), default_args=dict(seams=seams))
-    finally:
-        disconnect_all(seams)
 
 
 def disconnect_all(seams: Mapping[str, Sequence[Seam]]) -> None:
@@ -161,88 +238,12 @@ def disturb(tuner: Tuner) -> None:
         parameter.add_(0.01 * torch.randn_like(parameter))
 
 
-def meta_glip_l(folder: Path) -> nn.Module:
-    """GLIP-L with BERT-base, without memory."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    words += [f"word{i}" for i in range(30522 - len(words))]
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
-    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": 30522}))
-    config = Config.fromfile(str(REPOSITORY / "configs/_base_/models/glip_l.py")).model
-    config.bbox_head.lang_model_name = config.language_model.name = str(folder)
-    init_default_scope("mmdet")
-    with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
-        # Swin reads its drop-path rates off a linspace, which must hold numbers.
-        patch.setattr(torch, "linspace", partial(torch.linspace, device="cpu"))
-        return MODELS.build(config)
+# ---------------------------------------------------------------------- outputs
 
 
-# ---------------------------------------------------------------------- data and outputs
-
-
-def make_batch(
-    count: int, first: int = 0, dtype: torch.dtype = torch.float32, size: int = 64
-) -> Batch:
-    """``count`` images, normalised, and samples with captions of different lengths and boxes.
-
-    Boxes are of every size, beyond the image's, so that every level of the pyramid has a target.
-    """
-    images, samples = [], []
-    for i in range(first, first + count):
-        generator = torch.Generator().manual_seed(i)
-        texts = TEXTS[i % len(TEXTS)]
-        extents = torch.tensor([16.0, 24.0, 64.0, 128.0, 256.0, 512.0])[: 6 - i % 2]
-        centres = size * (0.3 + 0.4 * torch.rand(len(extents), 2, generator=generator))
-        boxes = torch.cat([centres - extents[:, None] / 2, centres + extents[:, None] / 2], dim=1)
-        sample = DetDataSample(
-            metainfo=dict(
-                img_id=i,
-                img_shape=(size, size),
-                pad_shape=(size, size),
-                batch_input_shape=(size, size),
-                ori_shape=(size, size),
-                scale_factor=(1.0, 1.0),
-                text=texts,
-                custom_entities=True,
-            )
-        )
-        sample.gt_instances = InstanceData(
-            bboxes=boxes, labels=torch.arange(len(boxes)) % len(texts)
-        )
-        image = 0.3 * torch.randn(3, size, size, generator=generator)
-        for (x1, y1, x2, y2), label in zip(boxes[:2].int().tolist(), (0, 1), strict=True):
-            image[:, y1:y2, x1:x2] = torch.tensor([-1.0, 1.0, 2.0 - 3 * label]).view(3, 1, 1)
-        images.append(image)
-        samples.append(sample)
-    return torch.stack(images).to(dtype), samples
-
-
-def losses_of(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+def losses_of(model: nn.Module, batch: Batch) -> Outputs:
     images, samples = batch
     return model(images, copy.deepcopy(samples), mode="loss")
-
-
-def raw_outputs(model: nn.Module, batch: Batch, training: bool = False) -> dict[str, Tensor]:
-    """What the head returns, by name and level, computed as in testing or as in training."""
-    images, samples = batch
-    names = ("logits", "boxes", "centerness")
-    with torch.set_grad_enabled(training):
-        raw = model(images, copy.deepcopy(samples), mode="tensor")
-    return {
-        f"{name} {i}": level.detach()
-        for name, part in zip(names, raw, strict=True)
-        for i, level in enumerate(part)
-    }
-
-
-@torch.no_grad()
-def all_outputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """Everything that a host computes: raw outputs, losses, predictions."""
-    images, samples = batch
-    found = {**raw_outputs(model, batch), **losses_of(model, batch)}
-    for i, sample in enumerate(model.predict(images, copy.deepcopy(samples))):
-        for key in ("bboxes", "scores", "labels"):
-            found[f"prediction {i} {key}"] = sample.pred_instances[key]
-    return found
 
 
 def different(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
@@ -307,6 +308,13 @@ class Watch:
         self.model = model
         self.before = tensors_of(model)
         self.trains = set(trainable(model))
+        # What a method that trains keeps beside its parameters is its own.
+        self.kept = {
+            f"tuners.{slot}.{name}"
+            for slot, tuner in model.tuners.items()
+            if not tuner.frozen
+            for name, _ in tuner.named_buffers()
+        }
         self.moved: set[str] = set()
         self._handles = [
             p.register_post_accumulate_grad_hook(partial(self._look, name))
@@ -329,7 +337,7 @@ class Watch:
         return [
             name
             for name, value in self.before.items()
-            if name not in self.trains and not torch.equal(value, after[name])
+            if name not in self.trains | self.kept and not torch.equal(value, after[name])
         ]
 
     def tensors_without_gradient(self) -> list[str]:
@@ -370,8 +378,8 @@ class Run:
     """A run of the runner over one image, an epoch of two steps after the other.
 
     Args:
+        host: Whose batch it is, and the base weights.
         model: What to train.
-        weights: File of the base weights.
         optimizer: Config.
         folder: For checkpoints: one before the last epoch, one at the end.
         epochs: Number of epochs.
@@ -387,21 +395,19 @@ class Run:
 
     def __init__(
         self,
+        host: Host,
         model: nn.Module,
-        weights: str,
         optimizer: dict,
         folder: Path,
         epochs: int,
         resume_from: Path | None = None,
     ) -> None:
-        image, (sample,) = make_batch(1)
-        pixels = (image[0] * 57 + 114).clamp(0, 255).to(torch.uint8)
-        data = _Copies(dict(inputs=pixels, data_samples=sample), 2)
+        data = _Copies(host.item(), 2, host.metainfo)
         hook = _WatchHook()
         runner = TunerRunner(
             model=model,
             work_dir=str(folder),
-            train_dataloader=DataLoader(data, batch_size=1, collate_fn=pseudo_collate),
+            train_dataloader=DataLoader(data, batch_size=1, collate_fn=host.collate),
             train_cfg=dict(type="EpochBasedTrainLoop", max_epochs=epochs),
             optim_wrapper=dict(
                 type="OptimWrapper",
@@ -413,11 +419,11 @@ class Run:
                 checkpoint=dict(type="mmsdpt.TunerCheckpointHook", interval=epochs - 1),
                 logger=None,
             ),
-            custom_hooks=[hook],
-            load_from=weights,
+            custom_hooks=[hook, *copy.deepcopy(host.hooks)],
+            load_from=host.weights,
             resume=resume_from is not None,
             log_level="ERROR",
-            default_scope="mmdet",
+            default_scope=host.scope,
             randomness=dict(seed=0),
             experiment_name=folder.name,  # gives it a message hub of its own
             cfg=dict(resume_from=resume_from and str(resume_from)),
@@ -427,16 +433,14 @@ class Run:
         self.losses, self.watch, self.state = hook.losses, hook.watch, tensors_of(model)
         self.frozen_tensors_that_changed = hook.watch.frozen_tensors_that_changed()
         with torch.no_grad():
-            self.after = losses_of(model, make_batch(1))
+            self.after = losses_of(model, host.batch(1))
 
 
 class _Copies(Sequence):
     """The same item again and again, with its own copy of the annotations each time."""
 
-    metainfo: dict = {}
-
-    def __init__(self, item: dict, count: int) -> None:
-        self.item, self.count = item, count
+    def __init__(self, item: dict, count: int, metainfo: dict) -> None:
+        self.item, self.count, self.metainfo = item, count, metainfo
 
     def __len__(self) -> int:
         return self.count
@@ -467,28 +471,36 @@ class Case:
 
     def attached(self, seed: int = 0, **settings: Any) -> AbstractContextManager[nn.Module]:
         """The host with the method for a while."""
-        return self.host.attached(seed, default=config_of(self.method, **settings))
+        return self.host.attached(seed, default=self.host.config_of(self.method, **settings))
+
+    def raw(self, model: nn.Module, batch: Batch | None = None, training: bool = False) -> Outputs:
+        """Raw outputs of a model, by default for three images."""
+        batch = self.host.batch(3) if batch is None else batch
+        return self.host.raw_outputs(model, batch, training)
 
     @cached_property
-    def untrained(self) -> dict[int, dict[str, Tensor]]:
+    def untrained(self) -> dict[int, Outputs]:
         """All outputs for one image and raw ones for three, before training."""
         with self.attached() as model:
-            return {1: all_outputs(model, make_batch(1)), 3: raw_outputs(model, make_batch(3))}
+            return {
+                1: self.host.all_outputs(model, self.host.batch(1)),
+                3: self.raw(model),
+            }
 
     @cached_property
     def training(self) -> Watch:
         """Three steps on a batch of three."""
-        model = self.host.copy(default=config_of(self.method))
-        return train_steps(model, make_batch(3))
+        model = self.host.copy(default=self.host.config_of(self.method))
+        return train_steps(model, self.host.batch(3))
 
     @property
     def trained(self) -> nn.Module:
         return self.training.model
 
     @cached_property
-    def outputs(self) -> dict[str, Tensor]:
+    def outputs(self) -> Outputs:
         """Raw, of the trained model, for three images."""
-        return raw_outputs(self.trained, make_batch(3))
+        return self.raw(self.trained)
 
     @cached_property
     def run(self) -> Run:
@@ -508,9 +520,9 @@ class Case:
     def _run(self, name: str, resume_from: Path | None = None) -> Run:
         with self.attached(seed=1 if resume_from else 0) as model:
             return Run(
+                self.host,
                 model,
-                self.host.weights,
-                optimizer_of(self.method),
+                self.host.optimizer_of(self.method),
                 self._run_folder(name),
                 self.epochs,
                 resume_from,

@@ -1,5 +1,6 @@
-"""What every method promises. A method is under this contract as soon as it is registered: nothing
-here names one, and its properties are asked of its class.
+"""What every method promises, on every host that has the seams it needs. A method is under this
+contract as soon as it is registered: nothing here names one, and its properties are asked of its
+class. What hosts that classify promise beside this is in test_clip_contract.py.
 """
 
 from __future__ import annotations
@@ -10,25 +11,19 @@ import itertools
 import json
 import pickle
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import broken_methods as broken
 import pytest
 import torch
 from contract_cases import (
-    BASE_LOSSES,
     Case,
     Host,
-    all_outputs,
-    build_mini_glip,
-    build_on_seams,
-    config_of,
+    Outputs,
     different,
     disturb,
     losses_of,
-    make_batch,
-    meta_glip_l,
-    raw_outputs,
+    methods_of,
     registered,
     registered_methods,
     relative_error,
@@ -37,38 +32,49 @@ from contract_cases import (
     total,
     trainable,
 )
-from mmengine.runner import Runner
-from torch import Tensor, nn
+from contract_clip import CLIPHost
+from contract_glip import GLIPHost
+from torch import nn
 
-from mmsdpt.hosts.seams import ForwardState, SeamMap
+from mmsdpt.hosts.seams import SeamMap
 from mmsdpt.tuners.files import TunerFileError, load_tuner, save_tuner
 
+HOSTS: dict[str, type[Host]] = {host.name: host for host in (GLIPHost, CLIPHost)}
 METHODS = registered_methods()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _short_beginnings() -> Iterator[None]:
-    """At the start of every run MMEngine asks compilers and git about the environment."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Runner, "_log_env", lambda self, env_cfg: None)
-        yield
+CASES = [(host, name) for host in HOSTS for name in methods_of(HOSTS[host])]
+PAIRS = [
+    (host, first, second)
+    for host in HOSTS
+    for first, second in itertools.combinations_with_replacement(methods_of(HOSTS[host]), 2)
+]
+
+pytestmark = pytest.mark.usefixtures("short_beginnings")
 
 
 @pytest.fixture(scope="module")
-def host() -> Host:
-    return Host()
+def host_of(tmp_path_factory) -> Callable[..., Host]:
+    """Hosts by name, each built once."""
+
+    @functools.cache
+    def of(name: str, small: bool = False) -> Host:
+        return HOSTS[name].build(tmp_path_factory.mktemp(name), small)
+
+    return of
 
 
 @pytest.fixture(scope="module")
-def small_host() -> Host:
-    """With one fusion layer, where passes are many."""
-    return Host(blocks=1)
+def small_host(host_of) -> Host:
+    """For the tests of this suite."""
+    return host_of("GLIP", small=True)
 
 
-@pytest.fixture(scope="module", params=METHODS)
-def case(request, host, tmp_path_factory) -> Case:
-    """A method; the scope makes pytest finish with one before the next."""
-    return Case(METHODS[request.param], host, tmp_path_factory.mktemp(request.param))
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def case(request, host_of, tmp_path_factory) -> Case:
+    """A method on a host; the scope makes pytest finish with one before the next."""
+    host, name = request.param
+    return Case(METHODS[name], host_of(host), tmp_path_factory.mktemp(name))
 
 
 # ---------------------------------------------------------------------- training
@@ -94,7 +100,8 @@ def test_every_trainable_tensor_gets_a_gradient_within_three_steps(case):
 def test_the_loss_falls_on_one_image(case):
     """The loss that the host has without the method, without dropout, before and after a run."""
     before, after = case.untrained[1], case.run.after
-    assert sum(after[name] for name in BASE_LOSSES) < sum(before[name] for name in BASE_LOSSES)
+    names = case.host.base_losses
+    assert sum(after[name] for name in names) < sum(before[name] for name in names)
 
 
 def test_a_resumed_run_equals_the_straight_run_bit_for_bit(case):
@@ -103,15 +110,17 @@ def test_a_resumed_run_equals_the_straight_run_bit_for_bit(case):
     assert different(case.resumed.state, case.run.state) == []
 
 
-def test_bf16_autocast_stays_finite(case):
-    model = case.trained.train()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = losses_of(model, make_batch(3, size=32))
-    total(losses).backward()
-    found = {**losses, **{name: p.grad for name, p in trainable(model).items()}}
-    model.zero_grad()
+def test_autocast_stays_finite_and_leaves_the_parameters_in_float32(case):
+    model, batch = case.trained.train(), case.host.batch(3, small=True)
+    for dtype in case.host.autocasts:
+        with torch.autocast("cpu", dtype=dtype):
+            losses = losses_of(model, batch)
+        total(losses).backward()
+        found = {**losses, **{name: p.grad for name, p in trainable(model).items()}}
+        assert [n for n, value in found.items() if not value.isfinite().all()] == [], dtype
+        assert {value.dtype for value in found.values()} == {torch.float32}, dtype
+        model.zero_grad()
     model.eval()
-    assert [name for name, value in found.items() if not value.isfinite().all()] == []
 
 
 # ---------------------------------------------------------------------- the base
@@ -130,35 +139,24 @@ def test_switched_off_equals_the_base_bit_for_bit(case):
     assert different(on, {name: base[name] for name in on})
     case.trained.set_slot_enabled("default", False)
     for count in (1, 3):
-        assert (
-            different(all_outputs(case.trained, make_batch(count)), case.host.outputs[count]) == []
-        )
+        off = case.host.all_outputs(case.trained, case.host.batch(count))
+        assert different(off, case.host.outputs[count]) == []
     case.trained.set_slot_enabled("default", True)
-    assert different(raw_outputs(case.trained, make_batch(3)), on) == []
+    assert different(case.raw(case.trained), on) == []
 
 
 def test_the_image_features_depend_on_the_text_only_where_the_method_says_so(case):
-    images, samples = make_batch(1)
-
-    def pyramid(*names: str) -> dict[str, Tensor]:
-        caption, class_map = case.trained.class_prompt(names)
-        state = ForwardState(images, [caption], [class_map], samples)
-        with torch.no_grad():
-            levels, _ = case.trained.encode(images, state)
-        return {str(i): level for i, level in enumerate(levels)}
-
-    changed = different(pyramid("red circle"), pyramid("raccoon", "striped blue star"))
-    assert bool(changed) is case.method.image_depends_on_text
+    one = case.host.image_features(case.trained, ("red circle", "raccoon"))
+    other = case.host.image_features(case.trained, ("jellyfish", "striped blue star"))
+    assert bool(different(one, other)) is case.method.image_depends_on_text
 
 
 def test_an_image_gives_the_same_alone_and_beside_others_with_longer_captions(case):
     """Together as in training, alone as in testing, where what cannot change is kept."""
     model = copy.deepcopy(case.trained).double()
-    together = raw_outputs(model, make_batch(3, dtype=torch.float64), training=True)
-    alone = raw_outputs(model, make_batch(1, first=1, dtype=torch.float64))
-    # Logits are as wide as the longest caption of the batch.
-    found = {name: together[name][1:2, ..., : value.shape[-1]] for name, value in alone.items()}
-    assert relative_error(found, alone) < 1e-9
+    together = case.raw(model, case.host.batch(3, dtype=torch.float64), training=True)
+    alone = case.raw(model, case.host.batch(1, first=1, dtype=torch.float64))
+    assert relative_error(case.host.of_image(together, 1, alone), alone) < 1e-9
 
 
 # ---------------------------------------------------------------------- files and copies
@@ -168,7 +166,7 @@ def test_a_saved_tuner_gives_a_fresh_model_the_same_output_bit_for_bit(case):
     path, wanted = save_tuner(case.trained, case.folder / "tuner.safetensors"), case.outputs
     with case.attached(seed=1) as fresh:
         load_tuner(fresh, path)
-        assert different(raw_outputs(fresh, make_batch(3)), wanted) == []
+        assert different(case.raw(fresh), wanted) == []
 
 
 def test_a_tuner_saved_before_it_was_used_gives_the_same_output_bit_for_bit(case):
@@ -177,12 +175,12 @@ def test_a_tuner_saved_before_it_was_used_gives_the_same_output_bit_for_bit(case
         save_tuner(model, path)
     with case.attached(seed=1) as fresh:
         load_tuner(fresh, path)
-        assert different(raw_outputs(fresh, make_batch(3)), wanted) == []
+        assert different(case.raw(fresh), wanted) == []
 
 
 def test_a_pickled_model_comes_back(case):
     twin = pickle.loads(pickle.dumps(case.trained))
-    assert different(raw_outputs(twin, make_batch(3)), case.outputs) == []
+    assert different(case.raw(twin), case.outputs) == []
 
 
 def test_a_file_that_does_not_fit_is_refused_by_what_differs_and_changes_nothing(case):
@@ -201,7 +199,7 @@ def test_a_file_that_does_not_fit_is_refused_by_what_differs_and_changes_nothing
             for key in (*config, "another")
         ),
         (dict(base="0" * 64), "was trained on other base weights"),
-        (dict(tensors=larger), rf"other names or shapes: {first}: \(.*, 2\) in the file"),
+        (dict(tensors=larger), rf"other names or shapes: {first}: \(.*2,?\) in the file"),
         (dict(tensors=renamed), f"other names or shapes: {first}: absent in the file"),
         (dict(tensors=nan), f"values that are not finite in: {first}"),
         (dict(cut=20), "not a readable safetensors file"),
@@ -226,12 +224,19 @@ def test_the_closed_formula_counts_what_trains(case):
 
 
 @pytest.fixture(scope="module")
-def glip_l(tmp_path_factory) -> nn.Module:
-    return meta_glip_l(tmp_path_factory.mktemp("bert_base"))
+def large(tmp_path_factory) -> Callable[[str], nn.Module]:
+    """The hosts of the papers by name, on the meta device."""
+
+    @functools.cache
+    def of(name: str) -> nn.Module:
+        return HOSTS[name].large(tmp_path_factory.mktemp("large"))
+
+    return of
 
 
-def test_the_closed_formula_counts_what_trains_on_glip_l(case, glip_l):
-    with torch.device("meta"), build_on_seams(case.method, glip_l.seams()) as tuner:
+def test_the_closed_formula_counts_what_trains_on_the_large_host(case, large):
+    seams = large(case.host.name).seams()
+    with torch.device("meta"), case.host.on_seams(case.method, seams) as tuner:
         assert all(p.is_meta for p in tuner.parameters())
         assert tuner.num_trainable() == sum(p.numel() for p in tuner.parameters())
 
@@ -247,7 +252,7 @@ def test_a_host_without_a_needed_seam_is_refused_by_name(case):
         for left in (rest, {}):
             words = f"^{name} needs '{kind if left else '.*'}' seams, and Other has (.*, )?"
             with pytest.raises(ValueError, match=words) as caught:
-                with build_on_seams(case.method, SeamMap("Other", left)):
+                with case.host.on_seams(case.method, SeamMap("Other", left)):
                     pass
             assert "\n" not in str(caught.value)
 
@@ -255,24 +260,28 @@ def test_a_host_without_a_needed_seam_is_refused_by_name(case):
 def test_the_method_works_with_the_seams_that_it_names(case):
     seams = case.host.model.seams()
     needed = SeamMap("Other", {kind: seams[kind] for kind in case.method.needs})
-    with build_on_seams(case.method, needed) as tuner:
+    with case.host.on_seams(case.method, needed) as tuner:
         assert tuner.num_trainable() > 0
 
 
 @pytest.fixture(scope="module")
-def plain_host() -> nn.Module:
-    """The toolbox's own image encoder, and a head that does not fuse early."""
-    changes = {"backbone.type": "mmdet.SwinTransformer", "bbox_head.early_fuse": False}
-    return build_mini_glip(**changes)
+def plain(host_of) -> Callable[[str], nn.Module]:
+    return functools.cache(lambda name: HOSTS[name].plain())
 
 
-def test_a_host_of_the_toolboxs_own_parts_is_refused_with_what_to_use_instead(case, plain_host):
-    seams = plain_host.seams()
+def test_a_host_of_the_toolboxs_own_parts_is_refused_with_what_to_use_instead(case, plain):
+    host, name = case.host, case.name
+    seams = plain(host.name).seams()
+    words = f"{name} needs '.*' seams, and {host.name} has .*; .*{host.plain_hint}"
     if set(case.method.needs) <= set(seams):
-        with build_on_seams(case.method, seams):
+        words = f"^{name} finds "  # it looks for certain parameters
+        try:
+            with host.on_seams(case.method, seams):
+                return
+        except ValueError as error:
+            assert re.match(words, str(error))
             return
-    words = f"{case.name} needs '.*' seams, and GLIP has .*; .*(must be|only with)"
-    with pytest.raises(ValueError, match=words), build_on_seams(case.method, seams):
+    with pytest.raises(ValueError, match=words), host.on_seams(case.method, seams):
         pass
 
 
@@ -282,24 +291,24 @@ def test_a_host_of_the_toolboxs_own_parts_is_refused_with_what_to_use_instead(ca
 def test_merging_keeps_the_output_and_unmerging_gives_the_base_back(case):
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-9)):
         model = copy.deepcopy(case.trained).to(dtype)
-        tuner, batch = model.tuners["default"], make_batch(3, dtype=dtype)
+        tuner, batch = model.tuners["default"], case.host.batch(3, dtype=dtype)
         if not case.method.mergeable:
             with pytest.raises(ValueError, match=f"^{case.name} cannot be merged"):
                 tuner.merge()
             with pytest.raises(ValueError, match="is not merged"):
                 tuner.unmerge()
             return
-        before, base = raw_outputs(model, batch), tensors_of(model)
+        before, base = case.raw(model, batch), tensors_of(model)
         tuner.merge()
         merged = tensors_of(model)
         assert different(merged, base), "merging must change the weights of the host"
         assert all(name not in trainable(model) for name in different(merged, base))
         with model.tuners_off():
-            assert relative_error(raw_outputs(model, batch), before) < tolerance
-        assert relative_error(raw_outputs(model, batch), before) < tolerance
+            assert relative_error(case.raw(model, batch), before) < tolerance
+        assert relative_error(case.raw(model, batch), before) < tolerance
         tuner.unmerge()
         assert relative_error(tensors_of(model), base) < tolerance
-        assert relative_error(raw_outputs(model, batch), before) < tolerance
+        assert relative_error(case.raw(model, batch), before) < tolerance
 
 
 # ---------------------------------------------------------------------- stacking
@@ -312,34 +321,35 @@ def test_a_frozen_tuner_acts_without_dropout_and_takes_no_gradient(case):
         model.train()
         assert trainable(model) == {}
         assert not any(module.training for module in model.tuners["default"].modules())
-        assert different(raw_outputs(model, make_batch(3)), wanted) == []
+        assert different(case.raw(model), wanted) == []
 
 
 @pytest.fixture(scope="module")
-def alone(small_host) -> Callable[[str], tuple[dict[str, Tensor], dict[str, Tensor]]]:
-    """By name, the state of a tuner away from its start, and what a host with it alone gives."""
+def alone(host_of) -> Callable[[str, str], tuple[Outputs, Outputs]]:
+    """By host and method, the state of a tuner away from its start, and what a host with it alone
+    gives.
+    """
 
     @functools.cache
-    def of(name: str):
-        with small_host.attached(only=config_of(METHODS[name])) as model:
+    def of(host_name: str, name: str):
+        host = host_of(host_name, small=True)
+        with host.attached(only=host.config_of(METHODS[name])) as model:
             disturb(model.tuners["only"])
-            return tensors_of(model.tuners["only"]), raw_outputs(model, make_batch(1))
+            return tensors_of(model.tuners["only"]), host.raw_outputs(model, host.batch(1))
 
     return of
 
 
-@pytest.mark.parametrize(
-    ("first", "second"), [*itertools.combinations_with_replacement(METHODS, 2)]
-)
-def test_two_methods_stack_or_say_why_they_do_not(small_host, alone, first, second):
-    (state_a, alone_a), (state_b, alone_b) = alone(first), alone(second)
+@pytest.mark.parametrize(("host", "first", "second"), PAIRS, ids=map("-".join, PAIRS))
+def test_two_methods_stack_or_say_why_they_do_not(host_of, alone, host, first, second):
+    (state_a, alone_a), (state_b, alone_b) = alone(host, first), alone(host, second)
+    at = host_of(host, small=True)
+    configs = dict(a=at.config_of(METHODS[first]), b=at.config_of(METHODS[second]))
     try:
-        with small_host.attached(
-            a=config_of(METHODS[first]), b=config_of(METHODS[second])
-        ) as model:
+        with at.attached(**configs) as model:
             model.tuners["a"].load_state_dict(state_a)
             model.tuners["b"].load_state_dict(state_b)
-            found = raw_outputs(model, make_batch(1))
+            found = at.raw_outputs(model, at.batch(1))
     except ValueError as error:
         sentence = str(error)
         assert sentence.endswith(", so they cannot be stacked: remove one of them")
@@ -353,6 +363,7 @@ def test_two_methods_stack_or_say_why_they_do_not(small_host, alone, first, seco
 
 
 _BASE = test_the_untrained_method_equals_the_base_bit_for_bit_where_it_says_so
+_AUTOCAST = test_autocast_stays_finite_and_leaves_the_parameters_in_float32
 _SEAMS = test_the_method_works_with_the_seams_that_it_names
 _IMAGES = test_the_image_features_depend_on_the_text_only_where_the_method_says_so
 _BATCH = test_an_image_gives_the_same_alone_and_beside_others_with_longer_captions
@@ -368,7 +379,7 @@ BROKEN = {
         test_a_resumed_run_equals_the_straight_run_bit_for_bit,
         AssertionError,
     ),
-    broken.OverflowsInBf16: (test_bf16_autocast_stays_finite, AssertionError),
+    broken.OverflowsInBf16: (_AUTOCAST, AssertionError),
     broken.ClaimsToStartAtTheBase: (_BASE, AssertionError),
     broken.StartsAtTheBaseWithoutSaying: (_BASE, AssertionError),
     broken.StaysWhenSwitchedOff: (test_switched_off_equals_the_base_bit_for_bit, AssertionError),
@@ -393,12 +404,19 @@ BROKEN = {
 }
 
 
-def test_a_newly_registered_method_is_in_the_suite():
-    assert "Shift" not in registered_methods()
-    with registered(broken.Shift):
-        assert registered_methods() == {**METHODS, "Shift": broken.Shift}
+def test_a_newly_registered_method_is_in_the_suite_of_the_hosts_that_have_its_seams():
+    before = {host: methods_of(HOSTS[host]) for host in HOSTS}
+    assert all(before.values()) and not any("Shift" in methods for methods in before.values())
+    with registered(broken.Shift, broken.ShiftPooledText):
+        assert methods_of(GLIPHost) == {**before["GLIP"], "Shift": broken.Shift}
+        pooled = {"ShiftPooledText": broken.ShiftPooledText}
+        assert methods_of(CLIPHost) == {**before["CLIP"], **pooled}
     assert registered_methods() == METHODS
-    assert "Tuner" not in METHODS and len(METHODS) > 0
+    assert "Tuner" not in METHODS
+
+
+def test_every_registered_method_belongs_to_a_host():
+    assert {name for _, name in CASES} == set(METHODS)
 
 
 def test_a_method_that_keeps_every_promise_passes(small_host, tmp_path):
@@ -415,9 +433,9 @@ def test_a_method_that_breaks_a_promise_fails(method, small_host, tmp_path):
         check(Case(method, small_host, tmp_path))
 
 
-def test_a_count_that_is_right_on_the_mini_host_alone_fails(small_host, glip_l, tmp_path):
+def test_a_count_that_is_right_on_the_mini_host_alone_fails(small_host, large, tmp_path):
     with registered(broken.CountsForOneHost):
         case = Case(broken.CountsForOneHost, small_host, tmp_path)
         test_the_closed_formula_counts_what_trains(case)
         with pytest.raises(AssertionError):
-            test_the_closed_formula_counts_what_trains_on_glip_l(case, glip_l)
+            test_the_closed_formula_counts_what_trains_on_the_large_host(case, large)

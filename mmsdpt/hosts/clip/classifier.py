@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -70,8 +71,8 @@ class CLIP(TunableMixin, BaseModel):
         template: See :meth:`set_classes`.
         class_chunk: Texts that are encoded at a time. In training more texts than that are encoded
             again in the backward pass, so that only one chunk's activations are held.
-        predict_features: Predictions also carry ``image_feature`` (e,) and ``text_features`` (C, e),
-            normalised, for measures such as :class:`mmsdpt.AlignmentMetric`.
+        predict_features: Predictions also carry ``image_feature`` (e,) and ``text_features``
+            (C, e), normalised, for measures such as :class:`mmsdpt.AlignmentMetric`.
         tuner: Config of one tuner; short for ``tuners=dict(default=...)``.
         tuners: Configs of several tuners by slot name.
         trainable: Regular expressions over the host's parameter names that train, too. None: all of
@@ -252,9 +253,10 @@ class CLIP(TunableMixin, BaseModel):
         if key not in self._ids:
             while len(self._ids) >= _KEPT_TEXTS:
                 self._ids.popitem(last=False)
-            ids = self.tokenizer(texts)
-            ends = ids.argmax(dim=-1)  # the end token has the highest id
-            self._ids[key] = trim(ids, ends).to(device), ends.to(device)
+            with torch.inference_mode(False):  # a training step may use them later
+                ids = self.tokenizer(texts)
+                ends = ids.argmax(dim=-1)  # the end token has the highest id
+                self._ids[key] = trim(ids, ends).to(device), ends.to(device)
         return self._ids[key]
 
     def _embed(self, ids: Tensor) -> Tensor:
@@ -409,8 +411,13 @@ class CLIP(TunableMixin, BaseModel):
             images=images, samples=data_samples or (), class_names=self.class_names
         )
         with self.tuned():
-            image = self.encode_image(images, state)
-            text = self.encode_classes(state)
+            self.encode_image(images, state)
+            return self._compare(state)
+
+    def _compare(self, state: ForwardState) -> tuple[Tensor, Tensor, Tensor]:
+        """What :meth:`_classify` returns, where ``state`` has the image features."""
+        with self.tuned():
+            image, text = cast(Tensor, state.image_features), self.encode_classes(state)
             scale = self.logit_scale.exp()
             if text.dim() == 3:
                 logits = scale * (text @ image.unsqueeze(-1)).squeeze(-1)
@@ -431,9 +438,31 @@ class CLIP(TunableMixin, BaseModel):
         """Samples with ``pred_score`` (C,), the softmax of the logits, ``pred_label``, and features
         where ``predict_features`` is set.
         """
-        logits, image, text = self._classify(images, data_samples)
+        found = self._classify(images, data_samples)
+        return self._predictions(*found, data_samples or [DataSample() for _ in images])
+
+    @torch.no_grad()
+    def predict_from_features(
+        self, pooled_image: Tensor, data_samples: list[DataSample]
+    ) -> list[DataSample]:
+        """As :meth:`predict`, where the image features are known already.
+
+        Args:
+            pooled_image: (B, e), ``state.pooled_image`` of ``encode_image(images, state)``.
+            data_samples: B samples.
+        """
+        state = ForwardState(
+            samples=data_samples,
+            class_names=self.class_names,
+            pooled_image=pooled_image,
+            image_features=F.normalize(pooled_image, dim=-1),
+        )
+        return self._predictions(*self._compare(state), data_samples)
+
+    def _predictions(
+        self, logits: Tensor, image: Tensor, text: Tensor, samples: list[DataSample]
+    ) -> list[DataSample]:
         scores = logits.softmax(dim=-1)
-        samples = data_samples or [DataSample() for _ in scores]
         for sample, score in zip(samples, scores, strict=True):
             sample.set_pred_score(score).set_pred_label(score.argmax(dim=0, keepdim=True))
         if self.predict_features:

@@ -49,7 +49,8 @@ class TextFeatureCache:
             self.clear()
             self._key = key
         if texts not in self._features:
-            with torch.no_grad():
+            # What is made in inference mode could not serve a training step later.
+            with torch.inference_mode(False), torch.no_grad():
                 self._features[texts] = compute()
         self._features.move_to_end(texts)
         while len(self._features) > _KEPT:

@@ -6,15 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from mmengine.dist import get_world_size
 from mmpretrain.models.backbones import VisionTransformer
+from mmpretrain.models.utils import build_2d_sincos_position_embedding
 from mmpretrain.structures import DataSample
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
 
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import InputError
@@ -29,8 +28,8 @@ def contrastive_loss(
 ) -> Tensor:
     """Symmetric InfoNCE (Radford et al., ICML 2021) with several right answers.
 
-    A caption that occurs k times in the batch is right for each of its k pictures, and each of these
-    is a right picture for it: the targets are 1/k on all of them.
+    A caption that occurs k times in the batch is right for each of its k pictures, and each of
+    these is a right picture for it: the targets are 1/k on all of them.
 
     Args:
         image_features: (N, e), normalised.
@@ -47,6 +46,24 @@ def contrastive_loss(
     targets = same / same.sum(dim=1, keepdim=True)
     logits = scale * image_features @ text_features.T
     return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+
+
+class _Gather(torch.autograd.Function):
+    """The rows of all processes, in the order of their ranks; with gradients for one's own."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # Every process has the loss of the joined batch: the mean over processes, which
+        # DistributedDataParallel makes of the parameters' gradients, needs the sum here.
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.chunk(get_world_size())[dist.get_rank()]
 
 
 def seen_patches(visual: VisionTransformer, images: Tensor, keep: float) -> Tensor:
@@ -94,13 +111,26 @@ class CLIPPretraining(CLIP):
         if not 0.0 < least_patches <= 1.0:
             raise InputError(f"least_patches must be above 0 and at most 1, got {least_patches}")
         self.least_patches = least_patches
-        self._steps = 0
 
-    def _keep(self) -> float:
-        # The same on all processes: they wait for the slowest.
-        u = np.random.default_rng(self._steps).random()
-        self._steps += 1
-        return self.least_patches + (1 - self.least_patches) * u**3
+    def init_weights(self) -> None:
+        """As MMPreTrain's, but the positions of the patches start as sines and cosines.
+
+        MMPreTrain's start (deviation 0.02) drowns beside the patches in the norm behind it, so that
+        the tower does not know at first where anything is.
+        """
+        super().init_weights()
+        if isinstance(self.visual, VisionTransformer):
+            positions = build_2d_sincos_position_embedding(
+                self.visual.patch_resolution, self.visual.embed_dims, temperature=30.0
+            )
+            with torch.no_grad():
+                self.visual.pos_embed[:, self.visual.num_extra_tokens :].copy_(positions)
+
+    def _share_of_patches(self) -> float:
+        u = torch.rand(())
+        if get_world_size() > 1:  # the same on all processes: they wait for the slowest
+            dist.broadcast(u, src=0)
+        return self.least_patches + (1 - self.least_patches) * u.item() ** 3
 
     def loss(self, images: Tensor, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
         """The contrastive loss of a batch.
@@ -125,7 +155,7 @@ class CLIPPretraining(CLIP):
         with torch.no_grad():
             self.logit_scale.clamp_(max=_MAX_SCALE)
         if self.training and self.least_patches < 1:
-            (x,) = self.visual_proj(seen_patches(self.visual, images, self._keep()))
+            (x,) = self.visual_proj(seen_patches(self.visual, images, self._share_of_patches()))
             image_features = F.normalize(x, dim=-1)
         else:
             image_features = self.encode_image(images)
@@ -133,8 +163,8 @@ class CLIPPretraining(CLIP):
         place = {text: number for number, text in enumerate(different)}
         text_features = self.encode_text(different)[[place[text] for text in captions]]
         if get_world_size() > 1:
-            image_features = torch.cat(all_gather(image_features.contiguous()))
-            text_features = torch.cat(all_gather(text_features.contiguous()))
+            image_features = _Gather.apply(image_features)
+            text_features = _Gather.apply(text_features)
             gathered: list[list[str]] = [[] for _ in range(get_world_size())]
             dist.all_gather_object(gathered, captions)
             captions = sum(gathered, [])

@@ -73,7 +73,7 @@ class CLIPLinearProbe(Tuner):
         assert x is not None  # the image is encoded before there are logits
         if logits.requires_grad and not x.requires_grad:
             raise InputError(
-                "CLIPLinearProbe reads the image alone, so what trains on the class texts gets no"
+                "CLIPLinearProbe reads the image alone: what trains on the class texts gets no"
                 " gradient, so they cannot be stacked: freeze or remove one of them"
             )
         self._check(state.class_names)

@@ -1,0 +1,13 @@
+"""Fixtures for the tests of the methods."""
+
+from __future__ import annotations
+
+import pytest
+from contract_clip import CLIPHost
+from torch import nn
+
+
+@pytest.fixture(scope="session")
+def clip_b16(tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
+    """CLIP ViT-B/16 on the meta device, for counts."""
+    return CLIPHost.large(tmp_path_factory.mktemp("clip_b16"))
