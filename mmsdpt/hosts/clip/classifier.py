@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -14,31 +13,24 @@ from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.multimodal.clip.clip import LayerNorm
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmsdpt.hosts.base import TunableMixin
-from mmsdpt.hosts.seams import BlockSeam, FeatureSeam, ForwardState, Seam, SeamMap
+from mmsdpt.hosts.seams import BlockSeam, FeatureSeam, ForwardState, SeamMap
 from mmsdpt.hosts.two_tower_seams import (
     ImageRowSeam,
     LogitsSeam,
-    TextInput,
     TextInputSeam,
     TokenSeam,
-    acting_tuners,
-    common_tokens,
-    trim,
 )
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import InputError
 
-from .feature_cache import TextFeatureCache
+from .class_texts import ClassTextsMixin
 from .image_tower import vit_features
-from .text_tower import pool, text_blocks
 from .tokenizer import CLIPTokenizer
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 _NO_VIT = "image prompts need a VisionTransformer with out_type='cls_token' as vision_backbone"
-_KEPT_TEXTS = 8  # lists of texts whose ids are kept
 _GROUPS = dict(
     visual="image",
     token_embedding="text",
@@ -49,7 +41,7 @@ _GROUPS = dict(
 
 
 @MODELS.register_module()
-class CLIP(TunableMixin, BaseModel):
+class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
     r"""CLIP (Radford et al., ICML 2021) with slots for tuners, as a classifier of named classes.
 
     Every parameter has the name that it has in MMPreTrain's ``CLIPZeroShot``, and the arguments are
@@ -125,11 +117,7 @@ class CLIP(TunableMixin, BaseModel):
                 f" {vocab_size}: name the vocabulary that belongs to the weights with"
                 " model.tokenizer.folder"
             )
-        self._text_features = TextFeatureCache()
-        self._ids: OrderedDict[tuple, tuple[Tensor, Tensor]] = OrderedDict()
-        self.class_names: tuple[str, ...] = ()
-        self.templates: tuple[str, ...] = ()
-        self.set_classes(classes or (), template)
+        self._start_texts(classes or (), template)
         self._make_seams()
         self._attach_tuners(tuner, tuners, trainable)
 
@@ -211,64 +199,6 @@ class CLIP(TunableMixin, BaseModel):
     def parameter_group(self, name: str) -> str:
         return _GROUPS.get(name.partition(".")[0], "outputs")
 
-    # ------------------------------------------------------------------ classes
-
-    def set_classes(
-        self, names: Sequence[str], template: str | Sequence[str] | None = None
-    ) -> None:
-        """Classify into these classes from now on.
-
-        Args:
-            names: C class names.
-            template: Sentence with one ``{}`` for the name, such as "a photo of a {}.", or several:
-                the normalised features of all are averaged. Tuners with a context of their own
-                use their own words instead. None: as before.
-
-        Raises:
-            InputError: if a name is no text or a template has no place for it.
-        """
-        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-            raise InputError(f"class names must be a list of texts, got {names!r}")
-        if template is not None:
-            templates = (template,) if isinstance(template, str) else tuple(template)
-            for text in templates:
-                if text.count("{}") != 1:
-                    raise InputError(
-                        f"the template {text!r} must have exactly one {{}}, where the class name"
-                        ' goes, as in "a photo of a {}."'
-                    )
-            if not templates:
-                raise InputError("the list of templates is empty: give at least one")
-            self.templates = templates
-        self.class_names = tuple(names)
-
-    def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token ids (N, L), trimmed to the longest text, and the index (N,) of each end token.
-
-        Raises:
-            ValueError: if a text is longer than the context.
-        """
-        device = self.positional_embedding.device
-        key = (*texts, device)
-        if key not in self._ids:
-            while len(self._ids) >= _KEPT_TEXTS:
-                self._ids.popitem(last=False)
-            with torch.inference_mode(False):  # a training step may use them later
-                ids = self.tokenizer(texts)
-                ends = ids.argmax(dim=-1)  # the end token has the highest id
-                self._ids[key] = trim(ids, ends).to(device), ends.to(device)
-        return self._ids[key]
-
-    def _embed(self, ids: Tensor) -> Tensor:
-        return self.token_embedding(ids)
-
-    def _texts(self, texts: Sequence[str]) -> TextInput:
-        ids, ends = self.tokenize(texts)
-        return TextInput(self._embed(ids), ends, common_tokens(ids, ends))
-
-    def _count_tokens(self, text: str) -> int:
-        return len(self.tokenizer.encode(text))
-
     # ------------------------------------------------------------------ features
 
     def encode_image(self, images: Tensor, state: ForwardState | None = None) -> Tensor:
@@ -288,82 +218,6 @@ class CLIP(TunableMixin, BaseModel):
             state.pooled_image = self._pooled_image.change(x)
             state.image_features = F.normalize(state.pooled_image, dim=-1)
             return state.image_features
-
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Normalised features (N, e) of texts as they are: no tuner's prompts join them."""
-        with self.tuned():
-            x = self._run_text(self._texts(texts), ForwardState(), prompted=False)
-            return F.normalize(x, dim=-1)
-
-    def encode_classes(self, state: ForwardState | None = None) -> Tensor:
-        """Normalised text features of the classes: (C, e), or (B, C, e) where a tuner makes each
-        image texts of its own.
-
-        They are kept where nothing that they are computed from can change: without gradients, or
-        where nothing trains on the text side.
-        """
-        state = state or ForwardState(class_names=self.class_names)
-        with self.tuned():
-            seams: list[Seam] = [self._text_inputs, *self._text_block_inputs, self._pooled_text]
-            tuners = acting_tuners(seams)
-            if any(tuner.text_depends_on_image for tuner in tuners):
-                return self._class_features(state)
-            tensors = [
-                parameter
-                for name, parameter in self.named_parameters()
-                if not name.startswith(("tuners.", "visual.", "visual_proj."))
-            ]
-            for tuner in tuners:
-                tensors += [*tuner.parameters(), *tuner.buffers()]
-            if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-                return self._class_features(state)
-            others = tuple(id(tuner) for tuner in tuners)
-            return self._text_features.lookup(
-                (state.class_names, self.templates),
-                lambda: self._class_features(state),
-                tensors,
-                others,
-            )
-
-    def _class_features(self, state: ForwardState) -> Tensor:
-        text = self._text_inputs.make(state)
-        if text is not None:
-            return F.normalize(self._run_text(text, state), dim=-1)
-        features = []
-        for template in self.templates:
-            x = self._run_text(self._texts([template.format(n) for n in state.class_names]), state)
-            features.append(F.normalize(x, dim=-1))
-        if len(features) == 1:
-            return features[0]
-        return F.normalize(torch.stack(features).mean(dim=0), dim=-1)
-
-    def _run_text(self, text: TextInput, state: ForwardState, prompted: bool = True) -> Tensor:
-        """Features of embedded texts, (C, L, d) to (C, e) or (B, C, L, d) to (B, C, e), not
-        normalised, in chunks.
-        """
-        *shape, L, d = text.embedded.shape
-        if L > self.context_length:
-            raise InputError(
-                f"a text with its prompts has {L} tokens, and the context has"
-                f" {self.context_length}: use fewer prompts or shorter class names"
-            )
-        x = (text.embedded + self.positional_embedding[:L]).reshape(-1, shape[-1], L, d)
-        prefix, x = x[:, 0, : text.common], x[:, :, text.common :]
-        chunk = max(1, self.class_chunk // len(x))
-        run = self._with_present_values(
-            _TextChunk(self, self._text_block_inputs if prompted else [], state)
-        )
-        recompute = torch.is_grad_enabled() and shape[-1] > chunk
-        parts = [
-            checkpoint(run, prefix, part, ends, use_reentrant=False)
-            if recompute
-            else run(prefix, part, ends)
-            for part, ends in zip(
-                x.split(chunk, dim=1), (text.ends - text.common).split(chunk), strict=True
-            )
-        ]
-        features = torch.cat(parts, dim=1).reshape(*shape, -1)
-        return self._pooled_text.change(features) if prompted else features
 
     # ------------------------------------------------------------------ classification
 
@@ -471,17 +325,3 @@ class CLIP(TunableMixin, BaseModel):
                 # One tensor for all where all images have the same texts.
                 sample.set_field(text[i] if text.dim() == 3 else text, "text_features")
         return samples
-
-
-class _TextChunk:
-    """The text tower on G groups of c texts: common tokens (G, P, d), the rest (G, c, K, d) and the
-    end indices (c,) in it, to features (G, c, e).
-    """
-
-    def __init__(self, host: CLIP, seams: Sequence[TokenSeam], state: ForwardState) -> None:
-        self.host, self.seams, self.state = host, seams, state
-
-    def __call__(self, prefix: Tensor, x: Tensor, ends: Tensor) -> Tensor:
-        host = self.host
-        x = text_blocks(host.transformer.resblocks, prefix, x, self.seams, self.state)
-        return pool(x, ends.expand(len(x), -1), host.ln_final, host.text_projection)
