@@ -29,6 +29,7 @@ DISTRIBUTIONS = {
     "mmdet": "onedl-mmdetection",
     "mmengine": "onedl-mmengine",
     "mmpretrain": "onedl-mmpretrain",
+    "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
 

@@ -9,7 +9,8 @@ kind                   class          a handler
 ``text_inputs``        TextInputSeam  makes the token embeddings of the classes' texts
 ``text_block_inputs``  TokenSeam      changes what enters a text block, (N, L, d)
 ``image_embeddings``   ImageRowSeam   gives rows to append to the patches, before the first norm
-``image_blocks``       BlockSeam      runs the block, with rows of prompts if it likes
+``image_blocks``       BlockSeam      runs the block, with rows of prompts if it likes; the last
+                                      block returns the class token alone, (B, 1, d)
 ``pooled_image``       FeatureSeam    changes the image features (B, e), before they are normalised
 ``pooled_text``        FeatureSeam    changes the text features (C, e), or (B, C, e)
 ``logits``             LogitsSeam     changes the logits (B, C)

@@ -104,7 +104,8 @@ def test_the_deep_prompts_of_a_depth_enter_that_block_and_none_before(method):
     model, images = build_clip(type=f"mmsdpt.{method}", depth=3), make_images(1)
     tuner = model.tuners["default"]
     towers = dict(
-        text=[block.mlp for block in model.transformer.resblocks], image=list(model.visual.layers)
+        text=[block.mlp for block in model.transformer.resblocks],
+        image=[block.ln1 for block in model.visual.layers],
     )
     seen: dict = {}
     for tower, modules in towers.items():
@@ -151,7 +152,7 @@ def test_prompts_in_only_the_first_block_travel_on(method):
     assert tuner.text_deep is None and tuner.image_deep is None
     lengths = []
     for block in model.visual.layers:
-        block.register_forward_pre_hook(lambda module, args: lengths.append(args[0].shape[1]))
+        block.ln1.register_forward_pre_hook(lambda module, args: lengths.append(args[0].shape[1]))
     model(make_images(1))
     assert lengths == [1 + 16 + 3] * IMAGE_BLOCKS
 

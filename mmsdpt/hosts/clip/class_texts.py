@@ -201,5 +201,5 @@ class _TextChunk:
 
     def __call__(self, prefix: Tensor, x: Tensor, ends: Tensor) -> Tensor:
         host = self.host
-        x = text_blocks(host.transformer.resblocks, prefix, x, self.seams, self.state)
-        return pool(x, ends.expand(len(x), -1), host.ln_final, host.text_projection)
+        x = text_blocks(host.transformer.resblocks, prefix, x, ends, self.seams, self.state)
+        return pool(x, host.ln_final, host.text_projection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
@@ -30,6 +31,37 @@ class RunVisionBlock:
             if row.keep
         }
         return x, kept
+
+
+class RunLastBlock:
+    """The last block, of which only the class token's output is wanted: (B, 1 + N, d) and rows to
+    (B, 1, d). Everything is a key and a value, only the class token asks.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        self.block = block
+
+    def __call__(self, x: Tensor, rows: Rows) -> tuple[Tensor, Rows]:
+        if rows:
+            x, _ = join(x, rows)
+        block, attention = self.block, self.block.attn
+        B, N, d = x.shape
+        normed = block.ln1(x)
+        weight, bias = attention.qkv.weight, attention.qkv.bias
+        # MMPreTrain's qkv has no bias where qkv_bias is False.
+        q_bias, kv_bias = (None, None) if bias is None else (bias[:d], bias[d:])
+        q = F.linear(normed[:, :1], weight[:d], q_bias).view(B, 1, attention.num_heads, -1)
+        kv = F.linear(normed, weight[d:], kv_bias).view(B, N, 2, attention.num_heads, -1)
+        k, v = kv.permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(
+            q.transpose(1, 2),
+            k,
+            v,
+            dropout_p=attention.attn_drop if attention.training else 0.0,
+        )
+        y = attention.proj(y.transpose(1, 2).reshape(B, 1, d))
+        x = x[:, :1] + attention.out_drop(attention.gamma1(attention.proj_drop(y)))
+        return block.ffn(block.ln2(x), identity=x), {}
 
 
 def join(x: Tensor, rows: Rows) -> tuple[Tensor, list[int]]:
@@ -83,8 +115,8 @@ def vit_features(
     joined, lengths = join(x, rows)
     x, parts = split(visual.pre_norm(joined), lengths)
     rows = {key: PromptRows(part, keep=True) for key, part in zip(rows, parts, strict=True)}
-    for seam, block in zip(blocks, visual.layers, strict=True):
+    *layers, last = visual.layers
+    for seam, block in zip(blocks, layers, strict=False):
         x, rows = seam.run(RunVisionBlock(block), x, rows, state)
-    # The outputs of the patches are wanted by nobody.
-    x = x[:, 0]
-    return visual.ln1(x) if visual.final_norm else x
+    x, _ = blocks[-1].run(RunLastBlock(last), x, rows, state)
+    return visual.ln1(x[:, 0]) if visual.final_norm else x[:, 0]

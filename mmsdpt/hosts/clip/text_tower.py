@@ -27,6 +27,7 @@ def text_blocks(
     blocks: Sequence[nn.Module],
     prefix: Tensor,
     x: Tensor,
+    ends: Tensor,
     seams: Sequence[TokenSeam],
     state: ForwardState,
 ) -> Tensor:
@@ -34,18 +35,20 @@ def text_blocks(
 
     The attention is causal, so what the tower makes of the common tokens is the same for all texts:
     it is computed once, and the rest of each text reads it as keys and values. Of "a photo of a
-    {}." half is common, of a learned context and a name nearly all.
+    {}." half is common, of a learned context and a name nearly all. And of the last block only the
+    outputs at the end tokens are computed, as nothing reads the others.
 
     Args:
         blocks: Its ``resblocks``.
         prefix: (G, P, d) embeddings of the common tokens of each of G groups of texts; P may be 0.
         x: (G, C, K, d) embeddings of the rest of C texts per group.
+        ends: (C,) index of each end token in the rest.
         seams: One per block, which act on the prefix, or on the texts where there is none; none
             where no tuner is to act.
         state: Of the forward pass.
 
     Returns:
-        (G, C, K, d).
+        (G, C, d), the outputs at the end tokens.
     """
     G, P, d = prefix.shape
     _, C, K, _ = x.shape
@@ -57,29 +60,44 @@ def text_blocks(
             prefix = seams[i].change(prefix, state)
         elif seams:
             x = seams[i].change(x, state)
-        q, k, v = _heads(block.attn, layer_norm(block.ln_1, x))
+        normed = layer_norm(block.ln_1, x)
+        if i + 1 < len(blocks):
+            q, k, v = _heads(block.attn, normed, "qkv")
+        else:
+            k, v = _heads(block.attn, normed, "kv")
+            index = ends.repeat(G)[:, None, None].expand(-1, 1, d)  # (G C, 1, d)
+            x = x.gather(1, index)
+            (q,) = _heads(block.attn, normed.gather(1, index), "q")
+            mask = mask[ends].repeat(G, 1)[:, None, None]  # (G C, 1, 1, P + K)
         if P:
-            q_prefix, k_prefix, v_prefix = _heads(block.attn, layer_norm(block.ln_1, prefix))
+            normed = layer_norm(block.ln_1, prefix)
+            q_prefix, k_prefix, v_prefix = _heads(block.attn, normed, "qkv")
             k = torch.cat([k_prefix.repeat_interleave(C, dim=0), k], dim=2)
             v = torch.cat([v_prefix.repeat_interleave(C, dim=0), v], dim=2)
         x = x + _merge(block.attn, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
         x = x + block.mlp(layer_norm(block.ln_2, x))
-        if P and i + 1 < len(blocks):  # behind the last block nobody reads it
+        if P and i + 1 < len(blocks):
             y = F.scaled_dot_product_attention(q_prefix, k_prefix, v_prefix, is_causal=True)
             prefix = prefix + _merge(block.attn, y)
             prefix = prefix + block.mlp(layer_norm(block.ln_2, prefix))
-    return x.reshape(G, C, K, d)
+    return x.reshape(G, C, d)
 
 
-def _heads(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
-    """Queries, keys and values, (N, L, d) to (3, N, heads, L, d / heads).
+def _heads(attention: nn.MultiheadAttention, x: Tensor, which: str) -> Tensor:
+    """Some of queries, keys and values, (N, L, d) to (n, N, heads, L, d / heads).
 
     With the parameters of torch's module, which keeps sequences first, makes the attention map, and
     gets a mask of the full context from MMPreTrain.
+
+    Args:
+        attention: The module.
+        x: (N, L, d).
+        which: ``q``, ``kv`` or ``qkv``; n is its length.
     """
-    N, L, _ = x.shape
-    qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
-    return qkv.view(N, L, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    N, L, d = x.shape
+    rows = slice("qkv".index(which[0]) * d, ("qkv".index(which[-1]) + 1) * d)
+    y = F.linear(x, attention.in_proj_weight[rows], attention.in_proj_bias[rows])
+    return y.view(N, L, len(which), attention.num_heads, -1).permute(2, 0, 3, 1, 4)
 
 
 def _merge(attention: nn.MultiheadAttention, y: Tensor) -> Tensor:
@@ -89,18 +107,15 @@ def _merge(attention: nn.MultiheadAttention, y: Tensor) -> Tensor:
     )
 
 
-def pool(x: Tensor, ends: Tensor, norm: nn.LayerNorm, projection: Tensor) -> Tensor:
+def pool(x: Tensor, norm: nn.LayerNorm, projection: Tensor) -> Tensor:
     """Text features: the outputs at the end tokens, normed and projected.
 
     Args:
-        x: (..., L, d) output of the blocks.
-        ends: (..., ) index of each end token.
+        x: (..., d).
         norm: ``ln_final``.
         projection: ``text_projection``, (d, e).
 
     Returns:
         (..., e), not normalised.
     """
-    index = ends[..., None, None].expand(*x.shape[:-2], 1, x.shape[-1])
-    rows = x.gather(-2, index).squeeze(-2)
-    return layer_norm(norm, rows) @ projection
+    return layer_norm(norm, x) @ projection
