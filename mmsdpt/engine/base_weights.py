@@ -18,9 +18,7 @@ from mmsdpt.utils.downloads import how_to_get
 from mmsdpt.utils.errors import InputError
 
 PACKAGE_SCHEME = "mmsdpt://"
-_ASSETS = {
-    name: f"assets/{name}/{name}.safetensors" for name in ("mini_clip", "mini_glip")
-}
+_ASSETS = {name: f"assets/{name}/{name}.safetensors" for name in ("mini_clip", "mini_glip")}
 _LISTED = 5
 
 

@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     state = read_checkpoint(args.checkpoint)["state_dict"]
-    if not any(name.startswith("backbone.") for name in state):
+    if not any(name.startswith(("backbone.", "visual.")) for name in state):  # of GLIP, of CLIP
         raise CheckpointError(
             f"{args.checkpoint} holds no whole model: its run trained a tuner on frozen weights"
         )

@@ -78,11 +78,15 @@ def things_caption(
     return _pick(_SENTENCES, rng).format(listed)
 
 
-def garment_caption(picture: GarmentPicture, rng: np.random.Generator) -> str:
-    """A sentence with the garment's name or a synonym, and some of its attributes."""
+def garment_caption(
+    picture: GarmentPicture, rng: np.random.Generator, name_alone: float = 0.3
+) -> str:
+    """A sentence with the garment's name or a synonym; with probability ``name_alone`` without any
+    of its attributes.
+    """
     names = GARMENTS[picture.kind][1]
     name = names[0] if rng.random() < 0.6 else _pick(names, rng)
-    if rng.random() < 0.3:
+    if rng.random() < name_alone:
         return TEMPLATE.format(name)
     words = [name]
     if picture.fabric != "plain" and rng.random() < 0.5:
@@ -115,6 +119,8 @@ class SceneCaptionDataset(BaseDataset):
         image_size: side of the square pictures, pixels; at least 64.
         max_objects: largest number of shapes in a picture, at most 4.
         clothes: share of pictures that show a garment.
+        name_alone: probability that a caption names a garment, or a single shape's one attribute,
+            and nothing else; for a curriculum.
         combinations: "seen", "held_out" or "all": which shapes, colours and textures go together.
         classes: phrases such as "striped blue star" or kinds of garments such as "t-shirt".
         pipeline: transforms after drawing.
@@ -134,6 +140,7 @@ class SceneCaptionDataset(BaseDataset):
         image_size: int = 64,
         max_objects: int = 3,
         clothes: float = 0.65,
+        name_alone: float = 0.3,
         combinations: str = "seen",
         classes: Sequence[str] | None = None,
         pipeline: Sequence[Any] = (),
@@ -147,6 +154,7 @@ class SceneCaptionDataset(BaseDataset):
             )
         self.num_samples, self.seed, self.image_size = num_samples, seed, image_size
         self.max_objects, self.clothes = max_objects, clothes
+        self.name_alone = name_alone
         self.kinds = _kinds(combinations)
         self.things = None if classes is None else [_thing(name) for name in classes]
         self.renderer = SceneRenderer(
@@ -181,11 +189,11 @@ class SceneCaptionDataset(BaseDataset):
             return image, TEMPLATE.format(name)
         if rng.random() < self.clothes:
             picture = draw_garment(rng, self.image_size)
-            image, caption = picture.image, garment_caption(picture, rng)
+            image, caption = picture.image, garment_caption(picture, rng, self.name_alone)
         else:
             count = int(rng.integers(1, self.max_objects + 1)) if rng.random() < 0.5 else 1
             image, objects = self._draw(related_concepts(self.kinds, count, rng), rng)
-            caption = things_caption(objects, rng)
+            caption = things_caption(objects, rng, max(0.1, self.name_alone - 0.2))
         return (image[:, ::-1] if rng.random() < 0.5 else image), caption
 
     def _draw(

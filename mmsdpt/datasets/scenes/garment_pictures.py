@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
 from .backgrounds import BACKGROUNDS, grid, mix, muted_colour, smooth_noise, spread
 from .garments import GARMENTS, Layer
 from .shapes import outline
 from .world import SHAPES
-
-Generator = np.random.Generator
 
 _BITS = 4  # of the fraction of a pixel in OpenCV's coordinates
 _CANVAS = 2  # supersampling of outlines
@@ -45,7 +44,7 @@ _KINDS = tuple(GARMENTS)
 _KIND_ODDS = np.cumsum([odds for _, _, odds in GARMENTS.values()])
 
 FABRICS = ("plain", "striped", "checkered", "dotted", "floral", "mottled")
-_FABRIC_ODDS = np.cumsum([0.58, 0.12, 0.08, 0.05, 0.1, 0.07])
+_FABRIC_ODDS = np.cumsum([0.66, 0.1, 0.06, 0.04, 0.08, 0.06])
 
 
 @dataclass(frozen=True)
@@ -153,6 +152,8 @@ _SURFACES: dict[str, Callable[[Generator, int], np.ndarray]] = {
     "wall": _wall,
 }
 _SURFACE_NAMES = tuple(_SURFACES)
+_SURFACE_ODDS = np.cumsum([0.28, 0.2, 0.13, 0.14, 0.08, 0.17])
+_LEAST_CONTRAST = 45.0  # RGB distance of fabric and surface; people seek a ground that shows it
 
 
 def _spots(image: np.ndarray, rng: Generator, count: int, radius: float) -> None:
@@ -176,12 +177,18 @@ def _spots(image: np.ndarray, rng: Generator, count: int, radius: float) -> None
         )
 
 
-def _surface(rng: Generator, size: int) -> tuple[np.ndarray, str]:
-    if rng.random() < 0.15:
-        kinds = tuple(BACKGROUNDS)
-        return BACKGROUNDS[kinds[int(rng.integers(len(kinds)))]](rng, size), "background"
-    name = _SURFACE_NAMES[int(rng.integers(len(_SURFACE_NAMES)))]
-    return _SURFACES[name](rng, size), name
+def _surface(rng: Generator, size: int, tone: np.ndarray) -> tuple[np.ndarray, str]:
+    for _ in range(3):
+        if rng.random() < 0.08:
+            kinds = tuple(BACKGROUNDS)
+            name = "background"
+            image = BACKGROUNDS[kinds[int(rng.integers(len(kinds)))]](rng, size)
+        else:
+            name = _choose(_SURFACE_NAMES, _SURFACE_ODDS, rng)
+            image = _SURFACES[name](rng, size)
+        if np.linalg.norm(image[::8, ::8].mean(axis=(0, 1)) - tone) > _LEAST_CONTRAST:
+            break
+    return np.ascontiguousarray(image, dtype=np.float32), name
 
 
 def _warp(layers: list[Layer], rng: Generator, size: int) -> tuple[list[np.ndarray], float]:
@@ -193,11 +200,11 @@ def _warp(layers: list[Layer], rng: Generator, size: int) -> tuple[list[np.ndarr
     corners = np.concatenate([layer.points for layer in layers if layer.silhouette])
     low, high = corners.min(0), corners.max(0)
     centre, extent = (low + high) / 2, (high - low).max() / 2
-    turn = np.deg2rad(rng.normal(0, 8) if rng.random() < 0.9 else rng.uniform(-180, 180))
+    turn = np.deg2rad(rng.normal(0, 8) if rng.random() < 0.96 else rng.uniform(-180, 180))
     cos, sin = np.cos(turn), np.sin(turn)
     matrix = np.array([[cos, sin], [-sin, cos]]) @ (np.eye(2) + rng.normal(0, 0.05, (2, 2)))
     matrix = np.diag(np.exp(rng.normal(0, 0.06, 2))) @ matrix
-    scale = size / 2 * (rng.uniform(0.76, 1.06) if rng.random() < 0.75 else rng.uniform(0.55, 1.35))
+    scale = size / 2 * (rng.uniform(0.76, 1.06) if rng.random() < 0.85 else rng.uniform(0.6, 1.3))
     tilt, shift = rng.normal(0, 0.07, 2), rng.normal(0, 0.07, 2)
     frequency, phase = rng.uniform(2, 9, (2, 2)), rng.uniform(0, 6, 2)
     wobble = rng.uniform(0, 0.035)
@@ -363,9 +370,8 @@ def draw_garment(rng: Generator, size: int, kind: str | None = None) -> GarmentP
     alpha = cv2.resize(mask, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
     image = image * spread(np.float32(_folds(rng, size)))
-    canvas, surface = _surface(rng, size)
-    canvas = np.ascontiguousarray(canvas, dtype=np.float32)
-    if rng.random() < 0.25:
+    canvas, surface = _surface(rng, size, tone)
+    if rng.random() < 0.2:
         _clutter(canvas, rng)
     if rng.random() < 0.7:
         blur = int(rng.integers(1, 4)) * 2 + 1

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-
-Generator = np.random.Generator
+from numpy.random import Generator
 
 
 @dataclass(frozen=True)
@@ -449,8 +448,8 @@ def _side_shoe(rng: Generator, kind: str) -> list[Layer]:
     toe = rng.uniform(0.16, 0.3)
     upper = _p(
         (-0.85, -shaft), (-0.3, -shaft + rng.uniform(-0.05, 0.05)),
-        (-0.1, -0.3 - 0.1 * rng.random()), (0.5, -toe), (0.85, -toe * 0.7 + heel), (0.95, heel), (0.5, heel), (0.1, heel * 0.6),
-        (-0.5, 0.0), (-0.9, 0.0),
+        (-0.1, -0.3 - 0.1 * rng.random()), (0.5, -toe), (0.85, -toe * 0.7 + heel),
+        (0.95, heel), (0.5, heel), (0.1, heel * 0.6), (-0.5, 0.0), (-0.9, 0.0),
     )  # fmt: skip
     layers = [Layer(upper), Layer(_ellipse(-0.58, -shaft, 0.27, 0.07), "inside", silhouette=False)]
     tone = str(rng.choice(["light", "dark", "second"]))

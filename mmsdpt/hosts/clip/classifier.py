@@ -86,7 +86,7 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         *,
         classes: Sequence[str] | None = None,
         template: str | Sequence[str] = DEFAULT_TEMPLATE,
-        class_chunk: int = 256,
+        class_chunk: int = 128,
         predict_features: bool = False,
         tuner: Mapping | None = None,
         tuners: Mapping[str, Mapping] | None = None,
