@@ -2,14 +2,10 @@
 # n = 2 prompts at depth 6, 78,080 parameters.
 _base_ = [
     "../_base_/models/mini_clip.py",
-    "../_base_/datasets/clip_clothing.py",
+    "../_base_/datasets/clip_clothing_64px.py",
     "../_base_/schedules/clip_sgd.py",
     "../_base_/clip_runtime.py",
 ]
 load_from = "mmsdpt://mini_clip"
 
 model = dict(tuner=dict(type="mmsdpt.MuDPT"))
-size = dict(image_size=64)
-train_dataloader = dict(dataset=size)
-val_dataloader = dict(dataset=size)
-test_dataloader = dict(dataset=size)
