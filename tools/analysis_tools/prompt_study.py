@@ -1,9 +1,9 @@
 """Study the questions that MuDPT's paper leaves open: prompt length, depth, number of injection
 layers, direction.
 
-``python tools/analysis_tools/prompt_study.py --model mini_clip --datasets clothing`` trains MuDPT
-with one setting changed at a time and writes a table and a plot for each question. Results are kept
-as those of tools/clip_protocol.py are.
+``python tools/analysis_tools/prompt_study.py --model mini_clip --datasets clothing_64px`` trains
+MuDPT with one setting changed at a time and writes a table and a plot for each question. Results
+are kept as those of tools/clip_protocol.py are.
 """
 
 from __future__ import annotations
