@@ -3,8 +3,7 @@
 ``python tools/clip_protocol.py few_shot --model mini_clip --datasets clothing_64px`` trains every
 method on 1, 2, 4, 8 and 16 images of each class with three seeds and tests it on the full test set.
 Every result is kept in the work directory as it comes: the same command goes on where it was broken
-off, and repeats what failed or has other settings. See
-docs/clip_protocols.md.
+off, and repeats what failed or has other settings. See docs/clip_protocols.md.
 """
 
 from __future__ import annotations
