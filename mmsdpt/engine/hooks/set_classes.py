@@ -19,6 +19,12 @@ class SetClassesHook(Hook):
 
     Training, validation and testing may have classes of their own (base and new ones, another
     dataset); after a validation those of training come back.
+
+    Args:
+        template: Sentence, or several, to use instead of the datasets'.
+
+    Raises:
+        InputError: at the start of each, if the dataset has no class names.
     """
 
     priority = "VERY_HIGH"

@@ -1,0 +1,49 @@
+"""Promises of tools/train.py and tools/test.py on CLIP, as a user calls them."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CLASSES = dict(hat=(200, 30, 30), skirt=(30, 30, 200))
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Four images of each of two classes, in each of three splits."""
+    noise = np.random.default_rng(0)
+    for split in ("train", "validation", "test"):
+        for name, colour in CLASSES.items():
+            folder = tmp_path / "clothing" / split / name
+            folder.mkdir(parents=True)
+            for i in range(4):
+                pixels = np.array(colour) + noise.integers(-30, 30, (80, 70, 3))
+                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{name}_{i}.png")
+    return tmp_path / "clothing"
+
+
+@pytest.mark.slow
+def test_train_then_test_with_the_tuner_file_pictures_and_a_dump(repository, photographs, tmp_path):
+    def run(tool: str, *arguments: str) -> str:
+        command = [sys.executable, repository / "tools" / tool]
+        command += [repository / "configs/mini/mudpt_mini_clothing.py", *arguments]
+        command += ["--data-root", photographs, "--work-dir", tmp_path / "work"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout + done.stderr
+
+    shown = run("train.py", "--cfg-options", "train_dataloader.dataset.shots=4")
+    assert "tuners.default.t2i_deep" in shown  # the table of what trains
+    tuner_file = tmp_path / "work" / "tuner.safetensors"
+    assert tuner_file.is_file()
+    dump = tmp_path / "predictions.pkl"
+    shown = run("test.py", str(tuner_file), "--show-dir", "pictures", "--out", str(dump))
+    assert float(re.search(r"accuracy/top1: ([\d.]+)", shown)[1]) == 100  # red or blue
+    assert len(list((tmp_path / "work" / "pictures").glob("*.png"))) == 8
+    assert len(pickle.loads(dump.read_bytes())) == 8  # our own file
