@@ -24,7 +24,9 @@ def photographs(tmp_path):
             folder.mkdir(parents=True)
             for i in range(4):
                 pixels = np.array(colour) + noise.integers(-30, 30, (80, 70, 3))
-                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{name}_{i}.png")
+                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(
+                    folder / f"{name}_{i}.png"
+                )
     return tmp_path / "clothing"
 
 
