@@ -1,5 +1,5 @@
-# Contrastive pre-training of mini CLIP on drawn things and drawn clothes with captions, the third of
-# four stages; see mmsdpt/assets/mini_clip/README.md for the run that made the weights in the
+# Contrastive pre-training of mini CLIP on drawn things and drawn clothes with captions, the third
+# of four stages; see mmsdpt/assets/mini_clip/README.md for the run that made the weights in the
 # package.
 #   for stage in words names "" sharper; do
 #     python -m torch.distributed.run --nproc_per_node=2 tools/train.py \
