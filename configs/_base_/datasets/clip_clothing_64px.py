@@ -1,6 +1,6 @@
 # Photographs of clothing for mini CLIP: 64 pixels, and crops of at least half of the image. In
-# crops of a twelfth, which CLIP is tuned with, a model of this size recognises nothing: MuDPT learned to
-# give all classes the same score.
+# crops of a twelfth, which CLIP is tuned with, a model of this size recognises nothing: MuDPT
+# learned to give all classes the same score.
 _base_ = "clip_clothing.py"
 
 resize = dict(backend="pillow", interpolation="bicubic")
