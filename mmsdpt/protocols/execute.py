@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -127,6 +128,7 @@ def _work(
     number: int, settings: tuple[Setup, Path, bool, int], tasks: Queue, results: Queue
 ) -> None:
     """What each process does."""
+    _end_with_parent()
     setup, root, redo, threads = settings
     # The runner sets how processes start, and warns where another way was set before.
     multiprocessing.set_start_method(None, force=True)
@@ -139,3 +141,19 @@ def _work(
             results.put((number, None, None))
     except KeyboardInterrupt:
         return  # the one that started it says so
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is gone, be it killed.
+
+    Nothing would hear of its results, and it would compute for minutes before it noticed. What it
+    was writing is not lost: files appear under their names only when they are complete.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -7,7 +7,10 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import multiprocessing
 import os
+import select
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,7 @@ from safetensors.torch import load_file
 
 from mmsdpt.engine import build_runner
 from mmsdpt.protocols import execute, workshop
-from mmsdpt.protocols.plan import Training
+from mmsdpt.protocols.plan import Cell, Training
 from mmsdpt.protocols.results import training_folder
 
 
@@ -282,3 +285,31 @@ def test_a_process_that_dies_costs_its_own_cells_only(run, monkeypatch):
     assert status == 1
     assert "exit status 9" in errors["coop"]
     assert errors["vpt"] == errors["zero_shot"] == ""
+
+
+class _Slow:
+    def __init__(self, setup, file: int, redo: bool) -> None:
+        self.file = file
+
+    def compute(self, training, cells):
+        os.write(self.file, b"w")
+        time.sleep(120)
+
+
+def test_processes_end_when_the_one_that_started_them_is_killed(monkeypatch):
+    monkeypatch.setattr(execute, "Workshop", _Slow)
+    context = multiprocessing.get_context("fork")
+    monkeypatch.setattr(execute.multiprocessing, "get_context", lambda kind: context)
+    read, write = os.pipe()  # at its end when no process can write to it any more
+    cell = Cell(Training("coop", "clothing", "all", 1, 1), "clothing")
+    starter = context.Process(
+        target=execute.run_cells, args=([cell], None, write), kwargs=dict(jobs=2, threads=1)
+    )
+    starter.start()
+    os.close(write)
+    with open(read, "rb", buffering=0) as pipe:
+        assert pipe.read(1) == b"w"
+        starter.kill()
+        starter.join()
+        assert select.select([pipe], [], [], 30)[0], "a process went on for 30 seconds"
+        assert pipe.read(1) == b""
