@@ -13,15 +13,12 @@ from .items import Item, inside, join, read_split
 from .own_data import SPLIT_NAMES, OwnData
 
 
-class CsvFile(OwnData):
-    """A CSV file with a header: ``path``, ``class`` or ``label`` or both, and perhaps ``split``.
-
-    Classes count in the order of their labels (as numbers where all are) or, without labels, of
-    their names. ``classnames.txt`` may name labels, one line ``<label> <name>`` each.
+class _ListedData(OwnData):
+    """Images that a file lists.
 
     Args:
         root: The data root.
-        file: The CSV file, relative to the root.
+        file: The file, relative to the root.
         image_dir: Folder that the paths are relative to, itself relative to the root.
         **kwargs: See :class:`OwnData`.
     """
@@ -33,6 +30,14 @@ class CsvFile(OwnData):
 
     def _title(self) -> str:
         return str(self.root / self.file)
+
+
+class CsvFile(_ListedData):
+    """A CSV file with a header: ``path``, ``class`` or ``label`` or both, and perhaps ``split``.
+
+    Classes count in the order of their labels (as numbers where all are) or, without labels, of
+    their names. ``classnames.txt`` may name labels, one line ``<label> <name>`` each.
+    """
 
     def _read(self) -> dict[str, list[Item]]:
         reader = csv.DictReader(io.StringIO(self.text(self.file)), strict=True)
@@ -88,23 +93,8 @@ class CsvFile(OwnData):
         return splits
 
 
-class JsonFile(OwnData):
-    """A file in the form of CoOp's ``split_zhou_*.json``; see :func:`.items.read_split`.
-
-    Args:
-        root: The data root.
-        file: The JSON file, relative to the root.
-        image_dir: Folder that the paths are relative to, itself relative to the root.
-        **kwargs: See :class:`OwnData`.
-    """
-
-    def __init__(self, root: str | Path, file: str, image_dir: str = "", **kwargs: Any) -> None:
-        super().__init__(root, **kwargs)
-        self.file = file
-        self.image_dir = image_dir
-
-    def _title(self) -> str:
-        return str(self.root / self.file)
+class JsonFile(_ListedData):
+    """A file in the form of CoOp's ``split_zhou_*.json``; see :func:`.items.read_split`."""
 
     def _read(self) -> dict[str, list[Item]]:
         return read_split(self.root / self.file, self.image_dir)
