@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mmsdpt.utils.atomic import write_atomically
 from .scores import Score
 
 _MARKERS = "osD^vP*X<>hp"
+_SPREAD = 0.3  # of the distance between positions, by all the error bars of one together
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def draw(
     log: bool = True,
     names: Mapping[float, str] | None = None,
 ) -> None:
-    """Draw curves; error bars are one standard deviation over seeds.
+    """Draw curves; error bars are one standard deviation over seeds, beside each other.
 
     Args:
         axes: Where.
@@ -51,9 +53,13 @@ def draw(
         names: What positions are called, where it is not their number.
     """
     ticks = sorted({x for curve in curves for x in curve.points if x is not None})
+    log = log and len(ticks) > 1 and ticks[0] > 0
+    lines = [number for number, curve in enumerate(curves) if set(curve.points) != {None}]
+    shifts = dict(zip(lines, _shifts(len(lines)), strict=True))
+    step = min((right - left for left, right in pairwise(ticks)), default=1.0)
     for number, curve in enumerate(curves):
         color = f"C{number % 10}"
-        if set(curve.points) == {None}:
+        if number not in shifts:
             axes.axhline(curve.points[None].mean, color=color, linestyle="--", label=curve.label)
             continue
         points = sorted(
@@ -61,7 +67,7 @@ def draw(
             key=lambda point: point[0],
         )
         axes.errorbar(
-            [x for x, _ in points],
+            [x * 2 ** shifts[number] if log else x + step * shifts[number] for x, _ in points],
             [score.mean for _, score in points],
             yerr=[score.std or 0.0 for _, score in points],
             color=color,
@@ -71,7 +77,7 @@ def draw(
             capsize=3,
             label=curve.label,
         )
-    if log and len(ticks) > 1 and ticks[0] > 0:
+    if log:
         axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [(names or {}).get(x, f"{x:g}") for x in ticks])
     axes.minorticks_off()
@@ -79,6 +85,11 @@ def draw(
     axes.set_xlabel(x_label)
     axes.set_ylabel("accuracy, %")
     axes.grid(alpha=0.3)
+
+
+def _shifts(count: int) -> list[float]:
+    """Where each of ``count`` error bars stands, around 0, so that none hides another."""
+    return [_SPREAD * ((i + 0.5) / count - 0.5) for i in range(count)]
 
 
 def save_plot(path: Path, curves: Sequence[Curve], title: str, x_label: str, **kwargs: Any) -> None:
