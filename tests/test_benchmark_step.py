@@ -15,8 +15,10 @@ from mmdet.datasets import CocoDataset
 from transformers import BertTokenizerFast
 
 from mmsdpt.hosts.glip.bert_folder import bert_config
+from mmsdpt.utils.errors import InputError
 
 CONFIG = "configs/mini/sdpt_mini_thermal.py"
+CLIP_CONFIG = "configs/mini/mudpt_mini_clothing.py"
 SMALL = ("--random-weights", "--size", "96", "128", "--batch", "2", "--steps", "1")
 SMALL += ("--classes", "5", "--threads", "1")
 
@@ -31,14 +33,21 @@ def tool(repository: Path, monkeypatch: pytest.MonkeyPatch):
     return module
 
 
-def test_both_forms_run_the_same_steps_to_the_same_losses(tool, repository):
-    args = tool.parse_args([str(repository / CONFIG), *SMALL])
+@pytest.mark.parametrize(
+    ("config", "options", "trainable"),
+    [(CONFIG, SMALL, 7680), (CLIP_CONFIG, ("--random-weights", "--batch", "2"), 78080)],
+)
+def test_both_forms_run_the_same_steps_to_the_same_losses(
+    tool, repository, config, options, trainable
+):
+    options = (*options, "--steps", "1", "--classes", "5", "--threads", "1")
+    args = tool.parse_args([str(repository / config), *options])
     results = {form: tool.measure(args, form) for form in tool.FORMS}
     assert tool.loss_difference(results) < tool.TOLERANCE
     for result in results.values():
         assert len(result["losses"]) == 2  # one step to warm up, one that is timed
         assert result["losses"][0] != result["losses"][1], "the step must train"
-        assert result["trainable"] == 7680
+        assert result["trainable"] == trainable
         assert result["train_s"] > 0 and result["test_s"] > 0
         assert result["train_bytes"] >= result["test_bytes"] > 0
 
@@ -53,7 +62,7 @@ def test_both_forms_give_the_tokens_the_same_gradient(tool, repository):
             if "attnconv" in name or "dot_product" in name:
                 parameter.normal_(std=0.3)
     plain = PlainGLIP(copy.deepcopy(ours))
-    data = tool._make_data(args)
+    data = importlib.import_module("glip_step").make_data(ours, args.size, 2, 5)
     found = {}
     for name, model in (("ours", ours), ("plain", plain)):
         model.double().train()
@@ -68,6 +77,37 @@ def test_both_forms_give_the_tokens_the_same_gradient(tool, repository):
     torch.testing.assert_close(gradient, plain_gradient, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("method", ["CLIPMaPLe", "CoCoOp", "LoRA"])
+def test_both_forms_of_clip_give_the_same_logits_and_gradients(tool, repository, method):
+    clip_step = importlib.import_module("clip_step")
+    options = ("--random-weights", "--threads", "1", "--cfg-options")
+    options = (*options, "model.tuner._delete_=True", f"model.tuner.type=mmsdpt.{method}")
+    args = tool.parse_args([str(repository / CLIP_CONFIG), *options])
+    cfg = tool._load(args, None)
+    found = {}
+    for form in tool.FORMS:
+        model = tool._build(cfg, args, form).train()
+        torch.manual_seed(0)
+        for parameter in model.tuners.parameters():
+            parameter.data.normal_(std=0.1)
+        batch = model.data_preprocessor(clip_step.make_data(model, (64, 64), 3, 7), True)
+        logits = model(**batch, mode="tensor")
+        model(**batch, mode="loss")["loss"].backward()
+        found[form] = logits, [p.grad for p in model.parameters() if p.requires_grad]
+    (logits, gradients), (plain_logits, plain_gradients) = found["ours"], found["plain"]
+    assert logits.shape == (3, 7) and logits.std() > 0
+    torch.testing.assert_close(logits, plain_logits, rtol=1e-4, atol=1e-4)
+    assert any(gradient.abs().max() > 0 for gradient in plain_gradients)
+    for gradient, plain in zip(gradients, plain_gradients, strict=True):
+        torch.testing.assert_close(gradient, plain, rtol=1e-3, atol=1e-5)
+
+
+def test_more_classes_than_there_are_names_for_are_refused(tool, repository):
+    args = tool.parse_args([str(repository / CONFIG), *SMALL, "--classes", "81"])
+    with pytest.raises(InputError, match="--classes must be at most 80, got 81"):
+        tool.measure(args, "ours")
+
+
 def test_losses_that_differ_are_noticed(tool):
     results = dict(ours=dict(losses=[1.0, 2.0]), plain=dict(losses=[1.0, 2.001]))
     assert tool.loss_difference(results) == pytest.approx(5e-4)
@@ -75,7 +115,7 @@ def test_losses_that_differ_are_noticed(tool):
 
 
 def test_the_bert_folder_needs_no_network_and_knows_cocos_words(tool, tmp_path):
-    tool.make_bert(tmp_path)
+    importlib.import_module("random_bert").make_bert(tmp_path)
     config = bert_config(str(tmp_path))
     assert (config.hidden_size, config.num_hidden_layers, config.vocab_size) == (768, 12, 30522)
     tokenizer = BertTokenizerFast(str(tmp_path / "vocab.txt"))
@@ -87,7 +127,7 @@ def test_the_bert_folder_needs_no_network_and_knows_cocos_words(tool, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags", [[], ["c.py", "--size", "1", "2", "3"], ["c.py", "--classes", "81"]]
+    "flags", [[], ["c.py", "--size", "1", "2", "3"], ["c.py", "--classes", "0"]]
 )
 def test_bad_arguments_are_refused(tool, flags, capsys):
     with pytest.raises(SystemExit) as error:

@@ -38,7 +38,7 @@ def glip_l(tool, tmp_path_factory):
         patch.setattr(
             "mmsdpt.analysis.poster.config_rows", lambda folder: config_rows(folder, only)
         )
-        from benchmark_step import make_bert
+        from random_bert import make_bert
 
         bert = tmp_path_factory.mktemp("bert")
         make_bert(bert)

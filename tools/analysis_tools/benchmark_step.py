@@ -3,7 +3,8 @@
 ``python tools/analysis_tools/benchmark_step.py configs/sdpt/glip_l_coco_k10.py --random-weights``
 
 Both forms run on the same weights and inputs, each in a process of its own, and must give the same
-losses. The plain form is MMDetection's, see plain_form.py. Without the public weights
+losses. The plain form is MMDetection's of GLIP (plain_form.py), and on CLIP that of MMPreTrain and
+of the published codes of prompt learning (plain_clip_form.py). Without the public weights
 --random-weights draws them, and a BERT-base folder, too; times and memory do not depend on them.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib
 import json
 import os
 import resource
@@ -30,32 +32,6 @@ FORMS = ("ours", "plain")
 TOLERANCE = 1e-4  # of the losses, relative, in float32
 GIGA = 1e9
 
-# ---------------------------------------------------------------------- a BERT without a network
-
-
-def make_bert(folder: str | Path) -> None:
-    """Write a folder that passes for bert-base-uncased's: its config, and a vocabulary of its size.
-
-    The vocabulary has the words of COCO's class names and single letters; the rest is unused. There
-    are no weights: mmsdpt then builds BERT with random ones.
-    """
-    import string
-
-    from mmdet.datasets import CocoDataset
-    from transformers import BertConfig
-
-    config = BertConfig()
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    config.save_pretrained(folder)
-    letters = string.ascii_lowercase + string.digits
-    words = sorted({word for name in CocoDataset.METAINFO["classes"] for word in name.split()})
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *string.punctuation, *letters]
-    tokens += [f"##{letter}" for letter in letters] + words
-    tokens += [f"[unused{i}]" for i in range(config.vocab_size - len(tokens))]
-    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
-
-
 # ---------------------------------------------------------------------- one form, in this process
 
 
@@ -69,59 +45,33 @@ def _load(args: argparse.Namespace, bert: str | None):
     return load_config(argparse.Namespace(config=args.config, **overrides))
 
 
+def _host(cfg):
+    """The module that knows the host of a config."""
+    name = {"mmsdpt.GLIP": "glip_step", "mmsdpt.CLIP": "clip_step"}.get(cfg.model.type)
+    if name is None:
+        from mmsdpt.utils.errors import InputError
+
+        raise InputError(f"model.type must be mmsdpt.GLIP or mmsdpt.CLIP, got {cfg.model.type!r}")
+    return importlib.import_module(name)
+
+
 def _build(cfg, args: argparse.Namespace, form: str):
     """The model of ``cfg`` in one of the forms, with the same weights in both."""
     import torch
+    from mmengine.registry import init_default_scope
 
     from mmsdpt.engine.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
     from mmsdpt.registry import MODELS
 
+    init_default_scope(cfg.default_scope)
+    host = _host(cfg)
     torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
+    model = MODELS.build(host.plain_config(cfg.model) if form == "plain" else cfg.model)
     model.init_weights()
     if not args.random_weights and cfg.get("load_from"):
         path = resolve_checkpoint(cfg.load_from)
         load_base_weights(model, read_checkpoint(path)["state_dict"], path)
-    if form == "plain":
-        from plain_form import PlainGLIP
-
-        from mmsdpt.utils.errors import InputError
-
-        for slot, tuner in model.tuners.items():
-            if tuple(tuner.needs) != ("fusion",):
-                raise InputError(
-                    f"the plain form has the fusion layers' seams only, and {type(tuner).__name__}"
-                    f" in slot {slot!r} needs {', '.join(tuner.needs)}: write --form ours"
-                )
-        model = PlainGLIP(model)
-    return model.to(args.device)
-
-
-def _make_data(args: argparse.Namespace) -> dict:
-    """A batch as a data loader gives it: noise images, eight boxes each, COCO's first classes."""
-    import torch
-    from mmdet.datasets import CocoDataset
-    from mmdet.structures import DetDataSample
-    from mmengine.structures import InstanceData
-
-    height, width = args.size
-    generator = torch.Generator().manual_seed(1)
-    classes = CocoDataset.METAINFO["classes"][: args.classes]
-    data: dict = dict(inputs=[], data_samples=[])
-    for i in range(args.batch):
-        image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
-        corner, extent = torch.rand(2, 8, 2, generator=generator)
-        low = 0.6 * corner
-        boxes = torch.cat([low, low + 0.05 + 0.35 * extent], dim=1)
-        boxes = boxes * torch.tensor([width, height, width, height])
-        labels = torch.randint(0, len(classes), (8,), generator=generator)
-        meta = dict(img_id=i, img_shape=(height, width), ori_shape=(height, width))
-        meta.update(scale_factor=(1.0, 1.0), text=classes, custom_entities=True)
-        sample = DetDataSample(metainfo=meta)
-        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
-        data["inputs"].append(image)
-        data["data_samples"].append(sample)
-    return data
+    return (host.plain_form(model) if form == "plain" else model).to(args.device)
 
 
 def _peak_bytes(device: str) -> int:
@@ -164,19 +114,19 @@ def measure(args: argparse.Namespace, form: str, bert: str | None = None) -> dic
     Returns:
         ``train_s``, ``test_s`` (medians of the steps after the first) and their processor time
         ``train_cpu_s``, ``test_cpu_s``; ``test_bytes`` and ``train_bytes`` (peaks); ``losses`` of
-        all training steps, ``tokens`` of the caption, ``trainable`` parameters.
+        all training steps; ``size`` (H, W) and ``text`` of the inputs; ``trainable`` parameters.
     """
     import torch
     from mmengine.optim import build_optim_wrapper
-    from mmengine.registry import init_default_scope
 
-    init_default_scope("mmdet")
     if args.threads:
         torch.set_num_threads(args.threads)
     cfg = _load(args, bert)
+    host = _host(cfg)
     model = _build(cfg, args, form)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    data = _make_data(args)
+    size = args.size or [host.usual_size(cfg.model)] * 2
+    data = host.make_data(model, size, args.batch, _num_classes(args, host))
 
     def test_step() -> None:
         model.test_step(copy.deepcopy(data))
@@ -191,7 +141,6 @@ def measure(args: argparse.Namespace, form: str, bert: str | None = None) -> dic
     test_bytes = _peak_bytes(args.device)
     model.train()
     train_s, train_cpu_s, losses = _timed(train_step, args, f"{form}, training")
-    caption = ". ".join(data["data_samples"][0].text)
     return dict(
         train_s=train_s,
         train_cpu_s=train_cpu_s,
@@ -200,9 +149,20 @@ def measure(args: argparse.Namespace, form: str, bert: str | None = None) -> dic
         train_bytes=_peak_bytes(args.device),
         test_bytes=test_bytes,
         losses=losses,
-        tokens=len(model.language_model.tokenizer(caption).input_ids),
+        size=list(size),
+        text=host.describe_text(model, data),
         trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
     )
+
+
+def _num_classes(args: argparse.Namespace, host) -> int:
+    if args.classes is None:
+        return host.USUAL_CLASSES
+    if args.classes > len(host.CLASSES):
+        from mmsdpt.utils.errors import InputError
+
+        raise InputError(f"--classes must be at most {len(host.CLASSES)}, got {args.classes}")
+    return args.classes
 
 
 # ---------------------------------------------------------------------- both forms, compared
@@ -275,13 +235,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", nargs="?", help="config file of a GLIP")
+    parser.add_argument("config", nargs="?", help="config file of a GLIP or a CLIP")
     parser.add_argument(
-        "--size", nargs="+", type=int, default=[800, 800], metavar="N", help="height and width"
+        "--size",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="height and width (default: 800 for GLIP, what a CLIP is made for)",
     )
     parser.add_argument("--batch", type=int, default=1, help="images in a batch")
     parser.add_argument("--steps", type=int, default=3, help="timed steps after one to warm up")
-    parser.add_argument("--classes", type=int, default=80, help="class names in the caption, 1-80")
+    parser.add_argument("--classes", type=int, help="classes (default: GLIP 80, CLIP 100)")
     parser.add_argument("--form", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument(
         "--random-weights", action="store_true", help="do not load weights; draw a BERT-base, too"
@@ -301,20 +265,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     # [form, file for the result, BERT folder]: what a process for one form is told.
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    args.size = _size(args.size)
+    args.size = _size(args.size) if args.size else None
     if args.config is None and args.make_bert is None:
         parser.error("name a config, or a folder with --make-bert")
-    if len(args.size) != 2 or min(args.size) < 1:
+    if args.size and (len(args.size) != 2 or min(args.size) < 1):
         parser.error(f"--size takes one or two positive numbers, got {args.size}")
-    if not 1 <= args.classes <= 80 or args.batch < 1 or args.steps < 1:
-        parser.error("--classes must be in 1-80, --batch and --steps at least 1")
+    if min(args.batch, args.steps, 1 if args.classes is None else args.classes) < 1:
+        parser.error("--batch, --steps and --classes must be at least 1")
     return args
 
 
 def _needs_bert(args: argparse.Namespace) -> bool:
     """Whether the config names a BERT of the hub, which random weights do without."""
-    name = _load(args, None).get("lang_model_name", "")
-    return args.random_weights and "://" not in name and not Path(name).is_dir()
+    name = _load(args, None).get("lang_model_name")
+    return bool(args.random_weights and name and "://" not in name and not Path(name).is_dir())
 
 
 def compare(args: argparse.Namespace) -> dict:
@@ -322,11 +286,13 @@ def compare(args: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         bert = None
         if _needs_bert(args):
+            from random_bert import make_bert
+
             make_bert(folder)
             bert = folder
         forms = {form: _measure_in_process(args, form, bert) for form in args.form}
-    settings = {name: getattr(args, name) for name in ("config", "size", "batch", "classes")}
-    settings.update(threads=args.threads, device=args.device, steps=args.steps)
+    names = ("config", "batch", "threads", "device", "steps")
+    settings = {name: getattr(args, name) for name in names}
     return dict(settings, forms=forms, loss_difference=loss_difference(forms))
 
 
@@ -343,14 +309,16 @@ def main() -> int:
         Path(out).write_text(json.dumps(measure(args, form, *bert)))
         return 0
     if args.make_bert:
+        from random_bert import make_bert
+
         make_bert(args.make_bert)
         return 0
     report = compare(args)
     first = next(iter(report["forms"].values()))
     console = Console()
     console.print(
-        f"{args.config}: {args.batch} x {args.size[0]} x {args.size[1]}, caption of"
-        f" {first['tokens']} tokens, {first['trainable']:,} trainable parameters, {args.device}"
+        f"{args.config}: {args.batch} x {first['size'][0]} x {first['size'][1]}, {first['text']},"
+        f" {first['trainable']:,} trainable parameters, {args.device}"
     )
     console.print(make_table(report["forms"]))
     console.print(

@@ -124,8 +124,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from benchmark_step import make_bert
     from mmengine.logging import MMLogger
+    from random_bert import make_bert
 
     import mmsdpt  # noqa: F401  makes mmdet importable without compiled mmcv
     from mmsdpt.analysis.cost import CostMeter

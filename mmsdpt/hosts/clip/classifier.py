@@ -207,17 +207,19 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         """
         state = state or ForwardState(images=images)
         with self.tuned():
-            if self._image_embeddings is not None:
-                x = vit_features(
-                    self.visual, images, self._image_embeddings, self._image_blocks, state
-                )
-            else:
-                x = self.visual(images)[-1]
-                x = x.mean(dim=(2, 3)) if x.dim() == 4 else x
-            (x,) = self.visual_proj(x)
+            (x,) = self.visual_proj(self._run_image(images, state))
             state.pooled_image = self._pooled_image.change(x)
             state.image_features = F.normalize(state.pooled_image, dim=-1)
             return state.image_features
+
+    def _run_image(self, images: Tensor, state: ForwardState) -> Tensor:
+        """What the image tower makes of images (B, 3, H, W): (B, d)."""
+        if self._image_embeddings is not None:
+            return vit_features(
+                self.visual, images, self._image_embeddings, self._image_blocks, state
+            )
+        x = self.visual(images)[-1]
+        return x.mean(dim=(2, 3)) if x.dim() == 4 else x
 
     # ------------------------------------------------------------------ classification
 

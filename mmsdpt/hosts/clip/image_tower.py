@@ -80,26 +80,13 @@ def split(x: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Sequence[Tensor]]:
     return x, parts
 
 
-def vit_features(
-    visual: VisionTransformer,
-    images: Tensor,
-    embeddings: ImageRowSeam,
-    blocks: Sequence[BlockSeam],
-    state: ForwardState,
-) -> Tensor:
-    """The class token's output.
+def embed_patches(
+    visual: VisionTransformer, images: Tensor, embeddings: ImageRowSeam, state: ForwardState
+) -> tuple[Tensor, Rows]:
+    """What enters the first block: (B, 1 + N, d), behind ``pre_norm``, and rows of tuners.
 
-    Rows of tuners come behind the patches: they get no position and pass ``pre_norm`` with them.
-
-    Args:
-        visual: With ``out_type='cls_token'``.
-        images: (B, 3, H, W), normalised.
-        embeddings: Seam of the patches.
-        blocks: One seam per block.
-        state: Of the forward pass.
-
-    Returns:
-        (B, d), behind the last norm.
+    These come behind the patches: they get no position and pass ``pre_norm`` with them. Arguments
+    as of :func:`vit_features`.
     """
     x, resolution = visual.patch_embed(images)
     x = torch.cat([visual.cls_token.expand(len(x), -1, -1), x], dim=1)
@@ -115,6 +102,29 @@ def vit_features(
     joined, lengths = join(x, rows)
     x, parts = split(visual.pre_norm(joined), lengths)
     rows = {key: PromptRows(part, keep=True) for key, part in zip(rows, parts, strict=True)}
+    return x, rows
+
+
+def vit_features(
+    visual: VisionTransformer,
+    images: Tensor,
+    embeddings: ImageRowSeam,
+    blocks: Sequence[BlockSeam],
+    state: ForwardState,
+) -> Tensor:
+    """The class token's output.
+
+    Args:
+        visual: With ``out_type='cls_token'``.
+        images: (B, 3, H, W), normalised.
+        embeddings: Seam of the patches.
+        blocks: One seam per block.
+        state: Of the forward pass.
+
+    Returns:
+        (B, d), behind the last norm.
+    """
+    x, rows = embed_patches(visual, images, embeddings, state)
     *layers, last = visual.layers
     for seam, block in zip(blocks, layers, strict=False):
         x, rows = seam.run(RunVisionBlock(block), x, rows, state)

@@ -1,0 +1,27 @@
+"""A BERT-base folder without weights, for measurements that do not depend on them."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+
+
+def make_bert(folder: str | Path) -> None:
+    """Write a folder that passes for bert-base-uncased's: its config, and a vocabulary of its size.
+
+    The vocabulary has the words of COCO's class names and single letters; the rest is unused. There
+    are no weights: mmsdpt then builds BERT with random ones.
+    """
+    from mmdet.datasets import CocoDataset
+    from transformers import BertConfig
+
+    config = BertConfig()
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(folder)
+    letters = string.ascii_lowercase + string.digits
+    words = sorted({word for name in CocoDataset.METAINFO["classes"] for word in name.split()})
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *string.punctuation, *letters]
+    tokens += [f"##{letter}" for letter in letters] + words
+    tokens += [f"[unused{i}]" for i in range(config.vocab_size - len(tokens))]
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
