@@ -9,8 +9,7 @@ import pytest
 
 from mmsdpt.datasets.scenes import Concept, SceneCaptionDataset, held_out_combinations
 from mmsdpt.datasets.scenes.caption_pairs import garment_caption, things_caption
-from mmsdpt.datasets.scenes.garment_pictures import FABRIC_COLOURS, FABRICS, draw_garment
-from mmsdpt.datasets.scenes.garments import GARMENTS
+from mmsdpt.datasets.scenes.garments import FABRIC_COLOURS, FABRICS, GARMENTS, draw_garment
 from mmsdpt.datasets.scenes.world import COLOURS, SHAPES, TEXTURES
 from mmsdpt.hosts.clip import CLIPTokenizer
 from mmsdpt.utils.errors import InputError

@@ -13,8 +13,7 @@ from mmsdpt.registry import DATASETS
 from mmsdpt.utils.errors import InputError
 
 from .captions import positive_phrases
-from .garment_pictures import GarmentPicture, draw_garment
-from .garments import GARMENTS
+from .garments import GARMENTS, GarmentPicture, draw_garment
 from .grounding import related_concepts
 from .render import SceneRenderer, Style
 from .world import Concept, combinations, parse_phrase
