@@ -24,9 +24,7 @@ def photographs(tmp_path):
             folder.mkdir(parents=True)
             for i in range(4):
                 pixels = np.array(colour) + noise.integers(-30, 30, (80, 70, 3))
-                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(
-                    folder / f"{name}_{i}.png"
-                )
+                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{i}.png")
     return tmp_path / "clothing"
 
 
@@ -47,5 +45,11 @@ def test_train_then_test_with_the_tuner_file_pictures_and_a_dump(repository, pho
     dump = tmp_path / "predictions.pkl"
     shown = run("test.py", str(tuner_file), "--show-dir", "pictures", "--out", str(dump))
     assert float(re.search(r"accuracy/top1: ([\d.]+)", shown)[1]) == 100  # red or blue
-    assert len(list((tmp_path / "work" / "pictures").glob("*.png"))) == 8
+    pictures = tmp_path / "work" / "pictures" / "test"
+    assert len(list(pictures.glob("*/*.png"))) == 8  # images of one name in two folders
+    for name, colour in CLASSES.items():
+        with Image.open(pictures / name / "0.png.png") as picture:
+            assert min(picture.size) == 320
+            lower = np.asarray(picture.convert("RGB"))[200:].mean(axis=(0, 1))
+        assert np.abs(lower - colour).max() < 10
     assert len(pickle.loads(dump.read_bytes())) == 8  # our own file

@@ -66,12 +66,14 @@ def slot_files(arguments: list[str], slots: list[str]) -> dict[str, str]:
 
 def add_pictures(cfg: ConfigDict, args: argparse.Namespace) -> None:
     """Draw predictions, as the toolboxes' test tools do."""
-    hook = cfg.default_hooks.setdefault("visualization", ConfigDict(type="DetVisualizationHook"))
     if cfg.get("default_scope") == "mmpretrain":
-        hook.enable, hook.interval, hook.rescale_factor = True, 1, 2.0
+        hook = ConfigDict(type="mmsdpt.PredictionPicturesHook")
+        hook = cfg.default_hooks.setdefault("visualization", hook)
         if args.show_dir:
             hook.out_dir = os.path.join(cfg.work_dir, args.show_dir)
     else:
+        hook = ConfigDict(type="DetVisualizationHook")
+        hook = cfg.default_hooks.setdefault("visualization", hook)
         hook.draw = True
         if args.show_dir:
             hook.test_out_dir = args.show_dir  # which the hook puts into the work directory

@@ -2,6 +2,7 @@
 
 from .alternating_phases import AlternatingPhasesHook
 from .class_names import ClassNamesHook
+from .prediction_pictures import PredictionPicturesHook
 from .set_classes import SetClassesHook
 from .stop_on_plateau import StopOnPlateauHook
 from .trainable_table import TrainableTableHook
@@ -10,6 +11,7 @@ from .tuner_checkpoint import TunerCheckpointHook
 __all__ = [
     "AlternatingPhasesHook",
     "ClassNamesHook",
+    "PredictionPicturesHook",
     "SetClassesHook",
     "StopOnPlateauHook",
     "TrainableTableHook",
