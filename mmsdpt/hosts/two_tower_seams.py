@@ -36,19 +36,26 @@ from .seams import ForwardState, Rows, Seam
 
 @dataclass(frozen=True)
 class TextInput:
-    """What enters the text tower, before positions are added.
+    """What enters the text tower, before positions are added: texts that begin alike.
 
     Attributes:
-        embedded: (C, L, d), or (B, C, L, d) where each image has texts of its own.
-        ends: (C,) index of each text's end token, whose output is the text's feature.
-        common: Leading tokens that are the same in all texts (of an image), as prompts in front of
-            the class names are. What the tower makes of them is computed once. Prompts that are
-            replaced in ``text_block_inputs`` are to be among them, or ``common`` is 0.
+        prefix: (P, d), or (B, P, d) where each image has a prefix of its own: the tokens that all
+            texts (of an image) begin with, as prompts in front of the class names are. What the
+            tower makes of them is computed once. P may be 0. Prompts that are replaced in
+            ``text_block_inputs`` are among them, or P is 0.
+        rest: (C, K, d), how each text goes on.
+        ends: (C,) index, in the rest, of each text's end token, whose output is the text's feature.
     """
 
-    embedded: Tensor
+    prefix: Tensor
+    rest: Tensor
     ends: Tensor
-    common: int = 0
+
+    def whole(self) -> Tensor:
+        """The texts (C, P + K, d), or (B, C, P + K, d) where each image has its own."""
+        C = len(self.rest)
+        prefix = self.prefix.unsqueeze(-3).expand(*self.prefix.shape[:-2], C, -1, -1)
+        return torch.cat([prefix, self.rest.expand(*prefix.shape[:-2], -1, -1)], dim=-2)
 
 
 class TextInputSeam(Seam):

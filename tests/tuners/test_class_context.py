@@ -55,12 +55,12 @@ def vectors(n: int, *shape: int, first: int = 1) -> Tensor:
 
 
 def read(texts: TextInput) -> list:
-    """Texts (..., C, L, 1) in words, to each one's end."""
-    if texts.embedded.dim() == 4:
-        return [read(TextInput(part, texts.ends, texts.common)) for part in texts.embedded]
-    sentences = []
-    for row, end in zip(texts.embedded[..., 0].tolist(), texts.ends.tolist(), strict=True):
-        words = [WORDS[int(i)] if i >= 0 else f"v{-int(i)}" for i in row[: end + 1]]
+    """Texts in words, to each one's end."""
+    if texts.prefix.dim() == 3:
+        return [read(TextInput(prefix, texts.rest, texts.ends)) for prefix in texts.prefix]
+    sentences, P = [], len(texts.prefix)
+    for row, end in zip(texts.whole()[..., 0].tolist(), texts.ends.tolist(), strict=True):
+        words = [WORDS[int(i)] if i >= 0 else f"v{-int(i)}" for i in row[: P + end + 1]]
         sentences.append(" ".join(words))
     return sentences
 
@@ -82,17 +82,13 @@ def test_the_class_name_stands_at_the_end_in_the_middle_or_in_front(seam, positi
 def test_what_is_said_to_be_common_is_the_same_in_all_texts(seam, position):
     for words in (None, "a photo of a"):
         context = ClassContext(seam, 3, words, position)
-        for values, per_image in (
-            (vectors(3), False),
-            (vectors(3, 2), False),
-            (vectors(3, 2), True),
-        ):
-            texts = context(("cat", "dog"), values, per_image)
-            common = texts.embedded[..., : texts.common, :]
-            assert (common == common[..., :1, :, :]).all()
-            assert texts.common <= int(texts.ends.min())
-            if values.dim() == 2 and position == "end":
-                assert texts.common == 1 + context.length
+        half = context.length // 2
+        wanted = 1 + dict(end=context.length, middle=half, front=0)[position]
+        for values, length in ((vectors(3), wanted), (vectors(3, 2), 0)):
+            texts = context(("cat", "dog"), values)
+            assert texts.prefix.shape == (length, 1)
+            assert int(texts.ends.min()) >= 0
+            assert (texts.whole()[:, :length] == texts.prefix).all()
 
 
 def test_each_class_may_have_a_context_of_its_own(seam):
@@ -104,9 +100,8 @@ def test_each_class_may_have_a_context_of_its_own(seam):
     assert read(context(NAMES, vectors(2, 2))) == wanted
 
 
-@pytest.mark.parametrize("position", ["end", "middle"])
-def test_each_image_may_have_a_context_of_its_own(seam, position):
-    context = ClassContext(seam, 2, position=position)
+def test_each_image_may_have_a_context_of_its_own(seam):
+    context = ClassContext(seam, 2)
     found = read(context(NAMES, vectors(2, 3), per_image=True))
     wanted = [
         read(context(NAMES, vectors(2, first=1))),
@@ -114,6 +109,8 @@ def test_each_image_may_have_a_context_of_its_own(seam, position):
         read(context(NAMES, vectors(2, first=5))),
     ]
     assert found == wanted
+    with pytest.raises(ValueError, match="contexts of images need position='end', got 'middle'"):
+        ClassContext(seam, 2, position="middle")(NAMES, vectors(2, 3), per_image=True)
 
 
 def test_words_beyond_the_context_stay_behind_it(seam):
@@ -165,7 +162,7 @@ def test_gradients_reach_every_vector(seam):
     for position in ("end", "middle", "front"):
         values = vectors(3).requires_grad_()
         texts = ClassContext(seam, 3, position=position)(NAMES, values)
-        texts.embedded.sum().backward()
+        texts.whole().sum().backward()
         assert torch.equal(values.grad, torch.full_like(values, len(NAMES)))
 
 

@@ -40,16 +40,17 @@ class PlainCLIP(CLIP):
             return self._class_features(state or ForwardState(class_names=self.class_names))
 
     def _run_text(self, text: TextInput, state: ForwardState, prompted: bool = True) -> Tensor:
-        *shape, L, d = text.embedded.shape
+        x = text.whole()
+        *shape, L, d = x.shape
         padding = self.token_embedding.weight[0].expand(*shape, self.context_length - L, d)
-        x = torch.cat([text.embedded, padding], dim=-2) + self.positional_embedding
+        x = torch.cat([x, padding], dim=-2) + self.positional_embedding
         x = x.reshape(-1, self.context_length, d)
         for seam, block in zip(self._text_block_inputs, self.transformer.resblocks, strict=True):
             x = seam.change(x, state) if prompted else x
             y = block(x.transpose(0, 1))
             y = y[0] if isinstance(y, tuple) else y  # the last block has its attention map, too
             x = y.transpose(0, 1)
-        ends = text.ends.repeat(len(x) // len(text.ends))
+        ends = (text.prefix.shape[-2] + text.ends).repeat(len(x) // len(text.ends))
         x = self.ln_final(x)[torch.arange(len(x), device=x.device), ends] @ self.text_projection
         features = x.reshape(*shape, -1)
         return self._pooled_text.change(features) if prompted else features

@@ -107,7 +107,8 @@ class ClassTextsMixin:
 
     def _texts(self, texts: Sequence[str]) -> TextInput:
         ids, ends = self.tokenize(texts)
-        return TextInput(self._embed(ids), ends, common_tokens(ids, ends))
+        x, P = self._embed(ids), common_tokens(ids, ends)
+        return TextInput(x[0, :P], x[:, P:], ends - P)
 
     def _count_tokens(self, text: str) -> int:
         return len(self.tokenizer.encode(text))
@@ -161,37 +162,37 @@ class ClassTextsMixin:
         return F.normalize(torch.stack(features).mean(dim=0), dim=-1)
 
     def _run_text(self, text: TextInput, state: ForwardState, prompted: bool = True) -> Tensor:
-        """Features of embedded texts, (C, L, d) to (C, e) or (B, C, L, d) to (B, C, e), not
+        """Features of embedded texts, (C, e) or, where each image has its own, (B, C, e), not
         normalised, in chunks.
         """
-        *shape, L, d = text.embedded.shape
+        (*images, P, _), (C, K, _) = text.prefix.shape, text.rest.shape
+        L = P + K
         if L > self.context_length:
             raise InputError(
                 f"a text with its prompts has {L} tokens, and the context has"
                 f" {self.context_length}: use fewer prompts or shorter class names"
             )
-        x = (text.embedded + self.positional_embedding[:L]).reshape(-1, shape[-1], L, d)
-        prefix, x = x[:, 0, : text.common], x[:, :, text.common :]
-        chunk = max(1, self.class_chunk // len(x))
+        prefix = text.prefix + self.positional_embedding[:P]
+        prefix = prefix if images else prefix.unsqueeze(0)
+        rest = text.rest + self.positional_embedding[P:L]
+        chunk = max(1, self.class_chunk // len(prefix))
         run = self._with_present_values(
             _TextChunk(self, self._text_block_inputs if prompted else [], state)
         )
-        recompute = torch.is_grad_enabled() and shape[-1] > chunk
+        recompute = torch.is_grad_enabled() and C > chunk
         parts = [
             checkpoint(run, prefix, part, ends, use_reentrant=False)
             if recompute
             else run(prefix, part, ends)
-            for part, ends in zip(
-                x.split(chunk, dim=1), (text.ends - text.common).split(chunk), strict=True
-            )
+            for part, ends in zip(rest.split(chunk), text.ends.split(chunk), strict=True)
         ]
-        features = torch.cat(parts, dim=1).reshape(*shape, -1)
+        features = torch.cat(parts, dim=1).reshape(*images, C, -1)
         return self._pooled_text.change(features) if prompted else features
 
 
 class _TextChunk:
-    """The text tower on G groups of c texts: common tokens (G, P, d), the rest (G, c, K, d) and the
-    end indices (c,) in it, to features (G, c, e).
+    """The text tower on G groups of c texts: each group's prefix (G, P, d), the rest of their texts
+    (c, K, d) and the end indices (c,) in it, to features (G, c, e).
     """
 
     def __init__(
@@ -199,7 +200,7 @@ class _TextChunk:
     ) -> None:
         self.host, self.seams, self.state = host, seams, state
 
-    def __call__(self, prefix: Tensor, x: Tensor, ends: Tensor) -> Tensor:
+    def __call__(self, prefix: Tensor, rest: Tensor, ends: Tensor) -> Tensor:
         host = self.host
-        x = text_blocks(host.transformer.resblocks, prefix, x, ends, self.seams, self.state)
+        x = text_blocks(host.transformer.resblocks, prefix, rest, ends, self.seams, self.state)
         return pool(x, host.ln_final, host.text_projection)

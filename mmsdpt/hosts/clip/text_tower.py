@@ -26,7 +26,7 @@ def layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
 def text_blocks(
     blocks: Sequence[nn.Module],
     prefix: Tensor,
-    x: Tensor,
+    rest: Tensor,
     ends: Tensor,
     seams: Sequence[TokenSeam],
     state: ForwardState,
@@ -41,7 +41,7 @@ def text_blocks(
     Args:
         blocks: Its ``resblocks``.
         prefix: (G, P, d) embeddings of the common tokens of each of G groups of texts; P may be 0.
-        x: (G, C, K, d) embeddings of the rest of C texts per group.
+        rest: (C, K, d) embeddings of the rest of the C texts of each group.
         ends: (C,) index of each end token in the rest.
         seams: One per block, which act on the prefix, or on the texts where there is none; none
             where no tuner is to act.
@@ -51,10 +51,10 @@ def text_blocks(
         (G, C, d), the outputs at the end tokens.
     """
     G, P, d = prefix.shape
-    _, C, K, _ = x.shape
+    C, K, _ = rest.shape
     # (K, P + K): each token of the rest sees the prefix and what precedes it.
-    mask = torch.ones(K, P + K, dtype=torch.bool, device=x.device).tril(P)
-    x = x.reshape(G * C, K, d)
+    mask = torch.ones(K, P + K, dtype=torch.bool, device=rest.device).tril(P)
+    x = rest.repeat(G, 1, 1)  # (G C, K, d)
     for i, block in enumerate(blocks):
         if seams and P:
             prefix = seams[i].change(prefix, state)

@@ -10,9 +10,9 @@ n d + e^2/r + e/r + d e/r + d parameters: 35,360 on ViT-B/16 with n = 4, r = 16.
 
 A batch of B images and C classes is B C texts through the text tower, in one go; the authors' code
 loops over the images. The host takes them in chunks, ``class_chunk``, and in training encodes
-each chunk again in the backward pass, so that the activations are those of one chunk. What remains
-are the inputs: three copies of B C L d numbers, 0.3 GB for B = 4 images, C = 1,000 classes, L = 13
-tokens and d = 512 in float32. The time is that of B C texts, however they are chunked.
+each chunk again in the backward pass, so that the activations are those of one chunk; and it gets
+the images' contexts and the classes' names apart, so that no B C L d numbers are ever held. The
+time is that of B C texts, however they are chunked.
 """
 
 from __future__ import annotations

@@ -84,44 +84,37 @@ class ClassContext:
             names: C class names.
             context: (n, d), (C, n, d) with a context of each class's own, or, ``per_image``,
                 (B, n, d).
-            per_image: Each image has a context of its own.
-
-        Returns:
-            Embeddings (C, L, d), or (B, C, L, d).
+            per_image: Each image has a context of its own, in front of the names.
 
         Raises:
-            ValueError: if a class name leaves no room for the context.
+            ValueError: if a class name leaves no room for the context, or the contexts of images
+                are not to stand in front of the names.
         """
+        if per_image and self.position != "end":
+            raise ValueError(f"contexts of images need position='end', got {self.position!r}")
         ids, ends = self._tokenize(names)
-        embedded = self.seam.embed(ids)
+        embedded = self.seam.embed(ids)  # (C, L, d)
         C, _, d = embedded.shape
+        n, P = context.shape[-2], 1 + self.length
         context = context.to(embedded.dtype)
-        per_class = context.dim() == 3 and not per_image
-        if per_image:
-            B, n, _ = context.shape
-            embedded, context = embedded.expand(B, -1, -1, -1), context.unsqueeze(1)
-            context = context.expand(B, C, n, d)
-        else:
-            n = context.shape[-2]
-            context = context.expand(C, n, d)
+        if self.position == "end" and (per_image or context.dim() == 2):
+            # Before the name all texts (of an image) are the same.
+            shape = (*context.shape[:-2], -1, d)
+            start, words = embedded[0, :1].expand(shape), embedded[0, 1 + n : P].expand(shape)
+            return TextInput(torch.cat([start, context, words], -2), embedded[:, P:], ends - P)
         sentence = torch.cat(
             [
-                embedded[..., :1, :],  # (..., 1, d) start
-                context,  # (..., n, d)
-                embedded[..., 1 + n :, :],  # (..., L - 1 - n, d) other words, name, ".", end
+                embedded[:, :1],  # (C, 1, d) start
+                context.expand(C, n, d),
+                embedded[:, 1 + n :],  # (C, L - 1 - n, d) other words, name, ".", end
             ],
-            dim=-2,
+            dim=1,
         )
-        # Before the name all texts are the same, unless each class has a context of its own.
-        half = self.length // 2
-        common = 1 + {"end": self.length, "middle": half, "front": 0}[self.position]
-        if per_class:
-            common = 0
         if self.position != "end":
-            order = self._order(tuple(names), ends, sentence.shape[-2])  # (C, L)
-            index = order.unsqueeze(-1).expand(C, -1, d)
-            sentence = sentence.gather(-2, index.expand(sentence.shape))
-        return TextInput(sentence, ends, common)
+            order = self._order(tuple(names), ends, sentence.shape[1])  # (C, L)
+            sentence = sentence.gather(1, order.unsqueeze(-1).expand(sentence.shape))
+        P = 0 if context.dim() == 3 else 1 + (self.length // 2 if self.position == "middle" else 0)
+        return TextInput(sentence[0, :P], sentence[:, P:], ends - P)
 
     def _tokenize(self, names: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Ids (C, L) of sentences with a word in each context vector's place, and ends (C,)."""
