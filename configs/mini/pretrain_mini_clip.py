@@ -1,10 +1,10 @@
 # Contrastive pre-training of mini CLIP on drawn things and drawn clothes with captions, the third
-# of four stages; see mmsdpt/assets/mini_clip/README.md for the run that made the weights in the
+# of five stages; see mmsdpt/assets/mini_clip/README.md for the run that made the weights in the
 # package.
-#   for stage in words names "" sharper; do
+#   for stage in words names "" sharper longer; do
 #     python -m torch.distributed.run --nproc_per_node=2 tools/train.py \
 #       configs/mini/pretrain_mini_clip${stage:+_$stage}.py --launcher pytorch
-#   done                                                         # --nproc_per_node=3 for "sharper"
+#   done                                             # --nproc_per_node=3 for "sharper" and "longer"
 _base_ = ["../_base_/models/mini_clip.py", "../_base_/clip_runtime.py"]
 
 # Not all patches are shown in most steps: more pictures in the same time.
