@@ -308,7 +308,7 @@ def test_processes_end_when_the_one_that_started_them_is_killed(monkeypatch):
     starter.start()
     os.close(write)
     with open(read, "rb", buffering=0) as pipe:
-        assert pipe.read(1) == b"w"
+        assert select.select([pipe], [], [], 60)[0] and pipe.read(1) == b"w", "none began"
         starter.kill()
         starter.join()
         assert select.select([pipe], [], [], 30)[0], "a process went on for 30 seconds"
