@@ -4,5 +4,5 @@ _base_ = "../mini/sdpt_mini_thermal.py"
 
 model = dict(tuner=dict(_delete_=True, type="mmsdpt.GLIPPrompt"))
 
-# The best of two rates in runs of 9 epochs, on the val split.
-optim_wrapper = dict(optimizer=dict(lr=2e-1, weight_decay=0.25))
+# The best of the rates 2e-2, 2e-1 and 2 on the val split.
+optim_wrapper = dict(optimizer=dict(lr=2.0, weight_decay=0.25))

@@ -4,5 +4,5 @@ _base_ = "../mini/sdpt_mini_thermal.py"
 
 model = dict(tuner=dict(_delete_=True, type="mmsdpt.PMF", num_layers=2))
 
-# A rate for so short a run, not searched.
-optim_wrapper = dict(optimizer=dict(lr=1e-2, weight_decay=1e-4))
+# The best of the rates 1e-3, 1e-2 and 1e-1 on the val split.
+optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=1e-4))
