@@ -5,4 +5,4 @@ _base_ = "vpt_mini_new_names.py"
 model = dict(tuners=dict(new=dict(type="mmsdpt.VPT", num_tokens=10)))
 
 # As VPT alone.
-optim_wrapper = dict(optimizer=dict(lr=1e-2, weight_decay=0.0))
+optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.0))
