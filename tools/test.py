@@ -66,14 +66,13 @@ def slot_files(arguments: list[str], slots: list[str]) -> dict[str, str]:
 
 def add_pictures(cfg: ConfigDict, args: argparse.Namespace) -> None:
     """Draw predictions, as the toolboxes' test tools do."""
-    if cfg.get("default_scope") == "mmpretrain":
-        hook = ConfigDict(type="mmsdpt.PredictionPicturesHook")
-        hook = cfg.default_hooks.setdefault("visualization", hook)
+    classifies = cfg.get("default_scope") == "mmpretrain"
+    kind = "mmsdpt.PredictionPicturesHook" if classifies else "DetVisualizationHook"
+    hook = cfg.default_hooks.setdefault("visualization", ConfigDict(type=kind))
+    if classifies:
         if args.show_dir:
             hook.out_dir = os.path.join(cfg.work_dir, args.show_dir)
     else:
-        hook = ConfigDict(type="DetVisualizationHook")
-        hook = cfg.default_hooks.setdefault("visualization", hook)
         hook.draw = True
         if args.show_dir:
             hook.test_out_dir = args.show_dir  # which the hook puts into the work directory

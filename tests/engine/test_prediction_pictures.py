@@ -57,6 +57,16 @@ def test_each_image_has_its_picture_of_the_whole_file_in_its_folder(runner, tmp_
         assert np.abs(pixels[:50] - RED).max() > 50  # there is a caption
 
 
+def test_an_image_that_is_a_link_keeps_its_folder(runner, tmp_path):
+    sample = predict(tmp_path / "elsewhere/2.png")
+    link = tmp_path / "data" / "hat" / "1.png"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "elsewhere/2.png")
+    sample.set_metainfo(dict(img_path=str(link)))
+    draw(runner, [sample], out_dir=str(tmp_path / "out"))
+    assert (tmp_path / "out" / "hat" / "1.png.png").is_file()
+
+
 def test_an_interval_leaves_out_images_over_all_batches(runner, tmp_path):
     samples = [predict(tmp_path / f"data/{i}.png") for i in range(7)]
     draw(runner, samples, out_dir=str(tmp_path / "out"), interval=3)

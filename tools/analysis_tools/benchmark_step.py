@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from random_bert import make_bert
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
@@ -286,8 +287,6 @@ def compare(args: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         bert = None
         if _needs_bert(args):
-            from random_bert import make_bert
-
             make_bert(folder)
             bert = folder
         forms = {form: _measure_in_process(args, form, bert) for form in args.form}
@@ -309,8 +308,6 @@ def main() -> int:
         Path(out).write_text(json.dumps(measure(args, form, *bert)))
         return 0
     if args.make_bert:
-        from random_bert import make_bert
-
         make_bert(args.make_bert)
         return 0
     report = compare(args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -61,7 +62,7 @@ class PredictionPicturesHook(Hook):
         """Draw the samples of a batch."""
         if self.out_dir is None and not self.show:
             return
-        root = Path(getattr(runner.test_dataloader.dataset, "data_root", None) or ".")
+        root = Path(getattr(runner.test_dataloader.dataset, "data_root", None) or ".").expanduser()
         visualizer = cast(UniversalVisualizer, Visualizer.get_current_instance())
         inputs = data_batch["inputs"]
         for image, sample in zip(inputs, outputs or (), strict=True):
@@ -87,8 +88,10 @@ class PredictionPicturesHook(Hook):
 
 
 def _below(path: Path, root: Path) -> str:
-    """The path below the root; of a file elsewhere, its name."""
+    """The path below the root, links not followed; of a file elsewhere, its
+    name.
+    """
     try:
-        return path.resolve().relative_to(root.resolve()).as_posix()
+        return Path(os.path.abspath(path)).relative_to(os.path.abspath(root)).as_posix()
     except ValueError:
         return path.name
