@@ -88,9 +88,7 @@ class PredictionPicturesHook(Hook):
 
 
 def _below(path: Path, root: Path) -> str:
-    """The path below the root, links not followed; of a file elsewhere, its
-    name.
-    """
+    """The path below the root, links not followed; of a file elsewhere, its name."""
     try:
         return Path(os.path.abspath(path)).relative_to(os.path.abspath(root)).as_posix()
     except ValueError:
