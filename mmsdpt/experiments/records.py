@@ -1,9 +1,9 @@
 """The results of a study: a file with one JSON object a line, one line for each cell.
 
-A study ``NAME`` keeps its results in ``WORK_DIR/NAME.jsonl``, beside the folders of its cells. Lines
-are only ever appended, by one process: the one that runs the study. A cell that is computed again
-(it failed, or its settings changed) gets another line, and the newest one counts. A line that was
-cut off when the process was killed is passed over: the cell's own folder still has the result.
+A study ``NAME`` keeps its results in ``WORK_DIR/NAME.jsonl``, beside the folders of its cells.
+Lines are only ever appended, by one process: the one that runs the study. A cell that is computed
+again (it failed, or its settings changed) gets another line, and the newest one counts. A line that
+was cut off when the process was killed is passed over: the cell's own folder still has the result.
 """
 
 from __future__ import annotations
