@@ -30,7 +30,7 @@ import mmsdpt.engine
 import mmsdpt.hosts
 import mmsdpt.tuners  # noqa: F401  registers what the configs name
 from mmsdpt.analysis.meta import MetaRun, build_on_meta
-from mmsdpt.datasets.scenes.tasks import TASKS
+from projects.mini_world.tasks import TASKS
 from mmsdpt.engine import build_runner
 from mmsdpt.engine.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
 from mmsdpt.hosts.glip.bert_folder import mini_bert_folder

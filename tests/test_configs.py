@@ -40,7 +40,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mmsdpt.datasets import ODINW_SCHEDULE
-from mmsdpt.datasets.scenes import task_dataset
+from projects.mini_world import task_dataset
 from mmsdpt.engine import build_runner
 from mmsdpt.engine.hooks.class_names import check_class_names
 from mmsdpt.hosts.glip.bert_folder import mini_bert_folder

@@ -6,6 +6,7 @@
 #       configs/mini/pretrain_mini_clip${stage:+_$stage}.py --launcher pytorch
 #   done                                             # --nproc_per_node=3 for "sharper" and "longer"
 _base_ = ["../_base_/models/mini_clip.py", "../_base_/clip_runtime.py"]
+custom_imports = dict(imports=[*_base_.custom_imports.imports, "projects.mini_world"])
 
 # Not all patches are shown in most steps: more pictures in the same time.
 model = dict(type="mmsdpt.CLIPPretraining", least_patches=0.5)

@@ -4,7 +4,7 @@
 #     python -m torch.distributed.run --nproc_per_node=3 tools/train.py configs/mini/$stage.py \
 #       --launcher pytorch
 #   done
-_base_ = ["../_base_/models/mini_glip.py", "../_base_/default_runtime.py"]
+_base_ = ["../_base_/models/mini_glip.py", "../_base_/mini_world_runtime.py"]
 
 train_dataloader = dict(
     batch_size=8,  # in each of three processes

@@ -3,7 +3,7 @@
 _base_ = [
     "../_base_/models/mini_glip.py",
     "../_base_/datasets/scene_task.py",
-    "../_base_/default_runtime.py",
+    "../_base_/mini_world_runtime.py",
 ]
 load_from = "mmsdpt://mini_glip"
 

@@ -1,6 +1,7 @@
 # Zero-shot quality of mini CLIP: 24 combinations of shape, colour and texture that pre-training
 # never showed or named, two of each shape and colour; one in each picture.
 _base_ = ["../_base_/models/mini_clip.py", "../_base_/clip_runtime.py"]
+custom_imports = dict(imports=[*_base_.custom_imports.imports, "projects.mini_world"])
 load_from = "mmsdpt://mini_clip"
 
 test_dataloader = dict(

@@ -2,7 +2,6 @@
 
 from .classification import ClassificationData
 from .few_shot import ODINW_SCHEDULE, FewShotDataset
-from .scenes import SceneCaptionDataset, SceneGroundingDataset, SceneTaskDataset
 from .transforms import SampleCaptionClasses
 
 __all__ = [
@@ -10,7 +9,4 @@ __all__ = [
     "ClassificationData",
     "FewShotDataset",
     "SampleCaptionClasses",
-    "SceneCaptionDataset",
-    "SceneGroundingDataset",
-    "SceneTaskDataset",
 ]

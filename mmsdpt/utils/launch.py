@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -37,6 +38,7 @@ def load_config(args: argparse.Namespace) -> Config:
     """
     if not Path(args.config).is_file():
         raise InputError(f"config not found: {args.config}")
+    make_projects_importable()
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options:
@@ -49,6 +51,16 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get("work_dir") is None:
         cfg.work_dir = str(Path("work_dirs") / Path(args.config).stem)
     return cfg
+
+
+def make_projects_importable() -> None:
+    """Let configs name modules of ``projects/`` in ``custom_imports``, wherever a tool is started.
+
+    The folder lies beside the package in a checkout; an installed package has none.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if (root / "projects").is_dir() and str(root) not in sys.path:
+        sys.path.append(str(root))
 
 
 def replace_data_root(cfg: Config, folder: str) -> None:

@@ -9,7 +9,7 @@ from mmdet.datasets.transforms import PackDetInputs
 from mmdet.evaluation import CocoMetric
 from mmdet.structures.bbox import HorizontalBoxes
 
-from mmsdpt.datasets.scenes import (
+from projects.mini_world import (
     Concept,
     SceneGroundingDataset,
     SceneRenderer,
@@ -19,9 +19,9 @@ from mmsdpt.datasets.scenes import (
     parse_phrase,
     seen_combinations,
 )
-from mmsdpt.datasets.scenes.backgrounds import ALL_BACKGROUNDS
-from mmsdpt.datasets.scenes.sprites import PALETTE, draw_sprite
-from mmsdpt.datasets.scenes.world import COLOURS, DIAMETERS, NEW_SHAPES, SHAPES, TEXTURES
+from projects.mini_world.backgrounds import ALL_BACKGROUNDS
+from projects.mini_world.sprites import PALETTE, draw_sprite
+from projects.mini_world.world import COLOURS, DIAMETERS, NEW_SHAPES, SHAPES, TEXTURES
 
 SAMPLES = 120
 

@@ -12,7 +12,7 @@ from mmdet.evaluation import CocoMetric
 from mmengine.dataset import Compose
 from pycocotools.coco import COCO
 
-from mmsdpt.datasets.scenes import (
+from projects.mini_world import (
     TASKS,
     SceneTaskDataset,
     generate_task,
@@ -20,8 +20,8 @@ from mmsdpt.datasets.scenes import (
     seen_combinations,
     task_dataset,
 )
-from mmsdpt.datasets.scenes.tasks import TaskPainter
-from mmsdpt.datasets.scenes.world import COLOURS, NEW_SHAPES, SHAPES
+from projects.mini_world.tasks import TaskPainter
+from projects.mini_world.world import COLOURS, NEW_SHAPES, SHAPES
 from mmsdpt.registry import DATASETS
 
 
