@@ -2,8 +2,7 @@
 
 from .detector import GLIP
 from .head import ATSSVLFusionHead
-from .init import IdentityTowerInit
 from .swin import SwinTransformer
 from .text import BertModel
 
-__all__ = ["GLIP", "ATSSVLFusionHead", "BertModel", "IdentityTowerInit", "SwinTransformer"]
+__all__ = ["GLIP", "ATSSVLFusionHead", "BertModel", "SwinTransformer"]

@@ -7,12 +7,12 @@ import re
 import numpy as np
 import pytest
 
+from mmsdpt.hosts.clip import CLIPTokenizer
+from mmsdpt.utils.errors import InputError
 from projects.mini_world import Concept, SceneCaptionDataset, held_out_combinations
 from projects.mini_world.caption_pairs import garment_caption, things_caption
 from projects.mini_world.garments import FABRIC_COLOURS, FABRICS, GARMENTS, draw_garment
 from projects.mini_world.world import COLOURS, SHAPES, TEXTURES
-from mmsdpt.hosts.clip import CLIPTokenizer
-from mmsdpt.utils.errors import InputError
 
 CLOTHING = (
     "dress", "hat", "longsleeve", "outwear", "pants",

@@ -12,6 +12,7 @@ from mmdet.evaluation import CocoMetric
 from mmengine.dataset import Compose
 from pycocotools.coco import COCO
 
+from mmsdpt.registry import DATASETS
 from projects.mini_world import (
     TASKS,
     SceneTaskDataset,
@@ -22,7 +23,6 @@ from projects.mini_world import (
 )
 from projects.mini_world.tasks import TaskPainter
 from projects.mini_world.world import COLOURS, NEW_SHAPES, SHAPES
-from mmsdpt.registry import DATASETS
 
 
 @pytest.fixture

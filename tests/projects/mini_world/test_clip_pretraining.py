@@ -14,8 +14,8 @@ from mmpretrain.structures import DataSample
 from small_clip import build_clip, clip_config
 from torch import nn
 
-from mmsdpt.hosts.clip.pretraining import contrastive_loss, seen_patches
 from mmsdpt.utils.errors import InputError
+from projects.mini_world.clip_pretraining import contrastive_loss, seen_patches
 
 CAPTIONS = ("a red star.", "a hat", "a red star.", "two moons", "a hat", "a photo of a key.")
 

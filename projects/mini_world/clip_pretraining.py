@@ -15,10 +15,9 @@ from mmpretrain.models.utils import build_2d_sincos_position_embedding
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from mmsdpt.hosts.clip import CLIP
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import InputError
-
-from .classifier import CLIP
 
 _MAX_SCALE = math.log(100.0)
 

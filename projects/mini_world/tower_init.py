@@ -6,9 +6,8 @@ import torch
 from mmengine.model import BaseInit
 from torch import nn
 
+from mmsdpt.hosts.glip.dyconv import DyConv
 from mmsdpt.registry import WEIGHT_INITIALIZERS
-
-from .dyconv import DyConv
 
 
 @WEIGHT_INITIALIZERS.register_module()
