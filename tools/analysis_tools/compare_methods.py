@@ -17,13 +17,13 @@ from typing import Any
 
 from mmsdpt.analysis.cells import digest
 from mmsdpt.analysis.commands import Run
-from mmsdpt.analysis.poster import ROWS
 from mmsdpt.analysis.report import Column, run_facts, to_markdown, versions, write_report
 from mmsdpt.analysis.table_runs import TableRun, add_run_arguments
 from mmsdpt.analysis.tool_runs import ToolRuns
 from mmsdpt.hosts.base import resolve_slots
 from mmsdpt.utils.cli import run_tool
 from mmsdpt.utils.errors import InputError
+from projects.sdpt_poster.poster import ROWS
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"

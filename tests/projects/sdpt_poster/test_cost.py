@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer
 
-from mmsdpt.analysis import MacCounter, MetaRun, build_on_meta
-from mmsdpt.analysis.cost import CostMeter, DeformableProduct, class_names
-from mmsdpt.analysis.module_macs import ModuleCounter
 from mmsdpt.hosts.glip.bert_folder import mini_bert_folder
 from mmsdpt.hosts.glip.deform_conv import ModulatedDeformConv2d
 from mmsdpt.utils.errors import InputError
+from projects.sdpt_poster import MacCounter, MetaRun, build_on_meta
+from projects.sdpt_poster.cost import CostMeter, DeformableProduct, class_names
+from projects.sdpt_poster.module_macs import ModuleCounter
+from projects.sdpt_poster.param_flops import use_plain_fusion
 
 SIZE, TOKENS = (320, 320), 50
 # Mini GLIP: strides 4, 8, 16 of three stages; a pyramid of five levels, from stride 8 on.
@@ -28,17 +28,9 @@ WIDTH, JOINT, TEXT, LAYERS, HEADS = 64, 256, 128, 3, 4
 
 
 @pytest.fixture(scope="module")
-def use_plain_fusion():
-    tools = Path(__file__).parents[2] / "tools" / "analysis_tools"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(tools))
-        yield importlib.import_module("param_flops").use_plain_fusion
-
-
-@pytest.fixture(scope="module")
-def mini(use_plain_fusion):
+def mini():
     """Cost of mini GLIP with a method, by its config."""
-    path = Path(__file__).parents[2] / "configs" / "_base_" / "models" / "mini_glip.py"
+    path = Path(__file__).parents[3] / "configs" / "_base_" / "models" / "mini_glip.py"
     config = Config.fromfile(str(path)).model
     meter = CostMeter(use_plain_fusion, SIZE, TOKENS)
 
@@ -103,7 +95,7 @@ def test_our_form_executes_fewer(base):
     assert base.executed_macs < base.macs
 
 
-def test_the_counter_agrees_with_pytorchs_on_a_whole_model(use_plain_fusion, repository):
+def test_the_counter_agrees_with_pytorchs_on_a_whole_model(repository):
     config = Config.fromfile(str(repository / "configs/_base_/models/mini_glip.py")).model
     meter = CostMeter(use_plain_fusion, (96, 96), 20)
     with MetaRun(), torch.no_grad():
@@ -165,7 +157,7 @@ def test_captions_have_the_length_that_is_asked_for(tokens):
     assert class_names(tokenizer, tokens, variant=1) != names
 
 
-def test_a_caption_that_is_too_long_is_refused(use_plain_fusion, repository):
+def test_a_caption_that_is_too_long_is_refused(repository):
     config = Config.fromfile(str(repository / "configs/_base_/models/mini_glip.py")).model
     with pytest.raises(InputError, match="3 to 256 tokens, got 300"):
         CostMeter(use_plain_fusion, SIZE, 300).measure(config)

@@ -1,6 +1,6 @@
 """Time and peak memory of a training step and an inference step, in our form and in the plain one.
 
-``python tools/analysis_tools/benchmark_step.py configs/sdpt/glip_l_coco_k10.py --random-weights``
+``python -m projects.benchmark.benchmark_step configs/sdpt/glip_l_coco_k10.py --random-weights``
 
 Both forms run on the same weights and inputs, each in a process of its own, and must give the same
 losses. The plain form is MMDetection's of GLIP (plain_form.py), and on CLIP that of MMPreTrain and
@@ -24,10 +24,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from random_bert import make_bert
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
+
+from projects.benchmark.random_bert import make_bert
 
 FORMS = ("ours", "plain")
 TOLERANCE = 1e-4  # of the losses, relative, in float32
@@ -53,7 +54,7 @@ def _host(cfg):
         from mmsdpt.utils.errors import InputError
 
         raise InputError(f"model.type must be mmsdpt.GLIP or mmsdpt.CLIP, got {cfg.model.type!r}")
-    return importlib.import_module(name)
+    return importlib.import_module(f"projects.benchmark.{name}")
 
 
 def _build(cfg, args: argparse.Namespace, form: str):
@@ -176,7 +177,7 @@ def _measure_in_process(args: argparse.Namespace, form: str, bert: str | None) -
         env.update(OMP_NUM_THREADS=str(args.threads), MKL_NUM_THREADS=str(args.threads))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
-        command = [sys.executable, __file__, *sys.argv[1:], "--measure", form, str(out)]
+        command = [sys.executable, "-m", __spec__.name, *sys.argv[1:], "--measure", form, str(out)]
         if bert is not None:
             command.append(bert)
         subprocess.run(command, env=env, check=True)

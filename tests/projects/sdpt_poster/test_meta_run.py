@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmsdpt.analysis import MetaRun
+from projects.sdpt_poster import MetaRun
 
 
 @pytest.fixture

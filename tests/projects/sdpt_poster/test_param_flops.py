@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 import json
 import re
-from pathlib import Path
 
 import pytest
 from contract_cases import methods_of
 from contract_glip import GLIPHost
 from mmengine.config import Config
 
-from mmsdpt.analysis.cost import CostMeter
-from mmsdpt.analysis.poster import PLAIN, ROWS, config_rows
-from mmsdpt.analysis.table import to_markdown
+from projects.sdpt_poster import param_flops
+from projects.sdpt_poster.cost import CostMeter
+from projects.sdpt_poster.poster import PLAIN, ROWS, config_rows
+from projects.sdpt_poster.table import to_markdown
 
 CONFIG = "configs/mini/sdpt_mini_thermal.py"
 SMALL = ("--size", "160", "--tokens", "20")
@@ -24,25 +23,18 @@ PAGE = "docs/param_flops.md"
 
 
 @pytest.fixture(scope="module")
-def tool():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parents[2] / "tools" / "analysis_tools"))
-        yield importlib.import_module("param_flops")
-
-
-@pytest.fixture(scope="module")
-def glip_l(tool, tmp_path_factory):
+def glip_l(tmp_path_factory):
     """Rows of the table: GLIP-L without a method, and with SDPT at k = 10."""
     with pytest.MonkeyPatch.context() as patch:
         only = [row for row in ROWS if row.method == "SDPT, k = 10"]
         patch.setattr(
-            "mmsdpt.analysis.poster.config_rows", lambda folder: config_rows(folder, only)
+            "projects.sdpt_poster.poster.config_rows", lambda folder: config_rows(folder, only)
         )
-        from random_bert import make_bert
+        from projects.benchmark.random_bert import make_bert
 
         bert = tmp_path_factory.mktemp("bert")
         make_bert(bert)
-        return tool.poster_table(CostMeter(tool.use_plain_fusion), str(bert))
+        return param_flops.poster_table(CostMeter(param_flops.use_plain_fusion), str(bert))
 
 
 def test_glip_l_has_its_known_numbers(glip_l):
@@ -102,14 +94,14 @@ def test_the_pages_first_rows_are_current(repository, glip_l):
 
 
 @pytest.mark.slow
-def test_the_page_is_current(tool, repository, monkeypatch):
+def test_the_page_is_current(repository, monkeypatch):
     monkeypatch.chdir(repository)
-    assert tool.main(["--check", PAGE]) == 0
+    assert param_flops.main(["--check", PAGE]) == 0
 
 
-def test_the_formats_say_the_same(tool, glip_l):
+def test_the_formats_say_the_same(glip_l):
     def text(name: str) -> str:
-        return tool.render(glip_l, tool.parse_args(["--table", "--format", name]))
+        return param_flops.render(glip_l, param_flops.parse_args(["--table", "--format", name]))
 
     content = json.loads(text("json"))
     assert content["image"] == [800, 800] and content["tokens"] == 256
@@ -127,19 +119,19 @@ def test_the_formats_say_the_same(tool, glip_l):
     assert (content["rows"][1]["poster_flops_g"], flops) == (724.77, "724.77")
 
 
-def test_one_model_is_printed_without_the_posters_columns(tool, repository, capsys):
+def test_one_model_is_printed_without_the_posters_columns(repository, capsys):
     options = ["--cfg-options", "model.tuner.num_tokens=2"]
-    assert tool.main([str(repository / CONFIG), *SMALL, *options]) == 0
+    assert param_flops.main([str(repository / CONFIG), *SMALL, *options]) == 0
     text = capsys.readouterr().out
     assert f"| sdpt_mini_thermal | {3 * 2 * 256:,} |" in text
     assert "poster: #Par" not in text and "| X-MHA |" in text
 
 
-def test_a_page_that_is_not_current_is_noticed(tool, tmp_path, capsys):
+def test_a_page_that_is_not_current_is_noticed(tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text("a\nold\n")
-    assert tool.check("a\nold\n", page) == 0
-    assert tool.check("a\nnew\n", page) == 1
+    assert param_flops.check("a\nold\n", page) == 0
+    assert param_flops.check("a\nnew\n", page) == 1
     error = capsys.readouterr().err
     assert "-old" in error and "+new" in error and "is not current" in error
 
@@ -147,8 +139,8 @@ def test_a_page_that_is_not_current_is_noticed(tool, tmp_path, capsys):
 @pytest.mark.parametrize(
     "flags", [[], ["c.py", "--table"], ["c.py", "--size", "8"], ["c.py", "--size", "64", "64", "1"]]
 )
-def test_bad_arguments_are_refused(tool, flags, capsys):
+def test_bad_arguments_are_refused(flags, capsys):
     with pytest.raises(SystemExit) as error:
-        tool.parse_args(flags)
+        param_flops.parse_args(flags)
     assert error.value.code == 2
     assert "error:" in capsys.readouterr().err

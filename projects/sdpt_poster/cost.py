@@ -37,7 +37,7 @@ class ModelCost:
         total: Parameters in effect: of the host and of the methods. What takes a parameter's place
             is not counted twice.
         macs: Multiply-adds of the plain form: the published GLIP, plus what the methods add.
-        poster_macs: The same as the poster counts it (:mod:`mmsdpt.analysis.module_macs`).
+        poster_macs: The same as the poster counts it (:mod:`projects.sdpt_poster.module_macs`).
         executed_macs: Multiply-adds that our form executes; constants are computed before.
         parts: Multiply-adds of the plain form without methods, by part.
     """

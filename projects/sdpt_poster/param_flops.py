@@ -1,6 +1,6 @@
 """Parameters and multiply-adds of a model, or of every row of the SDPT poster, without weights.
 
-``python tools/analysis_tools/param_flops.py --table`` prints the poster's rows beside ours for
+``python -m projects.sdpt_poster.param_flops --table`` prints the poster's rows beside ours for
 GLIP-L, ``param_flops.py configs/sdpt/glip_l_coco_k10.py`` one model; see docs/param_flops.md.
 """
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mmengine.config import Config
     from torch import nn
 
-    from mmsdpt.analysis.cost import CostMeter
-    from mmsdpt.analysis.table import TableRow
+    from projects.sdpt_poster.cost import CostMeter
+    from projects.sdpt_poster.table import TableRow
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 BERT_BASE = "bert-base-uncased"
@@ -27,9 +27,8 @@ BERT_BASE = "bert-base-uncased"
 
 def use_plain_fusion(model: nn.Module) -> None:
     """Replace the re-associated X-MHA by MMDetection's, in place."""
-    from plain_form import PlainAttention
-
     from mmsdpt.hosts.glip.fusion import VLFuse
+    from projects.benchmark.plain_form import PlainAttention
 
     for layer in model.bbox_head.head.dyhead_tower:
         if isinstance(layer, VLFuse):
@@ -55,8 +54,8 @@ def model_config(path: Path, bert: str, options: dict[str, Any] | None = None) -
 
 def poster_table(meter: CostMeter, bert: str, configs: Path = CONFIGS) -> list[TableRow]:
     """GLIP-L without a method, then every row of the poster that has a config."""
-    from mmsdpt.analysis.poster import PLAIN, config_rows
-    from mmsdpt.analysis.table import TableRow
+    from projects.sdpt_poster.poster import PLAIN, config_rows
+    from projects.sdpt_poster.table import TableRow
 
     base = configs / "_base_" / "models" / "glip_l.py"
     entries = [(PLAIN, PLAIN.method, base)]
@@ -73,7 +72,7 @@ def poster_table(meter: CostMeter, bert: str, configs: Path = CONFIGS) -> list[T
 
 def render(rows: list[TableRow], args: argparse.Namespace) -> str:
     """The rows in the format that was asked for."""
-    from mmsdpt.analysis import table
+    from projects.sdpt_poster import table
 
     size = (args.size[0], args.size[1])
     if args.format == "csv":
@@ -125,12 +124,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from mmengine.logging import MMLogger
-    from random_bert import make_bert
 
     import mmsdpt  # noqa: F401  makes mmdet importable without compiled mmcv
-    from mmsdpt.analysis.cost import CostMeter
-    from mmsdpt.analysis.poster import missing_configs
-    from mmsdpt.analysis.table import TableRow
+    from projects.benchmark.random_bert import make_bert
+    from projects.sdpt_poster.cost import CostMeter
+    from projects.sdpt_poster.poster import missing_configs
+    from projects.sdpt_poster.table import TableRow
 
     # The logger that is made first is MMEngine's, which would tell that BERT comes without weights.
     if not MMLogger.check_instance_created("param_flops"):

@@ -7,10 +7,10 @@ from mmdet.datasets import CocoDataset
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
-from plain_form import PlainGLIP
 
 from mmsdpt.hosts.glip.detector import GLIP
 from mmsdpt.utils.errors import InputError
+from projects.benchmark.plain_form import PlainGLIP
 
 CLASSES = CocoDataset.METAINFO["classes"]
 USUAL_CLASSES = 80

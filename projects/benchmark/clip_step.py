@@ -6,9 +6,9 @@ import torch
 from mmengine.config import ConfigDict
 from mmpretrain.datasets.categories import IMAGENET_SIMPLE_CATEGORIES
 from mmpretrain.structures import DataSample
-from plain_clip_form import PlainCLIP
 
 from mmsdpt.hosts.clip.classifier import CLIP
+from projects.benchmark.plain_clip_form import PlainCLIP
 
 CLASSES = IMAGENET_SIMPLE_CATEGORIES
 USUAL_CLASSES = 100

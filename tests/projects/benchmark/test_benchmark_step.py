@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
+import importlib
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from transformers import BertTokenizerFast
 
 from mmsdpt.hosts.glip.bert_folder import bert_config
 from mmsdpt.utils.errors import InputError
+from projects.benchmark import benchmark_step
 
 CONFIG = "configs/mini/sdpt_mini_thermal.py"
 CLIP_CONFIG = "configs/mini/mudpt_mini_clothing.py"
@@ -23,27 +23,15 @@ SMALL = ("--random-weights", "--size", "96", "128", "--batch", "2", "--steps", "
 SMALL += ("--classes", "5", "--threads", "1")
 
 
-@pytest.fixture
-def tool(repository: Path, monkeypatch: pytest.MonkeyPatch):
-    path = repository / "tools" / "analysis_tools" / "benchmark_step.py"
-    monkeypatch.syspath_prepend(str(path.parent))
-    spec = importlib.util.spec_from_file_location("benchmark_step", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize(
     ("config", "options", "trainable"),
     [(CONFIG, SMALL, 7680), (CLIP_CONFIG, ("--random-weights", "--batch", "2"), 78080)],
 )
-def test_both_forms_run_the_same_steps_to_the_same_losses(
-    tool, repository, config, options, trainable
-):
+def test_both_forms_run_the_same_steps_to_the_same_losses(repository, config, options, trainable):
     options = (*options, "--steps", "1", "--classes", "5", "--threads", "1")
-    args = tool.parse_args([str(repository / config), *options])
-    results = {form: tool.measure(args, form) for form in tool.FORMS}
-    assert tool.loss_difference(results) < tool.TOLERANCE
+    args = benchmark_step.parse_args([str(repository / config), *options])
+    results = {form: benchmark_step.measure(args, form) for form in benchmark_step.FORMS}
+    assert benchmark_step.loss_difference(results) < benchmark_step.TOLERANCE
     for result in results.values():
         assert len(result["losses"]) == 2  # one step to warm up, one that is timed
         assert result["losses"][0] != result["losses"][1], "the step must train"
@@ -52,17 +40,17 @@ def test_both_forms_run_the_same_steps_to_the_same_losses(
         assert result["train_bytes"] >= result["test_bytes"] > 0
 
 
-def test_both_forms_give_the_tokens_the_same_gradient(tool, repository):
-    from plain_form import PlainGLIP
+def test_both_forms_give_the_tokens_the_same_gradient(repository):
+    from projects.benchmark.plain_form import PlainGLIP
 
-    args = tool.parse_args([str(repository / CONFIG), *SMALL])
-    ours = tool._build(tool._load(args, None), args, "ours")
+    args = benchmark_step.parse_args([str(repository / CONFIG), *SMALL])
+    ours = benchmark_step._build(benchmark_step._load(args, None), args, "ours")
     with torch.no_grad():  # a fresh head leaves the scores to the bias alone
         for name, parameter in ours.named_parameters():
             if "attnconv" in name or "dot_product" in name:
                 parameter.normal_(std=0.3)
     plain = PlainGLIP(copy.deepcopy(ours))
-    data = importlib.import_module("glip_step").make_data(ours, args.size, 2, 5)
+    data = importlib.import_module("projects.benchmark.glip_step").make_data(ours, args.size, 2, 5)
     found = {}
     for name, model in (("ours", ours), ("plain", plain)):
         model.double().train()
@@ -78,15 +66,15 @@ def test_both_forms_give_the_tokens_the_same_gradient(tool, repository):
 
 
 @pytest.mark.parametrize("method", ["CLIPMaPLe", "CoCoOp", "LoRA"])
-def test_both_forms_of_clip_give_the_same_logits_and_gradients(tool, repository, method):
-    clip_step = importlib.import_module("clip_step")
+def test_both_forms_of_clip_give_the_same_logits_and_gradients(repository, method):
+    clip_step = importlib.import_module("projects.benchmark.clip_step")
     options = ("--random-weights", "--threads", "1", "--cfg-options")
     options = (*options, "model.tuner._delete_=True", f"model.tuner.type=mmsdpt.{method}")
-    args = tool.parse_args([str(repository / CLIP_CONFIG), *options])
-    cfg = tool._load(args, None)
+    args = benchmark_step.parse_args([str(repository / CLIP_CONFIG), *options])
+    cfg = benchmark_step._load(args, None)
     found = {}
-    for form in tool.FORMS:
-        model = tool._build(cfg, args, form).train()
+    for form in benchmark_step.FORMS:
+        model = benchmark_step._build(cfg, args, form).train()
         torch.manual_seed(0)
         for parameter in model.tuners.parameters():
             parameter.data.normal_(std=0.1)
@@ -102,20 +90,20 @@ def test_both_forms_of_clip_give_the_same_logits_and_gradients(tool, repository,
         torch.testing.assert_close(gradient, plain, rtol=1e-3, atol=1e-5)
 
 
-def test_more_classes_than_there_are_names_for_are_refused(tool, repository):
-    args = tool.parse_args([str(repository / CONFIG), *SMALL, "--classes", "81"])
+def test_more_classes_than_there_are_names_for_are_refused(repository):
+    args = benchmark_step.parse_args([str(repository / CONFIG), *SMALL, "--classes", "81"])
     with pytest.raises(InputError, match="--classes must be at most 80, got 81"):
-        tool.measure(args, "ours")
+        benchmark_step.measure(args, "ours")
 
 
-def test_losses_that_differ_are_noticed(tool):
+def test_losses_that_differ_are_noticed():
     results = dict(ours=dict(losses=[1.0, 2.0]), plain=dict(losses=[1.0, 2.001]))
-    assert tool.loss_difference(results) == pytest.approx(5e-4)
-    assert tool.loss_difference(results) > tool.TOLERANCE
+    assert benchmark_step.loss_difference(results) == pytest.approx(5e-4)
+    assert benchmark_step.loss_difference(results) > benchmark_step.TOLERANCE
 
 
-def test_the_bert_folder_needs_no_network_and_knows_cocos_words(tool, tmp_path):
-    importlib.import_module("random_bert").make_bert(tmp_path)
+def test_the_bert_folder_needs_no_network_and_knows_cocos_words(tmp_path):
+    importlib.import_module("projects.benchmark.random_bert").make_bert(tmp_path)
     config = bert_config(str(tmp_path))
     assert (config.hidden_size, config.num_hidden_layers, config.vocab_size) == (768, 12, 30522)
     tokenizer = BertTokenizerFast(str(tmp_path / "vocab.txt"))
@@ -129,9 +117,9 @@ def test_the_bert_folder_needs_no_network_and_knows_cocos_words(tool, tmp_path):
 @pytest.mark.parametrize(
     "flags", [[], ["c.py", "--size", "1", "2", "3"], ["c.py", "--classes", "0"]]
 )
-def test_bad_arguments_are_refused(tool, flags, capsys):
+def test_bad_arguments_are_refused(flags, capsys):
     with pytest.raises(SystemExit) as error:
-        tool.parse_args(flags)
+        benchmark_step.parse_args(flags)
     assert error.value.code == 2
     assert "error:" in capsys.readouterr().err
 
@@ -139,7 +127,7 @@ def test_bad_arguments_are_refused(tool, flags, capsys):
 @pytest.mark.slow
 def test_the_tool_prints_a_table_with_ratios_and_writes_json(repository, tmp_path):
     out = tmp_path / "out.json"
-    command = [sys.executable, "tools/analysis_tools/benchmark_step.py", CONFIG, *SMALL]
+    command = [sys.executable, "-m", "projects.benchmark.benchmark_step", CONFIG, *SMALL]
     run = subprocess.run(
         [*command, "--json", str(out)], cwd=repository, capture_output=True, text=True, check=True
     )

@@ -129,7 +129,7 @@ the poster's differ, a note says why.
 This page is written by
 
 ```
-python tools/analysis_tools/param_flops.py --table --out docs/param_flops.md
+python -m projects.sdpt_poster.param_flops --table --out docs/param_flops.md
 ```
 
 No weights are needed or allocated (PyTorch's meta device). `--check docs/param_flops.md` says

@@ -1,0 +1,1 @@
+"""The step benchmark, and the plain forms that it compares ours with."""
