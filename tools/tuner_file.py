@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from mmsdpt.engine.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
 from mmsdpt.hosts.base import resolve_slots
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import load_tuner, read_tuner_header
+from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
 from mmsdpt.utils.cli import run_tool
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.launch import load_config

@@ -16,7 +16,7 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
-from mmsdpt.engine.base_weights import resolve_checkpoint
+from mmsdpt.utils.base_weights import resolve_checkpoint
 from mmsdpt.utils.launch import load_config
 
 from .cells import CellBook, CellError, file_digest

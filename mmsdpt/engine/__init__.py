@@ -1,8 +1,9 @@
 """Runner, hooks and optimizer construction."""
 
+from mmsdpt.utils.base_weights import CheckpointError
+
 from . import hooks
 from .amp import CPUAmpOptimWrapper
-from .base_weights import CheckpointError
 from .build import build_runner
 from .optim import TrainableOptimWrapperConstructor
 from .runner import TunerRunner

@@ -21,10 +21,15 @@ from torch.utils.data import DataLoader
 from mmsdpt.registry import RUNNERS
 from mmsdpt.tuners.files import describe_tuners, differences, load_tuner
 from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.base_weights import (
+    CheckpointError,
+    load_base_weights,
+    read_checkpoint,
+    resolve_checkpoint,
+)
 from mmsdpt.utils.fingerprint import base_fingerprint
 from mmsdpt.version import __version__
 
-from .base_weights import CheckpointError, load_base_weights, read_checkpoint, resolve_checkpoint
 from .data_files import check_dataset_files, check_evaluator_files
 from .messages import pack_messages, unpack_messages
 from .state import random_state, trained_state

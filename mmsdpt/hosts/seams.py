@@ -25,7 +25,7 @@ kind                        class            a handler
 ``losses``                  LossSeam         gives more losses
 ==========================  ===============  =======================================================
 
-:mod:`mmsdpt.hosts.two_tower_seams` has the kinds of hosts that compare two pooled features (CLIP).
+:mod:`mmsdpt.hosts.clip.seams` has the kinds of hosts that compare two pooled features (CLIP).
 """
 
 from __future__ import annotations

@@ -17,10 +17,10 @@ from mmengine.runner import set_random_seed
 from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 
-from mmsdpt.engine.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
 from mmsdpt.engine.runner import TunerRunner
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import load_tuner, save_tuner
+from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
 
 from .evaluate import pooled_features
 from .images import DataShelf

@@ -19,9 +19,9 @@ from torch import nn
 
 from mmsdpt.analysis.cells import digest, file_digest
 from mmsdpt.analysis.report import versions
-from mmsdpt.engine.base_weights import resolve_checkpoint
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.base_weights import resolve_checkpoint
 from mmsdpt.utils.errors import InputError
 
 from .compose import Setup, compose

@@ -62,8 +62,8 @@ def _build(cfg, args: argparse.Namespace, form: str):
     import torch
     from mmengine.registry import init_default_scope
 
-    from mmsdpt.engine.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
     from mmsdpt.registry import MODELS
+    from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
 
     init_default_scope(cfg.default_scope)
     host = _host(cfg)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mmsdpt.hosts.clip.classifier import CLIP
 from mmsdpt.hosts.clip.image_tower import RunVisionBlock, embed_patches
+from mmsdpt.hosts.clip.seams import TextInput
 from mmsdpt.hosts.seams import ForwardState
-from mmsdpt.hosts.two_tower_seams import TextInput
 from mmsdpt.utils.errors import InputError
 
 

@@ -11,7 +11,7 @@ from stub_tools import StubTools
 
 from mmsdpt.analysis.cells import CellBook, CellError
 from mmsdpt.analysis.tool_runs import ToolRuns, read_scores, read_trainable
-from mmsdpt.engine.base_weights import resolve_checkpoint
+from mmsdpt.utils.base_weights import resolve_checkpoint
 
 TOOLS = Path("tools")
 

@@ -20,9 +20,9 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import nn
 
-from mmsdpt.engine.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
+from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
 
 TEXTS = (
     ("red circle", "striped blue star"),

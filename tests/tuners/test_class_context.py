@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmsdpt.hosts.two_tower_seams import TextInput, TextInputSeam, trim
+from mmsdpt.hosts.clip.seams import TextInput, TextInputSeam, trim
 from mmsdpt.tuners.layers.class_context import ClassContext
 
 WORDS = ["[pad]", "[start]", "a", "photo", "of", "X", ".", "cat", "tabby", "dog", ",..", "[end]"]

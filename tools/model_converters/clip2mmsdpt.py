@@ -21,8 +21,8 @@ The config must fit the weights, which do not show everything:
 
 import argparse
 
-from mmsdpt.hosts.clip.convert import convert_file
 from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.clip_weights import convert_file
 
 
 def parse_args() -> argparse.Namespace:

@@ -10,8 +10,8 @@ import argparse
 import torch
 from safetensors.torch import save
 
-from mmsdpt.engine.base_weights import CheckpointError, read_checkpoint
 from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.base_weights import CheckpointError, read_checkpoint
 from mmsdpt.utils.cli import run_tool
 
 

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmsdpt.hosts.seams import FeatureSeam, ForwardState, Seam
-from mmsdpt.hosts.two_tower_seams import (
+from mmsdpt.hosts.clip.seams import (
     TextInput,
     TextInputSeam,
     TokenSeam,
@@ -21,6 +20,7 @@ from mmsdpt.hosts.two_tower_seams import (
     common_tokens,
     trim,
 )
+from mmsdpt.hosts.seams import FeatureSeam, ForwardState, Seam
 from mmsdpt.utils.errors import InputError
 
 from .feature_cache import TextFeatureCache

@@ -15,13 +15,13 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from mmsdpt.hosts.base import TunableMixin
-from mmsdpt.hosts.seams import BlockSeam, FeatureSeam, ForwardState, SeamMap
-from mmsdpt.hosts.two_tower_seams import (
+from mmsdpt.hosts.clip.seams import (
     ImageRowSeam,
     LogitsSeam,
     TextInputSeam,
     TokenSeam,
 )
+from mmsdpt.hosts.seams import BlockSeam, FeatureSeam, ForwardState, SeamMap
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import InputError
 
@@ -180,7 +180,7 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         self._logits = LogitsSeam(0, dict(width=proj_dim), kind="logits")
 
     def seams(self) -> SeamMap:
-        """Seams by kind, see :mod:`mmsdpt.hosts.two_tower_seams`."""
+        """Seams by kind, see :mod:`mmsdpt.hosts.clip.seams`."""
         return SeamMap(
             type(self).__name__,
             {

@@ -10,8 +10,8 @@ from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
+from mmsdpt.hosts.clip.seams import ImageRowSeam
 from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows
-from mmsdpt.hosts.two_tower_seams import ImageRowSeam
 
 
 class RunVisionBlock:

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmsdpt.hosts.clip.seams import TokenSeam
 from mmsdpt.hosts.seams import ForwardState
-from mmsdpt.hosts.two_tower_seams import TokenSeam
 
 
 def layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:

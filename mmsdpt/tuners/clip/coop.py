@@ -17,8 +17,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from mmsdpt.hosts.clip.seams import TextInput, TextInputSeam
 from mmsdpt.hosts.seams import ForwardState, Seam
-from mmsdpt.hosts.two_tower_seams import TextInput, TextInputSeam
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.base import Tuner
 from mmsdpt.tuners.layers.checks import whole_number

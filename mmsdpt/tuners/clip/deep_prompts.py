@@ -21,8 +21,8 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from mmsdpt.hosts.clip.seams import ImageRowSeam, TextInput, TextInputSeam, TokenSeam
 from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RunBlock, Seam
-from mmsdpt.hosts.two_tower_seams import ImageRowSeam, TextInput, TextInputSeam, TokenSeam
 from mmsdpt.tuners.base import Tuner
 from mmsdpt.tuners.layers.checks import whole_number
 from mmsdpt.tuners.layers.class_context import INIT_STD, ClassContext

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmsdpt.hosts.clip.seams import LogitsSeam
 from mmsdpt.hosts.seams import ForwardState, Seam
-from mmsdpt.hosts.two_tower_seams import LogitsSeam
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.base import Tuner
 from mmsdpt.tuners.layers.checks import whole_number

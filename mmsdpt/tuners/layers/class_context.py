@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmsdpt.hosts.two_tower_seams import TextInput, TextInputSeam
+from mmsdpt.hosts.clip.seams import TextInput, TextInputSeam
 from mmsdpt.utils.errors import InputError
 
 INIT_STD = 0.02

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmsdpt.engine.base_weights import CheckpointError
+from mmsdpt.utils.base_weights import CheckpointError
 
 
 def read_torchscript(archive: zipfile.ZipFile, origin: str) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .seams import ForwardState, Rows, Seam
+from mmsdpt.hosts.seams import ForwardState, Rows, Seam
 
 
 @dataclass(frozen=True)

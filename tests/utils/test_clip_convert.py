@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
-from mmsdpt.engine.base_weights import load_base_weights, read_checkpoint
 from mmsdpt.hosts.clip import CLIP
-from mmsdpt.hosts.clip.convert import convert_file, convert_state
+from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint
+from mmsdpt.utils.clip_weights import convert_file, convert_state
 from mmsdpt.utils.errors import InputError
 
 WIDTH, TEXT_WIDTH, LAYERS, JOINT, CONTEXT, VOCABULARY = 128, 64, 2, 32, 20, 4610

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mmsdpt.engine import CheckpointError
-from mmsdpt.engine.base_weights import (
+from mmsdpt.utils.base_weights import (
     load_base_weights,
     read_checkpoint,
     resolve_checkpoint,

@@ -20,8 +20,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from mmsdpt.engine.base_weights import CheckpointError, read_checkpoint
 from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.base_weights import CheckpointError, read_checkpoint
 from mmsdpt.utils.errors import InputError
 
 from .torchscript_archive import read_torchscript
