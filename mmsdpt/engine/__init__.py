@@ -3,10 +3,8 @@
 from mmsdpt.utils.base_weights import CheckpointError
 
 from . import hooks
-from .amp import CPUAmpOptimWrapper
-from .build import build_runner
-from .optim import TrainableOptimWrapperConstructor
-from .runner import TunerRunner
+from .optim import CPUAmpOptimWrapper, TrainableOptimWrapperConstructor
+from .runner import TunerRunner, build_runner
 from .seed_worker import seed_worker
 
 __all__ = [

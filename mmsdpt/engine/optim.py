@@ -1,9 +1,14 @@
-"""Optimizer construction over what trains."""
+"""Optimizer construction over what trains; mixed precision on the CPU."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
 from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 from mmsdpt.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -44,3 +49,19 @@ class _OnlyTrainable:
 
     def parameters(self):
         return (p for p in self._model.parameters() if p.requires_grad)
+
+
+@OPTIM_WRAPPERS.register_module()
+class CPUAmpOptimWrapper(OptimWrapper):
+    """Autocast to bfloat16 on the CPU, where MMEngine's ``AmpOptimWrapper`` refuses to work.
+
+    bfloat16 has the range of float32, so that no loss needs scaling.
+
+    Args:
+        kwargs: As :class:`mmengine.optim.OptimWrapper`.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        with super().optim_context(model), torch.autocast("cpu", dtype=torch.bfloat16):
+            yield

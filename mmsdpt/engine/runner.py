@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as torch_dist
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, master_only
 from mmengine.evaluator import Evaluator
@@ -31,11 +32,15 @@ from mmsdpt.utils.fingerprint import base_fingerprint
 from mmsdpt.version import __version__
 
 from .data_files import check_dataset_files, check_evaluator_files
-from .messages import pack_messages, unpack_messages
-from .state import random_state, trained_state
+from .state import pack_messages, random_state, trained_state, unpack_messages
 
 RUN_CHECKPOINT = "mmsdpt_run"
 LAST_CHECKPOINT = "last_checkpoint"
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner that ``cfg.runner_type`` names, by default MMEngine's."""
+    return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
 
 
 @RUNNERS.register_module()

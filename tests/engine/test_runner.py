@@ -14,8 +14,8 @@ from torch import nn
 
 from mmsdpt.engine import CheckpointError, TunerRunner, build_runner
 from mmsdpt.engine.hooks import TunerCheckpointHook
-from mmsdpt.engine.messages import KEPT_VALUES, pack_messages, unpack_messages
 from mmsdpt.engine.runner import RUN_CHECKPOINT
+from mmsdpt.engine.state import KEPT_VALUES, pack_messages, unpack_messages
 from mmsdpt.hosts.base import TunableMixin
 from mmsdpt.hosts.seams import FusionSeam, SeamMap
 from mmsdpt.tuners.files import TunerFileError, read_tuner_header, save_tuner

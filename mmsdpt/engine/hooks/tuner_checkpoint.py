@@ -10,9 +10,8 @@ from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from mmsdpt.engine.messages import plain
 from mmsdpt.engine.runner import LAST_CHECKPOINT, TunerRunner
-from mmsdpt.engine.state import random_state, set_random_state
+from mmsdpt.engine.state import plain, random_state, set_random_state
 from mmsdpt.registry import HOOKS
 from mmsdpt.tuners.files import save_tuner
 from mmsdpt.utils.atomic import remove_unfinished, write_atomically
