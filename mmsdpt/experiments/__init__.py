@@ -1,6 +1,13 @@
 """Studies: methods x data x shots x seeds x settings, computed cell by cell.
 
-===========  ====================================================================================
+===========  ======================================================================================
+``study``    a study's config, and its cells
+``compose``  one complete config from host, method, data and settings
+``images``   data sets built once, images kept in memory
+``jobs``     cells as trainings with their tests, each known by all that it depends on
+``worker``   computes jobs in one process
+``engine``   all jobs of a study: in this process, or in several on Ray
+``plan``     what a study would compute, and what that takes
 ``records``  the results of a study: one JSON object a line, one line a cell
-===========  ====================================================================================
+===========  ======================================================================================
 """

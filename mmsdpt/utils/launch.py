@@ -45,7 +45,7 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.merge_from_dict(args.cfg_options)
     if args.data_root:
         replace_data_root(cfg, args.data_root)
-    _spread_text_encoder(cfg)
+    spread_text_encoder(cfg)
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif cfg.get("work_dir") is None:
@@ -73,22 +73,22 @@ def replace_data_root(cfg: Config, folder: str) -> None:
     old = (cfg.get("data_root") or "").rstrip("/")
     if not old:
         raise InputError("--data-root needs a config with data_root")
-    cfg._cfg_dict = _replace_prefix(cfg._cfg_dict, old + "/", folder.rstrip("/") + "/")
+    cfg._cfg_dict = replace_prefix(cfg._cfg_dict, old + "/", folder.rstrip("/") + "/")
 
 
-def _replace_prefix(value, old: str, new: str):
+def replace_prefix(value, old: str, new: str):
     if isinstance(value, dict):
         for key in value:
-            value[key] = _replace_prefix(value[key], old, new)
+            value[key] = replace_prefix(value[key], old, new)
         return value
     if isinstance(value, (list, tuple)):
-        return type(value)(_replace_prefix(item, old, new) for item in value)
+        return type(value)(replace_prefix(item, old, new) for item in value)
     if isinstance(value, str) and f"{value}/".startswith(old):
         return new + value[len(old) :]
     return value
 
 
-def _spread_text_encoder(cfg: Config) -> None:
+def spread_text_encoder(cfg: Config) -> None:
     """Let ``--cfg-options lang_model_name=PATH`` reach the two places that MMDetection's configs
     copy it to.
     """

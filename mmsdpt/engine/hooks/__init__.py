@@ -7,6 +7,7 @@ from .set_classes import SetClassesHook
 from .stop_on_plateau import StopOnPlateauHook
 from .trainable_table import TrainableTableHook
 from .tuner_checkpoint import TunerCheckpointHook
+from .validate_first import ValidateFirstHook
 
 __all__ = [
     "AlternatingPhasesHook",
@@ -16,4 +17,5 @@ __all__ = [
     "StopOnPlateauHook",
     "TrainableTableHook",
     "TunerCheckpointHook",
+    "ValidateFirstHook",
 ]

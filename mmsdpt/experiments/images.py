@@ -1,0 +1,161 @@
+"""Data sets built once, and images kept in memory: cells read the same few again and again."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from mmengine.runner import Runner
+from mmpretrain.structures import DataSample
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mmsdpt.engine.data_files import check_dataset_files
+from mmsdpt.registry import DATASETS, TRANSFORMS
+
+_LOADERS = ("LoadPillowImage", "LoadImageFromFile")
+_BUDGET = 1 << 30
+
+
+class LoadOnce:
+    """A loading transform that decodes an image at its first use, as far as the budget goes."""
+
+    def __init__(self, load: Any, shelf: Shelf) -> None:
+        self.load, self.shelf = load, shelf
+
+    def __call__(self, results: dict) -> dict:
+        path = results["img_path"]
+        added = self.shelf.decoded.get(path)
+        if added is None:
+            loaded = self.load(dict(results))
+            added = {key: loaded[key] for key in loaded if key not in results}
+            if self.shelf.take(added["img"].nbytes):
+                self.shelf.decoded[path] = added
+        # A copy of the pixels: a transform may write into what it gets.
+        return {**results, **added, "img": added["img"].copy()}
+
+    def __deepcopy__(self, memo: dict) -> LoadOnce:
+        return self
+
+
+class TestImages:
+    """A test set, run through its pipeline once where that fits in memory.
+
+    Attributes:
+        features: (N, e), for the one who computes them to keep: the pooled image features of the
+            model without tuners.
+    """
+
+    __test__ = False  # pytest takes it for tests
+
+    def __init__(self, loader: Mapping[str, Any], dataset: Dataset, shelf: Shelf) -> None:
+        self.loader, self.dataset, self.shelf = loader, dataset, shelf
+        self.features: Tensor | None = None
+        self._kept: list[dict[str, Any]] = []
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batches(self, pixels: bool = True) -> Iterator[dict[str, Any]]:
+        """Batches of ``inputs`` and ``data_samples``; the samples are the caller's own.
+
+        Args:
+            pixels: Whether they have ``inputs``; without, samples have ``gt_label`` alone.
+        """
+        if not pixels:
+            labels = torch.as_tensor(self.dataset.get_gt_labels())
+            for part in labels.split(self.loader["batch_size"]):
+                yield dict(data_samples=[DataSample().set_gt_label(x) for x in part.tolist()])
+            return
+        if self._kept:
+            for batch in self._kept:
+                yield dict(batch, data_samples=copy.deepcopy(batch["data_samples"]))
+            return
+        seen: list[dict[str, Any]] = []
+        keep = True
+        for batch in Runner.build_dataloader(dict(self.loader, dataset=self.dataset)):
+            keep = keep and self.shelf.take(sum(image.nbytes for image in batch["inputs"]))
+            if keep:
+                seen.append(dict(batch, data_samples=copy.deepcopy(batch["data_samples"])))
+            yield batch
+        self._kept = seen if keep else []
+
+
+class Shelf:
+    """Data sets by their configs, built once, with their images in memory where those fit.
+
+    Args:
+        keep_images: Whether images are kept. Processes that load images keep none.
+    """
+
+    def __init__(self, keep_images: bool = True) -> None:
+        self.left = _BUDGET if keep_images else 0
+        self.keep_images = keep_images
+        self.decoded: dict[str, dict[str, Any]] = {}
+        self._datasets: dict[str, Dataset] = {}
+        self._tests: dict[str, TestImages] = {}
+        self._digests: dict[str, str] = {}
+
+    def take(self, size: int) -> bool:
+        """Whether there is room for ``size`` bytes more, which are then taken."""
+        fits = size <= self.left
+        self.left -= size if fits else 0
+        return fits
+
+    def dataset(self, cfg: Mapping[str, Any]) -> Dataset:
+        """The data set of a config.
+
+        Raises:
+            InputError: if its files are missing.
+        """
+        key = json.dumps(cfg, sort_keys=True, default=str)
+        if key not in self._datasets:
+            check_dataset_files(cfg)
+            self._datasets[key] = DATASETS.build(self._prepared(cfg))
+        return self._datasets[key]
+
+    def test_images(self, loader: Mapping[str, Any]) -> TestImages:
+        """The images of a test set; the sentences around its class names do not matter."""
+        cfg = {key: value for key, value in loader["dataset"].items() if key != "template"}
+        key = json.dumps(cfg, sort_keys=True, default=str)
+        if key not in self._tests:
+            self._tests[key] = TestImages(loader, self.dataset(cfg), self)
+        return self._tests[key]
+
+    def digest(self, cfg: Mapping[str, Any]) -> str:
+        """SHA-256 of what a data set holds: its annotations, and names and sizes of its images."""
+        key = json.dumps(cfg, sort_keys=True, default=str)
+        if key not in self._digests:
+            dataset = self.dataset(cfg)
+            found = hashlib.sha256(repr(dataset.metainfo.get("classes")).encode())
+            for index in range(len(dataset)):
+                info = dataset.get_data_info(index)
+                info.pop("sample_idx", None)
+                size = os.stat(info["img_path"]).st_size
+                found.update(json.dumps([size, info], sort_keys=True, default=str).encode())
+            self._digests[key] = found.hexdigest()
+        return self._digests[key]
+
+    def _prepared(self, cfg: Any) -> Any:
+        """The config with a loading transform that keeps what it decodes."""
+        if isinstance(cfg, (list, tuple)):
+            return [self._prepared(each) for each in cfg]
+        if not isinstance(cfg, Mapping) or not self.keep_images:
+            return cfg
+        made = {
+            key: self._prepared(value) if key in ("dataset", "datasets") else value
+            for key, value in cfg.items()
+        }
+        pipeline = list(cfg.get("pipeline") or ())
+        if pipeline and isinstance(pipeline[0], Mapping):
+            if str(pipeline[0].get("type")).rpartition(".")[2] in _LOADERS:
+                pipeline[0] = LoadOnce(TRANSFORMS.build(dict(pipeline[0])), self)
+                # Only processes that load images need the list of images as one block of memory,
+                # and making it takes a full garbage collection.
+                made.update(pipeline=pipeline, serialize_data=False)
+        return made

@@ -1,0 +1,408 @@
+"""A study's cells as jobs: a training with its tests, each known by all that it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.registry import DefaultScope
+from mmengine.utils import import_modules_from_strings
+
+from mmsdpt.engine.base_weights import resolve_checkpoint
+from mmsdpt.registry import MODELS
+from mmsdpt.utils.errors import InputError
+from mmsdpt.version import __version__
+
+from .compose import compose
+from .images import Shelf
+from .records import FAILED, FINISHED, Record
+from .study import Cell, Study, Training
+
+_TRAINING_PARTS = (
+    "model",
+    "train_dataloader",
+    "optim_wrapper",
+    "param_scheduler",
+    "train_cfg",
+    "custom_hooks",
+    "randomness",
+)
+_OF_LOADING = ("num_workers", "persistent_workers", "pin_memory", "prefetch_factor")
+
+
+@dataclass
+class Test:
+    """A test of a job.
+
+    Attributes:
+        cell: The cell whose result it is.
+        config: Complete config.
+        slots: Slots that are switched on.
+        digest: Of all that the result depends on.
+        images: Number of images.
+    """
+
+    __test__ = False  # pytest takes it for tests
+
+    cell: Cell
+    config: dict[str, Any]
+    slots: list[str]
+    digest: str = ""
+    images: int = 0
+
+
+@dataclass
+class Job:
+    """A training and its tests, computed one after the other by one worker.
+
+    Attributes:
+        training: What is trained; nothing, where its ``data`` is None.
+        config: Complete config, as tools/train.py takes it.
+        tests: What is tested with it.
+        digest: Of all that the training depends on.
+        trainable: Parameters that train.
+        base_parameters: All parameters without tuners.
+        images: Images of an epoch.
+    """
+
+    training: Training
+    config: dict[str, Any]
+    tests: list[Test] = field(default_factory=list)
+    digest: str = ""
+    trainable: int = 0
+    base_parameters: int = 0
+    images: int = 0
+
+    @property
+    def kind(self) -> str:
+        """What jobs of the same cost have in common: all but seeds and shots."""
+        t = self.training
+        first = t.on.method if t.on else None
+        return json.dumps([t.host, t.method, t.settings, t.data, t.classes, first], default=str)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the training."""
+        if self.training.data is None or not self.images:
+            return 0
+        batch = self.config["train_dataloader"]["batch_size"]
+        return -(-self.images // batch) * self.config["train_cfg"]["max_epochs"]
+
+
+@dataclass
+class Prepared:
+    """All that can be known of a study before anything is computed.
+
+    Attributes:
+        jobs: The jobs that can be computed, in the order of the cells.
+        missing: What is missing, weights or data, in one sentence each, with the names of the cells
+            that need it.
+        refused: What cannot work, in one sentence each, with the names of the cells.
+    """
+
+    jobs: list[Job] = field(default_factory=list)
+    missing: dict[str, list[str]] = field(default_factory=dict)
+    refused: dict[str, list[str]] = field(default_factory=dict)
+
+
+def prepare(study: Study, work_dir: Path, shelf: Shelf, only: Sequence[str] = ()) -> Prepared:
+    """Compose and check all cells of a study.
+
+    Args:
+        study: The study.
+        work_dir: Folder of the results.
+        shelf: Data sets.
+        only: Parts of names of cells: of the others none is prepared, but what these build on.
+    """
+    done = Prepared()
+    cells = study.cells()
+    if only:
+        chosen = [cell for cell in cells if any(part in cell.name for part in only)]
+        if not chosen:
+            raise InputError(f"no cell of {study.name} has {' or '.join(only)} in its name")
+        bases = {cell.training.on for cell in chosen}
+        cells = [cell for cell in cells if cell in chosen or cell.training in bases]
+    groups: dict[Training, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.training, []).append(cell)
+    digests: dict[Training, str] = {}
+    unusable: dict[str, str] = {}  # weights and data, with what is the matter
+    for training, group in groups.items():
+        names = [cell.name for cell in group]
+        if training.on is not None and training.on not in digests:
+            continue  # said already for the training that it builds on
+        job = None
+        for cell in group:
+            needs = [f"data {name}" for name in (training.data, cell.data) if name is not None]
+            known = [unusable[each] for each in [training.host, *needs] if each in unusable]
+            if known:
+                done.missing[known[0]].append(cell.name)
+                continue
+            try:
+                config = _compose(study, cell, work_dir, shelf, unusable)
+                with scope(config):
+                    if job is None:
+                        job = Job(training, config)
+                        _inspect(job, study, shelf, digests[training.on] if training.on else None)
+                    test = Test(cell, config, list(cell.slots))
+                    if cell.slots == training.slots:
+                        test.slots = list(config["model"]["tuners"])
+                    _inspect_test(test, job, shelf)
+                job.tests.append(test)
+            except _Missing as missing:
+                unusable[missing.what] = str(missing)
+                done.missing.setdefault(str(missing), []).append(cell.name)
+            except (InputError, ValueError, KeyError, TypeError) as error:
+                done.refused.setdefault(in_one_line(error), []).extend(names)
+                break
+        if job is not None and job.tests:
+            digests[training] = job.digest
+            done.jobs.append(job)
+    return done
+
+
+class _Missing(InputError):
+    """Weights or data that are not there.
+
+    Args:
+        what: Is missing.
+        sentence: That says so.
+    """
+
+    def __init__(self, what: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.what = what
+
+
+def _compose(
+    study: Study, cell: Cell, work_dir: Path, shelf: Shelf, unusable: dict[str, str]
+) -> dict[str, Any]:
+    training = cell.training
+
+    def build(cfg: Mapping[str, Any], data: str | None) -> Any:
+        try:
+            return shelf.dataset(cfg)
+        except (InputError, OSError) as error:
+            raise _Missing(f"data {data}", f"data {data}: {in_one_line(error)}") from None
+
+    def count_classes(cfg: Mapping[str, Any]) -> int:
+        with DefaultScope.overwrite_default_scope("mmpretrain"):
+            return len(build(cfg, training.data).metainfo["classes"])
+
+    config = compose(study, cell, work_dir, count_classes).to_dict()
+    import_modules_from_strings(**config["custom_imports"])
+    with scope(config):
+        try:
+            base_digest(config["load_from"])
+        except (InputError, OSError) as error:
+            raise _Missing(training.host, in_one_line(error)) from None
+        build(test_dataset(config), cell.data)
+        if training.data is not None:
+            build(config["train_dataloader"]["dataset"], training.data)
+            if study.selection:
+                build(config["val_dataloader"]["dataset"], training.data)
+    return config
+
+
+def _inspect(job: Job, study: Study, shelf: Shelf, on: str | None) -> None:
+    """Count the parameters, which finds out whether host and tuners fit; and make the digest."""
+    job.base_parameters, job.trainable = count_parameters(json.dumps(job.config["model"]))
+    depends: dict[str, Any] = dict(
+        model=job.config["model"], base=base_digest(job.config["load_from"]), versions=versions()
+    )
+    if job.training.data is None:
+        job.trainable = 0
+    else:
+        depends.update({name: job.config.get(name) for name in _TRAINING_PARTS}, on=on)
+        loaders = ["train_dataloader"]
+        if study.selection or fitting_slot(job.config):
+            loaders.append("val_dataloader")
+            depends.update(
+                val=job.config["val_evaluator"], save=job.config["default_hooks"]["checkpoint"]
+            )
+        for name in loaders:
+            dataset = job.config[name]["dataset"]
+            depends[name] = [_what_is_loaded(job.config[name]), shelf.digest(dataset)]
+        files = {**job.config["tuner_files"]}
+        files.pop("old" if job.training.on else None, None)
+        depends["tuner_files"] = {slot: file_digest(path) for slot, path in files.items()}
+        job.images = len(shelf.dataset(job.config["train_dataloader"]["dataset"]))
+    job.digest = digest(depends)
+
+
+def _inspect_test(test: Test, job: Job, shelf: Shelf) -> None:
+    evaluators = test.config["test_evaluator"]
+    evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
+    files = [each["ann_file"] for each in evaluators if each.get("ann_file")]
+    dataset = test_dataset(test.config)
+    test.images = len(shelf.dataset(dataset))
+    test.digest = digest(
+        dict(
+            training=job.digest,
+            test=_what_is_loaded(test.config["test_dataloader"]),
+            data=shelf.digest(dataset),
+            evaluator=evaluators,
+            files=[file_digest(path) for path in files],
+            slots=test.slots,
+        )
+    )
+
+
+def test_dataset(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The test set of a config, whatever its sentences are."""
+    dataset = config["test_dataloader"]["dataset"]
+    return {key: value for key, value in dataset.items() if key != "template"}
+
+
+test_dataset.__test__ = False  # type: ignore[attr-defined]
+
+
+@contextmanager
+def scope(config: Mapping[str, Any]) -> Iterator[None]:
+    """Look up types where the config's toolbox has them."""
+    with DefaultScope.overwrite_default_scope(config["default_scope"]):
+        yield
+
+
+@lru_cache(maxsize=1024)
+def count_parameters(model: str) -> tuple[int, int]:
+    """Parameters of a model without its tuners, and those that train with them.
+
+    The model is built without memory for its parameters.
+
+    Args:
+        model: Config as JSON.
+
+    Raises:
+        ValueError: if host and tuners do not fit.
+    """
+    with quiet(), torch.device("meta"):
+        host = MODELS.build(json.loads(model))
+    named = list(host.named_parameters())
+    base = sum(p.numel() for name, p in named if not name.startswith("tuners."))
+    return base, sum(p.numel() for _, p in named if p.requires_grad)
+
+
+def fitting_slot(config: Mapping[str, Any]) -> str | None:
+    """The slot of a tuner that is fitted to features instead of trained by gradient."""
+    for slot, tuner in config["model"]["tuners"].items():
+        if hasattr(MODELS.get(tuner["type"]), "fit"):
+            return slot
+    return None
+
+
+def new_record(study: Study, job: Job, test: Test, found: Mapping[str, Any]) -> Record:
+    """The record of a cell.
+
+    Args:
+        study: The study.
+        job: Its job.
+        test: Its test.
+        found: What the worker gives: ``metrics`` and measures, or ``error``.
+    """
+    training, nothing = job.training, job.training.data is None
+    method = study.methods[training.method]
+    record = dict.fromkeys(Record.__annotations__)
+    record.update(
+        study=study.name,
+        protocol=study.protocol,
+        cell=test.cell.name,
+        host=training.host,
+        method=training.method,
+        label=method.label,
+        trained_on=training.data,
+        trained_classes=None if nothing else training.classes,
+        shots=training.shots,
+        seed=training.seed,
+        settings=dict(training.settings),
+        on_top_of=training.on.method if training.on else None,
+        tested_on=test.cell.data,
+        tested_classes=test.cell.classes,
+        slots_on=test.slots,
+        metrics={},
+        trainable=job.trainable,
+        base_parameters=job.base_parameters,
+        versions=versions(),
+        digest=test.digest,
+        status=FAILED if found.get("error") else FINISHED,
+    )
+    record.update({name: value for name, value in found.items() if name in record})
+    return record  # type: ignore[return-value]
+
+
+def digest(inputs: Mapping[str, Any]) -> str:
+    """SHA-256 of what decides a result; the order of keys does not matter."""
+    text = json.dumps(inputs, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's content, read once for each state of the file."""
+    state = os.stat(path)
+    return _file_digest(str(path), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=256)
+def _file_digest(path: str, changed: int, size: int) -> str:
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def base_digest(load_from: str) -> str:
+    """Fingerprint of the base weights; an address stands for itself."""
+    path = resolve_checkpoint(load_from)
+    return file_digest(path) if "://" not in path else path
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Versions of what results depend on."""
+    found = dict(mmsdpt=__version__, python=platform.python_version(), torch=torch.__version__)
+    for names in (
+        ("onedl-mmdetection", "mmdet"),
+        ("onedl-mmpretrain", "mmpretrain"),
+        ("transformers",),
+    ):
+        for name in names:
+            try:
+                found[names[-1]] = importlib.metadata.version(name)
+                break
+            except importlib.metadata.PackageNotFoundError:
+                continue
+    return found
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Log nothing below errors."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _what_is_loaded(loader: Mapping[str, Any]) -> dict[str, Any]:
+    """A loader's config without what changes no image."""
+    return {name: value for name, value in loader.items() if name not in _OF_LOADING}
+
+
+def in_one_line(error: BaseException) -> str:
+    """What went wrong."""
+    lines = str(error).strip().splitlines() or ["no message"]
+    return lines[0] if isinstance(error, InputError) else f"{type(error).__name__}: {lines[0]}"

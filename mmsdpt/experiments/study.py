@@ -1,0 +1,443 @@
+"""A study: a config that names hosts, methods, data, shots, seeds and settings; and its cells.
+
+A study is a config in MMEngine's syntax with ``study = dict(...)``, the keys of which are the
+attributes of :class:`Study`. Beside it, catalogues ``hosts``, ``methods`` and ``data`` say what a
+name stands for, and ``cell = dict(...)`` is merged into the config of every cell. The protocols:
+
+* ``few_shot``, ``comparison``: K shots of each data set (or all of it), tested on its test set.
+* ``base_to_new``: K shots of the base classes; base and new ones tested, each among themselves.
+* ``transfer``: K shots of a source, tested on the source and on others: other data sets, or
+  variants of the source.
+* ``stacking``: a method trains on the source and is frozen; a second one trains on other data with
+  both attached; both data are tested with either, or both.
+
+The model as it is, ``zero_shot``, is always tested: it is what tuning is compared with.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from mmsdpt.utils.errors import InputError
+
+PROTOCOLS = ("few_shot", "base_to_new", "transfer", "comparison", "stacking")
+ZERO_SHOT = "zero_shot"
+REPOSITORY = Path(__file__).resolve().parents[2]
+_FOLDERS = dict(hosts="configs/_base_/models", data="configs/_base_/datasets")
+
+
+@dataclass(frozen=True)
+class Host:
+    """A model.
+
+    Attributes:
+        name: In tables and folders.
+        config: Config with ``model``.
+        load_from: Base weights instead of the config's.
+    """
+
+    name: str
+    config: Path
+    load_from: str | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set.
+
+    Attributes:
+        name: In tables and folders.
+        config: Config whose loaders and evaluators count.
+        epochs: Of trainings on it, instead of the methods'.
+    """
+
+    name: str
+    config: Path
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method.
+
+    Attributes:
+        name: In folders and on the command line.
+        label: In tables and plots.
+        config: Config whose tuners, optimizer, schedule, hooks and batch size count; None: nothing
+            is trained.
+        ensemble: Use many sentences around a class name instead of one.
+        epochs: Pairs (least number of shots, epochs); without a fitting pair the config's number.
+        settings: Of the tuner, instead of the config's.
+    """
+
+    name: str
+    label: str = ""
+    config: Path | None = None
+    ensemble: bool = False
+    epochs: Sequence[tuple[int, int]] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def trains(self) -> bool:
+        return self.config is not None
+
+    def epochs_for(self, shots: int | None) -> int | None:
+        """Epochs of a training; None: as many as the config says."""
+        fitting = [pair for pair in self.epochs if pair[0] <= (shots or 0)]
+        return max(fitting)[1] if fitting else None
+
+    @property
+    def names_new_classes(self) -> bool:
+        """Whether it can classify into classes that it was not trained on."""
+        if self.config is None:
+            return True
+        model = read_config(self.config).get("model", {})
+        tuners = [model.get("tuner"), *(model.get("tuners") or {}).values()]
+        return not any((tuner or {}).get("num_classes") for tuner in tuners)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained; ``data`` is None where nothing is.
+
+    Attributes:
+        host: Name of the model.
+        method: Name of the method.
+        data: Name of the data set.
+        classes: ``all``, ``base`` or ``new``.
+        shots: Images of each class; None: as the data's config says.
+        seed: Of the draw of the images, where ``shots`` is given, and of the training.
+        settings: Varied ones, by name.
+        on: The training whose tuner is there first, frozen.
+    """
+
+    host: str
+    method: str
+    data: str | None = None
+    classes: str = "all"
+    shots: int | None = None
+    seed: int | None = None
+    settings: tuple[tuple[str, Any], ...] = ()
+    on: Training | None = None
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of its tuners' slots; none where nothing is trained."""
+        if self.data is None:
+            return ()
+        return ("default",) if self.on is None else ("old", "new")
+
+    @property
+    def folder(self) -> str:
+        """Where it is kept, relative to the work folder."""
+        settings = ",".join(f"{name}={value}" for name, value in self.settings)
+        method = f"{self.method}[{settings}]" if settings else self.method
+        method = method.replace("/", "_").replace(" ", "")
+        start = f"{self.host}/{method}" if self.on is None else f"{self.on.folder}/then_{method}"
+        if self.data is None:
+            return start
+        classes = "" if self.classes == "all" else f"_{self.classes}"
+        shots = "" if self.shots is None else f"{self.shots}_shots_"
+        return f"{start}/{self.data}{classes}/{shots}seed_{self.seed}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One result: a training, tested.
+
+    Attributes:
+        training: What was trained.
+        data: Data set that is tested.
+        classes: ``all``, ``base`` or ``new``.
+        slots: Slots that are switched on.
+    """
+
+    training: Training
+    data: str
+    classes: str = "all"
+    slots: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Unique in a work folder: its path there, without the ending."""
+        classes = "" if self.classes == "all" else f"_{self.classes}"
+        some = self.slots != self.training.slots
+        slots = f"_{'_'.join(self.slots)}_alone" if some else ""
+        return f"{self.training.folder}/on_{self.data}{classes}{slots}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study's config says.
+
+    Attributes:
+        name: Of the study and its file of results.
+        protocol: One of :data:`PROTOCOLS`.
+        title: Heading of its page.
+        runtime: Config of the runner, hooks and log.
+        hosts: By name.
+        methods: By name, ``zero_shot`` first; in ``stacking`` all that ``pairs`` name.
+        data: By name: those that are trained on and tested, without the source.
+        source: Name of the data set that ``transfer`` and ``stacking`` begin with.
+        pairs: First and second method, for ``stacking``.
+        shots: Images of each class; None stands for what the data's config says.
+        seeds: Seeds.
+        vary: Questions by name. Each is a list of settings, or a grid: lists of values by setting.
+            A setting is one of the tuner, or with dots one of the whole config
+            (``optim_wrapper.optimizer.lr``).
+        metrics: Evaluator of the tests, instead of the data's.
+        selection: ``dict(monitor=..., rule='greater', interval=1, patience=None)``: validate every
+            so many epochs, and before the first; keep the best state; end after ``patience``
+            validations without a better one. None: the state after the last epoch.
+        epochs: Of every training, instead of the methods' and the data's.
+        data_root: Takes the place of ``data/`` at the start of the data's paths.
+        image_size: Side of the images in pixels, for classification; None: the model's.
+        cell: Merged into the config of every cell.
+        published: Numbers of papers, for the tables.
+        path: Of the config.
+    """
+
+    name: str
+    protocol: str
+    runtime: Path
+    hosts: Mapping[str, Host]
+    methods: Mapping[str, Method]
+    data: Mapping[str, Data]
+    title: str = ""
+    source: str | None = None
+    pairs: Sequence[tuple[str, str]] = ()
+    shots: Sequence[int | None] = (None,)
+    seeds: Sequence[int] = (0,)
+    vary: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Sequence[Mapping[str, Any]] | None = None
+    selection: Mapping[str, Any] | None = None
+    epochs: int | None = None
+    data_root: str | None = None
+    image_size: int | None = None
+    cell: Mapping[str, Any] = field(default_factory=dict)
+    published: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    def questions(self) -> dict[str, list[dict[str, Any]]]:
+        """The settings of each question of ``vary``, written out."""
+        found = {}
+        for name, asked in self.vary.items():
+            if isinstance(asked, Mapping):
+                lists = [value if isinstance(value, list) else [value] for value in asked.values()]
+                points = [dict(zip(asked, x, strict=True)) for x in itertools.product(*lists)]
+            else:
+                points = [dict(settings) for settings in asked]
+            found[name] = points
+        return found
+
+    @property
+    def left_out(self) -> list[str]:
+        """Methods that cannot be compared, as they know only the classes they were trained on."""
+        if self.protocol not in ("base_to_new", "transfer"):
+            return []
+        return [each.name for each in self.methods.values() if not each.names_new_classes]
+
+    def cells(self) -> list[Cell]:
+        """All cells, those of one training next to each other."""
+        found = []
+        for host in self.hosts:
+            found += self._stacks(host) if self.protocol == "stacking" else self._rows(host)
+        return list(dict.fromkeys(found))
+
+    def _rows(self, host: str) -> list[Cell]:
+        if self.protocol == "transfer":
+            trained = {self.source: [(data, "all") for data in self.data]}
+        else:
+            halves = ("base", "new") if self.protocol == "base_to_new" else ("all",)
+            trained = {data: [(data, half) for half in halves] for data in self.data}
+        classes = "base" if self.protocol == "base_to_new" else "all"
+        methods = [each for each in self.methods.values() if each.name not in self.left_out]
+        variants = dict.fromkeys(
+            tuple(settings.items()) for points in self.questions().values() for settings in points
+        )
+        found = []
+        for data, tests in trained.items():
+            for method in methods:
+                if not method.trains:
+                    found += [Cell(Training(host, method.name), *test) for test in tests]
+            for k, seed, method, settings in itertools.product(
+                self.shots, self.seeds, methods, variants or [()]
+            ):
+                if method.trains:
+                    training = Training(host, method.name, data, classes, k, seed, settings)
+                    found += [Cell(training, *test, training.slots) for test in tests]
+        return found
+
+    def _stacks(self, host: str) -> list[Cell]:
+        plain = Training(host, ZERO_SHOT)
+        found = [Cell(plain, data) for data in self.data]
+        others = [data for data in self.data if data != self.source]
+        for k, seed in itertools.product(self.shots, self.seeds):
+            old = {
+                one: Training(host, one, self.source, "all", k, seed)
+                for one in dict.fromkeys(one for one, _ in self.pairs)
+            }
+            found += [
+                Cell(each, data, "all", each.slots) for each in old.values() for data in self.data
+            ]
+            for (one, two), other in itertools.product(self.pairs, others):
+                training = Training(host, two, other, "all", k, seed, on=old[one])
+                for data in dict.fromkeys((self.source, other)):
+                    for slots in (("new",), ("old", "new")):
+                        found.append(Cell(training, str(data), "all", slots))
+        return found
+
+
+def load_study(path: str | os.PathLike, options: Mapping[str, Any] | None = None) -> Study:
+    """Read a study.
+
+    Args:
+        path: Of its config.
+        options: Settings that take the place of the config's, by dotted name: ``study.seeds``,
+            ``cell.optim_wrapper.optimizer.lr``.
+
+    Raises:
+        InputError: if something in it does not fit.
+    """
+    path = Path(path)
+    cfg = Config(read_config(path))
+    cfg.merge_from_dict(dict(options or {}))
+    content = copy.deepcopy(cfg._cfg_dict)
+    if not isinstance(content.get("study"), Mapping):
+        raise InputError(f"{path} has no study: write study = dict(name=..., protocol=..., ...)")
+    given = content.study.to_dict()
+    known = {each.name for each in fields(Study)} - {"cell", "path"}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise InputError(
+            f"{path}: study has no key {unknown[0]!r}; its keys are {', '.join(sorted(known))}"
+        )
+    missing = [
+        key for key in ("name", "protocol", "runtime", "hosts", "data") if not given.get(key)
+    ]
+    if missing:
+        raise InputError(f"{path}: study lacks {', '.join(missing)}")
+    if given["protocol"] not in PROTOCOLS:
+        raise InputError(
+            f"{path}: there is no protocol {given['protocol']!r}; there are {', '.join(PROTOCOLS)}"
+        )
+    catalogue = {kind: content.get(kind, {}) for kind in ("hosts", "methods", "data")}
+    stacks, transfers = given["protocol"] == "stacking", given["protocol"] == "transfer"
+    if (stacks or transfers) and not given.get("source"):
+        raise InputError(f"{path}: the protocol {given['protocol']} needs study.source")
+    if stacks != bool(given.get("pairs")):
+        raise InputError(f"{path}: study.pairs belongs to the protocol stacking, and it needs it")
+    named = [each for pair in given.get("pairs", ()) for each in pair] or given.get("methods", [])
+    if (stacks or transfers) and given["source"] not in given["data"]:
+        given["data"] = [given["source"], *given["data"]]
+    methods = {ZERO_SHOT: _method(ZERO_SHOT, catalogue["methods"])}
+    methods |= {each.name: each for each in (_method(x, catalogue["methods"]) for x in named)}
+    data = {each.name: each for each in (_data(x, catalogue["data"]) for x in given["data"])}
+    hosts = {each.name: each for each in (_host(x, catalogue["hosts"]) for x in given["hosts"])}
+    if given.get("source"):
+        given["source"] = _data(given["source"], catalogue["data"]).name
+    for key in ("shots", "seeds"):
+        values = given.get(key)
+        if values is not None and (isinstance(values, str) or not isinstance(values, Sequence)):
+            given[key] = [values]
+        for value in given.get(key, ()):
+            if not (isinstance(value, int) or (key == "shots" and value is None)):
+                raise InputError(f"{path}: study.{key} must hold integers, got {value!r}")
+    given.update(
+        hosts=hosts,
+        methods=methods,
+        data=data,
+        runtime=find_config(given["runtime"]),
+        pairs=[tuple(pair) for pair in given.get("pairs", ())],
+        cell=content.get("cell", {}),
+        path=path,
+    )
+    return Study(**given)
+
+
+def _entry(name: Any, catalogue: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """What a name, a path or a dict stands for: its ``name``, perhaps a ``config``, and more."""
+    if isinstance(name, Mapping):
+        found = dict(name)
+        found.setdefault("name", Path(str(found.get("config"))).stem)
+    elif name in catalogue:
+        found = dict(catalogue[name], name=name)
+    elif str(name).endswith(".py"):
+        found = dict(name=Path(name).stem, config=name)
+    elif kind in _FOLDERS:
+        found = dict(name=name, config=f"{_FOLDERS[kind]}/{name}.py")
+    else:
+        raise InputError(
+            f"there are no {kind} called {name!r}; there are {', '.join(catalogue) or 'none'}, and"
+            " configs of your own by their path (*.py)"
+        )
+    if found.get("config"):
+        found["config"] = find_config(found["config"])
+    return found
+
+
+def _method(name: Any, catalogue: Mapping[str, Any]) -> Method:
+    if name == ZERO_SHOT and name not in catalogue:
+        return Method(ZERO_SHOT, "Zero-shot")
+    found = _entry(name, catalogue, "methods")
+    found.setdefault("label", found["name"])
+    found["epochs"] = tuple(tuple(pair) for pair in found.get("epochs", ()))
+    return _made(Method, found)
+
+
+def _data(name: Any, catalogue: Mapping[str, Any]) -> Data:
+    found = _entry(name, catalogue, "data")
+    return _made(Data, dict(found, name=found["name"].removeprefix("clip_")))
+
+
+def _host(name: Any, catalogue: Mapping[str, Any]) -> Host:
+    return _made(Host, _entry(name, catalogue, "hosts"))
+
+
+def _made(kind: type, found: Mapping[str, Any]) -> Any:
+    known = [each.name for each in fields(kind)]
+    unknown = sorted(set(found) - set(known))
+    if unknown:
+        raise InputError(
+            f"{kind.__name__.lower()} {found['name']!r} has no key {unknown[0]!r}; its keys are"
+            f" {', '.join(known)}"
+        )
+    return kind(**found)
+
+
+def find_config(path: str | os.PathLike) -> Path:
+    """A config by its path, from the current folder or else from the repository's.
+
+    Raises:
+        InputError: if there is none.
+    """
+    for folder in (Path(), REPOSITORY):
+        found = folder / path
+        if found.is_file():
+            return found
+    raise InputError(f"config not found: {path} (looked in {Path.cwd()} and {REPOSITORY})")
+
+
+def read_config(path: Path) -> ConfigDict:
+    """A config's content, the caller's own to change; read once for all cells.
+
+    Raises:
+        InputError: if the file does not exist.
+    """
+    if not path.is_file():
+        raise InputError(f"config not found: {path}")
+    return copy.deepcopy(_parse(path.resolve(), path.stat().st_mtime_ns))
+
+
+@lru_cache(maxsize=256)
+def _parse(path: Path, changed: int) -> ConfigDict:
+    return Config.fromfile(path)._cfg_dict
