@@ -15,7 +15,7 @@ from mmengine.dist import is_distributed, master_only
 from mmengine.evaluator import Evaluator
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -32,6 +32,7 @@ from mmsdpt.utils.fingerprint import base_fingerprint
 from mmsdpt.version import __version__
 
 from .data_files import check_dataset_files, check_evaluator_files
+from .sample_seeds import seed_samples
 from .state import pack_messages, random_state, trained_state, unpack_messages
 
 RUN_CHECKPOINT = "mmsdpt_run"
@@ -55,12 +56,37 @@ class TunerRunner(Runner):
       of* them;
     * ``tuner_files = dict(slot=path)`` in the config fills slots after the base weights are there;
     * data that is missing ends in one sentence that names it;
+    * augmentation follows from seed, epoch and place of a sample, whoever loads it
+      (:func:`~mmsdpt.engine.sample_seeds.seed_samples`); ``randomness = dict(seed=0,
+      per_sample=False)`` switches that off;
     * distributed runs work on CPU (gloo).
 
     :class:`mmsdpt.TunerCheckpointHook` belongs to it.
     """
 
     resumed_random_states: list[dict] | None = None
+
+    # ------------------------------------------------------------------ random numbers
+
+    def set_randomness(
+        self,
+        seed: int | None = None,
+        diff_rank_seed: bool = False,
+        deterministic: bool = False,
+        per_sample: bool = True,
+    ) -> None:
+        """As MMEngine's.
+
+        Args:
+            seed: Of the run; None draws one.
+            diff_rank_seed: Whether processes have seeds of their own.
+            deterministic: Whether cuDNN must be deterministic.
+            per_sample: Whether each training sample is augmented under a seed of its own. Without
+                it augmentation depends on the number of workers, and a run whose workers persist
+                does not resume exactly.
+        """
+        super().set_randomness(seed, diff_rank_seed, deterministic)
+        self._per_sample = per_sample
 
     # ------------------------------------------------------------------ distributed on CPU
 
@@ -98,12 +124,27 @@ class TunerRunner(Runner):
         """As MMEngine's, after a look at the files that the dataset names."""
         if isinstance(dataloader, dict):
             check_dataset_files(dataloader.get("dataset"))
+            if not dataloader.get("num_workers"):  # PyTorch refuses settings of workers, then
+                of_workers = ("persistent_workers", "prefetch_factor")
+                dataloader = {k: v for k, v in dataloader.items() if k not in of_workers}
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def build_evaluator(self, evaluator) -> Evaluator:
         """As MMEngine's, after a look at the files that the metrics name."""
         check_evaluator_files(evaluator)
         return super().build_evaluator(evaluator)
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """As MMEngine's, with a seed for each sample."""
+        if not isinstance(loop, BaseLoop) and self._per_sample:
+            if isinstance(self._train_dataloader, dict):
+                self._train_dataloader = self.build_dataloader(
+                    self._train_dataloader,
+                    seed=self.seed,
+                    diff_rank_seed=self._randomness_cfg.get("diff_rank_seed", False),
+                )
+            seed_samples(self._train_dataloader, self)
+        return super().build_train_loop(loop)
 
     # ------------------------------------------------------------------ loading
 

@@ -38,9 +38,12 @@ def trained_state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def random_state() -> dict:
+def random_state(devices: bool = True) -> dict:
     """State of the random generators of Python, NumPy and torch, in types that ``weights_only``
     loading accepts.
+
+    Args:
+        devices: Also that of the GPU. A worker process must not touch it.
     """
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()
@@ -54,7 +57,7 @@ def random_state() -> dict:
             float(cached),
         ],
         torch=torch.get_rng_state(),
-        cuda=torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        cuda=torch.cuda.get_rng_state() if devices and torch.cuda.is_available() else None,
     )
 
 

@@ -98,37 +98,36 @@ def assert_same_end(straight, continued):
         assert_same(scalars[0][name], scalars[1][name], path=name)
 
 
-WORKERS = dict(
-    num_workers=2, persistent_workers=False, worker_init_fn=dict(type="mmsdpt.seed_worker")
-)
-
-
-def with_workers(cfg):
+def with_workers(cfg, persistent=True):
     cfg = cfg.copy()
-    cfg.train_dataloader.update(WORKERS)
+    cfg.train_dataloader.update(num_workers=2, persistent_workers=persistent)
     return cfg
 
 
 @pytest.fixture(scope="module")
 def straight(make_tiny_cfg, tmp_path_factory):
-    """Runner and record of the uninterrupted run: by epochs, with workers, or by iterations."""
+    """Runner and record of the uninterrupted run without workers: by epochs or by iterations."""
     done = {}
 
     def run(kind):
         if kind not in done:
-            change = {"epochs": lambda c: c, "workers": with_workers, "iterations": by_iteration}
+            change = {"epochs": lambda c: c, "iterations": by_iteration}
             done[kind] = train(change[kind](make_tiny_cfg(tmp_path_factory.mktemp(kind))))
         return done[kind]
 
     return run
 
 
-@pytest.mark.parametrize("kind", ["epochs", "workers"])
+def tuner_bytes(runner):
+    return Path(runner.work_dir, "tuner.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("workers", [False, True], ids=["no workers", "persistent workers"])
 @pytest.mark.parametrize("stop", [(1, 2), (2, 5)], ids=["after an epoch", "within an epoch"])
-def test_an_epoch_based_run_resumes_bit_for_bit(tiny_cfg, straight, kind, stop):
+def test_an_epoch_based_run_resumes_bit_for_bit(tiny_cfg, straight, workers, stop):
     """Three epochs of two steps with random flips, validation in between."""
-    runner, whole = straight(kind)
-    cfg = with_workers(tiny_cfg) if kind == "workers" else tiny_cfg
+    runner, whole = straight("epochs")
+    cfg = with_workers(tiny_cfg) if workers else tiny_cfg
     _, first = train(cfg, stop=stop)
     continued, second = train(resumed(cfg))
     assert sorted(second.losses) == list(range(2 * stop[0], 6))
@@ -136,12 +135,24 @@ def test_an_epoch_based_run_resumes_bit_for_bit(tiny_cfg, straight, kind, stop):
     assert {**first.flips, **second.flips} == whole.flips
     assert {**first.rates, **second.rates} == whole.rates
     assert_same_end(runner, continued)
+    assert tuner_bytes(continued) == tuner_bytes(runner)
 
 
-@pytest.mark.parametrize("stop", [4, 5], ids=["at a checkpoint", "after a checkpoint"])
-def test_an_iteration_based_run_resumes_bit_for_bit(tiny_cfg, straight, stop):
+def test_workers_that_do_not_persist_make_no_difference(tiny_cfg, straight):
+    runner, whole = straight("epochs")
+    other, record = train(with_workers(tiny_cfg, persistent=False))
+    assert record.losses == whole.losses
+    assert tuner_bytes(other) == tuner_bytes(runner)
+
+
+@pytest.mark.parametrize(
+    ("stop", "workers"),
+    [(4, False), (5, True)],
+    ids=["at a checkpoint", "after a checkpoint, persistent workers"],
+)
+def test_an_iteration_based_run_resumes_bit_for_bit(tiny_cfg, straight, stop, workers):
     runner, whole = straight("iterations")
-    cfg = by_iteration(tiny_cfg)
+    cfg = by_iteration(with_workers(tiny_cfg) if workers else tiny_cfg)
     _, first = train(cfg, stop=(0, stop))
     continued, second = train(resumed(cfg))
     assert sorted(second.losses) == [4, 5, 6]
@@ -150,16 +161,15 @@ def test_an_iteration_based_run_resumes_bit_for_bit(tiny_cfg, straight, stop):
     assert_same_end(runner, continued)
 
 
-def test_without_the_random_states_the_resumed_run_would_differ(tiny_cfg, straight):
-    """What makes the tests above able to fail."""
-    _, whole = straight("epochs")
-    runner, _ = train(tiny_cfg, stop=(1, 2))
-    path = runner._latest_checkpoint()
-    checkpoint = torch.load(path, weights_only=True)
-    del checkpoint["random_states"]
-    torch.save(checkpoint, path)
-    _, second = train(resumed(tiny_cfg))
-    assert second.flips != {i: flips for i, flips in whole.flips.items() if i >= 2}
+def test_without_seeds_for_each_sample_a_resumed_run_would_differ(tiny_cfg):
+    """What makes the tests above able to fail; it is also how the seeds are switched off."""
+    tiny_cfg.randomness = dict(seed=0, per_sample=False)
+    tiny_cfg.train_cfg.val_interval = 10
+    cfg = with_workers(tiny_cfg)
+    straight, whole = train(elsewhere(cfg, f"{cfg.work_dir}_straight"))
+    train(cfg, stop=(1, 2))
+    continued, _ = train(resumed(cfg))
+    assert tuner_bytes(continued) != tuner_bytes(straight)
 
 
 def test_a_run_without_a_seed_of_its_own_resumes_bit_for_bit(tiny_cfg, tmp_path):
@@ -176,10 +186,9 @@ def test_a_run_without_a_seed_of_its_own_resumes_bit_for_bit(tiny_cfg, tmp_path)
     assert {**first.losses, **second.losses} == whole.losses
 
 
-def test_workers_draw_other_flips_in_every_epoch(straight):
-    """With MMEngine's own seeds the first image of every epoch would get the same draw."""
-    _, record = straight("workers")
-    draws = [[*record.flips[2 * e].values(), *record.flips[2 * e + 1].values()] for e in range(3)]
+def test_every_epoch_draws_other_flips(straight):
+    _, record = straight("epochs")
+    draws = [{**record.flips[2 * e], **record.flips[2 * e + 1]} for e in range(3)]
     assert all(len(flips) == 4 for flips in draws)
     assert draws[0] != draws[1] or draws[1] != draws[2]
 

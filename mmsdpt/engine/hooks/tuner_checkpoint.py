@@ -27,10 +27,9 @@ class TunerCheckpointHook(CheckpointHook):
     successor is complete: a run killed at any moment can be resumed.
 
     A resumed run equals the straight one bit for bit on CPU: random states are restored, validation
-    leaves the training's random state alone, and data loading draws its seeds from a generator of
-    its own that follows from seed, epoch and process. That holds for epoch-based loops with any
-    number of workers that do not persist (``worker_init_fn=dict(type='mmsdpt.seed_worker')``) and
-    for iteration-based loops without workers, with the same number of processes.
+    leaves the training's random state alone, and every sample is loaded under a seed of its own
+    (:func:`~mmsdpt.engine.sample_seeds.seed_samples`), in epoch-based and iteration-based loops,
+    with any number of workers, persistent or not. The number of processes must stay the same.
 
     Args:
         kwargs: As :class:`mmengine.hooks.CheckpointHook`.

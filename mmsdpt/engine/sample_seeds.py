@@ -1,0 +1,101 @@
+"""Random numbers of a training sample that do not depend on who loads it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.runner import BaseLoop, Runner
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from .state import random_state, set_random_state
+
+
+class SampleIndex(int):
+    """A dataset index that carries the seed of the sample to the process that loads it."""
+
+    seed: tuple[int, ...]
+
+
+class SeededFetch:
+    """Loads samples, each under random states of its own; what PyTorch calls ``__getitems__``.
+
+    Args:
+        dataset: Map-style dataset.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __call__(self, indices: Sequence[int]) -> list[Any]:
+        if not all(isinstance(index, SampleIndex) for index in indices):
+            return [self.dataset[index] for index in indices]  # not of the training's sampler
+        before = random_state(devices=False)
+        try:
+            return [self._sample(index) for index in indices]
+        finally:
+            set_random_state(before)
+
+    def _sample(self, index: SampleIndex) -> Any:
+        words = np.random.SeedSequence(index.seed).generate_state(3)
+        random.seed(int(words[0]))
+        np.random.seed(int(words[1]))
+        # Not torch.manual_seed, which seeds the GPUs, too.
+        torch.default_generator.manual_seed(int(words[2]))
+        return self.dataset[int(index)]
+
+
+def seed_samples(loader: DataLoader, runner: Runner) -> None:
+    """Seed every sample of a training loader by the run's seed, the epoch and its place in it.
+
+    Augmentation is then the same with any number of workers, persistent or not, and with any number
+    of processes that share a batch; a resumed run draws what the straight one draws. A sample that
+    a sampler repeats within an epoch is drawn differently each time.
+
+    The sampler stamps its indices (:class:`SampleIndex`): workers that persist hear of the epoch in
+    no other way. Transforms that remember earlier samples, such as a mosaic with a cache, still
+    depend on the worker.
+
+    Args:
+        loader: With a map-style dataset and batches; others are left alone.
+        runner: Whose ``seed``, ``epoch``, ``rank`` and ``world_size`` count, when a sample is
+            drawn.
+    """
+    sampler = getattr(loader.batch_sampler, "sampler", None)
+    if isinstance(loader.dataset, IterableDataset) or sampler is None:
+        return
+
+    def present_epoch() -> int:
+        loop = runner._train_loop  # some loops start to draw while they are built
+        return loop.epoch if isinstance(loop, BaseLoop) else 0
+
+    # An attribute of the instance: the dataset stays what it is for all who look at it.
+    loader.dataset.__getitems__ = SeededFetch(loader.dataset)
+    kind = type(sampler)
+
+    class Stamping(kind):
+        """The sampler itself; only its indices carry seeds."""
+
+        _epoch, _place = -1, 0
+
+        def __iter__(self) -> Iterator[SampleIndex]:
+            if self._epoch != (epoch := present_epoch()):  # stays 0 in loops over iterations
+                self._epoch, self._place = epoch, 0
+            for index in super().__iter__():
+                stamped = SampleIndex(index)
+                place = self._place * runner.world_size + runner.rank
+                stamped.seed = (runner.seed, self._epoch, place)
+                self._place += 1
+                yield stamped
+
+        if hasattr(kind, "skip"):
+
+            def skip(self, num_samples: int) -> None:
+                super().skip(num_samples)
+                self._epoch, self._place = present_epoch(), num_samples
+
+    Stamping.__name__, Stamping.__qualname__ = kind.__name__, kind.__qualname__
+    sampler.__class__ = Stamping
