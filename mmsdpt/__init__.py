@@ -1,14 +1,14 @@
 """Parameter-efficient tuning of fusion-based vision-language models on OpenMMLab.
 
-Importing the package checks the versions of what it builds on and makes MMDetection importable
-where MMCV was installed without its compiled extension (see :mod:`mmsdpt.compat`). Nothing else
-happens at import.
+Importing the package checks the versions of what it builds on, and has MMDetection work where MMCV
+was installed without its compiled extension (see :mod:`mmsdpt.compat`). Nothing else happens at
+import: PyTorch and the toolboxes are imported by the modules that need them.
 """
 
-from .compat import check_versions, ensure_mmcv_ext
+from .compat import check_versions, mend_mmcv_when_imported
 from .version import __version__
 
 check_versions()
-ensure_mmcv_ext()
+mend_mmcv_when_imported()
 
 __all__ = ["__version__"]

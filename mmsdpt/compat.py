@@ -3,6 +3,9 @@
 Two jobs: say in one sentence what is missing or does not fit, and let MMDetection be imported where
 MMCV has no compiled extension. The second is needed because plain pip builds MMCV without
 ``mmcv._ext`` while ``mmdet.models`` imports ``mmcv.ops`` unguarded.
+
+Neither imports the packages: versions are read from their metadata, and MMCV is mended when
+somebody imports it.
 """
 
 from __future__ import annotations
@@ -13,8 +16,9 @@ import importlib.util
 import sys
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING
 
@@ -64,14 +68,39 @@ REQUIREMENTS = (
 )
 
 
-def installed_version(requirement: Requirement) -> str | None:
-    """Version of the first installed distribution of ``requirement``, or None."""
+def installed_distributions(requirement: Requirement) -> dict[str, str]:
+    """Name and version of each installed distribution of ``requirement``."""
+    found = {}
     for name in requirement.distributions:
         try:
-            return importlib.metadata.version(name)
+            found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return None
+    return found
+
+
+def installed_version(requirement: Requirement) -> str | None:
+    """Version of the first installed distribution of ``requirement``, or None."""
+    return next(iter(installed_distributions(requirement).values()), None)
+
+
+def two_stacks_problem() -> str | None:
+    """One sentence where packages of OneDL and of OpenMMLab that share an import name are both
+    installed, with the commands that leave OneDL's; None where they are not.
+
+    Both write the same files, so what Python imports is a mixture of the two. Removing one removes
+    files of the other: both have to go before one is installed again.
+    """
+    doubled = [r for r in REQUIREMENTS if len(installed_distributions(r)) > 1]
+    if not doubled:
+        return None
+    names = " ".join(name for r in doubled for name in r.distributions)
+    wanted = " ".join(f'"{r.wanted}"' for r in doubled)
+    pairs = ", ".join(" and ".join(r.distributions) for r in doubled)
+    return (
+        f"packages that overwrite each other's files are installed together ({pairs}); keep one of"
+        f" each: pip uninstall -y {names} && pip install {wanted}"
+    )
 
 
 def version_problem(requirement: Requirement, version: str | None) -> str | None:
@@ -112,12 +141,13 @@ def check_versions() -> None:
     """Check the packages that mmsdpt builds on.
 
     Raises:
-        ImportError: one sentence per package that is missing or outside the range that works.
+        ImportError: one sentence per package that is missing or outside the range that works, and
+            one where two distributions of the same package are installed.
     """
     if _package_is_only_being_located():
         return
-    problems = [p for p in (version_problem(r, installed_version(r)) for r in REQUIREMENTS) if p]
-    if problems:
+    found = [version_problem(r, installed_version(r)) for r in REQUIREMENTS]
+    if problems := [problem for problem in (two_stacks_problem(), *found) if problem]:
         raise ImportError("\n".join(problems))
 
 
@@ -206,15 +236,10 @@ def _check_opencv() -> None:
 def ensure_mmcv_ext() -> None:
     """Put the stand-in at ``mmcv._ext`` if and only if MMCV has no (loadable) compiled extension.
 
-    Must run before ``mmcv.ops`` or ``mmdet.models`` is imported; importing :mod:`mmsdpt` does it.
-
-    Raises:
-        ImportError: OpenCV, without which MMCV cannot be imported, cannot be loaded.
+    Must run after ``mmcv`` and before ``mmcv.ops`` or ``mmdet.models`` is imported: see
+    :func:`mend_mmcv_when_imported`.
     """
-    if _package_is_only_being_located() or "mmcv._ext" in sys.modules:
-        return
-    _check_opencv()
-    if _import_ext():
+    if "mmcv._ext" in sys.modules or _import_ext():
         return
     import mmcv
 
@@ -223,3 +248,51 @@ def ensure_mmcv_ext() -> None:
     module.__spec__ = ModuleSpec("mmcv._ext", loader=None)
     sys.modules["mmcv._ext"] = module
     mmcv._ext = module
+
+
+class _MMCVLoader(Loader):
+    """Imports MMCV as its own loader does, then sees to ``mmcv._ext``."""
+
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> types.ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        module.__loader__ = self.loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
+        _check_opencv()
+        self.loader.exec_module(module)
+        ensure_mmcv_ext()
+
+
+class _MMCVFinder(MetaPathFinder):
+    """Finds MMCV where the other finders do, and lets :class:`_MMCVLoader` load it."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: types.ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        if fullname != "mmcv":
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if spec is not None and spec.loader is not None:
+                spec.loader = _MMCVLoader(spec.loader)
+                return spec
+        return None
+
+
+def mend_mmcv_when_imported() -> None:
+    """Call :func:`ensure_mmcv_ext` as soon as MMCV has been imported, or now if it has been.
+
+    Importing MMCV then raises ImportError with the remedy where OpenCV cannot be loaded.
+    """
+    if "mmcv" in sys.modules:
+        ensure_mmcv_ext()
+    elif not any(isinstance(finder, _MMCVFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _MMCVFinder())

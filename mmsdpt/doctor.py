@@ -89,6 +89,8 @@ def find_packages() -> list[Finding]:
                 "packages", requirement.module, version or "not installed", problem, required=True
             )
         )
+    if problem := compat.two_stacks_problem():
+        findings.append(Finding("packages", "OneDL", "beside OpenMMLab's", problem, required=True))
     return findings
 
 
@@ -116,7 +118,6 @@ def _deformable_convolution() -> str:
 
 
 def _compiled_ops() -> str:
-    compat.ensure_mmcv_ext()  # importing mmsdpt did this, except in ``python -m mmsdpt.doctor``
     return "there, not needed" if compat.has_compiled_ops() else "not there, not needed"
 
 

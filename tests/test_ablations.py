@@ -23,7 +23,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmsdpt.hosts.glip.bert_folder import mini_bert_folder
-from mmsdpt.utils.launch import load_config
+from mmsdpt.utils.cli import load_config
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs" / "ablations"
 GLIP_L = sorted(path.stem for path in FOLDER.glob("*.py"))

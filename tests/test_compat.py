@@ -236,13 +236,33 @@ def test_without_an_extension_the_stand_in_is_put_in_place_and_mmcv_knows(
     )
 
 
-def test_opencv_that_cannot_be_loaded_is_one_sentence_with_the_remedy(fresh_ext, monkeypatch):
-    def import_module(name: str):
-        raise ImportError("libGL.so.1: cannot open shared object file")
+def test_opencv_that_cannot_be_loaded_is_one_sentence_with_the_remedy(monkeypatch):
+    """Told when MMCV is imported, in an interpreter where OpenCV lacks a system library."""
+    program = (
+        "import sys, importlib.abc, mmsdpt\n"
+        "class Broken(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'cv2':\n"
+        "            raise ImportError('libGL.so.1: cannot open shared object file')\n"
+        "sys.meta_path.insert(0, Broken())\n"
+        "import mmcv\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert "libGL.so.1" in last and "opencv-python-headless" in last
 
-    monkeypatch.setattr(compat.importlib, "import_module", import_module)
-    with pytest.raises(ImportError, match=r"libGL\.so\.1.*opencv-python-headless"):
-        compat.ensure_mmcv_ext()
+
+def test_two_distributions_of_one_package_are_refused_with_the_commands_that_mend_it(versions):
+    assert compat.two_stacks_problem() is None
+    versions.update({"mmdet": "3.3.0", "onedl-mmdetection": "3.5.1"})
+    with pytest.raises(ImportError) as caught:
+        compat.check_versions()
+    assert str(caught.value) == (
+        "packages that overwrite each other's files are installed together (onedl-mmdetection and"
+        " mmdet); keep one of each: pip uninstall -y onedl-mmdetection mmdet && pip install"
+        ' "onedl-mmdetection>=3.3,<3.6"'
+    )
 
 
 def test_mmdet_models_can_be_imported_after_mmsdpt_in_a_new_interpreter():

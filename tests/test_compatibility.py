@@ -34,7 +34,7 @@ from mmsdpt.hosts.glip.bert_folder import mini_bert_folder
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import save_tuner
 from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
-from mmsdpt.utils.launch import load_config
+from mmsdpt.utils.cli import load_config
 from projects.mini_world.tasks import TASKS
 from projects.sdpt_poster.meta import MetaRun, build_on_meta
 

@@ -24,6 +24,7 @@ from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.errors import InputError
 from mmsdpt.visualization import Boxes, ComparisonPicture, judge
+from projects.mini_world import demo as body
 
 CLASSES = ("red square", "blue square")
 CONFIG = """
@@ -116,7 +117,7 @@ def finished(demo, task, tmp_path_factory):
     arguments += ["test_dataloader.dataset.pipeline.1.scale=(96,96)"]
     arguments += ["train_dataloader.dataset.dataset.pipeline.3.scale=(96,96)"]
     patch.setattr("sys.argv", ["demo.py", *arguments])
-    capture = patch_console(patch, demo)
+    capture = patch_console(patch)
     try:
         code = demo.main()
     finally:
@@ -124,16 +125,16 @@ def finished(demo, task, tmp_path_factory):
     return code, capture(), out
 
 
-def patch_console(patch: pytest.MonkeyPatch, demo: ModuleType):
+def patch_console(patch: pytest.MonkeyPatch):
     """Keep what the demo prints: fixtures of a module cannot use capsys."""
     consoles = []
-    original = demo.Console
+    original = body.Console
 
     def recording(*args, **kwargs):
         consoles.append(original(*args, record=True, width=120, **kwargs))
         return consoles[-1]
 
-    patch.setattr(demo, "Console", recording)
+    patch.setattr(body, "Console", recording)
     return lambda: consoles[0].export_text()
 
 
@@ -201,17 +202,17 @@ def test_a_difference_with_the_tuner_off_is_noticed(demo):
             scores=torch.tensor([0.5]),
             labels=torch.tensor([0]),
         )
-        return demo.Score(1.0, 1.0, 1.0, {7: boxes})
+        return body.Score(1.0, 1.0, 1.0, {7: boxes})
 
-    run = demo.Run(0, score(5.0), score(6.0), score(5.0), 1.0, 1, 2, Path("t"))
+    run = body.Run(0, score(5.0), score(6.0), score(5.0), 1.0, 1, 2, Path("t"))
     assert run.off_is_exact
     assert not dataclasses.replace(run, switched_off=score(5.0 + 1e-6)).off_is_exact
-    assert not dataclasses.replace(run, switched_off=demo.Score(1, 1, 1, {})).off_is_exact
+    assert not dataclasses.replace(run, switched_off=body.Score(1, 1, 1, {})).off_is_exact
 
 
 def test_a_config_that_the_demo_cannot_use_is_refused_in_one_sentence(demo, repository, task):
     def prepare(*arguments):
-        return demo.demo_config(demo.parse_args(list(arguments)))
+        return body.demo_config(demo.parse_args(list(arguments)))
 
     with pytest.raises(InputError, match="config not found"):
         prepare("--config", "nowhere.py")
@@ -229,7 +230,7 @@ def test_a_config_that_the_demo_cannot_use_is_refused_in_one_sentence(demo, repo
 def test_every_scene_task_with_training_images_can_be_chosen(demo):
     for task in ("thermal", "aerial", "clutter", "backgrounds", "new_shapes", "new_names"):
         args = demo.parse_args(["--task", task, "--shots", "3"])
-        cfg = demo.demo_config(args)
+        cfg = body.demo_config(args)
         assert cfg.train_dataloader.dataset.dataset.task == task
         assert cfg.test_evaluator.ann_file == f"data/scenes/{task}/annotations/test.json"
         assert cfg.train_dataloader.dataset.shots == 3

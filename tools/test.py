@@ -8,14 +8,10 @@ run (.pth); with several slots write SLOT=FILE for each.
 import argparse
 import os
 
-from mmdet.evaluation import DumpDetResults
 from mmengine.config import ConfigDict
 
-from mmsdpt.engine import build_runner
-from mmsdpt.hosts.base import resolve_slots
-from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.cli import add_common_arguments, load_config, run_tool
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.launch import add_common_arguments, load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -83,7 +79,13 @@ def add_pictures(cfg: ConfigDict, args: argparse.Namespace) -> None:
 def main() -> None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    if args.out and not args.out.endswith((".pkl", ".pickle")):
+        raise InputError(f"--out writes a pickle file, got {args.out}")
     cfg = load_config(args)
+    # Not at the top: --help is quick, and so is the answer to a config that is not there.
+    from mmsdpt.engine import build_runner
+    from mmsdpt.hosts.base import resolve_slots
+
     cfg.tuner_files = {
         **cfg.get("tuner_files", {}),
         **slot_files(
@@ -95,8 +97,8 @@ def main() -> None:
         add_pictures(cfg, args)
     runner = build_runner(cfg)
     if args.out:
-        if not args.out.endswith((".pkl", ".pickle")):
-            raise InputError(f"--out writes a pickle file, got {args.out}")
+        from mmdet.evaluation import DumpDetResults
+
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     unknown = [slot for slot in args.slots_off if slot not in runner.host.tuners]
     if unknown:

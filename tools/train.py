@@ -5,12 +5,8 @@ MMDetection.
 import argparse
 import os
 
-from mmengine.device import get_device
-
-from mmsdpt.engine import build_runner
-from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.cli import add_common_arguments, load_config, run_tool
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.launch import add_common_arguments, load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,6 +31,11 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     cfg = load_config(args)
+    # Not at the top: --help is quick, and so is the answer to a config that is not there.
+    from mmengine.device import get_device
+
+    from mmsdpt.engine import build_runner
+
     if args.amp and get_device() == "cpu":
         cfg.optim_wrapper.type = "CPUAmpOptimWrapper"
     elif args.amp:

@@ -10,18 +10,11 @@ import json
 import math
 
 from mmengine.config import DictAction
-from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
-from mmsdpt.hosts.base import resolve_slots
-from mmsdpt.registry import MODELS
-from mmsdpt.tuners.files import load_tuner, read_tuner_header
-from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
-from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.cli import load_config, run_tool
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.launch import load_config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -51,6 +44,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def inspect_file(args: argparse.Namespace) -> None:
     """Print the header of ``args.file``."""
+    from mmsdpt.tuners.files import read_tuner_header
+
     header = read_tuner_header(args.file)
     if args.json:
         print(json.dumps(header, indent=1, sort_keys=True))
@@ -88,6 +83,13 @@ def check_file(args: argparse.Namespace) -> None:
     Raises:
         InputError: saying what differs.
     """
+    from mmengine.registry import init_default_scope
+
+    from mmsdpt.hosts.base import resolve_slots
+    from mmsdpt.registry import MODELS
+    from mmsdpt.tuners.files import load_tuner, read_tuner_header
+    from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
+
     header = read_tuner_header(args.file)
     cfg = load_config(args)
     slots = list(resolve_slots(cfg.model.get("tuner"), cfg.model.get("tuners")))
@@ -98,7 +100,7 @@ def check_file(args: argparse.Namespace) -> None:
         found = f"there is no slot {slot!r}" if slot else "it has several slots"
         raise InputError(f"{args.config}: {found}; give --slot, one of {', '.join(slots)}")
     init_default_scope(cfg.get("default_scope", "mmdet"))
-    model: nn.Module = MODELS.build(cfg.model)
+    model = MODELS.build(cfg.model)
     base = "base weights not compared"
     if not args.skip_base:
         if not cfg.get("load_from"):

@@ -17,7 +17,7 @@ from typing import Any
 from mmengine.config import Config, DictAction
 
 from mmsdpt.utils.base_weights import resolve_checkpoint
-from mmsdpt.utils.launch import load_config
+from mmsdpt.utils.cli import load_config
 
 from .cells import CellBook, CellError, file_digest
 from .commands import Run

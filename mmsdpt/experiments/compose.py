@@ -15,8 +15,8 @@ from mmpretrain.models.multimodal.clip.utils import (
 
 from mmsdpt.datasets.classification import default_template
 from mmsdpt.hosts.base import resolve_slots
+from mmsdpt.utils.cli import replace_prefix, spread_text_encoder
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.launch import replace_prefix, spread_text_encoder
 
 from .study import Cell, Method, Study, Training, read_config
 

@@ -38,7 +38,7 @@ GIGA = 1e9
 
 
 def _load(args: argparse.Namespace, bert: str | None):
-    from mmsdpt.utils.launch import load_config
+    from mmsdpt.utils.cli import load_config
 
     options = dict(args.cfg_options or {})
     if bert is not None:

@@ -43,7 +43,7 @@ def model_config(path: Path, bert: str, options: dict[str, Any] | None = None) -
         bert: Folder with BERT-base's config and a vocabulary.
         options: Overrides, as of ``--cfg-options``.
     """
-    from mmsdpt.utils.launch import load_config
+    from mmsdpt.utils.cli import load_config
 
     overrides = dict(cfg_options=options, launcher="none", data_root=None, work_dir=None)
     cfg = load_config(argparse.Namespace(config=str(path), **overrides))

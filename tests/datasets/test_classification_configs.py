@@ -12,7 +12,7 @@ from mmengine.registry import METRICS, init_default_scope
 from mmengine.runner import Runner
 
 from mmsdpt.datasets.classification import BENCHMARKS
-from mmsdpt.utils.launch import replace_data_root
+from mmsdpt.utils.cli import replace_data_root
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 

@@ -9,9 +9,8 @@ import mmengine
 import pytest
 import torch
 
-from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.cli import add_common_arguments, load_config, run_tool
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.launch import add_common_arguments, load_config
 
 CONFIG = """
 data_root = "data/coco"

@@ -12,18 +12,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.table import Table
 
-from mmsdpt.hosts.base import DEFAULT_SLOT
-from mmsdpt.protocols.evaluate import evaluate_host
-from mmsdpt.protocols.images import DataShelf
-from mmsdpt.protocols.trainings import build_host
-from mmsdpt.tuners.files import load_tuner
-from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.cli import add_common_arguments, load_config, run_tool
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.launch import add_common_arguments, load_config
 
 MEASURES = ("accuracy", "matched", "unmatched", "margin", "gap")
 
@@ -34,7 +27,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("config", help="config of a CLIP classifier")
     parser.add_argument("tuner_file", nargs="?", help="tuner file (.safetensors)")
-    parser.add_argument("--slot", default=DEFAULT_SLOT, help=f"of the tuner ({DEFAULT_SLOT})")
+    parser.add_argument("--slot", default="default", help="of the tuner (%(default)s)")
     add_common_arguments(parser)
     return parser.parse_args(argv)
 
@@ -48,6 +41,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(
             f"{args.config} has a model of type {cfg.model.type}, expected mmsdpt.CLIP"
         )
+    from mmengine.registry import init_default_scope
+
+    from mmsdpt.protocols.evaluate import evaluate_host
+    from mmsdpt.protocols.images import DataShelf
+    from mmsdpt.protocols.trainings import build_host
+    from mmsdpt.tuners.files import load_tuner
+
     init_default_scope(cfg.get("default_scope", "mmpretrain"))
     cfg.model.predict_features = True
     cfg.test_evaluator = [dict(type="Accuracy", topk=(1,)), dict(type="mmsdpt.AlignmentMetric")]

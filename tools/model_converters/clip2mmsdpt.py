@@ -22,7 +22,6 @@ The config must fit the weights, which do not show everything:
 import argparse
 
 from mmsdpt.utils.cli import run_tool
-from mmsdpt.utils.clip_weights import convert_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,6 +35,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from mmsdpt.utils.clip_weights import convert_file
+
     print(f"{args.out}: {convert_file(args.source, args.out)}")
 
 

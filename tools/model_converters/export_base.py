@@ -7,11 +7,7 @@ half precision unless --dtype says otherwise; they are used in the model's own p
 
 import argparse
 
-import torch
-from safetensors.torch import save
-
 from mmsdpt.utils.atomic import write_atomically
-from mmsdpt.utils.base_weights import CheckpointError, read_checkpoint
 from mmsdpt.utils.cli import run_tool
 
 
@@ -27,6 +23,11 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    import torch
+    from safetensors.torch import save
+
+    from mmsdpt.utils.base_weights import CheckpointError, read_checkpoint
+
     state = read_checkpoint(args.checkpoint)["state_dict"]
     if not any(name.startswith(("backbone.", "visual.")) for name in state):  # of GLIP, of CLIP
         raise CheckpointError(

@@ -14,8 +14,9 @@ from transformers import AutoTokenizer
 from mmsdpt.hosts.glip.bert_folder import mini_bert_folder
 from mmsdpt.hosts.glip.deform_conv import ModulatedDeformConv2d
 from mmsdpt.utils.errors import InputError
-from projects.sdpt_poster import MacCounter, MetaRun, build_on_meta
 from projects.sdpt_poster.cost import CostMeter, DeformableProduct, class_names
+from projects.sdpt_poster.macs import MacCounter
+from projects.sdpt_poster.meta import MetaRun, build_on_meta
 from projects.sdpt_poster.module_macs import ModuleCounter
 from projects.sdpt_poster.param_flops import use_plain_fusion
 

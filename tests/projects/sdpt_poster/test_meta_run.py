@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from projects.sdpt_poster import MetaRun
+from projects.sdpt_poster.meta import MetaRun
 
 
 @pytest.fixture
