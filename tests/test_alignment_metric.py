@@ -9,14 +9,14 @@ import importlib.util
 import pytest
 import torch
 import torch.nn.functional as F
-from miniature_layouts import make_class_folders
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
-from small_clip import NAMES, clip_config, make_images, make_samples, tuned_clip
 
 from mmsdpt.evaluation import AlignmentMetric
 from mmsdpt.tuners.files import save_tuner
 from mmsdpt.utils.errors import InputError
+from tests.datasets.miniature_layouts import make_class_folders
+from tests.hosts.small_clip import NAMES, clip_config, make_images, make_samples, tuned_clip
 
 
 def plain_alignment(x: torch.Tensor, labels: list[int], t: torch.Tensor) -> dict[str, float]:

@@ -21,7 +21,6 @@ from torchvision.ops import deform_conv2d
 
 from mmsdpt.compat import has_compiled_ops
 from mmsdpt.hosts.base import TunableMixin
-from mmsdpt.hosts.glip.deform_conv import ModulatedDeformConv2d, read_flat
 from mmsdpt.hosts.glip.detector import GLIP
 from mmsdpt.hosts.glip.dyconv import DyConv
 from mmsdpt.hosts.glip.fusion import BiMultiHeadAttention, VLFuse
@@ -64,30 +63,70 @@ class PlainAttention(MMDetAttention):
         return delta_v[:, :num_positions], delta_l[:, :num_words]
 
 
-class PlainDeformConv2d(nn.Module):
-    """MMCV's operator where it is compiled, torchvision's elsewhere."""
+def plain_conv(
+    module: nn.Module, x: Tensor, stride: int, maps: tuple[Tensor, Tensor] | None
+) -> Tensor:
+    """A ``Conv3x3Norm``, deformable with an offset and a mask map: by MMCV's operator where it is
+    compiled, by torchvision's elsewhere.
+    """
+    conv, norm = module.conv, module.bn
+    if maps is None:
+        x = F.conv2d(x, conv.weight, conv.bias, stride=stride, padding=1)
+    elif has_compiled_ops():
+        from mmcv.ops import modulated_deform_conv2d
 
-    def __init__(self, fast: ModulatedDeformConv2d) -> None:
-        super().__init__()
-        _adopt(self, fast)
-        self.stride, self.padding, self.dilation = fast.stride, fast.padding, fast.dilation
+        x = modulated_deform_conv2d(x, *maps, conv.weight, conv.bias, stride, 1)
+    else:
+        size = [(s - 1) // stride + 1 for s in x.shape[2:]]
 
-    def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-        """(B, C, H, W) with maps of any size, see :func:`read_flat`, to (B, O, Ho, Wo)."""
-        step, pad, dilation = self.stride, self.padding, self.dilation
-        if has_compiled_ops():
-            from mmcv.ops import modulated_deform_conv2d
+        def flat(values: Tensor) -> Tensor:
+            """MMCV's way with maps of another size: the first values of each image's memory."""
+            count = values.shape[1] * size[0] * size[1]
+            return torch.stack([v.reshape(-1)[:count].reshape(-1, *size) for v in values])
 
-            return modulated_deform_conv2d(
-                x, offset, mask, self.weight, self.bias, step, pad, dilation
+        x = deform_conv2d(
+            x, flat(maps[0]), conv.weight, conv.bias, stride=stride, padding=1, mask=flat(maps[1])
+        )
+    return F.group_norm(x, norm.num_groups, norm.weight, norm.bias)
+
+
+def plain_dyrelu(module: nn.Module, x: Tensor) -> Tensor:
+    first, second = module.fc[0], module.fc[2]
+    hidden = F.relu(F.linear(F.adaptive_avg_pool2d(x, 1).flatten(1), first.weight, first.bias))
+    coefficients = F.hardsigmoid(F.linear(hidden, second.weight, second.bias))[..., None, None]
+    a1, b1, a2, b2 = coefficients.chunk(4, dim=1)
+    return torch.max(x * ((a1 - 0.5) * 2 + 1) + (b1 - 0.5), x * ((a2 - 0.5) * 2) + (b2 - 0.5))
+
+
+def plain_dyconv(module: nn.Module, levels: list[Tensor]) -> list[Tensor]:
+    """As in GLIP's own code: stack, weigh, mean, activate."""
+    outs = []
+    for i, feature in enumerate(levels):
+        maps = None
+        if module.offset is not None:
+            both = F.conv2d(feature, module.offset.weight, module.offset.bias, padding=1)
+            maps = both[:, :18], both[:, 18:].sigmoid()
+        terms = [plain_conv(module.dyconvs[1], feature, 1, maps)]
+        if i > 0:
+            terms.append(plain_conv(module.dyconvs[2], levels[i - 1], 2, maps))
+        if i < len(levels) - 1:
+            coarse = plain_conv(module.dyconvs[0], levels[i + 1], 1, maps)
+            terms.append(
+                F.interpolate(coarse, feature.shape[2:], mode="bilinear", align_corners=True)
             )
-        kernel = self.weight.shape[2:]
-        size = [
-            (x.shape[2 + i] + 2 * pad[i] - dilation[i] * (kernel[i] - 1) - 1) // step[i] + 1
-            for i in (0, 1)
-        ]
-        offset, mask = (read_flat(m.contiguous(), m.shape[1], tuple(size)) for m in (offset, mask))
-        return deform_conv2d(x, offset, self.weight, self.bias, step, pad, dilation, mask)
+        stacked = torch.stack(terms)
+        if module.attnconv is not None:
+            scale = module.attnconv[1]
+            scales = [
+                F.relu(F.conv2d(F.adaptive_avg_pool2d(t, 1), scale.weight, scale.bias))
+                for t in terms
+            ]
+            stacked = stacked * F.hardsigmoid(torch.stack(scales))
+        mean = stacked.mean(dim=0)
+        outs.append(
+            F.relu(mean) if isinstance(module.relu, nn.ReLU) else plain_dyrelu(module.relu, mean)
+        )
+    return outs
 
 
 class PlainDyConv(nn.Module):
@@ -97,35 +136,14 @@ class PlainDyConv(nn.Module):
         super().__init__()
         _adopt(self, fast)
         self.attnconv, self.offset = fast.attnconv, fast.offset
-        for block in self.dyconvs:
-            if isinstance(block.conv, ModulatedDeformConv2d):
-                block.conv = PlainDeformConv2d(block.conv)
 
     def forward(self, inputs: dict) -> dict:
         """Shapes as in :meth:`mmsdpt.hosts.glip.dyconv.DyConv.forward`."""
-        levels = inputs["visual"]
-        outputs = []
-        for index, feature in enumerate(levels):
-            maps = {}
-            if self.offset is not None:
-                both = self.offset(feature)
-                maps = {"offset": both[:, :18], "mask": both[:, 18:].sigmoid()}
-            terms = [self.dyconvs[1](feature, **maps)]
-            if index > 0:
-                terms.append(self.dyconvs[2](levels[index - 1], **maps))
-            if index < len(levels) - 1:
-                coarser = self.dyconvs[0](levels[index + 1], **maps)
-                size = feature.shape[2:]
-                terms.append(F.interpolate(coarser, size, mode="bilinear", align_corners=True))
-            stacked = torch.stack(terms)
-            if self.attnconv is not None:
-                stacked = stacked * F.hardsigmoid(torch.stack([self.attnconv(t) for t in terms]))
-            outputs.append(self.relu(stacked.mean(dim=0)))
-        return {"visual": outputs, "lang": inputs["lang"]}
+        return {"visual": plain_dyconv(self, inputs["visual"]), "lang": inputs["lang"]}
 
 
 class PlainVLFusionModule(nn.Module):
-    """MMDetection's prediction layers behind the plain tower, on all of the padded text."""
+    """MMDetection's prediction layers after the plain fusion, on all of the padded text."""
 
     forward = MMDetVLFusionModule.forward
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from stub_tools import StubTools
 
 from mmsdpt.utils.errors import InputError
+from tests.analysis.stub_tools import StubTools
 
 
 def load_tool(repository: Path, name: str) -> ModuleType:

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from stub_tools import StubTools
 
 from mmsdpt.analysis.cells import CellBook, CellError
 from mmsdpt.analysis.tool_runs import ToolRuns, read_scores, read_trainable
 from mmsdpt.utils.base_weights import resolve_checkpoint
+from tests.analysis.stub_tools import StubTools
 
 TOOLS = Path("tools")
 

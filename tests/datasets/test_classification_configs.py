@@ -6,13 +6,18 @@ import gc
 
 import pytest
 import torch
-from miniature_layouts import ALL_NAMES, VARIANT_FOLDERS, make_class_folders, make_dataset
 from mmengine.config import Config
 from mmengine.registry import METRICS, init_default_scope
 from mmengine.runner import Runner
 
 from mmsdpt.datasets.classification import BENCHMARKS
 from mmsdpt.utils.cli import replace_data_root
+from tests.datasets.miniature_layouts import (
+    ALL_NAMES,
+    VARIANT_FOLDERS,
+    make_class_folders,
+    make_dataset,
+)
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 

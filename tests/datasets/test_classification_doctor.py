@@ -8,11 +8,11 @@ from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
-from miniature_layouts import ALL_NAMES, VARIANT_FOLDERS, make_dataset
 from rich.console import Console
 
 from mmsdpt.datasets.classification import BENCHMARKS, doctor
 from mmsdpt.utils.errors import InputError
+from tests.datasets.miniature_layouts import ALL_NAMES, VARIANT_FOLDERS, make_dataset
 
 STANDARD = {
     "imagenet": (1000, {"train": 1281167, "test": 50000}),

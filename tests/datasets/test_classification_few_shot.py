@@ -9,7 +9,6 @@ import random
 from collections import Counter, defaultdict
 
 import pytest
-from miniature_layouts import make_dataset
 
 from mmsdpt.datasets.classification import (
     ClassificationData,
@@ -18,6 +17,7 @@ from mmsdpt.datasets.classification import (
     sample_few_shot,
     select_classes,
 )
+from tests.datasets.miniature_layouts import make_dataset
 
 
 @pytest.fixture(autouse=True, scope="module")

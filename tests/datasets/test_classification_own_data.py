@@ -10,11 +10,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from miniature_layouts import make_class_folders, make_dataset, save_image
 from mmengine.logging import MMLogger
 
 from mmsdpt.datasets.classification import ClassificationData
 from mmsdpt.utils.errors import InputError
+from tests.datasets.miniature_layouts import make_class_folders, make_dataset, save_image
 
 
 @pytest.fixture(autouse=True, scope="module")

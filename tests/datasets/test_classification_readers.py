@@ -8,15 +8,6 @@ import pickle
 import shutil
 
 import pytest
-from miniature_layouts import (
-    ALL_NAMES,
-    NAMES,
-    SPLIT_FILES,
-    VARIANT_FOLDERS,
-    make_dataset,
-    save_image,
-    wordnet_id,
-)
 
 from mmsdpt.datasets.classification import (
     BENCHMARKS,
@@ -26,6 +17,15 @@ from mmsdpt.datasets.classification import (
     write_split,
 )
 from mmsdpt.utils.errors import InputError
+from tests.datasets.miniature_layouts import (
+    ALL_NAMES,
+    NAMES,
+    SPLIT_FILES,
+    VARIANT_FOLDERS,
+    make_dataset,
+    save_image,
+    wordnet_id,
+)
 
 TEMPLATES = {
     "oxford_pets": "a photo of a {}, a type of pet.",

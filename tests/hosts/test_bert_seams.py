@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from text_spy import Spy
 from torch import Tensor, nn
 from transformers import BertConfig
 
@@ -18,6 +17,7 @@ from mmsdpt.hosts.glip.bert_folder import mini_bert_folder
 from mmsdpt.hosts.glip.text import BertModel
 from mmsdpt.hosts.seams import BlockSeam, FeatureSeam, ForwardState, PromptRows, Rows, RowSeam
 from mmsdpt.tuners.base import Tuner
+from tests.hosts.text_spy import Spy
 
 CAPTIONS = ["striped blue star. red circle", "raccoon", "a cow that is brown. penguin"]
 SPECIAL = ["[CLS]", "[SEP]", "."]

@@ -13,9 +13,12 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmpretrain.models.multimodal.clip import clip as toolbox
 from mmpretrain.structures import DataSample
-from plain_clip import plain_logits, plain_sentence, plain_text
-from plain_prompted_clip import plain_image
-from small_clip import (
+from torch import Tensor, nn
+
+from mmsdpt.hosts.seams import ForwardState
+from mmsdpt.registry import MODELS
+from mmsdpt.utils.errors import InputError
+from tests.hosts.small_clip import (
     MODEL_CONFIG,
     NAMES,
     build_clip,
@@ -25,11 +28,7 @@ from small_clip import (
     resnet_config,
     tuned_clip,
 )
-from torch import Tensor, nn
-
-from mmsdpt.hosts.seams import ForwardState
-from mmsdpt.registry import MODELS
-from mmsdpt.utils.errors import InputError
+from tests.oracles.clip import plain_image, plain_logits, plain_sentence, plain_text
 
 EXACT = 1e-9
 
@@ -118,7 +117,7 @@ def test_features_are_those_of_the_plain_form_in_the_full_context(model):
     with torch.no_grad():
         images = make_images(2)
         for found, image in zip(model.encode_image(images), images, strict=True):
-            wanted = F.normalize(plain_image(model, image, None, None), dim=0)
+            wanted = F.normalize(plain_image(model, image), dim=0)
             assert (found - wanted).abs().max() < EXACT
         texts = ["cat", "a photo of a red circle.", "a photo of a hollow pentagon, yellow!"]
         for found, text in zip(model.encode_text(texts), texts, strict=True):
@@ -136,7 +135,7 @@ def test_logits_are_those_of_the_plain_form(model, names):
     texts = [plain_text(model, *plain_sentence(model, f"a photo of a {n}.")) for n in names]
     with torch.no_grad():
         for found, image in zip(model(images), images, strict=True):
-            wanted = plain_logits(model, plain_image(model, image, None, None), texts)
+            wanted = plain_logits(model, plain_image(model, image), texts)
             assert (found - wanted).abs().max() < 1e-8
 
 
@@ -144,7 +143,7 @@ def test_gradients_are_those_of_the_plain_form(model):
     """Of every parameter, also where the texts come in chunks that are computed again."""
     images, weights = make_images(1), torch.randn(1, len(NAMES), dtype=torch.float64)
     texts = [plain_text(model, *plain_sentence(model, f"a photo of a {n}.")) for n in NAMES]
-    image = plain_image(model, images[0], None, None)
+    image = plain_image(model, images[0])
     names = [name for name, _ in model.named_parameters()]
     parameters = list(model.parameters())
     wanted = torch.autograd.grad((plain_logits(model, image, texts) * weights).sum(), parameters)

@@ -9,12 +9,12 @@ import math
 
 import pytest
 import torch
-from plain_glip import plain_deform_conv
 from torch import Tensor
 from torchvision.ops import deform_conv2d
 
 from mmsdpt.compat import has_compiled_ops
 from mmsdpt.hosts.glip.deform_conv import ModulatedDeformConv2d, modulated_deform_conv2d, read_flat
+from tests.oracles.glip import plain_deform_conv
 
 
 def make_inputs(

@@ -8,10 +8,10 @@ import copy
 
 import pytest
 import torch
-from plain_glip import plain_dyconv
 from torch import Tensor, nn
 
 from mmsdpt.hosts.glip.dyconv import Conv3x3Norm, DyConv
+from projects.benchmark.plain_form import plain_dyconv
 
 CHANNELS = 8
 GROUPS = 4

@@ -11,7 +11,11 @@ import pytest
 import torch
 from mmdet.models.dense_heads import ATSSVLFusionHead as MMDetHead
 from mmengine.config import ConfigDict
-from small_glip import (
+from torch import Tensor, nn
+
+from mmsdpt.hosts.glip import ATSSVLFusionHead
+from mmsdpt.hosts.glip.head import VLFusionModule
+from tests.hosts.small_glip import (
     TEXTS,
     assert_near,
     build,
@@ -23,10 +27,6 @@ from small_glip import (
     make_samples,
     predictions_of,
 )
-from torch import Tensor, nn
-
-from mmsdpt.hosts.glip import ATSSVLFusionHead
-from mmsdpt.hosts.glip.head import VLFusionModule
 
 # Each level is ceil(size / 2) of the one before, odd where it matters.
 SIZES = [(9, 11), (5, 6), (3, 3), (2, 2), (1, 1)]

@@ -17,7 +17,9 @@ from mmdet.models.language_models import bert as mmdet_bert
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.hub import get_config
-from small_glip import (
+from torch import Tensor, nn
+
+from tests.hosts.small_glip import (
     TEXTS,
     assert_near,
     assert_same_predictions,
@@ -29,7 +31,6 @@ from small_glip import (
     make_samples,
     predictions_of,
 )
-from torch import Tensor, nn
 
 SDPT = dict(type="mmsdpt.SDPT", num_tokens=3)
 # Images of make_samples() whose boxes are of every size.

@@ -7,7 +7,9 @@ import pickle
 
 import pytest
 import torch
-from small_glip import (
+from torch import Tensor, nn
+
+from tests.hosts.small_glip import (
     TEXTS,
     build_mini_glip,
     losses_of,
@@ -15,7 +17,6 @@ from small_glip import (
     make_samples,
     predictions_of,
 )
-from torch import Tensor, nn
 
 SIZE = (64, 96)
 TOKENS = "tuners.{}.tokens.weight"

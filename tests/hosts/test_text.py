@@ -13,7 +13,6 @@ import torch
 from mmdet.models.language_models import BertModel as MMDetBertModel
 from mmengine.logging import MMLogger
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
-from text_spy import Spy
 
 from mmsdpt.hosts.glip.bert_folder import (
     MINI_BERT,
@@ -23,6 +22,7 @@ from mmsdpt.hosts.glip.bert_folder import (
 )
 from mmsdpt.hosts.glip.text import BertModel
 from mmsdpt.registry import MODELS
+from tests.hosts.text_spy import Spy
 
 CAPTIONS = ["striped blue star. red circle", "raccoon", "a cow that is brown. penguin. zyx-wolf"]
 

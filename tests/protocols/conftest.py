@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from miniature_layouts import make_class_folders, make_dataset
 from mmengine.config import Config
-from small_clip import clip_config
+
+from tests.datasets.miniature_layouts import make_class_folders, make_dataset
+from tests.hosts.small_clip import clip_config
 
 WORDS = ("red circle", "raccoon", "star", "hollow pentagon")
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from contract_clip import CLIPHost
 from torch import nn
+
+from tests.tuners.contract_clip import CLIPHost
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from contract_cases import Batch, Host, Outputs
 from mmengine.config import Config
 from mmengine.dataset import default_collate
 from mmengine.registry import init_default_scope
-from small_clip import (
+from torch import nn
+
+from mmsdpt.hosts.seams import ForwardState
+from mmsdpt.registry import MODELS
+from tests.hosts.small_clip import (
     MODEL_CONFIG,
     NAMES,
     build_clip,
@@ -24,10 +27,7 @@ from small_clip import (
     make_samples,
     resnet_config,
 )
-from torch import nn
-
-from mmsdpt.hosts.seams import ForwardState
-from mmsdpt.registry import MODELS
+from tests.tuners.contract_cases import Batch, Host, Outputs
 
 
 class CLIPHost(Host):

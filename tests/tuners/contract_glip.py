@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from contract_cases import REPOSITORY, Batch, Host, Outputs
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -23,6 +22,7 @@ from torch import nn
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
+from tests.tuners.contract_cases import REPOSITORY, Batch, Host, Outputs
 
 TEXTS = (
     ("red circle", "striped blue star"),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from seams_of_glip_l import LAST, TEXT, seams
 
 from mmsdpt.hosts.seams import BlockSeam, PairedSeam, SeamMap
 from mmsdpt.registry import MODELS
+from tests.tuners.seams_of_glip_l import LAST, TEXT, seams
 
 
 def encoder_seams() -> SeamMap:

@@ -3,11 +3,19 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_bert import CAPTIONS, DEPTH, WIDTH, TextHost, assert_same_text, make_folder, shake
 from torch import nn
 
 from mmsdpt.hosts.seams import FeatureSeam, ParameterSeam
 from mmsdpt.tuners.adapter import Adapter
+from tests.tuners.tiny_bert import (
+    CAPTIONS,
+    DEPTH,
+    WIDTH,
+    TextHost,
+    assert_same_text,
+    make_folder,
+    shake,
+)
 
 
 @pytest.fixture(scope="module")

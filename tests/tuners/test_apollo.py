@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
-from encoders_of_glip_l import encoder_counts, encoder_seams
-from small_glip import TEXTS, build_mini_glip, losses_of, make_images, make_samples
 from torch import nn
 
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.apollo import photometric_view
 from mmsdpt.tuners.layers.cross_modal_adapter import CrossModalAdapter
+from tests.hosts.small_glip import TEXTS, build_mini_glip, losses_of, make_images, make_samples
+from tests.tuners.encoders_of_glip_l import encoder_counts, encoder_seams
 
 IMAGE, TEXT, WIDTH, HEADS = 10, 6, 8, 2
 

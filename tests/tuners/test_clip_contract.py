@@ -9,11 +9,17 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import broken_methods as broken
 import pytest
-import test_contract
 import torch
-from contract_cases import (
+from torch import Tensor, nn
+
+import tests.tuners.broken_methods as broken
+from mmsdpt.hosts.clip import feature_cache
+from mmsdpt.hosts.seams import ForwardState
+from mmsdpt.tuners.files import load_tuner, save_tuner
+from tests.hosts.small_clip import NAMES
+from tests.tuners import test_contract
+from tests.tuners.contract_cases import (
     Case,
     different,
     disturb,
@@ -25,13 +31,7 @@ from contract_cases import (
     total,
     trainable,
 )
-from contract_clip import CLIPHost
-from small_clip import NAMES
-from torch import Tensor, nn
-
-from mmsdpt.hosts.clip import feature_cache
-from mmsdpt.hosts.seams import ForwardState
-from mmsdpt.tuners.files import load_tuner, save_tuner
+from tests.tuners.contract_clip import CLIPHost
 
 METHODS = methods_of(CLIPHost)
 OTHER_NAMES = ("green square", "heart", "mushroom with spots", "moon")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from plain_clip import plain_logits, plain_sentence, plain_text, plain_words
-from plain_prompted_clip import plain_image
-from small_clip import NAMES, build_clip, make_images, make_samples, tuned_clip
 from torch import Tensor, nn
 
 from mmsdpt.tuners import CLIPCoOp
+from tests.hosts.small_clip import NAMES, build_clip, make_images, make_samples, tuned_clip
+from tests.oracles.clip import plain_image, plain_logits, plain_sentence, plain_text, plain_words
 
 EXACT = 1e-9
 
@@ -47,7 +46,7 @@ def test_logits_and_gradients_equal_a_plain_loop(position, per_class):
         for name, context in zip(NAMES, contexts, strict=True)
     ]
     wanted = torch.stack(
-        [plain_logits(model, plain_image(model, image, None, None), texts) for image in images]
+        [plain_logits(model, plain_image(model, image), texts) for image in images]
     )
     found = model(images)
     assert (found - wanted).abs().max() < EXACT
@@ -61,7 +60,7 @@ def test_words_beyond_the_context_stay_as_they_are():
     model = coop(num_tokens=2, init_words="a photo of a")
     ctx, image = model.tuners["default"].ctx, make_images(1)
     texts = [plain_text(model, *plain_sentence(model, ctx, "of a", name, ".")) for name in NAMES]
-    wanted = plain_logits(model, plain_image(model, image[0], None, None), texts)
+    wanted = plain_logits(model, plain_image(model, image[0]), texts)
     assert (model(image)[0] - wanted).abs().max() < EXACT
 
 

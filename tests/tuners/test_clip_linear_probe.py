@@ -7,14 +7,14 @@ import sys
 import numpy as np
 import pytest
 import torch
-from plain_prompted_clip import plain_image
-from small_clip import NAMES, make_images, make_samples, tuned_clip
 from torch import Tensor, nn
 
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.tuners import CLIPLinearProbe
 from mmsdpt.tuners.clip.logistic_regression import search_logistic_regression
 from mmsdpt.tuners.files import load_tuner, save_tuner
+from tests.hosts.small_clip import NAMES, make_images, make_samples, tuned_clip
+from tests.oracles.clip import plain_image
 
 COUNT = len(NAMES)
 WIDTH = 96
@@ -41,7 +41,7 @@ def test_logits_are_a_plain_product_with_features_that_are_not_normalised():
         tuner.bias.normal_()
         found = model(images)
         for row, image in zip(found, images, strict=True):
-            feature = plain_image(model, image, None, None)
+            feature = plain_image(model, image)
             assert not torch.isclose(feature.norm(), torch.ones_like(feature.norm()))
             wanted = torch.stack(
                 [w @ feature + b for w, b in zip(tuner.weight, tuner.bias, strict=True)]

@@ -3,21 +3,16 @@
 import copy
 
 import pytest
-import small_clip
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from plain_prompted_clip import (
-    IMAGE_BLOCKS,
-    TEXT_BLOCKS,
-    build_clip,
-    plain_linear,
-    plain_logits,
-)
-from small_clip import MODEL_CONFIG, NAMES, make_images, make_samples, resnet_config
 
 from mmsdpt.registry import MODELS
+from tests.hosts import small_clip
+from tests.hosts.small_clip import MODEL_CONFIG, NAMES, make_images, make_samples, resnet_config
+from tests.oracles.clip import plain_linear, plain_prompted_logits
+from tests.tuners.prompted_clip import IMAGE_BLOCKS, TEXT_BLOCKS, build_clip
 
 METHODS = ("CLIPVPT", "IndependentVL", "CLIPMaPLe", "MuDPT")
 
@@ -46,7 +41,7 @@ def test_logits_and_gradients_equal_the_plain_form(method, depth, batch):
     tuner, images = model.tuners["default"], make_images(batch)
     blocks = IMAGE_BLOCKS if method == "CLIPVPT" else TEXT_BLOCKS
     assert tuner.depth == (depth or blocks)
-    found, wanted = model(images), plain_logits(model, images, *plain_prompts(tuner))
+    found, wanted = model(images), plain_prompted_logits(model, images, *plain_prompts(tuner))
     assert (found - wanted).abs().max() < 1e-9
     found, wanted = gradients(model, found), gradients(model, wanted)
     for name, gradient in found.items():

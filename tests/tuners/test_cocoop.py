@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from plain_clip import plain_logits, plain_sentence, plain_text, plain_words
-from plain_prompted_clip import plain_image
-from small_clip import NAMES, build_clip, make_images, make_samples, tuned_clip
 from torch import nn
 
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.tuners import CoCoOp
+from tests.hosts.small_clip import NAMES, build_clip, make_images, make_samples, tuned_clip
+from tests.oracles.clip import plain_image, plain_logits, plain_sentence, plain_text, plain_words
 
 EXACT = 1e-9
 
@@ -33,7 +32,7 @@ def loop(model: nn.Module, images: torch.Tensor, *words: str) -> torch.Tensor:
     tuner, rows = model.tuners["default"], []
     first, second = tuner.meta_net.linear1, tuner.meta_net.linear2
     for image in images:
-        feature = plain_image(model, image, None, None)
+        feature = plain_image(model, image)
         hidden = (first.weight @ (feature / feature.norm()) + first.bias).clamp(min=0)
         shift = second.weight @ hidden + second.bias
         ctx = torch.stack([vector + shift for vector in tuner.ctx])

@@ -13,10 +13,14 @@ import pickle
 import re
 from collections.abc import Callable
 
-import broken_methods as broken
 import pytest
 import torch
-from contract_cases import (
+from torch import nn
+
+import tests.tuners.broken_methods as broken
+from mmsdpt.hosts.seams import SeamMap
+from mmsdpt.tuners.files import TunerFileError, load_tuner, save_tuner
+from tests.tuners.contract_cases import (
     Case,
     Host,
     Outputs,
@@ -32,12 +36,8 @@ from contract_cases import (
     total,
     trainable,
 )
-from contract_clip import CLIPHost
-from contract_glip import GLIPHost
-from torch import nn
-
-from mmsdpt.hosts.seams import SeamMap
-from mmsdpt.tuners.files import TunerFileError, load_tuner, save_tuner
+from tests.tuners.contract_clip import CLIPHost
+from tests.tuners.contract_glip import GLIPHost
 
 HOSTS: dict[str, type[Host]] = {host.name: host for host in (GLIPHost, CLIPHost)}
 METHODS = registered_methods()

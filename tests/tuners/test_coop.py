@@ -2,11 +2,19 @@
 
 import pytest
 import torch
-from tiny_bert import CAPTIONS, DEPTH, MAX_TOKENS, WIDTH, TextHost, assert_same_text, make_folder
 from torch import nn
 
 from mmsdpt.hosts.seams import RowSeam
 from mmsdpt.tuners.coop import CoOp
+from tests.tuners.tiny_bert import (
+    CAPTIONS,
+    DEPTH,
+    MAX_TOKENS,
+    WIDTH,
+    TextHost,
+    assert_same_text,
+    make_folder,
+)
 
 COOP = dict(type="mmsdpt.CoOp", num_tokens=3, init_std=0.5)
 

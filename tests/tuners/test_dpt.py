@@ -6,12 +6,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from seams_of_glip_l import counts
-from small_glip import TEXTS, build_mini_glip, make_images, make_samples
 from torch import nn
 
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.tuners.dpt import ClassAwarePrompts, class_features
+from tests.hosts.small_glip import TEXTS, build_mini_glip, make_images, make_samples
+from tests.tuners.seams_of_glip_l import counts
 
 SIZE = (64, 96)
 # TEXTS have 2, 1 and 4 classes: with K = 2 one caption has as many, one fewer and one more.

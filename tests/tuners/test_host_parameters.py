@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_glip import TEXTS, build_mini_glip, losses_of, make_images, make_samples
 from torch import nn
+
+from tests.hosts.small_glip import TEXTS, build_mini_glip, losses_of, make_images, make_samples
 
 SIZE = (64, 96)
 OUTPUTS = {

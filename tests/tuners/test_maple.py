@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from encoders_of_glip_l import encoder_counts, encoder_seams
-from small_glip import TEXTS, build_mini_glip, make_images, make_samples
 
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.layers.coupled_prompts import evenly_spaced
+from tests.hosts.small_glip import TEXTS, build_mini_glip, make_images, make_samples
+from tests.tuners.encoders_of_glip_l import encoder_counts, encoder_seams
 
 N = 2
 

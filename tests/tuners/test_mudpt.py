@@ -8,19 +8,13 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
-from plain_prompted_clip import (
-    IMAGE_BLOCKS,
-    TEXT_BLOCKS,
-    build_clip,
-    plain_linear,
-    plain_logits,
-    plain_transformer,
-)
-from small_clip import make_images
 from torch import nn
 
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.layers.injection import InjectionTransformer
+from tests.hosts.small_clip import make_images
+from tests.oracles.clip import plain_linear, plain_prompted_logits, plain_transformer
+from tests.tuners.prompted_clip import IMAGE_BLOCKS, TEXT_BLOCKS, build_clip
 
 TYPE = "mmsdpt.MuDPT"
 DIRECTIONS = ("t2v", "v2t", "both")
@@ -117,7 +111,7 @@ def loss_and_gradients(model, logits):
 def test_logits_and_gradients_equal_the_plain_form(options):
     model = build_clip(type=TYPE, **options)
     tuner, images = model.tuners["default"], make_images(2)
-    found, wanted = model(images), plain_logits(model, images, *plain_prompts(tuner))
+    found, wanted = model(images), plain_prompted_logits(model, images, *plain_prompts(tuner))
     assert (found - wanted).abs().max() < 1e-9
     found, wanted = loss_and_gradients(model, found), loss_and_gradients(model, wanted)
     for name, gradient in found.items():

@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from seams_of_glip_l import counts, seams
-from small_glip import TEXTS, build_mini_glip, make_images, make_samples
 from torch import nn
 
 from mmsdpt.hosts.seams import ForwardState, PairSeam, PromptRows, SeamMap
 from mmsdpt.registry import MODELS
+from tests.hosts.small_glip import TEXTS, build_mini_glip, make_images, make_samples
+from tests.tuners.seams_of_glip_l import counts, seams
 
 IMAGE, TEXT = 12, 8
 SIZE = (64, 96)

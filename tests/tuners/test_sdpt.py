@@ -4,11 +4,12 @@ import copy
 
 import pytest
 import torch
-from tower import HEADS, IMAGE, JOINT, TEXT, Tower, inputs, plain_inverse, plain_layer
 
 from mmsdpt.hosts.seams import FusionSeam, SeamMap
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners import SDPT
+from tests.oracles.glip import plain_fusion, plain_inverse
+from tests.tuners.fusion_host import HEADS, IMAGE, JOINT, TEXT, FusionHost, inputs
 
 K = 3
 OPTIONS = {
@@ -27,18 +28,18 @@ OPTIONS = {
 }
 
 
-def make_tower(**options) -> Tower:
-    return Tower(tuner=dict(type="mmsdpt.SDPT", num_tokens=K, **options)).double().eval()
+def make_host(**options) -> FusionHost:
+    return FusionHost(tuner=dict(type="mmsdpt.SDPT", num_tokens=K, **options)).double().eval()
 
 
-def plain_tower(tower: Tower, image, text, mask, detached=()):
-    """The tower layer by layer, without seams.
+def plain_host(host: FusionHost, image, text, mask, detached=()):
+    """The host layer by layer, without seams.
 
     Args:
         detached: Sides whose gradient must not reach the tokens.
     """
-    sdpt = tower.tuners["default"]
-    for index, block in enumerate(tower.layers):
+    sdpt = host.tuners["default"]
+    for index, block in enumerate(host.layers):
         tokens = {"image": None, "text": None}
         if index in sdpt.layers:
             i = sdpt.layers.index(index)
@@ -52,7 +53,7 @@ def plain_tower(tower: Tower, image, text, mask, detached=()):
                     tokens[side] = z @ own.weight.T + own.bias
                 else:
                     tokens[side] = plain_inverse(z, linear)
-        image, text = plain_layer(
+        image, text = plain_fusion(
             block, image, text, mask, tokens["image"], tokens["text"], hide=sdpt.mask_text_tokens
         )
     return image, text
@@ -65,8 +66,8 @@ def weighted_loss(image, text, mask, image_weight=1.0, text_weight=1.0):
     return image_weight * (image * a).sum() + text_weight * (text * b * mask.unsqueeze(-1)).sum()
 
 
-def gradients(tower, outputs, mask, **weights):
-    parameters = [p for p in tower.parameters() if p.requires_grad]
+def gradients(host, outputs, mask, **weights):
+    parameters = [p for p in host.parameters() if p.requires_grad]
     loss = weighted_loss(*outputs, mask, **weights)
     return torch.autograd.grad(loss, parameters, allow_unused=True)
 
@@ -78,64 +79,64 @@ def assert_close(found, expected):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_sdpt_equals_its_plain_form_in_outputs_and_gradients(name):
-    tower = make_tower(**OPTIONS[name])
+    host = make_host(**OPTIONS[name])
     image, text, mask = inputs()
-    found, expected = tower(image, text, mask), plain_tower(tower, image, text, mask)
+    found, expected = host(image, text, mask), plain_host(host, image, text, mask)
     real = mask.bool()
     assert_close(found[0], expected[0])
     assert_close(found[1][real], expected[1][real])
-    for a, b in zip(gradients(tower, found, mask), gradients(tower, expected, mask), strict=True):
+    for a, b in zip(gradients(host, found, mask), gradients(host, expected, mask), strict=True):
         assert_close(a, b)
 
 
 @pytest.mark.parametrize("name", [n for n in OPTIONS if n != "zeros"])
 def test_tokens_have_an_effect(name):
-    tower = make_tower(**OPTIONS[name])
+    host = make_host(**OPTIONS[name])
     image, text, mask = inputs()
-    with_tokens = tower(image, text, mask)
-    with tower.tuners_off():
-        without = tower(image, text, mask)
+    with_tokens = host(image, text, mask)
+    with host.tuners_off():
+        without = host(image, text, mask)
     assert (with_tokens[0] - without[0]).abs().max() > 1e-3
     assert (with_tokens[1] - without[1]).abs().max() > 1e-3
 
 
 def test_the_constants_of_inference_equal_the_training_form():
-    tower = make_tower()
+    host = make_host()
     image, text, mask = inputs()
-    trained = tower(image, text, mask)
+    trained = host(image, text, mask)
     with torch.no_grad():
-        tower(image, text, mask)
-        again = tower(image, text, mask)  # from the cache
+        host(image, text, mask)
+        again = host(image, text, mask)  # from the cache
     for a, b in zip(trained, again, strict=True):
         assert_close(b, a.detach())
 
 
 def test_the_constants_of_inference_follow_the_tokens_and_the_base_weights():
-    tower = make_tower()
-    sdpt = tower.tuners["default"]
+    host = make_host()
+    sdpt = host.tuners["default"]
     image, text, mask = inputs()
     with torch.no_grad():
-        tower(image, text, mask)
-        for parameter in (sdpt.tokens.weight, tower.layers[1].attn.l_proj.weight):
+        host(image, text, mask)
+        for parameter in (sdpt.tokens.weight, host.layers[1].attn.l_proj.weight):
             parameter.mul_(1.5)
-            found, expected = tower(image, text, mask), plain_tower(tower, image, text, mask)
+            found, expected = host(image, text, mask), plain_host(host, image, text, mask)
             assert_close(found[0], expected[0])
 
 
 def test_hidden_text_tokens_equal_tokens_on_the_image_side_only():
-    masked, image_only = make_tower(mask_text_tokens=True), make_tower(sides="image")
+    masked, image_only = make_host(mask_text_tokens=True), make_host(sides="image")
     image_only.load_state_dict(masked.state_dict())
-    outputs = [tower(*inputs()) for tower in (masked, image_only)]
+    outputs = [host(*inputs()) for host in (masked, image_only)]
     for a, b in zip(*outputs, strict=True):
         assert torch.equal(a, b)
 
 
 def test_only_the_chosen_layers_have_tokens():
-    tower = make_tower(layers=[-1, 0])
-    sdpt = tower.tuners["default"]
+    host = make_host(layers=[-1, 0])
+    sdpt = host.tuners["default"]
     assert sdpt.layers == (0, 2)
     assert sdpt.tokens.weight.shape == (2, K, JOINT)
-    for index, layer in enumerate(tower.layers):
+    for index, layer in enumerate(host.layers):
         assert (layer.attn.seam.tokens().image is not None) == (index in (0, 2))
 
 
@@ -159,10 +160,10 @@ def test_layers_of_different_widths_have_projections_of_their_own_width():
 
 
 def test_the_tokens_of_every_layer_learn_from_both_outputs_of_that_layer():
-    tower = make_tower()
-    sdpt = tower.tuners["default"]
+    host = make_host()
+    sdpt = host.tuners["default"]
     image, text, mask = inputs()
-    for i, layer in enumerate(tower.layers):
+    for i, layer in enumerate(host.layers):
         for chosen in (0, 1):
             outputs = layer([image.transpose(1, 2).unsqueeze(-1)], text, mask)
             output = outputs[0][0] if chosen == 0 else outputs[1]
@@ -173,10 +174,10 @@ def test_the_tokens_of_every_layer_learn_from_both_outputs_of_that_layer():
 
 @pytest.mark.parametrize("only", ["image", "text"])
 def test_a_loss_on_one_output_of_the_host_reaches_the_tokens_of_every_layer(only):
-    tower = make_tower()
+    host = make_host()
     image, text, mask = inputs()
     weights = dict(image_weight=float(only == "image"), text_weight=float(only == "text"))
-    (gradient,) = gradients(tower, tower(image, text, mask), mask, **weights)
+    (gradient,) = gradients(host, host(image, text, mask), mask, **weights)
     assert gradient.abs().amax((1, 2)).min() > 0
 
 
@@ -184,33 +185,33 @@ def test_tokens_on_one_side_reach_the_other_output_through_later_layers_only():
     """Tokens among the image's keys change the text, and the text changes the image a layer
     later.
     """
-    tower = make_tower(sides="image")
+    host = make_host(sides="image")
     image, text, mask = inputs()
-    (gradient,) = gradients(tower, tower(image, text, mask), mask, text_weight=0.0)
+    (gradient,) = gradients(host, host(image, text, mask), mask, text_weight=0.0)
     reached = gradient.abs().amax((1, 2))
     assert reached[0] > 0 and reached[1] > 0 and reached[2] == 0
 
 
 @pytest.mark.parametrize(("phase", "cut"), [("image", "text"), ("text", "image")])
 def test_a_phase_cuts_the_gradient_of_the_other_side_and_nothing_else(phase, cut):
-    tower = make_tower()
+    host = make_host()
     image, text, mask = inputs()
-    both = gradients(tower, tower(image, text, mask), mask)[0]
-    tower.tuners["default"].set_phase(phase)
-    found = tower(image, text, mask)
-    expected = plain_tower(tower, image, text, mask, detached=(cut,))
+    both = gradients(host, host(image, text, mask), mask)[0]
+    host.tuners["default"].set_phase(phase)
+    found = host(image, text, mask)
+    expected = plain_host(host, image, text, mask, detached=(cut,))
     assert_close(found[0], expected[0])
-    gradient = gradients(tower, found, mask)[0]
-    assert_close(gradient, gradients(tower, expected, mask)[0])
+    gradient = gradients(host, found, mask)[0]
+    assert_close(gradient, gradients(host, expected, mask)[0])
     assert (gradient - both).abs().max() > 1e-3
-    tower.tuners["default"].set_phase()
-    assert torch.equal(gradients(tower, tower(image, text, mask), mask)[0], both)
+    host.tuners["default"].set_phase()
+    assert torch.equal(gradients(host, host(image, text, mask), mask)[0], both)
 
 
 def test_tokens_are_drawn_as_asked():
     def drawn(**options):
-        tower = Tower(tuner=dict(type="mmsdpt.SDPT", num_tokens=200, **options))
-        return tower.tuners["default"].tokens.weight
+        host = FusionHost(tuner=dict(type="mmsdpt.SDPT", num_tokens=200, **options))
+        return host.tuners["default"].tokens.weight
 
     uniform = drawn()
     assert uniform.abs().max() <= 1 and abs(uniform.std() - 3**-0.5) < 0.02
@@ -240,14 +241,14 @@ def test_tokens_are_drawn_as_asked():
 )
 def test_settings_that_make_no_sense_are_refused_with_a_sentence(options, words):
     with pytest.raises(ValueError, match=words):
-        Tower(tuner=dict(type="mmsdpt.SDPT", **options))
+        FusionHost(tuner=dict(type="mmsdpt.SDPT", **options))
 
 
 def test_phases_that_make_no_sense_are_refused_with_a_sentence():
     with pytest.raises(ValueError, match="sides are image and text"):
-        make_tower().tuners["default"].set_phase("both")
+        make_host().tuners["default"].set_phase("both")
     with pytest.raises(ValueError, match="nothing would train in the phase text"):
-        make_tower(sides="image").tuners["default"].set_phase("text")
+        make_host(sides="image").tuners["default"].set_phase("text")
 
 
 def test_a_host_without_fusion_layers_is_refused_with_a_sentence():
@@ -257,22 +258,24 @@ def test_a_host_without_fusion_layers_is_refused_with_a_sentence():
 
 def test_a_joint_space_narrower_than_a_modality_is_refused_unless_the_projection_is_learned():
     with pytest.raises(ValueError, match="joint width must be at least the modality's"):
-        Tower(widths=(IMAGE, 18, JOINT, HEADS), tuner=dict(type="mmsdpt.SDPT"))
-    Tower(widths=(IMAGE, 18, JOINT, HEADS), tuner=dict(type="mmsdpt.SDPT", projection="learnable"))
+        FusionHost(widths=(IMAGE, 18, JOINT, HEADS), tuner=dict(type="mmsdpt.SDPT"))
+    FusionHost(
+        widths=(IMAGE, 18, JOINT, HEADS), tuner=dict(type="mmsdpt.SDPT", projection="learnable")
+    )
 
 
 def test_a_copied_model_has_tokens_of_its_own():
-    tower = make_tower()
-    twin = copy.deepcopy(tower)
-    before = tower(*inputs())
+    host = make_host()
+    twin = copy.deepcopy(host)
+    before = host(*inputs())
     with torch.no_grad():
         twin.tuners["default"].tokens.weight.add_(1.0)
-    for a, b in zip(tower(*inputs()), before, strict=True):
+    for a, b in zip(host(*inputs()), before, strict=True):
         assert torch.equal(a, b)
-    found, expected = twin(*inputs()), plain_tower(twin, *inputs())
+    found, expected = twin(*inputs()), plain_host(twin, *inputs())
     assert_close(found[0], expected[0])
 
 
 def test_sdpt_is_built_by_its_name_in_a_config():
-    seams = Tower().seams()
+    seams = FusionHost().seams()
     assert isinstance(MODELS.build(dict(type="mmsdpt.SDPT", seams=seams)), SDPT)

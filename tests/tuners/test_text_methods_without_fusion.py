@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from small_glip import TEXTS, build_mini_glip, losses_of, make_images, make_samples
 
 from mmsdpt.hosts.glip.swin import SwinTransformer  # noqa: F401  registers the backbone
+from tests.hosts.small_glip import TEXTS, build_mini_glip, losses_of, make_images, make_samples
 
 
 @pytest.mark.parametrize("method", ["Adapter", "CoOp", "GLIPPrompt"])

@@ -10,29 +10,29 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from tower import Tower, inputs
 
 from mmsdpt.tuners import files
 from mmsdpt.tuners.files import TunerFileError, load_tuner, read_tuner_header, save_tuner
 from mmsdpt.utils.atomic import remove_unfinished, write_atomically
 from mmsdpt.utils.fingerprint import base_fingerprint
+from tests.tuners.fusion_host import FusionHost, inputs
 
 SDPT = dict(type="mmsdpt.SDPT", num_tokens=3)
 
 
-def make_tower(seed=0, tuner_seed=0, tuner=SDPT, **kwargs) -> Tower:
+def make_host(seed=0, tuner_seed=0, tuner=SDPT, **kwargs) -> FusionHost:
     """``seed`` draws the base weights, ``tuner_seed`` the tokens."""
     torch.manual_seed(seed)
-    tower = Tower(tuner=tuner, **kwargs)
+    host = FusionHost(tuner=tuner, **kwargs)
     torch.manual_seed(100 + tuner_seed)
-    for parameter in tower.tuners.parameters():
+    for parameter in host.tuners.parameters():
         torch.nn.init.uniform_(parameter)
-    return tower.eval()
+    return host.eval()
 
 
 @pytest.fixture
 def path(tmp_path) -> Path:
-    return save_tuner(make_tower(), tmp_path / "tuner.safetensors", extra=dict(classes=["cat"]))
+    return save_tuner(make_host(), tmp_path / "tuner.safetensors", extra=dict(classes=["cat"]))
 
 
 def rewrite(path: Path, header=None, tensors=None, **changes) -> Path:
@@ -48,39 +48,39 @@ def rewrite(path: Path, header=None, tensors=None, **changes) -> Path:
 
 
 def test_a_file_gives_a_fresh_model_the_same_output_bit_for_bit(path):
-    fresh = make_tower(tuner_seed=1)
+    fresh = make_host(tuner_seed=1)
     arguments = inputs(torch.float32)
     before = fresh(*arguments)
     load_tuner(fresh, path)
     for found, expected, old in zip(
-        fresh(*arguments), make_tower()(*arguments), before, strict=True
+        fresh(*arguments), make_host()(*arguments), before, strict=True
     ):
         assert torch.equal(found, expected) and not torch.equal(found, old)
 
 
 def test_a_file_may_be_loaded_into_another_slot(path):
-    stacked = make_tower(tuner=None, tuners=dict(old=dict(SDPT, frozen=True), new=SDPT))
+    stacked = make_host(tuner=None, tuners=dict(old=dict(SDPT, frozen=True), new=SDPT))
     load_tuner(stacked, path, "old")
-    expected = make_tower().tuners["default"].tokens.weight
+    expected = make_host().tuners["default"].tokens.weight
     assert torch.equal(stacked.tuners["old"].tokens.weight, expected)
     assert not torch.equal(stacked.tuners["new"].tokens.weight, expected)
 
 
 def test_the_header_says_what_the_tensors_belong_to(path):
     header = read_tuner_header(path)
-    tower = make_tower()
+    host = make_host()
     assert header["format"] == 1
-    assert header["method"] == "SDPT" and header["host"] == "Tower"
-    assert header["config"] == tower.tuners["default"].config()
+    assert header["method"] == "SDPT" and header["host"] == "FusionHost"
+    assert header["config"] == host.tuners["default"].config()
     assert header["slot"] == "default"
     assert header["shapes"] == {"tokens.weight": [3, 3, 16]}
-    assert header["base"] == base_fingerprint(tower)
+    assert header["base"] == base_fingerprint(host)
     assert {"mmsdpt", "torch", "mmdet"} <= set(header["versions"])
     assert header["extra"] == {"classes": ["cat"]}
 
 
 def damaged_files(path: Path):
-    """Files that cannot be loaded into ``make_tower()``, each with words of its refusal."""
+    """Files that cannot be loaded into ``make_host()``, each with words of its refusal."""
     tokens = torch.rand(3, 3, 16)
 
     def written(name: str, content: bytes) -> Path:
@@ -122,7 +122,7 @@ def damaged_files(path: Path):
         ),
         "newer": (lambda: rewrite(path, format=2), "has format 2.*update mmsdpt"),
         "method": (lambda: rewrite(path, method="LoRA"), "holds method 'LoRA'.*'SDPT'"),
-        "host": (lambda: rewrite(path, host="CLIP"), "holds host 'CLIP'.*'Tower'"),
+        "host": (lambda: rewrite(path, host="CLIP"), "holds host 'CLIP'.*'FusionHost'"),
         "settings": (
             lambda: rewrite(path, config=other_config),
             "other settings of SDPT: num_tokens: 7 in the file, 3 in the model$",
@@ -167,13 +167,13 @@ CASES = [
 @pytest.mark.parametrize("case", CASES)
 def test_a_file_that_does_not_belong_is_refused_and_changes_nothing(path, case):
     make_file, words = damaged_files(path)[case]
-    target, tower = make_file(), make_tower(tuner_seed=1)
-    before = {name: value.clone() for name, value in tower.state_dict().items()}
+    target, host = make_file(), make_host(tuner_seed=1)
+    before = {name: value.clone() for name, value in host.state_dict().items()}
     with pytest.raises(TunerFileError, match=words) as caught:
-        load_tuner(tower, target)
+        load_tuner(host, target)
     message = str(caught.value)
     assert "\n" not in message and str(target) in message
-    for name, value in tower.state_dict().items():
+    for name, value in host.state_dict().items():
         assert torch.equal(value, before[name])
 
 
@@ -182,28 +182,28 @@ def test_every_case_of_a_damaged_file_is_tested(path):
 
 
 def test_other_base_weights_are_accepted_on_request(path):
-    other = make_tower(seed=5, tuner_seed=1)
+    other = make_host(seed=5, tuner_seed=1)
     with pytest.raises(TunerFileError, match="other base weights"):
         load_tuner(other, path)
     load_tuner(other, path, check_base=False)
-    expected = make_tower().tuners["default"].tokens.weight
+    expected = make_host().tuners["default"].tokens.weight
     assert torch.equal(other.tuners["default"].tokens.weight, expected)
 
 
 def test_the_fingerprint_follows_the_base_weights_and_nothing_else():
-    tower = make_tower()
-    before = base_fingerprint(tower)
+    host = make_host()
+    before = base_fingerprint(host)
     with torch.no_grad():
-        tower.tuners["default"].tokens.weight.add_(1)
-    assert base_fingerprint(tower) == before
-    assert base_fingerprint(tower.double()) == before
-    assert base_fingerprint(make_tower()) == before
-    assert base_fingerprint(make_tower(seed=1)) != before
-    for name, _ in tower.layers.named_parameters():
-        tower = make_tower()
+        host.tuners["default"].tokens.weight.add_(1)
+    assert base_fingerprint(host) == before
+    assert base_fingerprint(host.double()) == before
+    assert base_fingerprint(make_host()) == before
+    assert base_fingerprint(make_host(seed=1)) != before
+    for name, _ in host.layers.named_parameters():
+        host = make_host()
         with torch.no_grad():
-            tower.layers.get_parameter(name).mul_(1.0001)
-        assert base_fingerprint(tower) != before, name
+            host.layers.get_parameter(name).mul_(1.0001)
+        assert base_fingerprint(host) != before, name
 
 
 def test_loading_a_tuner_executes_nothing(path, tmp_path):
@@ -217,7 +217,7 @@ def test_loading_a_tuner_executes_nothing(path, tmp_path):
     target = tmp_path / "evil.safetensors"
     target.write_bytes(pickle.dumps(dict(state_dict=Malicious())))
     with pytest.raises(TunerFileError, match="not a readable safetensors file"):
-        load_tuner(make_tower(), target)
+        load_tuner(make_host(), target)
     assert not proof.exists()
 
 
@@ -240,7 +240,7 @@ def test_a_failure_while_writing_leaves_the_old_file_and_no_other(path, monkeypa
     else:
         monkeypatch.setattr(os, step, fail)
     with pytest.raises(OSError, match="no space left"):
-        save_tuner(make_tower(tuner_seed=4), path)
+        save_tuner(make_host(tuner_seed=4), path)
     monkeypatch.undo()
     assert path.read_bytes() == old
     assert os.listdir(path.parent) == [path.name]
@@ -269,10 +269,10 @@ def test_a_written_file_has_the_usual_permissions(tmp_path):
 
 def test_a_slot_that_is_not_there_is_refused_by_name(path):
     with pytest.raises(KeyError, match="no tuner slot 'b'; this model has: default"):
-        load_tuner(make_tower(), path, "b")
+        load_tuner(make_host(), path, "b")
 
 
 def test_a_method_that_is_no_change_of_weights_cannot_be_merged():
-    tower = make_tower()
+    host = make_host()
     with pytest.raises(ValueError, match="SDPT cannot be merged"):
-        tower.tuners["default"].merge()
+        host.tuners["default"].merge()

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from seams_of_glip_l import counts
-from small_glip import TEXTS, build_mini_glip, make_images, make_samples
 
 from mmsdpt.hosts.seams import ForwardState, PromptRows
+from tests.hosts.small_glip import TEXTS, build_mini_glip, make_images, make_samples
+from tests.tuners.seams_of_glip_l import counts
 
 SIZE = (64, 96)
 

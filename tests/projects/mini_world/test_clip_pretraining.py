@@ -11,11 +11,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmpretrain.structures import DataSample
-from small_clip import build_clip, clip_config
 from torch import nn
 
 from mmsdpt.utils.errors import InputError
 from projects.mini_world.clip_pretraining import contrastive_loss, seen_patches
+from tests.hosts.small_clip import build_clip, clip_config
 
 CAPTIONS = ("a red star.", "a hat", "a red star.", "two moons", "a hat", "a photo of a key.")
 

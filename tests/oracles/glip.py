@@ -1,59 +1,58 @@
-"""A host that is nothing but fusion layers, and SDPT on it in its plain form."""
+"""GLIP's parts from their definitions. The benchmark has the plain dynamic convolution."""
 
 from __future__ import annotations
+
+import itertools
+import math
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmsdpt.hosts.base import TunableMixin
-from mmsdpt.hosts.glip.fusion import BiAttentionBlock
-from mmsdpt.hosts.seams import SeamMap
 
-IMAGE, TEXT, JOINT, HEADS = 6, 10, 16, 2
+def plain_sample(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """(C, H, W) at one position: bilinear, zero outside; nothing at or beyond -1 and the size."""
+    channels, height, width = image.shape
+    value = image.new_zeros(channels)
+    if not (-1 < y < height and -1 < x < width):
+        return value
+    top, left = math.floor(y.detach()), math.floor(x.detach())
+    for row, column in itertools.product((top, top + 1), (left, left + 1)):
+        if 0 <= row < height and 0 <= column < width:
+            row_weight = 1 - (y - top) if row == top else y - top
+            column_weight = 1 - (x - left) if column == left else x - left
+            value = value + row_weight * column_weight * image[:, row, column]
+    return value
 
 
-class Tower(TunableMixin, nn.Module):
-    """Fusion layers one after the other.
-
-    Args:
-        num_layers: Number of X-MHA layers.
-        widths: Image, text and joint width, and heads.
-        tuner: Config of one tuner.
-        tuners: Configs of several.
+def plain_deform_conv(x, offset, mask, weight, bias, stride: int) -> Tensor:
+    """3 x 3, padding 1, from the definition; maps are read through their flattened memory, image by
+    image.
     """
+    batch, height, width = (
+        x.shape[0],
+        (x.shape[2] - 1) // stride + 1,
+        (x.shape[3] - 1) // stride + 1,
+    )
+    images = []
+    for b in range(batch):
+        flat_offset, flat_mask = offset[b].reshape(-1), mask[b].reshape(-1)
+        pixels = []
+        for row, column in itertools.product(range(height), range(width)):
+            value = bias
+            for k in range(9):
 
-    def __init__(
-        self, num_layers=3, widths=(IMAGE, TEXT, JOINT, HEADS), tuner=None, tuners=None
-    ) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(
-            BiAttentionBlock(*widths, dropout=0.0, init_values=0.5, index=i)
-            for i in range(num_layers)
-        )
-        for parameter in self.parameters():
-            nn.init.normal_(parameter, std=0.5)
-        self._attach_tuners(tuner, tuners, None)
+                def at(channel: int, row: int = row, column: int = column) -> int:
+                    return (channel * height + row) * width + column
 
-    def seams(self) -> SeamMap:
-        return SeamMap("Tower", dict(fusion=[layer.attn.seam for layer in self.layers]))
-
-    def forward(self, image: Tensor, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, N, D_image), (B, T, D_text) and the text's mask (B, T) to the same shapes."""
-        for layer in self.layers:
-            (level,), text = layer([image.transpose(1, 2).unsqueeze(-1)], text, mask)
-            image = level.squeeze(-1).transpose(1, 2)
-        return image, text
-
-
-def inputs(dtype=torch.float64, batch=2, positions=7, words=5):
-    """Features of both sides and a mask with ragged captions."""
-    generator = torch.Generator().manual_seed(3)
-    image = torch.randn(batch, positions, IMAGE, generator=generator, dtype=dtype)
-    text = torch.randn(batch, words, TEXT, generator=generator, dtype=dtype)
-    mask = torch.ones(batch, words, dtype=torch.long)
-    mask[-1, -2:] = 0
-    return image, text, mask
+                y = row * stride - 1 + k // 3 + flat_offset[at(2 * k)]
+                x_ = column * stride - 1 + k % 3 + flat_offset[at(2 * k + 1)]
+                value = value + weight[:, :, k // 3, k % 3] @ (
+                    flat_mask[at(k)] * plain_sample(x[b], y, x_)
+                )
+            pixels.append(value)
+        images.append(torch.stack(pixels, dim=1).view(-1, height, width))
+    return torch.stack(images)
 
 
 def plain_inverse(tokens: Tensor, projection: nn.Linear) -> Tensor:
@@ -63,8 +62,8 @@ def plain_inverse(tokens: Tensor, projection: nn.Linear) -> Tensor:
     return (tokens - projection.bias.detach()) @ torch.from_numpy(columns.T)
 
 
-def plain_layer(block, image, text, mask, image_tokens=None, text_tokens=None, hide=False):
-    """X-MHA as MMDetection writes it, with tokens appended behind the layer norms.
+def plain_fusion(block, image, text, mask, image_tokens=None, text_tokens=None, hide=False):
+    """X-MHA as MMDetection writes it, with tokens appended after the layer norms.
 
     Args:
         block: Layer whose weights are used.

@@ -1,54 +1,10 @@
-"""A small CLIP, and CLIP with prompts as loops over images, texts, layers and heads: the oracle of
-the deep prompt methods.
-"""
+"""CLIP as the paper and OpenAI's code have it, with prompts: nothing shared, trimmed or kept."""
 
 from __future__ import annotations
 
-import copy
-import functools
-
-import small_clip
 import torch
 import torch.nn.functional as F
-from mmengine.registry import init_default_scope
 from torch import Tensor, nn
-
-TEXT_BLOCKS, IMAGE_BLOCKS = 4, 5
-CONTEXT = 20
-WORDS = "a photo of a"
-
-
-def clip_config() -> dict:
-    """The small CLIP with towers of unlike depths."""
-    config = small_clip.clip_config(
-        depth=TEXT_BLOCKS, classes=small_clip.NAMES[:3], context_length=CONTEXT
-    )
-    config.vision_backbone.arch.num_layers = IMAGE_BLOCKS
-    return config
-
-
-@functools.cache
-def _host() -> nn.Module:
-    return small_clip.build_clip(clip_config()).requires_grad_(False).double()
-
-
-def build_clip(**tuner) -> nn.Module:
-    """In float64, with a tuner of settings ``tuner``; prompts of a size that matters."""
-    model = copy.deepcopy(_host())
-    init_default_scope("mmpretrain")
-    if tuner:
-        torch.manual_seed(2)
-        model._attach_tuners(tuner, None, None)
-        owner = model.tuners["default"].double()
-        owner.prepare()
-        with torch.no_grad():
-            for name in ("ctx", "text_deep", "image_shallow", "image_deep"):
-                if getattr(owner, name, None) is not None:
-                    getattr(owner, name).normal_(std=0.5)
-    return model
-
-
-# ---------------------------------------------------------------------- plain towers
 
 
 def norm(x: Tensor, module: nn.LayerNorm) -> Tensor:
@@ -74,24 +30,38 @@ def mlp(x: Tensor, first: nn.Linear, second: nn.Linear) -> Tensor:
     return hidden * torch.sigmoid(1.702 * hidden) @ second.weight.T + second.bias
 
 
-def plain_text(
-    model: nn.Module, name: str, ctx: Tensor | None, deep: Tensor | None, words: str = WORDS
-) -> Tensor:
-    """Feature (e,) of a class in the full context, with the explicit mask."""
-    tokenizer = model.tokenizer
-    known = tokenizer.encode(words)
-    fixed = known[len(ctx) :] if ctx is not None else known
-    behind = [*fixed, *tokenizer.encode(f"{name}."), tokenizer.end]
-    n = 0 if ctx is None else len(ctx)
-    end = n + len(behind)
-    behind += [0] * (CONTEXT - 1 - end)
-    embed = model.token_embedding.weight
-    parts = [embed[[tokenizer.start]], *([ctx] if n else []), embed[behind]]
-    x = torch.cat(parts) + model.positional_embedding
-    mask = torch.full((CONTEXT, CONTEXT), float("-inf"), dtype=x.dtype).triu(1)
+def plain_words(model: nn.Module, text: str) -> Tensor:
+    """(n, d) embeddings of a text's tokens, without start and end."""
+    return model.token_embedding.weight[model.tokenizer.encode(text)]
+
+
+def plain_sentence(model: nn.Module, *parts: str | Tensor) -> tuple[Tensor, int]:
+    """Rows (L, d) of [start], the parts (words, or vectors), [end] and padding, and the place of
+    the end; L is the length of the context.
+    """
+    table = model.token_embedding.weight
+    rows = [table[model.tokenizer.start][None]]
+    rows += [plain_words(model, part) if isinstance(part, str) else part for part in parts]
+    rows.append(table[model.tokenizer.end][None])
+    joined = torch.cat(rows)
+    padding = table[0].expand(model.context_length - len(joined), -1)
+    return torch.cat([joined, padding]), len(joined) - 1
+
+
+def plain_text(model: nn.Module, rows: Tensor, end: int, deep: Tensor | None = None) -> Tensor:
+    """Feature (e,) of a text, not normalised.
+
+    Args:
+        model: CLIP.
+        rows: (L, d) token embeddings, without positions.
+        end: Place of the end token.
+        deep: (depth, n, d) rows in place of the n after the start, from the second block on.
+    """
+    x = rows + model.positional_embedding[: len(rows)]
+    mask = torch.full((len(x), len(x)), float("-inf"), dtype=x.dtype).triu(1)
     for i, block in enumerate(model.transformer.resblocks):
-        if n and deep is not None and 1 <= i <= len(deep):
-            x = torch.cat([x[:1], deep[i - 1], x[1 + n :]])
+        if deep is not None and 1 <= i <= len(deep):
+            x = torch.cat([x[:1], deep[i - 1], x[1 + len(deep[i - 1]) :]])
         weights = block.attn.in_proj_weight, block.attn.in_proj_bias
         heads = block.attn.num_heads
         x = x + attention(norm(x, block.ln_1), weights, block.attn.out_proj, heads, mask)
@@ -100,7 +70,7 @@ def plain_text(
 
 
 def plain_image(
-    model: nn.Module, image: Tensor, shallow: Tensor | None, deep: Tensor | None
+    model: nn.Module, image: Tensor, shallow: Tensor | None = None, deep: Tensor | None = None
 ) -> Tensor:
     """Feature (e,) of an image (3, H, W)."""
     visual = model.visual
@@ -120,7 +90,13 @@ def plain_image(
     return norm(x[0], visual.ln1) @ model.visual_proj.proj
 
 
-def plain_logits(
+def plain_logits(model: nn.Module, image: Tensor, texts: list[Tensor]) -> Tensor:
+    """(C,) of one image's feature (e,) and C texts'."""
+    cosines = [image @ text / (image.norm() * text.norm()) for text in texts]
+    return model.logit_scale.exp() * torch.stack(cosines)
+
+
+def plain_prompted_logits(
     model: nn.Module,
     images: Tensor,
     ctx: Tensor | None = None,
@@ -128,12 +104,15 @@ def plain_logits(
     image_shallow: Tensor | None = None,
     image_deep: Tensor | None = None,
 ) -> Tensor:
-    """(B, C), with prompts as they enter the towers."""
-    texts = [plain_text(model, name, ctx, text_deep) for name in model.class_names]
+    """(B, C) of "a photo of a NAME.", whose first words ``ctx`` replaces."""
+    words = plain_words(model, "a photo of a")
+    before = [words] if ctx is None else [ctx, words[len(ctx) :]]
+    texts = [
+        plain_text(model, *plain_sentence(model, *before, f"{name}."), text_deep)
+        for name in model.class_names
+    ]
     rows = [plain_image(model, image, image_shallow, image_deep) for image in images]
-    return model.logit_scale.exp() * torch.stack(
-        [torch.stack([(a @ b) / (a.norm() * b.norm()) for b in texts]) for a in rows]
-    )
+    return torch.stack([plain_logits(model, row, texts) for row in rows])
 
 
 # ---------------------------------------------------------------------- plain injections
