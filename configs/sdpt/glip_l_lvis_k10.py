@@ -28,4 +28,5 @@ val_evaluator = dict(
 test_evaluator = val_evaluator
 
 model = dict(test_cfg=dict(max_per_img=300, chunked_size=40))
-default_hooks = dict(checkpoint=dict(save_best="lvis_fixed_ap/AP"))
+# Some names of LVIS differ only in parentheses, which GLIP does not read.
+default_hooks = dict(checkpoint=dict(save_best="lvis_fixed_ap/AP"), class_names=dict(strict=False))

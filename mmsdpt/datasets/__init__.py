@@ -2,11 +2,12 @@
 
 from .classification import ClassificationData
 from .few_shot import ODINW_SCHEDULE, FewShotDataset
-from .transforms import SampleCaptionClasses
+from .transforms import LoadImageFromFile, SampleCaptionClasses
 
 __all__ = [
     "ODINW_SCHEDULE",
     "ClassificationData",
     "FewShotDataset",
+    "LoadImageFromFile",
     "SampleCaptionClasses",
 ]

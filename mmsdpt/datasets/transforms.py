@@ -2,10 +2,58 @@
 
 from __future__ import annotations
 
+import mmcv
+import mmengine.fileio as fileio
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
 
 from mmsdpt.registry import TRANSFORMS
+from mmsdpt.utils.errors import InputError
+
+from .image_files import UnreadableImage, is_deep, open_image, read_bytes, to_rgb
+
+
+@TRANSFORMS.register_module()
+class LoadImageFromFile(MMCVLoadImageFromFile):
+    """MMCV's, with the same pixels for every image of 8 bits; what it would load as black or white
+    is scaled, and what it cannot load ends in one sentence.
+
+    Pixels of 16 bits or floating point become grey levels, see
+    :func:`mmsdpt.datasets.image_files.to_rgb`. :class:`mmsdpt.TunerRunner` puts it in the place of
+    MMCV's in every pipeline.
+
+    Raises:
+        InputError: if the image is missing, is no regular file, or cannot be decoded.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Add ``img``, ``img_shape`` and ``ori_shape``."""
+        path = results["img_path"]
+        try:
+            remote = self.backend_args is not None or "://" in str(path)
+            content = (
+                fileio.get(path, backend_args=self.backend_args) if remote else read_bytes(path)
+            )
+            with open_image(content) as image:
+                if is_deep(image):
+                    pixels = np.asarray(to_rgb(image))[..., ::-1]
+                else:
+                    pixels = mmcv.imfrombytes(
+                        content, flag=self.color_type, backend=self.imdecode_backend
+                    )
+            if pixels is None:
+                raise UnreadableImage("it cannot be decoded")
+        except Exception as error:  # decoders raise many kinds; each means the same here
+            if self.ignore_empty:
+                return None  # type: ignore[return-value]
+            raise InputError(
+                f"the image {path} cannot be used: {error}; replace the file or take it out of the"
+                " annotations"
+            ) from error
+        results["img"] = pixels.astype(np.float32) if self.to_float32 else pixels
+        results["img_shape"] = results["ori_shape"] = pixels.shape[:2]
+        return results
 
 
 @TRANSFORMS.register_module()

@@ -1,19 +1,203 @@
-"""See before a dataset is built that its files and classes are there."""
+"""Check the data of a run before anything is built: files, classes, annotations, images."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmengine.fileio import list_from_file
+from mmengine.logging import print_log
+
+from mmsdpt.datasets.coco_checks import CocoReport, check_coco, put_in_order
+from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.errors import InputError
 
 _ADVICE = "put the data there, or name another folder with --data-root"
 
 
-def check_dataset_files(cfg: Any) -> None:
+@dataclass
+class _Split:
+    """One COCO file of a run and how it is used."""
+
+    role: str
+    dataset: Any
+    report: CocoReport
+
+
+def prepare_data(
+    loaders: Mapping[str, Any],
+    evaluators: Mapping[str, Any],
+    folder: str | Path,
+    optional: Sequence[str] = (),
+) -> None:
+    """Check the COCO files of all splits in one report, and let the run read them as they should
+    be.
+
+    Where :func:`mmsdpt.datasets.coco_checks.check_coco` fills in or leaves out anything, or the
+    categories have another order than the classes, a mended copy is written to ``folder``, and
+    dataset and metric read it in place of the file. Other kinds of datasets are left alone.
+
+    Args:
+        loaders: Config of each role's data loader; changed in place.
+        evaluators: Config of each role's metrics; changed in place.
+        folder: Where mended copies go.
+        optional: Roles that this run does not need: what is wrong with them is a warning.
+
+    Raises:
+        InputError: with all that must be mended, by file and entry.
+    """
+    splits, problems = [], []
+    seen: dict[tuple, CocoReport] = {}
+    for role, loader in loaders.items():
+        for dataset in _innermost(loader.get("dataset") if isinstance(loader, Mapping) else None):
+            try:
+                check_dataset_files(dataset, classes=_coco_paths(dataset) is None)
+            except InputError as error:
+                problems.append((role, str(error)))
+            where = _coco_paths(dataset)
+            if where is not None and Path(where[0]).is_file():
+                if where not in seen:
+                    seen[where] = check_coco(*where)
+                splits.append(_Split(role, dataset, seen[where]))
+    _put_all_in_order(splits)
+    for split in splits:
+        if split.role == "train" and not split.report.errors and not split.report.boxes:
+            split.report.errors["it has no box, so there is nothing to train on"] = []
+        problems += [
+            (split.role, f"{split.report.path}: {sentence}")
+            for sentence in split.report.sentences("errors")
+        ]
+    fatal = list(dict.fromkeys(text for role, text in problems if role not in optional))
+    if len(fatal) == 1:
+        raise InputError(fatal[0])
+    if fatal:
+        listed = "".join(f"\n  {text}" for text in fatal)
+        raise InputError(f"the data must be mended before anything can run:{listed}")
+    _warn(splits, dict.fromkeys(text for _, text in problems))
+    _write_copies(splits, evaluators, Path(folder))
+
+
+def _coco_paths(dataset: Mapping) -> tuple[str, str] | None:
+    """Annotation file and image folder of a ``CocoDataset`` on local storage."""
+    kind = dataset.get("type")
+    name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
+    annotations, root = dataset.get("ann_file"), dataset.get("data_root") or ""
+    if name.rpartition(".")[2] != "CocoDataset" or not annotations or dataset.get("backend_args"):
+        return None
+    folders = dataset.get("data_prefix") or {}
+    paths = (_joined(root, annotations), _joined(root, folders.get("img") or ""))
+    return None if any("://" in path for path in paths) else paths
+
+
+def _class_list(dataset: Mapping) -> list[str] | None:
+    """The classes that a dataset's config names, as texts, which also go into the config."""
+    metainfo = dataset.get("metainfo")
+    classes = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
+    if isinstance(classes, str):
+        return list_from_file(classes)
+    if classes is not None and not all(isinstance(name, str) for name in classes):
+        metainfo["classes"] = classes = tuple(map(str, classes))  # type: ignore[index]
+    return None if classes is None else list(classes)
+
+
+def _put_all_in_order(splits: Sequence[_Split]) -> None:
+    """Bring every file's categories into the order of its dataset's classes."""
+    names = [name for split in splits for name in split.report.names]
+    done: dict[int, list[str]] = {}
+    for split in splits:
+        report = split.report
+        if report.errors:
+            continue
+        classes = _class_list(split.dataset)
+        if classes is None:
+            known = _default_classes(split.dataset)
+            if not set(known) <= {each["name"] for each in report.content["categories"]}:
+                report.errors[
+                    "the config names no classes, so those of COCO would be taken: set"
+                    f" metainfo=dict(classes={tuple(dict.fromkeys(names))!r})"
+                ] = []
+            continue
+        if done.setdefault(id(report), classes) == classes:
+            put_in_order(report, classes, names)
+
+
+def _default_classes(dataset: Mapping) -> Sequence[str]:
+    from mmdet.datasets import CocoDataset
+
+    return CocoDataset.METAINFO["classes"] if dataset.get("metainfo") is None else ()
+
+
+def _warn(splits: Sequence[_Split], problems: Sequence[str]) -> None:
+    """Say what was filled in, what leaves, and what is doubtful."""
+    lines = list(problems)
+    reports = {id(split.report): split for split in splits}.values()
+    for split in reports:
+        report, path = split.report, split.report.path
+        if report.errors:
+            continue
+        lines += [f"{path}: mended: {text}" for text in report.sentences("filled")]
+        lines += [f"{path}: left out: {text}" for text in report.sentences("left_out")]
+        empty = [name for name in _class_list(split.dataset) or () if not report.boxes[name]]
+        if not report.boxes:
+            lines.append(f"{path}: it has no box, so its AP will be -1, which compares nothing")
+        elif empty and split.role == "train":
+            lines.append(f"{path}: no box to train on for {', '.join(map(repr, empty))}")
+        lines += _shared_images(split, splits)
+    for line in dict.fromkeys(lines):
+        print_log(line, logger="current", level=logging.WARNING)
+
+
+def _shared_images(split: _Split, splits: Sequence[_Split]) -> list[str]:
+    """Images of the training set that are in another split, too."""
+    if split.role == "train":
+        return []
+    digests = {
+        facts.digest
+        for other in splits
+        if other.role == "train" and other.report is not split.report
+        for facts in other.report.facts.values()
+    }
+    both = [path for path, facts in split.report.facts.items() if facts.digest in digests]
+    if not both:
+        return []
+    return [
+        f"{split.report.path}: {len(both)} of its images are also in train ({both[0].name}, ...):"
+        " what is measured on them says nothing about new images"
+    ]
+
+
+def _write_copies(splits: Sequence[_Split], evaluators: Mapping[str, Any], folder: Path) -> None:
+    """Write what differs from the files, and let datasets and metrics read it."""
+    copies: dict[str, str] = {}
+    for split in splits:
+        report = split.report
+        original = os.path.abspath(report.path)
+        if not report.changed or report.errors:
+            continue
+        if original not in copies:
+            taken = {Path(path).name for path in copies.values()}
+            name = next(
+                name
+                for number in range(1, len(splits) + 2)
+                if (name := f"{split.role}{'' if number == 1 else number}.json") not in taken
+            )
+            copies[original] = os.path.abspath(folder / name)
+            write_atomically(copies[original], json.dumps(report.content).encode())
+            print_log(f"{report.path} is read as {copies[original]}", logger="current")
+        split.dataset["ann_file"] = copies[original]
+    for evaluator in evaluators.values():
+        for metric in _metrics(evaluator):
+            path = metric.get("ann_file")
+            if isinstance(path, str) and os.path.abspath(path) in copies:
+                metric["ann_file"] = copies[os.path.abspath(path)]
+
+
+def check_dataset_files(cfg: Any, classes: bool = True) -> None:
     """Check the annotation files and image folders of a dataset's config, wrapped or not.
 
     MMDetection would end in a traceback from the depths of its annotation reader. Datasets on other
@@ -22,6 +206,7 @@ def check_dataset_files(cfg: Any) -> None:
 
     Args:
         cfg: Config of a dataset; anything else passes.
+        classes: Whether to check classes.
 
     Raises:
         InputError: naming the file or folder that is missing, or the classes that do not fit.
@@ -35,9 +220,12 @@ def check_dataset_files(cfg: Any) -> None:
             raise InputError(f"annotation file not found: {path}; {_ADVICE}")
         folders = dataset.get("data_prefix") or {}
         for folder in folders.values() if isinstance(folders, Mapping) else ():
-            if not _exists(path := _joined(root, folder or "")):
+            path = _joined(root, folder or "")
+            if not _exists(path):
                 raise InputError(f"image folder not found: {path}; {_ADVICE}")
-        if annotations:
+            if Path(path).is_file():
+                raise InputError(f"{path} is a file, expected a folder of images; {_ADVICE}")
+        if annotations and classes:
             check_classes(dataset.get("metainfo"), _joined(root, annotations))
 
 
@@ -65,12 +253,12 @@ def check_classes(metainfo: Any, path: str) -> None:
             f"metainfo.classes is the text {classes!r}, expected a tuple of names: write"
             f" classes=({classes!r},)"
         )
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8-sig") as file:
         content = json.load(file)
     categories = content.get("categories") if isinstance(content, Mapping) else None
     if not categories:
         return
-    names = [category["name"] for category in categories]
+    names = [str(category.get("name")) for category in categories]
     absent = [name for name in classes if name not in names]
     if absent:
         raise InputError(
@@ -85,20 +273,33 @@ def check_classes(metainfo: Any, path: str) -> None:
         )
 
 
+def use_own_image_loader(cfg: Any) -> None:
+    """Put :class:`mmsdpt.LoadImageFromFile` in the place of MMCV's in a dataset's pipeline."""
+    for dataset in _innermost(cfg):
+        for step in dataset.get("pipeline") or ():
+            if isinstance(step, dict) and step.get("type") == "LoadImageFromFile":
+                step["type"] = "mmsdpt.LoadImageFromFile"
+
+
 def check_evaluator_files(cfg: Any) -> None:
     """Check the annotation files of one metric's config or of several.
 
     Raises:
         InputError: naming the file that is missing.
     """
-    metrics = cfg if isinstance(cfg, Sequence) and not isinstance(cfg, str) else [cfg]
-    for metric in metrics:
-        if not isinstance(metric, Mapping) or metric.get("backend_args"):
-            continue
+    for metric in _metrics(cfg):
         path = metric.get("ann_file")
         if path and not _exists(path):
             name = metric.get("type")
             raise InputError(f"annotation file of {name} not found: {path}; {_ADVICE}")
+
+
+def _metrics(cfg: Any) -> list[Any]:
+    """The configs of metrics on local storage."""
+    metrics = cfg if isinstance(cfg, Sequence) and not isinstance(cfg, str) else [cfg]
+    metrics = [each for each in metrics if isinstance(each, Mapping)]
+    inner = [part for each in metrics for part in _metrics(each.get("metrics") or [])]
+    return inner + [each for each in metrics if not each.get("backend_args")]
 
 
 def _innermost(cfg: Any) -> Iterator[Mapping]:

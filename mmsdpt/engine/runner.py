@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -31,7 +32,12 @@ from mmsdpt.utils.base_weights import (
 from mmsdpt.utils.fingerprint import base_fingerprint
 from mmsdpt.version import __version__
 
-from .data_files import check_dataset_files, check_evaluator_files
+from .data_files import (
+    check_dataset_files,
+    check_evaluator_files,
+    prepare_data,
+    use_own_image_loader,
+)
 from .sample_seeds import seed_samples
 from .state import pack_messages, random_state, trained_state, unpack_messages
 
@@ -115,15 +121,45 @@ class TunerRunner(Runner):
             )
         return super().wrap_model(model_wrapper_cfg, model)
 
+    # ------------------------------------------------------------------ data
+
+    def _prepare_data(self, *roles: str, optional: Sequence[str] = ()) -> None:
+        """Check what these roles read, before anything of theirs is built."""
+        every = (*roles, *optional)
+        prepare_data(
+            {role: getattr(self, f"_{role}_dataloader") for role in every},
+            {role: getattr(self, f"_{role}_evaluator", None) for role in every},
+            Path(self.work_dir) / "annotations",
+            optional,
+        )
+
+    def train(self) -> nn.Module:
+        """As MMEngine's, after a look at the data of all splits."""
+        self._prepare_data("train", "val", optional=("test",))
+        return super().train()
+
+    def val(self) -> dict:
+        """As MMEngine's, after a look at the data."""
+        self._prepare_data("val")
+        return super().val()
+
+    def test(self) -> dict:
+        """As MMEngine's, after a look at the data."""
+        self._prepare_data("test")
+        return super().test()
+
     # ------------------------------------------------------------------ building
 
     @staticmethod
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """As MMEngine's, after a look at the files that the dataset names."""
+        """As MMEngine's, after a look at the files that the dataset names, and with an image
+        loader that names what it cannot read.
+        """
         if isinstance(dataloader, dict):
             check_dataset_files(dataloader.get("dataset"))
+            use_own_image_loader(dataloader.get("dataset"))
             if not dataloader.get("num_workers"):  # PyTorch refuses settings of workers, then
                 of_workers = ("persistent_workers", "prefetch_factor")
                 dataloader = {k: v for k, v in dataloader.items() if k not in of_workers}

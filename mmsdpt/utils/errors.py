@@ -5,3 +5,10 @@ class InputError(ValueError):
     """Something the user gave does not fit; the message is one sentence that says what to do. Tools
     print it alone.
     """
+
+    def __init__(self, message: object = "") -> None:
+        # From a worker of a data loader torch hands over the sentence inside of a traceback.
+        text = str(message)
+        if text.startswith("Caught ") and "Original Traceback" in text:
+            text = text.rpartition(f"{type(self).__qualname__}: ")[2].strip()
+        super().__init__(text)

@@ -41,10 +41,6 @@ def with_transparent_palette() -> Image.Image:
     return image
 
 
-def sixteen_bits() -> Image.Image:
-    return Image.fromarray(noise(240, 301, 1)[..., 0].astype(np.uint16) * 3)
-
-
 IMAGES = {
     "landscape.jpg": lambda: rgb(333, 251),
     "portrait.jpg": lambda: rgb(251, 333),
@@ -62,7 +58,6 @@ IMAGES = {
     "palette.gif": lambda: rgb(301, 262).quantize(64),
     "transparent_palette.png": with_transparent_palette,
     "black_and_white.png": lambda: rgb(301, 251).convert("1"),
-    "sixteen_bits.png": sixteen_bits,
     "cmyk.jpg": lambda: rgb(277, 301).convert("CMYK"),
 }
 

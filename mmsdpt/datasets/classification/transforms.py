@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from mmcv.transforms import BaseTransform
-from PIL import Image
 
+from mmsdpt.datasets.image_files import UnreadableImage, open_image, read_bytes, to_rgb
 from mmsdpt.registry import TRANSFORMS
 from mmsdpt.utils.errors import InputError
 
@@ -17,6 +17,9 @@ class LoadPillowImage(BaseTransform):
     MMCV's ``LoadImageFromFile`` with ``imdecode_backend="pillow"`` differs in two cases: it turns
     the image by its EXIF orientation (unless ``color_type="color_ignore_orientation"``), and it
     paints the transparent part of a grey image with alpha in another colour.
+
+    One difference to Pillow: pixels of 16 bits or floating point, which it would clip to white or
+    black, are scaled to grey levels.
 
     Required keys: ``img_path``. Added keys: ``img`` (H, W, 3), uint8 in the order BGR that
     MMPreTrain's transforms and ``to_rgb=True`` of its data preprocessors expect; ``img_shape`` and
@@ -30,9 +33,9 @@ class LoadPillowImage(BaseTransform):
             InputError: if the file is missing or cannot be decoded.
         """
         try:
-            with Image.open(results["img_path"]) as image:
-                rgb = np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            with open_image(read_bytes(results["img_path"])) as image:
+                rgb = np.asarray(to_rgb(image))
+        except UnreadableImage as error:
             raise InputError(
                 f"the image {results['img_path']} cannot be read ({error}); replace the file or "
                 "take it out of the list of images"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmsdpt.registry import HOOKS
@@ -57,16 +58,32 @@ def _check_pipeline(inner, role: str) -> None:
 @HOOKS.register_module()
 class ClassNamesHook(Hook):
     """Check datasets with :func:`check_class_names` at the start of training, validation and
-    testing.
+    testing, and whether the model can tell their classes apart.
+
+    Args:
+        strict: Whether classes of one text are an error; False warns of them, for public class
+            lists (LVIS has a few), which nobody can rename.
     """
 
+    def __init__(self, strict: bool = True) -> None:
+        self.strict = strict
+
+    def _check(self, runner: Runner, dataset, role: str) -> None:
+        check_class_names(dataset, role)
+        names = getattr(dataset, "metainfo", {}).get("classes")
+        if not names:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if hasattr(model, "check_class_names"):
+            model.check_class_names(names, f"the {role} dataset", self.strict)
+
     def before_train(self, runner: Runner) -> None:
-        check_class_names(runner.train_dataloader.dataset, "train")
+        self._check(runner, runner.train_dataloader.dataset, "train")
         if runner.val_loop is not None:
-            check_class_names(runner.val_dataloader.dataset, "val")
+            self._check(runner, runner.val_dataloader.dataset, "val")
 
     def before_val(self, runner: Runner) -> None:
-        check_class_names(runner.val_dataloader.dataset, "val")
+        self._check(runner, runner.val_dataloader.dataset, "val")
 
     def before_test(self, runner: Runner) -> None:
-        check_class_names(runner.test_dataloader.dataset, "test")
+        self._check(runner, runner.test_dataloader.dataset, "test")

@@ -8,12 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmdet.models.detectors.glip import (
+    clean_label_name,
     create_positive_map,
     create_positive_map_label_to_token,
 )
 from mmdet.structures import DetDataSample
 from mmengine.logging import print_log
 from torch import Tensor
+
+from mmsdpt.utils.class_names import Reading, check_class_names
+from mmsdpt.utils.errors import InputError
 
 _MAX_CACHED_PROMPTS = 1024
 
@@ -30,6 +34,33 @@ class PromptMixin:
     _special_tokens: str
     get_tokens_and_prompts: Callable[..., Any]
     _prompts: OrderedDict[str | tuple[str, ...], tuple[str, Tensor]]
+    _checked_names: tuple[str, ...] = ()
+
+    def read_class_name(self, name: str) -> Reading:
+        """What the detector sees of a class name: its tokens, without what stands in
+        parentheses.
+        """
+        tokenizer = self.language_model.tokenizer
+        text = clean_label_name(name)
+        ids = tokenizer(text, add_special_tokens=False).input_ids
+        return Reading(
+            tuple(ids), tokenizer.decode(ids), any(i != tokenizer.unk_token_id for i in ids)
+        )
+
+    def check_class_names(self, names: Sequence[str], source: str, strict: bool = True) -> None:
+        """Refuse class names that the detector cannot use, see
+        :func:`mmsdpt.utils.class_names.check_class_names`; the same list again is not looked at.
+        """
+        if tuple(names) != self._checked_names:
+            check_class_names(
+                names,
+                self.read_class_name,
+                source=source,
+                advice="rename them in words (--rename of the converters, or the names in the"
+                " annotation file)",
+                strict=strict,
+            )
+            self._checked_names = tuple(names)
 
     def get_positive_map(self, tokenized, tokens_positive: list) -> tuple[dict, Tensor]:
         """As MMDetection's, but as wide as the text encoder's longest caption instead of 256.
@@ -71,6 +102,12 @@ class PromptMixin:
         self, classes: Sequence[str] | str, custom_entities: bool, enhanced: Mapping | None = None
     ) -> tuple[dict, str, Tensor, list]:
         """Token indices by class, caption, positive map (C, max_tokens) and class names."""
+        empty = [name for name in classes if not clean_label_name(name).strip()]
+        if empty and not isinstance(classes, str):
+            raise InputError(
+                f"the class name {empty[0]!r} is empty to the model, which does not read what"
+                " stands in parentheses: give it a name in plain words"
+            )
         tokenized, caption, spans, entities = self.get_tokens_and_prompts(
             classes, custom_entities, enhanced
         )
@@ -144,6 +181,8 @@ class PromptMixin:
             tokenized = self.language_model.tokenizer([found[1]], return_tensors="pt")
             self._check_length(tokenized, len(tokens_positive))
             return found
+        if not isinstance(original_caption, str):
+            self.check_class_names(original_caption, "the caption", strict=False)
         if not self._chunk_size:
             return self._prompt(original_caption, custom_entities, enhanced_text_prompt)
         if isinstance(original_caption, str) and not custom_entities:

@@ -1,0 +1,169 @@
+"""Class names as a model reads them: which ones it cannot tell apart, or cannot read at all."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import re
+import unicodedata
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import NamedTuple
+
+from mmengine.logging import print_log
+
+from .errors import InputError
+
+_SHOWN = 5  # names in a message
+
+
+class Reading(NamedTuple):
+    """What a model sees of a class name.
+
+    Args:
+        tokens: Its tokens or words; names with the same ones are the same class to the model.
+        text: The same for a person.
+        known: Whether the model's vocabulary knows any of it.
+    """
+
+    tokens: Hashable
+    text: str
+    known: bool = True
+
+
+def as_read(name: str) -> Reading:
+    """A name as text models read it, before any vocabulary: without what stands in parentheses,
+    underscores, case, accents and different ways to encode the same letter.
+    """
+    text = re.sub(r"\(.*\)", "", name).replace("_", " ")
+    decomposed = unicodedata.normalize("NFKD", text).casefold()
+    words = "".join(c for c in decomposed if unicodedata.category(c) != "Mn").split()
+    return Reading(tuple(words), " ".join(words))
+
+
+def one_form(name: str) -> str:
+    """A name in one encoding of its letters (NFC; macOS writes NFD), without space around it."""
+    return unicodedata.normalize("NFC", " ".join(name.split()))
+
+
+def name_problems(
+    names: Sequence[object], read: Callable[[str], Reading] = as_read
+) -> tuple[list[str], list[str], list[str]]:
+    """Look for names that cannot serve.
+
+    Args:
+        names: Class names.
+        read: How the model reads one.
+
+    Returns:
+        Sentences about names that are no text or of which nothing is left; about names that are
+        the same to the model; and about names that the model has no words for.
+    """
+    wrong, same, unknown = [], [], []
+    by_tokens: dict[Hashable, list[str]] = {}
+    texts: dict[Hashable, str] = {}
+    for name in names:
+        if not isinstance(name, str):
+            wrong.append(f"{name!r} is a {type(name).__name__}, not a text")
+            continue
+        if any(0xD800 <= ord(c) < 0xE000 for c in name):
+            wrong.append(f"{name!r} has a broken character")
+            continue
+        reading = read(name)
+        if not reading.tokens:
+            left = "is empty" if not name.strip() else "is empty to the model, which does not read"
+            wrong.append(
+                f"{name!r} {left}" + (" what stands in parentheses" if name.strip() else "")
+            )
+            continue
+        by_tokens.setdefault(reading.tokens, []).append(name)
+        texts[reading.tokens] = reading.text
+        if not reading.known:
+            unknown.append(f"{name!r} has no word that the model knows")
+        elif name.strip().isdecimal():
+            unknown.append(f"{name!r} is a number, which does not say what is seen")
+    for tokens, alike in by_tokens.items():
+        if len(alike) > 1:
+            quoted = ", ".join(repr(name) for name in alike[:_SHOWN])
+            same.append(f"{quoted} are the same text to the model ({texts[tokens]!r})")
+    return wrong, same, unknown
+
+
+def check_class_names(
+    names: Sequence[object],
+    read: Callable[[str], Reading] = as_read,
+    *,
+    source: str,
+    advice: str = "give each class a name of its own in plain English words",
+    strict: bool = True,
+) -> None:
+    """Refuse class names that the model cannot use, and warn of doubtful ones.
+
+    Args:
+        names: Class names.
+        read: How the model reads one.
+        source: Where they come from, for the message.
+        advice: The way out.
+        strict: Whether two classes of one text are an error or a warning (public class lists have
+            some, and nobody can rename them).
+
+    Raises:
+        InputError: naming the classes and the way out.
+    """
+    wrong, same, unknown = name_problems(names, read)
+    errors = wrong + (same if strict else [])
+    if errors:
+        raise InputError(f"class names of {source}: {_listed(errors)}; {advice}")
+    doubtful = same + unknown
+    if doubtful:
+        print_log(
+            f"Class names of {source}: {_listed(doubtful)}; {advice}",
+            logger="current",
+            level=logging.WARNING,
+        )
+
+
+def rows_by_name(trained: Sequence[str], names: Sequence[str]) -> list[int]:
+    """For each name its place in ``trained``, compared as they are or, where that finds none, as
+    they are read.
+
+    Raises:
+        InputError: if one of them is not there.
+    """
+    place = {name: row for row, name in reversed(list(enumerate(trained)))}
+    by_words = {as_read(name).tokens: row for name, row in place.items()}
+    rows = [place.get(name, by_words.get(as_read(name).tokens)) for name in names]
+    absent = [name for name, row in zip(names, rows, strict=True) if row is None]
+    if absent:
+        raise InputError(
+            f"was trained on the classes {_few(trained)} and knows nothing of {_few(absent)}"
+        )
+    return [row for row in rows if row is not None]
+
+
+def parse_names(text: str) -> list[str]:
+    """Names from a command line, ``a,b,c``; a name with a comma stands in double quotes."""
+    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+
+
+def parse_renames(pairs: Iterable[str]) -> dict[str, str]:
+    """``old=new`` from a command line to a mapping.
+
+    Raises:
+        InputError: if a pair has another form, or a name is given two new ones.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        old, separator, new = (part.strip() for part in pair.partition("="))
+        if not separator or not old or not new or found.get(old, new) != new:
+            raise InputError(f'--rename takes OLD=NEW, as in --rename RBC="red cell"; got {pair!r}')
+        found[old] = new
+    return found
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
+
+
+def _listed(sentences: Sequence[str]) -> str:
+    more = f"; and {len(sentences) - _SHOWN} more" if len(sentences) > _SHOWN else ""
+    return "; ".join(sentences[:_SHOWN]) + more

@@ -1,0 +1,451 @@
+"""COCO files as people's tools export them: what has one meaning is filled in, what cannot be used
+leaves and is counted, and what would train on wrong boxes is refused with file and entry.
+"""
+
+import copy
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmdet.datasets import CocoDataset
+from mmdet.evaluation import CocoMetric
+from PIL import Image
+
+from mmsdpt.datasets.coco_checks import check_coco
+from mmsdpt.engine.data_files import prepare_data
+from mmsdpt.utils.errors import InputError
+
+CLASSES = ("circle", "square")
+
+
+def picture(path: Path, size=(96, 80), **options) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seed = sum(str(path).encode())
+    pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def coco(split: str, images: int = 2) -> dict:
+    """Two boxes on every image, one of each class."""
+    content = dict(
+        images=[
+            dict(id=n + 1, file_name=f"{split}_{n}.jpg", width=96, height=80) for n in range(images)
+        ],
+        categories=[dict(id=k, name=name) for k, name in enumerate(CLASSES, 1)],
+        annotations=[],
+    )
+    for n in range(images):
+        for k in (1, 2):
+            box = [10 * k, 5 + n, 30, 20]
+            entry = dict(id=2 * n + k, image_id=n + 1, category_id=k, bbox=box)
+            content["annotations"].append(dict(entry, area=600, iscrowd=0))
+    return content
+
+
+@pytest.fixture
+def data(tmp_path):
+    """The splits' contents; ``save`` writes them and ``prepare`` checks them as a run does."""
+    return Data(tmp_path)
+
+
+class Data:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.splits = {split: coco(split) for split in ("train", "val", "test")}
+        for split, content in self.splits.items():
+            for image in content["images"]:
+                picture(root / "images" / split / image["file_name"])
+
+    def save(self) -> None:
+        (self.root / "annotations").mkdir(exist_ok=True)
+        for split, content in self.splits.items():
+            (self.root / "annotations" / f"{split}.json").write_text(json.dumps(content))
+
+    def each(self, change) -> None:
+        """Change every annotation of every split, and write the files."""
+        for content in self.splits.values():
+            content["annotations"] = [
+                entry for entry in map(change, content["annotations"]) if entry is not None
+            ]
+        self.save()
+
+    def config(self, split: str, classes=CLASSES) -> dict:
+        return dict(
+            type="CocoDataset",
+            data_root=f"{self.root}/",
+            ann_file=f"annotations/{split}.json",
+            data_prefix=dict(img=f"images/{split}/"),
+            metainfo=dict(classes=classes),
+        )
+
+    def prepare(self, classes=CLASSES, optional=("test",)):
+        """Datasets and the metric's file as a run would get them."""
+        loaders = {s: dict(dataset=dict(dataset=self.config(s, classes))) for s in self.splits}
+        metrics = {
+            s: dict(type="CocoMetric", ann_file=f"{self.root}/annotations/{s}.json")
+            for s in self.splits
+        }
+        prepare_data(loaders, metrics, self.root / "work", optional)
+        self.metrics = metrics
+        datasets = {}
+        for split, loader in loaders.items():
+            settings = {k: v for k, v in loader["dataset"]["dataset"].items() if k != "type"}
+            datasets[split] = CocoDataset(**settings, pipeline=[], test_mode=True)
+        return datasets
+
+
+def labelled(dataset) -> list[list[tuple]]:
+    return [
+        sorted((i["bbox_label"], tuple(i["bbox"])) for i in dataset.get_data_info(n)["instances"])
+        for n in range(len(dataset))
+    ]
+
+
+EXPECTED = [[(0, (10, 5 + n, 40, 25 + n)), (1, (20, 5 + n, 50, 25 + n))] for n in range(2)]
+
+
+def without(*keys):
+    return lambda entry: {key: value for key, value in entry.items() if key not in keys}
+
+
+def polygons(entry):
+    x, y, w, h = entry.pop("bbox")
+    return dict(entry, segmentation=[[x, y, x + w, y, x + w, y + h, x, y + h]])
+
+
+def run_length(entry):
+    from pycocotools import mask
+
+    x, y, w, h = entry.pop("bbox")
+    pixels = np.zeros((80, 96), dtype=np.uint8, order="F")
+    pixels[y : y + h, x : x + w] = 1
+    code = mask.encode(pixels)
+    return dict(entry, segmentation=dict(size=code["size"], counts=code["counts"].decode()))
+
+
+FILLED = {
+    "no area": (without("area"), "without area"),
+    "area of 0": (lambda entry: dict(entry, area=0), "without area"),
+    "no iscrowd": (without("iscrowd"), "without iscrowd"),
+    "iscrowd is false": (lambda entry: dict(entry, iscrowd=False), "without iscrowd"),
+    "no id": (without("id"), "renumbered"),
+    "ids repeat": (lambda entry: dict(entry, id=7), "renumbered"),
+    "ids from 0": (lambda entry: dict(entry, id=entry["id"] - 1), "renumbered"),
+    "ids as text": (lambda entry: dict(entry, id=str(entry["id"])), "renumbered"),
+    "references as text": (
+        lambda e: dict(e, image_id=str(e["image_id"]), category_id=str(e["category_id"])),
+        "",
+    ),
+    "numbers as text": (lambda e: dict(e, bbox=[str(v) for v in e["bbox"]]), ""),
+    "polygons only": (polygons, "taken from the polygons"),
+    "bbox null beside polygons": (lambda e: dict(polygons(e), bbox=None), "polygons"),
+    "run-length masks only": (run_length, "taken from the polygons"),
+    "nothing missing": (lambda entry: entry, ""),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), FILLED.values(), ids=FILLED)
+def test_what_has_one_meaning_is_filled_in_for_dataset_and_metric(data, change, said, caplog):
+    data.each(change)
+    datasets = data.prepare()
+    for split, dataset in datasets.items():
+        assert labelled(dataset) == EXPECTED
+        metric = CocoMetric(ann_file=data.metrics[split]["ann_file"])
+        metric.dataset_meta = dataset.metainfo
+        for n in range(len(dataset)):
+            info = dataset.get_data_info(n)
+            found = dict(
+                img_id=info["img_id"],
+                labels=np.array([i["bbox_label"] for i in info["instances"]]),
+                bboxes=np.array([i["bbox"] for i in info["instances"]], dtype=float),
+                scores=np.ones(len(info["instances"])),
+            )
+            metric.results.append((dict(width=96, height=80, img_id=info["img_id"]), found))
+        assert metric.compute_metrics(metric.results)["bbox_mAP"] == 1
+    report = check_coco(data.root / "annotations" / "train.json", data.root / "images" / "train")
+    assert said in "; ".join(report.sentences("filled")) and not report.left_out
+
+
+def test_a_file_without_faults_is_read_as_it_is(data):
+    data.save()
+    assert data.prepare()["train"].ann_file == str(data.root / "annotations" / "train.json")
+    assert not (data.root / "work").exists()
+
+
+def test_categories_may_have_any_order_and_only_some_may_occur(data):
+    """Some tools sort by name, others by first use, and leave out what a split does not show."""
+    for split, names in (("val", ("square", "circle")), ("test", ("square",))):
+        content = data.splits[split]
+        content["categories"] = [dict(id=k, name=name) for k, name in enumerate(names, 1)]
+        content["annotations"] = [
+            dict(entry, category_id=1 + names.index(CLASSES[entry["category_id"] - 1]))
+            for entry in content["annotations"]
+            if CLASSES[entry["category_id"] - 1] in names
+        ]
+    data.save()
+    datasets = data.prepare()
+    assert labelled(datasets["val"]) == EXPECTED
+    assert [[label for label, _ in image] for image in labelled(datasets["test"])] == [[1], [1]]
+    swapped = data.prepare(classes=("square", "circle"))
+    assert {(1 - label, box) for label, box in labelled(swapped["train"])[0]} == set(EXPECTED[0])
+
+
+@pytest.mark.parametrize("root_id", [0, 9])
+def test_a_root_category_of_the_classs_own_name_is_the_same_class(data, root_id):
+    for content in data.splits.values():
+        content["categories"] = [
+            dict(id=root_id, name="circle", supercategory="none"),
+            dict(id=1, name="circle", supercategory="circle"),
+            dict(id=2, name="square", supercategory="circle"),
+        ]
+    data.save()
+    assert labelled(data.prepare()["train"]) == EXPECTED
+    with pytest.raises(InputError, match="names the class 'circle' twice"):
+        data.prepare(classes=("circle", "circle"))
+
+
+def test_advice_names_categories_with_boxes_and_no_root(data):
+    for content in data.splits.values():
+        content["categories"].insert(0, dict(id=0, name="shapes", supercategory="none"))
+        for category in content["categories"][1:]:
+            category["supercategory"] = "shapes"
+    data.save()
+    with pytest.raises(InputError) as error:
+        data.prepare(classes=("disc",))
+    assert str(error.value).count("it has no category 'disc'; it has 'circle', 'square'") == 2
+
+
+def test_names_that_are_numbers_are_texts(data):
+    for content in data.splits.values():
+        content["categories"] = [dict(id=1, name=0), dict(id=2, name=1)]
+    data.save()
+    for classes in (("0", "1"), (0, 1)):
+        datasets = data.prepare(classes=classes)
+        assert labelled(datasets["train"]) == EXPECTED
+        assert datasets["train"].metainfo["classes"] == ("0", "1")
+
+
+def test_a_config_without_classes_does_not_take_cocos(data):
+    data.save()
+    with pytest.raises(InputError, match=r"set metainfo=dict\(classes=\('circle', 'square'\)\)"):
+        loader = dict(dataset={k: v for k, v in data.config("train").items() if k != "metainfo"})
+        prepare_data({"train": loader}, {}, data.root / "work")
+
+
+LEFT = {
+    "unknown image": (lambda e: dict(e, image_id=99), "image that is not listed"),
+    "unknown category": (lambda e: dict(e, category_id=99), "category that is not listed"),
+    "bbox null": (lambda e: dict(e, bbox=None), "without a bbox or polygon"),
+    "bbox of 3": (lambda e: dict(e, bbox=[1, 2, 3]), "whose bbox is not x, y, width, height"),
+    "bbox of words": (lambda e: dict(e, bbox=["a", 2, 3, 4]), "whose bbox is not"),
+    "bbox infinite": (lambda e: dict(e, bbox=[1, 2, float("inf"), 4]), "whose bbox is not"),
+    "outside": (lambda e: dict(e, bbox=[200, 5, 30, 20]), "outside their image"),
+    "too small": (lambda e: dict(e, bbox=[5, 5, 0.5, 20]), "under one pixel"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), LEFT.values(), ids=LEFT)
+def test_what_leaves_is_counted_and_named_and_the_rest_trains(data, change, said):
+    data.each(lambda entry: change(entry) if entry["id"] == 2 else entry)
+    report = check_coco(data.root / "annotations" / "train.json", data.root / "images" / "train")
+    (sentence,) = report.sentences("left_out")
+    assert said in sentence and "1: id 2" in sentence
+    assert labelled(data.prepare()["train"]) == [EXPECTED[0][:1], EXPECTED[1]]
+    data.each(change)
+    with pytest.raises(
+        InputError, match=r"(?s)train.json: none of its 4 boxes can be used.*val.json"
+    ):
+        data.prepare()
+
+
+def test_polygons_alone_of_crowds_are_refused_with_the_reason(data):
+    data.each(lambda entry: dict(entry, iscrowd=1))
+    with pytest.raises(InputError, match="all 4 are marked iscrowd"):
+        data.prepare()
+
+
+def _fractions(entry):
+    x, y, w, h = entry["bbox"]
+    return dict(entry, bbox=[x / 96, y / 80, w / 96, h / 80])
+
+
+def _corners(entry):
+    x, y = 60 + 10 * entry["category_id"], 50
+    return dict(entry, bbox=[x, y, x + 10, y + 20])
+
+
+WRONG_BOXES = {
+    "fractions": (_fractions, "all 4 boxes are fractions of the image"),
+    "corners": (_corners, "boxes look like corners x1, y1, x2, y2"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG_BOXES.values(), ids=WRONG_BOXES)
+def test_boxes_of_another_convention_are_refused(data, change, message):
+    data.each(change)
+    with pytest.raises(InputError, match=message):
+        data.prepare()
+
+
+def _edit(split, change):
+    def edit(data):
+        content = copy.deepcopy(data.splits[split])
+        data.splits[split] = change(content) or content
+        data.save()
+
+    return edit
+
+
+def _text(split, text):
+    def edit(data):
+        data.save()
+        path = data.root / "annotations" / f"{split}.json"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+    return edit
+
+
+REFUSED = {
+    "no image": (_edit("val", lambda c: c.update(images=[])), "val.json: it holds no image"),
+    "one id for all": (
+        _edit("train", lambda c: [i.update(id=1) for i in c["images"]] and None),
+        "train.json: images share an id.*id 1: train_0.jpg and train_1.jpg",
+    ),
+    "no file_name": (
+        _edit("train", lambda c: c["images"][1].pop("file_name") and None),
+        "train.json: images have no file_name .1: id 2.",
+    ),
+    "no boxes": (
+        _edit("train", lambda c: c.update(annotations=[])),
+        "train.json: it has no box, so there is nothing to train on",
+    ),
+    "name of another type": (
+        _edit("train", lambda c: c["categories"][0].update(name=None)),
+        "a category has the name None",
+    ),
+    "one id for two categories": (
+        _edit("train", lambda c: c["categories"][1].update(id=1)),
+        "the id 1 has two categories",
+    ),
+    "twice the size": (
+        _edit("train", lambda c: [i.update(width=192, height=160) for i in c["images"]] and None),
+        "train_0.jpg: 192x160 in the file, 96x80 on disk",
+    ),
+    "not JSON": (_text("train", "{"), "train.json: this is no JSON file"),
+    "nested": (_text("train", "[" * 100_000), "nested too deeply"),
+    "bytes": (_text("train", b"\xff\x00"), "this is no JSON file"),
+    "VIA": (
+        _text("train", '{"a.jpg1": {"filename": "a.jpg", "regions": []}}'),
+        "project of VIA: export",
+    ),
+    "Label Studio": (_text("train", '[{"data": {}, "annotations": []}]'), "Label Studio's own"),
+    "labelme": (_text("train", '{"shapes": [], "imagePath": "a.jpg"}'), "labelme"),
+    "a list": (_text("train", '[{"bbox": [], "image_id": 1}]'), "bare list of annotations"),
+}
+
+
+@pytest.mark.parametrize(("edit", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_meant_is_refused_with_file_and_entry(data, edit, message):
+    edit(data)
+    with pytest.raises(InputError, match=message):
+        data.prepare()
+
+
+def test_a_test_file_of_images_alone_is_a_warning_in_training_and_refused_in_testing(data):
+    content = data.splits["test"]
+    data.splits["test"] = dict(images=content["images"])
+    data.save()
+    loaders = {s: dict(dataset=data.config(s)) for s in data.splits}
+    prepare_data(loaders, {}, data.root / "work", optional=("test",))
+    with pytest.raises(InputError, match="test.json: it lists images only, without categories"):
+        prepare_data({"test": loaders["test"]}, {}, data.root / "work")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_read(data, encoding):
+    data.save()
+    for split, content in data.splits.items():
+        path = data.root / "annotations" / f"{split}.json"
+        path.write_text(json.dumps(content), encoding=encoding)
+    assert labelled(data.prepare()["train"]) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda name: f"images\\{name}",
+        lambda name: f"C:\\Users\\me\\data\\{name}",
+        lambda name: f"/data/upload/1/{name}",
+        lambda name: f"../media/{name}",
+        lambda name: name.upper(),
+        lambda name: name.replace("_", "%5F"),
+    ],
+)
+def test_file_names_of_other_machines_are_found(data, spell):
+    for content in data.splits.values():
+        for image in content["images"]:
+            image["file_name"] = spell(image["file_name"])
+    data.save()
+    dataset = data.prepare()["train"]
+    assert all(os.path.isfile(dataset.get_data_info(n)["img_path"]) for n in range(2))
+    assert labelled(dataset) == EXPECTED
+
+
+def test_missing_images_are_named_before_the_first_step(data):
+    data.save()
+    (data.root / "images" / "train" / "train_1.jpg").unlink()
+    (data.root / "images" / "val" / "val_0.jpg").unlink()
+    with pytest.raises(InputError, match=r"(?s)missing .*1: train_1.jpg.*1: val_0.jpg"):
+        data.prepare()
+
+
+def test_broken_images_leave_with_their_boxes_and_are_named(data):
+    data.save()
+    path = data.root / "images" / "train" / "train_1.jpg"
+    path.write_bytes(path.read_bytes()[:300])
+    os.mkfifo(data.root / "images" / "val" / "pipe.jpg")
+    data.splits["val"]["images"][0]["file_name"] = "pipe.jpg"
+    data.save()
+    datasets = data.prepare()
+    assert labelled(datasets["train"]) == EXPECTED[:1]
+    assert labelled(datasets["val"]) == EXPECTED[1:]
+    report = check_coco(data.root / "annotations" / "val.json", data.root / "images" / "val")
+    assert report.sentences("left_out") == [
+        "images that cannot be read (1: pipe.jpg: it is not a regular file)"
+    ]
+
+
+def test_sizes_that_are_missing_are_those_of_the_images(data):
+    for content in data.splits.values():
+        for image in content["images"]:
+            image.pop("width")
+            image["height"] = None
+    data.save()
+    dataset = data.prepare()["train"]
+    assert labelled(dataset) == EXPECTED
+    assert (dataset.get_data_info(0)["width"], dataset.get_data_info(0)["height"]) == (96, 80)
+
+
+def test_boxes_on_the_unturned_image_are_refused(data):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(data.root / "images" / "train" / "train_0.jpg", exif=exif)
+    data.save()
+    with pytest.raises(InputError, match="EXIF orientation .*train_0.jpg"):
+        data.prepare()
+
+
+def test_images_of_train_in_another_split_are_said(data, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        "mmsdpt.engine.data_files.print_log", lambda text, **options: said.append(text)
+    )
+    source = data.root / "images" / "train" / "train_0.jpg"
+    (data.root / "images" / "val" / "val_1.jpg").write_bytes(source.read_bytes())
+    data.splits["val"]["annotations"] = []
+    data.save()
+    data.prepare()
+    assert any("1 of its images are also in train (val_1.jpg" in line for line in said)
+    assert any("its AP will be -1" in line for line in said)

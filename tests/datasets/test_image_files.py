@@ -1,0 +1,123 @@
+"""Images that nobody vouches for are scaled or refused in one sentence, never black or white, and
+never waited for.
+"""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from mmsdpt.datasets import LoadImageFromFile
+from mmsdpt.datasets.classification import LoadPillowImage
+from mmsdpt.datasets.image_files import UnreadableImage, inspect_image
+from mmsdpt.utils.errors import InputError
+
+LOADERS = [LoadImageFromFile(imdecode_backend="pillow"), LoadPillowImage()]
+RAMP = np.linspace(0, 1, 64).reshape(8, 8)
+
+
+def deep(kind: str) -> Image.Image:
+    if kind == "16 bits":
+        return Image.fromarray((RAMP * 65535).astype(np.uint16))
+    if kind == "12 bits in 16":
+        return Image.fromarray((1000 + RAMP * 3000).astype(np.uint16))
+    if kind == "32 bits":
+        return Image.fromarray((RAMP * 1e6).astype(np.int32))
+    if kind == "floats from 0 to 1":
+        return Image.fromarray(RAMP.astype(np.float32))
+    return Image.fromarray((RAMP * 40 - 10).astype(np.float32))
+
+
+@pytest.mark.parametrize("load", LOADERS)
+@pytest.mark.parametrize(
+    "kind", ["16 bits", "12 bits in 16", "32 bits", "floats from 0 to 1", "floats with negatives"]
+)
+def test_deep_images_become_grey_levels(tmp_path, load, kind):
+    path = tmp_path / "a.tif"
+    deep(kind).save(path)
+    pixels = load(dict(img_path=str(path)))["img"]
+    assert pixels.shape == (8, 8, 3) and pixels.dtype == np.uint8
+    assert np.abs(pixels[..., 0].astype(float) - RAMP * 255).max() <= 1
+    assert inspect_image(path).size == (8, 8)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_other_images_have_the_pixels_of_mmcv(tmp_path, mode):
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    rgb = np.random.default_rng(0).integers(0, 255, (9, 7, 3), dtype=np.uint8)
+    Image.fromarray(rgb).convert(mode).save(path)
+    for backend in ("pillow", "cv2"):
+        settings = dict(imdecode_backend=backend)
+        ours = LoadImageFromFile(**settings)(dict(img_path=str(path)))
+        theirs = MMCVLoadImageFromFile(**settings)(dict(img_path=str(path)))
+        assert np.array_equal(ours["img"], theirs["img"])
+        assert ours["img_shape"] == theirs["img_shape"] == ours["ori_shape"]
+
+
+def _broken(folder, kind):
+    path = folder / "a.png"
+    if kind == "no regular file":
+        os.mkfifo(path)
+    elif kind == "no such file":
+        path = folder / "gone.png"
+    elif kind == "empty":
+        path.touch()
+    elif kind == "no image":
+        path.write_text("<html>")
+    elif kind == "not finite":
+        path = folder / "a.tif"
+        Image.fromarray(np.full((4, 4), np.nan, dtype=np.float32)).save(path)
+    elif kind == "too thin":
+        Image.new("RGB", (5000, 2)).save(path)
+    else:
+        Image.fromarray(np.random.default_rng(0).bytes(3 * 64 * 64) and _noise()).save(path)
+        path.write_bytes(path.read_bytes()[:2000])
+    return path
+
+
+def _noise():
+    return np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+
+
+REASONS = {
+    "no regular file": "not a regular file",
+    "no such file": "there is no such file",
+    "empty": "the file is empty",
+    "no image": "no image that Pillow can read",
+    "not finite": "values that are not finite",
+    "too thin": "too thin, 5000x2",
+    "truncated": "",
+}
+
+
+@pytest.mark.parametrize("load", LOADERS)
+@pytest.mark.parametrize(("kind", "reason"), REASONS.items(), ids=REASONS)
+def test_images_that_cannot_be_used_are_named_with_the_reason(tmp_path, load, kind, reason):
+    path = _broken(tmp_path, kind)
+    with pytest.raises(InputError, match=f"the image {path} cannot be .*{reason}"):
+        load(dict(img_path=str(path)))
+    with pytest.raises(UnreadableImage, match=reason):
+        inspect_image(path)
+
+
+class _OneImage(torch.utils.data.Dataset):
+    def __init__(self, path):
+        self.path = path
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return LOADERS[0](dict(img_path=str(self.path)))["img"]
+
+
+def test_a_broken_image_in_a_worker_ends_in_one_sentence(tmp_path):
+    path = _broken(tmp_path, "no image")
+    with pytest.raises(InputError) as error:
+        next(iter(DataLoader(_OneImage(path), num_workers=1)))
+    assert str(error.value).startswith(f"the image {path} cannot be used")
+    assert "Traceback" not in str(error.value)

@@ -1,0 +1,122 @@
+"""Class names are compared as the model sees them: names that it cannot tell apart, or cannot read,
+are said with the way out.
+"""
+
+import unicodedata
+
+import pytest
+
+from mmsdpt.utils.class_names import (
+    as_read,
+    check_class_names,
+    name_problems,
+    one_form,
+    parse_names,
+    parse_renames,
+    rows_by_name,
+)
+from mmsdpt.utils.errors import InputError
+
+ACCENT = "caf\u00e9"
+
+TWINS = {
+    "parentheses": ("circle (M3)", "circle (M5)"),
+    "underscore and case": ("traffic_light", "Traffic Light"),
+    "double space": ("traffic  light", "traffic light"),
+    "encodings of a letter": (ACCENT, unicodedata.normalize("NFD", ACCENT)),
+    "accent": (ACCENT, "cafe"),
+    "full width": ("\uff43\uff41\uff54", "cat"),
+    "the same": ("cat", "cat"),
+}
+
+
+@pytest.mark.parametrize("names", TWINS.values(), ids=TWINS)
+def test_two_classes_of_one_text_are_refused_with_both_names(names):
+    with pytest.raises(InputError) as error:
+        check_class_names([*names, "dog"], source="the data")
+    assert all(repr(name) in str(error.value) for name in names)
+    assert "'dog'" not in str(error.value) and "name of its own" in str(error.value)
+    check_class_names([*names, "dog"], source="the data", strict=False)
+
+
+def test_different_names_pass():
+    assert name_problems(["cat", "dog", "hot dog", "dog house", "M3", "M5"]) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "is empty"),
+        ("  ", "is empty"),
+        ("(unknown)", "does not read what stands in parentheses"),
+        (True, "is a bool"),
+        (3, "is a int"),
+        ("\ud800", "broken character"),
+    ],
+)
+def test_names_of_which_nothing_is_left_are_refused_also_where_twins_are_not(name, why):
+    with pytest.raises(InputError, match=why):
+        check_class_names(["cat", name], source="the data", strict=False)
+
+
+def test_numbers_are_doubtful():
+    assert "'17' is a number" in name_problems(["17", "cat"])[2][0]
+
+
+def test_names_with_commas_come_in_quotes():
+    assert parse_names('a, b,"c, d"') == ["a", "b", "c, d"]
+
+
+def test_renames_are_pairs():
+    assert parse_renames(["RBC=red cell", "a b = c=d"]) == {"RBC": "red cell", "a b": "c=d"}
+    for wrong in (["RBC"], ["=x"], ["x="], ["a=b", "a=c"]):
+        with pytest.raises(InputError, match="OLD=NEW"):
+            parse_renames(wrong)
+
+
+def test_rows_follow_names_in_any_order_and_spelling():
+    trained = ("hot dog", "Cat", ACCENT)
+    assert rows_by_name(trained, ("Cat", "hot_dog")) == [1, 0]
+    assert rows_by_name(trained, (unicodedata.normalize("NFD", ACCENT),)) == [2]
+    with pytest.raises(InputError, match="'hot dog', 'Cat'.* knows nothing of 'mouse'"):
+        rows_by_name(trained, ("mouse",))
+
+
+def test_one_form_is_nfc_and_single_spaces():
+    assert one_form(f" {unicodedata.normalize('NFD', ACCENT)}  x ") == f"{ACCENT} x"
+    assert as_read("Blood_Orange (ripe)").text == "blood orange"
+
+
+class TestDetector:
+    """GLIP with its own vocabulary."""
+
+    @pytest.fixture(scope="class")
+    def detector(self, repository):
+        from mmengine.config import Config
+        from mmengine.registry import init_default_scope
+
+        import mmsdpt.hosts
+        import mmsdpt.tuners  # noqa: F401
+        from mmsdpt.registry import MODELS
+
+        init_default_scope("mmdet")
+        cfg = Config.fromfile(repository / "configs/mini/sdpt_mini_raccoon.py")
+        return MODELS.build(cfg.model).eval()
+
+    @pytest.mark.parametrize(
+        "names", [("circle (M3)", "circle (M5)"), ("\u5706", "\u65b9"), ("cat", "Cat")]
+    )
+    def test_names_of_the_same_tokens_are_refused(self, detector, names):
+        with pytest.raises(
+            InputError, match=f"{names[0]!r}".replace("(", r"\(").replace(")", r"\)")
+        ):
+            detector.check_class_names(names, "the train dataset")
+
+    def test_a_name_of_another_script_is_doubtful(self, detector):
+        _, _, unknown = name_problems(["\u5706", "circle"], detector.read_class_name)
+        assert len(unknown) == 1 and "no word that the model knows" in unknown[0]
+
+    def test_a_caption_with_a_name_of_nothing_is_refused(self, detector):
+        for names in (["circle", "(unknown)"], ["_"]):
+            with pytest.raises(InputError, match="is empty to the model|nothing|plain words"):
+                detector.get_tokens_positive_and_prompts(names, True)
