@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmsdpt.registry import RUNNERS
-from mmsdpt.tuners.files import describe_tuners, differences, load_tuner
+from mmsdpt.tuners.files import describe_tuners, differences, load_tuner, tuner_differences
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.base_weights import (
     CheckpointError,
@@ -240,6 +240,8 @@ class TunerRunner(Runner):
         checkpoint["message_hub"] = unpack_messages(checkpoint.get("message_hub"))
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.host.load_state_dict(checkpoint["state_dict"], strict=False)
+        for slot, tuner in getattr(self.host, "tuners", {}).items():
+            tuner.adopt(checkpoint["meta"]["tuners"][slot]["config"])
         self.resumed_random_states = checkpoint.get("random_states")
         self.logger.info(f"Loaded {filename}")
         return checkpoint
@@ -254,9 +256,7 @@ class TunerRunner(Runner):
             )
         found = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
         expected = {name: tuple(value.shape) for name, value in trained_state(self.host).items()}
-        different = differences(meta.get("tuners", {}), describe_tuners(self.host)) or differences(
-            found, expected
-        )
+        different = tuner_differences(self.host, meta.get("tuners")) or differences(found, expected)
         if different:
             raise CheckpointError(
                 f"{filename} was written by a run that trained something else: {different}"

@@ -1,41 +1,29 @@
-"""Methods. One file each, written against seams."""
+"""Methods: one file for each paper, with its classes for every kind of host."""
 
 from .adapter import Adapter
 from .adaptformer import AdaptFormer
 from .apollo import Apollo
 from .base import Tuner
 from .bitfit import BitFit, BitFitXMHA
-from .clip import (
-    CLIPVPT,
-    CLIPCoOp,
-    CLIPLinearProbe,
-    CLIPMaPLe,
-    CoCoOp,
-    IndependentVL,
-    MuDPT,
-)
-from .coop import CoOp
+from .cocoop import CoCoOp
+from .coop import CLIPCoOp, CoOp
 from .dpt import DPT
 from .full_fine_tuning import FullFineTuning
 from .glip_prompt import GLIPPrompt
 from .host_parameters import HostParameters
-from .layers import InverseProjection, PrototypeTokens
-from .linear_probing import LinearProbing
+from .independent_vl import IndependentVL
+from .layers.injection import InjectionLinear, InjectionTransformer
+from .linear_probing import CLIPLinearProbe, LinearProbing
 from .lora import LoRA, LoRAXMHA
-from .maple import MaPLe
+from .maple import CLIPMaPLe, MaPLe
+from .mudpt import MuDPT
 from .pmf import PMF
-from .sdpt import SDPT
+from .sdpt import SDPT, InverseProjection, PrototypeTokens
 from .upt import UPT
-from .vpt import VPT
+from .vpt import CLIPVPT, VPT
 
 __all__ = [
-    "CLIPCoOp",
-    "CLIPLinearProbe",
-    "CLIPMaPLe",
     "CLIPVPT",
-    "CoCoOp",
-    "IndependentVL",
-    "MuDPT",
     "DPT",
     "PMF",
     "SDPT",
@@ -46,15 +34,23 @@ __all__ = [
     "Apollo",
     "BitFit",
     "BitFitXMHA",
+    "CLIPCoOp",
+    "CLIPLinearProbe",
+    "CLIPMaPLe",
+    "CoCoOp",
     "CoOp",
     "FullFineTuning",
     "GLIPPrompt",
     "HostParameters",
+    "IndependentVL",
+    "InjectionLinear",
+    "InjectionTransformer",
     "InverseProjection",
     "LinearProbing",
     "LoRA",
     "LoRAXMHA",
     "MaPLe",
+    "MuDPT",
     "PrototypeTokens",
     "Tuner",
 ]

@@ -1,6 +1,6 @@
 r"""Adapter (Houlsby et al., ICML 2019, section 2.1) on the text encoder.
 
-A bottleneck behind both dense outputs of every BERT layer, in front of the residual and the norm:
+A bottleneck after both dense outputs of every BERT layer, before the residual and the norm:
 
     h <- h + Up(GELU(Down(h)))          Down: d to m, Up: m to d
     x <- LN(x + h)                      LN's weight and bias train, too
@@ -12,16 +12,16 @@ Per layer 2 (2 d m + m + d) parameters in bottlenecks and 4 d in norms: on GLIP-
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import FeatureSeam, ParameterSeam, Seam
+from mmsdpt.hosts.seams import FeatureSeam, ParameterSeam
 from mmsdpt.registry import MODELS
 
-from .base import Tuner
+from .base import Seams, Tuner
 from .layers.bottleneck import Bottleneck
 
 KINDS = ("text_attention_outputs", "text_ffn_outputs")
@@ -38,18 +38,17 @@ class Adapter(Tuner):
 
     The norms train as offsets of the host's values, which start from zero: the same as training
     copies, but a second Adapter can be stacked on a finished one, and weight decay pulls towards
-    the host. The fused text layers in GLIP's head are no part of the language model and are left
+    the host. The fused text layers in GLIP's head are not part of the language model and are left
     alone.
 
     Args:
         bottleneck: m.
         layer_norms: Whether the norms of the layers train.
         init_std: Standard deviation of the bottlenecks' weights.
-        seams: See :class:`Tuner`.
-        frozen: See :class:`Tuner`.
+        common: See :class:`Tuner`.
 
     Raises:
-        ValueError: if ``bottleneck`` is no positive whole number, ``init_std`` is not positive, or
+        ValueError: if ``bottleneck`` is not a positive integer, ``init_std`` is not positive, or
             the host's text layers have no layer norms of their own.
     """
 
@@ -58,14 +57,13 @@ class Adapter(Tuner):
     def __init__(
         self,
         *,
-        seams: Mapping[str, Sequence[Seam]],
+        seams: Seams,
         bottleneck: int = 64,
         layer_norms: bool = True,
         init_std: float = 1e-3,
-        frozen: bool = False,
-        init_cfg: dict | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+        super().__init__(seams=seams, **common)
         if init_std <= 0:
             raise ValueError(f"init_std must be positive, got {init_std}")
         self.bottleneck, self.layer_norms = bottleneck, layer_norms
@@ -86,8 +84,8 @@ class Adapter(Tuner):
         if layer_norms:
             self._connect_norms(cast(Sequence[ParameterSeam], seams["parameters"]))
 
-    def _connect_norms(self, points: Sequence[ParameterSeam]) -> None:
-        norms = [s for s in points if s.group == "text" and _LAYER_NORM.search(s.name)]
+    def _connect_norms(self, parameters: Sequence[ParameterSeam]) -> None:
+        norms = [s for s in parameters if s.group == "text" and _LAYER_NORM.search(s.name)]
         if not norms:
             raise ValueError(
                 "Adapter finds no layer norms in the host's text layers (parameters of the text"
@@ -108,7 +106,7 @@ class Adapter(Tuner):
         return dict(bottleneck=self.bottleneck, layer_norms=self.layer_norms)
 
     def num_trainable(self) -> int:
-        """2 d m + m + d per bottleneck; every one has a norm behind it, of 2 d."""
+        """2 d m + m + d per bottleneck; a norm follows every one, of 2 d."""
         widths = [width for kind in KINDS for width in self.widths[kind]]
         norms = 2 * sum(widths) if self.layer_norms else 0
         return sum(Bottleneck.count(width, self.bottleneck) for width in widths) + norms

@@ -11,15 +11,14 @@ The bottleneck reads x in front of the norm. Sum over the blocks of 2 d m + m + 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import BranchSeam, Seam
+from mmsdpt.hosts.seams import BranchSeam
 from mmsdpt.registry import MODELS
 
-from .base import Tuner
+from .base import Seams, Tuner
 from .layers.bottleneck import Bottleneck
 
 
@@ -38,11 +37,10 @@ class AdaptFormer(Tuner):
         bottleneck: m.
         scale: s.
         dropout: Of the bottleneck's activations, in training.
-        seams: See :class:`Tuner`.
-        frozen: See :class:`Tuner`.
+        common: See :class:`Tuner`.
 
     Raises:
-        ValueError: if ``bottleneck`` is no positive whole number, or the scale is zero.
+        ValueError: if ``bottleneck`` is not a positive integer, or the scale is zero.
     """
 
     needs = ("image_ffns",)
@@ -51,14 +49,13 @@ class AdaptFormer(Tuner):
     def __init__(
         self,
         *,
-        seams: Mapping[str, Sequence[Seam]],
+        seams: Seams,
         bottleneck: int = 64,
         scale: float = 0.1,
         dropout: float = 0.1,
-        frozen: bool = False,
-        init_cfg: dict | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+        super().__init__(seams=seams, **common)
         if scale == 0:
             raise ValueError("scale must not be 0: nothing of AdaptFormer would train")
         self.bottleneck, self.scale = bottleneck, scale

@@ -4,7 +4,7 @@ r"""APoLLo: Unified Adapter and Prompt Learning for Vision Language Models (Chow
 Three parts that train together:
 
 1. Coupled prompts in both encoders, as in MaPLe.
-2. A bottleneck adapter behind both encoders, with self-attention in each modality and
+2. A bottleneck adapter after both encoders, with self-attention in each modality and
    cross-attention between them:  x_a <- x_a + U_a h_a(x_a, x_b).
 3. Consistency within each modality between the encoders' branches, which see two views of a batch:
 
@@ -16,7 +16,7 @@ Three parts that train together:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -24,10 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmsdpt.hosts.seams import ForwardState, LossSeam, PairedSeam, Seam
+from mmsdpt.hosts.seams import ForwardState, LossSeam, PairedSeam
 from mmsdpt.registry import MODELS
 
-from .base import Tuner
+from .base import Seams, Tuner
 from .layers.coupled_prompts import CoupledPrompts
 from .layers.cross_modal_adapter import CrossModalAdapter
 
@@ -60,8 +60,7 @@ class Apollo(Tuner):
         consistency_weight: w; 0: no second view is computed.
         jitter: s: a view is (1 + a) x + b with a ~ U(-s, s) per image, b ~ U(-s, s) per image and
             channel, in standard deviations of the normalised pixels.
-        seams: See :class:`Tuner`.
-        frozen: See :class:`Tuner`.
+        common: See :class:`Tuner`.
 
     Raises:
         ValueError: on a weight below 0 or a jitter outside [0, 1); see :class:`MaPLe` and
@@ -74,7 +73,7 @@ class Apollo(Tuner):
     def __init__(
         self,
         *,
-        seams: Mapping[str, Sequence[Seam]],
+        seams: Seams,
         num_tokens: int = 2,
         depth: int | None = None,
         init_words: str = "a photo of a",
@@ -83,10 +82,9 @@ class Apollo(Tuner):
         num_heads: int = 4,
         consistency_weight: float = 1.0,
         jitter: float = 0.4,
-        frozen: bool = False,
-        init_cfg: dict | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+        super().__init__(seams=seams, **common)
         if consistency_weight < 0 or not 0 <= jitter < 1:
             raise ValueError(
                 "consistency_weight must be at least 0 and jitter in [0, 1), got"
@@ -113,7 +111,7 @@ class Apollo(Tuner):
     def adapt(
         self, seam: PairedSeam, image: Tensor, text: Tensor, mask: Tensor, state: ForwardState
     ) -> tuple[Tensor, Tensor]:
-        """Both features behind the adapter, remembered for the comparison of views."""
+        """Both features after the adapter, remembered for the comparison of views."""
         image, text = self.adapter(image, text, mask)
         if self._compares_views:
             state.memo[self] = (image, text, mask)

@@ -10,6 +10,9 @@ from mmengine.model import BaseModule
 
 from mmsdpt.hosts.seams import Seam
 
+Seams = Mapping[str, Sequence[Seam]]
+"""A host's seams by kind."""
+
 
 class Tuner(BaseModule):
     """A parameter-efficient method: owns what it trains and acts at a host's seams.
@@ -44,7 +47,7 @@ class Tuner(BaseModule):
     def __init__(
         self,
         *,
-        seams: Mapping[str, Sequence[Seam]],
+        seams: Seams,
         frozen: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
@@ -87,9 +90,20 @@ class Tuner(BaseModule):
         """
         raise NotImplementedError
 
+    def reconcile(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a file as this model would write them: with what older versions left
+        out, and with the model's own value of those that :meth:`adopt` takes over.
+        """
+        return dict(config)
+
+    def adopt(self, config: Mapping[str, Any]) -> None:
+        """Called with the settings of a file when its tensors are loaded: take over those that the
+        file decides, whatever the model was built with.
+        """
+
     def num_trainable(self) -> int:
-        """Closed formula of the trainable parameters, checked against the real count by the
-        tests.
+        """Closed formula of the trainable parameters. At the start of a training it is checked
+        against the real count.
         """
         raise NotImplementedError
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.logging import print_log
 
-from mmsdpt.hosts.seams import ParameterSeam, Seam
+from mmsdpt.hosts.seams import ParameterSeam
 from mmsdpt.registry import MODELS
 
+from .base import Seams
 from .host_parameters import HostParameters
 
 GROUPS = ("image", "neck", "text", "fusion", "fused_text", "dyconv", "outputs")
@@ -27,8 +28,7 @@ class BitFit(HostParameters):
         groups: Parts of the host: ``image``, ``neck``, ``text``, ``fusion``, ``fused_text``,
             ``dyconv`` and ``outputs``. BitFit is defined for a Transformer; which parts of a
             detector count is our choice: by default all.
-        seams: See :class:`Tuner`.
-        frozen: See :class:`Tuner`.
+        common: See :class:`Tuner`.
 
     Raises:
         ValueError: for an unknown group.
@@ -37,16 +37,15 @@ class BitFit(HostParameters):
     def __init__(
         self,
         *,
-        seams: Mapping[str, Sequence[Seam]],
+        seams: Seams,
         groups: Sequence[str] = GROUPS,
-        frozen: bool = False,
-        init_cfg: dict | None = None,
+        **common: Any,
     ) -> None:
         unknown = [group for group in groups if group not in GROUPS]
         if unknown or not groups:
             raise ValueError(f"groups must be some of {', '.join(GROUPS)}, got {list(groups)}")
         self.groups = tuple(group for group in GROUPS if group in groups)
-        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+        super().__init__(seams=seams, **common)
 
     def selects(self, seam: ParameterSeam) -> bool:
         return seam.group in self.groups and seam.role.endswith((".bias", ".in_proj_bias"))
@@ -74,8 +73,7 @@ class BitFitXMHA(BitFit):
 
     Args:
         layer_norms: Whether the layer norms' biases train, too.
-        seams: See :class:`Tuner`.
-        frozen: See :class:`Tuner`.
+        common: See :class:`Tuner`.
 
     Raises:
         ValueError: if the host has no fusion layers.
@@ -86,13 +84,12 @@ class BitFitXMHA(BitFit):
     def __init__(
         self,
         *,
-        seams: Mapping[str, Sequence[Seam]],
+        seams: Seams,
         layer_norms: bool = True,
-        frozen: bool = False,
-        init_cfg: dict | None = None,
+        **common: Any,
     ) -> None:
         self.layer_norms = layer_norms
-        super().__init__(seams=seams, groups=("fusion",), frozen=frozen, init_cfg=init_cfg)
+        super().__init__(seams=seams, groups=("fusion",), **common)
 
     def selects(self, seam: ParameterSeam) -> bool:
         return super().selects(seam) and (self.layer_norms or "layer_norm" not in seam.role)

@@ -1,54 +1,63 @@
-r"""CoOp: context optimization (Zhou et al., IJCV 2022, section 3.2) on GLIP's captions.
+r"""CoOp: context optimization (Zhou et al., IJCV 2022, section 3.2), on CLIP and on GLIP.
 
-M learned word vectors V (M x d), the same for all classes ("unified context"), join the words of
-every caption at the input of the text encoder:
+**On CLIP** (:class:`CLIPCoOp`) n learned word vectors v (n x d) take the place of the words around
+the class name; the rest of CLIP stays as it is:
 
-    [CLS] class 1 . class 2 . ... [SEP] V_1 ... V_M
+    t_c = text([start] v_1 ... v_n NAME_c . [end])         logits_c = exp(s) cos(image, t_c)
 
-In CoOp's CLIP each class has a sentence of its own, V_1 ... V_M class, and only the output at its
-end counts. GLIP reads all classes in one caption, and a class's features are the outputs at its own
-tokens; so the context stands once in the caption, and acts on every class through BERT's
-attention, in every layer.
+One context for all classes ("unified"), n d parameters: 8,192 on ViT-B/16 with n = 16; or one for
+each class ("class-specific"), C n d.
 
-It stands behind the caption, on positions of its own that follow the last token, and its outputs
+**On GLIP** (:class:`CoOp`) one context for all classes joins the words of every caption at the
+input of the text encoder:
+
+    [CLS] class 1 . class 2 . ... [SEP] v_1 ... v_n
+
+In CLIP each class has a sentence of its own, and only the output at its end counts. GLIP reads all
+classes in one caption, and a class's features are the outputs at its own tokens; so the context
+stands once in the caption, and acts on every class through BERT's attention, in every layer.
+
+It stands after the caption, on positions of its own that follow the last token, and its outputs
 are not among the text features. So no token moves: each word keeps the position embedding that it
 was trained with, the map from classes to tokens (positive map) stays as it is, and the context uses
 none of the 256 tokens that a caption may have. BERT attends in both directions; a context in front
 would differ in its position embeddings alone.
 
-M d parameters: 12,288 on GLIP-L and GLIP-T. The SDPT poster's 0.52 M would be 677 vectors, but BERT
+n d parameters: 12,288 on GLIP-L and GLIP-T. The SDPT poster's 0.52 M would be 677 vectors, but BERT
 has 512 positions, 256 of which are the caption's: a longer context is not enough to reach it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import ForwardState, PromptRows, Rows, RowSeam, Seam
+from mmsdpt.hosts.clip.seams import TextInput, TextInputSeam
+from mmsdpt.hosts.seams import ForwardState, PromptRows, Rows, RowSeam
 from mmsdpt.registry import MODELS
+from mmsdpt.utils.errors import InputError
 
-from .base import Tuner
-from .layers.checks import whole_number
+from .base import Seams, Tuner
+from .layers.checks import positive_integer
+from .layers.class_context import INIT_STD, ClassContext
 
 
 @MODELS.register_module()
 class CoOp(Tuner):
-    """Learned context vectors among the words of every caption.
+    """Learned context vectors among the words of every caption of GLIP.
 
     Args:
-        num_tokens: M.
-        init_words: Words whose vectors the context starts from, such as "a photo of a", M tokens of
+        num_tokens: n.
+        init_words: Words whose vectors the context starts from, such as "a photo of a", n tokens of
             the host's vocabulary. None: N(0, ``init_std``^2).
         init_std: See ``init_words``.
-        seams: See :class:`Tuner`.
-        frozen: See :class:`Tuner`.
+        common: See :class:`Tuner`.
 
     Raises:
-        ValueError: if ``num_tokens`` is no positive whole number, or not the number of tokens of
+        ValueError: if ``num_tokens`` is not a positive integer, or not the number of tokens of
             ``init_words``.
     """
 
@@ -57,31 +66,29 @@ class CoOp(Tuner):
     def __init__(
         self,
         *,
-        seams: Mapping[str, Sequence[Seam]],
+        seams: Seams,
         num_tokens: int = 16,
         init_words: str | None = None,
-        init_std: float = 0.02,
-        frozen: bool = False,
-        init_cfg: dict | None = None,
+        init_std: float = INIT_STD,
+        **common: Any,
     ) -> None:
-        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
-        self.num_tokens, self.init_words = whole_number("num_tokens", num_tokens), init_words
-        (self.point,) = cast(Sequence[RowSeam], seams["text_embeddings"])
+        super().__init__(seams=seams, **common)
+        self.num_tokens, self.init_words = positive_integer("num_tokens", num_tokens), init_words
+        (self.seam,) = cast(Sequence[RowSeam], seams["text_embeddings"])
         if init_words is not None:
-            found = len(self.point.word_vectors(init_words))
+            found = len(self.seam.word_vectors(init_words))
             if found != num_tokens:
                 raise ValueError(
                     f"init_words={init_words!r} are {found} tokens, but num_tokens is {num_tokens}:"
                     f" set num_tokens={found}, or choose other words"
                 )
-        self.width = self.point.widths["width"]
-        self.context = nn.Parameter(torch.empty(num_tokens, self.width))
-        nn.init.normal_(self.context, std=init_std)
-        self.point.connect(self, self._rows)
+        self.width = self.seam.widths["width"]
+        self.context = nn.Parameter(torch.empty(num_tokens, self.width).normal_(std=init_std))
+        self.seam.connect(self, self._rows)
 
     def start_from_host(self) -> None:
         if self.init_words is not None:
-            self.context.copy_(self.point.word_vectors(self.init_words))
+            self.context.copy_(self.seam.word_vectors(self.init_words))
 
     def _rows(self, seam: RowSeam, state: ForwardState) -> Rows:
         # Kept: the vectors pass through the layers like words, which read and change them.
@@ -91,5 +98,86 @@ class CoOp(Tuner):
         return dict(num_tokens=self.num_tokens)
 
     def num_trainable(self) -> int:
-        """M d."""
+        """n d."""
         return self.num_tokens * self.width
+
+
+@MODELS.register_module()
+class CLIPCoOp(Tuner):
+    """A learned context around CLIP's class names.
+
+    Args:
+        num_tokens: n. With 0 the model is the zero-shot one, with the host's template.
+        init_words: Words that the context starts from, such as "a photo of a"; see
+            :class:`ClassContext`. None: N(0, 0.02^2).
+        position: Where the class name stands: ``end``, ``middle`` or ``front`` of the context.
+        per_class: Each class has a context of its own, which no other class can use.
+        num_classes: C, for ``per_class``.
+        common: See :class:`Tuner`.
+
+    Attributes:
+        ctx: (n, d), or (C, n, d); None with n = 0.
+
+    Raises:
+        ValueError: for settings that contradict each other, or a context that leaves no room for
+            names.
+    """
+
+    needs = ("text_inputs",)
+
+    def __init__(
+        self,
+        *,
+        seams: Seams,
+        num_tokens: int = 16,
+        init_words: str | None = None,
+        position: str = "end",
+        per_class: bool = False,
+        num_classes: int | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(seams=seams, **common)
+        self.num_tokens = positive_integer("num_tokens", num_tokens, minimum=0)
+        if per_class != (num_classes is not None):
+            raise ValueError(
+                "per_class=True and num_classes belong together: a context for each class needs"
+                f" their number, got per_class={per_class} and num_classes={num_classes}"
+            )
+        if num_classes is not None:
+            positive_integer("num_classes", num_classes)
+        self.num_classes = num_classes
+        (texts,) = cast(Sequence[TextInputSeam], seams["text_inputs"])
+        self.width = texts.widths["width"]
+        self.context = ClassContext(texts, num_tokens, init_words, position)
+        self.ctx: nn.Parameter | None = None
+        if num_tokens:
+            shape = (num_tokens, self.width)
+            ctx = torch.empty(shape if num_classes is None else (num_classes, *shape))
+            self.ctx = nn.Parameter(ctx.normal_(std=INIT_STD))
+            texts.connect(self, self._texts, exclusive=True)
+
+    def start_from_host(self) -> None:
+        if self.ctx is not None:
+            self.context.start(self.ctx)
+
+    def _texts(self, seam: TextInputSeam, state: ForwardState) -> TextInput:
+        found = len(state.class_names)
+        if self.num_classes not in (None, found):
+            raise InputError(
+                f"CLIPCoOp has a context for each of {self.num_classes} classes, and the model has"
+                f" {found} classes: set num_classes={found} and train on them, or use"
+                " per_class=False, whose context fits any classes"
+            )
+        return self.context(state.class_names, cast(Tensor, self.ctx))
+
+    def config(self) -> dict[str, Any]:
+        return dict(
+            num_tokens=self.num_tokens,
+            fixed_words=self.context.fixed_words,
+            position=self.context.position,
+            num_classes=self.num_classes,
+        )
+
+    def num_trainable(self) -> int:
+        """n d, times C with ``per_class``."""
+        return self.num_tokens * self.width * (self.num_classes or 1)

@@ -9,12 +9,12 @@ feature g_c and the block's tokens x, and learned tokens t (K x d):
     prompt_c = LN(a_c + m_c)
 
 and an auxiliary loss asks the prompts which classes are there. As in the authors' code, W_q and W_k
-(32 x d) and W_v (d x d) have no bias, x is detached, and the prompts are dropped behind their
+(32 x d) and W_v (d x d) have no bias, x is detached, and the prompts are dropped after their
 block.
 
 Choices for GLIP:
 
-- The context (M = 16) comes behind the caption, shared by all classes, as all classes are in one
+- The context (M = 16) comes after the caption, shared by all classes, as all classes are in one
   caption. g_c is the mean over the class's tokens in the encoded caption.
 - Late blocks are those of the last stage. Prompts are extra keys and values in every window.
 - The paper keeps the K = 10 classes that zero-shot CLIP finds most likely. GLIP's features of image
@@ -32,7 +32,7 @@ Choices for GLIP:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -49,11 +49,10 @@ from mmsdpt.hosts.seams import (
     Rows,
     RowSeam,
     RunBlock,
-    Seam,
 )
 from mmsdpt.registry import MODELS
 
-from .base import Tuner
+from .base import Seams, Tuner
 from .layers.learned_prompts import learned_prompts
 
 
@@ -99,7 +98,7 @@ class ClassAwarePrompts(BaseModule):
         count = min(prompts.shape[1], tokens.shape[1])
         if count < prompts.shape[1]:
             best = scores.masked_fill(~valid, -torch.inf).topk(count).indices  # (B, K)
-            best = best.sort().values  # the caption's order, as where there is no choice
+            best = best.sort().values  # the caption's order
             prompts = prompts.gather(1, best.unsqueeze(-1).expand(-1, -1, prompts.shape[-1]))
             valid = valid.gather(1, best)
         prompts = torch.where(valid.unsqueeze(-1), prompts.to(x.dtype), tokens[:, :count])
@@ -156,8 +155,7 @@ class DPT(Tuner):
         num_class_prompts: K, class-aware prompts, and learned tokens N(0, 0.02^2), per late block.
         key_width: Of queries and keys in the late blocks.
         loss_weight: Of the auxiliary loss.
-        seams: See :class:`Tuner`.
-        frozen: See :class:`Tuner`.
+        common: See :class:`Tuner`.
 
     Raises:
         ValueError: if the loss has no weight, so that its norms would not train, or if a tuner is
@@ -170,16 +168,15 @@ class DPT(Tuner):
     def __init__(
         self,
         *,
-        seams: Mapping[str, Sequence[Seam]],
+        seams: Seams,
         num_context: int = 16,
         num_visual: int = 10,
         num_class_prompts: int = 10,
         key_width: int = 32,
         loss_weight: float = 0.3,
-        frozen: bool = False,
-        init_cfg: dict | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+        super().__init__(seams=seams, **common)
         if loss_weight <= 0:
             raise ValueError(f"loss_weight must be above 0, got {loss_weight}")
         for seam in seams.get("encoder_pairs", ()):

@@ -170,7 +170,7 @@ def load_tuner(
             raise TunerFileError(
                 f"{path} holds {what} {found!r}, but slot {slot!r} of the model has {expected!r}"
             )
-    different = differences(header.get("config"), describe_tuners(host)[slot]["config"])
+    different = setting_differences(tuner, header.get("config"))
     if different:
         raise TunerFileError(
             f"{path} was trained with other settings of {type(tuner).__name__}: {different}"
@@ -199,6 +199,7 @@ def load_tuner(
                 " checkpoint (load_from) first"
             )
     tuner.load_state_dict(tensors)
+    tuner.adopt(header["config"])
     print_log(f"Loaded {header['method']} from {path} into slot {slot!r}", logger="current")
     return header
 
@@ -214,6 +215,29 @@ def _read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
 def _kind(value: Tensor) -> str:
     """Shape, and whether the values are floating-point numbers; their width may differ."""
     return f"{tuple(value.shape)}" + ("" if value.is_floating_point() else f" {value.dtype}")
+
+
+def setting_differences(tuner: Tuner, found: Any) -> str:
+    """What differs between the settings in a file and a tuner's; empty if the file fits."""
+    if isinstance(found, Mapping):
+        found = tuner.reconcile(found)
+    return differences(found, json.loads(json.dumps(tuner.config())))
+
+
+def tuner_differences(host: nn.Module, found: Any) -> str:
+    """What differs between the tuners of a run's checkpoint and a model's, as
+    :func:`describe_tuners` gives them; empty if they fit.
+    """
+    tuners = getattr(host, "tuners", {})
+    own = describe_tuners(host)
+    if isinstance(found, Mapping):
+        found = {
+            slot: {**entry, "config": tuners[slot].reconcile(entry["config"])}
+            if slot in own and isinstance(entry, Mapping) and "config" in entry
+            else entry
+            for slot, entry in found.items()
+        }
+    return differences(found or {}, own)
 
 
 def differences(found: Any, expected: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 r"""GLIP's prompt tuning (Li et al., CVPR 2022, section 5; "language_prompt_v2" in its code).
 
-One vector per caption position, added to the language features behind the text encoder, in front of
+One vector per caption position, added to the language features after the text encoder and before
 the fusion layers:
 
     hidden_i <- hidden_i + o_i        embedded_i <- embedded_i + o_i        i = 1 ... L
@@ -11,16 +11,15 @@ released code trains it at a learning rate of 0.05 with weight decay 0.25.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import FeatureSeam, Seam
+from mmsdpt.hosts.seams import FeatureSeam
 from mmsdpt.registry import MODELS
 
-from .base import Tuner
+from .base import Seams, Tuner
 
 
 @MODELS.register_module()
@@ -36,25 +35,18 @@ class GLIPPrompt(Tuner):
     the same detections; here padding stays zero, however long the batch's longest caption is.
 
     Args:
-        seams: See :class:`Tuner`.
-        frozen: See :class:`Tuner`.
+        common: See :class:`Tuner`.
     """
 
     needs = ("text_features",)
     zero_init = True
 
-    def __init__(
-        self,
-        *,
-        seams: Mapping[str, Sequence[Seam]],
-        frozen: bool = False,
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
-        (point,) = seams["text_features"]
-        self.max_tokens, self.width = point.widths["max_tokens"], point.widths["width"]
+    def __init__(self, *, seams: Seams, **common: Any) -> None:
+        super().__init__(seams=seams, **common)
+        (features,) = seams["text_features"]
+        self.max_tokens, self.width = features.widths["max_tokens"], features.widths["width"]
         self.offset = nn.Parameter(torch.zeros(self.max_tokens, self.width))
-        point.connect(self, self._shift)
+        features.connect(self, self._shift)
 
     def _shift(self, seam: FeatureSeam, features: dict[str, Tensor]) -> dict[str, Tensor]:
         mask = features["masks"]  # (B, L)

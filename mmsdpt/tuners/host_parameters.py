@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import ParameterSeam, Seam
+from mmsdpt.hosts.seams import ParameterSeam
 
-from .base import Tuner
+from .base import Seams, Tuner
 
 
 class HostParameters(Tuner):
@@ -23,8 +23,7 @@ class HostParameters(Tuner):
     A subclass says in :meth:`selects` which parameters it trains.
 
     Args:
-        seams: See :class:`Tuner`.
-        frozen: See :class:`Tuner`.
+        common: See :class:`Tuner`.
 
     Raises:
         ValueError: if no parameter is selected, or another tuner replaces one of them.
@@ -33,20 +32,14 @@ class HostParameters(Tuner):
     needs: ClassVar[tuple[str, ...]] = ("parameters",)
     zero_init: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        *,
-        seams: Mapping[str, Sequence[Seam]],
-        frozen: bool = False,
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
-        points = cast(Sequence[ParameterSeam], seams["parameters"])
-        self.chosen = [seam for seam in points if self.selects(seam)]
+    def __init__(self, *, seams: Seams, **common: Any) -> None:
+        super().__init__(seams=seams, **common)
+        parameters = cast(Sequence[ParameterSeam], seams["parameters"])
+        self.chosen = [seam for seam in parameters if self.selects(seam)]
         if not self.chosen:
             raise ValueError(
                 f"{type(self).__name__} finds none of its parameters in this host, which has"
-                f" {len(points)}, first {points[0].name if points else 'none'}"
+                f" {len(parameters)}, first {parameters[0].name if parameters else 'none'}"
             )
         self.values = nn.ParameterDict(
             {_key(seam.name): torch.empty_like(seam.value()) for seam in self.chosen}

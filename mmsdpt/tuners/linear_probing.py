@@ -1,11 +1,36 @@
-"""Linear probing as in GLIP's paper (Li et al., CVPR 2022): only the prediction layers train."""
+r"""Linear probing: only the prediction layers train, on GLIP and on CLIP.
+
+**GLIP** (:class:`LinearProbing`; Li et al., CVPR 2022): the box and classification predictors.
+
+**CLIP** (:class:`CLIPLinearProbe`; Radford et al., ICML 2021, section 3.2): logistic regression on
+image features in place of the class texts, C (e + 1) parameters:
+
+    logits = x W^T + b              x (e) the image feature, not normalised; W (C x e), b (C)
+
+It trains like any other method, or, as in the paper and in CoOp's comparison, by
+:meth:`CLIPLinearProbe.fit` on features that are computed once.
+"""
 
 from __future__ import annotations
 
-from mmsdpt.hosts.seams import ParameterSeam
-from mmsdpt.registry import MODELS
+import hashlib
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mmsdpt.hosts.clip.seams import LogitsSeam
+from mmsdpt.hosts.seams import ForwardState, ParameterSeam
+from mmsdpt.registry import MODELS
+from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.logistic_regression import search_logistic_regression
+
+from .base import Seams, Tuner
 from .host_parameters import HostParameters
+from .layers.checks import positive_integer
 
 
 @MODELS.register_module()
@@ -22,3 +47,131 @@ class LinearProbing(HostParameters):
 
     def selects(self, seam: ParameterSeam) -> bool:
         return seam.group == "outputs" and ".scales." not in seam.name
+
+
+@MODELS.register_module()
+class CLIPLinearProbe(Tuner):
+    """A linear classifier in place of the class texts.
+
+    It knows the classes that it was trained on and no others: with others it refuses to work.
+
+    Args:
+        num_classes: C.
+        common: See :class:`Tuner`.
+
+    Attributes:
+        weight: (C, e), zero at first.
+        bias: (C,), zero at first.
+        classes: What tells the names of the classes it was trained on; 0 before.
+
+    Raises:
+        ValueError: if ``num_classes`` is not a positive integer, or another tuner replaces the
+            logits.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
+    classes: Tensor
+
+    def __init__(self, *, seams: Seams, num_classes: int, **common: Any) -> None:
+        super().__init__(seams=seams, **common)
+        self.num_classes = positive_integer("num_classes", num_classes)
+        (seam,) = seams["logits"]
+        self.width = seam.widths["width"]
+        self.weight = nn.Parameter(torch.zeros(num_classes, self.width))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+        self.register_buffer("classes", torch.zeros((), dtype=torch.int64))
+        seam.connect(self, self._classify, exclusive=True)
+
+    def _classify(self, seam: LogitsSeam, logits: Tensor, state: ForwardState) -> Tensor:
+        x = state.pooled_image
+        assert x is not None  # the image is encoded before there are logits
+        if logits.requires_grad and not x.requires_grad:
+            raise InputError(
+                "CLIPLinearProbe reads the image alone: what trains on the class texts gets no"
+                " gradient, so they cannot be stacked: freeze or remove one of them"
+            )
+        self._check(state.class_names)
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+
+    @torch.no_grad()
+    def _check(self, names: Sequence[str]) -> None:
+        """Refuse other classes than those of the training; in training, note them."""
+        if len(names) != self.num_classes:
+            raise InputError(
+                f"CLIPLinearProbe has num_classes={self.num_classes}, and the model has"
+                f" {len(names)} classes: a linear probe knows only the classes it was trained on"
+            )
+        if self.classes.is_meta:
+            return
+        found, known = _fingerprint(names), int(self.classes)
+        if known and known != found:
+            raise InputError(
+                f"CLIPLinearProbe was trained on {self.num_classes} other classes than"
+                f" {', '.join(names[:3])}, ...: a linear probe knows only its own, in their order"
+            )
+        if not known and self.training:
+            self.classes.fill_(found)
+
+    @torch.no_grad()
+    def fit(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        val_features: Tensor,
+        val_labels: Tensor,
+        class_names: Sequence[str],
+    ) -> float:
+        """Fit by scikit-learn instead of training by gradient, and write the result in place.
+
+        Features are ``state.pooled_image`` of the host's ``encode_image(images, state)``.
+
+        Args:
+            features: (N, e), not normalised.
+            labels: (N,), from 0 to C - 1; every class occurs.
+            val_features: (M, e): the strength of the regularisation is chosen on these.
+            val_labels: (M,).
+            class_names: The C names.
+
+        Returns:
+            The C of scikit-learn's ``LogisticRegression`` that was chosen.
+
+        Raises:
+            InputError: if shapes or labels do not fit.
+            ImportError: without scikit-learn.
+        """
+        if len(class_names) != self.num_classes:
+            raise InputError(f"expected {self.num_classes} class names, got {len(class_names)}")
+        for name, x, y in (("", features, labels), ("val_", val_features, val_labels)):
+            if x.dim() != 2 or x.shape[1] != self.width or y.shape != x.shape[:1] or not len(y):
+                raise InputError(
+                    f"{name}features must be (N, {self.width}) and {name}labels (N,) with N of at"
+                    f" least 1, got {tuple(x.shape)} and {tuple(y.shape)}"
+                )
+        found = torch.unique(labels).tolist()
+        if found != list(range(self.num_classes)) or self.num_classes < 2:
+            raise InputError(
+                "a linear probe needs two classes or more, with training images of every one: the"
+                f" labels must be 0 to {self.num_classes - 1}, got {found[:20]}"
+            )
+        weight, bias, strength = search_logistic_regression(
+            *(part.float().cpu().numpy() for part in (features, val_features)),
+            *(part.cpu().numpy() for part in (labels, val_labels)),
+        )
+        self.weight.copy_(torch.from_numpy(weight))
+        self.bias.copy_(torch.from_numpy(bias))
+        self.classes.fill_(_fingerprint(class_names))
+        print_log(f"Fitted the linear probe with C = {strength:.3g}", logger="current")
+        return strength
+
+    def config(self) -> dict[str, Any]:
+        return dict(num_classes=self.num_classes)
+
+    def num_trainable(self) -> int:
+        """C (e + 1)."""
+        return self.num_classes * (self.width + 1)
+
+
+def _fingerprint(names: Sequence[str]) -> int:
+    """A number for a list of names; never 0."""
+    digest = hashlib.sha256("\n".join(names).encode()).digest()
+    return int.from_bytes(digest[:7], "big") + 1

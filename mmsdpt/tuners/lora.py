@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import ParameterSeam, Seam
+from mmsdpt.hosts.seams import ParameterSeam
 from mmsdpt.registry import MODELS
 
-from .base import Tuner
+from .base import Seams, Tuner
 
 # Weights by part of the host and role. Query, key and value are one weight in Swin and in CLIP.
 ENCODERS = {
@@ -50,11 +51,11 @@ class LoRA(Tuner):
     Args:
         rank: r.
         alpha: Numerator of the scale; by default r, so that the scale is 1.
-        seams: See :class:`Tuner`.
-        frozen: See :class:`Tuner`.
+        common: See :class:`Tuner`.
 
     Raises:
-        ValueError: if the host has none of the weights, or a rank that is no low rank.
+        ValueError: if the host has none of the weights, or the rank is not below all of their
+            widths.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("parameters",)
@@ -65,17 +66,16 @@ class LoRA(Tuner):
     def __init__(
         self,
         *,
-        seams: Mapping[str, Sequence[Seam]],
+        seams: Seams,
         rank: int = 16,
         alpha: float | None = None,
-        frozen: bool = False,
-        init_cfg: dict | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+        super().__init__(seams=seams, **common)
         self.rank = rank
         self.alpha = float(rank if alpha is None else alpha)
-        points = cast(Sequence[ParameterSeam], seams["parameters"])
-        self.chosen = [seam for seam in points if seam.role in self.targets.get(seam.group, ())]
+        parameters = cast(Sequence[ParameterSeam], seams["parameters"])
+        self.chosen = [seam for seam in parameters if seam.role in self.targets.get(seam.group, ())]
         if not self.chosen:
             raise ValueError(
                 f"{type(self).__name__} finds no weight to change in this host: it looks for"
@@ -92,12 +92,15 @@ class LoRA(Tuner):
             self.down.append(nn.Parameter(like.new_empty(rank, width_in, dtype=torch.float32)))
             self.up.append(nn.Parameter(like.new_zeros(width_out, rank, dtype=torch.float32)))
             nn.init.kaiming_uniform_(self.down[i], a=math.sqrt(5))
-            seam.connect(self, _Change(self, i))
+            seam.connect(self, partial(self._changed, i))
         self._unmerged: list[Tensor] | None = None
 
     def change(self, i: int) -> Tensor:
         """(alpha / r) B A of the i-th weight, (out, in)."""
         return (self.alpha / self.rank) * (self.up[i] @ self.down[i])
+
+    def _changed(self, i: int, seam: ParameterSeam, value: Tensor) -> Tensor:
+        return value + self.change(i).to(value.dtype)
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -141,13 +144,3 @@ class LoRAXMHA(LoRA):
 
     needs = ("parameters", "fusion")
     targets = FUSION
-
-
-class _Change:
-    """Callable that a seam keeps: a class and no closure, so that a model can be copied."""
-
-    def __init__(self, tuner: LoRA, i: int) -> None:
-        self.tuner, self.i = tuner, i
-
-    def __call__(self, seam: ParameterSeam, value: Tensor) -> Tensor:
-        return value + self.tuner.change(self.i).to(value.dtype)

@@ -1,29 +1,31 @@
-r"""MaPLe: Multi-modal Prompt Learning (Khattak et al., CVPR 2023).
+r"""MaPLe: multi-modal prompt learning (Khattak et al., CVPR 2023, section 3.2), on GLIP and CLIP.
 
 Text prompts P_j (n x d_text) at J depths of the text encoder, replaced layer by layer, and at each
-depth a coupling that makes the image prompts from them (section 3.2):
+depth a coupling that makes the image prompts from them:
 
     V_j = P_j W_j^T + b_j    (n x d_image),    j = 0 ... J - 1
 
-Trainable: J n d_text + sum_j (d_text + 1) d_image(j), 5,181,504 on GLIP-L with n = 2 and J = 9, the
-paper's.
+Trainable: J n d_text + sum_j (d_text + 1) d_image(j), with n = 2 and J = 9, the paper's, 5,181,504
+on GLIP-L and 3,555,072 on CLIP with ViT-B/16.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmsdpt.hosts.seams import Seam
+from torch import nn
+
 from mmsdpt.registry import MODELS
 
-from .base import Tuner
+from .base import Seams, Tuner
 from .layers.coupled_prompts import CoupledPrompts
+from .layers.deep_prompts import IMAGE_SEAMS, TEXT_SEAMS, DeepPrompts, Prompts
+from .layers.injection import PerDepth
 
 
 @MODELS.register_module()
 class MaPLe(Tuner):
-    """Text prompts at several depths, each with a coupling to an image block.
+    """Text prompts at several depths of GLIP, each with a coupling to an image block.
 
     The defaults are the paper's. What it does not say for GLIP:
 
@@ -31,7 +33,7 @@ class MaPLe(Tuner):
       the first and the last included.
     - Every window of a block sees the image prompts, as keys and values; see
       :class:`CoupledPrompts` for why nothing is lost.
-    - The words' prompts stand behind the caption, not before it: GLIP's class positions stay.
+    - The words' prompts follow the caption instead of preceding it: GLIP's class positions stay.
     - All couplings are drawn apart from each other; the paper's code starts the deeper ones equal.
 
     Args:
@@ -40,8 +42,7 @@ class MaPLe(Tuner):
         init_words: Text whose first n word vectors are the prompts of depth 0 at the start; empty:
             drawn like the others.
         init_std: The other prompts are drawn from N(0, init_std^2).
-        seams: See :class:`Tuner`.
-        frozen: See :class:`Tuner`.
+        common: See :class:`Tuner`.
 
     Raises:
         ValueError: if an encoder has fewer than ``depth`` layers, or there are no tokens.
@@ -52,15 +53,14 @@ class MaPLe(Tuner):
     def __init__(
         self,
         *,
-        seams: Mapping[str, Sequence[Seam]],
+        seams: Seams,
         num_tokens: int = 2,
         depth: int | None = None,
         init_words: str = "a photo of a",
         init_std: float = 0.02,
-        frozen: bool = False,
-        init_cfg: dict | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+        super().__init__(seams=seams, **common)
         self.prompts = CoupledPrompts(seams, num_tokens, depth, init_words, init_std)
         self.prompts.connect(self)
 
@@ -68,12 +68,67 @@ class MaPLe(Tuner):
         self.prompts.start_from_words()
 
     def config(self) -> dict[str, Any]:
-        return dict(
-            num_tokens=self.prompts.num_tokens,
-            depth=self.prompts.depth,
-            image_blocks=list(self.prompts.image_blocks),
-        )
+        return self.prompts.config()
 
     def num_trainable(self) -> int:
         """J n d_text + sum over the image blocks of (d_text + 1) d_image."""
         return self.prompts.num_trainable()
+
+
+@MODELS.register_module()
+class CLIPMaPLe(DeepPrompts):
+    """Text prompts in CLIP's text tower, whose maps are the image tower's prompts.
+
+    P_0 are the words' places in front of the class name: with n = 2 they start as "a photo", and
+    "of a" stays after them. The maps are drawn apart from each other; the authors' code starts
+    those of the deep prompts equal.
+
+    Args:
+        num_tokens: n.
+        settings: ``depth`` (None: 9, or all blocks where a tower has fewer), ``init_words`` and
+            ``init_std`` of :class:`DeepPrompts`.
+
+    Raises:
+        ValueError: for a depth that the towers do not have, or a negative number of prompts.
+    """
+
+    needs = (*TEXT_SEAMS, *IMAGE_SEAMS)
+    usual_depth = 9
+
+    def __init__(self, *, seams: Seams, num_tokens: int = 2, **settings: Any) -> None:
+        super().__init__(
+            seams=seams,
+            num_text_tokens=num_tokens,
+            num_image_tokens=num_tokens,
+            learn_image_prompts=False,
+            **settings,
+        )
+        if num_tokens:
+            self.t2i_shallow = nn.Linear(self.text_width, self.image_width)
+            if self.num_deep:
+                self.t2i_deep = PerDepth(
+                    nn.Linear(self.text_width, self.image_width) for _ in range(self.num_deep)
+                )
+
+    def prompts(self) -> Prompts:
+        """The text prompts as they are, and the image prompts made from them."""
+        deep = None if self.text_deep is None else self.t2i_deep(self.text_deep)
+        return Prompts(self.ctx, self.text_deep, self.t2i_shallow(self.ctx), deep)
+
+    def config(self) -> dict[str, Any]:
+        # Tuner files say it in the words of MuDPT, which has this as one of its settings.
+        return dict(
+            super().config(),
+            variant="code",
+            injection="linear",
+            direction="t2v",
+            share=False,
+            injection_layers=1,
+            learn_image_prompts=False,
+        )
+
+    def num_trainable(self) -> int:
+        """D n d_t + D (d_t + 1) d_v."""
+        if self.ctx is None:
+            return 0
+        return super().num_trainable() + self.depth * (self.text_width + 1) * self.image_width

@@ -8,7 +8,7 @@ ReLU) maps to the other modality; a fusion pass reads what came from there:
     [x_a', _, _] = f_a([x_a, FCP_a, m_{b->a}])
 
 QP are query prompts, QCP query-context prompts and FCP fusion-context prompts, of each layer and
-modality its own, N(0, 0.02^2). All prompts are dropped behind their layer.
+modality its own, N(0, 0.02^2). All prompts are dropped after their layer.
 
 Choices for GLIP:
 
@@ -22,16 +22,15 @@ Choices for GLIP:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import ForwardState, PairSeam, PromptRows, RunBlock, Seam
+from mmsdpt.hosts.seams import ForwardState, PairSeam, PromptRows, RunBlock
 from mmsdpt.registry import MODELS
 
-from .base import Tuner
+from .base import Seams, Tuner
 from .layers.learned_prompts import learned_prompts
 
 
@@ -48,8 +47,7 @@ class PMF(Tuner):
         num_query_context: Query-context prompts n_qc.
         num_fusion_context: Fusion-context prompts n_fc.
         hidden_width: h, of both MLPs. None: half the width of an MLP's input.
-        seams: See :class:`Tuner`.
-        frozen: See :class:`Tuner`.
+        common: See :class:`Tuner`.
 
     Raises:
         ValueError: if the host has fewer pairs of layers, if a tuner is there that does the same,
@@ -62,16 +60,15 @@ class PMF(Tuner):
     def __init__(
         self,
         *,
-        seams: Mapping[str, Sequence[Seam]],
+        seams: Seams,
         num_layers: int = 2,
         num_query: int = 4,
         num_query_context: int = 4,
         num_fusion_context: int = 4,
         hidden_width: int | None = None,
-        frozen: bool = False,
-        init_cfg: dict | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+        super().__init__(seams=seams, **common)
         pairs = seams["encoder_pairs"]
         if not 1 <= num_layers <= len(pairs):
             raise ValueError(
@@ -143,7 +140,7 @@ class PMF(Tuner):
         return side["to_other"](rows[self].values[:, -self.counts["query"] :])
 
     def _fuse(self, side: nn.ModuleDict, run: RunBlock, x: Tensor, message: Tensor) -> Tensor:
-        """The modality's features (B, n, d) behind the layer, with the other one's message."""
+        """The modality's features (B, n, d) after the layer, with the other one's message."""
         context = side["prompts"]["fusion_context"].expand(len(x), -1, -1)  # (B, n_fc, d)
         rows = torch.cat([context.to(x.dtype), message.to(x.dtype)], dim=1)  # (B, n_fc + n_q, d)
         return run(x, {self: PromptRows(rows)})[0]

@@ -4,7 +4,7 @@ For every fusion layer one set of k prototype tokens Z (k x E) in the joint spac
 modalities. Inverse projections, computed from the frozen weights, send the same tokens to both
 sides:
 
-    P_v = (Z - b_v) (W_v^T)^+        P_l = (Z - b_l) (W_l^T)^+
+    P_v = (Z - b_v) (W_v^T)^+        P_l = (Z - b_l) (W_l^T)^+        (W^T)^+ = W (W^T W)^{-1}
 
 They are appended to the layer-normed image and text features as extra keys and values of X-MHA;
 their own outputs are dropped, so tokens do not travel between layers. Only Z trains: n k E
@@ -14,19 +14,143 @@ parameters, 163,840 on GLIP-L with k = 10.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import FusionSeam, FusionTokens, Seam
+from mmsdpt.hosts.seams import FusionSeam, FusionTokens
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.versions import tensor_versions
 
-from .base import Tuner
-from .layers import InverseProjection, PrototypeTokens
+from .base import Seams, Tuner
+from .layers.checks import positive_integer
 
 SIDES = ("image", "text")
+INITS = ("uniform", "normal", "zeros")
+PROJECTIONS = dict(inverse="mmsdpt.InverseProjection", learnable="mmsdpt.LearnableProjection")
+
+
+@MODELS.register_module()
+class PrototypeTokens(BaseModule):
+    """One set of k tokens of joint width E per fusion layer.
+
+    Args:
+        num_layers: Number of layers n that have tokens.
+        num_tokens: k.
+        width: E.
+        init: ``uniform`` draws from U(-scale, scale) (SDPT), ``normal`` from N(0, scale^2),
+            ``zeros``.
+        init_scale: See ``init``.
+
+    Shape:
+        ``forward(i)`` gives the i-th layer's (k, E).
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        num_tokens: int,
+        width: int,
+        init: str = "uniform",
+        init_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        positive_integer("num_tokens", num_tokens)
+        positive_integer("num_layers", num_layers)
+        if init not in INITS:
+            raise ValueError(f"init must be one of {', '.join(INITS)}, got {init!r}")
+        if init_scale <= 0:
+            raise ValueError(f"init_scale must be positive, got {init_scale}")
+        self.weight = nn.Parameter(torch.zeros(num_layers, num_tokens, width))
+        if init == "uniform":
+            nn.init.uniform_(self.weight, -init_scale, init_scale)
+        elif init == "normal":
+            nn.init.normal_(self.weight, std=init_scale)
+
+    def forward(self, layer: int) -> Tensor:
+        return self.weight[layer]
+
+
+@MODELS.register_module()
+class InverseProjection(BaseModule):
+    """P = (Z - b) (W^T)^+, the inverse projection of one linear layer, kept current as the layer's
+    weights change.
+
+    It is an inverse only on the image of the projection, the least-squares solution: projecting P
+    back gives the component of Z - b in the row space of W^T (rank D of E), plus b, and not Z.
+
+    The pseudo-inverse is computed once in float64, at the first use after the weights are loaded,
+    and again whenever they change. It is a constant of the base model: a buffer outside the state
+    dict.
+
+    Args:
+        in_features: E, width of the joint space.
+        out_features: D, width of the modality.
+    """
+
+    pinv: Tensor
+    bias: Tensor
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        if in_features < out_features:
+            raise ValueError(
+                f"a projection from width {out_features} into width {in_features} has no inverse"
+                " projection: the joint width must be at least the modality's"
+            )
+        self.register_buffer("pinv", torch.zeros(in_features, out_features), persistent=False)
+        self.register_buffer("bias", torch.zeros(in_features), persistent=False)
+        self._versions: tuple = ()
+
+    def forward(self, tokens: Tensor, projection: nn.Linear) -> Tensor:
+        """Send joint tokens to a modality.
+
+        Args:
+            tokens: (k, E).
+            projection: The modality's layer into the joint space, weight (E, D).
+
+        Returns:
+            (k, D), differentiable in ``tokens``.
+
+        Raises:
+            ValueError: if the weight does not have full rank D.
+        """
+        if tokens.is_meta:  # without values there is nothing to invert, but there is a shape
+            return torch.matmul(tokens.to(self.pinv.dtype), self.pinv)
+        self._refresh(projection)
+        # A least-squares solution is no place for 8 bits.
+        with torch.autocast(tokens.device.type, enabled=False):
+            return torch.matmul(tokens.to(self.pinv.dtype) - self.bias, self.pinv)
+
+    @torch.no_grad()
+    def _refresh(self, projection: nn.Linear) -> None:
+        versions = tensor_versions((projection.weight, projection.bias, self.pinv))
+        if versions == self._versions:
+            return
+        weight = projection.weight.double()
+        rank = int(torch.linalg.matrix_rank(weight))
+        if rank < weight.shape[1]:
+            raise ValueError(
+                f"the projection's weight {tuple(weight.shape)} has rank {rank}, so that its"
+                " inverse projection is not unique: load the pre-trained weights (load_from)"
+                " before the tuner is used, or use projection='learnable'"
+            )
+        # pinv(W^T) by SVD equals W (W^T W)^-1 at full rank, without squaring the condition number.
+        self.pinv.copy_(torch.linalg.pinv(weight.T))
+        self.bias.copy_(projection.bias)
+        self._versions = tensor_versions((projection.weight, projection.bias, self.pinv))
+
+
+@MODELS.register_module()
+class LearnableProjection(nn.Linear):
+    """A trained Linear from E to D in place of the inverse projection: (E + 1) D parameters."""
+
+    def forward(self, tokens: Tensor, projection: nn.Linear) -> Tensor:
+        """(k, E) to (k, D); ``projection`` is not used."""
+        return super().forward(tokens)
 
 
 @MODELS.register_module()
@@ -41,16 +165,17 @@ class SDPT(Tuner):
             tokens.
         share: One Z for both sides (the method) or one for each (the poster's "unshared prototype
             tokens").
-        projection: ``inverse`` (the method), or ``learnable``: a Linear E to D with bias per layer
-            and side, trained.
-        init: How Z is drawn: ``uniform`` U(-s, s), ``normal`` N(0, s^2) or ``zeros``, with s =
-            ``init_scale``.
+        projection: ``inverse`` (the method), ``learnable``, or the config of a registered module of
+            your own, which is built with ``in_features=E, out_features=D`` for each layer and side
+            and called as :meth:`InverseProjection.forward` is.
+        init: How Z is drawn, see :class:`PrototypeTokens`.
         init_scale: See ``init``.
+        tokens: Config of a registered module of your own in place of :class:`PrototypeTokens`,
+            built with ``num_layers``, ``num_tokens`` and ``width``; it draws its own first values.
         mask_text_tokens: Hide the text's tokens from the image queries, as the authors' released
             code does. What is left of them has no effect, so this equals ``sides='image'``; the
             paper's method is False.
-        seams: See :class:`Tuner`.
-        frozen: See :class:`Tuner`.
+        common: See :class:`Tuner`.
 
     Raises:
         ValueError: on settings under which part of the tokens could not train.
@@ -61,25 +186,75 @@ class SDPT(Tuner):
     def __init__(
         self,
         *,
-        seams: Mapping[str, Sequence[Seam]],
+        seams: Seams,
         num_tokens: int = 10,
         layers: Sequence[int] | None = None,
         sides: str = "dual",
         share: bool = True,
-        projection: str = "inverse",
+        projection: str | Mapping[str, Any] = "inverse",
         init: str = "uniform",
         init_scale: float = 1.0,
+        tokens: Mapping[str, Any] | None = None,
         mask_text_tokens: bool = False,
-        frozen: bool = False,
-        init_cfg: dict | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
-        points = cast(Sequence[FusionSeam], seams["fusion"])
-        self.layers = _resolve_layers(layers, len(points))
+        super().__init__(seams=seams, **common)
+        fusions = cast(Sequence[FusionSeam], seams["fusion"])
+        self.layers = _resolve_layers(layers, len(fusions))
+        self._check(sides, share, projection, mask_text_tokens)
+        self.num_tokens, self.sides, self.share = num_tokens, sides, share
+        self.projection = projection if isinstance(projection, str) else dict(projection)
+        self.mask_text_tokens = mask_text_tokens
+        self.used_sides: tuple[str, ...] = SIDES if sides == "dual" else (sides,)
+        if mask_text_tokens:
+            self.used_sides = ("image",)
+        # Sides whose gradient reaches the tokens; see set_phase.
+        self.synchronous_sides: tuple[str, ...] = SIDES
+
+        self.widths = [fusions[layer].widths for layer in self.layers]
+        self.joint = self.widths[0]["joint"]
+        if any(widths["joint"] != self.joint for widths in self.widths):
+            raise ValueError(
+                "SDPT needs one joint width in all of its layers, got"
+                f" {[widths['joint'] for widths in self.widths]}"
+            )
+        self._tokens_config = dict(tokens) if tokens is not None else None
+        layer_of_tokens = dict(
+            self._tokens_config
+            or dict(type="mmsdpt.PrototypeTokens", init=init, init_scale=init_scale),
+            num_layers=len(self.layers),
+            num_tokens=num_tokens,
+            width=self.joint,
+        )
+        self.tokens = (
+            MODELS.build(layer_of_tokens)
+            if share
+            else nn.ModuleDict({side: MODELS.build(layer_of_tokens) for side in SIDES})
+        )
+        module = self.projection
+        module = dict(type=PROJECTIONS[module]) if isinstance(module, str) else module
+        self.projections = nn.ModuleDict(
+            {
+                side: nn.ModuleList(
+                    MODELS.build(dict(module, in_features=w["joint"], out_features=w[side]))
+                    for w in self.widths
+                )
+                for side in self.used_sides
+            }
+        )
+        self._constants: dict[int, tuple[tuple, FusionTokens]] = {}
+        for i, layer in enumerate(self.layers):
+            fusions[layer].connect(self, partial(self.fusion_tokens, i))
+
+    @staticmethod
+    def _check(sides: str, share: bool, projection: Any, mask_text_tokens: bool) -> None:
         if sides not in ("dual", *SIDES):
             raise ValueError(f"sides must be dual, image or text, got {sides!r}")
-        if projection not in ("inverse", "learnable"):
-            raise ValueError(f"projection must be inverse or learnable, got {projection!r}")
+        if not isinstance(projection, Mapping) and projection not in PROJECTIONS:
+            raise ValueError(
+                "projection must be inverse, learnable or the config of a registered module, got"
+                f" {projection!r}"
+            )
         if mask_text_tokens and (sides == "text" or not share):
             raise ValueError(
                 "mask_text_tokens=True leaves the text side's tokens without any gradient: use"
@@ -89,53 +264,6 @@ class SDPT(Tuner):
             raise ValueError(
                 f"share=False gives each side its own tokens and needs sides='dual', got {sides!r}"
             )
-        self.num_tokens, self.sides, self.share, self.projection = (
-            num_tokens,
-            sides,
-            share,
-            projection,
-        )
-        self.mask_text_tokens = mask_text_tokens
-        self.synchronous_sides: tuple[str, ...] = (
-            SIDES  # sides whose gradient reaches the tokens; see set_phase
-        )
-
-        self.widths = [points[layer].widths for layer in self.layers]
-        self.joint = self.widths[0]["joint"]
-        if any(widths["joint"] != self.joint for widths in self.widths):
-            raise ValueError(
-                "SDPT needs one joint width in all of its layers, got"
-                f" {[widths['joint'] for widths in self.widths]}"
-            )
-
-        def make_tokens() -> PrototypeTokens:
-            return PrototypeTokens(len(self.layers), num_tokens, self.joint, init, init_scale)
-
-        if share:
-            self.tokens = make_tokens()
-        else:
-            self.tokens = nn.ModuleDict({side: make_tokens() for side in SIDES})
-        self.projections = nn.ModuleDict(
-            {
-                side: nn.ModuleList(self._make_projection(w, side) for w in self.widths)
-                for side in self.used_sides
-            }
-        )
-        self._constants: dict[int, tuple[tuple, FusionTokens]] = {}
-        for i, layer in enumerate(self.layers):
-            points[layer].connect(self, _LayerHandler(self, i))
-
-    @property
-    def used_sides(self) -> tuple[str, ...]:
-        """Sides that receive tokens with an effect."""
-        if self.sides == "dual" and not self.mask_text_tokens:
-            return SIDES
-        return (self.sides,) if self.sides != "dual" else ("image",)
-
-    def _make_projection(self, widths: Mapping[str, int], side: str) -> nn.Module:
-        if self.projection == "inverse":
-            return InverseProjection(widths["joint"], widths[side])
-        return nn.Linear(widths["joint"], widths[side])
 
     def set_phase(self, *sides: str) -> None:
         """Let only these sides' gradients reach the tokens (the asynchronous ablation); both again
@@ -173,15 +301,10 @@ class SDPT(Tuner):
         tokens = (self.tokens if self.share else self.tokens[side])(i)
         if side not in self.synchronous_sides:
             tokens = tokens.detach()
-        projection = self.projections[side][i]
-        return (
-            projection(tokens, seam.projections[side])
-            if self.projection == "inverse"
-            else projection(tokens)
-        )
+        return self.projections[side][i](tokens, seam.projections[side])
 
     def config(self) -> dict[str, Any]:
-        return dict(
+        settings: dict[str, Any] = dict(
             num_tokens=self.num_tokens,
             layers=list(self.layers),
             sides=self.sides,
@@ -189,28 +312,23 @@ class SDPT(Tuner):
             projection=self.projection,
             mask_text_tokens=self.mask_text_tokens,
         )
+        if self._tokens_config is not None:
+            settings["tokens"] = self._tokens_config
+        return settings
 
     def num_trainable(self) -> int:
         """n k E for shared tokens, twice that unshared; learnable projections add n (E + 1) D per
-        side.
+        side. Modules of a user's own are counted.
         """
         count = len(self.layers) * self.num_tokens * self.joint * (1 if self.share else 2)
+        if self._tokens_config is not None:
+            count = sum(p.numel() for p in self.tokens.parameters())
         if self.projection == "learnable":
             for widths in self.widths:
                 count += sum((self.joint + 1) * widths[side] for side in self.used_sides)
+        elif self.projection != "inverse":
+            count += sum(p.numel() for p in self.projections.parameters())
         return count
-
-
-class _LayerHandler:
-    """Callable that a seam keeps: a class and no closure, so that a model can be copied and
-    pickled.
-    """
-
-    def __init__(self, tuner: SDPT, i: int) -> None:
-        self.tuner, self.i = tuner, i
-
-    def __call__(self, seam: FusionSeam) -> FusionTokens:
-        return self.tuner.fusion_tokens(self.i, seam)
 
 
 def _resolve_layers(layers: Sequence[int] | None, available: int) -> tuple[int, ...]:

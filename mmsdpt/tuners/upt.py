@@ -11,7 +11,7 @@ inside SA, inside FFN and on both of their outputs.
 
 Choices for GLIP:
 
-- The text's prompts come behind the caption in BERT's input and travel through its layers.
+- The text's prompts come after the caption in BERT's input and travel through its layers.
 - Swin has a width per stage where CLIP's image encoder has one, so each stage has a Linear of its
   own. Its prompts are extra keys and values in the windows of every block of the stage, always the
   same ones: a window encoder has no place in which a row could travel from one end to the other.
@@ -20,16 +20,15 @@ Choices for GLIP:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RowSeam, RunBlock, Seam
+from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RowSeam, RunBlock
 from mmsdpt.registry import MODELS
 
-from .base import Tuner
+from .base import Seams, Tuner
 from .layers.learned_prompts import learned_prompts
 
 
@@ -44,8 +43,7 @@ class UPT(Tuner):
     Args:
         num_prompts: n, prompts per modality, drawn from N(0, 0.02^2).
         dropout: Of the transformer.
-        seams: See :class:`Tuner`.
-        frozen: See :class:`Tuner`.
+        common: See :class:`Tuner`.
     """
 
     needs = ("text_embeddings", "image_blocks")
@@ -53,13 +51,12 @@ class UPT(Tuner):
     def __init__(
         self,
         *,
-        seams: Mapping[str, Sequence[Seam]],
+        seams: Seams,
         num_prompts: int = 4,
         dropout: float = 0.1,
-        frozen: bool = False,
-        init_cfg: dict | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+        super().__init__(seams=seams, **common)
         (words,), blocks = seams["text_embeddings"], seams["image_blocks"]
         self.num_prompts = num_prompts
         self.width = width = words.widths["width"]

@@ -1,28 +1,39 @@
-r"""VPT-deep: visual prompt tuning (Jia et al., ECCV 2022, section 3.2), on Swin.
+r"""VPT-deep: visual prompt tuning (Jia et al., ECCV 2022, section 3.2), on Swin and on CLIP.
 
-Every block i has p prompts P_i (p x d_i) of its own. They join the block's input, pass its first
-norm, and are seen by every window as p extra keys and values, with relative position bias zero and
-unmasked by the shift; what the block makes of them is dropped:
+Every block i has p prompts P_i (p x d_i) of its own. They join the block's input, and what the
+block makes of them is dropped:
 
-    (x_i, _) = block_i([x_{i-1}; P_i])                      windows: softmax(q [K; K_P]^T) [V; V_P]
+    (x_i, _) = block_i([x_{i-1}; P_i])
+
+On GLIP's Swin (:class:`VPT`) they pass the block's first norm, and every window sees them as p
+extra keys and values, with relative position bias zero and unmasked by the shift:
+
+    softmax(q [K; K_P]^T) [V; V_P]
 
 p times the sum of the blocks' widths parameters: 18,048 p on GLIP-L, 180,480 with p = 10.
+
+On CLIP (:class:`CLIPVPT`) they are rows behind the patches; those of the first block pass
+``pre_norm``, as the patches do. The texts are the host's, with its template. D p d_v parameters:
+73,728 on ViT-B/16 with p = 8 at all 12 blocks.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RunBlock, Seam
+from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RunBlock
 from mmsdpt.registry import MODELS
 
-from .base import Tuner
-from .layers.checks import whole_number
+from .base import Seams, Tuner
+from .layers.checks import positive_integer
+from .layers.class_context import INIT_STD
+from .layers.deep_prompts import IMAGE_SEAMS, DeepPrompts
 
 PATCH_SIZE = 4
 
@@ -36,40 +47,47 @@ class VPT(Tuner):
     first stage's for all stages, which the norm in front of the attention makes a matter of the
     learning rate.
 
-    The paper prepends prompts; here they come behind the image's positions, which is the same, as
+    The paper prepends prompts; here they follow the image's positions, which is the same, as
     Swin's attention knows positions only through the bias, and that of prompts is zero. The
     detector's pyramid is made of the image's positions alone.
+
+    On CLIP use :class:`CLIPVPT`. There this class is kept for its old files: it starts as
+    CLIPVPT does, from N(0, 0.02^2), but its first prompts do not pass ``pre_norm``.
 
     Args:
         num_tokens: p, prompts per block.
         patch_size: s.
-        seams: See :class:`Tuner`.
-        frozen: See :class:`Tuner`.
+        common: See :class:`Tuner`.
 
     Raises:
-        ValueError: if ``num_tokens`` is no positive whole number.
+        ValueError: if ``num_tokens`` is not a positive integer.
     """
 
     needs = ("image_blocks",)
 
     def __init__(
-        self,
-        *,
-        seams: Mapping[str, Sequence[Seam]],
-        num_tokens: int = 10,
-        patch_size: int = PATCH_SIZE,
-        frozen: bool = False,
-        init_cfg: dict | None = None,
+        self, *, seams: Seams, num_tokens: int = 10, patch_size: int = PATCH_SIZE, **common: Any
     ) -> None:
-        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
-        self.num_tokens = whole_number("num_tokens", num_tokens)
+        super().__init__(seams=seams, **common)
+        self.num_tokens = positive_integer("num_tokens", num_tokens)
         self.widths = [seam.widths["width"] for seam in seams["image_blocks"]]
         self.prompts = nn.ParameterList(
             nn.Parameter(torch.empty(num_tokens, width)) for width in self.widths
         )
+        on_clip = set(IMAGE_SEAMS) <= set(seams)
         for prompt, width in zip(self.prompts, self.widths, strict=True):
             bound = math.sqrt(6 / (3 * patch_size**2 + width))
-            nn.init.uniform_(prompt, -bound, bound)
+            if on_clip:
+                nn.init.normal_(prompt, std=INIT_STD)
+            else:
+                nn.init.uniform_(prompt, -bound, bound)
+        if on_clip:
+            print_log(
+                "VPT on CLIP is kept for its old files: it starts from N(0, 0.02^2) as CLIPVPT"
+                " does, but its first prompts skip pre_norm; use mmsdpt.CLIPVPT for new trainings",
+                logger="current",
+                level=logging.WARNING,
+            )
         for seam in seams["image_blocks"]:
             seam.connect(self, self._run)
 
@@ -84,3 +102,39 @@ class VPT(Tuner):
     def num_trainable(self) -> int:
         """p times the sum of the blocks' widths."""
         return self.num_tokens * sum(self.widths)
+
+
+@MODELS.register_module()
+class CLIPVPT(DeepPrompts):
+    """Deep prompts in the image tower of CLIP alone.
+
+    Args:
+        num_tokens: p.
+        depth: D; None: all blocks.
+        init_std: The prompts are drawn from N(0, init_std^2), as in the CLIP methods that it is
+            compared with.
+        common: See :class:`Tuner`.
+
+    Raises:
+        ValueError: for a depth that the tower does not have, or a negative number of prompts.
+    """
+
+    needs = IMAGE_SEAMS
+
+    def __init__(
+        self,
+        *,
+        seams: Seams,
+        num_tokens: int = 8,
+        depth: int | None = None,
+        init_std: float = INIT_STD,
+        **common: Any,
+    ) -> None:
+        super().__init__(
+            seams=seams,
+            num_text_tokens=0,
+            num_image_tokens=num_tokens,
+            depth=depth,
+            init_std=init_std,
+            **common,
+        )

@@ -103,10 +103,13 @@ def plain_prompted_logits(
     text_deep: Tensor | None = None,
     image_shallow: Tensor | None = None,
     image_deep: Tensor | None = None,
+    keep_words: bool = True,
 ) -> Tensor:
-    """(B, C) of "a photo of a NAME.", whose first words ``ctx`` replaces."""
+    """(B, C) of "a photo of a NAME.", whose first words ``ctx`` replaces; those after it stay or
+    are left out.
+    """
     words = plain_words(model, "a photo of a")
-    before = [words] if ctx is None else [ctx, words[len(ctx) :]]
+    before = [words] if ctx is None else [ctx, *([words[len(ctx) :]] if keep_words else [])]
     texts = [
         plain_text(model, *plain_sentence(model, *before, f"{name}."), text_deep)
         for name in model.class_names
@@ -120,7 +123,8 @@ def plain_prompted_logits(
 
 def plain_transformer(module: nn.Module, x: Tensor, post_norm: bool) -> Tensor:
     """The injection transformer on the prompts (n, d) of one depth."""
-    x = norm(x, module.norm_in)
+    outer = isinstance(module.norm_in, nn.LayerNorm)
+    x = norm(x, module.norm_in) if outer else x
     for block in module.blocks:
         weights = block.attention.in_proj_weight, block.attention.in_proj_bias
         out, heads = block.attention.out_proj, x.shape[-1] // 64
@@ -130,7 +134,8 @@ def plain_transformer(module: nn.Module, x: Tensor, post_norm: bool) -> Tensor:
         else:
             x = x + attention(norm(x, block.norm1), weights, out, heads)
             x = x + mlp(norm(x, block.norm2), block.mlp[0], block.mlp[2])
-    return norm(x, module.norm_out) @ module.linear.weight.T + module.linear.bias
+    x = norm(x, module.norm_out) if outer else x
+    return x @ module.linear.weight.T + module.linear.bias
 
 
 def plain_linear(module: nn.Linear, x: Tensor) -> Tensor:

@@ -152,7 +152,7 @@ def test_a_host_without_layer_norms_is_told_how_to_go_on():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(bottleneck=0), "bottleneck must be a whole number of at least 1, got 0"),
+        (dict(bottleneck=0), "bottleneck must be a positive integer, got 0"),
         (dict(init_std=0.0), "init_std must be positive, got 0.0"),
     ],
 )

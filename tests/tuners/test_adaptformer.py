@@ -102,7 +102,7 @@ def test_parameters_at_the_size_of_glip_l(bottleneck, expected):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(bottleneck=0), "bottleneck must be a whole number of at least 1, got 0"),
+        (dict(bottleneck=0), "bottleneck must be a positive integer, got 0"),
         (dict(scale=0.0), "scale must not be 0"),
     ],
 )

@@ -115,7 +115,7 @@ def test_each_image_may_have_a_context_of_its_own(seam):
         ClassContext(seam, 2, position="middle")(NAMES, vectors(2, 3), per_image=True)
 
 
-def test_words_beyond_the_context_stay_behind_it(seam):
+def test_words_beyond_the_context_stay_after_it(seam):
     context = ClassContext(seam, 2, "a photo of a")
     assert read(context(NAMES, vectors(2)))[0] == "[start] v1 v2 of a cat . [end]"
     assert context.fixed_words == "a photo of a"
@@ -123,6 +123,19 @@ def test_words_beyond_the_context_stay_behind_it(seam):
     assert read(context(NAMES, vectors(2)))[0] == "[start] v1 v2 cat of a . [end]"
     assert ClassContext(seam, 4, "a photo of a").fixed_words == ""
     assert ClassContext(seam, 5, "a photo of a").fixed_words == ""
+
+
+def test_words_beyond_the_context_may_be_left_out(seam):
+    for position, wanted in (
+        ("end", "v1 v2 cat ."),
+        ("middle", "v1 cat v2 ."),
+        ("front", "cat v1 v2 ."),
+    ):
+        context = ClassContext(seam, 2, "a photo of a", position, keep_words=False)
+        assert read(context(NAMES, vectors(2)))[0] == f"[start] {wanted} [end]"
+        assert context.fixed_words == "" and context.length == 2
+    context.start(values := vectors(2))
+    assert read(ClassContext(seam, 2)(NAMES, values))[0] == "[start] a photo cat . [end]"
 
 
 def test_a_context_starts_from_its_words_and_the_rest_stays_as_drawn(seam):
@@ -151,7 +164,7 @@ def test_the_end_stays_where_it_is_when_a_dot_joins_the_names_tokens(seam):
     assert read(context((name,), vectors(1)))[0].endswith("v1 [end]")
 
 
-def test_the_order_is_found_anew_for_other_names(seam):
+def test_the_order_is_found_again_for_other_names(seam):
     context = ClassContext(seam, 2, position="front")
     for names in (NAMES, ("dog",), ("tabby cat", "cat"), NAMES):
         wanted = [f"[start] {name} v1 v2 . [end]" for name in names]

@@ -125,9 +125,9 @@ def test_contexts_of_each_class_do_not_fit_other_numbers_of_classes():
     [
         (dict(per_class=True), "per_class=True and num_classes belong together"),
         (dict(num_classes=3), "per_class=True and num_classes belong together"),
-        (dict(per_class=True, num_classes=0), "num_classes must be a whole number of at least 1"),
-        (dict(num_tokens=-1), "num_tokens must be a whole number of at least 0, got -1"),
-        (dict(num_tokens=2.5), "num_tokens must be a whole number"),
+        (dict(per_class=True, num_classes=0), "num_classes must be a positive integer"),
+        (dict(num_tokens=-1), "num_tokens must be an integer of at least 0, got -1"),
+        (dict(num_tokens=2.5), "num_tokens must be a"),
         (dict(num_tokens=74), "a context of 74 tokens leaves no room for a class name"),
         (dict(position="behind"), "position must be one of end, middle, front, got 'behind'"),
     ],

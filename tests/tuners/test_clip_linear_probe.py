@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.tuners import CLIPLinearProbe
-from mmsdpt.tuners.clip.logistic_regression import search_logistic_regression
 from mmsdpt.tuners.files import load_tuner, save_tuner
+from mmsdpt.utils.logistic_regression import search_logistic_regression
 from tests.hosts.small_clip import NAMES, make_images, make_samples, tuned_clip
 from tests.oracles.clip import plain_image
 
@@ -193,9 +193,9 @@ def test_one_validation_image_is_enough():
 
 def test_a_fit_that_stopped_early_is_told(monkeypatch):
     told = []
-    monkeypatch.setattr("mmsdpt.tuners.clip.logistic_regression._MAX_ITER", 1)
+    monkeypatch.setattr("mmsdpt.utils.logistic_regression._MAX_ITER", 1)
     monkeypatch.setattr(
-        "mmsdpt.tuners.clip.logistic_regression.print_log", lambda text, **_: told.append(text)
+        "mmsdpt.utils.logistic_regression.print_log", lambda text, **_: told.append(text)
     )
     build().tuners["default"].fit(*clusters(2), *clusters(1), NAMES)
     assert "stopped after 1 iterations, before it converged" in told[0]
@@ -226,7 +226,7 @@ def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
 
 
 def test_a_number_of_classes_that_makes_no_sense_is_refused():
-    with pytest.raises(ValueError, match="num_classes must be a whole number of at least 1"):
+    with pytest.raises(ValueError, match="num_classes must be a positive integer"):
         build(0)
 
 

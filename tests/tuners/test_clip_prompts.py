@@ -244,7 +244,7 @@ def count(host, **options) -> int:
 
 
 TRANSFORMER = dict(type="mmsdpt.MuDPT", injection="transformer")
-ONE_WAY = dict(TRANSFORMER, direction="t2v", learn_image_prompts=False)
+ONE_WAY = dict(TRANSFORMER, direction="text_to_image", learn_image_prompts=False)
 
 
 @pytest.mark.parametrize(
@@ -257,12 +257,14 @@ ONE_WAY = dict(TRANSFORMER, direction="t2v", learn_image_prompts=False)
         (dict(type="mmsdpt.MuDPT", num_tokens=4), 1_227_776),
         (TRANSFORMER, 11_056_128),
         (ONE_WAY, 3_557_632),
+        (dict(TRANSFORMER, variant="figure"), 11_053_568),
+        (dict(TRANSFORMER, variant="figure", outer_norms=True), 11_058_688),
         (dict(type="mmsdpt.MuDPT", injection="none", depth=12), 30_720),
         (
             dict(
                 type="mmsdpt.MuDPT",
                 injection="linear",
-                direction="t2v",
+                direction="text_to_image",
                 share=False,
                 learn_image_prompts=False,
             ),

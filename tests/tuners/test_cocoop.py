@@ -116,9 +116,9 @@ def test_texts_without_an_image_are_refused():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (dict(reduction=0), "reduction must be a whole number of at least 1"),
+        (dict(reduction=0), "reduction must be a positive integer"),
         (dict(reduction=97), "reduction must be at most 96, the width of the image feature"),
-        (dict(num_tokens=-1), "num_tokens must be a whole number of at least 0"),
+        (dict(num_tokens=-1), "num_tokens must be an integer of at least 0"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused(settings, words):

@@ -100,7 +100,7 @@ def test_a_trained_context_is_not_replaced_by_words(folder):
 def test_words_of_another_number_are_refused_before_training(folder):
     with pytest.raises(ValueError, match="are 2 tokens, but num_tokens is 3: set num_tokens=2"):
         TextHost(folder, tuner=dict(COOP, init_words="red circle"))
-    with pytest.raises(ValueError, match="num_tokens must be a whole number of at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_tokens must be a positive integer, got 0"):
         TextHost(folder, tuner=dict(COOP, num_tokens=0))
 
 

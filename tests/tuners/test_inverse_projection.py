@@ -161,5 +161,5 @@ def test_prototype_tokens_are_one_set_per_layer():
     tokens = PrototypeTokens(num_layers=3, num_tokens=K, width=E)
     assert tokens.weight.shape == (3, K, E)
     assert torch.equal(tokens(1), tokens.weight[1])
-    with pytest.raises(ValueError, match="num_layers must be a whole number of at least 1"):
+    with pytest.raises(ValueError, match="num_layers must be a positive integer"):
         PrototypeTokens(num_layers=0, num_tokens=K, width=E)

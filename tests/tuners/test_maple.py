@@ -193,8 +193,8 @@ def test_parameters_at_the_size_of_glip_l(options, expected):
     [
         (dict(depth=13), "depth must be from 1 to 12"),
         (dict(depth=0), "depth must be from 1 to 12"),
-        (dict(num_tokens=0), "num_tokens must be a whole number of at least 1"),
-        (dict(num_tokens=1.5), "num_tokens must be a whole number of at least 1"),
+        (dict(num_tokens=0), "num_tokens must be a positive integer"),
+        (dict(num_tokens=1.5), "num_tokens must be a positive integer"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_with_a_sentence(options, words):

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from mmsdpt.hosts.seams import FusionSeam, SeamMap
 from mmsdpt.registry import MODELS
@@ -225,7 +226,7 @@ def test_tokens_are_drawn_as_asked():
     ("options", "words"),
     [
         (dict(sides="both"), "sides must be dual, image or text"),
-        (dict(projection="linear"), "projection must be inverse or learnable"),
+        (dict(projection="linear"), "projection must be inverse, learnable or"),
         (dict(share=False, sides="image"), "share=False"),
         (dict(mask_text_tokens=True, sides="text"), "without any gradient"),
         (dict(mask_text_tokens=True, share=False), "without any gradient"),
@@ -233,8 +234,8 @@ def test_tokens_are_drawn_as_asked():
         (dict(layers=[3]), "distinct indices into 3 fusion layers"),
         (dict(layers=[-4]), "distinct indices into 3 fusion layers"),
         (dict(layers=[2, -1]), "distinct indices into 3 fusion layers"),
-        (dict(num_tokens=0), "whole number of at least 1"),
-        (dict(num_tokens=2.5), "whole number of at least 1"),
+        (dict(num_tokens=0), "positive integer"),
+        (dict(num_tokens=2.5), "positive integer"),
         (dict(init="ones"), "init must be one of"),
         (dict(init_scale=0.0), "init_scale must be positive"),
     ],
@@ -279,3 +280,53 @@ def test_a_copied_model_has_tokens_of_its_own():
 def test_sdpt_is_built_by_its_name_in_a_config():
     seams = FusionHost().seams()
     assert isinstance(MODELS.build(dict(type="mmsdpt.SDPT", seams=seams)), SDPT)
+
+
+class RankOneTokens(nn.Module):
+    """Prototype tokens of a user's: a scale for each token of one direction for each layer."""
+
+    def __init__(self, num_layers: int, num_tokens: int, width: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(num_layers, num_tokens, 1))
+        self.direction = nn.Parameter(torch.randn(num_layers, 1, width))
+
+    def forward(self, layer: int) -> torch.Tensor:
+        return self.scale[layer] * self.direction[layer]
+
+
+class First(nn.Module):
+    """A projection of a user's: the first numbers, through the modality's own bias."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(out_features))
+
+    def forward(self, tokens: torch.Tensor, projection: nn.Linear) -> torch.Tensor:
+        return self.gain * (tokens - projection.bias)[:, : len(self.gain)]
+
+
+def test_tokens_and_projections_of_a_users_own_are_registered_built_and_trained():
+    modules = dict(RankOneTokens=RankOneTokens, First=First)
+    for name, module in modules.items():
+        MODELS.register_module(name=name, module=module)
+    try:
+        own = dict(tokens=dict(type="mmsdpt.RankOneTokens"), projection=dict(type="mmsdpt.First"))
+        tower = make_host(**own)
+        sdpt = tower.tuners["default"]
+        assert type(sdpt.tokens) is RankOneTokens
+        assert {name: sdpt.config()[name] for name in own} == own
+        assert sdpt.num_trainable() == sum(p.numel() for p in sdpt.parameters())
+        image, text, mask = inputs()
+        optimizer = torch.optim.SGD(sdpt.parameters(), lr=1e-4)
+        losses = []
+        for _ in range(4):
+            loss = weighted_loss(*tower(image, text, mask), mask)
+            optimizer.zero_grad()
+            loss.backward()
+            assert all(p.grad is not None and p.grad.any() for p in sdpt.parameters())
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0]
+    finally:
+        for name in modules:
+            MODELS.module_dict.pop(name)

@@ -92,5 +92,5 @@ def test_parameters_at_the_size_of_glip_l():
 
 @pytest.mark.parametrize("num_prompts", [0, 2.5])
 def test_a_number_of_prompts_that_is_none_is_refused(num_prompts):
-    with pytest.raises(ValueError, match="whole number of at least 1"):
+    with pytest.raises(ValueError, match="positive integer"):
         counts(type="mmsdpt.UPT", num_prompts=num_prompts)

@@ -162,5 +162,5 @@ def test_parameters_at_the_size_of_glip_l(num_tokens, expected):
 
 
 def test_no_prompts_are_refused():
-    with pytest.raises(ValueError, match="num_tokens must be a whole number of at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_tokens must be a positive integer, got 0"):
         VPT(seams=glip_l_seams(), num_tokens=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .checks import whole_number
+from .checks import positive_integer
 
 
 class Bottleneck(nn.Module):
@@ -22,14 +22,14 @@ class Bottleneck(nn.Module):
         (..., d) to (..., d), in the dtype of the input.
 
     Raises:
-        ValueError: if the bottleneck is no positive whole number.
+        ValueError: if the bottleneck is not a positive integer.
     """
 
     def __init__(
         self, width: int, bottleneck: int, activation: nn.Module, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        whole_number("bottleneck", bottleneck)
+        positive_integer("bottleneck", bottleneck)
         self.down = nn.Linear(width, bottleneck)
         self.activation = activation
         self.dropout = nn.Dropout(dropout)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 
-def whole_number(name: str, value: int, minimum: int = 1) -> int:
-    """``value``, if it is a whole number of at least ``minimum``: a number of tokens, a width.
+def positive_integer(name: str, value: int, minimum: int = 1) -> int:
+    """``value``, if it is an integer of at least ``minimum``: a number of tokens, a width.
 
     Args:
         name: Of the argument, for the message.
@@ -12,8 +12,9 @@ def whole_number(name: str, value: int, minimum: int = 1) -> int:
         minimum: The smallest that makes sense; 0 where the part may be left out.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is not.
     """
-    if not isinstance(value, int) or value < minimum:
-        raise ValueError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        wanted = "a positive integer" if minimum == 1 else f"an integer of at least {minimum}"
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
     return value

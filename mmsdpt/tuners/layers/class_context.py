@@ -31,10 +31,11 @@ class ClassContext:
     Args:
         seam: Where the texts enter the host.
         num_tokens: n.
-        words: Words that the context starts from, such as "a photo of a". If they are more than n
-            tokens, those behind the n-th stay as fixed words behind the context; if they are fewer,
-            the rest of the context starts at random. None: all at random.
+        words: Words that the context starts from, such as "a photo of a". If they are fewer than n
+            tokens, the rest of the context starts at random. None: all at random.
         position: Where the class name stands: ``end``, ``middle`` or ``front``.
+        keep_words: What becomes of words beyond the n-th: they stay as fixed words between the
+            context and the name, or are left out.
 
     Raises:
         ValueError: if ``position`` is none of these, or the context leaves no room for a name.
@@ -46,11 +47,12 @@ class ClassContext:
         num_tokens: int,
         words: str | None = None,
         position: str = "end",
+        keep_words: bool = True,
     ) -> None:
         if position not in POSITIONS:
             raise ValueError(f"position must be one of {', '.join(POSITIONS)}, got {position!r}")
         self.seam, self.num_tokens, self.position = seam, num_tokens, position
-        self.words = words or ""
+        self.words, self.keep_words = words or "", keep_words
         self.num_words = seam.count(self.words)
         self._kept_order: tuple[tuple[str, ...], Tensor] | None = None
         # [start] context NAME . [end], with a name of one token.
@@ -62,13 +64,19 @@ class ClassContext:
 
     @property
     def length(self) -> int:
-        """Tokens in front of the class name: the context, and fixed words behind it."""
-        return max(self.num_tokens, self.num_words)
+        """Tokens in front of the class name: the context, and fixed words after it."""
+        return max(self.num_tokens, self.num_words) if self.keep_words else self.num_tokens
 
     @property
     def fixed_words(self) -> str:
-        """The words, where some of them stay behind the context: these texts need them, too."""
-        return self.words if self.num_words > self.num_tokens else ""
+        """The words, where some of them stay after the context: these texts need them, too."""
+        return self.words if self.length > self.num_tokens else ""
+
+    @fixed_words.setter
+    def fixed_words(self, words: str) -> None:
+        self.keep_words = bool(words)
+        if words:
+            self.words, self.num_words = words, self.seam.count(words)
 
     @torch.no_grad()
     def start(self, context: Tensor) -> None:
@@ -118,8 +126,9 @@ class ClassContext:
 
     def _tokenize(self, names: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Ids (C, L) of sentences with a word in each context vector's place, and ends (C,)."""
-        fill = [_PLACEHOLDER] * (self.length - self.num_words)
-        before = " ".join([self.words, *fill] if self.words else fill)
+        words = [self.words] if self.words and self.length >= self.num_words else []
+        fill = [_PLACEHOLDER] * (self.length - (self.num_words if words else 0))
+        before = " ".join([*words, *fill])
         try:
             return self.seam.tokenize([f"{before} {name}." for name in names])
         except ValueError:
@@ -142,10 +151,10 @@ class ClassContext:
             rows = []
             for name, end in zip(names, ends.tolist(), strict=True):
                 # The dot may join the name's last token, and even make fewer tokens of it (",..").
-                behind = min(1 + self.length + self.seam.count(name), end)
-                word = list(range(1 + self.length, behind))
+                after = min(1 + self.length + self.seam.count(name), end)
+                word = list(range(1 + self.length, after))
                 rows.append(
-                    [0, *context[:half], *word, *context[half:], *range(behind, length)],
+                    [0, *context[:half], *word, *context[half:], *range(after, length)],
                 )
             with torch.inference_mode(False):  # a later training step uses it, too
                 self._kept_order = names, torch.tensor(rows, device=ends.device)

@@ -10,35 +10,32 @@ Source: Khattak et al., MaPLe: Multi-modal Prompt Learning, CVPR 2023, section 3
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RowSeam, RunBlock, Seam
-from mmsdpt.registry import MODELS
+from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RowSeam, RunBlock
 
-from .checks import whole_number
+from .checks import positive_integer
 
 if TYPE_CHECKING:
-    from mmsdpt.tuners.base import Tuner
+    from mmsdpt.tuners.base import Seams, Tuner
 
 DEFAULT_DEPTH = 9
 
 
-@MODELS.register_module()
-class CoupledPrompts(BaseModule):
+class CoupledPrompts(nn.Module):
     """Text prompts at the first J text layers, and their projections in J image blocks.
 
-    Text: the prompts of depth 0 are word vectors behind the caption and travel through the encoder;
+    Text: the prompts of depth 0 are word vectors after the caption and travel through the encoder;
     those of depth j take the place of what has arrived at layer j; the last ones travel on to the
     end. Their outputs are not part of the text features.
 
     Image: the projections of depth j are extra keys and values of their block alone. In the paper
     they travel, too, but there the blocks follow each other, so that the next depth replaces what
-    has arrived; here only the prompts behind the last depth would differ.
+    has arrived; here only the prompts after the last depth would differ.
 
     Args:
         seams: The host's ``text_embeddings``, ``text_blocks`` and ``image_blocks``.
@@ -54,7 +51,7 @@ class CoupledPrompts(BaseModule):
 
     def __init__(
         self,
-        seams: Mapping[str, Sequence[Seam]],
+        seams: Seams,
         num_tokens: int = 2,
         depth: int | None = None,
         init_words: str = "a photo of a",
@@ -71,7 +68,7 @@ class CoupledPrompts(BaseModule):
                 f"depth must be from 1 to {available}, the number of layers that both encoders"
                 f" have, got {depth}"
             )
-        self.num_tokens = whole_number("num_tokens", num_tokens)
+        self.num_tokens = positive_integer("num_tokens", num_tokens)
         self.depth, self.init_words = depth, init_words
         (self._embeddings,) = cast(Sequence[RowSeam], seams["text_embeddings"])
         self._layers = list(layers[:depth])
@@ -103,7 +100,7 @@ class CoupledPrompts(BaseModule):
             self.text[0, : len(words)].copy_(words)
 
     def append_words(self, seam: RowSeam, state: ForwardState) -> Rows:
-        """The prompts of depth 0, (n, d_text), behind every caption."""
+        """The prompts of depth 0, (n, d_text), after every caption."""
         return {self: PromptRows(self.text[0], keep=True)}
 
     def replace_text(
@@ -120,6 +117,12 @@ class CoupledPrompts(BaseModule):
         j = self.image_blocks.index(seam.index)
         values = self.couplings[j](self.text[j]).to(x.dtype)
         return run(x, {**rows, self: PromptRows(values, keep=False)})
+
+    def config(self) -> dict[str, Any]:
+        """The settings that give the parameters their meaning."""
+        return dict(
+            num_tokens=self.num_tokens, depth=self.depth, image_blocks=list(self.image_blocks)
+        )
 
     def num_trainable(self) -> int:
         """J n d_text + sum over the image blocks of (d_text + 1) d_image."""

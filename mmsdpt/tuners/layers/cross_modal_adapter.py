@@ -24,7 +24,7 @@ from mmsdpt.registry import MODELS
 
 @MODELS.register_module()
 class CrossModalAdapter(BaseModule):
-    """Adapter behind both encoders.
+    """Adapter after both encoders.
 
     Args:
         image: d_image.
@@ -80,13 +80,13 @@ class _Branch(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def enter(self, x: Tensor, visible: Tensor | None) -> Tensor:
-        """(B, n, d) to (B, n, m), behind the self-attention."""
+        """(B, n, d) to (B, n, m), after the self-attention."""
         h = F.gelu(self.down(x))
         normed = self.self_norm(h)
         return h + self.self_attention(normed, normed, visible)
 
     def leave(self, h: Tensor, own: Tensor, other: Tensor, visible: Tensor | None) -> Tensor:
-        """(B, n, m) to (B, n, d), behind the cross-attention to ``other`` (B, n', m)."""
+        """(B, n, m) to (B, n, d), after the cross-attention to ``other`` (B, n', m)."""
         return self.up(h + self.cross_attention(own, other, visible))
 
     def num_trainable(self) -> int:

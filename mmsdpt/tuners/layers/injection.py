@@ -1,4 +1,4 @@
-r"""Injections: maps of the prompts of one tower into the width of the other, depth by depth.
+r"""Maps of the prompts of one tower into the width of the other: injections, depth by depth.
 
     linear:         Y = X W^T + b
     transformer:    Y = Lin(LN(Block^k(LN(X))))
@@ -7,8 +7,11 @@ r"""Injections: maps of the prompts of one tower into the width of the other, de
     post-norm Block:    x <- LN(x + MHA(x)),    x <- LN(x + W_2 QuickGELU(W_1 x))
 
 X (m, n, d_in) are the n prompts of m depths, Y (m, n, d_out). The depths are the batch: attention
-runs over the n prompts of one depth, without a mask. The hidden width is 4 d_in, nothing is dropped
-out, all norms have eps 1e-5.
+runs over the n prompts of one depth, without a mask. The hidden width is 4 d_in, there is no
+dropout, all norms have eps 1e-5.
+
+A module of your own works in their place: register it, with a constructor that takes ``d_in`` and
+``d_out``, and a forward pass from (m, n, d_in), and from (n, d_in), to the same with d_out.
 
 Source: Miao et al., MuDPT: Multi-modal Deep-symphysis Prompt Tuning for Large Pre-trained
 Vision-Language Models, ICME 2023, section II-B1 (Injection Model), and the authors' code.
@@ -16,61 +19,76 @@ Vision-Language Models, ICME 2023, section II-B1 (Injection Model), and the auth
 
 from __future__ import annotations
 
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from .checks import whole_number
+from mmsdpt.registry import MODELS
+
+from .checks import positive_integer
 
 HEAD_WIDTH = 64
 EPS = 1e-5
 
 
-class LinearPerDepth(nn.ModuleList):
-    """A linear map for each depth: (m, n, d_in) to (m, n, d_out).
+@MODELS.register_module()
+class InjectionLinear(nn.Linear):
+    """A linear map, of (d_in + 1) d_out parameters.
 
     Args:
         d_in: Width of the prompts.
         d_out: Width of the other tower.
-        depths: m.
     """
 
-    def __init__(self, d_in: int, d_out: int, depths: int) -> None:
-        super().__init__(nn.Linear(d_in, d_out) for _ in range(depths))
+    own_shallow: ClassVar[bool] = True
+    """The shallow prompts get a map of their own, apart from the deep ones'."""
+
+    def __init__(self, d_in: int, d_out: int) -> None:
+        super().__init__(d_in, d_out)
+
+
+class PerDepth(nn.ModuleList):
+    """A map for each depth, applied to (m, n, d_in): (m, n, d_out)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([linear(prompts) for linear, prompts in zip(self, x, strict=True)])
+        return torch.stack([layer(prompts) for layer, prompts in zip(self, x, strict=True)])
 
 
-def count_linear(d_in: int, d_out: int) -> int:
-    """Parameters of a linear map: (d_in + 1) d_out."""
-    return (d_in + 1) * d_out
-
-
+@MODELS.register_module()
 class InjectionTransformer(nn.Module):
     """The injection model with self-attention, one for all depths.
+
+    k (12 d_in^2 + 13 d_in) + (d_in + 1) d_out parameters, and 4 d_in of the outer norms.
 
     Args:
         d_in: Width of the prompts. It has d_in // 64 heads, at least one.
         d_out: Width of the other tower.
         num_layers: k, number of blocks.
-        post_norm: See the module's formulas.
+        post_norm: Norms after the residuals, see the module's formulas.
+        outer_norms: The norms before and after the blocks.
 
     Shape:
         (m, n, d_in) or (n, d_in) to the same with d_out.
 
     Raises:
-        ValueError: if ``num_layers`` is no positive whole number, or the width cannot be split into
+        ValueError: if ``num_layers`` is not a positive integer, or the width cannot be split into
             the heads.
     """
 
-    def __init__(self, d_in: int, d_out: int, num_layers: int = 1, post_norm: bool = False) -> None:
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        num_layers: int = 1,
+        post_norm: bool = False,
+        outer_norms: bool = True,
+    ) -> None:
         super().__init__()
-        whole_number("injection_layers", num_layers)
-        self.norm_in = nn.LayerNorm(d_in, eps=EPS)
+        positive_integer("injection_layers", num_layers)
+        self.norm_in = nn.LayerNorm(d_in, eps=EPS) if outer_norms else nn.Identity()
         self.blocks = nn.ModuleList(InjectionBlock(d_in, post_norm) for _ in range(num_layers))
-        self.norm_out = nn.LayerNorm(d_in, eps=EPS)
+        self.norm_out = nn.LayerNorm(d_in, eps=EPS) if outer_norms else nn.Identity()
         self.linear = nn.Linear(d_in, d_out)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,18 +97,13 @@ class InjectionTransformer(nn.Module):
             x = block(x)
         return self.linear(self.norm_out(x))
 
-    @staticmethod
-    def count(d_in: int, d_out: int, num_layers: int = 1) -> int:
-        """Parameters: k (12 d_in^2 + 13 d_in) + 4 d_in + (d_in + 1) d_out."""
-        return num_layers * (12 * d_in**2 + 13 * d_in) + 4 * d_in + count_linear(d_in, d_out)
-
 
 class InjectionBlock(nn.Module):
     """See the module's formulas. (m, n, d) or (n, d) to the same.
 
     Args:
         width: d.
-        post_norm: Norms behind the residuals.
+        post_norm: Norms after the residuals.
 
     Raises:
         ValueError: if d cannot be split into its heads.

@@ -1,4 +1,4 @@
-r"""Deep prompts in the towers of CLIP, the part that VPT, independent V-L, MaPLe and MuDPT share.
+r"""Deep prompts in the towers of CLIP: what VPT, independent V-L prompts, MaPLe and MuDPT share.
 
 A tower with n prompts and depth D has shallow prompts, which enter with its input, and m = D - 1
 deep ones: in front of block i = 1 ... m (from 0) the i-th of them take the place of what has become
@@ -14,7 +14,7 @@ Shapes: n prompts, m depths, d_t and d_v the widths of the text and the image to
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -22,10 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from mmsdpt.hosts.clip.seams import ImageRowSeam, TextInput, TextInputSeam, TokenSeam
-from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RunBlock, Seam
-from mmsdpt.tuners.base import Tuner
-from mmsdpt.tuners.layers.checks import whole_number
-from mmsdpt.tuners.layers.class_context import INIT_STD, ClassContext
+from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RunBlock
+from mmsdpt.tuners.base import Seams, Tuner
+
+from .checks import positive_integer
+from .class_context import INIT_STD, ClassContext
 
 TEXT_SEAMS = ("text_inputs", "text_block_inputs")
 IMAGE_SEAMS = ("image_embeddings", "image_blocks")
@@ -60,10 +61,10 @@ class DeepPrompts(Tuner):
         depth: D; None: :attr:`usual_depth`, or all blocks where a tower has fewer.
         init_words: What ``ctx`` starts from, see :class:`ClassContext`; None: noise.
         init_std: All other prompts are drawn from N(0, init_std^2).
+        keep_words: What becomes of ``init_words`` beyond the n-th, see :class:`ClassContext`.
         learn_image_prompts: False: a subclass makes all image prompts.
         more_depths: Deep prompts beyond the depth: m = D - 1 + more_depths.
-        seams: See :class:`Tuner`.
-        frozen: See :class:`Tuner`.
+        common: See :class:`Tuner`.
 
     Attributes:
         ctx: (n, d_t).
@@ -72,7 +73,7 @@ class DeepPrompts(Tuner):
         image_deep: (m, n, d_v). Each of the four is None where there is nothing to learn.
 
     Raises:
-        ValueError: for a number of prompts below 0, or a depth that the towers do not have.
+        ValueError: for a negative number of prompts, or a depth that the towers do not have.
     """
 
     usual_depth: ClassVar[int | None] = None
@@ -86,25 +87,25 @@ class DeepPrompts(Tuner):
     def __init__(
         self,
         *,
-        seams: Mapping[str, Sequence[Seam]],
+        seams: Seams,
         num_text_tokens: int,
         num_image_tokens: int,
         depth: int | None = None,
         init_words: str | None = INIT_WORDS,
         init_std: float = INIT_STD,
+        keep_words: bool = True,
         learn_image_prompts: bool = True,
         more_depths: int = 0,
-        frozen: bool = False,
-        init_cfg: dict | None = None,
+        **common: Any,
     ) -> None:
-        whole_number("num_text_tokens", num_text_tokens, minimum=0)
-        whole_number("num_image_tokens", num_image_tokens, minimum=0)
+        positive_integer("num_text_tokens", num_text_tokens, minimum=0)
+        positive_integer("num_image_tokens", num_image_tokens, minimum=0)
         # What a tower without prompts has does not matter: any image tower will do for text alone.
         self.needs = (  # type: ignore[misc]
             *(TEXT_SEAMS if num_text_tokens else ()),
             *(IMAGE_SEAMS if num_image_tokens else ()),
         )
-        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
+        super().__init__(seams=seams, **common)
         self.num_text_tokens, self.num_image_tokens = num_text_tokens, num_image_tokens
         blocks = [len(seams[kind]) for kind in self.needs if "block" in kind]
         self.depth = self._settle_depth(depth, blocks, more_depths)
@@ -114,7 +115,7 @@ class DeepPrompts(Tuner):
         if num_text_tokens:
             (texts,) = cast(Sequence[TextInputSeam], seams["text_inputs"])
             self.text_width = texts.widths["width"]
-            self._context = ClassContext(texts, num_text_tokens, init_words)
+            self._context = ClassContext(texts, num_text_tokens, init_words, keep_words=keep_words)
             self.ctx = _drawn(init_std, num_text_tokens, self.text_width)
             self.text_deep = _drawn(init_std, m, num_text_tokens, self.text_width)
             texts.connect(self, self._make_texts, exclusive=True)
@@ -136,7 +137,7 @@ class DeepPrompts(Tuner):
         most = min(blocks) - more_depths
         if depth is None:
             depth = min(self.usual_depth or most, most)
-        if whole_number("depth", depth) > most:
+        if positive_integer("depth", depth) > most:
             beyond = f" and deep prompts reach {more_depths} further" if more_depths else ""
             raise ValueError(
                 f"depth must be from 1 to {most}, as the towers with prompts have"

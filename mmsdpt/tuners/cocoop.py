@@ -18,18 +18,19 @@ time is that of B C texts, however they are chunked.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from mmsdpt.hosts.clip.seams import TextInput, TextInputSeam
-from mmsdpt.hosts.seams import ForwardState, Seam
+from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
-from mmsdpt.tuners.base import Tuner
-from mmsdpt.tuners.layers.checks import whole_number
-from mmsdpt.tuners.layers.class_context import INIT_STD, ClassContext
+
+from .base import Seams, Tuner
+from .layers.checks import positive_integer
+from .layers.class_context import INIT_STD, ClassContext
 
 
 @MODELS.register_module()
@@ -41,8 +42,7 @@ class CoCoOp(Tuner):
         init_words: Words that the context starts from; see :class:`ClassContext`. None:
             N(0, 0.02^2).
         reduction: r: the network's hidden width is e / r.
-        seams: See :class:`Tuner`.
-        frozen: See :class:`Tuner`.
+        common: See :class:`Tuner`.
 
     Attributes:
         ctx: (n, d); None with n = 0.
@@ -50,7 +50,7 @@ class CoCoOp(Tuner):
             with n = 0.
 
     Raises:
-        ValueError: for a setting that makes no sense, or a context that leaves no room for names.
+        ValueError: if a setting is out of range, or the context leaves no room for names.
     """
 
     needs = ("text_inputs", "pooled_image")
@@ -59,24 +59,23 @@ class CoCoOp(Tuner):
     def __init__(
         self,
         *,
-        seams: Mapping[str, Sequence[Seam]],
+        seams: Seams,
         num_tokens: int = 4,
         init_words: str | None = "a photo of a",
         reduction: int = 16,
-        frozen: bool = False,
-        init_cfg: dict | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(seams=seams, frozen=frozen, init_cfg=init_cfg)
-        self.num_tokens = whole_number("num_tokens", num_tokens, minimum=0)
-        self.reduction = whole_number("reduction", reduction)
-        (point,) = cast(Sequence[TextInputSeam], seams["text_inputs"])
-        self.width, e = point.widths["width"], seams["pooled_image"][0].widths["width"]
+        super().__init__(seams=seams, **common)
+        self.num_tokens = positive_integer("num_tokens", num_tokens, minimum=0)
+        self.reduction = positive_integer("reduction", reduction)
+        (texts,) = cast(Sequence[TextInputSeam], seams["text_inputs"])
+        self.width, e = texts.widths["width"], seams["pooled_image"][0].widths["width"]
         if reduction > e:
             raise ValueError(
                 f"reduction must be at most {e}, the width of the image feature, got {reduction}"
             )
         self.feature_width, self.hidden = e, e // reduction
-        self.context = ClassContext(point, num_tokens, init_words)
+        self.context = ClassContext(texts, num_tokens, init_words)
         self.ctx: nn.Parameter | None = None
         self.meta_net: nn.Sequential | None = None
         if num_tokens:
@@ -88,7 +87,7 @@ class CoCoOp(Tuner):
                     linear2=nn.Linear(self.hidden, self.width),
                 )
             )
-            point.connect(self, self._texts, exclusive=True)
+            texts.connect(self, self._texts, exclusive=True)
 
     def start_from_host(self) -> None:
         if self.ctx is not None:
