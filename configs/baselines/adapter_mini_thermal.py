@@ -1,8 +1,8 @@
 # Adapter (Houlsby) on mini GLIP and the "thermal" task: two bottlenecks of 64 in every text layer,
 # and its norms, 134,656 parameters.
-_base_ = "../mini/sdpt_mini_thermal.py"
+_base_ = ["../mini/sdpt_mini_thermal.py", "../_base_/methods/adapter_glip.py"]
 
-model = dict(tuner=dict(_delete_=True, type="mmsdpt.Adapter", bottleneck=64))
+model = dict(tuner=_base_.tuner)
 
 # The best of the rates 1e-3, 1e-2 and 1e-1 on the val split.
 optim_wrapper = dict(optimizer=dict(lr=1e-2, weight_decay=0.0))

@@ -1,7 +1,5 @@
 # AdaptFormer on GLIP-L and COCO: bottlenecks of 64 beside every image FFN, 2,329,728 parameters.
-_base_ = "../sdpt/glip_l_coco_k10.py"
+_base_ = ["../sdpt/glip_l_coco_k10.py", "../_base_/methods/adaptformer_glip.py"]
 
-model = dict(tuner=dict(_delete_=True, type="mmsdpt.AdaptFormer", bottleneck=64))
-
-# No weight decay, as in the paper.
-optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.0))
+model = dict(tuner=_base_.tuner)
+optim_wrapper = dict(optimizer=_base_.optimizer)

@@ -1,8 +1,8 @@
 # AdaptFormer on mini GLIP and the "thermal" task: bottlenecks of 64 beside every image FFN, 58,176
 # parameters.
-_base_ = "../mini/sdpt_mini_thermal.py"
+_base_ = ["../mini/sdpt_mini_thermal.py", "../_base_/methods/adaptformer_glip.py"]
 
-model = dict(tuner=dict(_delete_=True, type="mmsdpt.AdaptFormer", bottleneck=64))
+model = dict(tuner=_base_.tuner)
 
 # The best of the rates 1e-3, 1e-2 and 1e-1 on the val split.
 optim_wrapper = dict(optimizer=dict(lr=1e-2, weight_decay=0.0))

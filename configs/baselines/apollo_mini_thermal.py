@@ -1,8 +1,8 @@
 # APoLLo on mini GLIP and the "thermal" task: n = 2 prompts at 4 depths and an adapter of width 64,
 # 137,376 parameters. Its text encoder has no more layers.
-_base_ = "../mini/sdpt_mini_thermal.py"
+_base_ = ["../mini/sdpt_mini_thermal.py", "../_base_/methods/apollo_glip.py"]
 
-model = dict(tuner=dict(_delete_=True, type="mmsdpt.Apollo", num_tokens=2, bottleneck=64))
+model = dict(tuner=_base_.tuner)
 
 # The best of the rates 3e-4, 3e-3 and 3e-2 on the val split.
 optim_wrapper = dict(optimizer=dict(lr=3e-3, weight_decay=5e-4))

@@ -1,7 +1,5 @@
 # BitFit on the fusion layers on GLIP-L and COCO: 81,920 parameters.
-_base_ = "../sdpt/glip_l_coco_k10.py"
+_base_ = ["../sdpt/glip_l_coco_k10.py", "../_base_/methods/bitfit_xmha_glip.py"]
 
-model = dict(tuner=dict(_delete_=True, type="mmsdpt.BitFitXMHA"))
-
-# As BitFit.
-optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.0))
+model = dict(tuner=_base_.tuner)
+optim_wrapper = dict(optimizer=_base_.optimizer)

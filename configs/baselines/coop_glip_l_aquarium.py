@@ -1,7 +1,5 @@
 # CoOp on GLIP-L and Aquarium: M = 16 context vectors, 12,288 parameters.
-_base_ = "../sdpt/glip_l_aquarium_k10.py"
+_base_ = ["../sdpt/glip_l_aquarium_k10.py", "../_base_/methods/coop_glip.py"]
 
-model = dict(tuner=dict(_delete_=True, type="mmsdpt.CoOp", num_tokens=16))
-
-# Rate and decay of the paper.
-optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=5e-4))
+model = dict(tuner=_base_.tuner)
+optim_wrapper = dict(optimizer=_base_.optimizer)

@@ -1,12 +1,6 @@
 # DPT on GLIP-L and Aquarium: 16 context vectors, 10 prompts per early block and 10 class-aware ones
 # per late block, 7,482,624 parameters.
-_base_ = "../sdpt/glip_l_aquarium_k10.py"
+_base_ = ["../sdpt/glip_l_aquarium_k10.py", "../_base_/methods/dpt_glip.py"]
 
-model = dict(
-    tuner=dict(
-        _delete_=True, type="mmsdpt.DPT", num_context=16, num_visual=10, num_class_prompts=10
-    )
-)
-
-# The authors' rate for the context (SGD there), and CoOp's decay.
-optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=5e-4))
+model = dict(tuner=_base_.tuner)
+optim_wrapper = dict(optimizer=_base_.optimizer)

@@ -1,7 +1,5 @@
-# Full fine-tuning on GLIP-L and Aquarium of ODinW13: 430,401,824 parameters.
-_base_ = "../sdpt/glip_l_aquarium_k10.py"
+# Full fine-tuning on GLIP-L and Aquarium: 430,401,824 parameters.
+_base_ = ["../sdpt/glip_l_aquarium_k10.py", "../_base_/methods/full_fine_tuning_glip.py"]
 
-model = dict(tuner=dict(_delete_=True, type="mmsdpt.FullFineTuning"))
-
-# Rate and decay of MMDetection's fine-tuning configs.
-optim_wrapper = dict(optimizer=dict(lr=2e-5, weight_decay=0.05))
+model = dict(tuner=_base_.tuner)
+optim_wrapper = dict(optimizer=_base_.optimizer)

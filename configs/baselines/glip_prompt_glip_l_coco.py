@@ -1,7 +1,5 @@
 # GLIP's prompt tuning on GLIP-L and COCO: an offset per caption position, 196,608 parameters.
-_base_ = "../sdpt/glip_l_coco_k10.py"
+_base_ = ["../sdpt/glip_l_coco_k10.py", "../_base_/methods/glip_prompt_glip.py"]
 
-model = dict(tuner=dict(_delete_=True, type="mmsdpt.GLIPPrompt"))
-
-# Rate and decay of GLIP's released code.
-optim_wrapper = dict(optimizer=dict(lr=0.05, weight_decay=0.25))
+model = dict(tuner=_base_.tuner)
+optim_wrapper = dict(optimizer=_base_.optimizer)

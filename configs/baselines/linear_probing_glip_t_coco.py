@@ -1,7 +1,5 @@
 # Linear probing on GLIP-T and COCO: 198,919 parameters.
-_base_ = "../sdpt/glip_t_coco_k10.py"
+_base_ = ["../sdpt/glip_t_coco_k10.py", "../_base_/methods/linear_probing_glip.py"]
 
-model = dict(tuner=dict(_delete_=True, type="mmsdpt.LinearProbing"))
-
-# Rate and decay of GLIP's own fine-tuning.
-optim_wrapper = dict(optimizer=dict(lr=1e-4, weight_decay=0.05))
+model = dict(tuner=_base_.tuner)
+optim_wrapper = dict(optimizer=_base_.optimizer)

@@ -1,7 +1,7 @@
 # LoRA, r = 16, on mini GLIP and the "thermal" task.
-_base_ = "../mini/sdpt_mini_thermal.py"
+_base_ = ["../mini/sdpt_mini_thermal.py", "../_base_/methods/lora_glip.py"]
 
-model = dict(tuner=dict(_delete_=True, type="mmsdpt.LoRA", rank=16))
+model = dict(tuner=_base_.tuner)
 
 # The best of the rates 1e-3, 1e-2 and 1e-1 on the val split.
 optim_wrapper = dict(optimizer=dict(lr=1e-2, weight_decay=0.0))

@@ -1,7 +1,5 @@
 # LoRA, r = 16, on the fusion layers on GLIP-L and COCO: 1,966,080 parameters.
-_base_ = "../sdpt/glip_l_coco_k10.py"
+_base_ = ["../sdpt/glip_l_coco_k10.py", "../_base_/methods/lora_xmha_glip.py"]
 
-model = dict(tuner=dict(_delete_=True, type="mmsdpt.LoRAXMHA", rank=16))
-
-# As LoRA.
-optim_wrapper = dict(optimizer=dict(lr=2e-4, weight_decay=0.01))
+model = dict(tuner=_base_.tuner)
+optim_wrapper = dict(optimizer=_base_.optimizer)

@@ -1,7 +1,4 @@
 # LoRA on GLIP-L and COCO at the poster's size: 1,597,440 parameters for its 1.58 M: r = 13.
-_base_ = "../sdpt/glip_l_coco_k10.py"
+_base_ = "lora_xmha_glip_l_coco.py"
 
-model = dict(tuner=dict(_delete_=True, type="mmsdpt.LoRAXMHA", rank=13))
-
-# As LoRA.
-optim_wrapper = dict(optimizer=dict(lr=2e-4, weight_decay=0.01))
+model = dict(tuner=dict(rank=13))

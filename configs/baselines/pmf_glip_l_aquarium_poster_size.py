@@ -1,8 +1,5 @@
 # PMF on GLIP-L and Aquarium at the SDPT poster's size (1.53 M): hidden width 160 in the MLPs,
 # 1,535,104 parameters.
-_base_ = "../sdpt/glip_l_aquarium_k10.py"
+_base_ = "pmf_glip_l_aquarium.py"
 
-model = dict(tuner=dict(_delete_=True, type="mmsdpt.PMF", num_layers=2, hidden_width=160))
-
-# Rate and decay are ours.
-optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=1e-4))
+model = dict(tuner=dict(hidden_width=160))

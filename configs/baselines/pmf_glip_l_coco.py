@@ -1,8 +1,6 @@
 # PMF on GLIP-L and COCO: 4 query, 4 query-context and 4 fusion-context prompts per encoder in the
 # last two layers, 5,370,624 parameters.
-_base_ = "../sdpt/glip_l_coco_k10.py"
+_base_ = ["../sdpt/glip_l_coco_k10.py", "../_base_/methods/pmf_glip.py"]
 
-model = dict(tuner=dict(_delete_=True, type="mmsdpt.PMF", num_layers=2))
-
-# Rate and decay are ours.
-optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=1e-4))
+model = dict(tuner=_base_.tuner)
+optim_wrapper = dict(optimizer=_base_.optimizer)

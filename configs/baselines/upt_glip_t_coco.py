@@ -1,7 +1,5 @@
 # UPT on GLIP-T and COCO: n = 4 prompts per encoder from one set, 4,660,128 parameters.
-_base_ = "../sdpt/glip_t_coco_k10.py"
+_base_ = ["../sdpt/glip_t_coco_k10.py", "../_base_/methods/upt_glip.py"]
 
-model = dict(tuner=dict(_delete_=True, type="mmsdpt.UPT", num_prompts=4))
-
-# The authors' rate (SGD there), and CoOp's decay.
-optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=5e-4))
+model = dict(tuner=_base_.tuner)
+optim_wrapper = dict(optimizer=_base_.optimizer)

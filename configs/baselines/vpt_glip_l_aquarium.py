@@ -1,7 +1,5 @@
 # VPT-deep on GLIP-L and Aquarium: p = 10 prompts in every image block, 180,480 parameters.
-_base_ = "../sdpt/glip_l_aquarium_k10.py"
+_base_ = ["../sdpt/glip_l_aquarium_k10.py", "../_base_/methods/vpt_glip.py"]
 
-model = dict(tuner=dict(_delete_=True, type="mmsdpt.VPT", num_tokens=10))
-
-# Prompts are drawn from about U(-0.1, 0.1). No decay: the norm behind them hides their length.
-optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.0))
+model = dict(tuner=_base_.tuner)
+optim_wrapper = dict(optimizer=_base_.optimizer)

@@ -1,8 +1,8 @@
 # VPT-deep on mini GLIP and the "thermal" task: p = 10 prompts in every image block, 4,480
 # parameters.
-_base_ = "../mini/sdpt_mini_thermal.py"
+_base_ = ["../mini/sdpt_mini_thermal.py", "../_base_/methods/vpt_glip.py"]
 
-model = dict(tuner=dict(_delete_=True, type="mmsdpt.VPT", num_tokens=10))
+model = dict(tuner=_base_.tuner)
 
 # The best of the rates 1e-3, 1e-2 and 1e-1 on the val split.
 optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.0))

@@ -1,4 +1,4 @@
 # CoCoOp on CLIP ViT-B/16 and FGVC Aircraft, 16 images per class: 35,360 parameters.
-_base_ = ["../_base_/clip_methods/cocoop_vit_b16.py", "../_base_/datasets/clip_fgvc_aircraft.py"]
+_base_ = ["../_base_/methods/cocoop_vit_b16.py", "../_base_/datasets/clip_fgvc_aircraft.py"]
 
 train_dataloader = dict(batch_size=1)

@@ -1,4 +1,4 @@
 # CoOp on CLIP ViT-B/16 and DTD, 16 images per class: 8,192 parameters.
-_base_ = ["../_base_/clip_methods/coop_vit_b16.py", "../_base_/datasets/clip_dtd.py"]
+_base_ = ["../_base_/methods/coop_vit_b16.py", "../_base_/datasets/clip_dtd.py"]
 
 train_dataloader = dict(batch_size=32)

@@ -1,4 +1,4 @@
 # CoOp on CLIP ViT-B/16 and Stanford Cars, 16 images per class: 8,192 parameters.
-_base_ = ["../_base_/clip_methods/coop_vit_b16.py", "../_base_/datasets/clip_stanford_cars.py"]
+_base_ = ["../_base_/methods/coop_vit_b16.py", "../_base_/datasets/clip_stanford_cars.py"]
 
 train_dataloader = dict(batch_size=32)

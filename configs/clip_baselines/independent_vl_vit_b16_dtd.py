@@ -1,2 +1,2 @@
 # Independent V-L prompting on CLIP ViT-B/16 and DTD, 16 images per class: 30,720 parameters.
-_base_ = ["../_base_/clip_methods/independent_vl_vit_b16.py", "../_base_/datasets/clip_dtd.py"]
+_base_ = ["../_base_/methods/independent_vl_vit_b16.py", "../_base_/datasets/clip_dtd.py"]

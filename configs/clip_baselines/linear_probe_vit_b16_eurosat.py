@@ -1,4 +1,4 @@
 # Linear probe on CLIP ViT-B/16 and EuroSAT, 16 images per class: 5,130 parameters.
-_base_ = ["../_base_/clip_methods/linear_probe_vit_b16.py", "../_base_/datasets/clip_eurosat.py"]
+_base_ = ["../_base_/methods/linear_probe_vit_b16.py", "../_base_/datasets/clip_eurosat.py"]
 
 train_dataloader = dict(batch_size=32)

@@ -1,2 +1,2 @@
 # MaPLe on CLIP ViT-B/16 and EuroSAT, 16 images per class: 3,555,072 parameters.
-_base_ = ["../_base_/clip_methods/maple_vit_b16.py", "../_base_/datasets/clip_eurosat.py"]
+_base_ = ["../_base_/methods/maple_vit_b16.py", "../_base_/datasets/clip_eurosat.py"]

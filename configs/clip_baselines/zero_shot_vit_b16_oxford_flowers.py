@@ -1,6 +1,6 @@
 # Zero-shot CLIP on CLIP ViT-B/16 and Oxford Flowers: nothing trains.
 _base_ = [
-    "../_base_/clip_methods/zero_shot_vit_b16.py",
+    "../_base_/methods/zero_shot_vit_b16.py",
     "../_base_/datasets/clip_oxford_flowers.py",
 ]
 

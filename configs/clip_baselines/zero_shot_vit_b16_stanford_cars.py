@@ -1,4 +1,4 @@
 # Zero-shot CLIP on CLIP ViT-B/16 and Stanford Cars: nothing trains.
-_base_ = ["../_base_/clip_methods/zero_shot_vit_b16.py", "../_base_/datasets/clip_stanford_cars.py"]
+_base_ = ["../_base_/methods/zero_shot_vit_b16.py", "../_base_/datasets/clip_stanford_cars.py"]
 
 train_dataloader = None

@@ -49,7 +49,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.02, by_epoch=False, begin=0, end=30),
-    dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=30, end=max_iters),
+    dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=30),
 ]
 # No hook for class names: captions are not classes.
 default_hooks = dict(

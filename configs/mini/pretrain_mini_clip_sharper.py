@@ -11,5 +11,5 @@ max_iters = 700
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters + 1)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=20),
-    dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=20, end=max_iters),
+    dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=20),
 ]

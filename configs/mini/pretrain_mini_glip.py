@@ -69,7 +69,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=20),
-    dict(type="LinearLR", end_factor=0.005, by_epoch=False, begin=500, end=max_iters),
+    dict(type="LinearLR", end_factor=0.005, by_epoch=False, begin=500),
 ]
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=100), logger=dict(interval=20))
 log_processor = dict(by_epoch=False)

@@ -10,15 +10,13 @@ load_from = "mmsdpt://mini_glip"
 
 model = dict(tuner=dict(type="mmsdpt.SDPT", num_tokens=10))
 
-max_epochs = 12
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=1)
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=12, val_interval=1)
 optim_wrapper = dict(
     type="OptimWrapper",
     constructor="mmsdpt.TrainableOptimWrapperConstructor",
     optimizer=dict(type="AdamW", lr=3e-1, weight_decay=0.0),
     clip_grad=dict(max_norm=1.0),
 )
-param_scheduler = [
-    dict(type="CosineAnnealingLR", by_epoch=True, T_max=max_epochs, convert_to_iter_based=True)
-]
+# Over the whole run, however many epochs it has.
+param_scheduler = [dict(type="CosineAnnealingLR", by_epoch=True, convert_to_iter_based=True)]
 default_hooks = dict(checkpoint=dict(save_best="coco/bbox_mAP", rule="greater"))

@@ -11,8 +11,7 @@ model = dict(tuner=dict(type="mmsdpt.SDPT", num_tokens=10))
 
 # A step costs hardly less for four images than for eight: many small steps learn most in a minute.
 train_dataloader = dict(batch_size=4)
-max_epochs = 25
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=max_epochs)
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=25, val_interval=25)
 # The rate is the best of 3e-2, 3e-1 and 3 on the val split.
 optim_wrapper = dict(
     type="OptimWrapper",
@@ -20,6 +19,5 @@ optim_wrapper = dict(
     optimizer=dict(type="AdamW", lr=3e-1, weight_decay=0.0),
     clip_grad=dict(max_norm=1.0),
 )
-param_scheduler = [
-    dict(type="CosineAnnealingLR", by_epoch=True, T_max=max_epochs, convert_to_iter_based=True)
-]
+# Over the whole run, however many epochs it has.
+param_scheduler = [dict(type="CosineAnnealingLR", by_epoch=True, convert_to_iter_based=True)]

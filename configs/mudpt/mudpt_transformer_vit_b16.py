@@ -2,6 +2,6 @@
 # 11,056,128 parameters.
 # They are in one folder per class, see docs/classification_data.md; set data_root.
 _base_ = [
-    "../_base_/clip_methods/mudpt_transformer_vit_b16.py",
+    "../_base_/methods/mudpt_transformer_vit_b16.py",
     "../_base_/datasets/clip_clothing.py",
 ]

@@ -1,2 +1,2 @@
 # MuDPT on CLIP ViT-B/16 and Oxford Pets, 16 images per class: 1,204,736 parameters.
-_base_ = ["../_base_/clip_methods/mudpt_vit_b16.py", "../_base_/datasets/clip_oxford_pets.py"]
+_base_ = ["../_base_/methods/mudpt_vit_b16.py", "../_base_/datasets/clip_oxford_pets.py"]

@@ -39,6 +39,7 @@ from .data_files import (
     use_own_image_loader,
 )
 from .sample_seeds import seed_samples
+from .schedules import follow_max_epochs
 from .state import pack_messages, random_state, trained_state, unpack_messages
 
 RUN_CHECKPOINT = "mmsdpt_run"
@@ -65,6 +66,7 @@ class TunerRunner(Runner):
     * augmentation follows from seed, epoch and place of a sample, whoever loads it
       (:func:`~mmsdpt.engine.sample_seeds.seed_samples`); ``randomness = dict(seed=0,
       per_sample=False)`` switches that off;
+    * ``"max_epochs"`` in ``param_scheduler`` stands for the run's number of epochs;
     * distributed runs work on CPU (gloo).
 
     :class:`mmsdpt.TunerCheckpointHook` belongs to it.
@@ -181,6 +183,27 @@ class TunerRunner(Runner):
                 )
             seed_samples(self._train_dataloader, self)
         return super().build_train_loop(loop)
+
+    def _build_param_scheduler(self, scheduler, optim_wrapper: OptimWrapper) -> list:
+        """As MMEngine's, for schedules that follow the length of the run, see
+        :func:`follow_max_epochs`. One that begins after the run ends is left out: MMEngine
+        refuses it.
+        """
+        fitting = []
+        for each in scheduler if isinstance(scheduler, Sequence) else [scheduler]:
+            if isinstance(each, dict):
+                each = follow_max_epochs(each, self.max_epochs)
+                by_epoch = each.get("by_epoch", True)
+                last = self.max_epochs if by_epoch else self.max_iters
+                if "end" not in each and each.get("begin", 0) >= last:
+                    self.logger.info(
+                        f"{each['type']} begins after {each['begin']}"
+                        f" {'epochs' if by_epoch else 'iterations'}, and the run has {last}:"
+                        " left out"
+                    )
+                    continue
+            fitting.append(each)
+        return super()._build_param_scheduler(fitting, optim_wrapper)
 
     # ------------------------------------------------------------------ loading
 

@@ -34,3 +34,31 @@ default_hooks = dict(
     class_names=dict(type="mmsdpt.ClassNamesHook"),
 )
 randomness = dict(seed=0)
+
+# COCO once per epoch: MMDetection's fine-tuning repeats it. Workers start again in every epoch, and
+# draw new seeds.
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=4,
+    persistent_workers=False,
+    worker_init_fn=dict(type="mmsdpt.seed_worker"),
+    dataset=dict(times=1),
+)
+train_cfg = dict(max_epochs=12)
+optim_wrapper = dict(
+    _delete_=True,
+    type="OptimWrapper",
+    constructor="mmsdpt.TrainableOptimWrapperConstructor",
+    optimizer=dict(type="AdamW"),  # a method sets its own rate and decay
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=500),
+    # After epochs 8 and 11 of 12.
+    dict(
+        type="MultiStepLR",
+        by_epoch=True,
+        milestones=["8/12 max_epochs", "11/12 max_epochs"],
+        gamma=0.1,
+    ),
+]

@@ -3,10 +3,8 @@ _base_ = ["../models/clip_vit_b16.py", "../schedules/clip_sgd.py", "../clip_runt
 
 model = dict(tuner=dict(type="mmsdpt.CLIPMaPLe", num_tokens=2, depth=9))
 
-lr, max_epochs = 0.0035, 5
+lr = 0.0035
 optim_wrapper = dict(optimizer=dict(lr=lr))
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-param_scheduler = [
-    dict(type="ConstantLR", factor=1e-5 / lr, begin=0, end=2),
-    dict(type="CosineAnnealingLR", T_max=max_epochs, begin=1),
-]
+train_cfg = dict(max_epochs=5, val_interval=5)
+param_scheduler = _base_.param_scheduler
+param_scheduler[0].factor = 1e-5 / lr

@@ -1,0 +1,50 @@
+"""Schedules that follow the number of epochs of the run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from mmsdpt.utils.errors import InputError
+
+_SHARE = re.compile(r"(?:(\d+)/([1-9]\d*) )?max_epochs")
+
+
+def follow_max_epochs(scheduler: Mapping[str, Any], max_epochs: int) -> dict[str, Any]:
+    """Replace ``"max_epochs"`` in the settings of a scheduler by the run's number of epochs.
+
+    A config is read before ``--cfg-options train_cfg.max_epochs=30`` changes it, so a number that
+    it computes from its own epochs would be wrong afterwards. A word is right in every case.
+
+    Args:
+        scheduler: Settings of one scheduler. A value, or an entry of a list, may be
+            ``"max_epochs"`` or a share of it, ``"2/3 max_epochs"``.
+        max_epochs: Epochs of the run.
+
+    Returns:
+        The settings with numbers: shares are rounded, and at least 1.
+
+    Raises:
+        InputError: if such a word is misspelt, or stands in a scheduler that counts iterations.
+    """
+
+    def number(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [number(item) for item in value]
+        if not isinstance(value, str) or "max_epochs" not in value:
+            return value
+        share = _SHARE.fullmatch(value)
+        if not share:
+            raise InputError(
+                f'{value!r} in a schedule must be "max_epochs" or a share such as "2/3 max_epochs"'
+            )
+        if not scheduler.get("by_epoch", True):
+            raise InputError(
+                f"{value!r} stands in a {scheduler.get('type')} that counts iterations: set"
+                " by_epoch=True"
+            )
+        return max(1, round(Fraction(int(share[1] or 1), int(share[2] or 1)) * max_epochs))
+
+    return {key: number(value) for key, value in scheduler.items()}
