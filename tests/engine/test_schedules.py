@@ -61,10 +61,12 @@ def test_the_cosine_of_mini_glip_ends_with_the_run(name, epochs):
     assert rates(name, epochs) == pytest.approx(wanted, rel=1e-9)
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 30])
 @pytest.mark.parametrize(
-    ("name", "lr"),
-    [("mudpt/mudpt_vit_b16.py", 0.0025), ("clip_baselines/coop_vit_b16.py", 0.002)],
+    ("name", "lr", "epochs"),
+    [
+        *(("mudpt/mudpt_vit_b16.py", 0.0025, epochs) for epochs in (1, 2, 10, 30)),
+        *(("clip_baselines/coop_vit_b16.py", 0.002, epochs) for epochs in (1, 200)),
+    ],
 )
 def test_the_cosine_of_clip_ends_with_the_run(name, lr, epochs):
     """Epoch 0 at 1e-5, then lr (1 + cos(pi (e - 1) / E)) / 2."""
