@@ -202,7 +202,8 @@ class Study:
         data_root: Takes the place of ``data/`` at the start of the data's paths.
         image_size: Side of the images in pixels, for classification; None: the model's.
         cell: Merged into the config of every cell.
-        published: Numbers of papers, for the tables.
+        published: Module with numbers of papers, for the tables (see
+            :func:`mmsdpt.experiments.tables.published_entries`).
         path: Of the config.
     """
 
@@ -224,7 +225,7 @@ class Study:
     data_root: str | None = None
     image_size: int | None = None
     cell: Mapping[str, Any] = field(default_factory=dict)
-    published: Mapping[str, Any] = field(default_factory=dict)
+    published: str | None = None
     path: Path | None = None
 
     def questions(self) -> dict[str, list[dict[str, Any]]]:

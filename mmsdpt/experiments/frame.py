@@ -1,0 +1,171 @@
+"""Records of a study as one tidy table, and means over seeds and data sets."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from .records import Record
+
+_NESTED = dict(settings="setting", metrics="metric", before="before", versions="version")
+_INTEGERS = (
+    *("shots", "seed", "trainable", "base_parameters", "epochs", "best_epoch", "steps"),
+    *("peak_memory_bytes", "tuner_bytes", "threads"),
+)
+# coco/bbox_mAP, coco/bbox_mAP_50, lvis/bbox_AP50, lvis_fixed_ap/APr, ...: fractions.
+_AP = re.compile(r"(?:.*/)?(?:bbox_)?m?AP_?(\d\d|[smlrcf])?")
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean over seeds.
+
+    Attributes:
+        mean: Mean over the seeds.
+        std: Standard deviation over the seeds (n - 1 in the denominator); None with one seed.
+        count: Number of seeds.
+        planned: Number of seeds that the study names.
+        style: Format of the numbers.
+    """
+
+    mean: float
+    std: float | None = None
+    count: int = 1
+    planned: int = 1
+    style: str = ".2f"
+
+    def __str__(self) -> str:
+        text = format(self.mean, self.style)
+        if self.std is not None:
+            text += f" ± {format(self.std, self.style.lstrip('+'))}"
+        some = self.count < self.planned
+        return text + (f" ({self.count} of {self.planned} seeds)" if some else "")
+
+
+def scores_of(metrics: Mapping[str, Any] | None) -> dict[str, float]:
+    """Scores by the name that tables give them, the main one first.
+
+    Args:
+        metrics: As in a record. The accuracy stays in percent, average precisions (AP, AP50, ...)
+            become percent; without either the first number stays as it is.
+    """
+    numbers = {k: v for k, v in (metrics or {}).items() if isinstance(v, (int, float))}
+    if "accuracy" in numbers:
+        return {"accuracy": float(numbers["accuracy"])}
+    found: dict[str, float] = {}
+    for name, value in numbers.items():
+        if fits := _AP.fullmatch(name):
+            found.setdefault(f"AP{fits[1] or ''}", 100.0 * value)
+    found = found or dict(list(numbers.items())[:1])
+    return dict(sorted(found.items(), key=lambda item: item[0] != "AP"))
+
+
+def settings_key(settings: Mapping[str, Any]) -> str:
+    """Varied settings as text; tuples and lists are the same."""
+    return json.dumps(settings, sort_keys=True)
+
+
+def to_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row for each record.
+
+    The nested values become columns: ``setting.<name>`` (dotted where it is nested deeper),
+    ``metric.<name>``, ``before.<name>`` and ``version.<name>``. Added are ``variant``, the settings
+    as text; ``place``, what is tested; ``training``, what the cells of one training share;
+    ``score``, the main metric, in percent, with its name ``score_name``, the same of the model with
+    all tuners off, ``gain``, and ``AP50``.
+
+    Args:
+        records: As :func:`mmsdpt.experiments.records.read_records` gives them.
+    """
+    rows = []
+    for record in records:
+        row = {name: value for name, value in record.items() if name not in _NESTED}
+        for name, start in _NESTED.items():
+            nested = pd.json_normalize(record.get(name) or {}, sep=".").to_dict("records")
+            row |= {f"{start}.{key}": value for each in nested for key, value in each.items()}
+        scores = scores_of(record.get("metrics"))
+        main, value = next(iter(scores.items()), (None, None))
+        level = scores_of(record.get("before")).get(main)  # type: ignore[arg-type]
+        row |= dict(
+            slots_on="+".join(record["slots_on"]),
+            variant=settings_key(record["settings"]),
+            place=place(record["tested_on"], record["tested_classes"]),
+            training=record["cell"].rsplit("/on_", 1)[0],
+            score_name=main,
+            score=value,
+            gain=None if value is None or level is None else value - level,
+            AP50=scores.get("AP50"),
+        )
+        rows.append(row)
+    added = ("variant", "place", "training", "score_name", "score", "gain", "AP50")
+    known = [name for name in Record.__annotations__ if name not in _NESTED]
+    frame = pd.DataFrame(rows)
+    others = [name for name in frame if name not in (*known, *added)]
+    frame = frame.reindex(columns=[*known, *added, *others])
+    settings = [name for name in others if name.startswith("setting.")]
+    frame[settings] = frame[settings].convert_dtypes()
+    return frame.astype(dict.fromkeys(_INTEGERS, "Int64"))
+
+
+def place(data: str, classes: str = "all") -> str:
+    """What a cell is tested on, as text."""
+    return data if classes == "all" else f"{data}, {classes} classes"
+
+
+def select(frame: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
+    """The rows with these values; None stands for a missing one."""
+    for name, value in wanted.items():
+        column = frame[name]
+        frame = frame[column.isna() if value is None else (column == value).fillna(False)]
+    return frame
+
+
+def mean_score(
+    rows: pd.DataFrame,
+    value: str,
+    places: Sequence[str],
+    planned: int = 1,
+    style: str = ".2f",
+) -> Score | None:
+    """Mean over seeds of the mean over what is tested.
+
+    For each seed the mean over the places is taken first, so that ± is over seeds.
+
+    Args:
+        rows: Of one method with one setting: at most one for each seed and place. What is not
+            trained has no seed, which counts as one.
+        value: Name of the column.
+        places: What is tested, as :func:`place` names it.
+        planned: Number of seeds that there should be.
+        style: Format of the numbers.
+
+    Returns:
+        None if there is nothing, or if one place lacks a seed that another has: their mean would
+        be of different things.
+    """
+    if value not in rows:
+        return None
+    rows = rows[rows[value].notna() & rows["place"].isin(places)]
+    rows = rows.assign(seed=rows["seed"].astype("float").fillna(-1.0))
+    grid = rows.pivot(index="seed", columns="place", values=value)
+    grid = grid.reindex(columns=list(places)).astype("float")
+    if grid.empty or grid.isna().to_numpy().any():
+        return None
+    seeds = grid.mean(axis=1)
+    std = float(seeds.std(ddof=1)) if len(seeds) > 1 else None
+    return Score(float(seeds.mean()), std, len(seeds), planned, style)
+
+
+def harmonic_mean(base: Score | None, new: Score | None) -> Score | None:
+    """H = 2BN / (B + N) of two means, 0 where both are: so the average H of a table is the H of
+    the averages, and not the average of the H.
+    """
+    if base is None or new is None:
+        return None
+    total = base.mean + new.mean
+    return Score(2 * base.mean * new.mean / total if total else 0.0, style=base.style)

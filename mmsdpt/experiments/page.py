@@ -1,0 +1,206 @@
+"""The page of a study in Markdown, LaTeX and HTML, its results as CSV, its plots as files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment
+
+from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.errors import InputError
+
+from .frame import Score, to_frame
+from .plots import study_plots
+from .records import FAILED, read_records
+from .study import Study
+from .tables import Table, study_tables
+
+FORMATS = ("md", "csv", "tex", "html")
+_PAGE = Path(__file__).resolve().parents[1] / "assets" / "study_page.html"
+_TITLES = dict(
+    few_shot="Few-shot learning",
+    base_to_new="From base to new classes",
+    transfer="From one data set to others",
+    comparison="Comparison of methods",
+    stacking="A second method on a frozen first one",
+)
+_READ = dict(
+    base_to_new="Trained on the base classes, the first half; both halves are tested, each among"
+    " its own classes. H = 2BN / (B + N) of the means in its row.",
+    transfer="Trained on {study.source}, which the average leaves out.",
+    stacking="The first method trains on {study.source}, in slot old, and is frozen; the second"
+    " one trains on other data with both attached, in slot new. All are tested with no slot,"
+    " either or both switched on.",
+)
+
+
+def study_frame(study: Study, work_dir: str | os.PathLike) -> pd.DataFrame:
+    """The results of a study's cells; those of other cells in its file are left out.
+
+    Raises:
+        InputError: if there are none yet.
+    """
+    path = Path(work_dir) / f"{study.name}.jsonl"
+    records = read_records(path, [cell.name for cell in study.cells()])
+    if not records:
+        raise InputError(f"there are no results of {study.name} in {path}: run the study first")
+    return to_frame(records)
+
+
+def write_tables(
+    study: Study, work_dir: str | os.PathLike, formats: Sequence[str] = FORMATS
+) -> list[Path]:
+    """Write the page of a study in each format, as ``WORK_DIR/NAME.<format>``.
+
+    ``csv`` has every cell at full precision, one in a line. The others have the tables, ``html``
+    the plots, too.
+    """
+    frame = study_frame(study, work_dir)
+    tables = study_tables(study, frame)
+    written = []
+    for format in formats:
+        if format == "csv":
+            text = frame.to_csv(index=False)
+        elif format == "md":
+            text = markdown(title(study), introduction(study, frame), tables)
+        elif format == "tex":
+            text = latex(tables)
+        else:
+            text = html(study, frame, tables)
+        written.append(Path(work_dir) / f"{study.name}.{format}")
+        write_atomically(written[-1], text.encode())
+    return written
+
+
+def write_plots(study: Study, work_dir: str | os.PathLike, format: str = "png") -> list[Path]:
+    """Write each plot of a study as ``WORK_DIR/NAME_<plot>.<format>``."""
+    written = []
+    for plot in study_plots(study, study_frame(study, work_dir)):
+        written.append(Path(work_dir) / f"{study.name}_{plot.name}.{format}")
+        write_atomically(written[-1], plot.save(format))
+    return written
+
+
+def title(study: Study) -> str:
+    """Heading of a study's page."""
+    return study.title or _TITLES[study.protocol]
+
+
+def introduction(study: Study, frame: pd.DataFrame) -> list[str]:
+    """What a reader has to know before the tables, a paragraph each."""
+    names = " or ".join(map(str, frame["score_name"].dropna().unique())) or "score"
+    unit = "" if "score" in names else " in percent"
+    state = "the last epoch"
+    if study.selection:
+        state = "the epoch that was best on the validation split (0 is the untrained model)"
+    seeds = f"seed{'s' * (len(study.seeds) > 1)} {', '.join(map(str, study.seeds))}"
+    read = f"{names[:1].upper()}{names[1:]}{unit} on the test sets, of the model after {state}."
+    if len(study.seeds) > 1:
+        read += f" Mean ± standard deviation (n − 1) over the {seeds}."
+    else:
+        read += f" One seed ({seeds[5:]}): small differences say nothing."
+    read += " A mean over data sets is taken for each seed first."
+    found = [f"Models: {', '.join(study.hosts)}. Written from the results of {study.path}.", read]
+    if study.protocol in _READ:
+        found.append(_READ[study.protocol].format(study=study))
+    labels = [study.methods[name].label for name in study.left_out]
+    if labels:
+        found.append(
+            f"Left out: {', '.join(labels)}, which can only tell the classes that they were trained"
+            " on."
+        )
+    missing = len(study.cells()) - len(frame)
+    failed = int((frame["status"] == FAILED).sum())
+    if missing or failed:
+        found.append(
+            f"Of {len(study.cells())} cells {missing} are not computed yet and {failed} failed."
+            " Their places have a dash."
+        )
+    kept = frame[frame["best_epoch"] == 0].drop_duplicates("training")
+    if len(kept):
+        counts = ", ".join(f"{name} ({n})" for name, n in kept["label"].value_counts().items())
+        found.append(f"Trainings that did not get better than the untrained model: {counts}.")
+    versions = {
+        name.removeprefix("version."): ", ".join(map(str, frame[name].dropna().unique()))
+        for name in frame
+        if name.startswith("version.")
+    }
+    listed = "; ".join(f"{name} {version}" for name, version in versions.items())
+    return [*found, f"Computed with {listed}."] if listed else found
+
+
+def markdown(heading: str, paragraphs: Sequence[str], tables: Sequence[Table]) -> str:
+    """The page in Markdown."""
+    parts = [f"# {heading}", *paragraphs]
+    for table in tables:
+        texts = [[cell.replace("|", "\\|") for cell in row] for row in table.texts()]
+        align = ["left" if table.is_text(name) else "right" for name in table.columns]
+        grid = pd.DataFrame(texts, columns=table.columns).to_markdown(
+            index=False, tablefmt="pipe", colalign=align, disable_numparse=True
+        )
+        parts += [f"## {table.title}", grid, *table.notes]
+    return "\n\n".join(parts) + "\n"
+
+
+def latex(tables: Sequence[Table]) -> str:
+    """The tables in LaTeX, for a document with ``\\usepackage{booktabs}``."""
+    parts = ["% Needs \\usepackage{booktabs}."]
+    for number, table in enumerate(tables):
+        columns = "".join("l" if table.is_text(name) else "r" for name in table.columns)
+        rows = [[_tex(cell) for cell in row] for row in table.texts()]
+        label = re.sub(r"[^a-z0-9]+", "-", table.title.lower()).strip("-")
+        lines = [
+            "\\begin{table}",
+            "\\centering",
+            f"\\caption{{{_tex(table.title)}}}",
+            f"\\label{{tab:{label}-{number}}}",
+            f"\\begin{{tabular}}{{{columns}}}",
+            "\\toprule",
+            " & ".join(map(_tex, table.columns)) + " \\\\",
+            "\\midrule",
+            *(" & ".join(row) + " \\\\" for row in rows),
+            "\\bottomrule",
+            "\\end{tabular}",
+            *(f"\n\\smallskip {_tex(note)}" for note in table.notes),
+            "\\end{table}",
+        ]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+_TEX = {
+    **{x: f"\\{x}" for x in "&%$#_{}"},
+    **{"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"},
+    **{"±": "$\\pm$", "–": "--", "−": "$-$", "<": "$<$", ">": "$>$", "|": "$|$", "·": "$\\cdot$"},
+    **{"[": "{[}", "]": "{]}", '"': "''"},
+}
+
+
+def _tex(text: str) -> str:
+    """Text for LaTeX; a bracket after a line's end would be taken for a distance."""
+    return "".join(_TEX.get(letter, letter) for letter in text)
+
+
+def html(study: Study, frame: pd.DataFrame, tables: Sequence[Table]) -> str:
+    """The page as one HTML file that needs no other: tables that can be sorted, and plots."""
+    plots = [(plot.title, plot.alt, plot.svg()) for plot in study_plots(study, frame)]
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_PAGE.read_text(encoding="utf-8")).render(
+        title=title(study),
+        paragraphs=introduction(study, frame),
+        tables=[
+            (table, [[(text, _sort_key(x)) for text, x in zip(texts, row.values(), strict=True)]
+                     for texts, row in zip(table.texts(), table.rows, strict=True)])
+            for table in tables
+        ],
+        plots=plots,
+    )  # fmt: skip
+
+
+def _sort_key(cell: Score | str | None) -> float | str:
+    """What a table is sorted by; missing cells come last."""
+    return cell.mean if isinstance(cell, Score) else ""

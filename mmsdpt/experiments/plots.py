@@ -1,0 +1,236 @@
+"""The plots of a study: scores against shots, trainable parameters and varied settings."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .frame import Score
+from .study import Study
+from .tables import Line, View, most_shots, shots_in_words
+
+_MARKERS = "osD^vP*X<>hp"
+# Readable on white and on black; after matplotlib's, which has two that are not.
+_COLORS = (
+    *("#3b82c4", "#e07b1a", "#2f9e44", "#d9484a", "#9467bd"),
+    *("#a9745f", "#d764b4", "#1aa3b0", "#8c8f00", "#7d838c"),
+)
+_SPREAD = 0.3  # of the distance between positions, by all the error bars of one together
+_INK = "#0a0b0c"  # stands for the color of the page's text
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a plot.
+
+    Attributes:
+        label: In the legend.
+        points: Scores by position on the x axis; a single one under None is a level line, of what
+            does not depend on x.
+    """
+
+    label: str
+    points: Mapping[float | None, Score]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot.
+
+    Attributes:
+        name: For its file.
+        title: Above it.
+        x_label: Of the x axis.
+        y_label: Of the y axis.
+        curves: What it shows.
+        log: Base of a logarithmic x axis; 0: a linear one.
+        ticks: Positions with their names; None: the usual ticks.
+    """
+
+    name: str
+    title: str
+    x_label: str
+    y_label: str
+    curves: Sequence[Curve]
+    log: int = 0
+    ticks: Mapping[float, str] | None = field(default_factory=dict)
+
+    @property
+    def alt(self) -> str:
+        """The plot in words, for those who cannot see it."""
+        names = self.ticks or {}
+        parts = []
+        for curve in self.curves:
+            points = [
+                f"{score}" if x is None else f"{score} at {names.get(x, f'{x:,g}')}"
+                for x, score in curve.points.items()
+            ]
+            parts.append(f"{curve.label}: {', '.join(points)}")
+        return f"{self.title}. {self.y_label} against {self.x_label}. {'; '.join(parts)}."
+
+    def figure(self) -> Figure:
+        """As a figure of matplotlib."""
+        figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+        self._draw(figure.subplots())
+        figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
+        return figure
+
+    def save(self, format: str = "png") -> bytes:
+        """As the content of a file: ``png``, ``pdf`` or ``svg``."""
+        content = io.BytesIO()
+        self.figure().savefig(content, format=format, dpi=150)
+        return content.getvalue()
+
+    def svg(self) -> str:
+        """To be put into a page: text and axes have the color of the page's text."""
+        style: dict[str, Any] = dict.fromkeys(
+            ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK
+        )
+        style |= {"svg.fonttype": "none", "svg.hashsalt": self.name, "axes.facecolor": "none"}
+        content = io.StringIO()
+        with rc_context(style):
+            self.figure().savefig(content, format="svg", transparent=True, metadata={"Date": None})
+        text = content.getvalue()
+        text = text[text.index("<svg") :].replace(_INK, "currentColor")
+        return re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+
+    def _draw(self, axes: Axes) -> None:
+        positions = sorted({x for c in self.curves for x in c.points if x is not None})
+        lines = [number for number, c in enumerate(self.curves) if set(c.points) != {None}]
+        # Error bars stand beside each other, so that none hides another.
+        spread = _SPREAD if self.ticks is not None else 0.0
+        shifts = {n: spread * ((i + 0.5) / len(lines) - 0.5) for i, n in enumerate(lines)}
+        step = min((right - left for left, right in pairwise(positions)), default=1.0)
+        for number, curve in enumerate(self.curves):
+            color = _COLORS[number % len(_COLORS)]
+            if number not in shifts:
+                level = curve.points[None].mean
+                axes.axhline(level, color=color, linestyle="--", label=curve.label)
+                continue
+            shift = shifts[number]
+            points = sorted((x, score) for x, score in curve.points.items() if x is not None)
+            axes.errorbar(
+                [x * self.log**shift if self.log else x + step * shift for x, _ in points],
+                [score.mean for _, score in points],
+                yerr=[score.std or 0.0 for _, score in points],
+                color=color,
+                marker=_MARKERS[number % len(_MARKERS)],
+                markersize=5,
+                linewidth=1.3,
+                capsize=3,
+                label=curve.label,
+            )
+        if self.log:
+            axes.set_xscale("log", base=self.log)
+        if self.ticks is not None:
+            axes.set_xticks(positions, [self.ticks.get(x, f"{x:g}") for x in positions])
+            axes.minorticks_off()
+        axes.set_title(self.title)
+        axes.set_xlabel(self.x_label)
+        axes.set_ylabel(self.y_label)
+        axes.grid(alpha=0.3)
+
+
+def study_plots(study: Study, frame: pd.DataFrame) -> list[Plot]:
+    """All plots of a study: those that have a curve."""
+    found: list[Plot] = []
+    if study.protocol == "stacking":
+        return found
+    for host in study.hosts:
+        for question in study.questions() or [None]:
+            view = View(study, frame, host, question)
+            for title, data, classes in _panels(view):
+                if question:
+                    found.append(_against_setting(view, title, data, classes))
+                else:
+                    found.append(_against_shots(view, title, data, classes))
+                    found.append(_against_parameters(view, title, data, classes))
+    return [plot for plot in found if any(set(curve.points) - {None} for curve in plot.curves)]
+
+
+def _panels(view: View) -> Iterator[tuple[str, list[str], str]]:
+    """Title, data and classes of each plot of a kind."""
+    study = view.study
+    panels = view.panels()
+    if study.protocol == "transfer":
+        targets = [name for name in study.data if name != study.source]
+        panels = {f"{study.source} (source)": [str(study.source)], "Average of targets": targets}
+    for name, data in panels.items():
+        for classes in ("base", "new") if study.protocol == "base_to_new" else ("all",):
+            yield (name if classes == "all" else f"{name}, {classes} classes"), data, classes
+
+
+def _plot(view: View, kind: str, title: str, curves: Sequence[Curve], **kwargs: Any) -> Plot:
+    name = re.sub(r"\W+", "_", "_".join((*view.parts, kind, title))).strip("_").lower()
+    unit = "" if "score" in view.score_name else ", %"
+    y_label = view.score_name[:1].upper() + view.score_name[1:] + unit
+    return Plot(name, view.title(title), y_label=y_label, curves=curves, **kwargs)
+
+
+def _level(view: View, line: Line, data: Sequence[str], classes: str) -> list[Curve]:
+    score = view.score(line, None, data, classes)
+    return [Curve(view.label(line), {None: score})] if score else []
+
+
+def _against_shots(view: View, title: str, data: Sequence[str], classes: str) -> Plot:
+    shots = sorted(k for k in view.study.shots if k is not None)
+    curves = []
+    for line in view.lines:
+        if not view.trains(line):
+            curves += _level(view, line, data, classes)
+            continue
+        scores = {k: view.score(line, k, data, classes) for k in shots}
+        points: dict[float | None, Score] = {k: x for k, x in scores.items() if x}
+        if points and len(shots) > 1:
+            curves.append(Curve(view.label(line), points))
+    return _plot(view, "shots", title, curves, x_label="images of each class", log=2)
+
+
+def _against_parameters(view: View, title: str, data: Sequence[str], classes: str) -> Plot:
+    k = most_shots(view.study)
+    curves = []
+    for line in view.lines:
+        if not view.trains(line):
+            curves += _level(view, line, data, classes)
+            continue
+        score = view.score(line, k, data, classes)
+        counts = view.rows(line, k)["trainable"].dropna()
+        if score and len(counts):
+            curves.append(Curve(view.label(line), {float(counts.mean()): score}))
+    title = f"{title}, {shots_in_words(k)}"
+    kwargs = dict(x_label="trainable parameters", log=10, ticks=None)
+    return _plot(view, "parameters", title, curves, **kwargs)
+
+
+def _against_setting(view: View, title: str, data: Sequence[str], classes: str) -> Plot:
+    """The setting that is named last is the x axis, the others make the curves; what lacks it is a
+    level line.
+    """
+    k, x_name = most_shots(view.study), view.settings[-1]
+    values = list(
+        dict.fromkeys(line.settings[x_name] for line in view.lines if x_name in line.settings)
+    )
+    numeric = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in values)
+    place = {x: float(x) if numeric else float(n) for n, x in enumerate(values)}
+    series: dict[str, dict[float | None, Score]] = {}
+    for line in view.lines:
+        score = view.score(line, k if view.trains(line) else None, data, classes)
+        rest = {name: value for name, value in line.settings.items() if name != x_name}
+        if score:
+            points = series.setdefault(view.label(Line(line.method, rest)), {})
+            points[place[line.settings[x_name]] if x_name in line.settings else None] = score
+    curves = [Curve(label, points) for label, points in series.items()]
+    doubling = numeric and len(values) > 2 and min(values) > 0 and max(values) >= 8 * min(values)
+    ticks = {position: str(value) for value, position in place.items()}
+    title = f"{title}, {shots_in_words(k)}"
+    kwargs = dict(x_label=x_name, log=2 if doubling else 0, ticks=ticks)
+    return _plot(view, "setting", title, curves, **kwargs)

@@ -1,0 +1,27 @@
+"""Numbers that papers report on CLIP, shown beside those of a study.
+
+A study names this module: ``study = dict(published="projects.mudpt_paper.published", ...)``.
+The keys are those of :func:`mmsdpt.experiments.tables.published_entries`.
+"""
+
+_DATA = [
+    *("imagenet", "caltech_101", "oxford_pets", "stanford_cars", "oxford_flowers", "food_101"),
+    *("fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101"),
+]
+
+PUBLISHED = [
+    dict(
+        title="base to new, average over 11 data sets",
+        source="Khattak et al., MaPLe, CVPR 2023, table 3; the others' numbers are quoted there",
+        protocol="base_to_new",
+        setting=dict(host="clip_vit_b16", data=_DATA, shots=16, seeds=3),
+        values=dict(
+            zero_shot=dict(base=69.34, new=74.22, H=71.70),
+            coop=dict(base=82.69, new=63.22, H=71.66),
+            cocoop=dict(base=80.47, new=71.69, H=75.83),
+            independent_vl=dict(base=82.15, new=74.07, H=77.90),
+            maple=dict(base=82.28, new=75.14, H=78.55),
+        ),
+        labels=dict(coop="CoOp", cocoop="CoCoOp", independent_vl="Independent V-L", maple="MaPLe"),
+    ),
+]

@@ -1,0 +1,1 @@
+model = dict(tuner=dict(type="Any"))
