@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 import torch.distributed as torch_dist
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import is_distributed, master_only
+from mmengine.dist import is_distributed, is_main_process, master_only
 from mmengine.evaluator import Evaluator
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper
@@ -21,17 +22,25 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmsdpt.registry import RUNNERS
-from mmsdpt.tuners.files import describe_tuners, differences, load_tuner, tuner_differences
-from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.tuners.files import (
+    describe_tuners,
+    differences,
+    kind,
+    load_tuner,
+    tuner_differences,
+)
+from mmsdpt.utils.atomic import lock_folder, write_atomically
 from mmsdpt.utils.base_weights import (
     CheckpointError,
     load_base_weights,
     read_checkpoint,
     resolve_checkpoint,
 )
+from mmsdpt.utils.errors import DivergedError
 from mmsdpt.utils.fingerprint import base_fingerprint
 from mmsdpt.version import __version__
 
+from .checkpoint_checks import check_contents, check_resumable
 from .data_files import (
     check_dataset_files,
     check_evaluator_files,
@@ -40,7 +49,13 @@ from .data_files import (
 )
 from .sample_seeds import seed_samples
 from .schedules import follow_max_epochs
-from .state import pack_messages, random_state, trained_state, unpack_messages
+from .state import (
+    pack_messages,
+    random_state,
+    run_settings,
+    trained_state,
+    unpack_messages,
+)
 
 RUN_CHECKPOINT = "mmsdpt_run"
 LAST_CHECKPOINT = "last_checkpoint"
@@ -136,9 +151,12 @@ class TunerRunner(Runner):
         )
 
     def train(self) -> nn.Module:
-        """As MMEngine's, after a look at the data of all splits."""
-        self._prepare_data("train", "val", optional=("test",))
-        return super().train()
+        """As MMEngine's, after a look at the data of all splits; nobody else may train in the same
+        work folder.
+        """
+        with lock_folder(self.work_dir) if is_main_process() else nullcontext():
+            self._prepare_data("train", "val", optional=("test",))
+            return super().train()
 
     def val(self) -> dict:
         """As MMEngine's, after a look at the data."""
@@ -259,13 +277,12 @@ class TunerRunner(Runner):
             raise CheckpointError(f"checkpoint not found: {filename}")
         checkpoint = read_checkpoint(str(filename), map_location="cpu")
         self._check_belongs(filename, checkpoint)
-        # What the parent's resume() expects to find.
-        checkpoint["message_hub"] = unpack_messages(checkpoint.get("message_hub"))
+        checkpoint["message_hub"] = unpack_messages(checkpoint["message_hub"])
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.host.load_state_dict(checkpoint["state_dict"], strict=False)
         for slot, tuner in getattr(self.host, "tuners", {}).items():
             tuner.adopt(checkpoint["meta"]["tuners"][slot]["config"])
-        self.resumed_random_states = checkpoint.get("random_states")
+        self.resumed_random_states = checkpoint["random_states"]
         self.logger.info(f"Loaded {filename}")
         return checkpoint
 
@@ -277,8 +294,9 @@ class TunerRunner(Runner):
                 f"{filename} is not a checkpoint of an mmsdpt run; base weights go into load_from,"
                 " tuner files end in .safetensors"
             )
-        found = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
-        expected = {name: tuple(value.shape) for name, value in trained_state(self.host).items()}
+        check_contents(checkpoint, filename)
+        found = {name: kind(value) for name, value in checkpoint["state_dict"].items()}
+        expected = {name: kind(value) for name, value in trained_state(self.host).items()}
         different = tuner_differences(self.host, meta.get("tuners")) or differences(found, expected)
         if different:
             raise CheckpointError(
@@ -296,18 +314,121 @@ class TunerRunner(Runner):
             return None
         return base_fingerprint(self.host, frozen_only=True)
 
-    def resume(self, filename: str, *args, **kwargs) -> None:
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location="cpu",
+    ) -> None:
         """Continue the run that wrote ``filename``: weights, optimizer, schedules, log, random
-        state. Arguments as in MMEngine.
+        state. Arguments as in MMEngine, whose own method runs a config that the file may hold.
+
+        Raises:
+            CheckpointError: if a part of the file is missing, damaged or does not fit.
         """
+        checkpoint = self.load_checkpoint(filename)
+        meta = checkpoint["meta"]
+        self._check_classes(filename, meta)
+        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        if self.param_schedulers is not None:
+            self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+        check_resumable(checkpoint, filename, self.optim_wrapper, self.param_schedulers)
+        self._say_what_is_ignored(meta)
+        self.train_loop._epoch, self.train_loop._iter = meta["epoch"], meta["iter"]
+        self._take_over_seed(meta.get("seed"))
+        self.message_hub.load_state_dict(checkpoint["message_hub"])
+        self._find_best_checkpoints(filename)
+        if resume_optimizer:
+            self.optim_wrapper.load_state_dict(checkpoint["optimizer"])
+        if resume_param_scheduler and self.param_schedulers is not None:
+            found = checkpoint["param_schedulers"]
+            by_name = isinstance(self.param_schedulers, dict)
+            for name in self.param_schedulers if by_name else (slice(None),):
+                for scheduler, state in zip(self.param_schedulers[name], found[name], strict=True):
+                    scheduler.load_state_dict(state)
+        self._has_loaded = True
+        self.logger.info(f"Resumed at epoch {self.epoch}, iteration {self.iter}")
+
+    def _check_classes(self, filename: str, meta: dict) -> None:
+        """Refuse a run on other classes: its labels would take each other's names."""
+        facts = meta.get("dataset_meta")
+        before = facts.get("classes") if isinstance(facts, Mapping) else None
+        now = getattr(self.train_dataloader.dataset, "metainfo", {}).get("classes")
+        if before is not None and now is not None and list(before) != list(now):
+            raise CheckpointError(
+                f"{filename} was written by a run on other classes or in another order:"
+                f" {_listed(before)}; the config's data has {_listed(now)}"
+            )
+
+    def _say_what_is_ignored(self, meta: dict) -> None:
+        """One line on settings that a resumed run does not take from the config."""
+        before, now = meta.get("settings") or {}, run_settings(self.cfg)
+        different = [
+            f"{name}={now.get(name)!r} (the run has {before.get(name)!r})"
+            for name in sorted({*before, *now})
+            if before.get(name) != now.get(name)
+        ]
+        taken = [text for text in different if text.startswith(("train_cfg.", "train_dataloader."))]
+        ignored = [text for text in different if text not in taken]
+        if taken:
+            self.logger.info(f"Resuming with another setting, from here on: {'; '.join(taken)}")
+        if ignored:
+            self.logger.warning(
+                f"A resumed run keeps its optimizer and schedules; ignored: {'; '.join(ignored)}."
+                " To train on with these, start a new run from the tuner file, without --resume:"
+                f" --cfg-options tuner_files.default={Path(self.work_dir) / 'tuner.safetensors'}"
+            )
+
+    def _take_over_seed(self, seed: int | None) -> None:
         before = self.seed
-        super().resume(filename, *args, **kwargs)
+        if seed is None or seed == before:
+            return
+        if self._randomness_cfg.get("seed") is not None:
+            self.logger.warning(f"The run has seed {seed}; the config's {before} is ignored")
+        self._randomness_cfg.update(seed=seed)
+        self.set_randomness(**self._randomness_cfg)
         loader = self.train_dataloader
         for owner in (loader, loader.batch_sampler):
             sampler = getattr(owner, "sampler", None)
-            if self.seed != before and getattr(sampler, "seed", None) == before:
+            if getattr(sampler, "seed", None) == before:
                 # It was built with this process's seed, before the run's was known.
                 sampler.seed = self.seed
+
+    def _find_best_checkpoints(self, filename: str) -> None:
+        """The best checkpoints lie beside the resumed one; a path that a file names is not trusted:
+        the next best score removes what it names.
+        """
+        for name, path in list(self.message_hub.runtime_info.items()):
+            if name.startswith("best_ckpt") and path:
+                beside = Path(filename).parent / Path(path).name
+                self.message_hub.update_info(name, str(beside))
+
+    # ------------------------------------------------------------------ training
+
+    def check_finite(self, values: Mapping[str, torch.Tensor | float], done: int) -> None:
+        """Stop a training that has diverged.
+
+        Args:
+            values: Losses or trained tensors by name.
+            done: Iterations that are done.
+
+        Raises:
+            DivergedError: naming the value, the step and the last good checkpoint.
+        """
+        bad = [
+            name for name, value in values.items() if not torch.as_tensor(value).isfinite().all()
+        ]
+        if not bad:
+            return
+        good = self._latest_checkpoint()
+        raise DivergedError(
+            f"the training has diverged: {_listed(bad)} not finite at iteration {done}"
+            f" (epoch {self.epoch + 1}); "
+            + (f"the last good state is {good}" if good else "no state was written yet")
+            + "; use a lower optim_wrapper.optimizer.lr, or clip gradients"
+            " (optim_wrapper.clip_grad.max_norm)"
+        )
 
     # ------------------------------------------------------------------ saving
 
@@ -341,16 +462,17 @@ class TunerRunner(Runner):
             # MMEngine put it there when the run began; formatting takes a second each time.
             cfg=self.message_hub.runtime_info.get("cfg") or self.cfg.pretty_text,
             seed=self.seed,
+            settings=run_settings(self.cfg),
             experiment_name=self.experiment_name,
             time=time.strftime("%Y%m%d_%H%M%S", time.localtime()),
         )
         if hasattr(self.train_dataloader.dataset, "metainfo"):
             meta["dataset_meta"] = self.train_dataloader.dataset.metainfo
+        state = {name: value.detach().cpu() for name, value in trained_state(self.host).items()}
+        self.check_finite(state, meta["iter"])
         checkpoint = dict(
             meta=meta,
-            state_dict={
-                name: value.detach().cpu() for name, value in trained_state(self.host).items()
-            },
+            state_dict=state,
             message_hub=pack_messages(
                 self.message_hub.state_dict(), window=self.log_processor.window_size
             ),
@@ -370,3 +492,8 @@ class TunerRunner(Runner):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         write_atomically(os.path.join(out_dir, filename), buffer.getvalue())
+
+
+def _listed(names: Iterable[object], most: int = 5) -> str:
+    names = [str(name) for name in names]
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -60,12 +60,13 @@ def seed_samples(loader: DataLoader, runner: Runner) -> None:
     depend on the worker.
 
     Args:
-        loader: With a map-style dataset and batches; others are left alone.
+        loader: With a map-style dataset and batches; streams and lists are left alone.
         runner: Whose ``seed``, ``epoch``, ``rank`` and ``world_size`` count, when a sample is
             drawn.
     """
     sampler = getattr(loader.batch_sampler, "sampler", None)
-    if isinstance(loader.dataset, IterableDataset) or sampler is None:
+    plain = isinstance(loader.dataset, IterableDataset) or not hasattr(loader.dataset, "__dict__")
+    if plain or sampler is None:  # a stream, or a mere list, which augments nothing
         return
 
     def present_epoch() -> int:

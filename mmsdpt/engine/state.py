@@ -4,7 +4,9 @@ hub, readable without unpickling code.
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -104,9 +106,8 @@ def pack_messages(state: dict, window: int = 0) -> dict:
     )
 
 
-def unpack_messages(packed: dict | None) -> dict:
+def unpack_messages(packed: dict) -> dict:
     """What :func:`pack_messages` packed, as ``MessageHub.load_state_dict`` takes it."""
-    packed = packed or dict(log_scalars={}, runtime_info={}, resumed_keys={})
     scalars = {
         name: HistoryBuffer(item["values"].tolist(), item["counts"].tolist(), item["max_length"])
         for name, item in packed["log_scalars"].items()
@@ -124,3 +125,34 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.numel() == 1):
         return value.item()
     return value
+
+
+def is_score(value: Any) -> bool:
+    """Whether a metric's value can be compared; COCO's metric gives -1 where there are no boxes."""
+    value = plain(value)
+    return isinstance(value, (int, float)) and math.isfinite(value) and value != -1
+
+
+def run_settings(cfg: Mapping[str, Any]) -> dict[str, str | float | bool | None]:
+    """The settings that a resumed run must know of: optimizer, schedules, loop and batch size, each
+    by its name in the config.
+    """
+    loader = cfg.get("train_dataloader") or {}
+    found: dict[str, str | float | bool | None] = {}
+    if isinstance(loader, Mapping):
+        found["train_dataloader.batch_size"] = loader.get("batch_size")
+
+    def add(name: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                add(f"{name}.{key}", item)
+        elif isinstance(value, (list, tuple)):
+            for i, item in enumerate(value):
+                add(f"{name}.{i}", item)
+        else:
+            known = value is None or isinstance(value, (str, int, float, bool))
+            found[name] = value if known else str(value)
+
+    for name in ("optim_wrapper", "param_scheduler", "train_cfg"):
+        add(name, cfg.get(name))
+    return found

@@ -177,8 +177,8 @@ def load_tuner(
         )
 
     tensors = _read_tensors(path)
-    found_kinds = {name: _kind(value) for name, value in tensors.items()}
-    expected_kinds = {name: _kind(value) for name, value in tuner.state_dict().items()}
+    found_kinds = {name: kind(value) for name, value in tensors.items()}
+    expected_kinds = {name: kind(value) for name, value in tuner.state_dict().items()}
     different = differences(found_kinds, expected_kinds)
     if different:
         raise TunerFileError(f"{path} has tensors of other names or shapes: {different}")
@@ -212,7 +212,7 @@ def _read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
         raise TunerFileError(f"{path} is not a readable safetensors file ({error})") from None
 
 
-def _kind(value: Tensor) -> str:
+def kind(value: Tensor) -> str:
     """Shape, and whether the values are floating-point numbers; their width may differ."""
     return f"{tuple(value.shape)}" + ("" if value.is_floating_point() else f" {value.dtype}")
 
@@ -233,7 +233,7 @@ def tuner_differences(host: nn.Module, found: Any) -> str:
     if isinstance(found, Mapping):
         found = {
             slot: {**entry, "config": tuners[slot].reconcile(entry["config"])}
-            if slot in own and isinstance(entry, Mapping) and "config" in entry
+            if slot in own and isinstance(entry, Mapping) and isinstance(entry.get("config"), dict)
             else entry
             for slot, entry in found.items()
         }

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from .errors import InputError
 
 _SUFFIX = ".unfinished"
 
@@ -43,3 +48,31 @@ def remove_unfinished(folder: str | os.PathLike) -> None:
     """
     for path in Path(folder).glob(f".*{_SUFFIX}"):
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock_folder(folder: str | os.PathLike) -> Iterator[None]:
+    """Hold ``run.lock`` in a folder, so that two runs do not write into it at once.
+
+    The system drops the lock when its process ends, however it ends: a file that is left over locks
+    nothing. It is a record lock, which child processes (a loader's workers) do not inherit; that is
+    why this is not done by a library that uses ``flock``.
+
+    Raises:
+        InputError: if another process has it, with that process's id.
+    """
+    path = Path(folder) / "run.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            raise InputError(
+                f"another run (process {file.read(40).strip() or 'unknown'}) is writing into"
+                f" {folder}: wait for its end, or choose another folder with --work-dir"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

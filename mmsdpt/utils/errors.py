@@ -12,3 +12,7 @@ class InputError(ValueError):
         if text.startswith("Caught ") and "Original Traceback" in text:
             text = text.rpartition(f"{type(self).__qualname__}: ")[2].strip()
         super().__init__(text)
+
+
+class DivergedError(InputError):
+    """A training whose loss or weights are no longer finite numbers."""

@@ -112,6 +112,7 @@ def test_the_files_of_a_run(finished):
         "epoch_2.pth",
         "epoch_3.pth",
         "last_checkpoint",
+        "run.lock",
         "tuner.safetensors",
         "best_tuner.safetensors",
     }

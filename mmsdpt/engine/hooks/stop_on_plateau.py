@@ -6,6 +6,7 @@ import numpy as np
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmsdpt.engine.state import is_score
 from mmsdpt.registry import HOOKS
 
 
@@ -38,6 +39,8 @@ class StopOnPlateauHook(Hook):
                 f"StopOnPlateauHook finds no {self.monitor} in this evaluation, which has:"
                 f" {', '.join(metrics or {}) or 'nothing'}"
             )
+            return
+        if not is_score(metrics[self.monitor]):
             return
         # MMEngine's RuntimeInfoHook has put the present score there.
         scores = np.asarray(runner.message_hub.get_scalar(f"val/{self.monitor}").data[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmsdpt.engine.runner import LAST_CHECKPOINT, TunerRunner
-from mmsdpt.engine.state import plain, random_state, set_random_state
+from mmsdpt.engine.state import is_score, plain, random_state, set_random_state
 from mmsdpt.registry import HOOKS
 from mmsdpt.tuners.files import save_tuner
 from mmsdpt.utils.atomic import remove_unfinished, write_atomically
+from mmsdpt.utils.errors import InputError
+
+from .class_names import innermost_datasets
 
 
 @HOOKS.register_module()
@@ -46,11 +50,45 @@ class TunerCheckpointHook(CheckpointHook):
         super().before_train(runner)
         if is_main_process():
             remove_unfinished(self.out_dir)
+            self._remove_outdated()
+        self._check_scores_are_possible(runner)
         runner.train_dataloader.generator = torch.Generator()
         if _validation_is_due(runner):
             # The checkpoint is older than the validation of its own epoch: without its score,
             # schedules and choices that follow from scores would take another course.
             runner.val_loop.run()
+
+    def _remove_outdated(self) -> None:
+        """Remove checkpoints older than those to keep, which a killed run did not come to."""
+        if self.max_keep_ckpts <= 0 or not self.keep_ckpt_ids:
+            return
+        name = re.escape(self.filename_tmpl).replace(re.escape("{}"), r"(\d+)")
+        for path in Path(self.out_dir).iterdir():
+            found = re.fullmatch(name, path.name)
+            if found and int(found[1]) < min(self.keep_ckpt_ids):
+                path.unlink(missing_ok=True)
+
+    def _check_scores_are_possible(self, runner: TunerRunner) -> None:
+        """Warn where a best model is asked for and the validation images have no boxes."""
+        if not self.save_best or runner.val_loop is None:
+            return
+        for dataset in innermost_datasets(runner.val_dataloader.dataset):
+            info = getattr(dataset, "get_data_info", None)
+            if info is None or not len(dataset) or "instances" not in info(0):
+                continue
+            if not any(info(i)["instances"] for i in range(len(dataset))):
+                runner.logger.warning(
+                    f"The validation images have no boxes"
+                    f" ({getattr(dataset, 'ann_file', '') or type(dataset).__name__}): there will"
+                    " be no score, and no best model is chosen"
+                )
+
+    def after_train_iter(
+        self, runner: TunerRunner, batch_idx: int, data_batch=None, outputs=None
+    ) -> None:
+        # MMEngine's log has waited for these numbers already.
+        runner.check_finite(outputs or {}, runner.iter + 1)
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
     def before_train_epoch(self, runner: TunerRunner) -> None:
         source = np.random.SeedSequence((runner.seed or 0, runner.epoch, runner.rank))
@@ -101,6 +139,19 @@ class TunerCheckpointHook(CheckpointHook):
         self._save_tuners(runner, "", meta)
 
     def _save_best_checkpoint(self, runner: TunerRunner, metrics: dict) -> None:
+        if not self.save_best:
+            return
+        wanted = list(metrics)[:1] if "auto" in self.key_indicators else self.key_indicators
+        unknown = [name for name in wanted if name not in metrics]
+        if unknown:
+            raise InputError(
+                f"save_best={unknown[0]!r} is not a score of this validation, which has:"
+                f" {', '.join(metrics)}"
+            )
+        if not all(is_score(metrics[name]) for name in wanted):
+            found = ", ".join(f"{name} is {plain(metrics[name])}" for name in wanted)
+            runner.logger.warning(f"No best model is chosen: {found}")
+            return
         before = {key: runner.message_hub.runtime_info.get(key) for key in self._score_keys(runner)}
         super()._save_best_checkpoint(runner, metrics)
         after = {key: runner.message_hub.runtime_info.get(key) for key in self._score_keys(runner)}

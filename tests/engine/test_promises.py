@@ -1,0 +1,152 @@
+"""What a run says and keeps when it diverges, has no score, resumes otherwise, or is not alone."""
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmdet.evaluation import CocoMetric
+from mmengine.hooks import Hook
+
+from mmsdpt.engine import build_runner
+from mmsdpt.tuners.files import read_tuner_header
+from mmsdpt.utils.atomic import lock_folder
+from mmsdpt.utils.errors import DivergedError, InputError
+
+
+class Poison(Hook):
+    """Makes the tokens NaN, before or after an iteration."""
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, before=None, after=None):
+        self.before, self.after = before, after
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.before:
+            self.poison(runner)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == self.after:
+            self.poison(runner)
+
+    def poison(self, runner):
+        with torch.no_grad():
+            runner.host.tuners.default.tokens.weight[0, 0, 0] = float("nan")
+
+
+def log_of(runner):
+    return Path(runner.log_dir, f"{runner.timestamp}.log").read_text()
+
+
+@pytest.mark.parametrize("when", [dict(before=3), dict(after=3)], ids=["loss", "tokens"])
+def test_a_diverged_run_stops_with_one_sentence_and_keeps_its_good_files(tiny_cfg, when):
+    """Two steps an epoch: after step 3 the second epoch's files are due."""
+    tiny_cfg.val_cfg = tiny_cfg.val_dataloader = tiny_cfg.val_evaluator = None
+    runner = build_runner(tiny_cfg)
+    runner.register_hook(Poison(**when))
+    with pytest.raises(DivergedError) as caught:
+        runner.train()
+    message = str(caught.value)
+    assert "\n" not in message and "iteration 4 (epoch 2)" in message
+    assert f"last good state is {tiny_cfg.work_dir}/epoch_1.pth" in message
+    assert not Path(tiny_cfg.work_dir, "epoch_2.pth").exists()
+    assert read_tuner_header(f"{tiny_cfg.work_dir}/tuner.safetensors")["extra"]["epoch"] == 1
+
+
+def with_scores(monkeypatch, *scores):
+    values = iter(scores)
+    monkeypatch.setattr(CocoMetric, "compute_metrics", lambda self, results: next(values))
+
+
+@pytest.mark.parametrize("nothing", [{"AP": -1.0}, {"AP": np.float32("nan")}, {}])
+def test_what_is_no_score_chooses_nothing_and_says_so(tiny_cfg, monkeypatch, nothing):
+    with_scores(monkeypatch, nothing, {"AP": 0.1}, nothing)
+    tiny_cfg.log_level = "WARNING"
+    tiny_cfg.default_hooks.checkpoint.update(save_best="coco/AP", rule="greater")
+    runner = build_runner(tiny_cfg)
+    runner.train()
+    assert read_tuner_header(f"{tiny_cfg.work_dir}/best_tuner.safetensors")["extra"]["epoch"] == 2
+    # MMEngine says each warning once, and that of empty metrics itself.
+    said = "No best model is chosen: coco/AP is" if nothing else "`metrics` is an empty dict"
+    assert log_of(runner).count(said) == 1
+
+
+def test_a_score_that_is_not_measured_is_named(tiny_cfg, monkeypatch):
+    with_scores(monkeypatch, {"AP": 0.1})
+    tiny_cfg.default_hooks.checkpoint.update(save_best="coco/bbox_AP", rule="greater")
+    with pytest.raises(InputError, match="coco/bbox_AP.*has: coco/AP"):
+        build_runner(tiny_cfg).train()
+
+
+def test_validation_images_without_boxes_are_said_at_the_start(tiny_cfg, tiny_folder):
+    content = json.loads((tiny_folder / "squares/annotations.json").read_text())
+    content["annotations"] = []
+    empty = tiny_folder / "squares/empty.json"
+    empty.write_text(json.dumps(content))
+    tiny_cfg.log_level = "WARNING"
+    tiny_cfg.train_cfg.update(max_epochs=1, val_interval=10)
+    tiny_cfg.val_dataloader.dataset.ann_file = empty.name
+    tiny_cfg.val_evaluator.ann_file = str(empty)
+    tiny_cfg.default_hooks.checkpoint.update(save_best="coco/bbox_mAP", rule="greater")
+    runner = build_runner(tiny_cfg)
+    runner.train()
+    assert re.search(r"validation images have no boxes \(.*empty.json\)", log_of(runner))
+
+
+def test_settings_that_a_resumed_run_ignores_are_named(tiny_cfg):
+    tiny_cfg.val_cfg = tiny_cfg.val_dataloader = tiny_cfg.val_evaluator = None
+    tiny_cfg.log_level = "INFO"
+    tiny_cfg.train_cfg.max_epochs = 1
+    build_runner(tiny_cfg).train()
+    tiny_cfg.resume = True
+    tiny_cfg.merge_from_dict(
+        {
+            "train_cfg.max_epochs": 2,
+            "train_dataloader.batch_size": 4,
+            "optim_wrapper.optimizer.lr": 5.0,
+        }
+    )
+    runner = build_runner(tiny_cfg)
+    runner.train()
+    assert runner.epoch == 2 and runner.iter == 3  # two of two images, one of four
+    lines = [line for line in log_of(runner).splitlines() if "optimizer.lr=5.0" in line]
+    assert len(lines) == 1 and "the run has 0.01" in lines[0] and "max_epochs" not in lines[0]
+    assert "--cfg-options tuner_files.default=" in lines[0]
+    assert "train_cfg.max_epochs=2 (the run has 1)" in log_of(runner)
+    assert max(group["initial_lr"] for group in runner.optim_wrapper.param_groups) == 0.01
+
+
+def test_two_runs_do_not_write_into_one_folder(tmp_path):
+    """The lock of a killed process locks nothing, though a worker of it lives on."""
+    ready, worker = tmp_path / "ready", tmp_path / "worker"
+    child = os.fork()
+    if child == 0:
+        with lock_folder(tmp_path):
+            grandchild = os.fork()
+            if grandchild == 0:
+                time.sleep(20)
+                os._exit(0)
+            worker.write_text(str(grandchild))
+            ready.touch()
+            time.sleep(20)
+        os._exit(0)
+    while not ready.exists():
+        time.sleep(0.01)
+    try:
+        with pytest.raises(InputError, match=rf"process {child}.*--work-dir"):
+            with lock_folder(tmp_path):
+                pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    try:
+        with lock_folder(tmp_path):
+            assert (tmp_path / "run.lock").read_text() == str(os.getpid())
+    finally:
+        os.kill(int(worker.read_text()), signal.SIGKILL)
