@@ -5,6 +5,9 @@ A bottleneck after both dense outputs of every BERT layer, before the residual a
     h <- h + Up(GELU(Down(h)))          Down: d to m, Up: m to d
     x <- LN(x + h)                      LN's weight and bias train, too
 
+The released code also trains the norm of the word embeddings and has the tanh approximation of
+GELU: ``embedding_norm=True, activation="gelu_tanh"``.
+
 Per layer 2 (2 d m + m + d) parameters in bottlenecks and 4 d in norms: on GLIP-L with m = 64
 2,379,264 and 36,864, together 2,416,128.
 """
@@ -25,8 +28,9 @@ from .base import Seams, Tuner
 from .layers.bottleneck import Bottleneck
 
 KINDS = ("text_attention_outputs", "text_ffn_outputs")
-# In a layer of the encoder; the norm of the word embeddings is none of these.
+ACTIVATIONS = dict(gelu="none", gelu_tanh="tanh")
 _LAYER_NORM = re.compile(r"\.layer\.\d+\..*LayerNorm\.(weight|bias)$")
+_EMBEDDING_NORM = re.compile(r"\.embeddings\.LayerNorm\.(weight|bias)$")
 
 
 @MODELS.register_module()
@@ -44,15 +48,18 @@ class Adapter(Tuner):
     Args:
         bottleneck: m.
         layer_norms: Whether the norms of the layers train.
+        embedding_norm: Whether the norm of the word embeddings trains.
+        activation: ``gelu``, or ``gelu_tanh``, its tanh approximation.
         init_std: Standard deviation of the bottlenecks' weights.
         common: See :class:`Tuner`.
 
     Raises:
         ValueError: if ``bottleneck`` is not a positive integer, ``init_std`` is not positive, or
-            the host's text layers have no layer norms of their own.
+            the host's text encoder has none of the norms that are to train.
     """
 
     needs = (*KINDS, "parameters")
+    added = dict(embedding_norm=False, activation="gelu")
 
     def __init__(
         self,
@@ -60,17 +67,25 @@ class Adapter(Tuner):
         seams: Seams,
         bottleneck: int = 64,
         layer_norms: bool = True,
+        embedding_norm: bool = False,
+        activation: str = "gelu",
         init_std: float = 1e-3,
         **common: Any,
     ) -> None:
         super().__init__(seams=seams, **common)
         if init_std <= 0:
             raise ValueError(f"init_std must be positive, got {init_std}")
-        self.bottleneck, self.layer_norms = bottleneck, layer_norms
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of gelu, gelu_tanh, got {activation!r}")
+        self.bottleneck, self.activation = bottleneck, activation
+        self.layer_norms, self.embedding_norm = layer_norms, embedding_norm
         self.widths = {kind: [seam.widths["width"] for seam in seams[kind]] for kind in KINDS}
         self.adapters = nn.ModuleDict(
             {
-                kind: nn.ModuleList(Bottleneck(width, bottleneck, nn.GELU()) for width in widths)
+                kind: nn.ModuleList(
+                    Bottleneck(width, bottleneck, nn.GELU(ACTIVATIONS[activation]))
+                    for width in widths
+                )
                 for kind, widths in self.widths.items()
             }
         )
@@ -82,15 +97,17 @@ class Adapter(Tuner):
                 seam.connect(self, self._adapt)
         self.norm_offsets = nn.ParameterDict()
         if layer_norms:
-            self._connect_norms(cast(Sequence[ParameterSeam], seams["parameters"]))
+            self._connect_norms(seams, _LAYER_NORM, "layer_norms")
+        if embedding_norm:
+            self._connect_norms(seams, _EMBEDDING_NORM, "embedding_norm")
 
-    def _connect_norms(self, parameters: Sequence[ParameterSeam]) -> None:
-        norms = [s for s in parameters if s.group == "text" and _LAYER_NORM.search(s.name)]
+    def _connect_norms(self, seams: Seams, names: re.Pattern[str], setting: str) -> None:
+        parameters = cast(Sequence[ParameterSeam], seams["parameters"])
+        norms = [s for s in parameters if s.group == "text" and names.search(s.name)]
         if not norms:
             raise ValueError(
-                "Adapter finds no layer norms in the host's text layers (parameters of the text"
-                " encoder named '...layer.<number>...LayerNorm.weight'): set layer_norms=False to"
-                " train the bottlenecks alone"
+                f"Adapter finds no layer norms for {setting}=True in the host's text encoder"
+                f" (parameters whose names match {names.pattern!r}): set {setting}=False"
             )
         for seam in norms:
             self.norm_offsets[_key(seam)] = nn.Parameter(torch.zeros(seam.shape))
@@ -103,12 +120,17 @@ class Adapter(Tuner):
         return value + self.norm_offsets[_key(seam)].to(value.dtype)
 
     def config(self) -> dict[str, Any]:
-        return dict(bottleneck=self.bottleneck, layer_norms=self.layer_norms)
+        return dict(
+            bottleneck=self.bottleneck,
+            layer_norms=self.layer_norms,
+            embedding_norm=self.embedding_norm,
+            activation=self.activation,
+        )
 
     def num_trainable(self) -> int:
-        """2 d m + m + d per bottleneck; a norm follows every one, of 2 d."""
+        """2 d m + m + d per bottleneck, 2 d per norm: after each one, and of the embeddings."""
         widths = [width for kind in KINDS for width in self.widths[kind]]
-        norms = 2 * sum(widths) if self.layer_norms else 0
+        norms = 2 * sum(widths) * self.layer_norms + 2 * widths[0] * self.embedding_norm
         return sum(Bottleneck.count(width, self.bottleneck) for width in widths) + norms
 
 

@@ -43,6 +43,8 @@ class Tuner(BaseModule):
 
     text_depends_on_image: ClassVar[bool] = False
     """Whether each image has class texts of its own."""
+    added: ClassVar[Mapping[str, Any]] = {}
+    """Settings of :meth:`config` that older versions did not write, with what they meant."""
 
     def __init__(
         self,
@@ -94,7 +96,7 @@ class Tuner(BaseModule):
         """The settings of a file as this model would write them: with what older versions left
         out, and with the model's own value of those that :meth:`adopt` takes over.
         """
-        return dict(config)
+        return {**self.added, **config}
 
     def adopt(self, config: Mapping[str, Any]) -> None:
         """Called with the settings of a file when its tensors are loaded: take over those that the

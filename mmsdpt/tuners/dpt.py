@@ -22,8 +22,9 @@ Choices for GLIP:
   loss takes that part: all classes of the caption get a prompt and a score, the K best act.
 - An image always has K rows, so that nothing depends on the other captions of a batch: where a
   caption has fewer classes, the learned tokens fill up.
-- The paper's loss is a K-way cross-entropy of a linear classifier on LN'(a_c), on classes fixed in
-  advance and one per image. Here a class's weights in this classifier are m_c, as GLIP classifies
+- The authors' loss is a cross-entropy over all classes, of a linear classifier on LN'(a_c), with
+  classes fixed in advance and one per image, and their first epochs add another term to it; there
+  is no such term here. Here a class's weights in this classifier are m_c, as GLIP classifies
   against text, and each class of the caption is there or not:
   BCE(LN'(a_c) . m_c / sqrt(d), c in ground truth), the mean over classes, images and late blocks,
   weighted by 0.3.

@@ -6,6 +6,9 @@ A starts from Kaiming's uniform distribution with a = sqrt(5), B from zero, so t
 the host. The changed weight is formed before the forward pass: then the host may use a weight in
 any order of products, as the re-associated X-MHA does, and an inference pass costs nothing more.
 For the same reason there is no dropout on the input of A.
+
+Where query, key and value are one fused weight (3d x d), as in Swin and in CLIP, they share one A,
+and B has 3d rows: r (d + 3d) parameters. loralib keeps a pair A, B for each of the three, 6 r d.
 """
 
 from __future__ import annotations

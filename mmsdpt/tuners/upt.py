@@ -6,8 +6,9 @@ modality:
     U' = LN1(U + SA(U)),   U'' = U' + FFN(LN2(U')),   FFN(x) = W_2 ReLU(W_1 x)
     text:   U''[:n]                     image, stage s:   U''[n:] W_s^T + b_s
 
-As in published code, SA is self-attention with one head, FFN keeps the width, and dropout acts
-inside SA, inside FFN and on both of their outputs.
+SA is self-attention with one head among the 2n prompts, FFN keeps the width, and dropout acts
+inside SA, inside FFN and on both of their outputs. The published code's SA attends over an axis of
+length one, so that its prompts never interact. Here they do, as in the paper.
 
 Choices for GLIP:
 

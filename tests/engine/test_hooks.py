@@ -11,6 +11,7 @@ from mmsdpt.engine.hooks import AlternatingPhasesHook, ClassNamesHook, Trainable
 from mmsdpt.engine.hooks.class_names import check_class_names
 from mmsdpt.engine.hooks.trainable_table import trainable_table
 from mmsdpt.registry import HOOKS
+from mmsdpt.tuners import Tuner
 from mmsdpt.utils.errors import InputError
 
 KEYS = ("img_id", "text", "custom_entities")
@@ -64,6 +65,33 @@ def test_an_optimizer_that_misses_a_trainable_parameter_is_refused():
     TrainableTableHook().before_train(runner)
     model.host.requires_grad_(True)
     with pytest.raises(ValueError, match="does not hold 2 trainable parameters.* host.weight"):
+        TrainableTableHook().before_train(runner)
+
+
+class Scale(Tuner):
+    """A method with a formula that may be wrong."""
+
+    def __init__(self, formula: int | None, **common) -> None:
+        super().__init__(seams={}, **common)
+        self.scale = nn.Parameter(torch.ones(3))
+        self.formula = formula
+
+    def num_trainable(self) -> int:
+        return super().num_trainable() if self.formula is None else self.formula
+
+
+@pytest.mark.parametrize(("formula", "fits"), [(3, True), (4, False), (None, True)])
+def test_a_tuner_whose_formula_contradicts_what_trains_is_refused(formula, fits):
+    model = Model()
+    model.tuners["other"] = Scale(formula)
+    runner = a_runner(model)
+    if fits:
+        TrainableTableHook().before_train(runner)
+        assert "tuners.other.scale" in runner.logged[0]
+    else:
+        with pytest.raises(ValueError, match="Scale in slot 'other' should train 4 .* but 3 train"):
+            TrainableTableHook().before_train(runner)
+        model.tuners["other"].frozen = True
         TrainableTableHook().before_train(runner)
 
 

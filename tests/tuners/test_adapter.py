@@ -31,8 +31,9 @@ def plain_norm(x, norm, tuners, name):
     key = f"language_model__language_backbone__body__model__{name}".replace(".", "__")
     weight, bias = norm.weight, norm.bias
     for tuner in tuners:
-        weight = weight + tuner.norm_offsets[f"{key}__weight"]
-        bias = bias + tuner.norm_offsets[f"{key}__bias"]
+        if f"{key}__weight" in tuner.norm_offsets:
+            weight = weight + tuner.norm_offsets[f"{key}__weight"]
+            bias = bias + tuner.norm_offsets[f"{key}__bias"]
     return F.layer_norm(x, x.shape[-1:], weight, bias, norm.eps)
 
 
@@ -41,7 +42,10 @@ def plain_text(host, captions):
     tuners = list(host.tuners.values())
     ids, mask = host.tokens(captions)
     added = (1 - mask[:, None, None].double()) * torch.finfo(torch.float64).min
-    x = host.bert.embeddings(input_ids=ids)
+    e = host.bert.embeddings
+    places = torch.arange(ids.shape[1])
+    x = e.word_embeddings(ids) + e.position_embeddings(places) + e.token_type_embeddings.weight[0]
+    x = plain_norm(x, e.LayerNorm, tuners, "embeddings.LayerNorm")
     for i, layer in enumerate(host.bert.encoder.layer):
         for kind, part, h in (
             ("text_attention_outputs", layer.attention.output, None),
@@ -51,16 +55,24 @@ def plain_text(host, captions):
             h = h @ part.dense.weight.T + part.dense.bias
             for tuner in tuners:
                 down, up = tuner.adapters[kind][i].down, tuner.adapters[kind][i].up
-                h = h + F.gelu(h @ down.weight.T + down.bias) @ up.weight.T + up.bias
+                approximate = "tanh" if tuner.activation == "gelu_tanh" else "none"
+                hidden = F.gelu(h @ down.weight.T + down.bias, approximate=approximate)
+                h = h + hidden @ up.weight.T + up.bias
             place = "attention.output" if kind == "text_attention_outputs" else "output"
             name = f"encoder.layer.{i}.{place}.LayerNorm"
             x = plain_norm(x + h, part.LayerNorm, tuners, name)
     return x, mask
 
 
+RELEASED = dict(embedding_norm=True, activation="gelu_tanh")
+
+
+@pytest.mark.parametrize("options", [dict(), RELEASED], ids=["paper", "released code"])
 @pytest.mark.parametrize("captions", [CAPTIONS[:1], CAPTIONS])
-def test_adapter_equals_its_plain_form(folder, captions):
-    host = TextHost(folder, tuner=ADAPTER)
+def test_adapter_equals_its_plain_form(folder, captions, options):
+    host = TextHost(folder, tuner=dict(ADAPTER, **options))
+    count = sum(p.numel() for p in host.tuners.parameters())
+    assert host.tuners["default"].num_trainable() == count
     shake(host.tuners)
     expected, mask = plain_text(host, captions)
     found = host(captions)
@@ -106,7 +118,7 @@ def test_the_norms_can_be_left_alone(folder):
 
 
 def text_seams(depth, width):
-    """BERT's seams, and the norms behind them."""
+    """BERT's seams, and the norms after them."""
     layers = nn.ModuleDict({"layer": nn.ModuleList(nn.Module() for _ in range(depth))})
     for layer in layers["layer"]:
         layer.attention, layer.output = nn.Module(), nn.Module()

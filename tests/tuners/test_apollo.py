@@ -8,8 +8,7 @@ from torch import nn
 
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
-from mmsdpt.tuners.apollo import photometric_view
-from mmsdpt.tuners.layers.cross_modal_adapter import CrossModalAdapter
+from mmsdpt.tuners.apollo import CrossModalAdapter, contrast, photometric_view
 from tests.hosts.small_glip import TEXTS, build_mini_glip, losses_of, make_images, make_samples
 from tests.tuners.encoders_of_glip_l import encoder_counts, encoder_seams
 
@@ -148,6 +147,57 @@ def test_consistency_is_the_cosine_distance_of_both_views_of_both_modalities():
     assert not torch.equal(text, text_2)  # through the cross-attention to the image
 
 
+def plain_contrast(x, original, temperature):
+    """Row by row, as the formula is written."""
+    rows = []
+    for i in range(len(x)):
+        p, q = (
+            torch.stack([torch.cosine_similarity(row, other, dim=0) for other in original])
+            .div(temperature)
+            .softmax(0)
+            for row in (x[i], original[i])
+        )
+        m = (p + q) / 2
+        js = ((p * (p / m).log()).sum() + (q * (q / m).log()).sum()) / 2
+        rows.append(js - p[i].log())
+    return torch.stack(rows).mean()
+
+
+def test_consistency_with_the_original_equals_its_plain_form():
+    model = make_glip(compare="original", consistency_weight=2.0, temperature=0.2)
+    tuner = model.tuners["default"]
+    captions = [model.class_prompt(text)[0] for text in TEXTS]
+    first = ForwardState(make_images(3), captions)
+    model.encode(first.images, first)
+    (seam,) = model.seams()["losses"]
+    found = tuner.consistency(seam, first, model.encode)["loss_consistency"]
+
+    bare = build_mini_glip().double().eval()
+    with torch.no_grad():
+        text_0 = bare.encode_text(captions)["hidden"]
+        image_0 = bare.backbone(first.images)[-1].flatten(2).transpose(1, 2)
+    image, text, mask = first.memo[tuner]
+    wanted = 0.0
+    for i, length in enumerate(mask.sum(1)):
+        wanted += plain_contrast(image[i], image_0[i], 0.2)
+        wanted += plain_contrast(text[i, :length], text_0[i, :length], 0.2)
+    assert (found - 2 * wanted / len(mask)).abs() < 1e-9
+    found.backward()
+    silent = [n for n, p in tuner.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not silent
+    # The tuner acts again afterwards.
+    again = ForwardState(make_images(3), captions)
+    model.encode(again.images, again)
+    assert torch.equal(again.memo[tuner][0], image)
+
+
+def test_a_row_that_is_its_original_is_told_from_the_others_alone():
+    x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)).double()
+    similarity = torch.nn.functional.normalize(x, dim=-1)
+    nce = -(similarity @ similarity.T / 0.1).log_softmax(-1).diagonal().mean()
+    assert (contrast(x, x, 0.1) - nce).abs() < 1e-12  # no divergence
+
+
 def test_equal_views_are_consistent():
     assert consistency_of(make_glip(jitter=0.0)).abs() < 1e-12
     assert consistency_of(make_glip(jitter=0.4)) > 1e-4
@@ -208,6 +258,8 @@ def test_parameters_at_the_size_of_glip_l(options, expected):
         (dict(bottleneck=0), "positive multiple of num_heads"),
         (dict(consistency_weight=-1.0), "consistency_weight must be at least 0"),
         (dict(jitter=1.0), r"jitter in \[0, 1\)"),
+        (dict(compare="text"), "compare must be view or original"),
+        (dict(temperature=0.0), "temperature positive"),
         (dict(depth=20), "depth must be from 1 to 12"),
     ],
 )

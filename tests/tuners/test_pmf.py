@@ -113,6 +113,8 @@ def test_sizes_that_do_not_exist_are_refused(settings):
 
 def test_parameters_at_the_size_of_glip_l():
     assert counts(type="mmsdpt.PMF") == (5_370_624, 5_370_624)
+    # The width of the released code.
+    assert counts(type="mmsdpt.PMF", hidden_width=768) == (7_140_864, 7_140_864)
     assert counts(type="mmsdpt.PMF", hidden_width=160) == (1_535_104, 1_535_104)
     assert abs(1_535_104 / 1.53e6 - 1) < 0.02
 

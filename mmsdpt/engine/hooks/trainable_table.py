@@ -12,6 +12,7 @@ from rich.table import Table
 from torch import nn
 
 from mmsdpt.registry import HOOKS
+from mmsdpt.tuners.base import Tuner
 
 
 def trainable_table(model: nn.Module, depth: int = 3) -> str:
@@ -52,6 +53,7 @@ class TrainableTableHook(Hook):
 
     It also checks that the optimizer holds exactly what requires a gradient: a parameter that was
     frozen or thawed after the optimizer was built would otherwise train, or stand still, unnoticed.
+    And where a tuner has a closed formula of its parameters, it checks the count against that.
     """
 
     priority = "VERY_HIGH"
@@ -73,4 +75,23 @@ class TrainableTableHook(Hook):
                 f"the optimizer does not hold {len(forgotten)} trainable parameters, the first is"
                 f" {forgotten[0]}: they were unfrozen after the optimizer was built"
             )
+        for slot, tuner in getattr(model, "tuners", {}).items():
+            _check_formula(slot, tuner)
         runner.logger.info("\n" + trainable_table(model))
+
+
+def _check_formula(slot: str, tuner: nn.Module) -> None:
+    """Compare what trains of a tuner with its own ``num_trainable()``, if it has one."""
+    counted = sum(p.numel() for p in tuner.parameters() if p.requires_grad)
+    if not isinstance(tuner, Tuner) or tuner.frozen:
+        return
+    try:
+        expected = tuner.num_trainable()
+    except NotImplementedError:
+        return
+    if counted != expected:
+        raise ValueError(
+            f"{type(tuner).__name__} in slot {slot!r} should train {expected:,} parameters by its"
+            f" own formula, num_trainable(), but {counted:,} train: part of it is frozen, or the"
+            " formula is wrong"
+        )

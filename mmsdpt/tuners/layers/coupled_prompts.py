@@ -45,6 +45,9 @@ class CoupledPrompts(nn.Module):
             :meth:`start_from_words`.
         init_std: All others are drawn from N(0, init_std^2).
 
+    Attributes:
+        off: Whether both encoders run without the prompts for the moment.
+
     Raises:
         ValueError: if an encoder has fewer than ``depth`` layers, or there are no tokens.
     """
@@ -58,6 +61,7 @@ class CoupledPrompts(nn.Module):
         init_std: float = 0.02,
     ) -> None:
         super().__init__()
+        self.off = False
         layers = cast(Sequence[BlockSeam], seams["text_blocks"])
         blocks = cast(Sequence[BlockSeam], seams["image_blocks"])
         available = min(len(layers), len(blocks))
@@ -101,12 +105,14 @@ class CoupledPrompts(nn.Module):
 
     def append_words(self, seam: RowSeam, state: ForwardState) -> Rows:
         """The prompts of depth 0, (n, d_text), after every caption."""
-        return {self: PromptRows(self.text[0], keep=True)}
+        return {} if self.off else {self: PromptRows(self.text[0], keep=True)}
 
     def replace_text(
         self, seam: BlockSeam, run: RunBlock, x: Tensor, rows: Rows, state: ForwardState
     ) -> tuple[Tensor, Rows]:
         """The layer with its own prompts (n, d_text) in place of those that have arrived."""
+        if self.off:
+            return run(x, rows)
         own = PromptRows(self.text[seam.index].to(x.dtype), keep=True)
         return run(x, {**rows, self: own})
 
@@ -114,6 +120,8 @@ class CoupledPrompts(nn.Module):
         self, seam: BlockSeam, run: RunBlock, x: Tensor, rows: Rows, state: ForwardState
     ) -> tuple[Tensor, Rows]:
         """The block with projected prompts (n, d_image) as extra keys and values."""
+        if self.off:
+            return run(x, rows)
         j = self.image_blocks.index(seam.index)
         values = self.couplings[j](self.text[j]).to(x.dtype)
         return run(x, {**rows, self: PromptRows(values, keep=False)})
