@@ -19,8 +19,8 @@ import torch
 from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 
-from mmsdpt.engine.base_weights import resolve_checkpoint
 from mmsdpt.registry import MODELS
+from mmsdpt.utils.base_weights import resolve_checkpoint
 from mmsdpt.utils.errors import InputError
 from mmsdpt.version import __version__
 
@@ -74,6 +74,7 @@ class Job:
         trainable: Parameters that train.
         base_parameters: All parameters without tuners.
         images: Images of an epoch.
+        validation_images: Images of a validation, where a state is selected.
     """
 
     training: Training
@@ -83,6 +84,7 @@ class Job:
     trainable: int = 0
     base_parameters: int = 0
     images: int = 0
+    validation_images: int = 0
 
     @property
     def kind(self) -> str:
@@ -238,6 +240,8 @@ def _inspect(job: Job, study: Study, shelf: Shelf, on: str | None) -> None:
         files.pop("old" if job.training.on else None, None)
         depends["tuner_files"] = {slot: file_digest(path) for slot, path in files.items()}
         job.images = len(shelf.dataset(job.config["train_dataloader"]["dataset"]))
+        if study.selection:
+            job.validation_images = len(shelf.dataset(job.config["val_dataloader"]["dataset"]))
     job.digest = digest(depends)
 
 

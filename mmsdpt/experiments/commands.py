@@ -1,0 +1,92 @@
+"""What tools/experiments.py does."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import DictAction
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from mmsdpt.utils.errors import InputError
+
+from .engine import records_file
+from .engine import run as run_study
+from .jobs import Prepared
+from .plan import show, tell_problems
+from .records import FAILED, Record
+from .study import Study, load_study
+
+
+def read_study(args: argparse.Namespace) -> tuple[Study, Path]:
+    """The study that arguments name, and the folder of its results."""
+    return load_study(args.study, parse_options(args.cfg_options)), Path(args.work_dir)
+
+
+def parse_options(options: Sequence[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` arguments, as MMEngine reads them."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="*", action=DictAction, default={})
+    return parser.parse_args(["--cfg-options", *options] if options else []).cfg_options
+
+
+def plan(args: argparse.Namespace) -> int:
+    """Print the plan; 1 if something is missing or cannot work."""
+    study, work_dir = read_study(args)
+    options = dict(measured=args.measure, threads=args.threads, only=args.only)
+    return 0 if show(study, work_dir, Console(), **options) else 1
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compute what is not finished; 1 if a cell failed or something is missing."""
+    for name in ("jobs", "threads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name} must be a positive integer, got {value}")
+    study, work_dir = read_study(args)
+    console = Console()
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("preparing", total=None)
+
+        def start(prepared: Prepared) -> None:
+            total = sum(len(job.tests) for job in prepared.jobs)
+            progress.update(task, total=total, description="")
+
+        def show_record(record: Record) -> None:
+            if record["status"] == FAILED:
+                text = f"failed: {record['cell']}: {record['error']}"
+                progress.console.print(text, style="red", soft_wrap=True, markup=False)
+                progress.update(task, advance=1)
+            else:
+                name, value = next(iter(record["metrics"].items()))
+                progress.update(
+                    task, advance=1, description=f"{record['cell']}: {name} {value:.4g}"
+                )
+
+        records, prepared = run_study(
+            study,
+            work_dir,
+            jobs=args.jobs,
+            threads=args.threads,
+            gpus=args.gpus,
+            address=args.address,
+            only=args.only,
+            redo=args.redo,
+            on_start=start,
+            on_record=show_record,
+        )
+    missing = tell_problems(prepared, console)
+    failed = sum(record["status"] == FAILED for record in records.values())
+    if failed:
+        console.print(f"{failed} of {len(records)} cells failed: run the command again.")
+    console.print(f"Results: {records_file(study, work_dir)}", soft_wrap=True, highlight=False)
+    return 1 if failed or missing else 0

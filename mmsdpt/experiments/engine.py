@@ -1,0 +1,322 @@
+"""All jobs of a study: one after the other in this process, or several at a time on Ray."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from mmsdpt.utils.errors import InputError
+
+from .images import Shelf
+from .jobs import Job, Prepared, Test, new_record, prepare
+from .records import FINISHED, Record, append_record, read_records
+from .study import ZERO_SHOT, Study
+from .worker import Worker, finished
+
+Results = list[dict[str, Any]]
+OnRecord = Callable[[Record], None]
+_OBJECT_STORE = 200 * 1024**2  # bytes; jobs and results are small
+_RETRIES = 2
+
+
+def records_file(study: Study, work_dir: Path) -> Path:
+    """The results of a study."""
+    return work_dir / f"{study.name}.jsonl"
+
+
+class Ledger:
+    """Writes the records of a run, each when the test of the plain model is known, too.
+
+    Args:
+        study: The study.
+        work_dir: Folder of the results.
+        prepared: Its jobs.
+        on_record: Called with each record of this run, finished before or not.
+    """
+
+    def __init__(
+        self, study: Study, work_dir: Path, prepared: Prepared, on_record: OnRecord | None
+    ) -> None:
+        self.study, self.work_dir, self.on_record = study, work_dir, on_record
+        self.path = records_file(study, work_dir)
+        self.records: dict[str, Record] = {}
+        self._written = {each["cell"]: each for each in read_records(self.path)}
+        self._plain: dict[tuple[str, str, str], dict[str, float] | None] = {}
+        self._waiting: list[tuple[tuple[str, str, str], Record]] = []
+        self._expected = {
+            _place(test, job) for job in prepared.jobs if _is_plain(job) for test in job.tests
+        }
+        for each in self._written.values():  # of cells that this run leaves alone
+            place = (each["host"], each["tested_on"], each["tested_classes"])
+            if each["method"] == ZERO_SHOT and each["status"] == FINISHED:
+                if place not in self._expected:
+                    self._plain[place] = each["metrics"]
+
+    def add(self, job: Job, found: Sequence[Mapping[str, Any]]) -> None:
+        """Take the results of a job."""
+        for test, result in zip(job.tests, found, strict=True):
+            record = new_record(self.study, job, test, result)
+            place = _place(test, job)
+            if _is_plain(job):
+                self._plain[place] = record["metrics"] or None
+            self._waiting.append((place, record))
+        still = []
+        for place, record in self._waiting:
+            if place in self._expected and place not in self._plain:
+                still.append((place, record))
+            else:
+                self._write(dict(record, before=self._plain.get(place)))  # type: ignore[arg-type]
+        self._waiting = still
+
+    def _write(self, record: Record) -> None:
+        record["time"] = time.time()
+        known = self._written.get(record["cell"], {})
+        if any(known.get(name) != value for name, value in record.items() if name != "time"):
+            append_record(self.path, record)
+        self.records[record["cell"]] = record
+        if self.on_record is not None:
+            self.on_record(record)
+
+    def close(self) -> None:
+        """Write what waits for a test that did not come."""
+        for _, record in self._waiting:
+            self._write(record)
+        self._waiting = []
+
+
+def _is_plain(job: Job) -> bool:
+    return job.training.data is None and job.training.method == ZERO_SHOT
+
+
+def _place(test: Test, job: Job) -> tuple[str, str, str]:
+    return job.training.host, test.cell.data, test.cell.classes
+
+
+def run(
+    study: Study,
+    work_dir: str | os.PathLike,
+    *,
+    jobs: int = 1,
+    threads: int | None = None,
+    gpus: float | None = None,
+    address: str | None = None,
+    only: Sequence[str] = (),
+    redo: bool = False,
+    on_start: Callable[[Prepared], None] | None = None,
+    on_record: OnRecord | None = None,
+) -> tuple[dict[str, Record], Prepared]:
+    """Compute all cells of a study that are not finished.
+
+    Args:
+        study: The study.
+        work_dir: Folder of the results; on several machines a shared one.
+        jobs: Trainings or tests at a time. One: in this process, without Ray.
+        threads: Of PyTorch for each; None: all cores, divided among them.
+        gpus: Of each; None: 1, or less where jobs outnumber GPUs.
+        address: Of a Ray cluster (``auto``, ``HOST:PORT``); None: this machine alone.
+        only: Parts of names of cells, to leave out the others.
+        redo: Compute what is finished, too.
+        on_start: Called with what is to be done.
+        on_record: Called with the record of each cell.
+
+    Returns:
+        Records by cell, and what was prepared.
+
+    Raises:
+        InputError: before anything is computed, if a part of the study cannot work, or another
+            process runs the study in this folder.
+    """
+    root = Path(work_dir).resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    with _alone(root / f".{study.name}.lock"), _ending_on_sigterm():
+        shelf = Shelf(keep_images=not torch.cuda.is_available())
+        prepared = prepare(study, root, shelf, only)
+        if prepared.refused:
+            raise InputError("; ".join(prepared.refused))
+        if on_start is not None:
+            on_start(prepared)
+        results = Ledger(study, root, prepared, on_record)
+        todo = []
+        for job in prepared.jobs:
+            known = None if redo else _known(job, root)
+            if known is None:
+                todo.append(job)
+            else:
+                results.add(job, known)
+        if not todo:
+            computed: Iterator[tuple[Job, Results]] = iter(())
+        elif jobs <= 1 and address is None:
+            worker = Worker(root, threads, shelf)
+            computed = ((job, worker.compute(job, redo)) for job in todo)
+        else:
+            computed = _on_ray(todo, root, jobs, threads, gpus, address, redo)
+        for job, found in computed:
+            results.add(job, found)
+        results.close()
+    return results.records, prepared
+
+
+def _known(job: Job, root: Path) -> Results | None:
+    """The results of a job whose tests are all finished."""
+    training = {}
+    if job.training.data is not None:
+        training = finished(root / job.training.folder / "training.json", job.digest)
+        if not training or not (root / training["tuner_file"]).is_file():
+            return None
+    tests = [finished(root / f"{test.cell.name}.json", test.digest) for test in job.tests]
+    return [{**training, **test} for test in tests] if all(tests) else None
+
+
+# ------------------------------------------------------------------------------- several at a time
+
+
+def _on_ray(
+    todo: Sequence[Job],
+    root: Path,
+    jobs: int,
+    threads: int | None,
+    gpus: float | None,
+    address: str | None,
+    redo: bool,
+) -> Iterator[tuple[Job, Results]]:
+    """Results of jobs as they come.
+
+    A worker has one job at a time. One that dies is started again, by Ray, and its job with it; one
+    that has nothing to do is ended, so that another can have its place.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise InputError(
+            "several jobs at a time need Ray: pip install 'mmsdpt[experiments]', or use --jobs 1"
+        ) from None
+    with _ray(jobs, threads, address) as threads:
+        have = ray.cluster_resources()
+        if gpus is None:
+            gpus = min(1.0, have.get("GPU", 0) / jobs)
+        kind = ray.remote(
+            num_cpus=threads, num_gpus=gpus, max_restarts=-1, max_task_retries=_RETRIES
+        )(_Remote)
+        open_ = list(todo)  # neither computed nor begun
+        trainings = {job.training for job in todo}
+        done: set[Any] = set()
+        idle: list[Any] = []
+        busy: dict[Any, tuple[Any, Job]] = {}
+        while open_ or busy:
+            ready = [j for j in open_ if j.training.on not in trainings or j.training.on in done]
+            for job in ready:
+                if not idle and len(busy) >= jobs:
+                    break
+                actor = idle.pop() if idle else kind.remote(str(root), threads, os.getcwd())
+                busy[actor.compute.remote(job, redo)] = (actor, job)
+                open_.remove(job)
+            while idle:
+                ray.kill(idle.pop())
+            (reference,), _ = ray.wait(list(busy))
+            actor, job = busy.pop(reference)
+            try:
+                found = ray.get(reference)
+                idle.append(actor)
+            except ray.exceptions.RayError as error:
+                ray.kill(actor)
+                found = [dict(error=_why(error))] * len(job.tests)
+            done.add(job.training)
+            yield job, found
+
+
+def _why(error: Exception) -> str:
+    """Why a job has no result although it was begun again."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (
+        f"its worker ended {_RETRIES + 1} times, perhaps for lack of memory: try fewer --jobs"
+        f" ({type(error).__name__}: {lines[-1] if lines else 'no message'})"
+    )
+
+
+class _Remote:
+    """A worker in a process of its own."""
+
+    def __init__(self, work_dir: str, threads: int, folder: str) -> None:
+        os.chdir(folder)  # data are found from there
+        self.worker = Worker(work_dir, threads)
+
+    def compute(self, job: Job, redo: bool) -> Results:
+        return self.worker.compute(job, redo)
+
+
+@contextmanager
+def _ray(jobs: int, threads: int | None, address: str | None) -> Iterator[int]:
+    """A Ray cluster for a while: one of this machine that ends with us, or one that is there.
+
+    Yields:
+        Threads of each job.
+    """
+    import ray
+
+    # Threads that wait by spinning take each other's cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    common: dict[str, Any] = dict(log_to_driver=False, logging_level="ERROR")
+    if address is not None:
+        ray.init(address=address, **common)
+        try:
+            yield threads or 1
+        finally:
+            ray.shutdown()
+        return
+    threads = threads or max(1, _cores() // jobs)
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # sockets there have short names only
+    try:
+        ray.init(
+            num_cpus=jobs * threads,
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE,
+            _temp_dir=folder,
+            **common,
+        )
+        yield threads
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Be the only process that writes the results of a study; the lock ends with the process."""
+    try:
+        with FileLock(path, timeout=0):
+            yield
+    except Timeout:
+        raise InputError(
+            f"another process runs this study in {path.parent}: wait for it, or choose another"
+            " --work-dir"
+        ) from None
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this process as an exception does, so that all is cleaned up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,186 @@
+"""What a study would compute, and what that takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from mmsdpt.utils.atomic import write_atomically
+
+from .engine import records_file
+from .images import Shelf
+from .jobs import Job, Prepared, digest, in_one_line, prepare
+from .records import FAILED, FINISHED, read_records
+from .study import Study
+from .worker import Worker
+
+MEASURED_FILE = "measured.json"
+OPEN = "open"
+
+
+@dataclass
+class Row:
+    """A cell of the plan.
+
+    Attributes:
+        cell: Its name.
+        trainable: Parameters that train.
+        seconds: Predicted time of the test, with that of the training in the first cell of a
+            training; where it is finished, the time that it took. None: not measured.
+        memory: Predicted peak of memory in bytes, or that measured.
+        state: ``finished``, ``failed`` or ``open``.
+    """
+
+    cell: str
+    trainable: int
+    seconds: float | None
+    memory: float | None
+    state: str
+
+
+def measure_key(job: Job) -> str:
+    """What jobs have in common that cost the same a step."""
+    loader = job.config.get("train_dataloader", {})
+    decides = [job.kind, job.config["model"], loader.get("batch_size"), torch.get_num_threads()]
+    return digest(dict(decides=decides))
+
+
+def measure(prepared: Prepared, work_dir: Path, shelf: Shelf, threads: int | None) -> list[str]:
+    """Measure one short step of each kind of job, and keep the numbers in the work folder.
+
+    Returns:
+        Why kinds could not be measured, in one sentence each.
+    """
+    worker, problems = Worker(work_dir, threads, shelf), []
+    known = read_measured(work_dir)
+    for key, job in {measure_key(job): job for job in prepared.jobs}.items():
+        try:
+            known[key] = worker.measure(job)
+        except Exception as error:  # the others can be measured all the same
+            problems.append(f"{job.training.folder}: {in_one_line(error)}")
+        write_atomically(work_dir / MEASURED_FILE, json.dumps(known, indent=1).encode())
+    return problems
+
+
+def read_measured(work_dir: Path) -> dict[str, dict[str, float]]:
+    """What :func:`measure` kept."""
+    path = work_dir / MEASURED_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def rows(study: Study, prepared: Prepared, work_dir: Path) -> list[Row]:
+    """The cells of a study with what is known of them."""
+    measured = read_measured(work_dir)
+    records = {each["cell"]: each for each in read_records(records_file(study, work_dir))}
+    found: list[Row] = []
+    shared: set[tuple[str, str, str]] = set()  # test sets whose features are known by then
+    for job in prepared.jobs:
+        cost = measured.get(measure_key(job))
+        for number, test in enumerate(job.tests):
+            record = records.get(test.cell.name, {})
+            if record.get("digest") != test.digest:
+                record = {}
+            seconds, memory = None, None
+            if record.get("status") == FINISHED:
+                seconds = record["test_seconds"] + (0 if number else record["train_seconds"] or 0)
+                memory = record["peak_memory_bytes"]
+            elif cost:
+                seconds, memory = test.images * cost["test"], cost["memory"]
+                place = (job.training.host, test.cell.data, test.cell.classes)
+                if place not in shared:
+                    seconds += test.images * cost["features"]
+                if not number:
+                    seconds += cost["build"] + training_seconds(job, cost, study)
+            if cost and cost["features"]:
+                shared.add((job.training.host, test.cell.data, test.cell.classes))
+            state = record.get("status", OPEN)
+            found.append(Row(test.cell.name, job.trainable, seconds, memory, state))
+    return found
+
+
+def training_seconds(job: Job, cost: Mapping[str, float], study: Study) -> float:
+    """Predicted time of a training, of its validations, too."""
+    seconds = job.images * cost["load"] + cost["fit"]
+    if not cost["step"]:
+        return seconds
+    seconds += job.steps * cost["step"]
+    if study.selection:
+        epochs = job.config["train_cfg"]["max_epochs"]
+        times = 1 + -(-epochs // job.config["train_cfg"]["val_interval"])
+        seconds += times * job.validation_images * (cost["test"] + cost["features"])
+    return seconds
+
+
+def show(
+    study: Study,
+    work_dir: Path,
+    console: Console,
+    *,
+    measured: bool = False,
+    threads: int | None = None,
+    only: Sequence[str] = (),
+) -> bool:
+    """Print the plan of a study.
+
+    Args:
+        study: The study.
+        work_dir: Folder of the results.
+        console: Where.
+        measured: Measure one short step of each kind first.
+        threads: Of PyTorch.
+        only: Parts of names of cells, to leave out the others.
+
+    Returns:
+        Whether all can be computed.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    shelf = Shelf()
+    prepared = prepare(study, work_dir, shelf, only)
+    problems = []
+    if measured:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        problems = measure(prepared, work_dir, shelf, threads)
+    found = rows(study, prepared, work_dir)
+    console.print(f"{study.name}: {study.protocol}", markup=False)
+    line = "{:>12}{:>10}{:>12}  {:9} {}"
+    console.print(line.format("trainable", "minutes", "memory, MB", "state", "cell"))
+    for row in found:
+        minutes = "" if row.seconds is None else f"{row.seconds / 60:.2f}"
+        memory = "" if row.memory is None else f"{row.memory / 1e6:,.0f}"
+        text = line.format(f"{row.trainable:,}", minutes, memory, row.state, row.cell)
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+    states = [row.state for row in found]
+    open_ = [row for row in found if row.state != FINISHED]
+    known = [row.seconds for row in open_ if row.seconds is not None]
+    counts = ", ".join(f"{states.count(s)} {s}" for s in (FINISHED, FAILED, OPEN) if s in states)
+    console.print(f"{len(found)} cells: {counts or 'none'}.")
+    if known:
+        more = "" if len(known) == len(open_) else f", and {len(open_) - len(known)} not measured"
+        console.print(f"To do: {sum(known) / 60:.1f} minutes with --jobs 1{more}.")
+    elif open_:
+        console.print("Minutes and memory of open cells: --measure.")
+    for left_out in study.left_out:
+        label = study.methods[left_out].label
+        console.print(f"Left out: {label}, which knows only the classes it was trained on.")
+    for problem in problems:
+        console.print(f"[yellow]not measured[/]: {problem}", soft_wrap=True)
+    return not tell_problems(prepared, console)
+
+
+def tell_problems(prepared: Prepared, console: Console) -> bool:
+    """Say what is missing and what cannot work; whether there is anything."""
+    for what, problems in (("missing", prepared.missing), ("refused", prepared.refused)):
+        for sentence, cells in problems.items():
+            count = len(dict.fromkeys(cells))
+            console.print(
+                f"[red]{what}[/], needed by {count} cell{'s' * (count > 1)}: {sentence}",
+                soft_wrap=True,
+                highlight=False,
+            )
+    return bool(prepared.missing or prepared.refused)

@@ -1,0 +1,4 @@
+# The same on mini CLIP and photographs of clothing, in minutes on two cores.
+_base_ = "few_shot.py"
+
+study = dict(name="few_shot_mini", hosts=["mini_clip"], data=["clip_clothing_64px"])

@@ -1,0 +1,63 @@
+"""Studies of methods: plan, run, table, plot.
+
+``python tools/experiments.py run projects/mudpt_paper/studies/few_shot_mini.py`` computes every cell of
+the study that is not finished; the same command goes on after an interruption. See
+docs/experiments.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    plan = commands.add_parser("plan", help="list the cells, and what they take")
+    run = commands.add_parser("run", help="compute the cells that are not finished")
+    for each in (plan, run):
+        each.add_argument("study", help="config of the study")
+        each.add_argument(
+            "--work-dir",
+            default="work_dirs/experiments",
+            help="folder of the results (work_dirs/experiments)",
+        )
+        each.add_argument("--only", nargs="+", default=[], help="parts of the names of cells")
+        each.add_argument(
+            "--cfg-options",
+            nargs="+",
+            default=[],
+            metavar="KEY=VALUE",
+            help="settings of the study, and with cell. of all cells: study.seeds=1,2"
+            " cell.optim_wrapper.optimizer.lr=0.01",
+        )
+        each.add_argument("--threads", type=int, help="of PyTorch in each job")
+    plan.add_argument(
+        "--measure", action="store_true", help="take one short step of each kind of cell first"
+    )
+    run.add_argument("--jobs", type=int, default=1, help="trainings or tests at a time (1)")
+    run.add_argument("--address", help="of a Ray cluster: auto, or HOST:PORT")
+    run.add_argument("--gpus", type=float, help="of each job; default: 1, or what there is")
+    run.add_argument("--redo", action="store_true", help="compute what is finished, too")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    # Imported only here: the help is to come at once.
+    from mmsdpt.experiments import commands
+
+    return getattr(commands, args.command)(args)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # studies may use projects/
+    parse_args()
+    from mmsdpt.utils.cli import run_tool
+
+    run_tool(main)
