@@ -1,7 +1,7 @@
 """Studies of methods: plan, run, table, plot.
 
-``python tools/experiments.py run projects/mudpt_paper/studies/few_shot_mini.py`` computes every cell of
-the study that is not finished; the same command goes on after an interruption. See
+``python tools/experiments.py run projects/mudpt_paper/studies/few_shot_mini.py`` computes every
+cell of the study that is not finished; after an interruption the same command continues. See
 docs/experiments.md.
 """
 

@@ -81,9 +81,10 @@ class Ledger:
         self._waiting = still
 
     def _write(self, record: Record) -> None:
-        record["time"] = time.time()
         known = self._written.get(record["cell"], {})
-        if any(known.get(name) != value for name, value in record.items() if name != "time"):
+        record["time"] = known.get("time", 0.0)
+        if known != record:
+            record["time"] = time.time()
             append_record(self.path, record)
         self.records[record["cell"]] = record
         if self.on_record is not None:
@@ -268,6 +269,7 @@ def _ray(jobs: int, threads: int | None, address: str | None) -> Iterator[int]:
     # Threads that wait by spinning take each other's cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: others would starve it
     common: dict[str, Any] = dict(log_to_driver=False, logging_level="ERROR")
     if address is not None:
         ray.init(address=address, **common)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import torch
@@ -20,6 +22,18 @@ from mmsdpt.registry import DATASETS, TRANSFORMS
 
 _LOADERS = ("LoadPillowImage", "LoadImageFromFile")
 _BUDGET = 1 << 30
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Print nothing, and log nothing below errors."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            yield
+    finally:
+        logging.disable(before)
 
 
 class LoadOnce:
@@ -116,7 +130,8 @@ class Shelf:
         key = json.dumps(cfg, sort_keys=True, default=str)
         if key not in self._datasets:
             check_dataset_files(cfg)
-            self._datasets[key] = DATASETS.build(self._prepared(cfg))
+            with quiet():
+                self._datasets[key] = DATASETS.build(self._prepared(cfg))
         return self._datasets[key]
 
     def test_images(self, loader: Mapping[str, Any]) -> TestImages:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import logging
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from mmsdpt.utils.errors import InputError
 from mmsdpt.version import __version__
 
 from .compose import compose
-from .images import Shelf
+from .images import Shelf, quiet
 from .records import FAILED, FINISHED, Record
 from .study import Cell, Study, Training
 
@@ -388,17 +387,6 @@ def versions() -> dict[str, str]:
             except importlib.metadata.PackageNotFoundError:
                 continue
     return found
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Log nothing below errors."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def _what_is_loaded(loader: Mapping[str, Any]) -> dict[str, Any]:

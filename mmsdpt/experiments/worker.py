@@ -29,7 +29,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
 
 from .compose import TUNER_FILE
-from .images import Shelf, TestImages
+from .images import Shelf, TestImages, quiet
 from .jobs import Job, Test, fitting_slot, in_one_line, scope, versions
 
 _OF_IMAGES = ("image_embeddings", "image_blocks", "pooled_image", "parameters")
@@ -165,6 +165,10 @@ class Worker:
             old.unlink()
         (folder / "training.json").unlink(missing_ok=True)
         write_json(folder / "config.json", job.config)
+        base = job.training.on
+        if base is not None and not Path(cfg.tuner_files["old"]).is_file():
+            told = (self.root / base.folder / "error.txt").read_text(encoding="utf-8").splitlines()
+            raise CellError(f"the training it builds on failed: {told[-1]}")
         cpu, slot = time.process_time(), fitting_slot(cfg)
         if slot is not None:
             host, facts = fit(cfg, slot, self.shelf)
@@ -278,9 +282,10 @@ class _FiniteLossHook(Hook):
         loss = (outputs or {}).get("loss")
         if loss is None or (get_device() != "cpu" and runner.iter % _LOOK):
             return
-        if not math.isfinite(float(loss)):
+        value = float(torch.as_tensor(loss).detach())
+        if not math.isfinite(value):
             raise CellError(
-                f"the loss became {float(loss)} in epoch {runner.epoch + 1}, step"
+                f"the loss became {value} in epoch {runner.epoch + 1}, step"
                 f" {runner.iter + 1}: try a lower rate"
             )
 
@@ -358,8 +363,9 @@ def forgotten(name: str) -> Iterator[None]:
 
 def build_host(cfg: Mapping[str, Any]) -> nn.Module:
     """The model of a config with its base weights, on the device, in eval mode."""
-    host = MODELS.build(cfg["model"])
-    host.init_weights()
+    with quiet():
+        host = MODELS.build(cfg["model"])
+        host.init_weights()
     path = resolve_checkpoint(cfg["load_from"])
     load_base_weights(host, read_checkpoint(path)["state_dict"], path)
     return host.to(get_device()).eval()
@@ -480,7 +486,7 @@ def evaluate(host: nn.Module, cfg: ConfigDict, images: TestImages) -> dict[str, 
         if images.features is None:
             images.features = pooled_features(host, images)
         features = images.features
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # pycocotools prints
+    with quiet():
         evaluator = Evaluator([dict(each) for each in metrics])
         evaluator.dataset_meta = metainfo
         for batch, predictions in _predictions(host, images, features):
@@ -494,7 +500,11 @@ def evaluate(host: nn.Module, cfg: ConfigDict, images: TestImages) -> dict[str, 
             found["num_classes"] = len(metainfo["classes"])
         else:
             found[name.removeprefix("alignment/")] = float(value)
-    return found
+    undefined = [name for name, value in found.items() if not math.isfinite(value)]
+    if undefined and "accuracy" in found:
+        raise CellError(f"the test gives no numbers for {', '.join(undefined)}: try a lower rate")
+    # Of detection: what has no boxes has no score.
+    return {name: value for name, value in found.items() if name not in undefined}
 
 
 def _name_classes(host: nn.Module, cfg: ConfigDict, images: TestImages) -> None:

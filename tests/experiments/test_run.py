@@ -1,0 +1,303 @@
+"""Promises of running a study in one process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from mmengine.config import Config
+from safetensors.torch import load_file
+
+from mmsdpt.engine import build_runner
+from mmsdpt.experiments import engine, worker
+from mmsdpt.experiments.engine import run
+from mmsdpt.experiments.images import Shelf
+from mmsdpt.experiments.jobs import prepare
+from mmsdpt.experiments.plan import measure, rows
+from mmsdpt.experiments.records import read_records
+from mmsdpt.experiments.study import load_study
+from mmsdpt.utils.errors import InputError
+
+
+@pytest.fixture
+def compute(write_study, tmp_path):
+    """Runs a study; gives its records by the part of their names after the host."""
+
+    def compute(options=None, work_dir="work", **keys):
+        study = load_study(write_study(**keys), options)
+        records, prepared = run(study, tmp_path / work_dir, threads=1)
+        assert read_records(tmp_path / work_dir / "tiny.jsonl", records) == list(records.values())
+        return {name.partition("/")[2]: record for name, record in records.items()}, prepared
+
+    return compute
+
+
+ALL = ("zero_shot_ensemble", "linear_probe", "coop", "cocoop", "vpt", "independent_vl", "maple")
+MUDPT = ("mudpt", "mudpt_one_way", "mudpt_transformer")
+
+
+def test_every_method_is_trained_and_tested(compute):
+    records, _ = compute(names=[*ALL, *MUDPT])
+    assert len(records) == 2 + 9
+    plain = records["zero_shot/on_clothing"]
+    for record in records.values():
+        metrics = record["metrics"]
+        assert record["status"] == "finished" and record["error"] is None
+        assert metrics["accuracy"] == 100 * metrics["correct"] / metrics["total"]
+        assert metrics["total"] == 8 and metrics["num_classes"] == 4  # the whole test set
+        assert record["before"] == plain["metrics"]
+        assert record["digest"] and record["versions"]["mmsdpt"]
+        assert record["peak_memory_bytes"] > 1e7 and record["test_seconds"] > 0
+        if record["trained_on"] is None:
+            assert record["trainable"] == 0 and record["slots_on"] == []
+        else:
+            assert record["trainable"] > 0 and record["slots_on"] == ["default"]
+            assert record["tuner_bytes"] > 4 * record["trainable"]
+    probe = records["linear_probe/clothing/1_shots_seed_1/on_clothing"]
+    assert probe["epochs"] is None and probe["metrics"]["accuracy"] > 60  # classes have colours
+    assert probe["metrics"]["margin"] == plain["metrics"]["margin"]  # it leaves the features alone
+
+
+def test_a_finished_cell_is_never_computed_again(compute, monkeypatch):
+    first, _ = compute(names=["vpt", "coop"], seeds=[1, 2])
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.Worker, "compute", lambda *_: pytest.fail("it was computed again"))
+        again, _ = compute(names=["vpt", "coop"], seeds=[1, 2])
+    times = dict(time=None)
+    assert [r | times for r in again.values()] == [r | times for r in first.values()]
+
+
+def test_other_settings_or_data_are_other_results(compute, monkeypatch, miniatures, tmp_path):
+    compute(names=["vpt"])
+    trained = []
+    train = worker.train
+    monkeypatch.setattr(worker, "train", lambda *args: trained.append(1) or train(*args))
+    compute({"cell.optim_wrapper.optimizer.lr": 0.5}, names=["vpt"])
+    assert len(trained) == 1
+    copy = tmp_path / "copy"
+    shutil.copytree(miniatures, copy)
+    for image in copy.rglob("clothing/train/raccoon/*"):
+        image.rename(image.with_name(f"renamed_{image.name}"))
+    compute({"cell.optim_wrapper.optimizer.lr": 0.5}, names=["vpt"], data_root=str(copy))
+    assert len(trained) == 2
+
+
+def test_studies_share_trainings(compute, monkeypatch):
+    compute(names=["vpt"], data=["clip_imagenet"])
+    monkeypatch.setattr(worker, "train", lambda *_: pytest.fail("it was trained again"))
+    records, _ = compute(
+        names=["vpt"], protocol="transfer", source="clip_imagenet", data=["clip_eurosat"]
+    )
+    assert [name for name in records if "vpt" in name] == [
+        f"vpt/imagenet/1_shots_seed_1/on_{data}" for data in ("imagenet", "eurosat")
+    ]
+
+
+def test_an_interrupted_run_ends_with_the_results_of_a_straight_one(compute, monkeypatch):
+    keys = dict(names=["vpt"], seeds=[1, 2, 3])
+    straight, _ = compute(work_dir="straight", **keys)
+    trained, train = [], worker.train
+
+    def interrupted(cfg, folder, shelf):
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        trained.append(folder.name)
+        return train(cfg, folder, shelf)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            compute(**keys)
+    monkeypatch.setattr(worker, "train", lambda *a: trained.append(a[1].name) or train(*a))
+    records, _ = compute(**keys)
+    assert trained == [f"1_shots_seed_{seed}" for seed in (1, 2, 3)]
+    assert [(n, r["metrics"]) for n, r in records.items()] == [
+        (n, r["metrics"]) for n, r in straight.items()
+    ]
+
+
+def test_a_result_that_the_driver_did_not_write_down_is_picked_up(compute, tmp_path, monkeypatch):
+    first, _ = compute(names=["vpt"])
+    (tmp_path / "work" / "tiny.jsonl").unlink()
+    monkeypatch.setattr(worker.Worker, "compute", lambda *_: pytest.fail("it was computed again"))
+    again, _ = compute(names=["vpt"])
+    assert [r["metrics"] for r in again.values()] == [r["metrics"] for r in first.values()]
+
+
+def test_a_loaded_tuner_scores_as_the_one_that_was_just_trained(compute, tmp_path):
+    name = "mudpt/clothing/1_shots_seed_1/on_clothing"
+    first, _ = compute(names=["mudpt"])
+    (tmp_path / "work" / "tiny_clip" / f"{name}.json").unlink()
+    again, _ = compute(names=["mudpt"])
+    assert again[name]["metrics"] == first[name]["metrics"]
+    assert again[name]["train_seconds"] == first[name]["train_seconds"]
+
+
+def test_a_cell_that_fails_is_reported_and_the_others_are_computed(compute, monkeypatch, tmp_path):
+    train = worker.train
+
+    def failing(cfg, folder, shelf):
+        if "coop" in str(folder):
+            raise RuntimeError("no luck\nat all")
+        return train(cfg, folder, shelf)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "train", failing)
+        records, _ = compute(names=["coop", "vpt"])
+    failed = records["coop/clothing/1_shots_seed_1/on_clothing"]
+    assert failed["status"] == "failed" and failed["error"] == "RuntimeError: no luck"
+    assert failed["metrics"] == {}
+    assert records["vpt/clothing/1_shots_seed_1/on_clothing"]["status"] == "finished"
+    report = tmp_path / "work/tiny_clip/coop/clothing/1_shots_seed_1/error.txt"
+    assert "Traceback" in report.read_text()
+    records, _ = compute(names=["coop", "vpt"])  # it is tried again
+    assert all(record["status"] == "finished" for record in records.values())
+    assert not report.exists()
+
+
+def test_a_loss_that_is_no_number_fails_and_does_not_count_as_a_result(compute):
+    records, _ = compute(
+        names=["coop", "vpt"], cell=dict(optim_wrapper=dict(optimizer=dict(lr=1e38)))
+    )
+    failed = records["coop/clothing/1_shots_seed_1/on_clothing"]
+    assert failed["status"] == "failed" and failed["metrics"] == {}
+    assert "lower rate" in failed["error"]
+
+
+def test_missing_data_is_one_sentence_and_the_rest_is_computed(compute):
+    records, prepared = compute(names=["coop", "vpt"], data=["clip_dtd", "clip_clothing"])
+    ((sentence, cells),) = prepared.missing.items()
+    assert "dtd" in sentence and len(cells) == 3
+    assert len(records) == 3 and all(r["status"] == "finished" for r in records.values())
+
+
+def test_missing_weights_are_one_sentence(compute, tiny_host):
+    hosts = [dict(tiny_host, load_from="nowhere.pth")]
+    records, prepared = compute(names=["coop", "vpt"], hosts=hosts)
+    ((sentence, cells),) = prepared.missing.items()
+    assert "checkpoint not found: nowhere.pth" in sentence and len(cells) == 3 and not records
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        (dict(methods=dict(coop=dict(config="configs/mini/sdpt_mini_thermal.py"))), "SDPT needs"),
+        (dict(methods=dict(coop=dict(settings=dict(num_tokens=-1)))), "num_tokens"),
+        (dict(selection=dict(interval=1)), "study.selection needs monitor"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_computed(
+    compute, keys, sentence, monkeypatch
+):
+    monkeypatch.setattr(worker.Worker, "compute", lambda *_: pytest.fail("it was computed"))
+    with pytest.raises(InputError, match=sentence):
+        compute(**keys)
+
+
+def test_a_selection_without_validation_data_is_refused(compute, tmp_path, repository):
+    data = tmp_path / "no_val.py"
+    clothing = repository / "configs/_base_/datasets/clip_clothing.py"
+    text = Config.fromfile(clothing)
+    for name in ("val_dataloader", "val_cfg", "val_evaluator"):
+        text.pop(name)
+    text.dump(data)
+    with pytest.raises(InputError, match="needs a validation split"):
+        compute(data=[str(data)], selection=dict(monitor="accuracy/top1"))
+
+
+def test_selection_counts_the_untrained_model_as_epoch_0(compute):
+    # Without a rate nothing changes, so nothing is better than the model before the first step.
+    records, _ = compute(
+        {"cell.optim_wrapper.optimizer.lr": 0.0, "cell.param_scheduler": []},
+        names=["vpt"],
+        epochs=6,
+        selection=dict(monitor="accuracy/top1", patience=2),
+    )
+    record = records["vpt/clothing/1_shots_seed_1/on_clothing"]
+    assert record["best_epoch"] == 0 and record["epochs"] == 2
+
+
+def test_the_state_that_is_kept_is_the_one_that_validated_best(compute, monkeypatch, tmp_path):
+    scores = iter([20.0, 60.0, 40.0, 50.0])
+    states, validate = [], worker.QuietRunner.call_hook
+
+    def call_hook(self, name, **kwargs):
+        if name == "after_val_epoch":
+            kwargs["metrics"]["accuracy/top1"] = next(scores)
+            state = self.host.tuners["default"].state_dict()
+            states.append({key: value.clone() for key, value in state.items()})
+        return validate(self, name, **kwargs)
+
+    monkeypatch.setattr(worker.QuietRunner, "call_hook", call_hook)
+    records, _ = compute(names=["vpt"], epochs=3, selection=dict(monitor="accuracy/top1"))
+    record = records["vpt/clothing/1_shots_seed_1/on_clothing"]
+    assert (record["best_epoch"], record["epochs"], len(states)) == (1, 3, 4)
+    kept = load_file(tmp_path / "work" / record["tuner_file"])
+    assert all(torch.equal(kept[name], states[1][name]) for name in kept)
+    assert any(not torch.equal(kept[name], states[3][name]) for name in kept)
+
+
+def test_stacking_switches_slots_and_keeps_the_first_method(compute, tmp_path):
+    records, _ = compute(
+        protocol="stacking", source="clip_eurosat", pairs=[("vpt", "coop")], epochs=2
+    )
+    first = records["vpt/eurosat/1_shots_seed_1/on_eurosat"]
+    start = "vpt/eurosat/1_shots_seed_1/then_coop/clothing/1_shots_seed_1"
+    new, both = records[f"{start}/on_eurosat_new_alone"], records[f"{start}/on_eurosat"]
+    assert new["slots_on"] == ["new"] and both["slots_on"] == ["old", "new"]
+    assert both["on_top_of"] == "vpt" and both["method"] == "coop"
+    # VPT moves the image features, CoOp the texts.
+    assert new["metrics"]["gap"] != both["metrics"]["gap"] != first["metrics"]["gap"]
+    config = json.loads((tmp_path / "work/tiny_clip" / start / "config.json").read_text())
+    assert config["model"]["tuners"]["old"]["frozen"] is True
+    assert config["tuner_files"]["old"].endswith("vpt/eurosat/1_shots_seed_1/tuner.safetensors")
+
+
+def test_a_second_method_fails_with_the_first_one(compute, monkeypatch):
+    monkeypatch.setattr(worker, "train", lambda *_: (_ for _ in ()).throw(RuntimeError("out")))
+    records, _ = compute(protocol="stacking", source="clip_eurosat", pairs=[("vpt", "coop")])
+    failed = {name: r["error"] for name, r in records.items() if r["status"] == "failed"}
+    assert len(failed) == 6 and len(records) == 8
+    assert all("RuntimeError: out" in error for error in failed.values())
+    second = [error for name, error in failed.items() if "then" in name]
+    assert all("the training it builds on failed" in error for error in second)
+
+
+def test_a_cell_learns_what_its_config_learns_by_itself(compute, tmp_path):
+    compute(names=["coop"], shots=[2], seeds=[3])
+    folder = tmp_path / "work/tiny_clip/coop/clothing/2_shots_seed_3"
+    cfg = Config.fromfile(folder / "config.json")
+    assert cfg.runner_type == "mmsdpt.TunerRunner"
+    assert cfg.train_dataloader.batch_size == 32
+    assert cfg.train_dataloader.dataset.shots == 2
+    assert cfg.randomness.seed == cfg.train_dataloader.dataset.seed == 3
+    cfg.work_dir = str(tmp_path / "again")
+    build_runner(cfg).train()
+    cell, again = (load_file(x / "tuner.safetensors") for x in (folder, tmp_path / "again"))
+    assert cell.keys() == again.keys()
+    assert all(torch.equal(cell[name], again[name]) for name in cell)
+
+
+def test_one_process_at_a_time_writes_the_results_of_a_study(compute, tmp_path):
+    with engine._alone(tmp_path / "work" / ".tiny.lock"):
+        with pytest.raises(InputError, match="another process runs this study"):
+            compute(names=["coop"])
+
+
+def test_the_plan_knows_what_is_open_and_what_it_takes(write_study, tmp_path):
+    study = load_study(write_study(names=["linear_probe", "coop", "vpt"], shots=[1, 2]))
+    root = tmp_path / "work"
+    root.mkdir()
+    shelf = Shelf()
+    prepared = prepare(study, root, shelf)
+    assert {row.state for row in rows(study, prepared, root)} == {"open"}
+    assert all(row.seconds is None for row in rows(study, prepared, root))
+    assert measure(prepared, root, shelf, 1) == []
+    planned = rows(study, prepared, root)
+    assert all(row.seconds > 0 and row.memory > 1e7 for row in planned)
+    run(study, root, threads=1, only=["coop"])
+    states = {row.cell: row.state for row in rows(study, prepared, root)}
+    assert {s for name, s in states.items() if "coop" in name} == {"finished"}
+    assert {s for name, s in states.items() if "coop" not in name} == {"open"}

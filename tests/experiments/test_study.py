@@ -1,0 +1,110 @@
+"""Promises of studies: the cells of each protocol, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmsdpt.experiments.study import load_study
+from mmsdpt.utils.errors import InputError
+
+STUDIES = sorted(Path(__file__).parents[2].glob("projects/*/studies/*.py"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_study_of_the_projects_has_cells_of_names_of_their_own(path):
+    study = load_study(path)
+    names = [cell.name for cell in study.cells()]
+    assert names and len(names) == len(set(names))
+    assert study.title and study.name == path.stem
+
+
+def names_of(path: Path) -> list[str]:
+    return [cell.name for cell in load_study(path).cells()]
+
+
+def test_few_shot_trains_each_method_with_each_number_of_shots_and_seed(write_study):
+    names = names_of(write_study(names=["zero_shot", "coop", "vpt"], shots=[1, 2], seeds=[1, 2, 3]))
+    assert len(names) == 1 + 2 * 2 * 3
+    assert names[0] == "tiny_clip/zero_shot/on_clothing"
+    assert "tiny_clip/coop/clothing/2_shots_seed_3/on_clothing" in names
+
+
+def test_base_to_new_tests_both_halves_and_leaves_out_what_cannot_name_classes(write_study):
+    path = write_study(protocol="base_to_new", names=["linear_probe", "coop"])
+    assert load_study(path).left_out == ["linear_probe"]
+    assert names_of(path) == [
+        "tiny_clip/zero_shot/on_clothing_base",
+        "tiny_clip/zero_shot/on_clothing_new",
+        "tiny_clip/coop/clothing_base/1_shots_seed_1/on_clothing_base",
+        "tiny_clip/coop/clothing_base/1_shots_seed_1/on_clothing_new",
+    ]
+
+
+def test_transfer_trains_on_the_source_alone_and_tests_it_too(write_study):
+    names = names_of(write_study(protocol="transfer", source="clip_eurosat", names=["coop"]))
+    assert names[2:] == [
+        f"tiny_clip/coop/eurosat/1_shots_seed_1/on_{data}" for data in ("eurosat", "clothing")
+    ]
+
+
+def test_stacking_tests_both_data_with_either_slot_and_with_both(write_study):
+    path = write_study(protocol="stacking", source="clip_eurosat", pairs=[("vpt", "coop")])
+    second = "tiny_clip/vpt/eurosat/1_shots_seed_1/then_coop/clothing/1_shots_seed_1"
+    assert names_of(path)[2:] == [
+        "tiny_clip/vpt/eurosat/1_shots_seed_1/on_eurosat",
+        "tiny_clip/vpt/eurosat/1_shots_seed_1/on_clothing",
+        f"{second}/on_eurosat_new_alone",
+        f"{second}/on_eurosat",
+        f"{second}/on_clothing_new_alone",
+        f"{second}/on_clothing",
+    ]
+
+
+def test_vary_takes_grids_and_lists_and_computes_equal_settings_once(write_study):
+    path = write_study(
+        names=["mudpt"],
+        vary=dict(
+            length=dict(injection=["linear", "transformer"], num_tokens=[1, 2]),
+            rate=[
+                {"optim_wrapper.optimizer.lr": 0.1},
+                dict(injection="linear", num_tokens=2),
+            ],
+        ),
+    )
+    assert [name.split("/")[1] for name in names_of(path)[1:]] == [
+        "mudpt[injection=linear,num_tokens=1]",
+        "mudpt[injection=linear,num_tokens=2]",
+        "mudpt[injection=transformer,num_tokens=1]",
+        "mudpt[injection=transformer,num_tokens=2]",
+        "mudpt[optim_wrapper.optimizer.lr=0.1]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        (dict(seed=[1]), "study has no key 'seed'; its keys are"),
+        (dict(protocol="few_shots"), "there is no protocol 'few_shots'; there are few_shot"),
+        (dict(protocol="transfer"), "the protocol transfer needs study.source"),
+        (dict(protocol="stacking", source="clip_dtd"), "study.pairs belongs to"),
+        (dict(names=["codp"]), "there are no methods called 'codp'; there are zero_shot"),
+        (dict(data=["clip_dtt"]), "config not found: configs/_base_/datasets/clip_dtt.py"),
+        (dict(seeds=["one"]), "study.seeds must hold integers, got 'one'"),
+        (dict(hosts=[dict(config="configs/_base_/models/mini_clip.py", size=3)]), "no key 'size'"),
+        (dict(data=[]), "study lacks data"),
+    ],
+)
+def test_a_mistake_is_one_sentence(write_study, keys, sentence):
+    with pytest.raises(InputError) as caught:
+        load_study(write_study(**keys))
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_options_change_the_study_and_all_cells(write_study):
+    path = write_study()
+    study = load_study(path, {"study.seeds": [7], "cell.optim_wrapper.optimizer.lr": 0.5})
+    assert study.seeds == [7]
+    assert study.cell["optim_wrapper"]["optimizer"]["lr"] == 0.5
+    assert study.cell["model"]["predict_features"] is True
