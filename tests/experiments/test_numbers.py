@@ -1,9 +1,9 @@
 """Promise of the engine: the numbers are those of the tools that were there before it.
 
 They were computed by version 0.1's ``tools/clip_protocol.py``, ``compare_methods.py`` and
-``compatibility.py`` (one thread on a CPU; 2 epochs), whose random numbers ``per_sample=False`` gives
-back. On that machine all of 123 cells on mini CLIP were equal to the last bit, and so were the
-tensors of all tuners on mini GLIP; another one may round differently.
+``compatibility.py`` (one thread on a CPU; 2 epochs); ``per_sample=False`` brings their random
+numbers back. On that machine all of 123 cells on mini CLIP were equal to the last bit, and so were
+the tensors of all tuners on mini GLIP. Another machine may round differently.
 """
 
 from __future__ import annotations
