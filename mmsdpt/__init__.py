@@ -5,10 +5,10 @@ was installed without its compiled extension (see :mod:`mmsdpt.compat`). Nothing
 import: PyTorch and the toolboxes are imported by the modules that need them.
 """
 
-from .compat import check_versions, mend_mmcv_when_imported
+from .compat import check_versions, mend_toolboxes
 from .version import __version__
 
 check_versions()
-mend_mmcv_when_imported()
+mend_toolboxes()
 
 __all__ = ["__version__"]

@@ -1,11 +1,12 @@
 """Everything that depends on the versions of other packages, in one place.
 
-Two jobs: say in one sentence what is missing or does not fit, and let MMDetection be imported where
-MMCV has no compiled extension. The second is needed because plain pip builds MMCV without
-``mmcv._ext`` while ``mmdet.models`` imports ``mmcv.ops`` unguarded.
+Three jobs: say in one sentence what is missing or does not fit, let MMDetection be imported where
+MMCV has no compiled extension, and keep messages from the screen that a user can do nothing about.
+The second is needed because plain pip builds MMCV without ``mmcv._ext`` while ``mmdet.models``
+imports ``mmcv.ops`` unguarded.
 
-Neither imports the packages: versions are read from their metadata, and MMCV is mended when
-somebody imports it.
+None imports the packages: versions are read from their metadata, and MMCV is mended when somebody
+imports it.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import logging
+import os
 import sys
 import types
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -237,7 +241,7 @@ def ensure_mmcv_ext() -> None:
     """Put the stand-in at ``mmcv._ext`` if and only if MMCV has no (loadable) compiled extension.
 
     Must run after ``mmcv`` and before ``mmcv.ops`` or ``mmdet.models`` is imported: see
-    :func:`mend_mmcv_when_imported`.
+    :func:`mend_toolboxes`.
     """
     if "mmcv._ext" in sys.modules or _import_ext():
         return
@@ -250,8 +254,8 @@ def ensure_mmcv_ext() -> None:
     mmcv._ext = module
 
 
-class _MMCVLoader(Loader):
-    """Imports MMCV as its own loader does, then sees to ``mmcv._ext``."""
+class _Loader(Loader):
+    """Imports a module as its own loader does, in the surroundings that the module needs."""
 
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
@@ -263,13 +267,41 @@ class _MMCVLoader(Loader):
         module.__loader__ = self.loader
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
-        _check_opencv()
-        self.loader.exec_module(module)
-        ensure_mmcv_ext()
+        if module.__name__ == "mmcv":
+            _check_opencv()
+            self.loader.exec_module(module)
+            ensure_mmcv_ext()
+        else:
+            with redirect_stdout(cast(TextIO, _WithoutLines(sys.stdout, "Could not import OneDL"))):
+                self.loader.exec_module(module)
 
 
-class _MMCVFinder(MetaPathFinder):
-    """Finds MMCV where the other finders do, and lets :class:`_MMCVLoader` load it."""
+class _WithoutLines:
+    """A stream that passes everything on but the lines that begin with certain words."""
+
+    def __init__(self, stream: TextIO, beginning: str) -> None:
+        self.stream, self.beginning, self.dropped = stream, beginning, False
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines(keepends=True):
+            # print() writes the end of a line by itself.
+            if line.startswith(self.beginning):
+                self.dropped = not line.endswith("\n")
+            elif self.dropped and line == "\n":
+                self.dropped = False
+            else:
+                self.stream.write(line)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+class _Finder(MetaPathFinder):
+    """Finds modules where the other finders do, and lets :class:`_Loader` load them."""
+
+    # The datasets announce on the screen that the training platform of the fork is not installed.
+    names = ("mmcv", "mmdet.datasets", "mmdet.datasets.transforms", "mmpretrain.datasets")
 
     def find_spec(
         self,
@@ -277,22 +309,51 @@ class _MMCVFinder(MetaPathFinder):
         path: Sequence[str] | None,
         target: types.ModuleType | None = None,
     ) -> ModuleSpec | None:
-        if fullname != "mmcv":
+        if fullname not in self.names:
             return None
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(fullname, path, target)
             if spec is not None and spec.loader is not None:
-                spec.loader = _MMCVLoader(spec.loader)
+                spec.loader = _Loader(spec.loader)
                 return spec
         return None
 
 
-def mend_mmcv_when_imported() -> None:
-    """Call :func:`ensure_mmcv_ext` as soon as MMCV has been imported, or now if it has been.
+def mend_toolboxes() -> None:
+    """Call :func:`ensure_mmcv_ext` as soon as MMCV has been imported, or now if it has been, and
+    keep the toolboxes quiet where there is nothing to be done about what they say.
 
     Importing MMCV then raises ImportError with the remedy where OpenCV cannot be loaded.
     """
     if "mmcv" in sys.modules:
         ensure_mmcv_ext()
-    elif not any(isinstance(finder, _MMCVFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _MMCVFinder())
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+    # Captions are too short for tokenizing in threads, and after it every worker of a data loader
+    # would warn that it was forked.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # MMDetection's faster COCO metric, which nothing uses that has not asked for it.
+    warnings.filterwarnings("ignore", "faster_coco_eval is not installed", UserWarning)
+
+
+class NoiseFilter(logging.Filter):
+    """Keeps messages of the toolboxes out of a run's log that are about themselves.
+
+    Args:
+        has_base: Whether the run loads base weights. Only then there is nothing to be done about a
+            module that says it has none.
+    """
+
+    about_themselves = (
+        '"FileClient" will be deprecated',
+        '"HardDiskBackend" is the alias',
+        "Distributed training is not used, all SyncBatchNorm",
+    )
+    about_weights = ("No pre-trained weights for", "The language model ")
+
+    def __init__(self, has_base: bool) -> None:
+        super().__init__()
+        self.beginnings = self.about_themselves + (self.about_weights if has_base else ())
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(self.beginnings)

@@ -45,9 +45,8 @@ def _quiet_and_reproducible():
 
 @pytest.fixture(scope="module")
 def short_beginnings() -> Iterator[None]:
-    """At the start of every run MMEngine asks compilers and git about the environment and formats
-    the config several times, which takes far longer than the runs of tests. It also gives two runs
-    that begin in the same second one logger and one message hub.
+    """Formatting the config takes longer than the run of a test. MMEngine also gives two runs that
+    begin in the same second one logger and one message hub.
     """
     setup_env, numbers = Runner.setup_env, itertools.count()
 
@@ -57,7 +56,6 @@ def short_beginnings() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Runner, "setup_env", setup_env_with_a_number)
-        patch.setattr(Runner, "_log_env", lambda self, env_cfg: None)
         patch.setattr(Config, "pretty_text", property(lambda self: "config = 'not formatted'"))
         yield
 

@@ -4,10 +4,13 @@ operators.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib.metadata
 import importlib.util
 import inspect
+import io
+import logging
 import pickle
 import subprocess
 import sys
@@ -268,6 +271,7 @@ def test_two_distributions_of_one_package_are_refused_with_the_commands_that_men
 def test_mmdet_models_can_be_imported_after_mmsdpt_in_a_new_interpreter():
     program = (
         "import mmsdpt, mmdet.models, mmcv.ops, torch\n"
+        "import mmdet.datasets, mmpretrain.datasets\n"
         "from mmcv.utils.ext_loader import check_ops_exist\n"
         "from mmsdpt.compat import has_compiled_ops\n"
         "assert check_ops_exist() == has_compiled_ops()\n"
@@ -279,3 +283,26 @@ def test_mmdet_models_can_be_imported_after_mmsdpt_in_a_new_interpreter():
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
+    assert done.stdout == "", "the toolboxes said something that nobody can do anything about"
+
+
+def test_only_the_lines_that_begin_with_the_noise_are_dropped():
+    screen = io.StringIO()
+    with contextlib.redirect_stdout(compat._WithoutLines(screen, "Could not import OneDL")):
+        print("first")
+        print("Could not import OneDL. Skipping OneDL datasets.")
+        print("Could not import something else")
+        sys.stdout.write("Could not import OneDL\nlast\n\n")
+        assert sys.stdout.getvalue() == screen.getvalue(), "it is the screen in all other respects"
+    assert screen.getvalue() == "first\nCould not import something else\nlast\n\n"
+
+
+def test_a_missing_pre_training_is_noise_only_where_base_weights_are_loaded():
+    def passes(message: str, has_base: bool) -> bool:
+        record = logging.LogRecord("mmengine", logging.WARNING, "", 0, message, None, None)
+        return compat.NoiseFilter(has_base).filter(record)
+
+    untrained = "No pre-trained weights for SwinTransformer, training start from scratch"
+    assert passes(untrained, has_base=False) and not passes(untrained, has_base=True)
+    assert not passes('"FileClient" will be deprecated in future.', has_base=False)
+    assert passes("the loss is nan", has_base=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,3 +49,14 @@ def test_help_answers_in_less_than_a_second_of_cpu_time(command):
 def test_importing_mmsdpt_imports_no_toolbox():
     program = f"import mmsdpt, sys; print(*sorted({set(HEAVY)} & set(sys.modules)))"
     assert cpu_seconds("-c", program)[1].split() == []
+
+
+@pytest.mark.slow
+def test_the_first_step_of_a_mini_config_comes_within_twelve_seconds_of_cpu_time(tmp_path):
+    command = ["-m", "projects.benchmark.start_up", "configs/mini/sdpt_mini_new_names.py"]
+    command += ["--data-root", str(tmp_path / "new_names")]
+    for run in ("draws the data", "is measured"):
+        shown = cpu_seconds(*command)[1]
+        print(run, shown)
+    seconds = float(re.search(r"([\d.]+) CPU seconds to the first training step", shown)[1])
+    assert seconds <= 12

@@ -15,12 +15,14 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process, master_only
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmsdpt.compat import NoiseFilter
 from mmsdpt.registry import RUNNERS
 from mmsdpt.tuners.files import (
     describe_tuners,
@@ -66,6 +68,25 @@ def build_runner(cfg: Config) -> Runner:
     return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
 
 
+class _FormattedOnce(Config):
+    """A config whose text is formatted again only after it has changed."""
+
+    @classmethod
+    def of(cls, cfg: Config) -> _FormattedOnce:
+        """The same content and file name."""
+        formatted = cls.__new__(cls)
+        formatted.__dict__.update(cfg.__dict__)
+        return formatted
+
+    @property
+    def pretty_text(self) -> str:
+        content = self.to_dict()
+        known = self.__dict__.get("_formatted")
+        if known is None or known[0] != content:
+            known = self.__dict__["_formatted"] = (content, super().pretty_text)
+        return known[1]
+
+
 @RUNNERS.register_module()
 class TunerRunner(Runner):
     """Runner for tuning; set ``runner_type = 'mmsdpt.TunerRunner'`` in the config.
@@ -82,12 +103,36 @@ class TunerRunner(Runner):
       (:func:`~mmsdpt.engine.sample_seeds.seed_samples`); ``randomness = dict(seed=0,
       per_sample=False)`` switches that off;
     * ``"max_epochs"`` in ``param_scheduler`` stands for the run's number of epochs;
-    * distributed runs work on CPU (gloo).
+    * distributed runs work on CPU (gloo);
+    * the log begins with a few lines: no report of compilers, the config goes into its file only.
 
     :class:`mmsdpt.TunerCheckpointHook` belongs to it.
     """
 
     resumed_random_states: list[dict] | None = None
+
+    # ------------------------------------------------------------------ the start of a log
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        """As MMEngine's, without messages that nobody can do anything about."""
+        logger = super().build_logger(*args, **kwargs)
+        logger.addFilter(NoiseFilter(has_base=bool(self.cfg.get("load_from"))))
+        return logger
+
+    def _log_env(self, env_cfg: dict) -> None:
+        """Say what runs and where. ``python -m mmsdpt.doctor`` says more about the machine."""
+        # Formatting takes half a second, and MMEngine does it for each of four readers.
+        self.cfg = _FormattedOnce.of(self.cfg)
+        processes = f"{self.world_size} process{'es' if self.world_size > 1 else ''}"
+        self.logger.info(
+            f"mmsdpt {__version__}, PyTorch {torch.__version__} on {get_device()},"
+            f" {processes} of {torch.get_num_threads()} threads, seed {self.seed}"
+        )
+        self.logger.info(f"Config, log and results: {self.work_dir}")
+
+    def get_hooks_info(self) -> str:
+        """The hooks in one line, where MMEngine names them at each of their seventy occasions."""
+        return ", ".join(type(hook).__name__ for hook in self._hooks)
 
     # ------------------------------------------------------------------ random numbers
 

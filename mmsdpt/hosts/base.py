@@ -62,6 +62,9 @@ class TunableMixin:
     _is_tuned = False
     _in_effect: tuple[tuple, list[Tensor]] | None = None
 
+    def _dump_init_info(self) -> None:
+        """Nothing: MMEngine would write three lines for each parameter into the log of a run."""
+
     def seams(self) -> SeamMap:
         """The places where tuners may act."""
         raise NotImplementedError

@@ -137,6 +137,11 @@ def test_the_tools_train_resume_and_test(tool, config, tmp_path):
     run = tmp_path / "run"
     log = tool("train.py", config, "--work-dir", run)
     assert "Epoch(train) [1][2/2]" in log and "eta: " in log and "Trainable parameters" in log
+    for written in (log, next(run.glob("*/*.log")).read_text()):
+        before, _, _ = written.partition("Epoch(train)")
+        assert len(before.splitlines()) < 100, "what trains is soon to be seen"
+        assert "will be deprecated" not in before and "init_weights" not in before
+    assert (run / config.name).is_file(), "the config is not in the log but beside it"
     assert (run / "last_checkpoint").read_text().endswith("epoch_1.pth")
 
     more = ["--cfg-options", "train_cfg.max_epochs=2"]
