@@ -1,5 +1,5 @@
-# MuDPT on CLIP ViT-B/16 as the paper's figure draws it: 9 deep prompts behind shallow ones that
-# are not fused, transformers with their norms behind the residuals.
+# MuDPT on CLIP ViT-B/16 as the paper's figure draws it: 9 deep prompts after shallow ones that
+# are not fused, transformers with their norms after the residuals and none around the blocks.
 _base_ = ["../models/clip_vit_b16.py", "../schedules/clip_sgd.py", "../clip_runtime.py"]
 
 model = dict(

@@ -7,7 +7,7 @@ model = dict(
         num_tokens=2,
         depth=9,
         injection="transformer",
-        direction="t2v",
+        direction="text_to_image",
         learn_image_prompts=False,
     ),
 )
