@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmsdpt.registry import MODELS
+from mmsdpt.utils.base_weights import only_tensors_are_read
 from mmsdpt.utils.versions import tensor_versions
 
 from .seams import ParameterSeam, SeamMap
@@ -130,6 +131,11 @@ class TunableMixin:
         if self._trainable_patterns is not None:
             return any(pattern.search(name) for pattern in self._trainable_patterns)
         return not self.tuners
+
+    def init_weights(self) -> None:
+        """As MMEngine's; a file named by an ``init_cfg`` is read without executing anything."""
+        with only_tensors_are_read():
+            super().init_weights()
 
     def train(self, mode: bool = True):
         """Set the mode; parts in which nothing trains stay in eval mode (no dropout, drop-path or

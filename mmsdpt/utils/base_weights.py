@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.logging import print_log
+from mmengine.runner.checkpoint import CheckpointLoader
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -52,24 +57,30 @@ def resolve_checkpoint(name: str) -> str:
 
 
 def read_checkpoint(path: str, map_location: str | torch.device = "cpu") -> dict:
-    """Read a .pth or .safetensors file, or a URL of a .pth, without executing anything in it.
+    """Read a file of PyTorch or safetensors, whatever its name ends in, or a URL of a .pth, without
+    executing anything in it.
 
     Returns:
         The checkpoint's dict; a plain state dict is put under ``state_dict``.
 
     Raises:
-        CheckpointError: if it cannot be read that way.
+        CheckpointError: if it cannot be read that way, or has tensors of an odd kind: 8-bit floats,
+            sparse ones, views that are larger than their data.
     """
+    is_url = path.startswith(("http://", "https://"))
     try:
-        if path.endswith(".safetensors"):
-            return dict(state_dict=load_file(path, device=str(map_location)))
+        if not is_url and _is_safetensors(path):
+            return _checked(dict(state_dict=load_file(path, device=str(map_location))), path)
         with torch.serialization.safe_globals(_harmless_types()):
-            if path.startswith(("http://", "https://")):
+            if is_url:
                 content = torch.hub.load_state_dict_from_url(
                     path, map_location=map_location, weights_only=True
                 )
             else:
-                content = torch.load(path, map_location=map_location, weights_only=True)
+                with open(path, "rb") as file:  # torch.load would judge a file by its name
+                    content = torch.load(file, map_location=map_location, weights_only=True)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
         raise CheckpointError(
@@ -84,7 +95,104 @@ def read_checkpoint(path: str, map_location: str | torch.device = "cpu") -> dict
         raise CheckpointError(
             f"{path} holds a {type(content).__name__}, expected a dict of tensors"
         )
-    return dict(content) if "state_dict" in content else dict(state_dict=dict(content))
+    content = dict(content) if "state_dict" in content else dict(state_dict=dict(content))
+    return _checked(content, path)
+
+
+def _is_safetensors(path: str) -> bool:
+    """Whether a file is safetensors rather than PyTorch's.
+
+    Raises:
+        CheckpointError: if it is neither, with what it is instead.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        start = file.read(64)
+    text = start.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        what = "an HTML page, as a failed download leaves it: fetch the file again"
+    elif text.startswith(b"version https://git-lfs"):
+        what = "a pointer of Git LFS: fetch the file itself with git lfs pull"
+    elif not size:
+        what = "empty: fetch the file again"
+    else:
+        if start.startswith(b"PK"):
+            with zipfile.ZipFile(path) as archive:
+                # PyTorch never compresses, and what a file unpacks to has no bound.
+                if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
+                    raise CheckpointError(f"{path} is a compressed archive, not PyTorch's")
+            return False
+        header = int.from_bytes(start[:8], "little")
+        return start[8:9] == b"{" and 2 <= header <= size - 8 or path.endswith(".safetensors")
+    raise CheckpointError(f"{path} is {what}")
+
+
+_USUAL = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8}
+_USUAL |= {torch.int8, torch.int16, torch.int32, torch.int64}
+
+
+def odd_kind(value: Tensor) -> str:
+    """What makes a tensor of a file unusable here; empty for a usual one."""
+    if value.layout != torch.strided or value.is_quantized or value.is_meta:
+        return "not a plain tensor"
+    if value.dtype not in _USUAL:
+        return f"of type {str(value.dtype).removeprefix('torch.')}, which is not computed with here"
+    size = value.numel() * value.element_size()
+    if size > max(value.untyped_storage().nbytes(), 2**20):
+        return "a view that is larger than its data"
+    return ""
+
+
+def _checked(content: dict, path: str) -> dict:
+    """The content, if every tensor in it is of a usual kind."""
+    seen: set[int] = set()
+    waiting: list[tuple[str, object]] = [("", content)]
+    while waiting:  # not recursive: how deep a file nests has no bound
+        name, value = waiting.pop()
+        if isinstance(value, Tensor):
+            if problem := odd_kind(value):
+                raise CheckpointError(f"{path} has a tensor that is {problem}: {name[1:]}")
+        elif isinstance(value, (Mapping, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            items = value.items() if isinstance(value, Mapping) else enumerate(value)
+            waiting += [(f"{name[:200]}.{key}"[:300], item) for key, item in items]
+    return content
+
+
+def not_finite(state: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors that hold a NaN or an infinite value."""
+    return [
+        name
+        for name, value in state.items()
+        if value.is_floating_point() and not bool(torch.isfinite(value).all())
+    ]
+
+
+@contextmanager
+def only_tensors_are_read() -> Iterator[None]:
+    """While it lasts MMEngine's own loader, too, reads local files and URLs without executing
+    anything in them: ``init_cfg=dict(type="Pretrained", checkpoint=PATH)`` would otherwise run what
+    a pickle asks for.
+    """
+    schemes = CheckpointLoader._schemes
+    before = dict(schemes)
+
+    def load(filename: str, map_location: Any = None) -> dict:
+        return read_checkpoint(str(filename), map_location or "cpu")
+
+    def refuse(filename: str, map_location: Any = None) -> dict:
+        raise CheckpointError(
+            f"{filename} would be read by MMEngine, which executes what a file asks for: fetch the"
+            " file and give its path"
+        )
+
+    for prefix in schemes:
+        schemes[prefix] = load if prefix in ("", "http://", "https://") else refuse
+    try:
+        yield
+    finally:
+        schemes.clear()
+        schemes.update(before)
 
 
 def _harmless_types() -> list:
@@ -133,7 +241,9 @@ def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str
     Raises:
         CheckpointError: naming what is missing or of another shape.
     """
-    state = {name.removeprefix("module."): value for name, value in state.items()}
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f"{origin} holds more than tensors where its state dict should be")
+    state = {str(name).removeprefix("module."): value for name, value in state.items()}
     own = {
         name: value for name, value in model.state_dict().items() if not name.startswith("tuners.")
     }
@@ -150,6 +260,10 @@ def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str
             if names
         ]
         raise CheckpointError(f"{origin} does not fit {type(model).__name__}: {'; '.join(parts)}")
+    if damaged := not_finite({name: state[name] for name in own}):
+        raise CheckpointError(
+            f"{origin} is damaged: it has values that are not finite in {_listed(damaged)}"
+        )
     unexpected = [name for name in state if name not in own and not name.startswith("tuners.")]
     if unexpected:
         print_log(

@@ -21,12 +21,17 @@ import torch
 from torch import Tensor
 
 from mmsdpt.utils.atomic import write_atomically
-from mmsdpt.utils.base_weights import CheckpointError, read_checkpoint
+from mmsdpt.utils.base_weights import CheckpointError, not_finite, read_checkpoint
 from mmsdpt.utils.errors import InputError
 
 from .torchscript_archive import read_torchscript
 
 _LISTED = 5
+_WEIGHTS_IN_A_FOLDER = (
+    *("model.safetensors", "pytorch_model.bin"),
+    *("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+)
+_CODE_BYTES = 2**20  # of an archive's largest source file; OpenAI's have about 50 kB
 # Buffers and attributes that are no weights.
 _DROPPED = {"input_resolution", "context_length", "vocab_size", "position_ids", "attn_mask"}
 _READ = "OpenAI's archives, state dicts with OpenAI's or open_clip's names, and Hugging Face's"
@@ -139,23 +144,26 @@ def _block_shapes(
 # ---------------------------------------------------------------------- files
 
 
-def convert_file(source: str, out: str) -> str:
+def convert_file(source: str, out: str, activation: str | None = None) -> str:
     """Read CLIP weights of any known layout and write them under MMPreTrain's names.
 
     Args:
-        source: A file (.pt, .pth, .bin, .safetensors) or a Hugging Face folder.
+        source: A file (.pt, .pth, .bin, .safetensors) or a folder as on Hugging Face.
         out: File to write, .safetensors or .pth; complete or not there at all.
+        activation: Of the model's MLPs, ``quick_gelu`` or ``gelu``, where neither an archive's code
+            nor a config beside the weights says it.
 
     Returns:
-        One line: the layout that was found, the sizes, and what to mind.
+        One line: the layout that was found, and the sizes.
 
     Raises:
-        InputError: Naming what cannot be read, is unknown, missing or left over.
+        InputError: Naming what cannot be read, is unknown, missing or left over, or weights that
+            are not for QuickGELU.
     """
     if not out.endswith((".safetensors", ".pth")):
         raise InputError(f"the file to write must end in .safetensors or .pth, got {out}")
     state, container = _read(source)
-    note = _activation_note(Path(source))
+    _check_activation(Path(source), activation)
     layout, converted = convert_state(state, source)
     architecture = _architecture(converted, source)
     if out.endswith(".safetensors"):
@@ -165,14 +173,14 @@ def convert_file(source: str, out: str) -> str:
         torch.save({"state_dict": converted}, buffer)
         data = buffer.getvalue()
     write_atomically(out, data)
-    return f"{layout} ({container}): {architecture}{note}"
+    return f"{layout} ({container}): {architecture}"
 
 
 def _read(source: str) -> tuple[dict[str, Any], str]:
     """State dict, and what it was read from."""
     path = Path(source)
     if path.is_dir():
-        for name in ("model.safetensors", "pytorch_model.bin"):
+        for name in _WEIGHTS_IN_A_FOLDER:
             if (path / name).is_file():
                 return read_checkpoint(str(path / name))["state_dict"], f"folder, {name}"
             if (path / f"{name}.index.json").is_file():
@@ -180,7 +188,7 @@ def _read(source: str) -> tuple[dict[str, Any], str]:
                     f"the weights in {source} are split into several files: save them as one, with"
                     " transformers' save_pretrained(folder, max_shard_size='100GB')"
                 )
-        raise CheckpointError(f"{source} has neither model.safetensors nor pytorch_model.bin")
+        raise CheckpointError(f"{source} has none of {', '.join(_WEIGHTS_IN_A_FOLDER)}")
     if not path.is_file():
         raise CheckpointError(f"no such file or folder: {source}")
     if zipfile.is_zipfile(path):
@@ -191,25 +199,53 @@ def _read(source: str) -> tuple[dict[str, Any], str]:
     return dict(read_checkpoint(source)["state_dict"]), "state dict"
 
 
-def _activation_note(source: Path) -> str:
-    """A warning where a Hugging Face folder's config asks for another activation."""
-    config = source / "config.json"
-    if not config.is_file():
-        return ""
-    try:
-        content = json.loads(config.read_text(encoding="utf-8"))
-        activations = {  # transformers leaves out what is the default
-            content.get(f"{tower}_config", {}).get("hidden_act", "quick_gelu")
-            for tower in ("vision", "text")
-        }
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{config} is not a model's config ({error})") from None
-    if activations == {"quick_gelu"}:
-        return ""
-    return (
-        f"; its activation is {', '.join(sorted(activations))}, not CLIP's QuickGELU, which"
-        " MMPreTrain's text tower always has: its features would be wrong"
-    )
+def _check_activation(source: Path, given: str | None) -> None:
+    """Refuse weights that were not trained with QuickGELU, and those that do not say it: the
+    tensors do not show it, and with another activation every feature is wrong.
+    """
+    where, found = _declared_activations(source)
+    if not found and given is None:
+        raise InputError(
+            f"{source} does not say which activation its model has: give --activation quick_gelu"
+            " for OpenAI's weights and for models of open_clip with quickgelu in their name; most"
+            " others of open_clip have GELU"
+        )
+    wrong = sorted({*found, *([given] if given else [])} - {"quick_gelu"})
+    if wrong:
+        raise InputError(
+            f"the activation of {where or source} is {', '.join(wrong)}; MMPreTrain's text tower"
+            " always has QuickGELU, so its features would be wrong: take weights trained with"
+            " QuickGELU, such as OpenAI's"
+        )
+
+
+def _declared_activations(source: Path) -> tuple[Path | None, set[str]]:
+    """The activations that an archive's code or a config beside the weights names, and where."""
+    if source.is_file() and zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as archive:
+            for item in archive.infolist():
+                if item.filename.endswith(".py") and item.file_size <= _CODE_BYTES:
+                    code = archive.read(item)
+                    for word, name in ((b"sigmoid(", "quick_gelu"), (b"gelu(", "gelu")):
+                        if word in code:  # QuickGELU is x sigmoid(1.702 x)
+                            return source, {name}
+    folder = source if source.is_dir() else source.parent
+    for name in ("config.json", "open_clip_config.json"):
+        config = folder / name
+        if not config.is_file():
+            continue
+        try:
+            content = json.loads(config.read_text(encoding="utf-8"))
+            if name == "open_clip_config.json":
+                quick = content.get("model_cfg", content).get("quick_gelu", False)
+                return config, {"quick_gelu" if quick else "gelu"}
+            if str(content.get("model_type", "clip")).startswith("clip"):
+                # transformers leaves out what is the default
+                towers = [content.get(f"{tower}_config") or {} for tower in ("vision", "text")]
+                return config, {str(tower.get("hidden_act", "quick_gelu")) for tower in towers}
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise InputError(f"{config} is not a model's config ({error})") from None
+    return None, set()
 
 
 # ---------------------------------------------------------------------- names
@@ -258,6 +294,10 @@ def convert_state(state: Mapping[str, Tensor], origin: str) -> tuple[str, dict[s
         for name, value in state.items()
     }
     _check(converted, _architecture(converted, origin), origin)
+    if damaged := not_finite(converted):
+        raise CheckpointError(
+            f"{origin} is damaged: it has values that are not finite in {_listed(damaged)}"
+        )
     return layout, converted
 
 
@@ -341,7 +381,7 @@ def _architecture(state: Mapping[str, Tensor], origin: str) -> Architecture:
     side = math.isqrt(max(patches, 0))
     if side < 1 or side * side != patches:
         raise CheckpointError(
-            f"{origin} does not fit CLIP: {patches} image positions behind the class token are not"
+            f"{origin} does not fit CLIP: {patches} image positions after the class token are not"
             " a square of patches"
         )
     vocab_size, text_width = sizes("token_embedding.weight", 2)

@@ -9,10 +9,12 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.model import BaseModule
 from safetensors.torch import save_file
 from torch import nn
 
 from mmsdpt.engine import CheckpointError
+from mmsdpt.hosts.base import TunableMixin
 from mmsdpt.utils.base_weights import (
     load_base_weights,
     read_checkpoint,
@@ -196,3 +198,99 @@ def test_other_names_of_weights(tmp_path):
     path.touch()
     assert resolve_checkpoint(str(path)) == str(path)
     assert resolve_checkpoint("https://host/file.pth") == "https://host/file.pth"
+
+
+class Malicious:
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return (os.mkdir, (self.folder,))
+
+
+def test_pretrained_weights_of_an_init_cfg_execute_nothing(tmp_path):
+    """MMEngine's loader unpickles what torch refuses."""
+
+    class Part(BaseModule):
+        def __init__(self, path):
+            super().__init__(init_cfg=dict(type="Pretrained", checkpoint=path))
+            self.layer = nn.Linear(2, 2)
+
+    class Whole(TunableMixin, BaseModule):
+        def __init__(self, path):
+            super().__init__()
+            self.part = Part(path)
+
+    evil, good, proof = tmp_path / "evil.pth", tmp_path / "good.pth", tmp_path / "executed"
+    torch.save(dict(state_dict=dict(x=Malicious(proof))), evil)
+    with pytest.raises(CheckpointError, match="evil.pth holds Python objects"):
+        Whole(str(evil)).init_weights()
+    assert not proof.exists()
+    with pytest.raises(CheckpointError, match="torchvision://resnet50 would be read by MMEngine"):
+        Whole("torchvision://resnet50").init_weights()
+
+    weight = torch.rand(2, 2)
+    torch.save({"layer.weight": weight, "layer.bias": torch.zeros(2)}, good)
+    model = Whole(str(good))
+    model.init_weights()
+    assert torch.equal(model.part.layer.weight, weight)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<!DOCTYPE html><html>404</html>", "is an HTML page"),
+        (b"\n<html>404</html>", "is an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n", "of Git LFS"),
+        (b"", "is empty"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path, content, words, suffix):
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=words):
+        read_checkpoint(str(path))
+
+
+def test_the_content_counts_not_the_name(tmp_path):
+    state = Host().state_dict()
+    save_file(state, tmp_path / "model.pt")
+    torch.save(state, tmp_path / "model.safetensors")
+    for name in ("model.pt", "model.safetensors"):
+        found = read_checkpoint(str(tmp_path / name))["state_dict"]
+        assert all(torch.equal(found[key], value) for key, value in state.items())
+
+
+@pytest.mark.parametrize("kind", ["float8", "sparse", "expanded", "compressed"])
+def test_odd_tensors_are_refused(tmp_path, kind):
+    value = {
+        "float8": lambda: torch.zeros(3, 2).to(torch.float8_e4m3fn),
+        "sparse": lambda: torch.eye(3).to_sparse(),
+        "expanded": lambda: torch.zeros(1).expand(10**12),
+        "compressed": lambda: torch.zeros(10**6),
+    }[kind]()
+    path = tmp_path / "odd.pth"
+    torch.save({"state_dict": {"a.weight": value}}, path)
+    if kind == "compressed":
+        with zipfile.ZipFile(path) as source:
+            files = {name: source.read(name) for name in source.namelist()}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+            for name, data in files.items():
+                target.writestr(name, data)
+    with pytest.raises(CheckpointError, match="odd.pth (has a tensor that is|is a compressed)"):
+        read_checkpoint(str(path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_base_weights_that_are_not_finite_are_refused(value):
+    host = Host()
+    state = {name: tensor.clone() for name, tensor in host.state_dict().items()}
+    state["b.weight"][0, 1] = value
+    with pytest.raises(CheckpointError, match="not finite in b.weight"):
+        load_base_weights(host, state, "base.pth")
+
+
+def test_what_is_no_tensor_is_refused():
+    with pytest.raises(CheckpointError, match="more than tensors"):
+        load_base_weights(Host(), {"a.weight": "x"}, "base.pth")

@@ -155,7 +155,7 @@ def reference_features(model: nn.Module, images: torch.Tensor, ids: torch.Tensor
 def test_openai_state_dict_gives_the_features_of_open_clip(reference, tmp_path, suffix):
     torch.save(reference.state_dict(), tmp_path / "clip.pt")
     out = tmp_path / f"out{suffix}"
-    line = convert_file(str(tmp_path / "clip.pt"), str(out))
+    line = convert_file(str(tmp_path / "clip.pt"), str(out), "quick_gelu")
     assert_same_features(reference, out)
     assert line == (
         "OpenAI's layout (state dict): image tower of width 128, 2 layers, patch 8, image size 32;"
@@ -167,14 +167,16 @@ def test_openai_state_dict_gives_the_features_of_open_clip(reference, tmp_path, 
 def test_training_checkpoint_of_open_clip_is_read_through_its_prefix(reference, tmp_path):
     state = {f"module.{name}": value for name, value in reference.state_dict().items()}
     torch.save(dict(epoch=3, name="run", state_dict=state), tmp_path / "epoch_3.pt")
-    convert_file(str(tmp_path / "epoch_3.pt"), str(tmp_path / "out.pth"))
+    convert_file(str(tmp_path / "epoch_3.pt"), str(tmp_path / "out.pth"), "quick_gelu")
     assert_same_features(reference, tmp_path / "out.pth")
 
 
 def test_open_clip_with_a_text_module_of_its_own_gives_the_same_features(tmp_path):
     reference = open_clip_model(custom_text=True)
     save_file(reference.state_dict(), tmp_path / "clip.safetensors")
-    line = convert_file(str(tmp_path / "clip.safetensors"), str(tmp_path / "out.safetensors"))
+    line = convert_file(
+        str(tmp_path / "clip.safetensors"), str(tmp_path / "out.safetensors"), "quick_gelu"
+    )
     assert line.startswith("open_clip's layout (state dict): ")
     assert_same_features(reference, tmp_path / "out.safetensors")
 
@@ -248,7 +250,7 @@ def test_vit_b_16_has_its_published_size_and_the_features_of_open_clip(repositor
 
     reference = randomised(factory.create_model("ViT-B-16-quickgelu", pretrained=None))
     torch.save(reference.state_dict(), tmp_path / "clip.pt")
-    line = convert_file(str(tmp_path / "clip.pt"), str(tmp_path / "out.safetensors"))
+    line = convert_file(str(tmp_path / "clip.pt"), str(tmp_path / "out.safetensors"), "quick_gelu")
     assert "patch 16, image size 224" in line and "149,620,737 parameters" in line
     settings = Config.fromfile(repository / "configs/_base_/models/clip_vit_b16.py").model
     settings.pop("type")
@@ -270,7 +272,7 @@ def test_reading_an_archive_runs_nothing_of_it(tmp_path):
         archive.writestr("evil/data.pkl", pickled)
         archive.writestr("evil/constants.pkl", b").")
     with pytest.raises(InputError, match=r"evil.pt holds no CLIP .* its tensors are none"):
-        convert_file(str(tmp_path / "evil.pt"), str(tmp_path / "out.pth"))
+        convert_file(str(tmp_path / "evil.pt"), str(tmp_path / "out.pth"), "quick_gelu")
     assert not marker.exists() and not (tmp_path / "out.pth").exists()
 
 
@@ -338,20 +340,49 @@ def test_missing_layer_or_projection_of_hugging_face_is_named():
         convert_state(state, "model")
 
 
-def test_folder_with_another_activation_is_converted_with_a_warning(tmp_path):
+@pytest.mark.parametrize("name", ["", "model.safetensors"], ids=["folder", "file beside a config"])
+def test_hugging_face_weights_for_gelu_are_refused(tmp_path, name):
     hugging_face_model(hidden_act="gelu").save_pretrained(tmp_path)
-    line = convert_file(str(tmp_path), str(tmp_path / "out.pth"))
-    assert "its activation is gelu, quick_gelu, not CLIP's QuickGELU" in line
+    out = str(tmp_path / "out.pth")
+    with pytest.raises(InputError, match="activation of .*config.json is gelu.*QuickGELU"):
+        convert_file(str(tmp_path / name), out)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(InputError, match="config.json is not a model's config"):
-        convert_file(str(tmp_path), str(tmp_path / "out.pth"))
+        convert_file(str(tmp_path / name), out)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(InputError, match="does not say which activation.*--activation quick_gelu"):
+        convert_file(str(tmp_path / name), out)
+    with pytest.raises(InputError, match="is gelu"):
+        convert_file(str(tmp_path / name), out, "gelu")
+    assert not (tmp_path / "out.pth").exists()
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_folder_of_open_clip_says_its_activation(reference, tmp_path, quick):
+    torch.save(reference.state_dict(), tmp_path / "open_clip_pytorch_model.bin")
+    config = dict(model_cfg=dict(embed_dim=JOINT, **({"quick_gelu": True} if quick else {})))
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    out = tmp_path / "out.safetensors"
+    if quick:
+        convert_file(str(tmp_path), str(out))
+        assert_same_features(reference, out)
+    else:
+        with pytest.raises(InputError, match="open_clip_config.json is gelu"):
+            convert_file(str(tmp_path), str(out))
+
+
+def test_weights_that_are_not_finite_are_refused(reference, tmp_path):
+    state = {name: value.clone() for name, value in reference.state_dict().items()}
+    state["ln_final.weight"].fill_(float("nan"))
+    with pytest.raises(InputError, match="not finite in ln_final.weight"):
+        convert_state(state, "nan.pt")
 
 
 def test_source_that_is_missing_empty_or_split_is_one_sentence(tmp_path):
     out = str(tmp_path / "out.pth")
     with pytest.raises(InputError, match="no such file or folder: nowhere.pt"):
         convert_file("nowhere.pt", out)
-    with pytest.raises(InputError, match="neither model.safetensors nor pytorch_model.bin"):
+    with pytest.raises(InputError, match="has none of model.safetensors, pytorch_model.bin"):
         convert_file(str(tmp_path), out)
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({}))
     with pytest.raises(InputError, match="split into several files"):
@@ -369,7 +400,8 @@ def test_tool_prints_one_line_or_one_error(repository, reference, monkeypatch, c
     out = str(tmp_path / "out.safetensors")
     codes = []
     for source in (str(tmp_path / "clip.pt"), "nowhere.pt"):
-        monkeypatch.setattr("sys.argv", ["clip2mmsdpt.py", source, out])
+        arguments = [source, out, "--activation", "quick_gelu"]
+        monkeypatch.setattr("sys.argv", ["clip2mmsdpt.py", *arguments])
         with pytest.raises(SystemExit) as exit_:
             tool.run_tool(tool.main)
         codes.append(exit_.value.code)

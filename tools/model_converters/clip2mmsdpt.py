@@ -5,7 +5,7 @@ SOURCE may be
   - OpenAI's archive, such as ViT-B-16.pt (only its tensors are read, its code is not run)
   - a state dict with OpenAI's names, which open_clip's checkpoints have, too
   - a state dict of open_clip's models that keep the text tower under ``text.``
-  - Hugging Face's CLIPModel: model.safetensors, pytorch_model.bin, or their folder
+  - Hugging Face's CLIPModel: model.safetensors, pytorch_model.bin, or their folder, or open_clip's
 
 OUT (.safetensors or .pth, float32) can be named in ``load_from``. Only image towers that are a ViT
 can be converted.
@@ -14,8 +14,9 @@ The config must fit the weights, which do not show everything:
 
   - heads: width / 64 in both towers of OpenAI's models
   - activation: QuickGELU, act_cfg=dict(type="mmpretrain.QuickGELU") in the image tower's ffn;
-    MMPreTrain's text tower always has it. Most of open_clip's own weights were trained with GELU
-    (those without "quickgelu" in the model's name): their text features would be wrong
+    MMPreTrain's text tower always has it. Weights for GELU, as most of open_clip's own are, are
+    refused. Where neither an archive nor a config beside the weights says it, say it yourself:
+    --activation quick_gelu
   - layer norms: eps 1e-5, norm_cfg=dict(type="LN", eps=1e-5); MMPreTrain's default is 1e-6
 """
 
@@ -30,6 +31,11 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("source", help="file or Hugging Face folder to read")
     parser.add_argument("out", help="file to write, .safetensors or .pth")
+    parser.add_argument(
+        "--activation",
+        choices=["quick_gelu", "gelu"],
+        help="of the model's MLPs, where the files do not say it",
+    )
     return parser.parse_args()
 
 
@@ -37,7 +43,7 @@ def main() -> None:
     args = parse_args()
     from mmsdpt.utils.clip_weights import convert_file
 
-    print(f"{args.out}: {convert_file(args.source, args.out)}")
+    print(f"{args.out}: {convert_file(args.source, args.out, args.activation)}")
 
 
 if __name__ == "__main__":
