@@ -99,6 +99,7 @@ def check_coco(
     path: str | Path,
     image_folder: str | Path | None = None,
     max_inspected: int = MAX_INSPECTED,
+    leave_out_missing: bool = False,
 ) -> CocoReport:
     """Check a file, and put it into the form that COCO's tools expect.
 
@@ -106,6 +107,7 @@ def check_coco(
         path: Annotation file.
         image_folder: Folder that ``file_name`` is relative to; without one no image is looked at.
         max_inspected: Images that are decoded at most.
+        leave_out_missing: Whether images that are not there leave; else they are an error.
     """
     report = CocoReport(Path(path))
     content = _read(report)
@@ -117,7 +119,7 @@ def check_coco(
     if not report.errors:
         _sizes(report, content["images"])
     if not report.errors and image_folder is not None and Path(image_folder).is_dir():
-        _files(report, content, Path(image_folder), max_inspected)
+        _files(report, content, Path(image_folder), max_inspected, leave_out_missing)
     if not report.errors:
         _annotations(report, content, category_ids, image_ids)
     return report
@@ -360,16 +362,24 @@ def _folded(path: str) -> str:
     return unicodedata.normalize("NFC", path).casefold()
 
 
-def _files(report: CocoReport, content: dict, folder: Path, most: int) -> None:
+def _files(
+    report: CocoReport, content: dict, folder: Path, most: int, leave_out_missing: bool
+) -> None:
     """Find the image files, decode them, and compare their sizes."""
-    finder, images = _Finder(folder), content["images"]
+    finder, images = _Finder(folder), []
     seen: dict[str, Any] = {}
-    for image in images:
+    for image in content["images"]:
         name = finder(image["file_name"])
-        if name is None:
+        if name is not None:
+            images.append(image)
+        elif leave_out_missing:
+            report._add("left_out", "images that are missing", image["file_name"])
+            continue
+        else:
             report._add(
                 "errors",
-                f"images are missing below {folder}; put them there, or correct data_prefix",
+                f"images are missing below {folder}; put them there, correct data_prefix, or leave"
+                " them out with tools/dataset_converters/coco2coco.py",
                 image["file_name"],
             )
             continue
@@ -378,6 +388,8 @@ def _files(report: CocoReport, content: dict, folder: Path, most: int) -> None:
             image["file_name"] = name
         if seen.setdefault(name, image["id"]) != image["id"]:
             report._add("filled", "images that are listed under two ids, kept", name)
+    if not images and not report.errors:
+        report._add("errors", f"none of its images is below {folder}")
     if report.errors:
         return
     step = max(1, math.ceil(len(images) / most)) if most else len(images) + 1

@@ -32,12 +32,14 @@ class Reading(NamedTuple):
 
 def as_read(name: str) -> Reading:
     """A name as text models read it, before any vocabulary: without what stands in parentheses,
-    underscores, case, accents and different ways to encode the same letter.
+    underscores, case, accents and different ways to encode the same letter. Words without a Latin
+    letter or digit are taken for unknown: the models learned English.
     """
     text = re.sub(r"\(.*\)", "", name).replace("_", " ")
     decomposed = unicodedata.normalize("NFKD", text).casefold()
     words = "".join(c for c in decomposed if unicodedata.category(c) != "Mn").split()
-    return Reading(tuple(words), " ".join(words))
+    known = any(c.isascii() and c.isalnum() for word in words for c in word)
+    return Reading(tuple(words), " ".join(words), known)
 
 
 def one_form(name: str) -> str:

@@ -15,9 +15,11 @@ from mmdet.datasets import CocoDataset, XMLDataset
 from mmdet.evaluation import CocoMetric
 from PIL import Image
 
-from mmsdpt.datasets.converters import ConverterError, ProblemsFound, convert_voc, convert_yolo
+from mmsdpt.datasets.converters import ProblemsFound, convert_voc, convert_yolo
 from mmsdpt.datasets.converters import files as converter_files
-from mmsdpt.datasets.converters.common import ImageSize, turn_box
+from mmsdpt.datasets.converters.common import turn_box
+from mmsdpt.datasets.image_files import ImageFacts
+from mmsdpt.utils.errors import InputError
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools" / "dataset_converters"
 
@@ -205,7 +207,7 @@ def test_a_second_run_writes_the_same_bytes_and_needs_overwrite(tmp_path):
     voc(tmp_path / "src", out, split=(1, 1, 1), seed=5)
     first = {path.name: path.read_bytes() for path in (out / "annotations").iterdir()}
     assert sorted(first) == ["conversion_report.json", "test.json", "train.json", "val.json"]
-    with pytest.raises(ConverterError, match="--overwrite"):
+    with pytest.raises(InputError, match="--overwrite"):
         voc(tmp_path / "src", out, split=(1, 1, 1), seed=5)
     voc(tmp_path / "src", out, split=(1, 1, 1), seed=5, overwrite=True)
     assert first == {path.name: path.read_bytes() for path in (out / "annotations").iterdir()}
@@ -232,7 +234,7 @@ def test_the_output_inside_the_source_is_not_taken_for_input(tmp_path):
     for _ in range(2):
         report = voc(tmp_path, tmp_path / "coco", overwrite=True)
         assert report.images_found == 1 and counts(report) == {}
-    with pytest.raises(ConverterError, match="contains the source folder"):
+    with pytest.raises(InputError, match="contains the source folder"):
         voc(tmp_path / "JPEGImages", tmp_path)
 
 
@@ -251,7 +253,7 @@ def test_split_by_counts_or_fractions_depends_on_names_and_seed_alone(tmp_path):
     assert chosen == ["03.jpg", "07.jpg", "08.jpg"]
     voc(tmp_path / "src", tmp_path / "c", split=(14, 3, 2), seed=2)
     assert chosen != [image["file_name"] for image in read(tmp_path / "c", "val")["images"]]
-    with pytest.raises(ConverterError, match="asks for 21 images, but only 20"):
+    with pytest.raises(InputError, match="asks for 21 images, but only 20"):
         voc(tmp_path / "src", tmp_path / "d", split=(19, 1, 1))
 
 
@@ -484,7 +486,7 @@ def test_boxes_in_the_displayed_frame_are_not_turned(tmp_path):
     assert boxes(tmp_path / "out") == [[10, 5, 10, 10]] and counts(report) == {
         "exif_orientation": 1
     }
-    assert turn_box((1, 2, 3, 4), ImageSize((40, 30), 3)) == (1, 2, 3, 4)
+    assert turn_box((1, 2, 3, 4), ImageFacts((40, 30), 3, "")) == (1, 2, 3, 4)
 
 
 # ---------------------------------------------------------------- YOLO, one problem each
@@ -516,15 +518,17 @@ def test_label_lines_are_boxes_polygons_or_named_problems(tmp_path):
         [10, 6, 20, 18],
         [0, 7.5, 10, 15],
         [10, 7.5, 20, 15],
+        [10, 7.5, 20, 15],
     ]
     assert report.counts == {
         "polygon": 1,
+        "further_columns": 1,
         "box_clipped": 1,
         "box_swapped": 1,
         "box_empty": 1,
         "box_outside": 1,
         "class_unknown": 2,
-        "object_malformed": 5,
+        "object_malformed": 4,
         "label_missing": 1,
         "image_without_boxes": 2,
     }
@@ -612,7 +616,7 @@ def test_yolo_classes_can_be_chosen(tmp_path):
     source = yolo(tmp_path / "src", {"a": "0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5\n"})
     report = from_yolo(source, tmp_path / "out", classes=["dog"])
     assert report.counts == {"class_not_chosen": 1} and len(boxes(tmp_path / "out")) == 1
-    with pytest.raises(ConverterError, match="cat, dog"):
+    with pytest.raises(InputError, match="cat, dog"):
         from_yolo(source, tmp_path / "out2", classes=["emu"])
 
 
@@ -713,7 +717,7 @@ def test_an_unusable_data_file_gives_one_sentence(tmp_path, data):
     source = tmp_path / "src" / "data.yaml"
     source.parent.mkdir()
     source.write_text(data)
-    with pytest.raises(ConverterError) as error:
+    with pytest.raises(InputError) as error:
         from_yolo(source, tmp_path / "out")
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
     assert not (tmp_path / "out").exists()

@@ -1,49 +1,21 @@
 """Pascal VOC XML to COCO JSON: ``python tools/dataset_converters/voc2coco.py SRC --out DIR``."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 
+from mmsdpt.utils.convert_tool import converter_parser, run_converter
 
-def build_parser() -> argparse.ArgumentParser:
-    """Returns the command line's parser."""
-    parser = argparse.ArgumentParser(
-        prog="voc2coco.py", description="Convert Pascal VOC XML files to COCO JSON."
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the conversion. Returns 0, or 1 if ``--strict`` met problems; bad arguments exit with
+    2.
+    """
+    parser = converter_parser(
+        "voc2coco.py",
+        "Convert Pascal VOC XML files to COCO JSON.",
+        "folder with the XML files and images, wherever in it they lie",
+        missing="skip",
     )
-    parser.add_argument("src", help="folder with the XML files and images, wherever in it they lie")
-    parser.add_argument(
-        "--out", required=True, help="folder for the result: annotations/*.json and images/*/"
-    )
-    parser.add_argument(
-        "--split",
-        help=(
-            "draw train,val,test at random: fractions such as 0.75,0.145,0.105 or counts such as"
-            " 150,29,17; default: ImageSets/Main/*.txt, or else folders named train, valid and test"
-        ),
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of --split (default: 0)")
-    parser.add_argument(
-        "--classes", help="classes to convert, a,b,c in the order of their ids (default: all)"
-    )
-    mode = parser.add_mutually_exclusive_group()
-    mode.add_argument(
-        "--copy",
-        dest="images",
-        action="store_const",
-        const="copy",
-        help="copy the images (default)",
-    )
-    mode.add_argument(
-        "--link", dest="images", action="store_const", const="link", help="link to the images"
-    )
-    mode.add_argument(
-        "--in-place",
-        dest="images",
-        action="store_const",
-        const="in-place",
-        help="leave the images where they are and write absolute paths",
-    )
-    parser.set_defaults(images="copy")
     parser.add_argument(
         "--difficult",
         choices=("keep", "ignore"),
@@ -56,58 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--zero-based", action="store_true", help="the boxes count pixels from 0: subtract nothing"
     )
-    parser.add_argument(
-        "--missing-labels",
-        choices=("keep", "skip"),
-        default="skip",
-        help="images without XML: keep them as images without boxes, or skip them (default)",
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace an earlier conversion in --out"
-    )
-    parser.add_argument(
-        "--strict",
-        action="store_true",
-        help="write nothing and exit with 1 if there is any problem",
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the conversion. Returns 0, or 1 if ``--strict`` met problems; bad arguments exit with
-    2.
-    """
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    # After the arguments are read: importing the package takes seconds, and --help should not.
-    from mmsdpt.datasets.converters import ConverterError, ProblemsFound, convert_voc, parse_split
-
-    try:
-        report = convert_voc(
-            args.src,
-            args.out,
-            split=None if args.split is None else parse_split(args.split),
-            seed=args.seed,
-            classes=(
-                None if args.classes is None else [name.strip() for name in args.classes.split(",")]
-            ),
-            images=args.images,
-            difficult=args.difficult,
-            zero_based=args.zero_based,
-            missing_labels=args.missing_labels,
-            overwrite=args.overwrite,
-            strict=args.strict,
-            progress=not args.quiet,
-        )
-    except ProblemsFound as error:
-        print(error.report.table())
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 1
-    except (ConverterError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
-    print(report.table())
-    return 0
+    return run_converter(parser, argv, "convert_voc", ("difficult", "zero_based"))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 named.
 """
 
-from .common import ConverterError, ProblemsFound
+from mmsdpt.utils.errors import InputError as ConverterError
+
+from .coco_export import convert_coco
+from .common import ProblemsFound
 from .report import KINDS, ConversionReport
 from .split import parse_split
 from .voc import convert_voc
@@ -13,6 +16,7 @@ __all__ = [
     "ConversionReport",
     "ConverterError",
     "ProblemsFound",
+    "convert_coco",
     "convert_voc",
     "convert_yolo",
     "parse_split",

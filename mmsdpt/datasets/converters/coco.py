@@ -1,40 +1,75 @@
 """Writing a dataset as COCO JSON that ``CocoDataset`` reads directly."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from .common import ConverterError, ProblemsFound, Sample
+from mmsdpt.utils.class_names import name_problems
+from mmsdpt.utils.errors import InputError
+
+from .common import ProblemsFound, Sample
 from .files import ImageMode, place_image, write_json
-from .report import ConversionReport
+from .report import KINDS, ConversionReport, printable
 from .split import SPLITS
 
 
-def check_output(out: Path, root: Path, overwrite: bool) -> None:
+def check_output(out: Path | None, root: Path, overwrite: bool) -> None:
     """Refuses an output folder in which the source, or an earlier conversion, would be overwritten.
 
     Raises:
-        ConverterError: With what to do instead.
+        InputError: With what to do instead.
     """
+    if out is None:
+        return
     if root.is_relative_to(out.resolve()):
-        raise ConverterError(
+        raise InputError(
             f"--out {out} is or contains the source folder; choose another folder for the result."
         )
     if out.exists() and not out.is_dir():
-        raise ConverterError(f"--out {out} is a file; choose a folder for the result.")
+        raise InputError(f"--out {out} is a file; choose a folder for the result.")
     there = [name for name in SPLITS if (out / "annotations" / f"{name}.json").exists()]
     if there and not overwrite:
-        raise ConverterError(
+        raise InputError(
             f"{out / 'annotations'} already holds {', '.join(f'{name}.json' for name in there)}; "
             "choose another --out, or pass --overwrite."
         )
 
 
+def check_classes(categories: Sequence[str], report: ConversionReport) -> None:
+    """Refuses classes that a model could not tell apart, and notes doubtful names.
+
+    Raises:
+        InputError: Naming them and the way out.
+    """
+    wrong, same, unknown = name_problems(categories)
+    if wrong or same:
+        raise InputError(
+            f"the class names of {report.root}: {'; '.join(wrong + same)}; --rename OLD=NEW gives a"
+            " class another name, and merges classes that get the same one."
+        )
+    for text in unknown:
+        report.add("class_name_doubtful", text)
+
+
+def note_renames(rename: Mapping[str, str], names: Sequence[str], report: ConversionReport) -> None:
+    """Notes the classes that were renamed.
+
+    Raises:
+        InputError: If one of them is not there.
+    """
+    for old, new in rename.items():
+        if old not in names:
+            raise InputError(
+                f"--rename names {old!r}, which is not one of the classes: {', '.join(names)}."
+            )
+        report.add("class_renamed", f"{old} to {new}")
+
+
 def write_coco(
-    out: Path,
+    out: Path | None,
     splits: dict[str, list[Sample]],
     categories: Sequence[str],
     images: ImageMode,
@@ -49,9 +84,18 @@ def write_coco(
     paths instead. Category ids are 1..C in the order of ``categories``; image and annotation ids
     count from 1 in every split, in the order of the images' paths.
 
+    Args:
+        out: Folder for the result; None writes nothing and only completes the report.
+        splits: Samples by split.
+        categories: Class names in the order of their ids.
+        images: What to do with the images.
+        report: Of the conversion.
+        strict: Write nothing if there is any problem.
+        progress: Show progress bars.
+
     Raises:
         ProblemsFound: If ``strict`` and there is any problem. Nothing is written then.
-        ConverterError: If there is no image to write.
+        InputError: If there is no image to write, all boxes were lost, or class names are no use.
     """
     splits = {
         name: sorted(splits[name], key=lambda s: report.name(s.image))
@@ -59,7 +103,9 @@ def write_coco(
         if splits.get(name)
     }
     if not splits:
-        raise ConverterError(f"No usable image was found in {report.root} ({_summary(report)}).")
+        raise InputError(f"No usable image was found in {report.root} ({_summary(report)}).")
+    _refuse_without_boxes(splits, report)
+    check_classes(categories, report)
     report.categories = tuple(categories)
     _count_repeats(splits, report)
     names = {name: _file_names(samples, images, report) for name, samples in splits.items()}
@@ -80,6 +126,8 @@ def write_coco(
     if strict and report.problems:
         raise ProblemsFound(report)
 
+    if out is None:
+        return
     annotations = out / "annotations"
     annotations.mkdir(parents=True, exist_ok=True)
     for name in SPLITS:  # an earlier conversion's file must not stand beside this one's
@@ -95,9 +143,33 @@ def write_coco(
     write_json(annotations / "conversion_report.json", report.to_dict())
 
 
+def _refuse_without_boxes(splits: dict[str, list[Sample]], report: ConversionReport) -> None:
+    """Refuses a conversion in which every box was lost, or no image has a label."""
+    samples = [sample for group in splits.values() for sample in group]
+    if any(sample.instances for sample in samples):
+        return
+    if report.boxes_found:
+        raise InputError(
+            f"None of the {report.boxes_found} boxes of {report.root} can be used"
+            f" ({_summary(report)})."
+        )
+    if report.counts["label_missing"] >= len(samples):
+        raise InputError(
+            f"No label was found for any of the {len(samples)} images of {report.root}"
+            f" ({_summary(report)}); images and labels must have the same names, in the same folder"
+            " or in folders named images and labels."
+        )
+
+
 def _summary(report: ConversionReport) -> str:
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.counts.items()))
-    return kinds or f"{report.images_found} images"
+    """The problems, each with the first place where it was met."""
+    kinds = []
+    for kind, count in sorted(report.counts.items()):
+        if KINDS[kind].problem:
+            where, detail = report.named[kind][0]
+            told = printable(f"{where[:80]}: {detail[:80]}" if detail else where[:160])
+            kinds.append(f"{count} {kind}, first {told}")
+    return "; ".join(kinds[:3]) or f"{report.images_found} images"
 
 
 def _count_repeats(splits: dict[str, list[Sample]], report: ConversionReport) -> None:

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
+from mmsdpt.datasets.image_files import ImageFacts, UnreadableImage, inspect_image
+from mmsdpt.utils.errors import InputError
 
 from .report import ConversionReport
 
 Box = tuple[float, float, float, float]
 
-_EXIF_ORIENTATION = 0x0112
 # Keeps hostile files away from Pillow's rarer plugins. MPO, which telephones write, is opened as
 # JPEG.
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
@@ -19,11 +19,7 @@ decimals.
 """
 
 
-class ConverterError(ValueError):
-    """The conversion cannot be done as asked. The message is one sentence for the user."""
-
-
-class ProblemsFound(ConverterError):
+class ProblemsFound(InputError):
     """A strict conversion met problems and wrote nothing.
 
     Args:
@@ -71,25 +67,7 @@ class Sample:
     key: str = ""
 
 
-@dataclass(frozen=True)
-class ImageSize:
-    """Size of an image in pixels as stored, and the EXIF orientation (1 to 8) that turns it for
-    display.
-    """
-
-    stored: tuple[int, int]
-    orientation: int
-
-    @property
-    def displayed(self) -> tuple[int, int]:
-        """Width and height after the turn: what MMCV's pillow backend decodes in colour mode
-        ``color``.
-        """
-        width, height = self.stored
-        return (height, width) if self.orientation >= 5 else (width, height)
-
-
-def read_image_size(path: Path, report: ConversionReport) -> ImageSize | None:
+def read_image_size(path: Path, report: ConversionReport) -> ImageFacts | None:
     """Decodes an image once, so that a truncated one is met here and not during training.
 
     MMCV's ``imfrombytes(flag='color', backend='pillow')``, which
@@ -100,30 +78,21 @@ def read_image_size(path: Path, report: ConversionReport) -> ImageSize | None:
         Its size, or None where it is skipped, which is counted.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            stored = image.size
-            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-            image.draft("RGB", (1, 1))  # JPEG: reads every byte, decodes at an eighth of the size
-            image.load()
-    except Image.DecompressionBombError:
-        report.drop_image("image_too_large", path)
+        facts = inspect_image(path, _FORMATS)
+    except UnreadableImage as reason:
+        kind = "image_too_large" if "limit of pixels" in str(reason) else "image_unreadable"
+        report.drop_image(kind, path, str(reason))
         return None
-    # Pillow's plugins raise many kinds on broken files: OSError, SyntaxError, struct.error.
-    except Exception as error:
-        reason = str(error).replace(str(path), path.name) or type(error).__name__
-        report.drop_image("image_unreadable", path, reason)
-        return None
-    if orientation not in range(2, 9):  # other values mean nothing and MMCV ignores them
-        return ImageSize(stored, 1)
-    report.add("exif_orientation", path, f"orientation {orientation}")
-    return ImageSize(stored, orientation)
+    if facts.orientation != 1:
+        report.add("exif_orientation", path, f"orientation {facts.orientation}")
+    return facts
 
 
-def turn_box(box: Box, size: ImageSize) -> Box:
+def turn_box(box: Box, size: ImageFacts) -> Box:
     """Carries corners (x1, y1, x2, y2) from the stored to the displayed image, for orientations 5
     to 8.
     """
-    width, height = size.stored
+    width, height = size.size
     x1, y1, x2, y2 = box
     if size.orientation == 5:  # transpose
         return y1, x1, y2, x2

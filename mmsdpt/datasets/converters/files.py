@@ -7,6 +7,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
+from mmsdpt.utils.atomic import write_atomically
+
 from .report import ConversionReport
 
 ImageMode = Literal["copy", "link", "in-place"]
@@ -106,23 +108,8 @@ def read_label(path: Path, limit: int = MAX_LABEL_BYTES) -> bytes:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Writes JSON atomically: temporary file, fsync, rename, fsync of the folder."""
-    temporary = path.parent / f".tmp-{os.getpid()}-{path.name}"
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(data, file)  # ASCII: file names may hold bytes that are not UTF-8
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if hasattr(os, "O_DIRECTORY"):  # Windows cannot open folders
-        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    """Writes JSON atomically, in ASCII: file names may hold bytes that are not UTF-8."""
+    write_atomically(path, json.dumps(data).encode() + b"\n")
 
 
 def place_image(source: Path, target: Path, mode: ImageMode) -> None:

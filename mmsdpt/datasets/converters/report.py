@@ -34,6 +34,7 @@ KINDS: dict[str, Kind] = {
     "image_listed_twice": Kind("image listed again in the same split, skipped"),
     "image_in_two_splits": Kind("image in more than one split, kept in each"),
     "image_name_taken": Kind("image with the file name of another image, written under a new name"),
+    "image_missing": Kind("image that is listed but not there, skipped"),
     "image_without_usable_label": Kind("image whose label file is unusable, skipped"),
     # label files
     "label_malformed": Kind("label file that cannot be parsed, left out"),
@@ -54,8 +55,10 @@ KINDS: dict[str, Kind] = {
     "box_clipped": Kind("box partly outside the image, clipped"),
     "box_outside": Kind("box wholly outside the image, left out"),
     "box_empty": Kind("box less than one pixel wide or high, left out"),
+    "class_name_doubtful": Kind("class name that says nothing to the model, see --rename"),
     # paths and lists
     "path_refused": Kind("path that leaves the source folder or is no valid one, not followed"),
+    "path_moved": Kind("path of another machine, its end was found in the source folder"),
     "folder_unreadable": Kind("folder that cannot be listed"),
     "split_missing": Kind("split whose images cannot be found"),
     "listed_absent": Kind("entry of a split list that has no usable image"),
@@ -69,7 +72,14 @@ KINDS: dict[str, Kind] = {
         "boxes drawn on the stored, unturned image, turned with it", problem=False
     ),
     "difficult": Kind("box marked difficult, attribute kept", problem=False),
-    "polygon": Kind("polygon, its bounding box was used", problem=False),
+    "polygon": Kind("polygon or rotated box, its bounding box was used", problem=False),
+    "keypoints": Kind("pose, its box was used without the keypoints", problem=False),
+    "further_columns": Kind("confidence or track number after a box, not used", problem=False),
+    "label_elsewhere": Kind("label found by its name in another folder", problem=False),
+    "class_renamed": Kind("class renamed by --rename", problem=False),
+    "mended": Kind(
+        "value of the annotation file that was missing or written otherwise", problem=False
+    ),
     "class_not_chosen": Kind("box of a class that was not requested, left out", problem=False),
     "not_in_split": Kind("image in no split, left out", problem=False),
     "no_split": Kind("no split found, all images are in train", problem=False),
@@ -93,7 +103,7 @@ class ConversionReport:
 
     Args:
         root: Source folder. Files are named relative to it.
-        source_format: ``"voc"`` or ``"yolo"``.
+        source_format: ``"voc"``, ``"yolo"`` or ``"coco"``.
     """
 
     root: Path

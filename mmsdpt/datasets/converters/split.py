@@ -3,17 +3,18 @@
 import random
 from collections.abc import Sequence
 
-from .common import ConverterError, Sample
-from .report import ConversionReport
+from mmsdpt.datasets.split_names import SPLITS
+from mmsdpt.utils.errors import InputError
 
-SPLITS = ("train", "val", "test")
+from .common import Sample
+from .report import ConversionReport
 
 
 def parse_split(text: str) -> tuple[float, float, float]:
     """Reads ``--split``: three fractions that sum to 1, or three whole numbers of images.
 
     Raises:
-        ConverterError: If it is neither.
+        InputError: If it is neither.
     """
     wanted = (
         "--split takes train,val,test as three fractions that sum to 1 or three numbers of images, "
@@ -22,15 +23,15 @@ def parse_split(text: str) -> tuple[float, float, float]:
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise ConverterError(wanted) from error
+        raise InputError(wanted) from error
     if (
         len(values) != 3
         or not all(0 <= value < float("inf") for value in values)
         or sum(values) == 0
     ):
-        raise ConverterError(wanted)
+        raise InputError(wanted)
     if abs(sum(values) - 1) > 1e-6 and not all(value.is_integer() for value in values):
-        raise ConverterError(wanted)
+        raise InputError(wanted)
     return values[0], values[1], values[2]
 
 
@@ -46,7 +47,7 @@ def random_split(
         report: Takes the images that counts leave over.
 
     Raises:
-        ConverterError: If the counts ask for more images than there are.
+        InputError: If the counts ask for more images than there are.
     """
     order = sorted(samples, key=lambda sample: report.name(sample.image))
     random.Random(seed).shuffle(order)
@@ -56,7 +57,7 @@ def random_split(
     else:
         ends = [int(split[0]), int(split[0] + split[1]), int(sum(split))]
         if ends[-1] > total:
-            raise ConverterError(
+            raise InputError(
                 f"--split asks for {ends[-1]} images, but only {total} usable ones were found."
             )
     starts = [0, *ends[:-1]]

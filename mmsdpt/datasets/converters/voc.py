@@ -1,7 +1,8 @@
 """Pascal VOC XML to COCO JSON."""
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
@@ -10,8 +11,12 @@ from xml.parsers import expat
 
 from tqdm import tqdm
 
-from .coco import check_output, write_coco
-from .common import ConverterError, ImageSize, Instance, Sample, fit_box, read_image_size, turn_box
+from mmsdpt.datasets.image_files import ImageFacts
+from mmsdpt.utils.class_names import one_form
+from mmsdpt.utils.errors import InputError
+
+from .coco import check_output, note_renames, write_coco
+from .common import Box, Instance, Sample, fit_box, read_image_size, turn_box
 from .files import IMAGE_SUFFIXES, ImageMode, LabelRefused, read_label, scan
 from .report import ConversionReport
 from .split import random_split
@@ -21,11 +26,12 @@ from .voc_xml import parse_xml, read_number
 
 def convert_voc(
     src: str | Path,
-    out: str | Path,
+    out: str | Path | None,
     *,
     split: Sequence[float] | None = None,
     seed: int = 0,
     classes: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
     images: ImageMode = "copy",
     difficult: Literal["keep", "ignore"] = "keep",
     zero_based: bool = False,
@@ -48,11 +54,12 @@ def convert_voc(
 
     Args:
         src: Folder of the dataset.
-        out: Folder for the result.
+        out: Folder for the result; None writes nothing and only reports.
         split: Three fractions that sum to 1, or three counts, drawn at random by ``seed``.
         seed: Seed of the draw.
         classes: Classes to convert, in the order of their ids. Default: all that occur, sorted by
             name.
+        rename: New class names by old ones; classes that get one name become one.
         images: ``copy`` or ``link`` them, or use them ``in-place`` by absolute path.
         difficult: Boxes marked difficult always carry ``difficult: 1``. ``keep`` leaves them
             ordinary boxes; ``ignore`` sets ``iscrowd: 1``, so that MMDetection neither trains on
@@ -68,35 +75,41 @@ def convert_voc(
         The report, which is also written to ``annotations/conversion_report.json``.
 
     Raises:
-        ConverterError: If the conversion cannot be done as asked.
+        InputError: If the conversion cannot be done as asked.
     """
-    src, out = Path(src), Path(out)
+    src, out = Path(src), None if out is None else Path(out)
     if not src.is_dir():
-        raise ConverterError(
+        raise InputError(
             f"{src} is no folder; name the folder that holds the XML files and images."
         )
     root = src.resolve()
     check_output(out, root, overwrite)
     if classes is not None and (not classes or len(set(classes)) != len(classes)):
-        raise ConverterError(
+        raise InputError(
             f"--classes needs different, non-empty class names, got '{','.join(classes)}'."
         )
     report = ConversionReport(root, "voc")
-    files = scan(root, root, IMAGE_SUFFIXES | {".xml"}, report, exclude=out.resolve())
+    files = scan(root, root, IMAGE_SUFFIXES | {".xml"}, report, exclude=out and out.resolve())
     xmls = [path for path in files if path.suffix.lower() == ".xml"]
     pictures = [path for path in files if path.suffix.lower() != ".xml"]
     report.images_found = len(pictures)
     if not xmls:
-        raise ConverterError(
+        raise InputError(
             f"No XML file was found in {src}; name the folder that holds the annotations."
         )
 
-    reader = _Reader(pictures, report, classes, difficult == "ignore", 0.0 if zero_based else 1.0)
+    rename = dict(rename or {})
+    reader = _Reader(
+        pictures, report, classes, rename, difficult == "ignore", 0.0 if zero_based else 1.0
+    )
     samples = reader.read_all(xmls, missing_labels == "keep", progress)
+    note_renames(rename, sorted(reader.old_names), report)
     categories = list(classes) if classes is not None else sorted(reader.names)
     if not categories:
-        raise ConverterError(
-            f"No object with a class name was found in the {len(xmls)} XML files of {src}."
+        found = report.named.get("object_malformed", [("no <object>", "")])[0]
+        raise InputError(
+            f"No object with a class and a box was found in the {len(xmls)} XML files of {src}:"
+            f" {': '.join(filter(None, found))}."
         )
     for name in sorted(set(categories) - reader.names):
         report.add("class_unused", name)
@@ -117,6 +130,7 @@ class _Reader:
         pictures: Sequence[Path],
         report: ConversionReport,
         classes: Sequence[str] | None,
+        rename: Mapping[str, str],
         ignore_difficult: bool,
         offset: float,
     ) -> None:
@@ -124,7 +138,9 @@ class _Reader:
         self.classes = None if classes is None else frozenset(classes)
         self.ignore_difficult = ignore_difficult
         self.offset = offset
+        self.rename = rename
         self.names: set[str] = set()
+        self.old_names: set[str] = set()
         self.pictures = pictures
         self.by_stem: dict[str, list[Path]] = defaultdict(list)
         self.by_name: dict[str, list[Path]] = defaultdict(list)
@@ -193,7 +209,7 @@ class _Reader:
         if size is None:
             return None
         declared = (read_number(tree, "size/width"), read_number(tree, "size/height"))
-        turn = size.stored != size.displayed and declared == size.stored
+        turn = size.size != size.displayed and declared == size.size
         if turn:
             self.report.add("exif_boxes_turned", image, f"orientation {size.orientation}")
         elif declared != size.displayed:
@@ -250,21 +266,23 @@ class _Reader:
     def _split(self, path: Path) -> str | None:
         return folder_split(PurePosixPath(self.report.name(path)))
 
-    def _instance(self, node: Element, where: str, size: ImageSize, turn: bool) -> Instance | None:
+    def _instance(self, node: Element, where: str, size: ImageFacts, turn: bool) -> Instance | None:
         self.report.boxes_found += 1
-        name = (node.findtext("name") or "").strip()
-        corners = [read_number(node, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
-        numbers = [value - self.offset for value in corners if value is not None]
-        if not name or len(numbers) != 4:
-            what = "a <bndbox> of four numbers" if name else "a <name>"
+        old = one_form(node.findtext("name") or "")
+        corners = self._corners(node, where)
+        if not old or corners is None:
+            tags = ", ".join(f"<{child.tag}>" for child in node if child.tag != "name") or "nothing"
+            what = f"a <bndbox> of four numbers, it has {tags}" if old else "a <name>"
             self.report.drop_box("object_malformed", where, f"without {what}")
             return None
+        name = self.rename.get(old, old)
+        self.old_names.add(old)
         self.names.add(name)
         if self.classes is not None and name not in self.classes:
             self.report.drop_box("class_not_chosen", where, name)
             return None
-        box = (numbers[0], numbers[1], numbers[2], numbers[3])
-        fitted = fit_box(turn_box(box, size) if turn else box, size.displayed, self.report, where)
+        box = turn_box(corners, size) if turn else corners
+        fitted = fit_box(box, size.displayed, self.report, where)
         if fitted is None:
             return None
         extra: dict[str, int] = {}
@@ -272,6 +290,46 @@ class _Reader:
             self.report.add("difficult", where, name)
             extra = {"difficult": 1, "iscrowd": int(self.ignore_difficult)}
         return Instance(name, fitted, extra)
+
+    def _corners(self, node: Element, where: str) -> Box | None:
+        """x1, y1, x2, y2 from 0 on, of <bndbox>, or around <robndbox> or <polygon>."""
+        found = [read_number(node, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
+        points = [value - self.offset for value in found if value is not None]
+        if len(points) == 4:
+            return points[0], points[1], points[2], points[3]
+        points = _rotated(node) or _polygon(node)
+        if not points:
+            return None
+        self.report.add("polygon", where)
+        xs, ys = points[0::2], points[1::2]
+        return min(xs), min(ys), max(xs), max(ys)
+
+
+def _rotated(node: Element) -> list[float]:
+    """Corners of roLabelImg's <robndbox>: x, y, x, y, ..."""
+    found = [read_number(node, f"robndbox/{key}") for key in ("cx", "cy", "w", "h", "angle")]
+    if None in found:
+        return []
+    cx, cy, w, h, angle = (value for value in found if value is not None)
+    cos, sin = math.cos(angle), math.sin(angle)
+    signs = ((1, 1), (1, -1), (-1, -1), (-1, 1))
+    sides = [(w / 2 * a, h / 2 * b) for a, b in signs]
+    return [c for x, y in sides for c in (cx + x * cos - y * sin, cy + x * sin + y * cos)]
+
+
+def _polygon(node: Element) -> list[float]:
+    """Points of <polygon>, as <pt><x/><y/></pt> (LabelMe) or <x1/><y1/><x2/> ... (Roboflow)."""
+    polygon = node.find("polygon")
+    if polygon is None:
+        return []
+    places = [point for point in polygon if point.tag in ("pt", "point")]
+    pairs = [(read_number(point, "x"), read_number(point, "y")) for point in places]
+    number = 1
+    while not places and polygon.find(f"x{number}") is not None:
+        pairs.append((read_number(polygon, f"x{number}"), read_number(polygon, f"y{number}")))
+        number += 1
+    points = [value for pair in pairs for value in pair if value is not None]
+    return points if len(points) == 2 * len(pairs) >= 6 else []
 
 
 def _shared_folders(first: Path, second: Path) -> int:

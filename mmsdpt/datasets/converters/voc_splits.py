@@ -4,32 +4,32 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from .common import ConverterError, Sample
+from mmsdpt.datasets.split_names import split_of
+from mmsdpt.utils.errors import InputError
+
+from .common import Sample
 from .files import LabelRefused, read_label, resolve_inside
 from .report import ConversionReport
-from .split import SPLITS
-
-_FOLDER_SPLITS = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
 
 
 def listed_splits(
     root: Path, samples: Sequence[Sample], report: ConversionReport
 ) -> dict[str, list[Sample]]:
-    """Reads ``ImageSets/Main``, where ``trainval`` serves if ``train`` is absent.
+    """Reads ``ImageSets/Main`` (any case; CVAT writes ``Train.txt`` and ``Validation.txt``), where
+    ``trainval`` serves if ``train`` is absent.
 
     Returns:
         Samples by split, empty where there are no lists.
     """
-    folder = root / "ImageSets" / "Main"
-    lists = {name: folder / f"{name}.txt" for name in SPLITS}
-    if not lists["train"].exists():
-        lists["train"] = folder / "trainval.txt"
+    lists: dict[str, Path] = {}
+    for path in sorted((root / "ImageSets" / "Main").glob("*.[tT][xX][tT]")):
+        split = split_of(path.stem)
+        if split in lists:
+            raise InputError(f"{lists[split]} and {path} list the same split; remove one of them.")
+        if split is not None:
+            lists[split] = path
+    if "train" not in lists:
+        lists["train"] = root / "ImageSets" / "Main" / "trainval.txt"
     by_key: dict[str, Sample] = {}
     for sample in samples:
         by_key.setdefault(sample.key, sample)
@@ -43,7 +43,7 @@ def listed_splits(
         try:
             text = read_label(path).decode("utf-8-sig")
         except (LabelRefused, UnicodeDecodeError) as error:
-            raise ConverterError(f"The split list {path} cannot be read: {error}.") from error
+            raise InputError(f"The split list {path} cannot be read: {error}.") from error
         splits[name] = []
         taken: set[str] = set()
         for number, line in enumerate(text.split("\n"), start=1):
@@ -82,9 +82,7 @@ def folder_splits(samples: Sequence[Sample], report: ConversionReport) -> dict[s
 
 def folder_split(path: PurePosixPath) -> str | None:
     """Returns the split that the innermost folder named like one stands for, or None."""
-    named = [
-        _FOLDER_SPLITS[part.lower()] for part in path.parent.parts if part.lower() in _FOLDER_SPLITS
-    ]
+    named = [split for part in path.parent.parts if (split := split_of(part)) is not None]
     return named[-1] if named else None
 
 

@@ -1,6 +1,7 @@
 """Parsing XML from files that nobody vouches for."""
 
 import math
+import re
 from typing import NoReturn
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
@@ -18,7 +19,8 @@ def parse_xml(content: bytes) -> Element:
             elsewhere, or is nested beyond any real annotation.
         expat.ExpatError: If it is no well-formed XML.
     """
-    parser = expat.ParserCreate()
+    content, encoding = _in_utf8(content)
+    parser = expat.ParserCreate(encoding)
     parser.buffer_text = True
     builder = TreeBuilder()
 
@@ -45,6 +47,22 @@ def parse_xml(content: bytes) -> Element:
     parser.CharacterDataHandler = builder.data
     parser.Parse(content, True)
     return builder.close()
+
+
+def _in_utf8(content: bytes) -> tuple[bytes, str | None]:
+    """The content in an encoding that expat knows, and which one to take whatever the file
+    declares; expat itself knows no encoding of more bytes per character, such as GBK or Shift-JIS.
+    """
+    declared = re.match(rb"""<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)["']""", content[:200])
+    if declared is None or declared[1].lower().startswith((b"utf", b"us-ascii", b"iso-8859-1")):
+        return content, None
+    encoding = declared[1].decode()
+    try:
+        return content.decode(encoding).encode(), "utf-8"
+    except LookupError as error:
+        raise LabelRefused(f"it declares the encoding {encoding}, which is not known") from error
+    except UnicodeError as error:
+        raise LabelRefused(f"it is not in {encoding}, the encoding that it declares") from error
 
 
 def read_number(node: Element, path: str) -> float | None:

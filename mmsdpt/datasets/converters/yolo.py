@@ -1,26 +1,39 @@
-"""YOLO text labels with a data.yaml (Ultralytics, Roboflow) to COCO JSON."""
+"""YOLO text labels (Ultralytics, Roboflow, CVAT, Label Studio, labelImg) to COCO JSON."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from tqdm import tqdm
 
-from .coco import check_output, write_coco
-from .common import ConverterError, Instance, Sample, fit_box, read_image_size
-from .files import ImageMode, LabelRefused, read_label, resolve_inside
+from mmsdpt.datasets.split_names import SPLITS
+from mmsdpt.utils.errors import InputError
+
+from .coco import check_output, note_renames, write_coco
+from .common import Instance, Sample, fit_box, read_image_size
+from .files import ImageMode, LabelRefused, read_label, resolve_inside, scan
 from .report import ConversionReport
-from .split import SPLITS
-from .yolo_folders import DatasetFolders, chosen_classes, class_names, label_side, read_data_file
+from .split import random_split
+from .yolo_folders import (
+    DatasetFolders,
+    chosen_classes,
+    class_names,
+    find_data_file,
+    label_side,
+    read_data_file,
+)
 
 
 def convert_yolo(
     src: str | Path,
-    out: str | Path,
+    out: str | Path | None,
     *,
     root: str | Path | None = None,
+    split: Sequence[float] | None = None,
+    seed: int = 0,
     classes: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
     images: ImageMode = "copy",
     missing_labels: Literal["keep", "skip"] = "keep",
     overwrite: bool = False,
@@ -30,8 +43,9 @@ def convert_yolo(
     """Converts a YOLO dataset.
 
     A label line is ``class cx cy w h`` in fractions of the displayed image, or ``class x1 y1 x2 y2
-    x3 y3 ...``, a polygon, of which the bounding box is taken. Boxes become pixels without any
-    offset.
+    x3 y3 ...``, a polygon, of which the bounding box is taken. With ``kpt_shape`` in data.yaml a
+    line of a box and its keypoints is a pose, of which the box is taken; a confidence or track
+    number after a box is left out. Boxes become pixels without any offset.
 
     ``train``, ``val`` (or ``valid``) and ``test`` in data.yaml name a folder, a text file of image
     paths, or a list of these. They are looked for below ``path``, below the file itself, and
@@ -40,11 +54,16 @@ def convert_yolo(
     ``a.txt`` beside it. Nothing outside ``root`` is read.
 
     Args:
-        src: The data.yaml, or a folder that holds one.
-        out: Folder for the result.
+        src: The data.yaml, obj.data (CVAT, darknet) or classes.txt (Label Studio, labelImg), or the
+            folder that holds it.
+        out: Folder for the result; None writes nothing and only reports.
         root: Folder that holds all of the dataset. Default: the folder of data.yaml.
+        split: Three fractions that sum to 1, or three counts, drawn at random by ``seed`` from all
+            images. Default: the splits of data.yaml, or of folders; without any all is train.
+        seed: Seed of the draw.
         classes: Classes to convert, in the order of their ids. Default: all names of data.yaml, in
             their order.
+        rename: New class names by old ones; classes that get one name become one.
         images: ``copy`` or ``link`` them, or use them ``in-place`` by absolute path.
         missing_labels: Whether an image without a label file is kept as one without boxes, as YOLO
             trains on it.
@@ -56,33 +75,73 @@ def convert_yolo(
         The report, which is also written to ``annotations/conversion_report.json``.
 
     Raises:
-        ConverterError: If the conversion cannot be done as asked.
+        InputError: If the conversion cannot be done as asked.
     """
-    source, out = Path(src), Path(out)
+    source, out = Path(src), None if out is None else Path(out)
     if source.is_dir():
-        source = source / "data.yaml"
+        source = find_data_file(source)
     if not source.is_file():
-        raise ConverterError(f"{source} is no file; name the dataset's data.yaml.")
-    top = Path(root).resolve() if root is not None else source.resolve().parent
+        raise InputError(f"{source} is no file; name the dataset's data.yaml.")
+    here = source.resolve().parent
+    if here.name.lower() == "labels" and source.suffix.lower() == ".txt":
+        here = here.parent
+    top = Path(root).resolve() if root is not None else here
     if not top.is_dir():
-        raise ConverterError(f"--root {root} is no folder; name the folder that holds the dataset.")
+        raise InputError(f"--root {root} is no folder; name the folder that holds the dataset.")
     check_output(out, top, overwrite)
     data = read_data_file(source)
     report = ConversionReport(top, "yolo")
+    rename = dict(rename or {})
     names = class_names(data, source, report)
+    note_renames(rename, list(names.values()), report)
+    names = {number: rename.get(name, name) for number, name in names.items()}
     categories = chosen_classes(classes, names)
-    reader = _Reader(names, frozenset(categories), missing_labels == "keep", report)
-    folders = DatasetFolders(source.resolve().parent, top, data, out.resolve(), report)
-    splits = {}
-    for split in SPLITS:
-        pictures = folders.images(split)
-        splits[split] = reader.read_all(pictures, f"{split} labels", progress)
+    exclude = out and out.resolve()
+    labels = scan(top, top, {".txt"}, ConversionReport(top, "yolo"), exclude)
+    reader = _Reader(
+        names,
+        frozenset(categories),
+        missing_labels == "keep",
+        _keypoints(data, source),
+        labels,
+        report,
+    )
+    folders = DatasetFolders(
+        here, top, data, exclude, report, short_paths=source.suffix.lower() == ".data"
+    )
+    pictures = {name: folders.images(name) for name in SPLITS}
+    if not any(pictures.values()) and not report.problems:
+        pictures = {"train": folders.everything()}
+    splits = {
+        name: reader.read_all(paths, f"{name} labels", progress) for name, paths in pictures.items()
+    }
     reader.count_unused_labels(folders.label_files())
     if classes is not None:
         for name in sorted(set(categories) - reader.seen):
             report.add("class_unused", name)
+    if split is not None:
+        unique = {sample.image: sample for group in splits.values() for sample in group}
+        splits = random_split(list(unique.values()), split, seed, report)
     write_coco(out, splits, categories, images, report, strict, progress)
     return report
+
+
+def _keypoints(data: Mapping, source: Path) -> int:
+    """Numbers of a pose's keypoints in a line, 0 without.
+
+    Raises:
+        InputError: If ``kpt_shape`` is not two numbers.
+    """
+    shape = data.get("kpt_shape")
+    if shape is None:
+        return 0
+    try:
+        count, width = (int(value) for value in shape)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"kpt_shape in {source} must be [number, 2 or 3], as in [17, 3]; got {shape!r}."
+        ) from error
+    return count * width
 
 
 class _Reader:
@@ -93,14 +152,16 @@ class _Reader:
         names: dict[int, str],
         chosen: frozenset[str],
         keep_unlabelled: bool,
+        keypoints: int,
+        labels: Sequence[Path],
         report: ConversionReport,
     ) -> None:
-        self.names, self.chosen, self.keep_unlabelled, self.report = (
-            names,
-            chosen,
-            keep_unlabelled,
-            report,
-        )
+        self.names, self.chosen, self.keep_unlabelled = names, chosen, keep_unlabelled
+        self.keypoints, self.report = keypoints, report
+        self.by_path = {(path.parent, path.stem): path for path in reversed(labels)}
+        self.by_stem: dict[str, list[Path]] = {}
+        for path in labels:
+            self.by_stem.setdefault(path.stem, []).append(path)
         self.seen: set[str] = set()
         self.used_labels: dict[Path, Path] = {}
 
@@ -151,12 +212,19 @@ class _Reader:
         return Sample(image, *size.displayed, instances)
 
     def _label(self, image: Path) -> Path | None:
-        for folder in (label_side(image.parent, self.report.root), image.parent):
-            label = folder / f"{image.stem}.txt"
-            if label.is_file():
-                if resolve_inside(self.report.root, label) is not None:
-                    return label
-                self.report.add("path_refused", label, "link to a file outside")
+        root = self.report.root
+        for folder in (label_side(image.parent, root), image.parent):
+            label = self.by_path.get((folder, image.stem))
+            if label is not None:
+                return label
+            outside = folder / f"{image.stem}.txt"
+            if outside.is_file() and resolve_inside(root, outside) is None:
+                self.report.add("path_refused", outside, "link to a file outside")
+                return None
+        elsewhere = self.by_stem.get(image.stem, [])
+        if len(elsewhere) == 1 and elsewhere[0] not in self.used_labels:
+            self.report.add("label_elsewhere", image, self.report.name(elsewhere[0]))
+            return elsewhere[0]
         return None
 
     def _instance(self, columns: list[str], where: str, size: tuple[int, int]) -> Instance | None:
@@ -171,17 +239,23 @@ class _Reader:
                 "object_malformed", where, "a column is no finite number, or the class no whole one"
             )
             return None
-        if len(values) == 4:
-            cx, cy, w, h = values
+        kind = self._kind(values)
+        if kind == "box":
+            cx, cy, w, h = values[:4]
             fractions = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
-        elif len(values) >= 6 and len(values) % 2 == 0:
+        elif kind == "polygon":
             xs, ys = values[0::2], values[1::2]
             fractions = (min(xs), min(ys), max(xs), max(ys))
         else:
             self.report.drop_box(
                 "object_malformed",
                 where,
-                f"{len(columns)} columns; a box has 5, a polygon 7, 9, 11 ...",
+                f"{len(columns)} columns; a box has 5"
+                + (
+                    f", a pose of this kpt_shape {5 + self.keypoints}"
+                    if self.keypoints
+                    else ", a polygon 7, 9, 11 ..."
+                ),
             )
             return None
         name = self.names.get(int(number))
@@ -202,6 +276,22 @@ class _Reader:
         box = fit_box(corners, size, self.report, where)
         if box is None:
             return None
-        if len(values) > 4:
+        if kind == "polygon":
             self.report.add("polygon", where, f"{len(values) // 2} points")
+        elif len(values) > 4:
+            what = "keypoints" if self.keypoints else "further_columns"
+            self.report.add(what, where, f"{len(values) - 4} numbers")
         return Instance(name, box)
+
+    def _kind(self, values: Sequence[float]) -> str | None:
+        """Whether the numbers after the class are a box (with keypoints, a confidence or a track
+        number after it) or a polygon; None if neither.
+        """
+        count = len(values)
+        if count == 4 or (self.keypoints and count == 4 + self.keypoints):
+            return "box"
+        if self.keypoints:
+            return None
+        if count == 5 or (count == 6 and values[-1] > 1):
+            return "box"
+        return "polygon" if count >= 6 and count % 2 == 0 else None

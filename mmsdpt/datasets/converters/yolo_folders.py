@@ -1,61 +1,111 @@
-"""What a YOLO data.yaml says, and the files it names."""
+"""What a YOLO data set says of itself (data.yaml, obj.data or classes.txt), and the files it
+names.
+"""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import yaml
 
-from .common import ConverterError
+from mmsdpt.datasets.split_names import split_of
+from mmsdpt.utils.class_names import one_form
+from mmsdpt.utils.errors import InputError
+
 from .files import IMAGE_SUFFIXES, LabelRefused, read_label, resolve_inside, scan
 from .report import ConversionReport
 
-_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+_NAME_FILES = ("classes.txt", "obj.names", "classes.names", "predefined_classes.txt", "names.txt")
 _NO_LABELS = ("classes.txt", "notes.txt", "readme")
 """Beginnings of the names of what labelling tools put beside the labels."""
 _MAX_YAML_BYTES = 2**18
 """Ten times LVIS's 1,203 names. Parsing takes seconds per MiB."""
 
 
-def read_data_file(source: Path) -> dict[str, Any]:
-    """Reads a data.yaml safely.
+def find_data_file(folder: Path) -> Path:
+    """The file that describes the data set in a folder.
 
     Raises:
-        ConverterError: If it is no YAML, no mapping or too large.
+        InputError: If there is none, or several.
     """
+    here = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    found = [path for path in here if path.name.lower() == "data.yaml"] or [
+        path for path in here if path.suffix.lower() in (".yaml", ".yml")
+    ]
+    found = found or [path for path in here if path.suffix.lower() == ".data"]
+    if not found:
+        found = [path for path in here if path.name.lower() in _NAME_FILES][:1]
+        # labelImg writes classes.txt into the folder of labels
+        for inner in ("labels", "Labels"):
+            found = found or [path for n in _NAME_FILES if (path := folder / inner / n).is_file()]
+    if len(found) != 1:
+        told = ", ".join(path.name for path in found) or "none of these"
+        raise InputError(
+            f"{folder} must hold one data.yaml (Ultralytics, Roboflow), obj.data (CVAT) or"
+            f" classes.txt (Label Studio, labelImg); found {told}."
+        )
+    return found[0]
+
+
+def read_data_file(source: Path) -> dict[str, Any]:
+    """Reads data.yaml, or obj.data or a list of class names in its form. Every value is text:
+    ``no`` and ``1`` are class names.
+
+    Raises:
+        InputError: If it cannot be read, is no mapping or too large.
+    """
+    suffix = source.suffix.lower()
+    if suffix in (".txt", ".names"):
+        return {"names": _lines(source)}
+    if suffix == ".data":
+        pairs = (line.partition("=") for line in _lines(source) if not line.startswith("#"))
+        data = {key.strip(): value.strip() for key, _, value in pairs}
+        return {("nc" if key == "classes" else key): value for key, value in data.items()}
     try:
-        data = yaml.safe_load(read_label(source, _MAX_YAML_BYTES).decode("utf-8-sig"))
+        text = read_label(source, _MAX_YAML_BYTES).decode("utf-8-sig")
+        data = yaml.load(text, Loader=yaml.BaseLoader)  # makes text, lists and mappings alone
     except (LabelRefused, UnicodeDecodeError, RecursionError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ConverterError(f"{source} cannot be read as YAML: {reason}.") from error
+        raise InputError(f"{source} cannot be read as YAML: {reason}.") from error
     if not isinstance(data, dict):
-        raise ConverterError(f"{source} holds no mapping; expected the keys names, train and val.")
+        raise InputError(f"{source} holds no mapping; expected the keys names, train and val.")
     return data
 
 
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file that are not empty, stripped.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    try:
+        text = read_label(path).decode("utf-8-sig")
+    except (LabelRefused, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as text in UTF-8: {error}.") from error
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
 def class_names(data: dict[str, Any], source: Path, report: ConversionReport) -> dict[int, str]:
-    """Returns class number to name from ``names``, a list or a mapping."""
+    """Returns class number to name from ``names``: a list, a mapping, or a file of lines."""
     names = data.get("names")
+    if isinstance(names, str):
+        files = [source.parent / part for part in (names, Path(names).name)]
+        found = [path for path in files if resolve_inside(source.resolve().parent, path)]
+        names = next((_lines(path) for path in found if path.is_file()), None)
     if isinstance(names, list):
         names = dict(enumerate(names))
     result: dict[int, str] = {}
     for number, name in names.items() if isinstance(names, dict) else ():
-        if (
-            not isinstance(name, str | int | float)
-            or not str(number).isdecimal()
-            or not str(name).strip()
-        ):
-            raise ConverterError(
+        if not isinstance(name, str) or not str(number).isdecimal() or not name.strip():
+            raise InputError(
                 f"names in {source} must be a list of class names or map numbers to class names."
             )
-        result[int(number)] = str(name).strip()
+        result[int(number)] = one_form(name)
     if not result:
-        raise ConverterError(
-            f"{source} has no class names; add a line such as 'names: [cat, dog]'."
-        )
+        raise InputError(f"{source} has no class names; add a line such as 'names: [cat, dog]'.")
     if len(set(result.values())) != len(result):
-        raise ConverterError(f"names in {source} repeats a class name; give every class its own.")
-    if "nc" in data and data["nc"] != len(result):
+        raise InputError(f"names in {source} repeats a class name; give every class its own.")
+    if "nc" in data and data["nc"] != str(len(result)):
         report.add("nc_differs", source.name, f"nc differs from {len(result)} names")
     return dict(sorted(result.items()))
 
@@ -64,13 +114,13 @@ def chosen_classes(classes: Sequence[str] | None, names: dict[int, str]) -> list
     """Returns the classes to convert, in the order of their ids.
 
     Raises:
-        ConverterError: If one of them is not in data.yaml or is named twice.
+        InputError: If one of them is not in data.yaml or is named twice.
     """
     if classes is None:
-        return list(names.values())
+        return list(dict.fromkeys(names.values()))
     unknown = [name for name in classes if name not in names.values()]
     if unknown or not classes or len(set(classes)) != len(classes):
-        raise ConverterError(
+        raise InputError(
             f"--classes needs different names out of data.yaml's ({', '.join(names.values())}); "
             f"got '{','.join(classes)}'."
         )
@@ -81,9 +131,16 @@ class DatasetFolders:
     """Finds images and label files, never outside ``top``."""
 
     def __init__(
-        self, here: Path, top: Path, data: dict[str, Any], exclude: Path, report: ConversionReport
+        self,
+        here: Path,
+        top: Path,
+        data: dict[str, Any],
+        exclude: Path | None,
+        report: ConversionReport,
+        short_paths: bool = False,
     ) -> None:
         self.top, self.data, self.exclude, self.report = top, data, exclude, report
+        self.short_paths = short_paths  # CVAT writes data/train.txt for train.txt
         self.bases = [here, top]
         path = data.get("path")
         if isinstance(path, str) and path.strip():
@@ -95,7 +152,8 @@ class DatasetFolders:
 
     def images(self, split: str) -> list[Path]:
         """Returns the images of a split, without repeats, in sorted order per entry."""
-        key = "valid" if split == "val" and "val" not in self.data else split
+        keys = [key for key in self.data if split_of(str(key)) == split]
+        key = keys[0] if keys else split
         entries = self.data.get(key)
         if not entries:
             return self._unnamed(split)
@@ -103,8 +161,8 @@ class DatasetFolders:
         found: list[Path] = []
         for entry in entries:
             if not isinstance(entry, str):
-                raise ConverterError(f"'{key}' in data.yaml must be a path or a list of paths.")
-            path = self._find(entry, self.bases, f"data.yaml {key}")
+                raise InputError(f"'{key}' in data.yaml must be a path or a list of paths.")
+            path = self._find(entry, self.bases, f"data.yaml {key}", self.short_paths)
             if path is None:
                 self.report.add("split_missing", f"data.yaml {key}", entry)
             elif path.is_dir():
@@ -141,15 +199,25 @@ class DatasetFolders:
             if path not in self.lists and not path.name.lower().startswith(_NO_LABELS)
         ]
 
+    def everything(self) -> list[Path]:
+        """All images, of data without splits."""
+        found = self._scan(self.bases[0])
+        self.report.images_found += len(found)
+        self.report.add("no_split", self.bases[0].name)
+        return found
+
     def _unnamed(self, split: str) -> list[Path]:
         for base in dict.fromkeys(self.bases):
-            for name in _FOLDERS[split]:
-                for folder in (base / name / "images", base / "images" / name):
-                    if folder.is_dir() and resolve_inside(self.top, folder) is not None:
-                        self.report.add("split_from_folder", folder, split)
-                        found = self._scan(folder.resolve())
-                        self.report.images_found += len(found)
-                        return found
+            inside = [base / "images", base / "Images", base]
+            for folder in (each for part in inside if part.is_dir() for each in _folders(part)):
+                if split_of(folder.name) != split or resolve_inside(self.top, folder) is None:
+                    continue
+                inner = folder / "images"
+                found = self._scan((inner if inner.is_dir() else folder).resolve())
+                if found:
+                    self.report.add("split_from_folder", folder, split)
+                    self.report.images_found += len(found)
+                    return found
         return []
 
     def _scan(self, folder: Path) -> list[Path]:
@@ -158,24 +226,22 @@ class DatasetFolders:
 
     def _listed(self, path: Path) -> Iterator[Path]:
         self.lists.add(path)
-        try:
-            lines = read_label(path).decode("utf-8-sig").split("\n")
-        except (LabelRefused, UnicodeDecodeError) as error:
-            raise ConverterError(f"The image list {path} cannot be read: {error}.") from error
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
+        for number, line in enumerate(_lines(path), start=1):
             where = f"{self.report.name(path)}:{number}"
-            image = self._find(line, [path.parent, *self.bases], where)
+            # CVAT lists data/obj_train_data/a.jpg for obj_train_data/a.jpg.
+            image = self._find(line, [path.parent, *self.bases], where, shorten=True)
             if image is None or not image.is_file() or image.suffix.lower() not in IMAGE_SUFFIXES:
                 self.report.add("listed_absent", where, line.strip())
                 continue
             self.label_folders.add(label_side(image.parent, self.top))
             yield image
 
-    def _find(self, text: str, bases: Sequence[Path], where: str) -> Path | None:
+    def _find(
+        self, text: str, bases: Sequence[Path], where: str, shorten: bool = False
+    ) -> Path | None:
         """Returns the existing path that ``text`` names below a base, or None; never outside
-        ``top``.
+        ``top``. The end of a path is enough where it names another machine's, or with
+        ``shorten``.
         """
         text = text.strip().replace("\\", "/")
         inner = text
@@ -188,6 +254,16 @@ class DatasetFolders:
                 outside = True
             elif path.exists():
                 return path
+        absolute = text.startswith("/") or bool(PureWindowsPath(text).drive)
+        if shorten or (absolute and not _exists(Path(text))):
+            parts = [part for part in text.split("/") if part not in ("", ".", "..")]
+            for start in range(1, len(parts)):
+                for base in bases:
+                    path = resolve_inside(self.top, base / "/".join(parts[start:]))
+                    if path is not None and path.exists():
+                        if absolute:
+                            self.report.add("path_moved", where, text)
+                        return path
         if outside:
             self.report.add(
                 "path_refused",
@@ -197,13 +273,24 @@ class DatasetFolders:
         return None
 
 
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_dir()]
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def label_side(folder: Path, top: Path) -> Path:
     """Returns the folder of labels of a folder: its last ``images`` below ``top`` becomes
     ``labels``.
     """
     parts = list(folder.relative_to(top).parts)
     for index in reversed(range(len(parts))):
-        if parts[index] in ("images", "Images"):
-            parts[index] = "labels" if parts[index] == "images" else "Labels"
+        if parts[index] in ("images", "Images", "JPEGImages"):
+            parts[index] = "Labels" if parts[index] == "Images" else "labels"
             return top.joinpath(*parts)
     return folder

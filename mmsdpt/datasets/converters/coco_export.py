@@ -1,0 +1,188 @@
+"""COCO JSON as other tools export it to clean COCO JSON."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from mmsdpt.datasets.coco_checks import CocoReport, check_coco
+from mmsdpt.datasets.split_names import split_in, split_of
+from mmsdpt.utils.errors import InputError
+
+from .coco import check_output, note_renames, write_coco
+from .common import Instance, Sample, fit_box
+from .files import ImageMode, scan
+from .report import ConversionReport
+from .split import random_split
+
+_MAX_PEEK = 1 << 16
+
+
+def convert_coco(
+    src: str | Path,
+    out: str | Path | None,
+    *,
+    split: Sequence[float] | None = None,
+    seed: int = 0,
+    classes: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    images: ImageMode = "copy",
+    missing_labels: Literal["keep", "skip"] = "keep",
+    overwrite: bool = False,
+    strict: bool = False,
+    progress: bool = True,
+) -> ConversionReport:
+    """Mends a COCO export: other names, a choice of classes, other splits, without what is missing.
+
+    A file's split is a word of its name (``instances_val2017.json``, CVAT's
+    ``instances_Train.json``) or of its folder's (Roboflow's ``valid/_annotations.coco.json``); a
+    file without one is train. Images are looked for beside the file, in ``images`` and wherever
+    else in the folder their names are unique.
+
+    Args:
+        src: An annotation file, or a folder with one or more.
+        out: Folder for the result; None writes nothing and only reports.
+        split: Three fractions that sum to 1, or three counts, drawn at random by ``seed``.
+        seed: Seed of the draw.
+        classes: Classes to convert, in the order of their ids. Default: the categories with boxes.
+        rename: New class names by old ones; classes that get one name become one.
+        images: ``copy`` or ``link`` them, or use them ``in-place`` by absolute path.
+        missing_labels: Whether an image without annotations is kept.
+        overwrite: Replace an earlier conversion.
+        strict: Write nothing and raise if there is any problem.
+        progress: Show progress bars.
+
+    Returns:
+        The report.
+
+    Raises:
+        InputError: If the conversion cannot be done as asked.
+    """
+    src, out = Path(src), None if out is None else Path(out)
+    if not src.exists():
+        raise InputError(f"{src} does not exist; name an annotation file or its folder.")
+    root = (src if src.is_dir() else src.parent).resolve()
+    if src.is_file() and root.name == "annotations":
+        root = root.parent
+    check_output(out, root, overwrite)
+    report = ConversionReport(root, "coco")
+    files = [src.resolve()] if src.is_file() else coco_files(root, report, out)
+    if not files:
+        raise InputError(f"No COCO file (JSON with images and annotations) was found in {src}.")
+    rename = dict(rename or {})
+    checked = [check_coco(path, image_folder(path, root), 10**9, True) for path in files]
+    for each in checked:
+        each.refuse()
+    names = list(dict.fromkeys(name for each in checked for name in each.names))
+    note_renames(rename, names, report)
+    new_names = list(dict.fromkeys(rename.get(name, name) for name in names))
+    absent = [name for name in classes or () if name not in new_names]
+    if absent or (classes is not None and len(set(classes)) != len(classes)):
+        raise InputError(
+            f"--classes needs different names out of {', '.join(new_names)}; got"
+            f" '{','.join(classes or ())}'."
+        )
+    categories = list(classes or new_names)
+    splits: dict[str, list[Sample]] = {}
+    for each in checked:
+        samples = _samples(each, image_folder(each.path, root), rename, set(categories), report)
+        if missing_labels == "skip":
+            samples = _labelled(samples, report)
+        splits.setdefault(file_split(each.path, root) or "train", []).extend(samples)
+    if split is not None:
+        splits = random_split([s for group in splits.values() for s in group], split, seed, report)
+    write_coco(out, splits, categories, images, report, strict, progress)
+    return report
+
+
+def coco_files(root: Path, report: ConversionReport, exclude: Path | None = None) -> list[Path]:
+    """The JSON files below a folder that have images and annotations."""
+    found = scan(root, root, {".json"}, report, exclude and exclude.resolve())
+    return [path for path in found if _is_coco(path)]
+
+
+def _is_coco(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except (ValueError, OSError, RecursionError):
+        return False
+    return isinstance(content, dict) and isinstance(content.get("images"), list)
+
+
+def file_split(path: Path, root: Path) -> str | None:
+    """The split of an annotation file, by its name or its innermost folder that is called so."""
+    folders = reversed(path.relative_to(root).parent.parts)
+    return split_in(path.stem) or next(filter(None, map(split_of, folders)), None)
+
+
+def image_folder(path: Path, root: Path) -> Path:
+    """Where the images of an annotation file lie: the first usual place that has the first one."""
+    try:
+        first = json.loads(path.read_bytes().decode("utf-8-sig"))["images"][0]["file_name"]
+    except (ValueError, OSError, LookupError, TypeError, RecursionError):
+        return root
+    split = split_in(path.stem)
+    usual: list[Path] = [path.parent]
+    for folder in (root, root / "images", root / "Images", root / "data"):
+        if split is not None and folder.is_dir():
+            usual += [each for each in folder.iterdir() if split_in(each.name) == split]
+        usual.append(folder)
+    for folder in usual:
+        if isinstance(first, str) and (folder / first.replace("\\", "/")).is_file():
+            return folder
+    return root
+
+
+def _samples(
+    checked: CocoReport,
+    folder: Path,
+    rename: Mapping[str, str],
+    chosen: set[str],
+    report: ConversionReport,
+) -> list[Sample]:
+    content, where = checked.content, report.name(checked.path)
+    for text in checked.sentences("filled"):
+        report.add("mended", where, text)
+    for kind, entries in checked.left_out.items():
+        for entry in entries:
+            if kind.startswith("images that are missing"):
+                report.drop_image("image_missing", f"{where}: {entry}")
+            elif kind.startswith("images that cannot"):
+                report.drop_image("image_unreadable", f"{where}: {entry}")
+            elif kind.startswith("annotations"):
+                report.boxes_found += 1
+                report.drop_box("object_malformed", f"{where}: {entry}", kind)
+    report.images_found += len(content["images"]) + sum(
+        len(entries) for kind, entries in checked.left_out.items() if kind.startswith("images that")
+    )
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    by_image: dict[Any, list[dict]] = {}
+    for entry in content["annotations"]:
+        by_image.setdefault(entry["image_id"], []).append(entry)
+    samples = []
+    for image in content["images"]:
+        size = (image["width"], image["height"])
+        instances = []
+        for entry in by_image.get(image["id"], []):
+            place = f"{where}: id {entry['id']}"
+            report.boxes_found += 1
+            old = names[entry["category_id"]]
+            name = rename.get(old, old)
+            if name not in chosen:
+                report.drop_box("class_not_chosen", place, name)
+                continue
+            x, y, w, h = entry["bbox"]
+            box = fit_box((x, y, x + w, y + h), size, report, place)
+            if box is not None:
+                extra = {"iscrowd": 1} if entry["iscrowd"] else {}
+                instances.append(Instance(name, box, extra))
+        samples.append(Sample(folder / image["file_name"], *size, instances))
+    return samples
+
+
+def _labelled(samples: list[Sample], report: ConversionReport) -> list[Sample]:
+    kept = [sample for sample in samples if sample.instances]
+    for sample in samples:
+        if not sample.instances:
+            report.drop_image("label_missing", sample.image, "skipped")
+    return kept

@@ -1,0 +1,25 @@
+"""What the splits of a data set are called in folders, lists, keys and columns."""
+
+from __future__ import annotations
+
+import re
+
+SPLITS = ("train", "val", "test")
+_WORDS = {
+    "train": ("train", "training", "trn"),
+    "val": ("val", "valid", "validation", "dev", "eval"),
+    "test": ("test", "testing", "tst"),
+}
+_SPLIT_OF = {word: split for split, words in _WORDS.items() for word in words}
+
+
+def split_of(name: str) -> str | None:
+    """``train``, ``val`` or ``test`` for one of its usual names in any case, else None."""
+    return _SPLIT_OF.get(name.strip().casefold())
+
+
+def split_in(name: str) -> str | None:
+    """The split that is one of a name's words, as in ``instances_Train2017``, else None."""
+    words = re.findall(r"[a-z]+", name.casefold())
+    found = {_SPLIT_OF[word] for word in words if word in _SPLIT_OF}
+    return found.pop() if len(found) == 1 else None

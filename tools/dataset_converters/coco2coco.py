@@ -1,0 +1,26 @@
+"""COCO exports of other tools to clean ones: ``python tools/dataset_converters/coco2coco.py SRC
+--out DIR``, with other class names, a choice of classes, or another split.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from mmsdpt.utils.convert_tool import converter_parser, run_converter
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the conversion. Returns 0, or 1 if ``--strict`` met problems; bad arguments exit with
+    2.
+    """
+    parser = converter_parser(
+        "coco2coco.py",
+        "Mend a COCO export: rename, choose or merge classes, draw splits, leave out what is"
+        " missing or broken.",
+        "an annotation file, or the folder that holds the files and images",
+        missing="keep",
+    )
+    return run_converter(parser, argv, "convert_coco")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
