@@ -28,7 +28,7 @@ from .worker import Worker, finished
 Results = list[dict[str, Any]]
 OnRecord = Callable[[Record], None]
 _OBJECT_STORE = 200 * 1024**2  # bytes; jobs and results are small
-_RETRIES = 2
+_RETRIES = 1  # by Ray, and again by us with another worker
 
 
 def records_file(study: Study, work_dir: Path) -> Path:
@@ -210,9 +210,10 @@ def _on_ray(
         kind = ray.remote(
             num_cpus=threads, num_gpus=gpus, max_restarts=-1, max_task_retries=_RETRIES
         )(_Remote)
-        open_ = list(todo)  # neither computed nor begun
+        open_ = list(todo)  # neither finished nor at work
         trainings = {job.training for job in todo}
         done: set[Any] = set()
+        moved: set[str] = set()  # folders of jobs that were given to another worker
         idle: list[Any] = []
         busy: dict[Any, tuple[Any, Job]] = {}
         while open_ or busy:
@@ -232,16 +233,20 @@ def _on_ray(
                 idle.append(actor)
             except ray.exceptions.RayError as error:
                 ray.kill(actor)
+                if job.training.folder not in moved:
+                    moved.add(job.training.folder)
+                    open_.append(job)
+                    continue
                 found = [dict(error=_why(error))] * len(job.tests)
             done.add(job.training)
             yield job, found
 
 
 def _why(error: Exception) -> str:
-    """Why a job has no result although it was begun again."""
+    """Why a job has no result although it was started again."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (
-        f"its worker ended {_RETRIES + 1} times, perhaps for lack of memory: try fewer --jobs"
+        "its worker ended again and again, perhaps for lack of memory: try fewer --jobs"
         f" ({type(error).__name__}: {lines[-1] if lines else 'no message'})"
     )
 

@@ -17,7 +17,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmsdpt.engine.data_files import check_dataset_files
+from mmsdpt.engine.data_files import check_dataset_files, use_own_image_loader
 from mmsdpt.registry import DATASETS, TRANSFORMS
 
 _LOADERS = ("LoadPillowImage", "LoadImageFromFile")
@@ -129,7 +129,9 @@ class Shelf:
         """
         key = json.dumps(cfg, sort_keys=True, default=str)
         if key not in self._datasets:
+            cfg = copy.deepcopy(cfg)
             check_dataset_files(cfg)
+            use_own_image_loader(cfg)
             with quiet():
                 self._datasets[key] = DATASETS.build(self._prepared(cfg))
         return self._datasets[key]
