@@ -12,13 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "torchvision", "mmcv", "mmdet", "mmpretrain", "transformers", "sklearn", "cv2")
-# One engine of experiments replaces these.
-OLD = {"clip_protocol.py", "compare_methods.py", "compatibility.py", "prompt_study.py"}
-TOOLS = [
-    path.relative_to(ROOT).as_posix()
-    for path in sorted((ROOT / "tools").rglob("*.py"))
-    if path.name not in OLD
-]
+TOOLS = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "tools").rglob("*.py"))]
 MODULES = ["mmsdpt.doctor"] + [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in sorted((ROOT / "projects").rglob("*.py"))

@@ -97,6 +97,6 @@ class MacCounter(TorchDispatchMode):
         elif "attention" in func._schema.name:
             raise NotImplementedError(
                 f"{func._schema.name} has no formula here, so its multiply-adds would be missing:"
-                " count on the meta device, or add the formula to mmsdpt/analysis/macs.py"
+                " count on the meta device, or add the formula to projects/sdpt_poster/macs.py"
             )
         return out

@@ -43,22 +43,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     from mmengine.registry import init_default_scope
 
-    from mmsdpt.protocols.evaluate import evaluate_host
-    from mmsdpt.protocols.images import DataShelf
-    from mmsdpt.protocols.trainings import build_host
+    from mmsdpt.experiments.images import Shelf
+    from mmsdpt.experiments.worker import build_host, evaluate
     from mmsdpt.tuners.files import load_tuner
 
     init_default_scope(cfg.get("default_scope", "mmpretrain"))
     cfg.model.predict_features = True
     cfg.test_evaluator = [dict(type="Accuracy", topk=(1,)), dict(type="mmsdpt.AlignmentMetric")]
     host = build_host(cfg)
-    images = DataShelf(keep_images=True).test_images(cfg.test_dataloader)
+    images = Shelf().test_images(cfg.test_dataloader)
     table = Table()
     for name in ("", *MEASURES):
         table.add_column(name, justify="right" if name else "left")
 
     def measure(name: str) -> None:
-        found = evaluate_host(host, cfg, images)
+        found = evaluate(host, cfg, images)
         table.add_row(
             name, f"{found['accuracy']:.2f} %", *(f"{found[m]:.4f}" for m in MEASURES[1:])
         )

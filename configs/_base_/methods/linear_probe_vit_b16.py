@@ -1,5 +1,5 @@
 # Linear probe on CLIP ViT-B/16, trained by SGD in batches of 32. Its rate and epochs are ours: the
-# paper fits a logistic regression, as tools/clip_protocol.py does.
+# paper fits a logistic regression, as tools/experiments.py does.
 _base_ = ["../models/clip_vit_b16.py", "../schedules/clip_sgd.py", "../clip_runtime.py"]
 
 model = dict(tuner=dict(type="mmsdpt.CLIPLinearProbe", num_classes=10))

@@ -14,7 +14,11 @@ study = dict(
         layers=dict(injection=["transformer"], injection_layers=[1, 2, 3, 4]),
         direction=[
             dict(injection="none"),
-            *[dict(injection=x, direction=y) for x in both for y in ("text_to_image", "image_to_text", "both")],
+            *[
+                dict(injection=x, direction=y)
+                for x in both
+                for y in ("text_to_image", "image_to_text", "both")
+            ],
         ],
     ),
 )

@@ -1,1 +1,0 @@
-"""Cells of tables, and the commands that compute them."""
