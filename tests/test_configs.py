@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ from safetensors.torch import load_file, save_file
 from mmsdpt.datasets import ODINW_SCHEDULE
 from mmsdpt.engine import build_runner
 from mmsdpt.engine.hooks.class_names import check_class_names
+from mmsdpt.engine.schedules import follow_max_epochs
 from mmsdpt.hosts.glip.bert_folder import mini_bert_folder
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.cli import load_config, replace_data_root
@@ -78,13 +80,8 @@ def bert_folder(tmp_path_factory) -> Path:
     return folder
 
 
-@functools.cache
-def parsed(name: str) -> Config:
-    return Config.fromfile(FOLDER / name)
-
-
-def config(name: str, **options) -> Config:
-    """The config as the tools load it, with ``--cfg-options``; each file is parsed once."""
+def loaded(name: str, **options) -> Config:
+    """A config as the tools load it, with ``--cfg-options``."""
     arguments = argparse.Namespace(
         config=str(FOLDER / name),
         launcher="none",
@@ -92,33 +89,63 @@ def config(name: str, **options) -> Config:
         data_root=None,
         work_dir=None,
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Config, "fromfile", lambda path: copy.deepcopy(parsed(name)))
-        return load_config(arguments)
+    return load_config(arguments)
 
 
-_MODELS: dict[str, torch.nn.Module] = {}
+@functools.cache
+def _read_once(name: str) -> Config:
+    return loaded(name)
+
+
+def config(name: str) -> Config:
+    """A copy, so that a test may change it; each file is read once."""
+    return copy.deepcopy(_read_once(name))
+
+
+def different(*keys: str, files: Iterable[str] = FILES) -> Iterator[tuple[str, Config]]:
+    """The first file with each content of these keys: most files differ in their tuner alone."""
+    seen = set()
+    for name in files:
+        cfg = _read_once(name)
+        content = json.dumps([cfg.get(key) for key in keys], sort_keys=True, default=str)
+        if content not in seen:
+            seen.add(content)
+            yield name, copy.deepcopy(cfg)
+
+
+@functools.cache
+def host(structure: str, full_size: bool) -> torch.nn.Module:
+    """The model of a config in JSON without its tuners; of full size on the meta device."""
+    init_default_scope("mmdet")
+    if not full_size:
+        return MODELS.build(json.loads(structure))
+    with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
+        # Swin reads its rates of stochastic depth from a tensor.
+        patch.setattr(torch, "linspace", functools.partial(torch.linspace, device="cpu"))
+        return MODELS.build(json.loads(structure))
+
+
+@functools.cache
+def _built_once(structure: str, full_size: bool) -> torch.nn.Module:
+    model_cfg = json.loads(structure)
+    attached = [model_cfg.pop(key, None) for key in ("tuner", "tuners", "trainable")]
+    model = host(json.dumps(model_cfg), full_size)
+    if any(attached):
+        with torch.device("meta"):
+            model = copy.deepcopy(model).to("meta")
+            model._attach_tuners(*attached)
+    return model
 
 
 def built_model(name: str, bert_folder: Path) -> torch.nn.Module:
-    """Mini models with numbers, those of full size on the meta device; equal configs once."""
-    if name not in FULL_SIZE:
-        model_cfg = config(name).model
-    else:
-        model_cfg = config(name, lang_model_name=str(bert_folder)).model
-    structure = {
-        key: value for key, value in model_cfg.items() if key not in ("train_cfg", "test_cfg")
-    }
-    key = json.dumps(structure, sort_keys=True, default=str)
-    if key not in _MODELS:
-        if name not in FULL_SIZE:
-            _MODELS[key] = MODELS.build(model_cfg)
-        else:
-            with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
-                # Swin reads its rates of stochastic depth from a tensor.
-                patch.setattr(torch, "linspace", functools.partial(torch.linspace, device="cpu"))
-                _MODELS[key] = MODELS.build(model_cfg)
-    return _MODELS[key]
+    """The model of a config; equal ones are built once, and hosts get the tuners of each."""
+    model_cfg = _read_once(name).model.to_dict()
+    if name in FULL_SIZE:
+        model_cfg["language_model"]["name"] = str(bert_folder)
+        model_cfg["bbox_head"]["lang_model_name"] = str(bert_folder)
+    for key in ("train_cfg", "test_cfg"):
+        model_cfg.pop(key)
+    return _built_once(json.dumps(model_cfg, sort_keys=True), name in FULL_SIZE)
 
 
 def innermost(dataset: dict) -> dict:
@@ -148,12 +175,14 @@ def test_there_are_configs():
     assert {"sdpt/glip_l_coco_k10.py", "mini/sdpt_mini_raccoon.py"} <= set(FILES)
 
 
-@pytest.mark.parametrize("name", FILES)
+# test_ablations.py builds those.
+@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("ablations/")])
 def test_the_model_builds_and_exactly_the_tuner_trains(name, bert_folder):
     model = built_model(name, bert_folder)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
-    if "tuner" in config(name).model or "tuners" in config(name).model:
+    cfg = _read_once(name)
+    if "tuner" in cfg.model or "tuners" in cfg.model:
         training = {slot: tuner for slot, tuner in model.tuners.items() if not tuner.frozen}
         assert trainable == sum(tuner.num_trainable() for tuner in training.values())
         # A config whose slots are all frozen is one for testing.
@@ -166,133 +195,142 @@ def test_the_model_builds_and_exactly_the_tuner_trains(name, bert_folder):
         assert trainable == total
     assert trainable == TRAINABLE.get(name, trainable)
     assert total - trainable == FROZEN.get(name, total - trainable)
+    comment = (FOLDER / name).read_text().split("_base_")[0].replace("\n# ", " ")
+    said = re.findall(r"([\d,]+) parameters", comment)
+    assert [int(number.replace(",", "")) for number in said] in ([], [trainable]), "the comment"
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_every_part_of_the_run_can_be_built(name):
-    cfg = config(name)
-    assert RUNNERS.get(cfg.runner_type).__name__ == "TunerRunner"
-    assert cfg.default_scope == "mmdet"
-    assert VISUALIZERS.get(cfg.visualizer.type)
-    for loop in ("train_cfg", "val_cfg", "test_cfg"):
-        assert not cfg.get(loop) or LOOPS.get(cfg[loop].type)
+def test_every_part_of_the_run_can_be_built():
     Visualizer.get_instance("test_configs")  # the hook that draws asks for one
-    hooks = {key: HOOKS.build(hook) for key, hook in cfg.default_hooks.items()}
-    assert [
-        type(hooks[key]).__name__ for key in ("checkpoint", "trainable_table", "class_names")
-    ] == ["TunerCheckpointHook", "TrainableTableHook", "ClassNamesHook"]
-    for hook in cfg.get("custom_hooks") or ():
-        HOOKS.build(hook)
-    for role in datasets_of(cfg):
-        loader = cfg[f"{role}_dataloader"]
-        assert DATA_SAMPLERS.get(loader.sampler.type)
-        if "worker_init_fn" in loader:
-            assert FUNCTIONS.get(loader.worker_init_fn.type)
-    if "optim_wrapper" in cfg:
-        wrapper = copy.deepcopy(cfg.optim_wrapper)
-        assert OPTIM_WRAPPER_CONSTRUCTORS.get(wrapper.constructor)
-        assert OPTIM_WRAPPERS.get(wrapper.type)
-        optimizer = OPTIMIZERS.build(
-            dict(wrapper.optimizer, params=[torch.nn.Parameter(torch.zeros(1))])
-        )
-        for scheduler in cfg.param_scheduler:
-            # What the runner settles itself.
-            scheduler = {k: v for k, v in scheduler.items() if k != "convert_to_iter_based"}
-            PARAM_SCHEDULERS.build(dict(scheduler, optimizer=optimizer))
+    loops = ("train_cfg", "val_cfg", "test_cfg")
+    hooks = ("default_hooks", "custom_hooks")
+    loaders = [f"{role}_dataloader" for role in ROLES]
+    run = ("runner_type", "default_scope", "visualizer", "optim_wrapper", "param_scheduler")
+    for name, cfg in different(*run, *loops, *hooks, *loaders):
+        assert RUNNERS.get(cfg.runner_type).__name__ == "TunerRunner"
+        assert cfg.default_scope == "mmdet"
+        assert VISUALIZERS.get(cfg.visualizer.type)
+        for loop in loops:
+            assert not cfg.get(loop) or LOOPS.get(cfg[loop].type)
+        built = {key: HOOKS.build(hook) for key, hook in cfg.default_hooks.items()}
+        assert [
+            type(built[key]).__name__ for key in ("checkpoint", "trainable_table", "class_names")
+        ] == ["TunerCheckpointHook", "TrainableTableHook", "ClassNamesHook"], name
+        for hook in cfg.get("custom_hooks") or ():
+            HOOKS.build(hook)
+        for role in datasets_of(cfg):
+            loader = cfg[f"{role}_dataloader"]
+            assert DATA_SAMPLERS.get(loader.sampler.type)
+            if "worker_init_fn" in loader:
+                assert FUNCTIONS.get(loader.worker_init_fn.type)
+        if "optim_wrapper" in cfg:
+            wrapper = cfg.optim_wrapper
+            assert OPTIM_WRAPPER_CONSTRUCTORS.get(wrapper.constructor)
+            assert OPTIM_WRAPPERS.get(wrapper.type)
+            optimizer = OPTIMIZERS.build(
+                dict(wrapper.optimizer, params=[torch.nn.Parameter(torch.zeros(1))])
+            )
+            for scheduler in cfg.param_scheduler:
+                scheduler = follow_max_epochs(scheduler, cfg.train_cfg.get("max_epochs", 1))
+                # What the runner settles itself.
+                scheduler.pop("convert_to_iter_based", None)
+                PARAM_SCHEDULERS.build(dict(scheduler, optimizer=optimizer))
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_datasets_build_and_hand_over_the_class_names(name, monkeypatch):
+def test_datasets_build_and_hand_over_the_class_names(monkeypatch):
     # Without drawing pictures.
     monkeypatch.setattr(task_dataset, "generate_task", lambda task, root: Path(root))
-    cfg = config(name)
-    built = {}
-    for role, dataset_cfg in datasets_of(cfg).items():
-        dataset_cfg = copy.deepcopy(dataset_cfg)
-        layer = dataset_cfg
-        while True:
-            layer["lazy_init"] = True  # without reading files
-            if "dataset" not in layer:
-                break
-            layer = layer["dataset"]
-        built[role] = DATASETS.build(dataset_cfg)
-        check_class_names(built[role], role)
-    classes = {role: tuple(dataset.metainfo.get("classes", ())) for role, dataset in built.items()}
-    assert len(set(classes.values())) <= 1, f"other classes in another split: {classes}"
+    for name, cfg in different(*(f"{role}_dataloader" for role in ROLES)):
+        built = {}
+        for role, dataset_cfg in datasets_of(cfg).items():
+            layer = dataset_cfg
+            while True:
+                layer["lazy_init"] = True  # without reading files
+                if "dataset" not in layer:
+                    break
+                layer = layer["dataset"]
+            built[role] = DATASETS.build(dataset_cfg)
+            check_class_names(built[role], role)
+        classes = {tuple(dataset.metainfo.get("classes", ())) for dataset in built.values()}
+        assert len(classes) <= 1, f"{name}: other classes in another split: {classes}"
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_an_evaluator_reads_the_annotations_of_its_dataset(name):
-    cfg = config(name)
-    for role, metric in metrics_of(cfg).items():
-        assert METRICS.get(metric.type)
-        dataset = innermost(datasets_of(cfg)[role])
-        default = f"annotations/{dataset.get('split')}.json"
-        wanted = os.path.join(dataset["data_root"], dataset.get("ann_file", default))
-        assert metric.ann_file == wanted
-        if "split" in dataset:
-            assert dataset["split"] == role
+DATA = (*(f"{role}_dataloader" for role in ROLES), "val_evaluator", "test_evaluator", "data_root")
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if "data_root" in parsed(name)])
-def test_data_root_replaces_the_folder_everywhere(name):
-    cfg = config(name)
-    old = cfg.data_root
-    assert old.endswith("/")
-    replace_data_root(cfg, "/mnt/elsewhere")
-    for role, dataset in datasets_of(cfg).items():
-        assert innermost(dataset)["data_root"] == "/mnt/elsewhere/", role
-    for role, metric in metrics_of(cfg).items():
-        assert metric.ann_file.startswith("/mnt/elsewhere/"), role
+def test_an_evaluator_reads_the_annotations_of_its_dataset():
+    for name, cfg in different(*DATA):
+        for role, metric in metrics_of(cfg).items():
+            assert METRICS.get(metric.type)
+            dataset = innermost(datasets_of(cfg)[role])
+            default = f"annotations/{dataset.get('split')}.json"
+            wanted = os.path.join(dataset["data_root"], dataset.get("ann_file", default))
+            assert metric.ann_file == wanted, name
+            if "split" in dataset:
+                assert dataset["split"] == role
+
+
+def test_data_root_replaces_the_folder_everywhere():
+    replaced = 0
+    for name, cfg in different(*DATA):
+        if "data_root" not in cfg:
+            continue
+        assert cfg.data_root.endswith("/")
+        replace_data_root(cfg, "/mnt/elsewhere")
+        for role, dataset in datasets_of(cfg).items():
+            assert innermost(dataset)["data_root"] == "/mnt/elsewhere/", (name, role)
+        for role, metric in metrics_of(cfg).items():
+            assert metric.ann_file.startswith("/mnt/elsewhere/"), (name, role)
+        replaced += 1
+    assert replaced > 10
 
 
 # ------------------------------------------------------------------ what GLIP's weights expect
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_boxes_and_pixels_follow_glips_conventions(name):
-    cfg = config(name)
-    head, assigner = cfg.model.bbox_head, cfg.model.train_cfg.assigner
-    assert cfg.model.type == "mmsdpt.GLIP" and head.type == "mmsdpt.ATSSVLFusionHead"
-    assert head.bbox_coder.type == "DeltaXYWHBBoxCoderForGLIP"
-    assert assigner.iou_calculator.type == "BboxOverlaps2D_GLIP"
-    assert cfg.model.data_preprocessor.bgr_to_rgb is False
-    assert cfg.model.data_preprocessor.mean == [103.53, 116.28, 123.675]  # of B, G, R
-    for role, dataset in datasets_of(cfg).items():
-        pipeline = innermost(dataset)["pipeline"]
-        for transform in pipeline:
-            TRANSFORMS.build(transform)
-            if transform["type"] == "LoadImageFromFile":
-                assert transform["imdecode_backend"] == "pillow"
-            if "Resize" in transform["type"]:
-                resize = transform.get("resize_type", transform["type"])
-                assert (resize, transform["backend"], transform["keep_ratio"]) == (
-                    "FixScaleResize",
-                    "pillow",
-                    True,
-                )
-        names = kinds(pipeline)
-        assert not {"Resize", "RandomFlip"} & set(names)
-        assert names[-1] == "PackDetInputs"
-        if role == "train":
-            boxes = names.index("GTBoxSubOne_GLIP")
-            assert boxes < names.index("RandomFlip_GLIP")
-            # From the file's boxes, before anything scales them.
-            assert not any("Resize" in kind for kind in names[:boxes])
-        else:
-            assert "GTBoxSubOne_GLIP" not in names
+def test_boxes_and_pixels_follow_glips_conventions():
+    for name, cfg in different("model", *(f"{role}_dataloader" for role in ROLES)):
+        head, assigner = cfg.model.bbox_head, cfg.model.train_cfg.assigner
+        assert cfg.model.type == "mmsdpt.GLIP" and head.type == "mmsdpt.ATSSVLFusionHead"
+        assert head.bbox_coder.type == "DeltaXYWHBBoxCoderForGLIP"
+        assert assigner.iou_calculator.type == "BboxOverlaps2D_GLIP"
+        assert cfg.model.data_preprocessor.bgr_to_rgb is False
+        assert cfg.model.data_preprocessor.mean == [103.53, 116.28, 123.675]  # of B, G, R
+        for role, dataset in datasets_of(cfg).items():
+            pipeline = innermost(dataset)["pipeline"]
+            for transform in pipeline:
+                TRANSFORMS.build(transform)
+                if transform["type"] == "LoadImageFromFile":
+                    assert transform["imdecode_backend"] == "pillow"
+                if "Resize" in transform["type"]:
+                    resize = transform.get("resize_type", transform["type"])
+                    assert (resize, transform["backend"], transform["keep_ratio"]) == (
+                        "FixScaleResize",
+                        "pillow",
+                        True,
+                    )
+            names = kinds(pipeline)
+            assert not {"Resize", "RandomFlip"} & set(names), name
+            assert names[-1] == "PackDetInputs"
+            if role == "train":
+                boxes = names.index("GTBoxSubOne_GLIP")
+                assert boxes < names.index("RandomFlip_GLIP")
+                # From the file's boxes, before anything scales them.
+                assert not any("Resize" in kind for kind in names[:boxes])
+            else:
+                assert "GTBoxSubOne_GLIP" not in names
 
 
-@pytest.mark.parametrize("name", FULL_SIZE)
-def test_nothing_that_is_frozen_is_checkpointed_or_decayed(name):
-    cfg = config(name)
-    assert not cfg.model.bbox_head.use_checkpoint
-    assert cfg.optim_wrapper.constructor == "mmsdpt.TrainableOptimWrapperConstructor"
-    # The optimizer holds the tuner alone, so that decay is a matter of the method; none for tokens.
-    assert cfg.optim_wrapper.optimizer.weight_decay == 0.0 or not name.startswith("sdpt/")
-    # MMDetection's settings for weights that are frozen here.
-    assert "paramwise_cfg" not in cfg.optim_wrapper
-    assert not cfg.load_from.startswith("http")
+def test_nothing_that_is_frozen_is_checkpointed_or_decayed():
+    for name, cfg in different("model", "optim_wrapper", "load_from", files=FULL_SIZE):
+        assert not cfg.model.bbox_head.use_checkpoint
+        assert cfg.optim_wrapper.constructor == "mmsdpt.TrainableOptimWrapperConstructor"
+        # The optimizer holds the tuner alone, so that decay is a matter of the method; none for
+        # tokens.
+        assert cfg.optim_wrapper.optimizer.weight_decay == 0.0 or not name.startswith("sdpt/")
+        # MMDetection's settings for weights that are frozen here.
+        assert "paramwise_cfg" not in cfg.optim_wrapper, name
+        assert not cfg.load_from.startswith("http")
 
 
 def test_lvis_samples_its_captions_in_training_and_chunks_them_in_testing():
@@ -343,7 +381,7 @@ def test_another_number_of_shots_is_three_options():
     words = (FOLDER / name).read_text().split("--cfg-options", 1)[1].split()
     options = dict(word.split("=") for word in words if word.startswith("train_dataloader."))
     assert len(options) == 3
-    cfg = config(name, **{key: int(value) for key, value in options.items()})
+    cfg = loaded(name, **{key: int(value) for key, value in options.items()})
     data = cfg.train_dataloader.dataset
     assert (data.shots, data.seed) == (3, 30)
     assert (cfg.train_cfg.max_epochs, data.copies) == ODINW_SCHEDULE[3]

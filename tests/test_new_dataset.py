@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import runpy
@@ -148,6 +149,18 @@ def test_the_commands_lead_from_voc_files_to_a_tested_tuner_file(
     options.update({"train_cfg.max_epochs": "1", "experiment_name": "few_shot"})
     run_tool(repository, with_options(few_shot, options), monkeypatch)
     assert (workshop / "work_dirs/fruit_10_shots/tuner.safetensors").is_file()
+
+
+def test_the_table_of_settings_says_what_the_base_config_has(repository):
+    cfg = Config.fromfile(repository / "configs/mini/sdpt_mini_raccoon.py")
+    table = DOC[DOC.index("| setting | where |") :].split("\n\n")[0].splitlines()[2:]
+    assert len(table) >= 5
+    for row in table:
+        _, where, value = (cell.strip() for cell in row.strip("|").split("|"))
+        found = cfg
+        for part in re.findall(r"`([^`]+)`", where)[0].split("."):
+            found = found[int(part) if part.isdigit() else part]
+        assert found == ast.literal_eval(value), row
 
 
 @pytest.mark.parametrize(
