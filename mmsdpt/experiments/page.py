@@ -113,17 +113,15 @@ def introduction(study: Study, frame: pd.DataFrame) -> list[str]:
             f"Left out: {', '.join(labels)}, which can only tell the classes that they were trained"
             " on."
         )
-    missing = len(study.cells()) - len(frame)
-    failed = int((frame["status"] == FAILED).sum())
-    if missing or failed:
-        found.append(
-            f"Of {len(study.cells())} cells {missing} are not computed yet and {failed} failed."
-            " Their places have a dash."
-        )
+    planned, failed = len(study.cells()), int((frame["status"] == FAILED).sum())
+    counts = {"not computed yet": planned - len(frame), "failed": failed}
+    lacks = [f"{number} {what}" for what, number in counts.items() if number]
+    if lacks:
+        found.append(f"Of {planned} cells: {', '.join(lacks)}. Their places have a dash.")
     kept = frame[frame["best_epoch"] == 0].drop_duplicates("training")
     if len(kept):
-        counts = ", ".join(f"{name} ({n})" for name, n in kept["label"].value_counts().items())
-        found.append(f"Trainings that did not get better than the untrained model: {counts}.")
+        names = ", ".join(f"{name} ({n})" for name, n in kept["label"].value_counts().items())
+        found.append(f"Trainings that did not get better than the untrained model: {names}.")
     versions = {
         name.removeprefix("version."): ", ".join(map(str, frame[name].dropna().unique()))
         for name in frame

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -143,24 +143,17 @@ class Plot:
 def study_plots(study: Study, frame: pd.DataFrame) -> list[Plot]:
     """All plots of a study: those that have a curve."""
     found: list[Plot] = []
-    if study.protocol == "stacking":
-        return found
-    for host in study.hosts:
+    for host in study.hosts if study.protocol != "stacking" else ():
         for question in study.questions() or [None]:
             view = View(study, frame, host, question)
-            for title, data, classes in _panels(view):
-                if question:
-                    found.append(_against_setting(view, title, data, classes))
-                else:
-                    found.append(_against_shots(view, title, data, classes))
-                    found.append(_against_parameters(view, title, data, classes))
+            kinds = [_against_setting] if question else [_against_shots, _against_parameters]
+            found += [kind(view, *panel) for panel in _panels(view) for kind in kinds]
     return [plot for plot in found if any(set(curve.points) - {None} for curve in plot.curves)]
 
 
 def _panels(view: View) -> Iterator[tuple[str, list[str], str]]:
     """Title, data and classes of each plot of a kind."""
-    study = view.study
-    panels = view.panels()
+    study, panels = view.study, view.panels()
     if study.protocol == "transfer":
         targets = [name for name in study.data if name != study.source]
         panels = {f"{study.source} (source)": [str(study.source)], "Average of targets": targets}
@@ -169,68 +162,70 @@ def _panels(view: View) -> Iterator[tuple[str, list[str], str]]:
             yield (name if classes == "all" else f"{name}, {classes} classes"), data, classes
 
 
-def _plot(view: View, kind: str, title: str, curves: Sequence[Curve], **kwargs: Any) -> Plot:
+Point = tuple[Line, int | None, str, float | None]
+"""What is plotted: a line with so many shots, as a point of a curve at a position."""
+
+
+def _plot(
+    view: View,
+    kind: str,
+    title: str,
+    data: Sequence[str],
+    classes: str,
+    points: Iterable[Point],
+    **kwargs: Any,
+) -> Plot:
+    curves: dict[str, dict[float | None, Score]] = {}
+    for line, k, label, position in points:
+        if score := view.score(line, k, data, classes):
+            curves.setdefault(label, {})[position] = score
     name = re.sub(r"\W+", "_", "_".join((*view.parts, kind, title))).strip("_").lower()
     unit = "" if "score" in view.score_name else ", %"
     y_label = view.score_name[:1].upper() + view.score_name[1:] + unit
-    return Plot(name, view.title(title), y_label=y_label, curves=curves, **kwargs)
-
-
-def _level(view: View, line: Line, data: Sequence[str], classes: str) -> list[Curve]:
-    score = view.score(line, None, data, classes)
-    return [Curve(view.label(line), {None: score})] if score else []
+    lines = [Curve(label, found) for label, found in curves.items()]
+    return Plot(name, view.title(title), y_label=y_label, curves=lines, **kwargs)
 
 
 def _against_shots(view: View, title: str, data: Sequence[str], classes: str) -> Plot:
     shots = sorted(k for k in view.study.shots if k is not None)
-    curves = []
+    points: list[Point] = []
     for line in view.lines:
-        if not view.trains(line):
-            curves += _level(view, line, data, classes)
-            continue
-        scores = {k: view.score(line, k, data, classes) for k in shots}
-        points: dict[float | None, Score] = {k: x for k, x in scores.items() if x}
-        if points and len(shots) > 1:
-            curves.append(Curve(view.label(line), points))
-    return _plot(view, "shots", title, curves, x_label="images of each class", log=2)
+        own = (shots if len(shots) > 1 else []) if view.trains(line) else [None]
+        points += [(line, k, view.label(line), k) for k in own]
+    labels = dict(x_label="images of each class", log=2)
+    return _plot(view, "shots", title, data, classes, points, **labels)
 
 
 def _against_parameters(view: View, title: str, data: Sequence[str], classes: str) -> Plot:
-    k = most_shots(view.study)
-    curves = []
+    most = most_shots(view.study)
+    points: list[Point] = []
     for line in view.lines:
+        counts = view.rows(line, most)["trainable"].dropna()
         if not view.trains(line):
-            curves += _level(view, line, data, classes)
-            continue
-        score = view.score(line, k, data, classes)
-        counts = view.rows(line, k)["trainable"].dropna()
-        if score and len(counts):
-            curves.append(Curve(view.label(line), {float(counts.mean()): score}))
-    title = f"{title}, {shots_in_words(k)}"
-    kwargs = dict(x_label="trainable parameters", log=10, ticks=None)
-    return _plot(view, "parameters", title, curves, **kwargs)
+            points.append((line, None, view.label(line), None))
+        elif len(counts):
+            points.append((line, most, view.label(line), float(counts.mean())))
+    title = f"{title}, {shots_in_words(most)}"
+    labels = dict(x_label="trainable parameters", log=10, ticks=None)
+    return _plot(view, "parameters", title, data, classes, points, **labels)
 
 
 def _against_setting(view: View, title: str, data: Sequence[str], classes: str) -> Plot:
     """The setting that is named last is the x axis, the others make the curves; what lacks it is a
     level line.
     """
-    k, x_name = most_shots(view.study), view.settings[-1]
-    values = list(
-        dict.fromkeys(line.settings[x_name] for line in view.lines if x_name in line.settings)
-    )
-    numeric = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in values)
-    place = {x: float(x) if numeric else float(n) for n, x in enumerate(values)}
-    series: dict[str, dict[float | None, Score]] = {}
+    most, x = most_shots(view.study), view.settings[-1]
+    values = list(dict.fromkeys(line.settings[x] for line in view.lines if x in line.settings))
+    numeric = all(isinstance(each, (int, float)) for each in values)
+    places = {each: float(each) if numeric else float(n) for n, each in enumerate(values)}
+    points: list[Point] = []
     for line in view.lines:
-        score = view.score(line, k if view.trains(line) else None, data, classes)
-        rest = {name: value for name, value in line.settings.items() if name != x_name}
-        if score:
-            points = series.setdefault(view.label(Line(line.method, rest)), {})
-            points[place[line.settings[x_name]] if x_name in line.settings else None] = score
-    curves = [Curve(label, points) for label, points in series.items()]
-    doubling = numeric and len(values) > 2 and min(values) > 0 and max(values) >= 8 * min(values)
-    ticks = {position: str(value) for value, position in place.items()}
-    title = f"{title}, {shots_in_words(k)}"
-    kwargs = dict(x_label=x_name, log=2 if doubling else 0, ticks=ticks)
-    return _plot(view, "setting", title, curves, **kwargs)
+        rest = {name: value for name, value in line.settings.items() if name != x}
+        position = places[line.settings[x]] if x in line.settings else None
+        k = most if view.trains(line) else None
+        points.append((line, k, view.label(Line(line.method, rest)), position))
+    doubling = numeric and min(values) > 0 and max(values) >= 8 * min(values)
+    ticks = {position: str(value) for value, position in places.items()}
+    title = f"{title}, {shots_in_words(most)}"
+    labels = dict(x_label=x, log=2 if doubling else 0, ticks=ticks)
+    return _plot(view, "setting", title, data, classes, points, **labels)

@@ -74,7 +74,7 @@ def test_no_format_shows_a_nan(written):
 def test_markdown_says_what_is_missing_and_keeps_its_columns(written):
     text = written[".md"]
     assert text.startswith("# Cats & dogs\n")
-    assert "Of 26 cells 2 are not computed yet and 6 failed." in text
+    assert "Of 26 cells: 2 not computed yet, 6 failed." in text
     assert "over the seeds 1, 2, 3" in text
     assert "mmsdpt 0.2.0; torch 2.14" in text
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
