@@ -20,14 +20,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     plan = commands.add_parser("plan", help="list the cells, and what they take")
     run = commands.add_parser("run", help="compute the cells that are not finished")
-    for each in (plan, run):
+    table = commands.add_parser("table", help="write the results as a page with tables and plots")
+    plot = commands.add_parser("plot", help="write each plot as a file")
+    for each in (plan, run, table, plot):
         each.add_argument("study", help="config of the study")
         each.add_argument(
             "--work-dir",
             default="work_dirs/experiments",
             help="folder of the results (work_dirs/experiments)",
         )
-        each.add_argument("--only", nargs="+", default=[], help="parts of the names of cells")
         each.add_argument(
             "--cfg-options",
             nargs="+",
@@ -36,6 +37,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
             help="settings of the study, and with cell. of all cells: study.seeds=1,2"
             " cell.optim_wrapper.optimizer.lr=0.01",
         )
+    for each in (plan, run):
+        each.add_argument("--only", nargs="+", default=[], help="parts of the names of cells")
         each.add_argument("--threads", type=int, help="of PyTorch in each job")
     plan.add_argument(
         "--measure", action="store_true", help="take one short step of each kind of cell first"
@@ -44,6 +47,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     run.add_argument("--address", help="of a Ray cluster: auto, or HOST:PORT")
     run.add_argument("--gpus", type=float, help="of each job; default: 1, or what there is")
     run.add_argument("--redo", action="store_true", help="compute what is finished, too")
+    formats = ["md", "csv", "tex", "html"]
+    table.add_argument(
+        "--format", nargs="+", choices=formats, default=formats, help="all by default"
+    )
+    plot.add_argument("--format", choices=["png", "pdf", "svg"], default="png", help="png")
     return parser.parse_args(argv)
 
 

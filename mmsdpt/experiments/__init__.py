@@ -9,5 +9,9 @@
 ``engine``   all jobs of a study: in this process, or in several on Ray
 ``plan``     what a study would compute, and what that takes
 ``records``  the results of a study: one JSON object a line, one line a cell
+``frame``    the records as one tidy table; means over seeds and data sets
+``tables``   the tables of each protocol
+``plots``    scores against shots, trainable parameters and varied settings
+``page``     tables and plots as Markdown, CSV, LaTeX and HTML
 ===========  ======================================================================================
 """

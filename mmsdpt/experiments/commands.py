@@ -13,12 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mmsdpt.utils.errors import InputError
 
-from .engine import records_file
 from .engine import run as run_study
 from .jobs import Prepared
+from .page import write_plots, write_tables
 from .plan import show, tell_problems
 from .records import FAILED, Record
-from .study import Study, load_study
+from .study import Study, load_study, records_file
 
 
 def read_study(args: argparse.Namespace) -> tuple[Study, Path]:
@@ -90,3 +90,19 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"{failed} of {len(records)} cells failed: run the command again.")
     console.print(f"Results: {records_file(study, work_dir)}", soft_wrap=True, highlight=False)
     return 1 if failed or missing else 0
+
+
+def table(args: argparse.Namespace) -> int:
+    """Write the results as pages."""
+    return _tell(write_tables(*read_study(args), args.format))
+
+
+def plot(args: argparse.Namespace) -> int:
+    """Write the plots."""
+    return _tell(write_plots(*read_study(args), args.format))
+
+
+def _tell(written: Sequence[Path]) -> int:
+    for path in written:
+        Console().print(f"Wrote {path}", soft_wrap=True, highlight=False)
+    return 0

@@ -22,18 +22,13 @@ from mmsdpt.utils.errors import InputError
 from .images import Shelf
 from .jobs import Job, Prepared, Test, new_record, prepare
 from .records import FINISHED, Record, append_record, read_records
-from .study import ZERO_SHOT, Study
+from .study import ZERO_SHOT, Study, records_file
 from .worker import Worker, finished
 
 Results = list[dict[str, Any]]
 OnRecord = Callable[[Record], None]
 _OBJECT_STORE = 200 * 1024**2  # bytes; jobs and results are small
 _RETRIES = 1  # by Ray, and again by us with another worker
-
-
-def records_file(study: Study, work_dir: Path) -> Path:
-    """The results of a study."""
-    return work_dir / f"{study.name}.jsonl"
 
 
 class Ledger:

@@ -16,8 +16,8 @@ from mmsdpt.utils.errors import InputError
 from .frame import Score, to_frame
 from .plots import study_plots
 from .records import FAILED, read_records
-from .study import Study
-from .tables import Table, study_tables
+from .study import Study, records_file
+from .tables import Table, published_entries, study_tables
 
 FORMATS = ("md", "csv", "tex", "html")
 _PAGE = Path(__file__).resolve().parents[1] / "assets" / "study_page.html"
@@ -44,7 +44,7 @@ def study_frame(study: Study, work_dir: str | os.PathLike) -> pd.DataFrame:
     Raises:
         InputError: if there are none yet.
     """
-    path = Path(work_dir) / f"{study.name}.jsonl"
+    path = records_file(study, Path(work_dir))
     records = read_records(path, [cell.name for cell in study.cells()])
     if not records:
         raise InputError(f"there are no results of {study.name} in {path}: run the study first")
@@ -128,6 +128,9 @@ def introduction(study: Study, frame: pd.DataFrame) -> list[str]:
         if name.startswith("version.")
     }
     listed = "; ".join(f"{name} {version}" for name, version in versions.items())
+    for entry in published_entries(study):
+        if "sentence" in entry:
+            found.append(f"Published: {entry['sentence']} Source: {entry['source']}.")
     return [*found, f"Computed with {listed}."] if listed else found
 
 

@@ -12,11 +12,10 @@ from rich.console import Console
 
 from mmsdpt.utils.atomic import write_atomically
 
-from .engine import records_file
 from .images import Shelf
 from .jobs import Job, Prepared, digest, in_one_line, prepare
 from .records import FAILED, FINISHED, read_records
-from .study import Study
+from .study import Study, records_file
 from .worker import Worker
 
 MEASURED_FILE = "measured.json"

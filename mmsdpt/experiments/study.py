@@ -415,6 +415,11 @@ def _made(kind: type, found: Mapping[str, Any]) -> Any:
     return kind(**found)
 
 
+def records_file(study: Study, work_dir: Path) -> Path:
+    """The results of a study."""
+    return work_dir / f"{study.name}.jsonl"
+
+
 def find_config(path: str | os.PathLike) -> Path:
     """A config by its path, from the current folder or else from the repository's.
 

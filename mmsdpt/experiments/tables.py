@@ -370,11 +370,15 @@ def _spread(values: pd.Series, style: str) -> Cell:
 def published_entries(study: Study) -> list[dict[str, Any]]:
     """The published numbers that a study names, in an attribute ``PUBLISHED`` of a module.
 
-    Each is a dict: ``title``; ``source``, the paper and its table; ``protocol``; ``setting``, a
-    dict with ``host``, ``data`` (a list of names), ``shots``, ``seeds`` (a number) and ``epochs``
-    as far as they are known, which are compared with the study's, and any other key, which is
-    shown; ``values``, numbers by method and column of our table; ``labels`` of methods that the
-    study lacks.
+    Each is a dict: ``protocol``; ``source``, the paper and its table; and either ``sentence``, or
+    ``title``, ``setting`` and ``values``. ``setting`` has ``host``, ``data`` (a list of names),
+    ``shots``, ``seeds`` (a number) and ``epochs`` as far as they are known, which are compared with
+    the study's, and any other key, which is shown. ``values`` are numbers by method, in
+    ``stacking`` by the pair, and column of our table; ``labels`` those of methods that the study
+    lacks.
+
+    Returns:
+        Those of the study's protocol that share a model or a data set with it, or else the first.
 
     Raises:
         InputError: if there is no such module, or nothing published in it.
@@ -382,46 +386,47 @@ def published_entries(study: Study) -> list[dict[str, Any]]:
     if not study.published:
         return []
     try:
-        module = importlib.import_module(str(study.published))
-        return [each for each in module.PUBLISHED if each["protocol"] == study.protocol]
+        module = importlib.import_module(study.published)
+        found = [each for each in module.PUBLISHED if each["protocol"] == study.protocol]
     except (ImportError, AttributeError) as error:
         raise InputError(
             f"study.published must name a module with PUBLISHED, got {study.published!r}: {error}"
         ) from error
+    settings = [each.get("setting", {}) for each in found]
+    shares = [
+        each.get("host") in study.hosts or not study.data.keys().isdisjoint(each.get("data", ()))
+        for each in settings
+    ]
+    return [each for each, share in zip(found, shares, strict=True) if share] or found[:1]
 
 
 def _published(study: Study, frame: pd.DataFrame, tables: Sequence[Table]) -> list[Table]:
     """Published numbers beside ours, and what differs in the setting."""
     found = []
-    for entry in published_entries(study):
+    for entry in (each for each in published_entries(study) if "values" in each):
         setting, values = entry["setting"], entry["values"]
         columns = list(dict.fromkeys(name for row in values.values() for name in row))
-        wanted = set(setting.get("data", ()))
-        fitting = [x for x in tables if x.data and set(columns) & set(x.columns)]
+        fitting = [table for table in tables if table.data and set(columns) & set(table.columns)]
         if not fitting:
             continue
-        ours = max(
-            fitting,
-            key=lambda x: (
-                x.host == setting.get("host"),
-                x.shots == setting.get("shots"),
-                len(wanted & set(x.data)),
-                len(x.data),
-            ),
-        )
-        by_label = {row["method"]: row for row in ours.rows}
-        names = [name for name in study.methods if name in values]
+
+        def nearness(table: Table, setting: Mapping[str, Any] = setting) -> tuple[Any, ...]:
+            same = [getattr(table, name) == setting.get(name) for name in ("host", "shots")]
+            return *same, len({*setting.get("data", ())} & {*table.data}), len(table.data)
+
+        ours = max(fitting, key=nearness)
+        keys = ours.columns[:2] if study.protocol == "stacking" else ours.columns[:1]
+        known = {tuple(row[key] for key in keys): row for row in ours.rows}
+        labels = {**entry.get("labels", {}), **{x: y.label for x, y in study.methods.items()}}
         rows = []
-        for name in [*names, *(name for name in values if name not in names)]:
-            label = study.methods[name].label if name in names else entry["labels"][name]
-            row: dict[str, Cell] = {"method": label}
+        for names, numbers in values.items():
+            own = tuple(labels[x] for x in ((names,) if isinstance(names, str) else names))
+            row: dict[str, Cell] = dict(zip(keys, own, strict=True))
             for column in columns:
-                number = values[name].get(column)
-                decimals = len(str(number).partition(".")[2]) or 1
-                row[f"{column}, published"] = (
-                    "" if number is None else Score(number, style=f".{max(decimals, 2)}f")
-                )
-                row[f"{column}, here"] = by_label[label].get(column) if label in by_label else ""
+                style = ".1f" if column.startswith("AP") or study.protocol == "stacking" else ".2f"
+                number = numbers.get(column)
+                row[f"{column}, published"] = "" if number is None else Score(number, style=style)
+                row[f"{column}, here"] = known[own].get(column) if own in known else ""
             rows.append(row)
         epochs = frame.loc[frame["host"] == ours.host, "epochs"].dropna().unique()
         here = dict(
@@ -431,17 +436,15 @@ def _published(study: Study, frame: pd.DataFrame, tables: Sequence[Table]) -> li
             seeds=len(study.seeds),
             epochs=" or ".join(map(str, sorted(epochs))),
         )
-        rest = {name: value for name, value in setting.items() if name not in here}
-        differs = {
-            name: (_text(setting[name]), _text(here[name]))
-            for name in here
-            if name in setting and _sorted(setting[name]) != _sorted(here[name])
-        }
-        sentences = [f"{name}: {a} there, {b or MISSING} here" for name, (a, b) in differs.items()]
-        sentences += [f"{name} there: {_text(value)}" for name, value in rest.items()]
-        note = "What differs: " + "; ".join(sentences) + "." if sentences else "The same setting."
-        title = f"Published: {entry['title']}"
-        found.append(Table(title, rows, (f"Source: {entry['source']}.", note)))
+        sentences = [
+            f"{name}: {_text(there)} there"
+            + (f", {_text(here[name]) or MISSING} here" if name in here else "")
+            for name, there in setting.items()
+            if name not in here or _sorted(there) != _sorted(here[name])
+        ]
+        note = f"What differs: {'; '.join(sentences)}." if sentences else "The same setting."
+        notes = (f"Source: {entry['source']}.", note)
+        found.append(Table(f"Published: {entry['title']}", rows, notes))
     return found
 
 

@@ -252,3 +252,22 @@ def test_published_numbers_stand_beside_ours_with_what_differs(tmp_path, monkeyp
     study = make_study("few_shot", published="no.such.module")
     with pytest.raises(InputError, match="study.published must name a module"):
         study_tables(study, make_frame(study, lambda cell: dict(accuracy=50.0)))
+
+
+def test_published_pairs_stand_beside_our_stacks(monkeypatch):
+    study = make_study(
+        "stacking",
+        ("coco", "aquarium"),
+        ("adapter",),
+        source="coco",
+        pairs=[("adapter", "adapter")],
+        published="projects.sdpt_poster.published",
+    )
+    tables = study_tables(study, make_frame(study, lambda cell: {"coco/bbox_mAP": 0.3}))
+    row = tables[-1].rows[0]
+    assert (str(row["coco: old, published"]), str(row["coco: old, here"])) == ("56.8", "30.0 ± 0.0")
+    assert tables[-1].texts()[1] == ["Adapter", "SDPT, k = 10", "56.8", "", "53.2"] + [
+        "",
+        "30.7",
+    ] + ["", "58.7", ""]
+    assert tables[-1].notes[1] == "What differs: host: glip_l there, mini here."

@@ -20,4 +20,5 @@ study = dict(
     protocol="few_shot",
     data=papers_data,
     shots=[1, 2, 4, 8, 16],
+    published="projects.mudpt_paper.published",
 )

@@ -36,4 +36,5 @@ study = dict(
     protocol="comparison",
     methods=list(methods),
     data=["thermal"],
+    published="projects.sdpt_poster.published",
 )

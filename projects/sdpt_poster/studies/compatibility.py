@@ -18,5 +18,6 @@ study = dict(
     hosts=["glip_l"],
     source="coco",
     data=["aquarium"],
+    published="projects.sdpt_poster.published",
     pairs=[("adapter", "adapter"), ("adapter", "sdpt"), ("vpt", "vpt"), ("vpt", "sdpt")],
 )
