@@ -19,11 +19,16 @@ from functools import partial
 from pathlib import Path
 
 from . import compat
-from .utils.downloads import CLIP_CHECKPOINTS, GLIP_CHECKPOINTS, how_to_get
+from .utils.downloads import (
+    BERT,
+    CHECKPOINTS,
+    CLIP_CHECKPOINTS,
+    GLIP_CHECKPOINTS,
+    how_to_get,
+    how_to_get_bert,
+)
 from .version import __version__
 
-BERT = "bert-base-uncased"
-CHECKPOINTS = Path("checkpoints")  # in the directory from which the tools are run
 ASSETS = Path(__file__).parent / "assets"
 
 
@@ -156,9 +161,8 @@ def _bert_folder() -> Path:
         return Path(cached).parent
     cache = Path(constants.HF_HUB_CACHE) / f"models--{BERT}"
     raise FileNotFoundError(
-        f"expected in {local.resolve()} or {cache}; put config.json, vocab.txt and"
-        f" model.safetensors of {BERT} into the first, or let transformers download them into the"
-        " second"
+        f"expected in {local.resolve()} or {cache}; {how_to_get_bert()}, or let the first run"
+        " download them into the second"
     )
 
 

@@ -22,8 +22,8 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmsdpt.hosts.glip.bert_folder import mini_bert_folder
 from mmsdpt.utils.cli import load_config
+from mmsdpt.utils.language_models import mini_bert_folder
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs" / "ablations"
 GLIP_L = sorted(path.stem for path in FOLDER.glob("*.py"))

@@ -30,11 +30,11 @@ import mmsdpt.engine
 import mmsdpt.hosts
 import mmsdpt.tuners  # noqa: F401  registers what the configs name
 from mmsdpt.engine import build_runner
-from mmsdpt.hosts.glip.bert_folder import mini_bert_folder
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import save_tuner
 from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
 from mmsdpt.utils.cli import load_config
+from mmsdpt.utils.language_models import mini_bert_folder
 from projects.mini_world.tasks import TASKS
 from projects.sdpt_poster.meta import MetaRun, build_on_meta
 

@@ -44,9 +44,9 @@ from mmsdpt.datasets import ODINW_SCHEDULE
 from mmsdpt.engine import build_runner
 from mmsdpt.engine.hooks.class_names import check_class_names
 from mmsdpt.engine.schedules import follow_max_epochs
-from mmsdpt.hosts.glip.bert_folder import mini_bert_folder
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.cli import load_config, replace_data_root
+from mmsdpt.utils.language_models import mini_bert_folder
 from projects.mini_world import task_dataset
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"

@@ -12,6 +12,7 @@ from mmengine.config import ConfigDict
 
 from mmsdpt.utils.cli import add_common_arguments, load_config, run_tool
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.preflight import TEST
 
 
 def parse_args() -> argparse.Namespace:
@@ -81,7 +82,7 @@ def main() -> None:
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     if args.out and not args.out.endswith((".pkl", ".pickle")):
         raise InputError(f"--out writes a pickle file, got {args.out}")
-    cfg = load_config(args)
+    cfg = load_config(args, TEST)
     # Not at the top: --help is quick, and so is the answer to a config that is not there.
     from mmsdpt.engine import build_runner
     from mmsdpt.hosts.base import resolve_slots

@@ -7,6 +7,7 @@ import os
 
 from mmsdpt.utils.cli import add_common_arguments, load_config, run_tool
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.preflight import TRAINING
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,7 +31,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    cfg = load_config(args)
+    if args.resume:
+        named = None if args.resume == "auto" else args.resume
+        args.cfg_options = {**(args.cfg_options or {}), "resume": True, "resume_from": named}
+    cfg = load_config(args, TRAINING)
     # Not at the top: --help is quick, and so is the answer to a config that is not there.
     from mmengine.device import get_device
 
@@ -46,9 +50,6 @@ def main() -> None:
         if "base_batch_size" not in cfg.auto_scale_lr:
             raise InputError("--auto-scale-lr needs auto_scale_lr.base_batch_size in the config")
         cfg.auto_scale_lr.enable = True
-    if args.resume:
-        cfg.resume = True
-        cfg.resume_from = None if args.resume == "auto" else args.resume
     build_runner(cfg).train()
 
 

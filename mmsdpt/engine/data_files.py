@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,13 @@ from mmengine.logging import print_log
 
 from mmsdpt.datasets.coco_checks import CocoReport, check_coco, put_in_order
 from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.data_files import (
+    check_dataset_files,
+    innermost_datasets,
+    joined,
+    metric_configs,
+)
 from mmsdpt.utils.errors import InputError
-
-_ADVICE = "put the data there, or name another folder with --data-root"
 
 
 @dataclass
@@ -54,7 +58,9 @@ def prepare_data(
     splits, problems = [], []
     seen: dict[tuple, CocoReport] = {}
     for role, loader in loaders.items():
-        for dataset in _innermost(loader.get("dataset") if isinstance(loader, Mapping) else None):
+        for dataset in innermost_datasets(
+            loader.get("dataset") if isinstance(loader, Mapping) else None
+        ):
             try:
                 check_dataset_files(dataset, classes=_coco_paths(dataset) is None)
             except InputError as error:
@@ -90,7 +96,7 @@ def _coco_paths(dataset: Mapping) -> tuple[str, str] | None:
     if name.rpartition(".")[2] != "CocoDataset" or not annotations or dataset.get("backend_args"):
         return None
     folders = dataset.get("data_prefix") or {}
-    paths = (_joined(root, annotations), _joined(root, folders.get("img") or ""))
+    paths = (joined(root, annotations), joined(root, folders.get("img") or ""))
     return None if any("://" in path for path in paths) else paths
 
 
@@ -191,133 +197,15 @@ def _write_copies(splits: Sequence[_Split], evaluators: Mapping[str, Any], folde
             print_log(f"{report.path} is read as {copies[original]}", logger="current")
         split.dataset["ann_file"] = copies[original]
     for evaluator in evaluators.values():
-        for metric in _metrics(evaluator):
+        for metric in metric_configs(evaluator):
             path = metric.get("ann_file")
             if isinstance(path, str) and os.path.abspath(path) in copies:
                 metric["ann_file"] = copies[os.path.abspath(path)]
 
 
-def check_dataset_files(cfg: Any, classes: bool = True) -> None:
-    """Check the annotation files and image folders of a dataset's config, wrapped or not.
-
-    MMDetection would end in a traceback from the depths of its annotation reader. Datasets on other
-    storage than the local one are left alone. Classes that a config names are checked, too: see
-    :func:`check_classes`.
-
-    Args:
-        cfg: Config of a dataset; anything else passes.
-        classes: Whether to check classes.
-
-    Raises:
-        InputError: naming the file or folder that is missing, or the classes that do not fit.
-    """
-    for dataset in _innermost(cfg):
-        if dataset.get("backend_args"):
-            continue
-        root = dataset.get("data_root") or ""
-        annotations = dataset.get("ann_file")
-        if annotations and not _exists(path := _joined(root, annotations)):
-            raise InputError(f"annotation file not found: {path}; {_ADVICE}")
-        folders = dataset.get("data_prefix") or {}
-        for folder in folders.values() if isinstance(folders, Mapping) else ():
-            path = _joined(root, folder or "")
-            if not _exists(path):
-                raise InputError(f"image folder not found: {path}; {_ADVICE}")
-            if Path(path).is_file():
-                raise InputError(f"{path} is a file, expected a folder of images; {_ADVICE}")
-        if annotations and classes:
-            check_classes(dataset.get("metainfo"), _joined(root, annotations))
-
-
-def check_classes(metainfo: Any, path: str) -> None:
-    """Check that the classes of a config are categories of a COCO file, in the file's order.
-
-    MMDetection numbers the categories in the file's order, whatever the order of the names is, and
-    leaves out the names that it does not find. A closed-set detector does not mind; one that reads
-    the names would learn them for each other's boxes.
-
-    Args:
-        metainfo: Of the dataset's config. Without ``classes``, nothing is checked.
-        path: Annotation file. What is not in COCO's format passes.
-
-    Raises:
-        InputError: with the classes to write instead.
-    """
-    classes = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
-    if classes is None or "://" in path or not path.endswith(".json"):
-        return
-    if isinstance(classes, str):
-        if Path(classes).is_file():  # MMEngine reads the names from there
-            return
-        raise InputError(
-            f"metainfo.classes is the text {classes!r}, expected a tuple of names: write"
-            f" classes=({classes!r},)"
-        )
-    with open(path, encoding="utf-8-sig") as file:
-        content = json.load(file)
-    categories = content.get("categories") if isinstance(content, Mapping) else None
-    if not categories:
-        return
-    names = [str(category.get("name")) for category in categories]
-    absent = [name for name in classes if name not in names]
-    if absent:
-        raise InputError(
-            f"{path} has no category {', '.join(absent)}: name some of its own in"
-            f" metainfo.classes, in this order: {', '.join(names)}"
-        )
-    ordered = tuple(name for name in names if name in classes)
-    if ordered != tuple(classes):
-        raise InputError(
-            f"metainfo.classes has another order than the categories of {path}, and labels would"
-            f" take each other's names: write classes={ordered}"
-        )
-
-
 def use_own_image_loader(cfg: Any) -> None:
     """Put :class:`mmsdpt.LoadImageFromFile` in the place of MMCV's in a dataset's pipeline."""
-    for dataset in _innermost(cfg):
+    for dataset in innermost_datasets(cfg):
         for step in dataset.get("pipeline") or ():
             if isinstance(step, dict) and step.get("type") == "LoadImageFromFile":
                 step["type"] = "mmsdpt.LoadImageFromFile"
-
-
-def check_evaluator_files(cfg: Any) -> None:
-    """Check the annotation files of one metric's config or of several.
-
-    Raises:
-        InputError: naming the file that is missing.
-    """
-    for metric in _metrics(cfg):
-        path = metric.get("ann_file")
-        if path and not _exists(path):
-            name = metric.get("type")
-            raise InputError(f"annotation file of {name} not found: {path}; {_ADVICE}")
-
-
-def _metrics(cfg: Any) -> list[Any]:
-    """The configs of metrics on local storage."""
-    metrics = cfg if isinstance(cfg, Sequence) and not isinstance(cfg, str) else [cfg]
-    metrics = [each for each in metrics if isinstance(each, Mapping)]
-    inner = [part for each in metrics for part in _metrics(each.get("metrics") or [])]
-    return inner + [each for each in metrics if not each.get("backend_args")]
-
-
-def _innermost(cfg: Any) -> Iterator[Mapping]:
-    """The configs of the plain datasets inside wrappers and concatenations."""
-    if not isinstance(cfg, Mapping):
-        return
-    inner = cfg.get("dataset", cfg.get("datasets"))
-    if inner is None:
-        yield cfg
-        return
-    for part in inner if isinstance(inner, (list, tuple)) else [inner]:
-        yield from _innermost(part)
-
-
-def _joined(root: str, path: str) -> str:
-    return path if "://" in path else os.path.join(root, path)
-
-
-def _exists(path: str) -> bool:
-    # "" is a prefix that adds nothing; a URL is for its own reader to judge.
-    return not path or "://" in path or Path(path).exists()

@@ -38,14 +38,13 @@ from mmsdpt.utils.base_weights import (
     read_checkpoint,
     resolve_checkpoint,
 )
+from mmsdpt.utils.data_files import check_dataset_files, check_evaluator_files
 from mmsdpt.utils.errors import DivergedError
 from mmsdpt.utils.fingerprint import base_fingerprint
 from mmsdpt.version import __version__
 
 from .checkpoint_checks import check_contents, check_resumable
 from .data_files import (
-    check_dataset_files,
-    check_evaluator_files,
     prepare_data,
     use_own_image_loader,
 )

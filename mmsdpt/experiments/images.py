@@ -17,8 +17,9 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmsdpt.engine.data_files import check_dataset_files, use_own_image_loader
+from mmsdpt.engine.data_files import use_own_image_loader
 from mmsdpt.registry import DATASETS, TRANSFORMS
+from mmsdpt.utils.data_files import check_dataset_files
 
 _LOADERS = ("LoadPillowImage", "LoadImageFromFile")
 _BUDGET = 1 << 30

@@ -45,13 +45,13 @@ from mmengine.utils import import_modules_from_strings
 from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 
-from mmsdpt.engine.data_files import check_evaluator_files
 from mmsdpt.engine.runner import TunerRunner
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import load_tuner, save_tuner
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
+from mmsdpt.utils.data_files import check_evaluator_files
 
 from .compose import TUNER_FILE
 from .images import Shelf, TestImages, quiet

@@ -8,8 +8,6 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,41 +17,12 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mmsdpt.utils.downloads import how_to_get
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.downloads import resolve_checkpoint
+from mmsdpt.utils.errors import CheckpointError
 
-PACKAGE_SCHEME = "mmsdpt://"
-_ASSETS = {name: f"assets/{name}/{name}.safetensors" for name in ("mini_clip", "mini_glip")}
+__all__ = ["CheckpointError", "load_base_weights", "read_checkpoint", "resolve_checkpoint"]
+
 _LISTED = 5
-
-
-class CheckpointError(InputError):
-    """A checkpoint that is missing, unreadable, or does not fit the model."""
-
-
-def resolve_checkpoint(name: str) -> str:
-    """A local path or URL for ``name``; ``mmsdpt://mini_glip`` names the weights in the package.
-
-    Raises:
-        CheckpointError: if there is no such file, with where to get it when that is known.
-    """
-    if name.startswith(PACKAGE_SCHEME):
-        asset = name[len(PACKAGE_SCHEME) :]
-        if asset not in _ASSETS:
-            raise CheckpointError(
-                f"{name} is not one of the package's weights: {', '.join(sorted(_ASSETS))}"
-            )
-        name = str(files("mmsdpt") / _ASSETS[asset])
-    if name.startswith(("http://", "https://")):
-        return name
-    if not Path(name).is_file():
-        advice = how_to_get(name)
-        raise CheckpointError(
-            f"checkpoint not found: {name}; "
-            + (f"{advice}, or " if advice else "")
-            + "name another file with --cfg-options load_from=PATH"
-        )
-    return name
 
 
 def read_checkpoint(path: str, map_location: str | torch.device = "cpu") -> dict:

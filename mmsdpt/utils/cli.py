@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.utils import import_modules_from_strings
 
 from .errors import InputError
+from .preflight import require_all
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
@@ -47,16 +49,22 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
-def load_config(args: argparse.Namespace) -> Config:
-    """Read ``args.config`` with the overrides of :func:`add_common_arguments`.
+def load_config(args: argparse.Namespace, roles: Sequence[str] = ()) -> Config:
+    """Read ``args.config`` with the overrides of :func:`add_common_arguments`, then import the
+    modules that it names, which takes seconds.
+
+    Args:
+        args: The arguments.
+        roles: Check before the import that weights are there, and the data of these roles: see
+            :func:`mmsdpt.utils.preflight.require_all`.
 
     Raises:
-        InputError: if the config file does not exist.
+        InputError: if the config file does not exist, or anything that is checked.
     """
     if not Path(args.config).is_file():
         raise InputError(f"config not found: {args.config}")
     make_projects_importable()
-    cfg = Config.fromfile(args.config)
+    cfg = Config.fromfile(args.config, import_custom_modules=False)
     cfg.launcher = args.launcher
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
@@ -67,6 +75,10 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get("work_dir") is None:
         cfg.work_dir = str(Path("work_dirs") / Path(args.config).stem)
+    if roles:
+        require_all(cfg, roles)
+    if cfg.get("custom_imports"):
+        import_modules_from_strings(**cfg.custom_imports)
     return cfg
 
 

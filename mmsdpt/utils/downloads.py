@@ -1,8 +1,18 @@
-"""Where public weights are to be had. Imports no other package: the doctor uses it, too."""
+"""Where public weights and data come from, and where configs expect them: one table for runs and
+for the doctor, so it imports no package that may be missing.
+"""
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
+
+from .errors import CheckpointError
+
+CHECKPOINTS = Path("checkpoints")  # in the directory from which the tools are run
+BERT = "bert-base-uncased"
+PACKAGE_SCHEME = "mmsdpt://"
+_ASSETS = {name: f"assets/{name}/{name}.safetensors" for name in ("mini_clip", "mini_glip")}
 
 _GLIP = "https://download.openmmlab.com/mmdetection/v3.0/glip/"
 _CLIP = "https://openaipublic.azureedge.net/clip/models/"
@@ -38,3 +48,55 @@ def how_to_get(path: str) -> str | None:
             f" tools/model_converters/clip2mmsdpt.py {Path(_SOURCES[file]).name} {path}"
         )
     return None
+
+
+def how_to_get_bert(name: str = BERT) -> str:
+    """What to do to have the language model ``name`` of the Hugging Face hub."""
+    return (
+        f"put config.json, vocab.txt and model.safetensors of https://huggingface.co/{name} into"
+        f" {(CHECKPOINTS / name).resolve()}"
+    )
+
+
+PUT_IT_THERE = "put the data there, or name another folder with --data-root"
+# By the beginning of an annotation file's name.
+_DATA = {
+    "instances_train2017": "COCO 2017 from https://cocodataset.org/#download",
+    "instances_val2017": "COCO 2017 from https://cocodataset.org/#download",
+    "lvis_v1": "LVIS v1 from https://www.lvisdataset.org/dataset, with the images of COCO 2017",
+}
+
+
+def how_to_get_data(path: str) -> str:
+    """What to do to have the annotation file or the image folder ``path``."""
+    name = Path(path).name
+    source = next((text for start, text in _DATA.items() if name.startswith(start)), None)
+    if source is None and "odinw" in Path(path).parts:
+        source = "ODinW from https://huggingface.co/GLIPModel/GLIP/tree/main/odinw_35"
+    advice = f"download {source} and " if source else ""
+    return advice + PUT_IT_THERE
+
+
+def resolve_checkpoint(name: str) -> str:
+    """A local path or URL for ``name``; ``mmsdpt://mini_glip`` names the weights in the package.
+
+    Raises:
+        CheckpointError: if there is no such file, with where to get it when that is known.
+    """
+    if name.startswith(PACKAGE_SCHEME):
+        asset = name[len(PACKAGE_SCHEME) :]
+        if asset not in _ASSETS:
+            raise CheckpointError(
+                f"{name} is not one of the package's weights: {', '.join(sorted(_ASSETS))}"
+            )
+        name = str(files("mmsdpt") / _ASSETS[asset])
+    if name.startswith(("http://", "https://")):
+        return name
+    if not Path(name).is_file():
+        advice = how_to_get(name)
+        raise CheckpointError(
+            f"checkpoint not found: {name}; "
+            + (f"{advice}, or " if advice else "")
+            + "name another file with --cfg-options load_from=PATH"
+        )
+    return name

@@ -16,3 +16,7 @@ class InputError(ValueError):
 
 class DivergedError(InputError):
     """A training whose loss or weights are no longer finite numbers."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint that is missing, unreadable, or does not fit the model."""

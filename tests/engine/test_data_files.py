@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mmsdpt.engine.data_files import check_dataset_files, check_evaluator_files
+from mmsdpt.utils.data_files import check_dataset_files, check_evaluator_files
 from mmsdpt.utils.errors import InputError
 
 

@@ -146,9 +146,9 @@ def test_the_tools_train_resume_and_test(tool, config, tmp_path):
 
     more = ["--cfg-options", "train_cfg.max_epochs=2"]
     log = tool("train.py", config, "--work-dir", run, "--resume", *more)
-    assert "resumed epoch: 1, iter: 2" in log and "Epoch(train) [2][2/2]" in log
+    assert "Resumed at epoch 1, iteration 2" in log and "Epoch(train) [2][2/2]" in log
     named = ["--work-dir", tmp_path / "named", "--resume", run / "epoch_1.pth"]
-    assert "resumed epoch: 1, iter: 2" in tool("train.py", config, *named, *more)
+    assert "Resumed at epoch 1, iteration 2" in tool("train.py", config, *named, *more)
 
     tuner, dump = run / "tuner.safetensors", tmp_path / "predictions.pkl"
     log = tool("test.py", config, tuner, "--out", dump, "--work-dir", tmp_path / "a")
@@ -187,14 +187,14 @@ def test_mixed_precision_trains_on_the_cpu(tool, config, tmp_path):
         ),
         (
             ("train.py", "CONFIG", "--data-root", "/no"),
-            "annotation file not found: /no/annotations.json; put the data there",
+            "data not found: /no/annotations.json, /no",
         ),
         (("train.py", "CONFIG", "--resume", "no.pth"), "checkpoint not found: no.pth"),
         (("train.py", "CONFIG", "--auto-scale-lr"), "--auto-scale-lr needs auto_scale_lr.base"),
         (("test.py", "CONFIG", "no.safetensors"), "tuner file not found: no.safetensors"),
         (("test.py", "CONFIG", "b=x.pth"), "b=x.pth: the config has tuner slots default; write"),
         (("test.py", "CONFIG", "--out", "x.json"), "--out writes a pickle file, got x.json"),
-        (("test.py", "CONFIG", "--data-root", "/no"), "annotation file not found: /no/annotations"),
+        (("test.py", "CONFIG", "--data-root", "/no"), "data not found: /no/annotations.json, /no"),
     ],
     ids=lambda value: value[-1] if isinstance(value, tuple) else "",
 )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import BertConfig
 from transformers import BertModel as HFBertModel
 
-from mmsdpt.hosts.glip.bert_folder import mini_bert_folder
+from mmsdpt.utils.language_models import mini_bert_folder
 
 MINI_CONFIG = Path(__file__).parents[2] / "configs" / "_base_" / "models" / "mini_glip.py"
 # The pyramid at this size: 9 x 13, 5 x 7, 3 x 4, 2 x 2, 1 x 1.

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig
 
-from mmsdpt.hosts.glip.bert_folder import mini_bert_folder
 from mmsdpt.hosts.glip.text import BertModel
 from mmsdpt.hosts.seams import BlockSeam, FeatureSeam, ForwardState, PromptRows, Rows, RowSeam
 from mmsdpt.tuners.base import Tuner
+from mmsdpt.utils.language_models import mini_bert_folder
 from tests.hosts.text_spy import Spy
 
 CAPTIONS = ["striped blue star. red circle", "raccoon", "a cow that is brown. penguin"]

@@ -14,14 +14,10 @@ from mmdet.models.language_models import BertModel as MMDetBertModel
 from mmengine.logging import MMLogger
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
 
-from mmsdpt.hosts.glip.bert_folder import (
-    MINI_BERT,
-    bert_config,
-    language_model_folder,
-    mini_bert_folder,
-)
+from mmsdpt.hosts.glip.bert_folder import bert_config
 from mmsdpt.hosts.glip.text import BertModel
 from mmsdpt.registry import MODELS
+from mmsdpt.utils.language_models import MINI_BERT, language_model_folder, mini_bert_folder
 from tests.hosts.text_spy import Spy
 
 CAPTIONS = ["striped blue star. red circle", "raccoon", "a cow that is brown. penguin. zyx-wolf"]
@@ -385,7 +381,7 @@ def test_safetensors_are_preferred(tmp_path, built):
 
 
 def test_auto_without_weights_warns(caplog):
-    logger = MMLogger.get_current_instance()
+    logger = MMLogger.get_instance("a run without base weights")
     logger.addHandler(caplog.handler)
     try:
         BertModel(name=MINI_BERT)

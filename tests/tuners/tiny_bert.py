@@ -10,9 +10,9 @@ from torch import nn
 from transformers import BertConfig
 
 from mmsdpt.hosts.base import TunableMixin
-from mmsdpt.hosts.glip.bert_folder import mini_bert_folder
 from mmsdpt.hosts.glip.text import BertModel
 from mmsdpt.hosts.seams import ForwardState, SeamMap
+from mmsdpt.utils.language_models import mini_bert_folder
 
 WIDTH, DEPTH, MAX_TOKENS, POSITIONS = 12, 2, 24, 40
 CAPTIONS = ["striped blue star. red circle", "raccoon", "a cow that is brown. penguin"]

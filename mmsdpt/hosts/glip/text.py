@@ -18,9 +18,9 @@ from transformers import AutoTokenizer
 
 from mmsdpt.hosts.seams import FeatureSeam, ForwardState, RunBlock, Seam
 from mmsdpt.registry import MODELS
+from mmsdpt.utils.language_models import language_model_folder
 
 from .bert import BertEncoder
-from .bert_folder import language_model_folder
 from .bert_pass import TextProgress
 from .caption_cache import CaptionCache, CaptionFeatures, check_constant, join_captions
 

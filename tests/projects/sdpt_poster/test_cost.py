@@ -11,9 +11,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer
 
-from mmsdpt.hosts.glip.bert_folder import mini_bert_folder
 from mmsdpt.hosts.glip.deform_conv import ModulatedDeformConv2d
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.language_models import mini_bert_folder
 from projects.sdpt_poster.cost import CostMeter, DeformableProduct, class_names
 from projects.sdpt_poster.macs import MacCounter
 from projects.sdpt_poster.meta import MetaRun, build_on_meta

@@ -1,0 +1,150 @@
+"""See that the files that a config of a dataset or a metric names are there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .downloads import how_to_get_data
+from .errors import InputError
+
+
+def missing_files(cfg: Any) -> list[tuple[str, str]]:
+    """Annotation files and image folders of a dataset's config, wrapped or not, that are not there:
+    what it is, and its path.
+
+    Datasets on other storage than the local one have none, nor has anything but a dataset's config.
+    """
+    missing = []
+    for dataset in innermost_datasets(cfg):
+        if dataset.get("backend_args"):
+            continue
+        root = dataset.get("data_root") or ""
+        annotations, folders = dataset.get("ann_file"), dataset.get("data_prefix") or {}
+        if annotations and not _exists(path := joined(root, annotations)):
+            missing.append(("annotation file", path))
+        for folder in folders.values() if isinstance(folders, Mapping) else ():
+            if not _exists(path := joined(root, folder or "")):
+                missing.append(("image folder", path))
+    return missing
+
+
+def check_dataset_files(cfg: Any, classes: bool = True) -> None:
+    """Check the annotation files and image folders of a dataset's config, wrapped or not.
+
+    MMDetection would end in a traceback from the depths of its annotation reader. Classes that a
+    config names are checked, too: see :func:`check_classes`.
+
+    Args:
+        cfg: Config of a dataset; anything else passes.
+        classes: Whether to check classes.
+
+    Raises:
+        InputError: naming the file or folder that is missing, or the classes that do not fit.
+    """
+    for what, path in missing_files(cfg):
+        raise InputError(f"{what} not found: {path}; {how_to_get_data(path)}")
+    for dataset in innermost_datasets(cfg):
+        if dataset.get("backend_args"):
+            continue
+        root = dataset.get("data_root") or ""
+        folders = dataset.get("data_prefix") or {}
+        for folder in folders.values() if isinstance(folders, Mapping) else ():
+            if Path(path := joined(root, folder or "")).is_file():
+                raise InputError(
+                    f"{path} is a file, expected a folder of images; {how_to_get_data(path)}"
+                )
+        if classes and (annotations := dataset.get("ann_file")):
+            check_classes(dataset.get("metainfo"), joined(root, annotations))
+
+
+def check_classes(metainfo: Any, path: str) -> None:
+    """Check that the classes of a config are categories of a COCO file, in the file's order.
+
+    MMDetection numbers the categories in the file's order, whatever the order of the names is, and
+    leaves out the names that it does not find. A closed-set detector does not mind; one that reads
+    the names would learn them for each other's boxes.
+
+    Args:
+        metainfo: Of the dataset's config. Without ``classes``, nothing is checked.
+        path: Annotation file. What is not in COCO's format passes.
+
+    Raises:
+        InputError: with the classes to write instead.
+    """
+    classes = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
+    if classes is None or "://" in path or not path.endswith(".json"):
+        return
+    if isinstance(classes, str):
+        if Path(classes).is_file():  # MMEngine reads the names from there
+            return
+        raise InputError(
+            f"metainfo.classes is the text {classes!r}, expected a tuple of names: write"
+            f" classes=({classes!r},)"
+        )
+    with open(path, encoding="utf-8-sig") as file:
+        content = json.load(file)
+    categories = content.get("categories") if isinstance(content, Mapping) else None
+    if not categories:
+        return
+    names = [str(category.get("name")) for category in categories]
+    absent = [name for name in classes if name not in names]
+    if absent:
+        raise InputError(
+            f"{path} has no category {', '.join(absent)}: name some of its own in"
+            f" metainfo.classes, in this order: {', '.join(names)}"
+        )
+    ordered = tuple(name for name in names if name in classes)
+    if ordered != tuple(classes):
+        raise InputError(
+            f"metainfo.classes has another order than the categories of {path}, and labels would"
+            f" take each other's names: write classes={ordered}"
+        )
+
+
+def check_evaluator_files(cfg: Any) -> None:
+    """Check the annotation files of one metric's config or of several.
+
+    Raises:
+        InputError: naming the file that is missing.
+    """
+    for metric in metric_configs(cfg):
+        path = metric.get("ann_file")
+        if path and not _exists(path):
+            raise InputError(
+                f"annotation file of {metric.get('type')} not found: {path};"
+                f" {how_to_get_data(path)}"
+            )
+
+
+def metric_configs(cfg: Any) -> list[Any]:
+    """The configs of metrics on local storage."""
+    metrics = cfg if isinstance(cfg, Sequence) and not isinstance(cfg, str) else [cfg]
+    metrics = [each for each in metrics if isinstance(each, Mapping)]
+    inner = [part for each in metrics for part in metric_configs(each.get("metrics") or [])]
+    return inner + [each for each in metrics if not each.get("backend_args")]
+
+
+def innermost_datasets(cfg: Any) -> Iterator[Mapping]:
+    """The configs of the plain datasets inside wrappers and concatenations."""
+    if not isinstance(cfg, Mapping):
+        return
+    inner = cfg.get("dataset", cfg.get("datasets"))
+    if inner is None:
+        yield cfg
+        return
+    for part in inner if isinstance(inner, (list, tuple)) else [inner]:
+        yield from innermost_datasets(part)
+
+
+def joined(root: str, path: str) -> str:
+    """``path`` under ``root``; a URL is left as it is."""
+    return path if "://" in path else os.path.join(root, path)
+
+
+def _exists(path: str) -> bool:
+    # "" is a prefix that adds nothing; a URL is for its own reader to judge.
+    return not path or "://" in path or Path(path).exists()

@@ -1,0 +1,125 @@
+"""Find the files of a BERT: the package's mini BERT, a folder, or a model of the hub."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+
+import huggingface_hub
+
+from .downloads import CHECKPOINTS, how_to_get_bert
+from .errors import InputError
+
+MINI_BERT = "mmsdpt://mini_bert"
+_TEXT_FILES = (
+    "config.json",
+    "vocab.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+)
+# In the order of preference; the index files name the parts of a checkpoint that is split.
+_WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+ADVICE = (
+    "give a folder with config.json, vocab.txt and weights (model.safetensors or"
+    " pytorch_model.bin): set lang_model_name in the config, or pass --cfg-options"
+    " lang_model_name=PATH"
+)
+
+
+class LanguageModelNotFoundError(FileNotFoundError, InputError):
+    """A BERT that is neither a folder nor to be had from the hub; the tools print the sentence."""
+
+
+def mini_bert_folder() -> str:
+    """Folder of the mini BERT's config and vocabulary inside the installed package."""
+    return str(importlib.resources.files("mmsdpt") / "assets" / "mini_bert")
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds weights that transformers reads."""
+    return any((folder / name).is_file() for name in _WEIGHT_FILES)
+
+
+def _is_text_folder(folder: Path) -> bool:
+    tokenizer = any((folder / name).is_file() for name in ("vocab.txt", "tokenizer.json"))
+    return tokenizer and (folder / "config.json").is_file()
+
+
+def _from_hub(name: str, weights: bool) -> Path:
+    """Folder of the hub model ``name`` in the local cache, filled from the hub where files are
+    missing.
+    """
+    wanted = [*_TEXT_FILES, *(["model.safetensors"] if weights else [])]
+
+    def is_complete(folder: Path) -> bool:
+        return _is_text_folder(folder) and (not weights or has_weights(folder))
+
+    folder, reason = None, ""
+    # The cache first: what was fetched once needs no network, nor the seconds that a failing one
+    # takes.
+    for local_only in (True, False):
+        if not local_only and huggingface_hub.constants.HF_HUB_OFFLINE:
+            reason = "offline mode is set"
+            break
+        try:
+            folder = Path(
+                huggingface_hub.snapshot_download(
+                    name, allow_patterns=wanted, local_files_only=local_only
+                )
+            )
+            if not local_only and not is_complete(folder):  # an old model, without safetensors
+                huggingface_hub.snapshot_download(name, allow_patterns=["pytorch_model.bin"])
+        except (OSError, ValueError) as error:  # no network, no such model, not a valid name
+            reason = type(error).__name__
+            continue
+        if is_complete(folder):
+            return folder
+    if folder is not None and _is_text_folder(folder):
+        return folder
+    raise LanguageModelNotFoundError(
+        f"The language model '{name}' is neither a folder nor in the local Hugging Face cache, and"
+        f" could not be downloaded ({reason}); {how_to_get_bert(name)}, or name"
+        " another folder with --cfg-options lang_model_name=PATH."
+    )
+
+
+def language_model_folder(name: str, weights: bool = False) -> Path:
+    """Resolve the name of a BERT to a folder with at least ``config.json`` and a vocabulary.
+
+    Args:
+        name: ``mmsdpt://mini_bert``, a local folder, or the name of a model on the Hugging Face
+            hub. For the last, ``checkpoints/NAME`` and the local cache are asked first, and the hub
+            only where files are missing and offline mode (``HF_HUB_OFFLINE``) is not set.
+        weights: Whether to ask the hub for the weights too. The folder may still lack them.
+
+    Raises:
+        LanguageModelNotFoundError: Says what was looked for and how to provide it.
+    """
+    if name.startswith("mmsdpt://"):
+        if name != MINI_BERT:
+            raise LanguageModelNotFoundError(
+                f"'{name}' is not part of mmsdpt, which has '{MINI_BERT}' only."
+            )
+        return Path(mini_bert_folder())
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        if (
+            name.startswith(("/", ".", "~")) or name.count("/") > 1
+        ):  # no name on the hub looks like this
+            raise LanguageModelNotFoundError(
+                f"The language model folder '{name}' does not exist; {ADVICE}."
+            )
+        local = CHECKPOINTS / name
+        return local if _is_text_folder(local) else _from_hub(name, weights)
+    if not _is_text_folder(folder):
+        lacks = "vocab.txt" if (folder / "config.json").is_file() else "config.json"
+        raise LanguageModelNotFoundError(
+            f"The language model folder '{folder}' has no {lacks}; {ADVICE}."
+        )
+    return folder

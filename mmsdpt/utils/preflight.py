@@ -1,0 +1,103 @@
+"""See before anything heavy is imported that all files of a run are there, and say all at once what
+is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from .data_files import innermost_datasets, metric_configs, missing_files
+from .downloads import PUT_IT_THERE, how_to_get_data, resolve_checkpoint
+from .errors import InputError
+from .language_models import language_model_folder
+
+TRAINING = ("train", "val")
+TEST = ("test",)
+
+
+def find_missing(cfg: Config, roles: Sequence[str]) -> list[str]:
+    """What the run of a config needs and does not find: one sentence each for BERT, base weights,
+    tuner files and data, with where to get it and where to put it.
+
+    BERT is fetched from the Hugging Face hub where it can be.
+
+    Args:
+        cfg: The whole config.
+        roles: Whose data is read: some of ``train``, ``val`` and ``test``.
+    """
+    problems = []
+    model = cfg.get("model") or {}
+    name = (model.get("language_model") or {}).get("name")
+    if isinstance(name, str):
+        try:
+            language_model_folder(name)
+        except InputError as error:
+            problems.append(str(error))
+    if cfg.get("load_from"):
+        try:
+            resolve_checkpoint(cfg.load_from)
+        except InputError as error:
+            problems.append(str(error))
+    for path in (cfg.get("tuner_files") or {}).values():
+        if not Path(path).is_file():
+            problems.append(f"tuner file not found: {path}")
+    if cfg.get("resume") and cfg.get("resume_from") and not Path(cfg.resume_from).is_file():
+        problems.append(f"checkpoint not found: {cfg.resume_from}")
+    return [*problems, *_missing_data(cfg, roles)]
+
+
+def require_all(cfg: Config, roles: Sequence[str]) -> None:
+    """See :func:`find_missing`.
+
+    Raises:
+        InputError: with all that is missing.
+    """
+    problems = find_missing(cfg, roles)
+    if len(problems) == 1:
+        raise InputError(problems[0])
+    if problems:
+        listed = "".join(f"\n  {number}. {text}" for number, text in enumerate(problems, start=1))
+        raise InputError(
+            f"{cfg.filename} needs {len(problems)} things that are not here:{listed}\n"
+            "python -m mmsdpt.doctor says where weights are expected."
+        )
+
+
+def _missing_data(cfg: Config, roles: Sequence[str]) -> list[str]:
+    """One sentence for all files and folders that come from the same place."""
+    by_advice: dict[str, dict[str, None]] = {}
+    for role in roles:
+        dataset = (cfg.get(f"{role}_dataloader") or {}).get("dataset")
+        paths = [path for _, path in missing_files(dataset)]
+        if any(each.get("ann_file") for each in innermost_datasets(dataset)):
+            # Other datasets draw their files at first use.
+            metrics = metric_configs(cfg.get(f"{role}_evaluator"))
+            paths += [path for each in metrics if (path := _missing_annotations(each))]
+        # The name of an annotation file tells the source, that of a folder does not.
+        advice = max((how_to_get_data(path) for path in paths), key=len, default="")
+        for each in innermost_datasets(dataset):
+            if each.get("type") == "mmsdpt.ClassificationData" and (
+                found := _missing_benchmark(each)
+            ):
+                paths.append(found)
+                advice = f"docs/classification_data.md says where it comes from; {PUT_IT_THERE}"
+        if paths:
+            by_advice.setdefault(advice, {}).update(dict.fromkeys(paths))
+    return [f"data not found: {', '.join(paths)}; {advice}" for advice, paths in by_advice.items()]
+
+
+def _missing_annotations(metric: Mapping[str, Any]) -> str | None:
+    path = metric.get("ann_file")
+    return path if path and "://" not in path and not Path(path).is_file() else None
+
+
+def _missing_benchmark(dataset: Mapping[str, Any]) -> str | None:
+    """The folder of a benchmark, or of one's own images, if it is not there."""
+    root = Path(dataset.get("data_root") or "data/").expanduser()
+    name = dataset.get("name")
+    folder = root if name in ("folder", "csv", "json") else root / str(name)
+    return None if folder.is_dir() else str(folder)
