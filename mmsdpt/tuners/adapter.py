@@ -59,6 +59,7 @@ class Adapter(Tuner):
     """
 
     needs = (*KINDS, "parameters")
+    settings = ("bottleneck", "layer_norms", "embedding_norm", "activation")
     added = dict(embedding_norm=False, activation="gelu")
 
     def __init__(
@@ -118,14 +119,6 @@ class Adapter(Tuner):
 
     def _offset(self, seam: ParameterSeam, value: Tensor) -> Tensor:
         return value + self.norm_offsets[_key(seam)].to(value.dtype)
-
-    def config(self) -> dict[str, Any]:
-        return dict(
-            bottleneck=self.bottleneck,
-            layer_norms=self.layer_norms,
-            embedding_norm=self.embedding_norm,
-            activation=self.activation,
-        )
 
     def num_trainable(self) -> int:
         """2 d m + m + d per bottleneck, 2 d per norm: after each one, and of the embeddings."""

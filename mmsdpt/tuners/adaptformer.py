@@ -44,6 +44,7 @@ class AdaptFormer(Tuner):
     """
 
     needs = ("image_ffns",)
+    settings = ("bottleneck", "scale")
     zero_init = True
 
     def __init__(
@@ -71,9 +72,6 @@ class AdaptFormer(Tuner):
 
     def _branch(self, seam: BranchSeam, x: Tensor) -> Tensor:
         return self.scale * self.adapters[seam.index](x)
-
-    def config(self) -> dict[str, Any]:
-        return dict(bottleneck=self.bottleneck, scale=self.scale)
 
     def num_trainable(self) -> int:
         """2 d m + m + d, summed over the blocks."""

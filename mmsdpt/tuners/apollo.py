@@ -36,6 +36,7 @@ from mmsdpt.registry import MODELS
 
 from .base import Seams, Tuner
 from .layers.coupled_prompts import CoupledPrompts
+from .maple import MaPLe
 
 
 class CrossModalAdapter(nn.Module):
@@ -176,6 +177,7 @@ class Apollo(Tuner):
     """
 
     needs = ("text_embeddings", "text_blocks", "image_blocks", "encoder_outputs", "losses")
+    settings = (*MaPLe.settings, "bottleneck", "num_heads")
     image_depends_on_text = True
 
     def __init__(
@@ -207,7 +209,7 @@ class Apollo(Tuner):
             )
         self.consistency_weight, self.jitter = consistency_weight, jitter
         self.compare, self.temperature = compare, temperature
-        self.num_heads = num_heads
+        self.bottleneck, self.num_heads = bottleneck, num_heads
         (outputs,) = cast(Sequence[PairedSeam], seams["encoder_outputs"])
         self.prompts = CoupledPrompts(seams, num_tokens, depth, init_words, init_std)
         self.adapter = CrossModalAdapter(
@@ -271,15 +273,6 @@ class Apollo(Tuner):
         """InfoNCE and Jensen-Shannon over the rows (n, d) of each sample, the mean over samples."""
         losses = [contrast(a, b, self.temperature) for a, b in pairs]
         return torch.stack(losses).mean()
-
-    def config(self) -> dict[str, Any]:
-        return dict(
-            num_tokens=self.prompts.num_tokens,
-            depth=self.prompts.depth,
-            image_blocks=list(self.prompts.image_blocks),
-            bottleneck=self.adapter.image.down.out_features,
-            num_heads=self.num_heads,
-        )
 
     def num_trainable(self) -> int:
         """MaPLe's, and 2 d m + 8 m^2 + 5 m + d per modality for the adapter."""

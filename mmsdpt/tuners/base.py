@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import torch
@@ -43,6 +44,10 @@ class Tuner(BaseModule):
 
     text_depends_on_image: ClassVar[bool] = False
     """Whether each image has class texts of its own."""
+    settings: ClassVar[tuple[str, ...]]
+    """Attributes that give the parameters their meaning: a tuner file fits where they agree."""
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Settings by their names in files of older versions."""
     added: ClassVar[Mapping[str, Any]] = {}
     """Settings of :meth:`config` that older versions did not write, with what they meant."""
 
@@ -87,16 +92,15 @@ class Tuner(BaseModule):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def config(self) -> dict[str, Any]:
-        """What must agree for a tuner file to fit: the settings that give the parameters their
-        meaning (JSON types).
-        """
-        raise NotImplementedError
+        """The :attr:`settings` and their values (JSON types)."""
+        values = {name.rpartition(".")[2]: attrgetter(name)(self) for name in self.settings}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     def reconcile(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of a file as this model would write them: with what older versions left
         out, and with the model's own value of those that :meth:`adopt` takes over.
         """
-        return {**self.added, **config}
+        return {**self.added, **{self.renamed.get(name, name): v for name, v in config.items()}}
 
     def adopt(self, config: Mapping[str, Any]) -> None:
         """Called with the settings of a file when its tensors are loaded: take over those that the

@@ -34,6 +34,8 @@ class BitFit(HostParameters):
         ValueError: for an unknown group.
     """
 
+    settings = ("groups",)
+
     def __init__(
         self,
         *,
@@ -62,9 +64,6 @@ class BitFit(HostParameters):
         counts = ", ".join(f"{group} {count:,}" for group, count in self.breakdown().items())
         print_log(f"{type(self).__name__} trains the bias terms of: {counts}", logger="current")
 
-    def config(self) -> dict[str, Any]:
-        return dict(groups=list(self.groups))
-
 
 @MODELS.register_module()
 class BitFitXMHA(BitFit):
@@ -80,6 +79,7 @@ class BitFitXMHA(BitFit):
     """
 
     needs = ("parameters", "fusion")
+    settings = ("layer_norms",)
 
     def __init__(
         self,
@@ -93,6 +93,3 @@ class BitFitXMHA(BitFit):
 
     def selects(self, seam: ParameterSeam) -> bool:
         return super().selects(seam) and (self.layer_norms or "layer_norm" not in seam.role)
-
-    def config(self) -> dict[str, Any]:
-        return dict(layer_norms=self.layer_norms)

@@ -55,6 +55,7 @@ class CoCoOp(Tuner):
 
     needs = ("text_inputs", "pooled_image")
     text_depends_on_image = True
+    settings = ("num_tokens", "context.fixed_words", "reduction")
 
     def __init__(
         self,
@@ -103,13 +104,6 @@ class CoCoOp(Tuner):
         shift = self.meta_net(state.image_features.to(self.ctx.dtype))  # (B, d)
         context = self.ctx + shift.unsqueeze(1)  # (B, n, d)
         return self.context(state.class_names, context, per_image=True)
-
-    def config(self) -> dict[str, Any]:
-        return dict(
-            num_tokens=self.num_tokens,
-            fixed_words=self.context.fixed_words,
-            reduction=self.reduction,
-        )
 
     def num_trainable(self) -> int:
         """n d + (e + 1) e/r + (e/r + 1) d; 0 with n = 0."""

@@ -62,6 +62,7 @@ class CoOp(Tuner):
     """
 
     needs = ("text_embeddings",)
+    settings = ("num_tokens",)
 
     def __init__(
         self,
@@ -94,9 +95,6 @@ class CoOp(Tuner):
         # Kept: the vectors pass through the layers like words, which read and change them.
         return {self: PromptRows(self.context, keep=True)}
 
-    def config(self) -> dict[str, Any]:
-        return dict(num_tokens=self.num_tokens)
-
     def num_trainable(self) -> int:
         """n d."""
         return self.num_tokens * self.width
@@ -124,6 +122,7 @@ class CLIPCoOp(Tuner):
     """
 
     needs = ("text_inputs",)
+    settings = ("num_tokens", "context.fixed_words", "context.position", "num_classes")
 
     def __init__(
         self,
@@ -169,14 +168,6 @@ class CLIPCoOp(Tuner):
                 " per_class=False, whose context fits any classes"
             )
         return self.context(state.class_names, cast(Tensor, self.ctx))
-
-    def config(self) -> dict[str, Any]:
-        return dict(
-            num_tokens=self.num_tokens,
-            fixed_words=self.context.fixed_words,
-            position=self.context.position,
-            num_classes=self.num_classes,
-        )
 
     def num_trainable(self) -> int:
         """n d, times C with ``per_class``."""

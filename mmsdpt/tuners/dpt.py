@@ -164,6 +164,7 @@ class DPT(Tuner):
     """
 
     needs = ("text_embeddings", "image_blocks", "losses")
+    settings = ("num_context", "num_visual", "num_class_prompts", "key_width")
     image_depends_on_text = True
 
     def __init__(
@@ -251,14 +252,6 @@ class DPT(Tuner):
         target = present[known.valid].to(scores).expand_as(scores)
         loss = F.binary_cross_entropy_with_logits(scores, target)
         return {"loss_class_prompts": self.loss_weight * loss}
-
-    def config(self) -> dict[str, Any]:
-        return dict(
-            num_context=self.num_context,
-            num_visual=self.num_visual,
-            num_class_prompts=self.num_class_prompts,
-            key_width=self.key_width,
-        )
 
     def num_trainable(self) -> int:
         """M d_text, V d per early block, and per late block (d_text + 1) d for the class net, 2 h d

@@ -39,6 +39,7 @@ class GLIPPrompt(Tuner):
     """
 
     needs = ("text_features",)
+    settings = ()
     zero_init = True
 
     def __init__(self, *, seams: Seams, **common: Any) -> None:
@@ -56,9 +57,6 @@ class GLIPPrompt(Tuner):
             for name in ("hidden", "embedded")
         }
         return {**features, **shifted}
-
-    def config(self) -> dict[str, Any]:
-        return dict()
 
     def num_trainable(self) -> int:
         """d per position."""

@@ -31,6 +31,7 @@ class HostParameters(Tuner):
 
     needs: ClassVar[tuple[str, ...]] = ("parameters",)
     zero_init: ClassVar[bool] = True
+    settings: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, seams: Seams, **common: Any) -> None:
         super().__init__(seams=seams, **common)
@@ -61,9 +62,6 @@ class HostParameters(Tuner):
     def num_trainable(self) -> int:
         """The sum over the chosen parameters."""
         return sum(seam.value().numel() for seam in self.chosen)
-
-    def config(self) -> dict[str, Any]:
-        return dict()
 
 
 def _key(name: str) -> str:

@@ -70,6 +70,7 @@ class CLIPLinearProbe(Tuner):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("logits",)
+    settings: ClassVar[tuple[str, ...]] = ("num_classes",)
     classes: Tensor
 
     def __init__(self, *, seams: Seams, num_classes: int, **common: Any) -> None:
@@ -162,9 +163,6 @@ class CLIPLinearProbe(Tuner):
         self.classes.fill_(_fingerprint(class_names))
         print_log(f"Fitted the linear probe with C = {strength:.3g}", logger="current")
         return strength
-
-    def config(self) -> dict[str, Any]:
-        return dict(num_classes=self.num_classes)
 
     def num_trainable(self) -> int:
         """C (e + 1)."""

@@ -64,6 +64,7 @@ class LoRA(Tuner):
     needs: ClassVar[tuple[str, ...]] = ("parameters",)
     mergeable = True
     zero_init: ClassVar[bool] = True
+    settings: ClassVar[tuple[str, ...]] = ("rank", "alpha")
     targets: ClassVar[Mapping[str, Collection[str]]] = ENCODERS
 
     def __init__(
@@ -128,9 +129,6 @@ class LoRA(Tuner):
             seam.value().copy_(value)
         self._unmerged = None
         self.enabled = True
-
-    def config(self) -> dict[str, Any]:
-        return dict(rank=self.rank, alpha=self.alpha)
 
     def num_trainable(self) -> int:
         """r (in + out), summed over the weights."""

@@ -49,6 +49,7 @@ class MaPLe(Tuner):
     """
 
     needs = ("text_embeddings", "text_blocks", "image_blocks")
+    settings = ("prompts.num_tokens", "prompts.depth", "prompts.image_blocks")
 
     def __init__(
         self,
@@ -66,9 +67,6 @@ class MaPLe(Tuner):
 
     def start_from_host(self) -> None:
         self.prompts.start_from_words()
-
-    def config(self) -> dict[str, Any]:
-        return self.prompts.config()
 
     def num_trainable(self) -> int:
         """J n d_text + sum over the image blocks of (d_text + 1) d_image."""

@@ -141,45 +141,46 @@ class MuDPT(DeepPrompts):
 
     def _check_settings(self, apart: bool) -> None:
         """Refuse settings that contradict each other, or that would have no effect."""
-        if self._module is None:
-            if not self.learn_image_prompts:
-                raise ValueError(
-                    "learn_image_prompts=False leaves the image without prompts, as"
-                    " injection='none' makes none from the text: set num_image_tokens=0, or choose"
-                    " an injection"
-                )
-        elif self.num_text_tokens != self.num_image_tokens:
-            raise ValueError(
+        maps, one_way = self._module is not None, (self.direction, self.variant) == ("t2v", "code")
+        counts = self.num_text_tokens, self.num_image_tokens
+        refused = (
+            (
+                not maps and not self.learn_image_prompts,
+                "learn_image_prompts=False leaves the image without prompts, as injection='none'"
+                " makes none from the text: set num_image_tokens=0, or choose an injection",
+            ),
+            (
+                maps and counts[0] != counts[1],
                 "an injection maps each prompt of a tower to one of the other, so both need the"
-                f" same number, got num_text_tokens={self.num_text_tokens} and"
-                f" num_image_tokens={self.num_image_tokens}: set num_tokens, or injection='none'"
-            )
-        elif not self.learn_image_prompts and (self.direction, self.variant) != ("t2v", "code"):
-            raise ValueError(
+                f" same number, got num_text_tokens={counts[0]} and num_image_tokens={counts[1]}:"
+                " set num_tokens, or injection='none'",
+            ),
+            (
+                maps and not self.learn_image_prompts and not one_way,
                 "learn_image_prompts=False needs direction='text_to_image' and variant='code',"
-                " where every image prompt is made from a text prompt, got"
-                f" direction={self.direction!r} and variant={self.variant!r}"
-            )
-        elif self.direction == "v2t" and self.num_text_tokens and not self.num_deep:
-            raise ValueError(
+                " where every image prompt is made from a text prompt",
+            ),
+            (
+                maps and self.direction == "v2t" and counts[0] > 0 and not self.num_deep,
                 "direction='image_to_text' has no effect at depth=1, as nothing flows into the"
-                " shallow text prompts: use depth=2 or more, or direction='text_to_image'"
-            )
-        if not self.share and not apart:
-            raise ValueError(
-                "share=False, a map for each depth, is for injection='linear', got"
-                f" injection={self.injection!r}"
-            )
-        if self.injection_layers != 1 and self.injection != "transformer":
-            raise ValueError(
-                f"injection_layers={self.injection_layers} is for injection='transformer', got"
-                f" injection={self.injection!r}"
-            )
-        if self.outer_norms and (self.injection, self.variant) != ("transformer", "figure"):
-            raise ValueError(
-                "outer_norms=True is for injection='transformer' with variant='figure', got"
-                f" injection={self.injection!r} and variant={self.variant!r}"
-            )
+                " shallow text prompts: use depth=2 or more, or direction='text_to_image'",
+            ),
+            (
+                not self.share and not apart,
+                "share=False, a map for each depth, is for injection='linear'",
+            ),
+            (
+                self.injection_layers != 1 and self.injection != "transformer",
+                f"injection_layers={self.injection_layers} is for injection='transformer'",
+            ),
+            (
+                self.outer_norms and (self.injection, self.variant) != ("transformer", "figure"),
+                "outer_norms=True is for injection='transformer' with variant='figure'",
+            ),
+        )
+        for wrong, message in refused:
+            if wrong:
+                raise ValueError(f"{message}; got injection={self.injection!r}")
 
     def _flows(self, apart: bool) -> tuple[str | None, str | None, str | None]:
         """Names of the maps E, A and B that there are."""

@@ -55,6 +55,13 @@ class PMF(Tuner):
     """
 
     needs = ("encoder_pairs",)
+    settings = (
+        "num_layers",
+        "hidden_width",
+        "num_query",
+        "num_query_context",
+        "num_fusion_context",
+    )
     image_depends_on_text = True
 
     def __init__(
@@ -85,10 +92,12 @@ class PMF(Tuner):
                         " PMF runs the last layers of both encoders side by side, so they cannot be"
                         " stacked: remove one of them"
                     )
+        self.num_query, self.num_query_context = num_query, num_query_context
+        self.num_fusion_context = num_fusion_context
         self.counts = dict(
             query=num_query, query_context=num_query_context, fusion_context=num_fusion_context
         )
-        self.hidden_width = hidden_width
+        self.num_layers, self.hidden_width = num_layers, hidden_width
         self.widths = [seam.widths for seam in pairs[-num_layers:]]
         self.layers = nn.ModuleDict()
         for seam in pairs[-num_layers:]:
@@ -144,13 +153,6 @@ class PMF(Tuner):
         context = side["prompts"]["fusion_context"].expand(len(x), -1, -1)  # (B, n_fc, d)
         rows = torch.cat([context.to(x.dtype), message.to(x.dtype)], dim=1)  # (B, n_fc + n_q, d)
         return run(x, {self: PromptRows(rows)})[0]
-
-    def config(self) -> dict[str, Any]:
-        return dict(
-            num_layers=len(self.layers),
-            hidden_width=self.hidden_width,
-            **{f"num_{name}": count for name, count in self.counts.items()},
-        )
 
     def num_trainable(self) -> int:
         """Per layer and modality (n_q + n_qc + n_fc) d for the prompts, (d + 1) h + (h + 1) d' for

@@ -182,6 +182,7 @@ class SDPT(Tuner):
     """
 
     needs = ("fusion",)
+    settings = ("num_tokens", "layers", "sides", "share", "projection", "mask_text_tokens")
 
     def __init__(
         self,
@@ -304,17 +305,8 @@ class SDPT(Tuner):
         return self.projections[side][i](tokens, seam.projections[side])
 
     def config(self) -> dict[str, Any]:
-        settings: dict[str, Any] = dict(
-            num_tokens=self.num_tokens,
-            layers=list(self.layers),
-            sides=self.sides,
-            share=self.share,
-            projection=self.projection,
-            mask_text_tokens=self.mask_text_tokens,
-        )
-        if self._tokens_config is not None:
-            settings["tokens"] = self._tokens_config
-        return settings
+        own = {} if self._tokens_config is None else dict(tokens=self._tokens_config)
+        return {**super().config(), **own}
 
     def num_trainable(self) -> int:
         """n k E for shared tokens, twice that unshared; learnable projections add n (E + 1) D per

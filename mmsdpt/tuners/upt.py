@@ -30,6 +30,7 @@ from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RowSea
 from mmsdpt.registry import MODELS
 
 from .base import Seams, Tuner
+from .layers.checks import positive_integer
 from .layers.learned_prompts import learned_prompts
 
 
@@ -42,27 +43,32 @@ class UPT(Tuner):
     transformer of this width has).
 
     Args:
-        num_prompts: n, prompts per modality, drawn from N(0, 0.02^2).
+        num_tokens: n, prompts per modality, drawn from N(0, 0.02^2).
         dropout: Of the transformer.
+        num_prompts: The name that ``num_tokens`` had in version 0.1.
         common: See :class:`Tuner`.
     """
 
     needs = ("text_embeddings", "image_blocks")
+    settings = ("num_tokens",)
+    renamed = dict(num_prompts="num_tokens")
 
     def __init__(
         self,
         *,
         seams: Seams,
-        num_prompts: int = 4,
+        num_tokens: int = 4,
         dropout: float = 0.1,
+        num_prompts: int | None = None,
         **common: Any,
     ) -> None:
         super().__init__(seams=seams, **common)
         (words,), blocks = seams["text_embeddings"], seams["image_blocks"]
-        self.num_prompts = num_prompts
+        num_tokens = num_tokens if num_prompts is None else num_prompts
+        self.num_tokens = positive_integer("num_tokens", num_tokens)
         self.width = width = words.widths["width"]
         self.stage_widths = {seam.widths["stage"]: seam.widths["width"] for seam in blocks}
-        self.prompts = learned_prompts(2 * num_prompts, width)  # (2n, d)
+        self.prompts = learned_prompts(2 * num_tokens, width)  # (2n, d)
         self.attention = nn.MultiheadAttention(width, num_heads=1, dropout=dropout)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.linear1, self.linear2 = nn.Linear(width, width), nn.Linear(width, width)
@@ -84,7 +90,7 @@ class UPT(Tuner):
     def _of(self, state: ForwardState) -> tuple[Tensor, dict[int, Tensor]]:
         """The text's prompts (n, d), and the image's (n, d_s) by stage."""
         if self not in state.memo:
-            text, image = self.unified().split(self.num_prompts)
+            text, image = self.unified().split(self.num_tokens)
             by_stage = {stage: self.to_image[str(stage)](image) for stage in self.stage_widths}
             state.memo[self] = text, by_stage
         return state.memo[self]
@@ -98,13 +104,10 @@ class UPT(Tuner):
         prompts = self._of(state)[1][seam.widths["stage"]]
         return run(x, {**rows, self: PromptRows(prompts.to(x.dtype))})
 
-    def config(self) -> dict[str, Any]:
-        return dict(num_prompts=self.num_prompts)
-
     def num_trainable(self) -> int:
         """2 n d, 4 d (d + 1) for the attention, 2 d (d + 1) for the FFN, 4 d for the norms, and
         (d + 1) d_s per stage.
         """
         d = self.width
         transformer = 6 * d * (d + 1) + 4 * d
-        return 2 * self.num_prompts * d + transformer + (d + 1) * sum(self.stage_widths.values())
+        return 2 * self.num_tokens * d + transformer + (d + 1) * sum(self.stage_widths.values())

@@ -64,6 +64,7 @@ class VPT(Tuner):
     """
 
     needs = ("image_blocks",)
+    settings = ("num_tokens",)
 
     def __init__(
         self, *, seams: Seams, num_tokens: int = 10, patch_size: int = PATCH_SIZE, **common: Any
@@ -95,9 +96,6 @@ class VPT(Tuner):
         self, seam: BlockSeam, run: RunBlock, x: Tensor, rows: Rows, state: ForwardState
     ) -> tuple[Tensor, Rows]:
         return run(x, {**rows, self: PromptRows(self.prompts[seam.index])})
-
-    def config(self) -> dict[str, Any]:
-        return dict(num_tokens=self.num_tokens)
 
     def num_trainable(self) -> int:
         """p times the sum of the blocks' widths."""

@@ -40,7 +40,7 @@ def test_prompts_are_those_of_the_plain_transformer_and_every_prompt_depends_on_
 
 
 def test_each_half_prompts_one_encoder_and_each_stage_has_its_own_linear():
-    model = build(num_prompts=3)
+    model = build(num_tokens=3)
     upt, seams = model.tuners.default, model.seams()
     prompts, state = plain_prompts(upt), ForwardState()
     (words,) = seams["text_embeddings"]

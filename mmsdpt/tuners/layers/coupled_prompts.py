@@ -11,7 +11,7 @@ Source: Khattak et al., MaPLe: Multi-modal Prompt Learning, CVPR 2023, section 3
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -125,12 +125,6 @@ class CoupledPrompts(nn.Module):
         j = self.image_blocks.index(seam.index)
         values = self.couplings[j](self.text[j]).to(x.dtype)
         return run(x, {**rows, self: PromptRows(values, keep=False)})
-
-    def config(self) -> dict[str, Any]:
-        """The settings that give the parameters their meaning."""
-        return dict(
-            num_tokens=self.num_tokens, depth=self.depth, image_blocks=list(self.image_blocks)
-        )
 
     def num_trainable(self) -> int:
         """J n d_text + sum over the image blocks of (d_text + 1) d_image."""

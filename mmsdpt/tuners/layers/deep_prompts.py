@@ -78,6 +78,7 @@ class DeepPrompts(Tuner):
 
     usual_depth: ClassVar[int | None] = None
     """D where none is given; None: all blocks that each tower with prompts has."""
+    settings = ("num_text_tokens", "num_image_tokens", "depth", "fixed_words")
 
     ctx: nn.Parameter | None
     text_deep: nn.Parameter | None
@@ -145,6 +146,11 @@ class DeepPrompts(Tuner):
             )
         return depth
 
+    @property
+    def fixed_words(self) -> str:
+        """The words of which some stay after the context; see :class:`ClassContext`."""
+        return "" if self.ctx is None else self._context.fixed_words
+
     def start_from_host(self) -> None:
         if self.ctx is not None:
             self._context.start(self.ctx)
@@ -184,14 +190,6 @@ class DeepPrompts(Tuner):
     ) -> tuple[Tensor, Rows]:
         deep = cast(Tensor, self._prompts_of(state).image_deep)[seam.index - 1]
         return run(x, {**rows, self: PromptRows(deep, keep=True)})
-
-    def config(self) -> dict[str, Any]:
-        return dict(
-            num_text_tokens=self.num_text_tokens,
-            num_image_tokens=self.num_image_tokens,
-            depth=self.depth,
-            fixed_words=self._context.fixed_words if self.num_text_tokens else "",
-        )
 
     def num_trainable(self) -> int:
         """(1 + m) n d of every tower that learns prompts."""
