@@ -22,6 +22,14 @@ MAX_ASPECT = 100
 fills the memory.
 """
 _EXIF_ORIENTATION = 0x0112
+# Of archives, network storage, recycle bins and notebooks; hidden ones start with a dot.
+_TOOL_FOLDERS = frozenset(
+    {
+        "__macosx", "__pycache__", "@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle",
+        "#snapshot", "$recycle.bin", "system volume information", "lost+found",
+        "network trash folder", "temporary items",
+    }
+)  # fmt: skip
 # Modes of more than 8 bits: Pillow's own conversion clips them, to white or to black.
 _DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
@@ -50,6 +58,11 @@ class ImageFacts(NamedTuple):
         """
         width, height = self.size
         return (height, width) if self.orientation >= 5 else (width, height)
+
+
+def is_tool_folder(name: str) -> bool:
+    """Whether a folder of this name is hidden or belongs to a tool and not to the data."""
+    return name.startswith(".") or name.casefold() in _TOOL_FOLDERS
 
 
 def read_bytes(path: str | Path) -> bytes:

@@ -42,6 +42,12 @@ def as_read(name: str) -> Reading:
     return Reading(tuple(words), " ".join(words), known)
 
 
+def as_written(name: str) -> Reading:
+    """A name as CLIP reads it, before its vocabulary: without case and double spaces."""
+    words = tuple(one_form(name).casefold().split())
+    return Reading(words, " ".join(words), any(c.isascii() and c.isalnum() for c in name))
+
+
 def one_form(name: str) -> str:
     """A name in one encoding of its letters (NFC; macOS writes NFD), without space around it."""
     return unicodedata.normalize("NFC", " ".join(name.split()))

@@ -6,6 +6,8 @@ import csv
 import gc
 import json
 import logging
+import os
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -243,11 +245,11 @@ def test_images_that_a_csv_file_lists_but_are_not_there_are_counted(images, log)
     ("header", "row", "message"),
     [
         (["file", "class"], ["a.jpg", "a"], "has the columns file, class; expected path"),
-        (["path;class"], ["a.jpg;a"], "has the columns path;class; expected path"),
+        (["path|class"], ["a.jpg|a"], r"has the columns path\|class; expected path"),
         (["path", "class"], ["a.jpg", ""], "line 2, has no class"),
         (["path", "class"], ["../a.jpg", "a"], "line 2, names the image '../a.jpg', which does"),
         (["path", "class"], ["a.jpg", "a", "b"], "line 2, has more cells than the header"),
-        (["path", "class", "split"], ["a.jpg", "a", "dev"], "line 2, has the split 'dev'"),
+        (["path", "class", "split"], ["a.jpg", "a", "later"], "line 2, has the split 'later'"),
     ],
 )
 def test_a_wrong_csv_file_is_refused_with_the_line(images, header, row, message):
@@ -303,3 +305,188 @@ def test_real_photographs_of_clothing_are_read(real_data):
     assert [len(each) for each in data.values()] == [1000, 341, 372]
     assert len(data["test"].metainfo["classes"]) == 10
     assert "t-shirt" in data["test"].metainfo["classes"]
+
+
+# ---------------------------------------------------------------- what tools and archives make
+
+SPLIT = {"train": 4, "val": 2, "test": 3}
+CLASSES = ("owl", "red fox", "sea lion")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Train", "Validation", "Test"),
+        ("training", "validation", "testing"),
+        ("TRAIN", "VAL", "TEST"),
+        ("train", "valid", "test"),
+        ("trn", "dev", "tst"),
+    ],
+)
+@pytest.mark.parametrize("around", ["", "archive", "archive/dataset"])
+def test_splits_have_any_usual_name_and_archives_put_folders_around(tmp_path, names, around):
+    make_class_folders(tmp_path / around, dict(zip(names, SPLIT.values(), strict=True)))
+    data = load("folder", tmp_path)
+    assert [len(each) for each in data.values()] == [12, 6, 9]
+    assert all(each.metainfo["classes"] == CLASSES for each in data.values())
+    assert all(f"{names[2]}/" in path for path in paths(data["test"]))
+
+
+def test_a_folder_around_the_classes_of_a_split_is_entered(tmp_path):
+    make_class_folders(tmp_path, {"train/images": 4, "test/images": 3})
+    data = load("folder", tmp_path)
+    assert data["test"].metainfo["classes"] == CLASSES and len(data["test"]) == 9
+
+
+def test_splits_below_each_class_stay_apart(tmp_path):
+    for split, count in SPLIT.items():
+        for number, name in enumerate(("owl", "fox")):
+            for i in range(count):
+                save_image(tmp_path / name / split / f"{i}.jpg", number, i)
+    data = load("folder", tmp_path)
+    assert data["train"].metainfo["classes"] == ("fox", "owl")
+    for split, each in data.items():
+        assert len(each) == 2 * SPLIT[split] and all(f"/{split}/" in p for p in paths(each))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", ".ipynb_checkpoints", "lost+found", ".git"],
+)
+def test_folders_of_tools_are_no_classes_and_hold_no_images(tmp_path, name):
+    make_class_folders(tmp_path, SPLIT)
+    for folder in ("", "train", "train/owl"):
+        save_image(tmp_path / folder / name / "x" / "SYNOPHOTO_THUMB_M.jpg", 0, 0)
+    data = load("folder", tmp_path)
+    assert data["train"].metainfo["classes"] == CLASSES and len(data["train"]) == 12
+
+
+def test_the_log_names_the_classes(tmp_path, log):
+    make_class_folders(tmp_path, SPLIT)
+    load("folder", tmp_path)
+    assert "3 classes: owl, red_fox, sea_lion" in log.text
+
+
+def test_one_class_is_refused(tmp_path):
+    make_class_folders(tmp_path, SPLIT, classes=["owl"])
+    with pytest.raises(InputError, match="has one class, owl"):
+        ClassificationData("folder", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [("train", "holds the train images without class"), ("", "holds images without class folders")],
+)
+def test_images_without_class_folders_are_refused(tmp_path, folder, message):
+    save_image(tmp_path / folder / "cat.1.jpg", 0, 0)
+    if folder:
+        save_image(tmp_path / "test" / "1.jpg", 0, 0)
+        save_image(tmp_path / "test" / "a" / "1.jpg", 0, 0)
+        (tmp_path / "train" / "a").mkdir()
+        (tmp_path / "train" / "cat.1.jpg").rename(tmp_path / "train" / "a" / "1.jpg")
+        (tmp_path / "train" / "b").mkdir()
+        save_image(tmp_path / "train" / "b" / "1.jpg", 1, 0)
+        for each in ("a",):
+            (tmp_path / "test" / each / "1.jpg").unlink()
+            (tmp_path / "test" / each).rmdir()
+        message = "holds the test images without class folders.*or take the folder away"
+    with pytest.raises(InputError, match=message):
+        ClassificationData("folder", str(tmp_path))
+
+
+def test_a_folder_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
+    make_class_folders(tmp_path, SPLIT)
+    scandir = os.scandir
+
+    def guarded(path="."):
+        if str(path).endswith("train/owl"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(
+        InputError, match="the folder .*train/owl cannot be read .Permission denied"
+    ):
+        ClassificationData("folder", str(tmp_path))
+
+
+def test_class_folders_in_two_encodings_of_a_letter_are_one_class(tmp_path):
+    name = "caf\u00e9"
+    make_class_folders(tmp_path, {"train": 2, "val": 1}, classes=[name, "tea"])
+    make_class_folders(tmp_path, {"test": 1}, classes=[unicodedata.normalize("NFD", name), "tea"])
+    data = load("folder", tmp_path)
+    assert data["test"].metainfo["classes"] == (name, "tea") and len(data["test"]) == 2
+
+
+@pytest.mark.parametrize("twin", ["Owl", "owl_"])
+def test_class_folders_of_one_text_are_refused_with_both_names(tmp_path, twin):
+    make_class_folders(tmp_path, {"train": 2, "test": 1}, classes=["owl", twin])
+    with pytest.raises(InputError, match="are the same text to the model .'owl'.; .*classnames"):
+        ClassificationData("folder", str(tmp_path))
+
+
+def test_images_of_train_in_test_are_refused_or_said(tmp_path, log):
+    make_class_folders(tmp_path, SPLIT)
+    for number, path in enumerate(sorted((tmp_path / "test").rglob("*.jpg"))):
+        save_image(path, number, 100 + number)
+    copied = tmp_path / "test" / "owl" / "copy.jpg"
+    copied.write_bytes((tmp_path / "train" / "owl" / "000.jpg").read_bytes())
+    ClassificationData("folder", str(tmp_path), "test")
+    assert "1 of 10 test images are copies of training images" in log.text
+    rows = [["test/owl/000.jpg", 0, "owl"], ["train/red_fox/000.jpg", 1, "fox"]]
+    both = {"train": rows, "test": rows[:1]}
+    (tmp_path / "leak.json").write_text(json.dumps(both))
+    with pytest.raises(InputError, match="1 images in both train and test, .* test/owl/000.jpg"):
+        ClassificationData("json", str(tmp_path), file="leak.json")
+
+
+@pytest.mark.parametrize("key", ["valid", "Validation", "VAL"])
+def test_keys_of_a_json_file_have_any_usual_name(tmp_path, key):
+    make_class_folders(tmp_path, SPLIT)
+    content = {
+        name: [
+            [f"{split}/{folder}/000.jpg", n, folder] for n, folder in enumerate(("owl", "red_fox"))
+        ]
+        for name, split in (("train", "train"), (key, "val"), ("test", "test"))
+    }
+    (tmp_path / "split.json").write_text(json.dumps(content))
+    data = load("json", tmp_path, file="split.json")
+    assert paths(data["val"]) == ["val/owl/000.jpg", "val/red_fox/000.jpg"]
+
+
+def _named(name: str) -> str:
+    rows = [["train/owl/000.jpg", 0, name], ["train/red_fox/000.jpg", 1, "y"]]
+    return json.dumps({"train": rows, "test": [["test/owl/000.jpg", 0, name]]})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "is no JSON file"),
+        ('{"train": [["a", 0, "x"]], "tests": []}', "has the key 'tests'"),
+        (_named("\ud800"), "broken character"),
+        (_named(""), "'' is empty"),
+    ],
+    ids=["deep", "unknown key", "surrogate", "empty name"],
+)
+def test_json_files_of_no_use_are_refused_in_one_sentence(tmp_path, text, message):
+    make_class_folders(tmp_path, SPLIT)
+    (tmp_path / "split.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        ClassificationData("json", str(tmp_path), file="split.json")
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_tables_of_spreadsheets_are_read(images, delimiter):
+    rows = [["path", "class"], *([f"pictures/{i}.jpg", "ab"[i % 2]] for i in range(20))]
+    text = "\n".join(delimiter.join(row) for row in rows)
+    (images / "labels.csv").write_text(text, encoding="utf-8-sig")
+    data = load("csv", images, file="labels.csv")
+    assert sum(map(len, data.values())) == 20
+
+
+def test_a_pipe_among_the_images_is_not_waited_for(tmp_path, log):
+    make_class_folders(tmp_path, SPLIT)
+    os.mkfifo(tmp_path / "train" / "owl" / "pipe.jpg")
+    assert len(ClassificationData("folder", str(tmp_path))) == 12
+    assert "pipe.jpg: it is not a regular file" in log.text

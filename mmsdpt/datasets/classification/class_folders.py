@@ -2,55 +2,103 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from mmsdpt.datasets.split_names import split_of
+from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
 
-from .images import find_images, subfolders
+from .images import find_images, has_images, subfolders
 from .items import Item, join
-from .own_data import SPLIT_NAMES, OwnData
+from .own_data import OwnData
 
 
 class ClassFolders(OwnData):
-    """``<class>/<images>``, or the same below ``train``, ``val`` and ``test``.
+    """``<class>/<images>``, or the same below ``train``, ``val`` and ``test``, or these below each
+    class.
 
     A class is called as its folder, unless ``classnames.txt`` has a line ``<folder> <name>``.
-    ``val`` may be called ``valid`` or ``validation``.
+    Splits may have other usual names in any case (``Training``, ``valid``, ``testing``). Folders
+    that archives put around all of this are entered.
     """
 
     def _title(self) -> str:
         return str(self.root)
 
-    def _split_folders(self) -> dict[str, str]:
-        """Folder by split; ``{"": ""}`` where class folders lie in the root itself."""
-        names = subfolders(self.folder(""))
-        if "train" not in names or not subfolders(self.root / "train"):
-            return {"": ""}  # "train" may be a class of vehicles
+    def _inner(self, folder: str) -> str:
+        """The folder itself or, where it holds a single folder of folders, that one."""
+        while True:
+            path = self.root / folder
+            names = subfolders(path)
+            single = len(names) == 1 and not has_images(path) and split_of(names[0]) is None
+            if not single or not subfolders(path / names[0]):
+                return folder
+            folder = join(folder, names[0])
+            self.say(f"the class folders are those of {folder}")
+
+    def _split_folders(self, top: str) -> dict[str, str]:
+        """Folder by split; ``{"": top}`` where class folders lie in it themselves."""
+        names = subfolders(self.root / top)
         found: dict[str, str] = {}
         for name in names:
-            split = SPLIT_NAMES.get(name)
+            split = split_of(name)
             if split in found:
                 raise InputError(
-                    f"{self.root} has both {found[split]} and {name}; expected one of them"
+                    f"{self.root / top} has both {found[split]} and {name}; expected one of them"
                 )
             if split:
                 found[split] = name
-        return found
+        # "train" may be a class of vehicles.
+        if "train" not in found or not subfolders(self.root / top / found["train"]):
+            return {"": top}
+        others = [name for name in names if name not in found.values()]
+        if others:
+            self.say(f"beside its splits, {', '.join(others)} is not looked at")
+        return {split: join(top, name) for split, name in found.items()}
+
+    def _class_folders(self) -> dict[str, dict[str, list[str]]]:
+        """By split and class, the folders of its images relative to the root."""
+        self.folder("")
+        result: dict[str, dict[str, list[str]]] = {}
+        for split, outer in self._split_folders(self._inner("")).items():
+            folder = self._inner(outer) if split else outer
+            names = subfolders(self.root / folder)
+            if not names and has_images(self.root / folder):
+                what = f"the {split} images" if split else "images"
+                raise InputError(
+                    f"{self.root / folder} holds {what} without class folders, so nobody can tell"
+                    " their classes; put each class's images into a folder of its name"
+                    + ("" if split == "train" or not split else ", or take the folder away")
+                )
+            for name in names:
+                inner = {split_of(part): part for part in subfolders(self.root / folder / name)}
+                if not split and inner and None not in inner and "train" in inner:
+                    for part, sub in inner.items():  # <class>/<split>/<images>
+                        of_class = result.setdefault(str(part), {})
+                        of_class.setdefault(one_form(name), []).append(join(folder, name, sub))
+                    continue
+                of_class = result.setdefault(split, {})
+                of_class.setdefault(one_form(name), []).append(join(folder, name))
+        if len(result) > 1 and "" in result:
+            raise InputError(
+                f"some class folders of {self.root} have folders for train and test, others do"
+                " not; expected all or none"
+            )
+        return result
 
     def _read(self) -> dict[str, list[Item]]:
-        folders = self._split_folders()
-        classes = sorted(
-            {name for each in folders.values() for name in subfolders(self.root / each)}
-        )
+        folders = self._class_folders()
+        classes = sorted({name for of_class in folders.values() for name in of_class})
         if not classes:
             raise InputError(f"{self.root} has no folders; expected one for each class")
         names = self.names_of(classes)
         splits: dict[str, list[Item]] = {}
-        for split, folder in folders.items():
-            present = set(subfolders(self.root / folder))
+        for split, of_class in folders.items():
             splits[split] = [
-                Item(join(folder, name, path), label, names[name])
+                Item(join(folder, path), label, names[name])
                 for label, name in enumerate(classes)
-                if name in present
-                for path in find_images(self.root / folder / name, self._left_out)
+                for folder in of_class.get(name, [])
+                for path in find_images(Path(self.root / folder), self._left_out)
             ]
         filled = {item.label for items in splits.values() for item in items}
         empty = [name for label, name in enumerate(classes) if label not in filled]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
-from PIL import Image
-
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff", ".webp"}
+from mmsdpt.datasets.image_files import (
+    IMAGE_SUFFIXES,
+    UnreadableImage,
+    inspect_images,
+    is_tool_folder,
 )
+from mmsdpt.utils.errors import InputError
 
 
 @dataclass
@@ -20,7 +23,7 @@ class LeftOut:
     """Files that a reader does not use.
 
     Args:
-        hidden: Number of files whose name, or folder's name, starts with a dot.
+        hidden: Number of hidden files and of folders that are hidden or belong to a tool.
         other: Files that are no images by their suffix.
         unreadable: Pairs of path and reason.
     """
@@ -47,11 +50,35 @@ def _few(names: list[str], shown: int) -> str:
     return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
 
 
+def _cannot_list(error: OSError) -> NoReturn:
+    raise InputError(
+        f"the folder {error.filename} cannot be read ({error.strerror}); its images would be"
+        " missing: change its permissions or remove it"
+    ) from error
+
+
 def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in ``folder``, sorted; hidden ones and those of macOS archives out."""
+    """Names of the folders in ``folder``, sorted, but for hidden ones and those of tools.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.is_dir()]
+    except OSError as error:
+        _cannot_list(error)
+    return sorted(name for name in names if not is_tool_folder(name))
+
+
+def has_images(folder: Path) -> bool:
+    """Whether images lie in the folder itself."""
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_dir()]
-    return sorted(name for name in names if not name.startswith(".") and name != "__MACOSX")
+        return any(
+            os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
+            and not entry.name.startswith(".")
+            for entry in entries
+        )
 
 
 def find_images(folder: Path, left_out: LeftOut | None = None) -> list[str]:
@@ -63,11 +90,14 @@ def find_images(folder: Path, left_out: LeftOut | None = None) -> list[str]:
 
     Returns:
         Paths relative to ``folder``, with ``/``, in the order of their parts.
+
+    Raises:
+        InputError: if a folder cannot be read.
     """
     left_out = LeftOut() if left_out is None else left_out
     found: list[tuple[str, ...]] = []
-    for current, folders, files in os.walk(folder):
-        for name in [name for name in folders if name.startswith(".")]:
+    for current, folders, files in os.walk(folder, onerror=_cannot_list):
+        for name in [name for name in folders if is_tool_folder(name)]:
             folders.remove(name)
             left_out.hidden += 1
         parts = Path(current).relative_to(folder).parts
@@ -82,35 +112,37 @@ def find_images(folder: Path, left_out: LeftOut | None = None) -> list[str]:
     return ["/".join(path) for path in sorted(found)]
 
 
-def reason_unreadable(path: Path) -> str | None:
-    """Why Pillow cannot decode the image, or None where it can.
-
-    JPEG files are decoded at an eighth of their size: the whole file is read, in less time.
-    """
-    try:
-        with Image.open(path) as image:
-            image.draft("RGB", (1, 1))
-            image.load()
-    except FileNotFoundError:
-        return "there is no such file"
-    except Exception as error:  # Pillow's decoders raise many kinds; each means the same here
-        return str(error) or type(error).__name__
-    return None
-
-
-def find_unreadable(root: Path, paths: Iterable[str], workers: int = 4) -> list[tuple[str, str]]:
+def find_unreadable(root: Path, paths: Iterable[str]) -> list[tuple[str, str]]:
     """Pairs of path and reason of the images that cannot be decoded.
 
     Args:
         root: Folder that the paths are relative to.
         paths: Image files.
-        workers: Threads; Pillow decodes outside Python's lock.
     """
     paths = list(paths)
-    with ThreadPoolExecutor(workers) as pool:
-        reasons = pool.map(reason_unreadable, [root / path for path in paths])
-        return [
-            (path, reason)
-            for path, reason in zip(paths, reasons, strict=True)
-            if reason is not None
-        ]
+    found = inspect_images(root / path for path in paths)
+    return [
+        (path, str(found[root / path]))
+        for path in paths
+        if isinstance(found[root / path], UnreadableImage)
+    ]
+
+
+def find_copies(root: Path, paths: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Those of ``paths`` whose content is also that of one of ``others``, byte for byte."""
+
+    def sizes(names: Iterable[str]) -> dict[int, list[str]]:
+        found: dict[int, list[str]] = {}
+        for name in names:
+            if (root / name).is_file():
+                found.setdefault((root / name).stat().st_size, []).append(name)
+        return found
+
+    def digest(name: str) -> bytes:
+        return hashlib.blake2b((root / name).read_bytes()).digest()
+
+    other_sizes, copies = sizes(others), []
+    for size, names in sizes(paths).items():
+        digests = {digest(name) for name in other_sizes.get(size, [])}
+        copies += [name for name in names if digests and digest(name) in digests]
+    return copies

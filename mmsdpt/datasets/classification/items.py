@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from mmsdpt.datasets.split_names import SPLITS, split_of
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.errors import InputError
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ def read_split(file: str | Path, image_dir: str = "") -> dict[str, list[Item]]:
     """Read ``{"train"|"val"|"test": [[path, label, class name], ...]}``.
 
     Args:
-        file: The JSON file.
+        file: The JSON file; the keys may be other usual names of splits, such as ``valid``.
         image_dir: Folder below the data root that the file's paths are relative to.
 
     Returns:
@@ -73,17 +72,21 @@ def read_split(file: str | Path, image_dir: str = "") -> dict[str, list[Item]]:
     if not file.is_file():
         raise InputError(f"the file {file} is missing")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is no JSON file: {error}") from error
     form = '{"train": [[path, label, class name], ...], "val": [...], "test": [...]}'
-    if not isinstance(content, dict) or not set(content) & set(SPLITS):
+    if not isinstance(content, dict) or not any(map(split_of, content)):
         raise InputError(f"{file} has no key train, val or test; expected {form}")
-    result = {}
-    for split in SPLITS:
-        entries = content.get(split, [])
+    result: dict[str, list[Item]] = {split: [] for split in SPLITS}
+    for key, entries in content.items():
+        split = split_of(key)
+        if split is None or result[split]:
+            raise InputError(
+                f"{file} has the key {key!r} beside {', '.join(content)}; expected {form}"
+            )
         if not isinstance(entries, list):
-            raise InputError(f"{split} in {file} is no list; expected {form}")
+            raise InputError(f"{key} in {file} is no list; expected {form}")
         result[split] = [_item(entry, file, image_dir, form) for entry in entries]
     return result
 

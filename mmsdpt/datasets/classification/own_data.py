@@ -9,18 +9,15 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
+from mmsdpt.datasets.split_names import SPLITS
+from mmsdpt.utils.class_names import as_written, check_class_names, one_form
 from mmsdpt.utils.errors import InputError
 
 from .hold_out import hold_out_val, split_all
 from .imagenet import CLASS_NAMES_FILE, parse_class_names
-from .images import LeftOut, find_unreadable
-from .items import SPLITS, Item, class_names
+from .images import LeftOut, find_copies, find_unreadable
+from .items import Item, class_names
 from .source import Source
-
-SPLIT_NAMES = {"train": "train", "test": "test"} | dict.fromkeys(
-    ("val", "valid", "validation"), "val"
-)
-"""What a split may be called in a CSV column or as a folder."""
 
 
 class OwnData(Source):
@@ -85,10 +82,35 @@ class OwnData(Source):
         elif not splits.get("val"):
             self.say(f"no val, so it is a fifth of train, seed {self.split_seed}")
             splits = hold_out_val(splits, self.split_seed)
+        self._check(splits)
         self._splits = splits
         if sentence := self._left_out.sentence():
             self.say(f"left out {sentence}")
         return splits
+
+    def _check(self, splits: dict[str, list[Item]]) -> None:
+        """Refuse images that are both trained and tested on, and class names of no use."""
+        trained = {item.path for item in splits["train"]}
+        for split in ("val", "test"):
+            both = [item.path for item in splits[split] if item.path in trained]
+            if both:
+                raise InputError(
+                    f"{self._title()} has {len(both)} images in both train and {split}, the first"
+                    f" is {both[0]}; what is measured on them says nothing about new images"
+                )
+        every = [item for items in splits.values() for item in items]
+        names = class_names(every, self._title())
+        if len(names) < 2:
+            raise InputError(
+                f"{self._title()} has one class, {', '.join(names)}; a classifier needs two or more"
+            )
+        check_class_names(
+            [name.replace("_", " ") for name in names],
+            as_written,
+            source=self._title(),
+            advice=f"rename them, or name the folders in words in {CLASS_NAMES_FILE}",
+        )
+        self.say(f"{len(names)} classes: {', '.join(names)}")
 
     def say(self, sentence: str, level: int = logging.INFO) -> None:
         """Write a line about the data to the log."""
@@ -107,6 +129,15 @@ class OwnData(Source):
         if bad:
             left_out = LeftOut(unreadable=bad).sentence()
             self.say(f"{split} leaves out {left_out}", logging.WARNING)
+        if split != "train":
+            trained = [item.path for item in self._complete()["train"]]
+            copies = find_copies(self.root, [item.path for item in items], trained)
+            if copies:
+                self.say(
+                    f"{len(copies)} of {len(items)} {split} images are copies of training images,"
+                    f" the first is {copies[0]}",
+                    logging.WARNING,
+                )
         wrong = {path for path, _ in bad}
         return [item for item in items if item.path not in wrong]
 
@@ -126,7 +157,8 @@ class OwnData(Source):
         keys = list(keys)
         path = self.root / CLASS_NAMES_FILE
         if path.exists():
-            names = parse_class_names(self.lines(CLASS_NAMES_FILE), str(path))
+            named = parse_class_names(self.lines(CLASS_NAMES_FILE), str(path))
+            names = {one_form(key): one_form(name) for key, name in named.items()}
             unnamed = [key for key in keys if key not in names]
             if unnamed:
                 raise InputError(

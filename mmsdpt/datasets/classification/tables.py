@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmsdpt.datasets.split_names import split_of
+from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
 
 from .items import Item, inside, join, read_split
-from .own_data import SPLIT_NAMES, OwnData
+from .own_data import OwnData
 
 
 class _ListedData(OwnData):
@@ -40,7 +43,10 @@ class CsvFile(_ListedData):
     """
 
     def _read(self) -> dict[str, list[Item]]:
-        reader = csv.DictReader(io.StringIO(self.text(self.file)), strict=True)
+        text = self.text(self.file)
+        header = text.partition("\n")[0]
+        delimiter = max(",;\t", key=header.count)  # spreadsheets write semicolons and tabs, too
+        reader = csv.DictReader(io.StringIO(text), strict=True, delimiter=delimiter)
         columns = {name.strip().lower(): name for name in reader.fieldnames or [] if name}
         if "path" not in columns or not {"class", "label"} & set(columns):
             raise InputError(
@@ -56,6 +62,9 @@ class CsvFile(_ListedData):
                         "put a path with a comma in quotes"
                     )
                 cells = {name: (row[key] or "").strip() for name, key in columns.items()}
+                cells |= {
+                    name: one_form(cells[name]) for name in ("class", "label") if name in cells
+                }
                 rows.append(self._row(cells, reader.line_num))
         except csv.Error as error:
             raise InputError(
@@ -71,11 +80,12 @@ class CsvFile(_ListedData):
             raise InputError(f"{where} has no class; every image needs one")
         split = ""
         if "split" in cells:
-            if cells["split"].lower() not in SPLIT_NAMES:
+            found = split_of(cells["split"])
+            if found is None:
                 raise InputError(
                     f"{where} has the split {cells['split']!r}; expected train, val or test"
                 )
-            split = SPLIT_NAMES[cells["split"].lower()]
+            split = found
         path = join(self.image_dir, inside(cells["path"], where))
         return split, path, key, cells.get("class") or None
 
@@ -97,4 +107,8 @@ class JsonFile(_ListedData):
     """A file in the form of CoOp's ``split_zhou_*.json``; see :func:`.items.read_split`."""
 
     def _read(self) -> dict[str, list[Item]]:
-        return read_split(self.root / self.file, self.image_dir)
+        splits = read_split(self.root / self.file, self.image_dir)
+        return {
+            split: [replace(item, class_name=one_form(item.class_name)) for item in items]
+            for split, items in splits.items()
+        }

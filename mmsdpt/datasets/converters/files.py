@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
+from mmsdpt.datasets.image_files import is_tool_folder
 from mmsdpt.utils.atomic import write_atomically
 
 from .report import ConversionReport
@@ -68,7 +69,7 @@ def scan(
         enter = []
         for name in sorted(folders):
             path = here / name
-            if name.startswith(".") or name == "__MACOSX":
+            if is_tool_folder(name):
                 report.add("hidden_file", path)
             elif path.is_symlink():
                 if resolve_inside(root, path) is None:

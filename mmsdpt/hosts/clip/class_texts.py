@@ -21,6 +21,7 @@ from mmsdpt.hosts.clip.seams import (
     trim,
 )
 from mmsdpt.hosts.seams import FeatureSeam, ForwardState, Seam
+from mmsdpt.utils.class_names import Reading, check_class_names
 from mmsdpt.utils.errors import InputError
 
 from .feature_cache import TextFeatureCache
@@ -83,7 +84,16 @@ class ClassTextsMixin:
             if not templates:
                 raise InputError("the list of templates is empty: give at least one")
             self.templates = templates
+        if tuple(names) != self.class_names:
+            check_class_names(names, self.read_class_name, source="the model", strict=False)
         self.class_names = tuple(names)
+
+    def read_class_name(self, name: str) -> Reading:
+        """What the model sees of a class name. It learned English: a name without a Latin letter is
+        unknown to it, although it has tokens.
+        """
+        known = any(c.isascii() and c.isalnum() for c in name)
+        return Reading(tuple(self.tokenizer.encode(name)), " ".join(name.lower().split()), known)
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token ids (N, L), trimmed to the longest text, and the index (N,) of each end token.
