@@ -103,6 +103,7 @@ def check_class_names(
     source: str,
     advice: str = "give each class a name of its own in plain English words",
     strict: bool = True,
+    refuse_empty: bool = True,
 ) -> None:
     """Refuse class names that the model cannot use, and warn of doubtful ones.
 
@@ -113,15 +114,17 @@ def check_class_names(
         advice: The way out.
         strict: Whether two classes of one text are an error or a warning (public class lists have
             some, and nobody can rename them).
+        refuse_empty: Whether a name of which nothing is left is an error or a warning (CLIP still
+            has the words around it).
 
     Raises:
         InputError: naming the classes and the way out.
     """
     wrong, same, unknown = name_problems(names, read)
-    errors = wrong + (same if strict else [])
+    errors = (wrong if refuse_empty else []) + (same if strict else [])
     if errors:
         raise InputError(f"class names of {source}: {_listed(errors)}; {advice}")
-    doubtful = same + unknown
+    doubtful = wrong + same + unknown
     if doubtful:
         print_log(
             f"Class names of {source}: {_listed(doubtful)}; {advice}",

@@ -85,7 +85,9 @@ class ClassTextsMixin:
                 raise InputError("the list of templates is empty: give at least one")
             self.templates = templates
         if tuple(names) != self.class_names:
-            check_class_names(names, self.read_class_name, source="the model", strict=False)
+            check_class_names(
+                names, self.read_class_name, source="the model", strict=False, refuse_empty=False
+            )
         self.class_names = tuple(names)
 
     def read_class_name(self, name: str) -> Reading:
