@@ -1,4 +1,4 @@
-# The runner, hooks and log of every CLIP config.
+# The runner, hooks and log of the CLIP configs.
 custom_imports = dict(
     imports=[
         "mmsdpt.hosts",

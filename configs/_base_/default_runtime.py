@@ -1,4 +1,4 @@
-# The runner, hooks and log of every config.
+# The runner, hooks and log of the GLIP configs.
 custom_imports = dict(
     imports=[
         "mmsdpt.hosts",

@@ -1,5 +1,5 @@
-# APoLLo on mini GLIP and the "thermal" task: n = 2 prompts at 4 depths and an adapter of width 64,
-# 137,376 parameters. Its text encoder has no more layers.
+# APoLLo on mini GLIP and the "thermal" task: n = 2 prompts at 4 depths and an adapter of width
+# 64, 137,376 parameters. Its text encoder has 4 layers.
 _base_ = ["../mini/sdpt_mini_thermal.py", "../_base_/methods/apollo_glip.py"]
 
 model = dict(tuner=_base_.tuner)

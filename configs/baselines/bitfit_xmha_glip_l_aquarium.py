@@ -1,4 +1,4 @@
-# BitFit on the fusion layers on GLIP-L and Aquarium: 81,920 parameters.
+# BitFit on the fusion layers of GLIP-L and Aquarium: 81,920 parameters.
 _base_ = ["../sdpt/glip_l_aquarium_k10.py", "../_base_/methods/bitfit_xmha_glip.py"]
 
 model = dict(tuner=_base_.tuner)

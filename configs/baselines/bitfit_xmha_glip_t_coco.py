@@ -1,4 +1,4 @@
-# BitFit on the fusion layers on GLIP-T and COCO: 61,440 parameters.
+# BitFit on the fusion layers of GLIP-T and COCO: 61,440 parameters.
 _base_ = ["../sdpt/glip_t_coco_k10.py", "../_base_/methods/bitfit_xmha_glip.py"]
 
 model = dict(tuner=_base_.tuner)

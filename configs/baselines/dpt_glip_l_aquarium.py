@@ -1,5 +1,5 @@
-# DPT on GLIP-L and Aquarium: 16 context vectors, 10 prompts per early block and 10 class-aware ones
-# per late block, 7,482,624 parameters.
+# DPT on GLIP-L and Aquarium: 16 context vectors, 10 prompts per early block and 10 class-aware
+# ones per late block, 7,482,624 parameters.
 _base_ = ["../sdpt/glip_l_aquarium_k10.py", "../_base_/methods/dpt_glip.py"]
 
 model = dict(tuner=_base_.tuner)

@@ -1,4 +1,4 @@
-# LoRA, r = 16, on the fusion layers on GLIP-L and COCO: 1,966,080 parameters.
+# LoRA, r = 16, on the fusion layers of GLIP-L and COCO: 1,966,080 parameters.
 _base_ = ["../sdpt/glip_l_coco_k10.py", "../_base_/methods/lora_xmha_glip.py"]
 
 model = dict(tuner=_base_.tuner)

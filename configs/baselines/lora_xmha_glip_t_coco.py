@@ -1,4 +1,4 @@
-# LoRA, r = 16, on the fusion layers on GLIP-T and COCO: 1,474,560 parameters.
+# LoRA, r = 16, on the fusion layers of GLIP-T and COCO: 1,474,560 parameters.
 _base_ = ["../sdpt/glip_t_coco_k10.py", "../_base_/methods/lora_xmha_glip.py"]
 
 model = dict(tuner=_base_.tuner)

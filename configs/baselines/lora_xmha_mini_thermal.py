@@ -1,4 +1,4 @@
-# LoRA, r = 16, on the fusion layers on mini GLIP and the "thermal" task.
+# LoRA, r = 16, on the fusion layers of mini GLIP and the "thermal" task.
 _base_ = ["../mini/sdpt_mini_thermal.py", "../_base_/methods/lora_xmha_glip.py"]
 
 model = dict(tuner=_base_.tuner)

@@ -1,5 +1,5 @@
-# MaPLe on GLIP-L and COCO: n = 2 prompts at 9 depths, 5,181,504 parameters. There is no config of
-# the SDPT poster's 2.96 M: 5 depths have 3,108,288, 4 have 2,516,160.
+# MaPLe on GLIP-L and COCO: n = 2 prompts at 9 depths, 5,181,504 parameters. The SDPT poster has
+# 2.96 M, and no config here: 5 depths have 3,108,288, 4 have 2,516,160.
 _base_ = ["../sdpt/glip_l_coco_k10.py", "../_base_/methods/maple_glip.py"]
 
 model = dict(tuner=_base_.tuner)

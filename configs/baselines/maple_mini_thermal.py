@@ -1,5 +1,5 @@
-# MaPLe on mini GLIP and the "thermal" task: n = 2 prompts at 4 depths, 38,176 parameters. Its text
-# encoder has no more layers.
+# MaPLe on mini GLIP and the "thermal" task: n = 2 prompts at 4 depths, 38,176 parameters. Its
+# text encoder has 4 layers.
 _base_ = ["../mini/sdpt_mini_thermal.py", "../_base_/methods/maple_glip.py"]
 
 model = dict(tuner=_base_.tuner)

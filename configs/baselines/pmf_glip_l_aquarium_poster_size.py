@@ -1,4 +1,4 @@
-# PMF on GLIP-L and Aquarium at the SDPT poster's size (1.53 M): hidden width 160 in the MLPs,
+# PMF on GLIP-L and Aquarium at the size in the SDPT poster (1.53 M): hidden width 160 in the MLPs,
 # 1,535,104 parameters.
 _base_ = "pmf_glip_l_aquarium.py"
 

@@ -1,5 +1,5 @@
 # CoOp on CLIP ViT-B/16 and images of your own, 16 images per class: 8,192 parameters.
-# They are in one folder per class, see docs/classification_data.md; set data_root.
+# Put them in one folder per class (docs/classification_data.md) and set data_root.
 _base_ = ["../_base_/methods/coop_vit_b16.py", "../_base_/datasets/clip_clothing.py"]
 
 train_dataloader = dict(batch_size=32)

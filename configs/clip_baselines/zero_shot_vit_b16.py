@@ -1,5 +1,5 @@
 # Zero-shot CLIP on CLIP ViT-B/16 and images of your own: nothing trains.
-# They are in one folder per class, see docs/classification_data.md; set data_root.
+# Put them in one folder per class (docs/classification_data.md) and set data_root.
 _base_ = ["../_base_/methods/zero_shot_vit_b16.py", "../_base_/datasets/clip_clothing.py"]
 
 train_dataloader = None

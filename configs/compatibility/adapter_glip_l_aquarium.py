@@ -1,4 +1,4 @@
-# GLIP-L with the Adapter of COCO, frozen, on Aquarium: to be tested, nothing trains. Poster: 56.8
+# GLIP-L with the Adapter of COCO, frozen, on Aquarium: for testing, nothing trains. Poster: 56.8
 # and 30.7 mAP on COCO and Aquarium.
 _base_ = "../baselines/adapter_glip_l_aquarium.py"
 

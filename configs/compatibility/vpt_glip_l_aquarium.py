@@ -1,4 +1,4 @@
-# GLIP-L with the VPT of COCO, frozen, on Aquarium: to be tested, nothing trains. Poster: 55.4 and
+# GLIP-L with the VPT of COCO, frozen, on Aquarium: for testing, nothing trains. Poster: 55.4 and
 # 27.6 mAP on COCO and Aquarium.
 _base_ = "../baselines/vpt_glip_l_aquarium.py"
 

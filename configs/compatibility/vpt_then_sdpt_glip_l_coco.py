@@ -1,5 +1,5 @@
-# GLIP-L with the VPT of COCO, frozen, and SDPT of Aquarium, tested on COCO: give the file of slot
-# new.
+# GLIP-L with the VPT of COCO, frozen, and SDPT of Aquarium, tested on COCO: give tools/test.py
+# the file of slot new.
 _base_ = "../sdpt/glip_l_coco_k10.py"
 
 model = dict(

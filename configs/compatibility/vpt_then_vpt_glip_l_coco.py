@@ -1,5 +1,5 @@
-# GLIP-L with the VPT of COCO, frozen, and a new VPT of Aquarium, tested on COCO: give the file of
-# slot new.
+# GLIP-L with the VPT of COCO, frozen, and a new VPT of Aquarium, tested on COCO: give
+# tools/test.py the file of slot new.
 _base_ = "../baselines/vpt_glip_l_coco.py"
 
 model = dict(

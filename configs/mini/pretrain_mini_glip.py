@@ -15,7 +15,7 @@ train_dataloader = dict(
         num_samples=1_000_000,
         image_size=160,
         max_objects=5,
-        # As many as a task has classes: positions behind the longest caption stay untrained.
+        # As many as a task has classes: positions after the longest caption stay untrained.
         max_phrases=26,
         single_attribute=0.05,
         seed=11,

@@ -1,4 +1,4 @@
-# SDPT on mini GLIP and the "backgrounds" task: strong colours behind things, poor light, noise.
+# SDPT on mini GLIP and the "backgrounds" task: strongly coloured backgrounds, poor light, noise.
 _base_ = "sdpt_mini_thermal.py"
 
 task = "backgrounds"

@@ -9,7 +9,7 @@ load_from = "mmsdpt://mini_glip"
 
 model = dict(tuner=dict(type="mmsdpt.SDPT", num_tokens=10))
 
-# A step costs hardly less for four images than for eight: many small steps learn most in a minute.
+# Many small steps learn most in a given time.
 train_dataloader = dict(batch_size=4)
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=25, val_interval=25)
 # The rate is the best of 3e-2, 3e-1 and 3 on the val split.

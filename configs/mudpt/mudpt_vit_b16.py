@@ -1,3 +1,3 @@
 # MuDPT on CLIP ViT-B/16 and images of your own, 16 images per class: 1,204,736 parameters.
-# They are in one folder per class, see docs/classification_data.md; set data_root.
+# Put them in one folder per class (docs/classification_data.md) and set data_root.
 _base_ = ["../_base_/methods/mudpt_vit_b16.py", "../_base_/datasets/clip_clothing.py"]

@@ -44,8 +44,8 @@ test_dataloader = dict(
 val_evaluator = dict(ann_file=data_root + "annotations/val.json")
 test_evaluator = dict(ann_file=data_root + "annotations/test.json")
 
-# A tenth of the rate when the validation AP has stalled for more than 2 epochs, the end after 4;
-# the best epoch is kept. To equal the best is to stall.
+# When the validation AP has not risen for more than 2 epochs, the rate falls to a tenth; after 4
+# the run ends. The best epoch is kept. An AP that only equals the best has not risen.
 train_cfg = dict(max_epochs=200)
 param_scheduler = [
     dict(

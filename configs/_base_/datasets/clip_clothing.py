@@ -1,5 +1,5 @@
-# Photographs of clothing, 10 classes, in folders train, validation and test. Any other data in a
-# folder per class needs only another data_root.
+# Photographs of clothing, 10 classes, in folders train, validation and test. Other images in one
+# folder per class need only another data_root.
 _base_ = "clip_fewshot.py"
 
 data_root = "data/clothing/"

@@ -1,5 +1,5 @@
-# A dataset as voc2coco.py and yolo2coco.py write it, at mini GLIP's size. What a config over this
-# one has to name: data_root and the classes.
+# A dataset as voc2coco.py and yolo2coco.py write it, at mini GLIP's size. A config on top of it
+# names data_root and the classes.
 _base_ = "mini_pipelines.py"
 
 data_root = "data/raccoon/"

@@ -1,4 +1,4 @@
-# mini GLIP with the Adapter of "thermal", frozen, and a new Adapter, which trains on "new_names":
+# Mini GLIP with the Adapter of "thermal", frozen, and a new Adapter, which trains on "new_names":
 # 134,656 parameters.
 _base_ = "adapter_mini_new_names.py"
 

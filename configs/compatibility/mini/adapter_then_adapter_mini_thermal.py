@@ -1,5 +1,5 @@
-# mini GLIP with the Adapter of "thermal", frozen, and a new Adapter of "new_names", tested on
-# "thermal": give the file of slot new.
+# Mini GLIP with the Adapter of "thermal", frozen, and a new Adapter of "new_names", tested on
+# "thermal": give tools/test.py the file of slot new.
 _base_ = "../../baselines/adapter_mini_thermal.py"
 
 model = dict(

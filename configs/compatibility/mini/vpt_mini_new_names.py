@@ -1,4 +1,4 @@
-# mini GLIP with the VPT of "thermal", frozen, on "new_names": to be tested, nothing trains.
+# Mini GLIP with the VPT of "thermal", frozen, on "new_names": for testing, nothing trains.
 _base_ = "../../mini/sdpt_mini_new_names.py"
 
 model = dict(tuner=None, tuners=dict(old=dict(type="mmsdpt.VPT", num_tokens=10, frozen=True)))

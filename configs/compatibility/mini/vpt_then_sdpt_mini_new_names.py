@@ -1,4 +1,4 @@
-# mini GLIP with the VPT of "thermal", frozen, and SDPT, which trains on "new_names": 7,680
+# Mini GLIP with the VPT of "thermal", frozen, and SDPT, which trains on "new_names": 7,680
 # parameters.
 _base_ = "vpt_mini_new_names.py"
 

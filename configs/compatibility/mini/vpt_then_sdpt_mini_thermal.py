@@ -1,5 +1,5 @@
-# mini GLIP with the VPT of "thermal", frozen, and SDPT of "new_names", tested on "thermal": give
-# the file of slot new.
+# Mini GLIP with the VPT of "thermal", frozen, and SDPT of "new_names", tested on "thermal": give
+# tools/test.py the file of slot new.
 _base_ = "../../mini/sdpt_mini_thermal.py"
 
 model = dict(

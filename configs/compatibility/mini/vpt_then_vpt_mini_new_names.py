@@ -1,4 +1,4 @@
-# mini GLIP with the VPT of "thermal", frozen, and a new VPT, which trains on "new_names": 4,480
+# Mini GLIP with the VPT of "thermal", frozen, and a new VPT, which trains on "new_names": 4,480
 # parameters.
 _base_ = "vpt_mini_new_names.py"
 
