@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from mmsdpt.utils.cli import load_config
 from mmsdpt.utils.language_models import mini_bert_folder
+from tests.hosts.disconnect import disconnect_all
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs" / "ablations"
 GLIP_L = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -108,8 +109,7 @@ def test_a_file_trains_as_many_parameters_on_glip_l_as_its_comment_says(name, gl
     cfg = Config.fromfile(path)
     with torch.device("meta"):
         tuner = MODELS.build(cfg.model.tuner, default_args=dict(seams=glip_l.seams()))
-    for seam in glip_l.seams()["fusion"]:
-        seam.disconnect(tuner)
+    disconnect_all(glip_l.seams())
     assert parameters_of(tuner) == tuner.num_trainable() == stated_count(path)
     poster = POSTER.get(name.removeprefix("glip_l_aquarium_"))
     assert poster is None or round(tuner.num_trainable() / 1e6, 2) in (

@@ -6,19 +6,16 @@ import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.base_weights import only_tensors_are_read
-from mmsdpt.utils.versions import tensor_versions
+from mmsdpt.utils.memo import Memo
 
 from .seams import ParameterSeam, SeamMap
-
-if TYPE_CHECKING:
-    from mmsdpt.tuners.base import Tuner
 
 DEFAULT_SLOT = "default"
 _SLOT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -61,7 +58,6 @@ class TunableMixin:
     tuners: nn.ModuleDict
     _parameter_seams: Sequence[ParameterSeam] = ()
     _is_tuned = False
-    _in_effect: tuple[tuple, list[Tensor]] | None = None
 
     def _dump_init_info(self) -> None:
         """Nothing: MMEngine would write three lines for each parameter into the log of a run."""
@@ -87,6 +83,7 @@ class TunableMixin:
                 (name, name.rpartition(".")[0]) for name, _ in self.named_parameters()
             )
         ]
+        self._in_effect: Memo[list[Tensor]] = Memo()
         self.tuners = nn.ModuleDict()
         self._trainable_patterns = self._compile_patterns(trainable)
         seams = self.seams()
@@ -188,14 +185,10 @@ class TunableMixin:
         used = [seam.value() for seam in seams]
         for tuner in tuners.values():
             used += [*tuner.parameters(), *tuner.buffers()]
-        key = tensor_versions(used)
-        if self._in_effect is None or self._in_effect[0] != key:
-            self._in_effect = (key, [seam.in_effect() for seam in seams])
-        return self._in_effect[1]
-
-    def _apply(self, fn, recurse: bool = True):
-        self._in_effect = None  # it would not move
-        return super()._apply(fn, recurse)
+        # Tuners themselves are named, too: one without parameters may be switched on or off.
+        return self._in_effect.depend_on(used, *tuners.values()).get(
+            "", lambda: [seam.in_effect() for seam in seams]
+        )
 
     def set_slot_enabled(self, slot: str, enabled: bool) -> None:
         """Switch a tuner on or off; off gives back the host bit for bit."""
@@ -214,7 +207,7 @@ class TunableMixin:
             for tuner, enabled in zip(chosen, before, strict=True):
                 tuner.enabled = enabled
 
-    def _slot(self, slot: str) -> Tuner:
+    def _slot(self, slot: str) -> Any:
         if slot not in self.tuners:
             raise KeyError(
                 f"no tuner slot {slot!r}; this model has: {', '.join(self.tuners) or 'none'}"

@@ -11,13 +11,13 @@ The kinds of seams:
 ==========================  ===============  =======================================================
 kind                        class            a handler
 ==========================  ===============  =======================================================
-``image_blocks``,           BlockSeam        runs the block, with rows of prompts if it likes
+``image_blocks``,           BlockSeam        runs the block, optionally with rows of prompts
 ``text_blocks``
 ``image_ffns``              BranchSeam       adds a branch beside the block's feed-forward network
 ``text_attention_outputs``  FeatureSeam      changes what the attention returns, before the residual
-``text_ffn_outputs``        FeatureSeam      the same behind the feed-forward network
+``text_ffn_outputs``        FeatureSeam      the same after the feed-forward network
 ``text_embeddings``         RowSeam          gives word vectors to append to every caption
-``text_features``           FeatureSeam      changes the language features behind the encoder
+``text_features``           FeatureSeam      changes the language features after the encoder
 ``encoder_pairs``           PairSeam         runs an image block and a text block together
 ``encoder_outputs``         PairedSeam       changes both encoders' outputs
 ``fusion``                  FusionSeam       gives extra keys and values to X-MHA
@@ -32,13 +32,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from mmsdpt.tuners.base import Tuner
+
+class SeamUser(Protocol):
+    """What a seam needs to know of a tuner."""
+
+    enabled: bool
+    frozen: bool
+    training: bool
+
+    @property
+    def image_depends_on_text(self) -> bool:
+        """Whether what it gives the image encoder depends on the caption."""
 
 
 class Seam:
@@ -56,9 +65,11 @@ class Seam:
         self.widths = dict(widths)
         if kind is not None:
             self.kind = kind
-        self._handlers: list[tuple[Tuner, Callable[..., Any], bool]] = []
+        self._handlers: list[tuple[SeamUser, Callable[..., Any], bool]] = []
 
-    def connect(self, tuner: Tuner, handler: Callable[..., Any], exclusive: bool = False) -> None:
+    def connect(
+        self, tuner: SeamUser, handler: Callable[..., Any], exclusive: bool = False
+    ) -> None:
         """Let ``handler`` act here whenever ``tuner`` is enabled.
 
         Handlers act in the order of their connection, an exclusive one first.
@@ -87,15 +98,11 @@ class Seam:
         """The place in words, for messages."""
         return f"{self.kind}[{self.index}]"
 
-    def disconnect(self, tuner: Tuner) -> None:
-        """Remove every handler of ``tuner``."""
-        self._handlers = [entry for entry in self._handlers if entry[0] is not tuner]
-
     def active(self) -> list[Callable[..., Any]]:
         """Handlers of the tuners that are switched on."""
         return [handler for tuner, handler, _ in self._handlers if tuner.enabled]
 
-    def tuners(self) -> Iterator[Tuner]:
+    def tuners(self) -> Iterator[SeamUser]:
         """The tuners that are switched on and act here."""
         for tuner, _, _ in self._handlers:
             if tuner.enabled:
@@ -212,7 +219,7 @@ class RowSeam(Seam):
     """The word vectors of the text encoder. ``handler(seam, state)`` returns :class:`PromptRows`
     under a key, as a dict.
 
-    They come behind the caption, at the positions that follow its last token, and get position and
+    They come after the caption, at the positions that follow its last token, and get position and
     type embeddings and the embeddings' norm like words. Their outputs are not part of the text
     features. With ``keep`` they travel through the encoder.
 
@@ -243,7 +250,7 @@ class PairSeam(Seam):
 
     Widths: ``image``, ``text`` and their ``image_heads``, ``text_heads``. A handler is called as
     ``handler(seam, run_image, run_text, image, text, mask, state)`` with image (B, N, d_image),
-    text (B, L, d_text) and mask (B, L), 1 at real tokens; it returns both features behind the
+    text (B, L, d_text) and mask (B, L), 1 at real tokens; it returns both features after the
     blocks. ``run_image(x, rows)`` and ``run_text(x, rows)`` are as in :class:`BlockSeam`.
     """
 
@@ -411,7 +418,7 @@ class SeamMap(Mapping[str, Sequence[Seam]]):
         hints: Mapping[str, str] | None = None,
     ) -> None:
         self.host, self.hints = host, dict(hints or {})
-        self._seams = {kind: tuple(points) for kind, points in seams.items() if points}
+        self._seams = {kind: tuple(found) for kind, found in seams.items() if found}
 
     def __getitem__(self, kind: str) -> Sequence[Seam]:
         if kind not in self._seams:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mmsdpt.hosts.seams import FusionSeam, FusionTokens
 from mmsdpt.registry import MODELS
-from mmsdpt.utils.versions import tensor_versions
+from mmsdpt.utils.memo import Memo
 
 from .base import Seams, Tuner
 from .layers.checks import positive_integer
@@ -83,16 +83,12 @@ class InverseProjection(BaseModule):
     back gives the component of Z - b in the row space of W^T (rank D of E), plus b, and not Z.
 
     The pseudo-inverse is computed once in float64, at the first use after the weights are loaded,
-    and again whenever they change. It is a constant of the base model: a buffer outside the state
-    dict.
+    and again whenever they change: it is a constant of the base model, no state of the tuner.
 
     Args:
         in_features: E, width of the joint space.
         out_features: D, width of the modality.
     """
-
-    pinv: Tensor
-    bias: Tensor
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
@@ -101,9 +97,8 @@ class InverseProjection(BaseModule):
                 f"a projection from width {out_features} into width {in_features} has no inverse"
                 " projection: the joint width must be at least the modality's"
             )
-        self.register_buffer("pinv", torch.zeros(in_features, out_features), persistent=False)
-        self.register_buffer("bias", torch.zeros(in_features), persistent=False)
-        self._versions: tuple = ()
+        self.in_features, self.out_features = in_features, out_features
+        self._pinv: Memo[Tensor] = Memo()
 
     def forward(self, tokens: Tensor, projection: nn.Linear) -> Tensor:
         """Send joint tokens to a modality.
@@ -119,29 +114,30 @@ class InverseProjection(BaseModule):
             ValueError: if the weight does not have full rank D.
         """
         if tokens.is_meta:  # without values there is nothing to invert, but there is a shape
-            return torch.matmul(tokens.to(self.pinv.dtype), self.pinv)
-        self._refresh(projection)
+            return torch.matmul(tokens, tokens.new_empty(self.in_features, self.out_features))
+        pinv, bias = self.pinv(projection, tokens.dtype), projection.bias.detach().to(tokens.dtype)
         # A least-squares solution is no place for 8 bits.
         with torch.autocast(tokens.device.type, enabled=False):
-            return torch.matmul(tokens.to(self.pinv.dtype) - self.bias, self.pinv)
+            return torch.matmul(tokens - bias, pinv)
 
-    @torch.no_grad()
-    def _refresh(self, projection: nn.Linear) -> None:
-        versions = tensor_versions((projection.weight, projection.bias, self.pinv))
-        if versions == self._versions:
-            return
-        weight = projection.weight.double()
-        rank = int(torch.linalg.matrix_rank(weight))
-        if rank < weight.shape[1]:
-            raise ValueError(
-                f"the projection's weight {tuple(weight.shape)} has rank {rank}, so that its"
-                " inverse projection is not unique: load the pre-trained weights (load_from)"
-                " before the tuner is used, or use projection='learnable'"
-            )
-        # pinv(W^T) by SVD equals W (W^T W)^-1 at full rank, without squaring the condition number.
-        self.pinv.copy_(torch.linalg.pinv(weight.T))
-        self.bias.copy_(projection.bias)
-        self._versions = tensor_versions((projection.weight, projection.bias, self.pinv))
+    def pinv(self, projection: nn.Linear, dtype: torch.dtype) -> Tensor:
+        """(W^T)^+ of the layer's present weight, (E, D)."""
+        weight = projection.weight
+        return self._pinv.depend_on([weight]).get(dtype, lambda: _pseudo_inverse(weight).to(dtype))
+
+
+def _pseudo_inverse(weight: Tensor) -> Tensor:
+    """(W^T)^+ (E, D) of W (E, D), in float64."""
+    weight = weight.double()
+    rank = int(torch.linalg.matrix_rank(weight))
+    if rank < weight.shape[1]:
+        raise ValueError(
+            f"the projection's weight {tuple(weight.shape)} has rank {rank}, so that its inverse"
+            " projection is not unique: load the pre-trained weights (load_from) before the tuner"
+            " is used, or use projection='learnable'"
+        )
+    # pinv(W^T) by SVD equals W (W^T W)^-1 at full rank, without squaring the condition number.
+    return torch.linalg.pinv(weight.T).contiguous()
 
 
 @MODELS.register_module()
@@ -243,7 +239,7 @@ class SDPT(Tuner):
                 for side in self.used_sides
             }
         )
-        self._constants: dict[int, tuple[tuple, FusionTokens]] = {}
+        self._constants: list[Memo[FusionTokens]] = [Memo() for _ in self.layers]
         for i, layer in enumerate(self.layers):
             fusions[layer].connect(self, partial(self.fusion_tokens, i))
 
@@ -286,14 +282,10 @@ class SDPT(Tuner):
         """
         if torch.is_grad_enabled():
             return self._project(i, seam)
-        sources = [
-            *self.parameters(),
-            *(p for linear in seam.projections.values() for p in linear.parameters()),
-        ]
-        key = tensor_versions(sources)
-        if i not in self._constants or self._constants[i][0] != key:
-            self._constants[i] = (key, self._project(i, seam))
-        return self._constants[i][1]
+        sources = [*self.parameters(), *self.buffers()]
+        for linear in seam.projections.values():
+            sources += linear.parameters()
+        return self._constants[i].depend_on(sources).get("", partial(self._project, i, seam))
 
     def _project(self, i: int, seam: FusionSeam) -> FusionTokens:
         return FusionTokens(**{side: self._project_side(i, side, seam) for side in self.used_sides})

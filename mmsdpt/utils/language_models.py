@@ -33,7 +33,7 @@ ADVICE = (
 
 
 class LanguageModelNotFoundError(FileNotFoundError, InputError):
-    """A BERT that is neither a folder nor to be had from the hub; the tools print the sentence."""
+    """A BERT that is neither a folder nor available from the hub; the tools print the sentence."""
 
 
 def mini_bert_folder() -> str:

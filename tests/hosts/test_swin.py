@@ -496,7 +496,7 @@ def test_many_image_sizes_do_not_fill_the_memory():
     with torch.no_grad():
         for width in range(12, 84, 4):
             model(torch.zeros(1, 3, 16, width, dtype=torch.float64))
-    assert len(model._layouts._layouts) <= 32
+    assert len(model._layouts._values) <= 32
 
 
 @pytest.mark.parametrize("window", [5, 9])

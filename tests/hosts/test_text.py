@@ -216,14 +216,15 @@ def test_each_distinct_caption_is_encoded_once(model):
 
 
 def test_cached_features_do_not_depend_on_the_batch(model):
+    fresh = copy.deepcopy(model)
     alone = model(CAPTIONS[1:2], cache=True)["hidden"]
-    model.clear_cache()
-    together = model(CAPTIONS, cache=True)["hidden"][1:2]
+    together = fresh(CAPTIONS, cache=True)["hidden"][1:2]
     assert torch.equal(together[:, : alone.shape[1]], alone)
 
 
-def test_the_caption_unused_for_longest_is_forgotten_first(model):
-    model.max_cached_captions = 2
+def test_the_caption_unused_for_longest_is_forgotten_first():
+    model = BertModel(name=MINI_BERT, pretrained=False, max_cached_captions=2)
+    model.eval().requires_grad_(False)
     a, b, c = CAPTIONS
     model([a, b], cache=True)
     model([a], cache=True)
@@ -233,10 +234,8 @@ def test_the_caption_unused_for_longest_is_forgotten_first(model):
     assert spy.encoded == 0
     model([b], cache=True)
     assert spy.encoded == 1
-    model.clear_cache()
-    assert_same_features(
-        model(CAPTIONS, cache=True), model(CAPTIONS), atol=1e-6
-    )  # more than fit at once
+    # More than fit at once.
+    assert_same_features(model(CAPTIONS, cache=True), model(CAPTIONS), atol=1e-6)
 
 
 def first_weight(model: BertModel) -> torch.nn.Parameter:
@@ -297,10 +296,11 @@ def test_a_changed_weight_is_never_answered_from_the_cache(model, change):
 
 
 def test_moving_the_model_drops_the_cache(model):
-    """A weight that comes back may lie at its old address with its old version: only this tells."""
+    """A weight that comes back must not lie at its old address with its old version."""
     model(CAPTIONS, cache=True)
     spy = Spy(model)
-    torch.nn.ModuleDict({"language_model": model}).float()  # from outside, as a detector is moved
+    detector = torch.nn.ModuleDict({"language_model": model})
+    detector.half().float()  # from outside, as a detector is moved
     model(CAPTIONS, cache=True)
     assert spy.encoded == len(CAPTIONS)
 

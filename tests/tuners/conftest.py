@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import pytest
 from torch import nn
 
 from tests.tuners.contract_clip import CLIPHost
+from tests.tuners.contract_glip import GLIPHost
 
 
 @pytest.fixture(scope="session")
-def clip_b16(tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
-    """CLIP ViT-B/16 on the meta device, for counts."""
-    return CLIPHost.large(tmp_path_factory.mktemp("clip_b16"))
+def large(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], nn.Module]:
+    """The hosts of the papers by name, on the meta device: GLIP-L, ViT-B/16 and ViT-L/14."""
+
+    @functools.cache
+    def of(name: str) -> nn.Module:
+        host = CLIPHost if name.startswith("ViT") else GLIPHost
+        return host.large(tmp_path_factory.mktemp("large"), name)
+
+    return of

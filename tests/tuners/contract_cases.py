@@ -26,6 +26,7 @@ from mmsdpt.engine import TunerRunner
 from mmsdpt.hosts.seams import Seam
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners import Tuner
+from tests.hosts.disconnect import disconnect_all
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Batch = tuple[Tensor, list]
@@ -72,6 +73,8 @@ class Host:
     """Name of the class."""
     scope: ClassVar[str]
     """MMEngine's default scope."""
+    paper: ClassVar[str]
+    """Name of the model of the paper."""
     base_losses: ClassVar[set[str]]
     """Names of the losses that it has without a tuner."""
     autocasts: ClassVar[tuple[torch.dtype, ...]] = (torch.bfloat16,)
@@ -107,8 +110,13 @@ class Host:
         raise NotImplementedError
 
     @staticmethod
-    def large(folder: Path) -> nn.Module:
-        """The model of the paper, on the meta device."""
+    def large(folder: Path, name: str) -> nn.Module:
+        """The model of the paper, on the meta device.
+
+        Args:
+            folder: For files.
+            name: Of the model.
+        """
         raise NotImplementedError
 
     @staticmethod
@@ -221,13 +229,6 @@ def attach(host: nn.Module, slots: Mapping[str, Mapping[str, Any]], seed: int) -
     torch.manual_seed(seed)
     host._attach_tuners(None, slots, None)
     return host.eval()
-
-
-def disconnect_all(seams: Mapping[str, Sequence[Seam]]) -> None:
-    """Also what a tuner connected that was refused, or that is switched off."""
-    for points in seams.values():
-        for seam in points:
-            seam._handlers.clear()
 
 
 @torch.no_grad()

@@ -35,6 +35,7 @@ class CLIPHost(Host):
 
     name = "CLIP"
     scope = "mmpretrain"
+    paper = "ViT-B/16"
     base_losses = {"loss"}
     autocasts = (torch.bfloat16, torch.float16)
     plain_hint = "need a VisionTransformer"
@@ -56,12 +57,13 @@ class CLIPHost(Host):
         return frozenset(build_clip().seams())
 
     @staticmethod
-    def large(folder: Path) -> nn.Module:
-        """CLIP ViT-B/16."""
+    def large(folder: Path, name: str) -> nn.Module:
+        """CLIP with ViT-B/16 or ViT-L/14."""
         init_default_scope("mmpretrain")
         with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
             patch.setattr(torch, "linspace", partial(torch.linspace, device="cpu"))
-            return MODELS.build(Config.fromfile(str(MODEL_CONFIG)).model)
+            path = MODEL_CONFIG.with_name(f"clip_vit_{name[4:].lower().replace('/', '')}.py")
+            return MODELS.build(Config.fromfile(str(path)).model)
 
     @staticmethod
     def plain() -> nn.Module:

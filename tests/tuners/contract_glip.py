@@ -36,6 +36,7 @@ class GLIPHost(Host):
 
     name = "GLIP"
     scope = "mmdet"
+    paper = "GLIP-L"
     base_losses = {"loss_cls", "loss_bbox", "loss_centerness"}
     plain_hint = "(must be|only with)"
     configs = "configs/*/*_mini_thermal.py"
@@ -54,7 +55,7 @@ class GLIPHost(Host):
         return frozenset(_build().seams())
 
     @staticmethod
-    def large(folder: Path) -> nn.Module:
+    def large(folder: Path, name: str) -> nn.Module:
         """GLIP-L with BERT-base."""
         words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         words += [f"word{i}" for i in range(30522 - len(words))]

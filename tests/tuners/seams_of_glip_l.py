@@ -1,11 +1,10 @@
-"""The seams of GLIP-L's encoders without GLIP-L."""
+"""The seams of GLIP-L's encoders, and of what comes after them, without GLIP-L."""
 
 from __future__ import annotations
 
 import torch
 
-from mmsdpt.hosts.seams import BlockSeam, LossSeam, PairSeam, RowSeam, SeamMap
-from mmsdpt.registry import MODELS
+from mmsdpt.hosts.seams import BlockSeam, LossSeam, PairedSeam, PairSeam, RowSeam, SeamMap
 
 DEPTHS = (2, 2, 18, 2)
 TEXT, LAST = 768, 1536
@@ -29,6 +28,15 @@ def seams() -> SeamMap:
         dict(
             image_blocks=blocks,
             text_embeddings=[RowSeam(0, dict(width=TEXT), _no_words, kind="text_embeddings")],
+            text_blocks=[
+                BlockSeam(
+                    i,
+                    dict(width=TEXT, heads=12, stage=0, depth=12, position=i),
+                    kind="text_blocks",
+                )
+                for i in range(12)
+            ],
+            encoder_outputs=[PairedSeam(0, dict(image=LAST, text=TEXT), kind="encoder_outputs")],
             encoder_pairs=[PairSeam(i, pair, kind="encoder_pairs") for i in range(2)],
             losses=[LossSeam(0, {})],
         ),
@@ -37,10 +45,3 @@ def seams() -> SeamMap:
 
 def _no_words(text: str) -> torch.Tensor:
     raise AssertionError(f"no tuner asks for the vectors of {text!r} here")
-
-
-def counts(**tuner) -> tuple[int, int]:
-    """Trainable parameters, real and by formula."""
-    with torch.device("meta"):
-        built = MODELS.build(tuner, default_args=dict(seams=seams()))
-    return sum(p.numel() for p in built.parameters()), built.num_trainable()

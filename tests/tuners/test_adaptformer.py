@@ -91,14 +91,6 @@ def test_only_the_down_projections_weights_start_from_random_numbers():
         assert not zero.any()
 
 
-@pytest.mark.parametrize(("bottleneck", "expected"), [(64, 2_329_728), (1568, 56_654_208)])
-def test_parameters_at_the_size_of_glip_l(bottleneck, expected):
-    points = seams(*[192] * 2, *[384] * 2, *[768] * 18, *[1536] * 2)
-    with torch.device("meta"):
-        tuner = AdaptFormer(seams=points, bottleneck=bottleneck)
-    assert sum(p.numel() for p in tuner.parameters()) == tuner.num_trainable() == expected
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 import tests.tuners.broken_methods as broken
-from mmsdpt.hosts.clip import feature_cache
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.tuners.files import load_tuner, save_tuner
+from mmsdpt.utils import memo
 from tests.hosts.small_clip import NAMES
 from tests.tuners import test_contract
 from tests.tuners.contract_cases import (
@@ -238,6 +238,6 @@ def test_a_host_that_keeps_features_too_long_fails(check, host, tmp_path, monkey
     with registered(broken.ShiftPooledText):
         case = Case(broken.ShiftPooledText, host, tmp_path)
         assert len(case.outputs)
-        monkeypatch.setattr(feature_cache, "tensor_versions", lambda tensors: ())
+        monkeypatch.setattr(memo, "tensor_versions", lambda tensors: ())
         with pytest.raises((AssertionError, RuntimeError)):
             check(case)

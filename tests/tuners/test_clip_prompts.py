@@ -5,12 +5,11 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmsdpt.registry import MODELS
 from tests.hosts import small_clip
-from tests.hosts.small_clip import MODEL_CONFIG, NAMES, make_images, make_samples, resnet_config
+from tests.hosts.small_clip import NAMES, make_images, make_samples, resnet_config
 from tests.oracles.clip import plain_linear, plain_prompted_logits
 from tests.tuners.prompted_clip import IMAGE_BLOCKS, TEXT_BLOCKS, build_clip
 
@@ -212,98 +211,3 @@ def test_autocast_keeps_the_prompts_in_float32(options, dtype):
     for name, parameter in model.tuners["default"].named_parameters():
         assert parameter.dtype == torch.float32, name
         assert parameter.grad.isfinite().all() and parameter.grad.abs().max() > 0, name
-
-
-# ------------------------------------------------------------------ sizes
-
-
-@pytest.fixture(scope="module")
-def full_size():
-    """CLIP with ViT-B/16 and with ViT-L/14, as shapes."""
-    init_default_scope("mmpretrain")
-    with torch.device("meta"):
-        return {
-            name: MODELS.build(
-                Config.fromfile(str(MODEL_CONFIG.with_name(f"clip_vit_{name}.py"))).model
-            )
-            for name in ("b16", "l14")
-        }
-
-
-def count(host, **options) -> int:
-    seams = host.seams()
-    init_default_scope("mmpretrain")
-    with torch.device("meta"):
-        tuner = MODELS.build(options, default_args=dict(seams=seams))
-    for points in seams.values():
-        for point in points:
-            point.disconnect(tuner)
-    found = sum(parameter.numel() for parameter in tuner.parameters())
-    assert tuner.num_trainable() == found
-    return found
-
-
-TRANSFORMER = dict(type="mmsdpt.MuDPT", injection="transformer")
-ONE_WAY = dict(TRANSFORMER, direction="text_to_image", learn_image_prompts=False)
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        (dict(type="mmsdpt.CLIPVPT"), 73_728),
-        (dict(type="mmsdpt.IndependentVL"), 30_720),
-        (dict(type="mmsdpt.CLIPMaPLe"), 3_555_072),
-        (dict(type="mmsdpt.MuDPT"), 1_204_736),
-        (dict(type="mmsdpt.MuDPT", num_tokens=4), 1_227_776),
-        (TRANSFORMER, 11_056_128),
-        (ONE_WAY, 3_557_632),
-        (dict(TRANSFORMER, variant="figure"), 11_053_568),
-        (dict(TRANSFORMER, variant="figure", outer_norms=True), 11_058_688),
-        (dict(type="mmsdpt.MuDPT", injection="none", depth=12), 30_720),
-        (
-            dict(
-                type="mmsdpt.MuDPT",
-                injection="linear",
-                direction="text_to_image",
-                share=False,
-                learn_image_prompts=False,
-            ),
-            3_555_072,
-        ),
-        (
-            dict(
-                type="mmsdpt.MuDPT",
-                injection="none",
-                num_text_tokens=0,
-                num_image_tokens=8,
-                depth=12,
-            ),
-            73_728,
-        ),
-    ],
-    ids=str,
-)
-def test_parameters_at_the_size_of_vit_b16(options, expected, full_size):
-    assert count(full_size["b16"], **options) == expected
-
-
-@pytest.mark.parametrize(("n", "depth"), [(1, 1), (2, 9), (8, 9), (16, 12)])
-def test_the_published_formulas_over_length_and_depth(n, depth, full_size):
-    options = dict(num_tokens=n, depth=depth)
-    host = full_size["b16"]
-    if depth > 1:  # without deep prompts the linear and two-way maps of theirs are not there
-        assert count(host, type="mmsdpt.MuDPT", **options) == depth * n * 1280 + 1_181_696
-        assert count(host, **TRANSFORMER, **options) == depth * n * 1280 + 11_033_088
-    assert count(host, **ONE_WAY, **options) == depth * n * 512 + 3_548_416
-    assert count(host, type="mmsdpt.IndependentVL", **options) == depth * n * 1280
-
-
-def test_towers_of_unlike_depths(full_size):
-    """ViT-L/14 has 24 image blocks of width 1,024, and 12 text blocks of width 768."""
-    host = full_size["l14"]
-    assert count(host, type="mmsdpt.CLIPVPT", num_tokens=8) == 24 * 8 * 1024
-    assert count(host, type="mmsdpt.IndependentVL") == 12 * 2 * (768 + 1024)
-    maps = 2 * 769 * 1024 + 1025 * 768
-    assert count(host, type="mmsdpt.MuDPT") == 9 * 2 * (768 + 1024) + maps
-    with pytest.raises(ValueError, match="depth must be from 1 to 12.* 12 and 24 blocks"):
-        count(host, type="mmsdpt.MuDPT", depth=13)

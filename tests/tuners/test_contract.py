@@ -223,19 +223,8 @@ def test_the_closed_formula_counts_what_trains(case):
     assert case.trained.tuners["default"].num_trainable() == counted
 
 
-@pytest.fixture(scope="module")
-def large(tmp_path_factory) -> Callable[[str], nn.Module]:
-    """The hosts of the papers by name, on the meta device."""
-
-    @functools.cache
-    def of(name: str) -> nn.Module:
-        return HOSTS[name].large(tmp_path_factory.mktemp("large"))
-
-    return of
-
-
 def test_the_closed_formula_counts_what_trains_on_the_large_host(case, large):
-    seams = large(case.host.name).seams()
+    seams = large(case.host.paper).seams()
     with torch.device("meta"), case.host.on_seams(case.method, seams) as tuner:
         assert all(p.is_meta for p in tuner.parameters())
         assert tuner.num_trainable() == sum(p.numel() for p in tuner.parameters())

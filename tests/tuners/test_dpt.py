@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmsdpt.hosts.seams import ForwardState
+from mmsdpt.registry import MODELS
 from mmsdpt.tuners.dpt import ClassAwarePrompts, class_features
 from tests.hosts.small_glip import TEXTS, build_mini_glip, make_images, make_samples
-from tests.tuners.seams_of_glip_l import counts
+from tests.tuners.seams_of_glip_l import seams
 
 SIZE = (64, 96)
 # TEXTS have 2, 1 and 4 classes: with K = 2 one caption has as many, one fewer and one more.
@@ -171,8 +172,4 @@ def test_an_image_pass_without_captions_says_what_is_missing():
 
 def test_a_loss_without_weight_is_refused():
     with pytest.raises(ValueError, match="loss_weight must be above 0"):
-        counts(type="mmsdpt.DPT", loss_weight=0)
-
-
-def test_parameters_at_the_size_of_glip_l():
-    assert counts(type="mmsdpt.DPT") == (7_482_624, 7_482_624)
+        MODELS.build(dict(type="mmsdpt.DPT", loss_weight=0), default_args=dict(seams=seams()))

@@ -7,7 +7,7 @@ from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.layers.coupled_prompts import evenly_spaced
 from tests.hosts.small_glip import TEXTS, build_mini_glip, make_images, make_samples
-from tests.tuners.encoders_of_glip_l import encoder_counts, encoder_seams
+from tests.tuners.seams_of_glip_l import seams
 
 N = 2
 
@@ -182,13 +182,6 @@ def test_blocks_are_evenly_spaced_from_the_first_to_the_last():
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"), [(dict(), 5_181_504), (dict(depth=5), 3_108_288)], ids=str
-)
-def test_parameters_at_the_size_of_glip_l(options, expected):
-    assert encoder_counts(type="mmsdpt.MaPLe", **options) == (expected, expected)
-
-
-@pytest.mark.parametrize(
     ("options", "words"),
     [
         (dict(depth=13), "depth must be from 1 to 12"),
@@ -199,4 +192,4 @@ def test_parameters_at_the_size_of_glip_l(options, expected):
 )
 def test_settings_that_make_no_sense_are_refused_with_a_sentence(options, words):
     with pytest.raises(ValueError, match=words):
-        MODELS.build(dict(type="mmsdpt.MaPLe", **options), default_args=dict(seams=encoder_seams()))
+        MODELS.build(dict(type="mmsdpt.MaPLe", **options), default_args=dict(seams=seams()))

@@ -9,6 +9,8 @@ from torch import nn
 from mmsdpt.hosts.seams import FusionSeam, SeamMap
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners import SDPT
+from mmsdpt.tuners.files import save_tuner
+from tests.hosts.disconnect import disconnect_all
 from tests.oracles.glip import plain_fusion, plain_inverse
 from tests.tuners.fusion_host import HEADS, IMAGE, JOINT, TEXT, FusionHost, inputs
 
@@ -156,8 +158,7 @@ def test_layers_of_different_widths_have_projections_of_their_own_width():
         assert seams[0].tokens().image.shape == (K, 4)
         assert seams[1].tokens().image.shape == (K, IMAGE)
         assert sdpt.num_trainable() == sum(p.numel() for p in sdpt.parameters())
-        for seam in seams:
-            seam.disconnect(sdpt)
+        disconnect_all(dict(fusion=seams))
 
 
 def test_the_tokens_of_every_layer_learn_from_both_outputs_of_that_layer():
@@ -330,3 +331,28 @@ def test_tokens_and_projections_of_a_users_own_are_registered_built_and_trained(
     finally:
         for name in modules:
             MODELS.module_dict.pop(name)
+
+
+@pytest.mark.parametrize("layers", [None, [0], [-1, 1]])
+@pytest.mark.parametrize("projection", ["inverse", "learnable"])
+@pytest.mark.parametrize(
+    "sides",
+    [
+        dict(sides="dual"),
+        dict(sides="image"),
+        dict(sides="text"),
+        dict(share=False),
+        dict(mask_text_tokens=True),
+        dict(mask_text_tokens=True, sides="image"),
+    ],
+    ids=str,
+)
+def test_the_closed_formula_is_the_real_count(layers, projection, sides):
+    host = make_host(layers=layers, projection=projection, **sides)
+    real = sum(p.numel() for p in host.parameters() if p.requires_grad)
+    assert real == host.tuners["default"].num_trainable() > 0
+
+
+def test_a_tuner_file_of_glip_l_with_ten_tokens_has_less_than_a_megabyte(tmp_path):
+    host = FusionHost(8, (IMAGE, TEXT, 2048, HEADS), tuner=dict(type="mmsdpt.SDPT", num_tokens=10))
+    assert save_tuner(host, tmp_path / "tuner.safetensors").stat().st_size < 1_000_000

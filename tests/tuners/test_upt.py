@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from mmsdpt.hosts.seams import ForwardState, PromptRows
+from mmsdpt.tuners.upt import UPT
 from tests.hosts.small_glip import TEXTS, build_mini_glip, make_images, make_samples
-from tests.tuners.seams_of_glip_l import counts
+from tests.tuners.seams_of_glip_l import seams
 
 SIZE = (64, 96)
 
@@ -86,11 +87,7 @@ def test_both_encoders_outputs_depend_on_the_prompts():
     assert before[1]["hidden"].shape == after[1]["hidden"].shape
 
 
-def test_parameters_at_the_size_of_glip_l():
-    assert counts(type="mmsdpt.UPT") == (5_767_488, 5_767_488)
-
-
 @pytest.mark.parametrize("num_prompts", [0, 2.5])
 def test_a_number_of_prompts_that_is_none_is_refused(num_prompts):
     with pytest.raises(ValueError, match="positive integer"):
-        counts(type="mmsdpt.UPT", num_prompts=num_prompts)
+        UPT(num_prompts=num_prompts, seams=seams())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -23,12 +22,12 @@ from mmsdpt.hosts.clip.seams import (
 from mmsdpt.hosts.seams import FeatureSeam, ForwardState, Seam
 from mmsdpt.utils.class_names import Reading, check_class_names
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.memo import Memo
 
-from .feature_cache import TextFeatureCache
 from .text_tower import pool, text_blocks
 from .tokenizer import CLIPTokenizer
 
-_KEPT_TEXTS = 8  # lists of texts whose ids are kept
+_KEPT = 4  # sets of class names: training, validation, base and new classes
 
 
 class ClassTextsMixin:
@@ -51,8 +50,8 @@ class ClassTextsMixin:
 
     def _start_texts(self, classes: Sequence[str], template: str | Sequence[str]) -> None:
         """Called once by the host's constructor."""
-        self._text_features = TextFeatureCache()
-        self._ids: OrderedDict[tuple, tuple[Tensor, Tensor]] = OrderedDict()
+        self._text_features: Memo[Tensor] = Memo(_KEPT)
+        self._ids: Memo[tuple[Tensor, Tensor]] = Memo(2 * _KEPT)
         self.class_names: tuple[str, ...] = ()
         self.templates: tuple[str, ...] = ()
         self.set_classes(classes, template)
@@ -104,15 +103,13 @@ class ClassTextsMixin:
             ValueError: if a text is longer than the context.
         """
         device = self.positional_embedding.device
-        key = (*texts, device)
-        if key not in self._ids:
-            while len(self._ids) >= _KEPT_TEXTS:
-                self._ids.popitem(last=False)
-            with torch.inference_mode(False):  # a training step may use them later
-                ids = self.tokenizer(texts)
-                ends = ids.argmax(dim=-1)  # the end token has the highest id
-                self._ids[key] = trim(ids, ends).to(device), ends.to(device)
-        return self._ids[key]
+
+        def make() -> tuple[Tensor, Tensor]:
+            ids = self.tokenizer(texts)
+            ends = ids.argmax(dim=-1)  # the end token has the highest id
+            return trim(ids, ends).to(device), ends.to(device)
+
+        return self._ids.get((*texts, device), make)
 
     def _embed(self, ids: Tensor) -> Tensor:
         return self.token_embedding(ids)
@@ -153,12 +150,8 @@ class ClassTextsMixin:
                 tensors += [*tuner.parameters(), *tuner.buffers()]
             if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
                 return self._class_features(state)
-            others = tuple(id(tuner) for tuner in tuners)
-            return self._text_features.lookup(
-                (state.class_names, self.templates),
-                lambda: self._class_features(state),
-                tensors,
-                others,
+            return self._text_features.depend_on(tensors, *tuners).get(
+                (state.class_names, self.templates), lambda: self._class_features(state)
             )
 
     def _class_features(self, state: ForwardState) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -11,26 +12,18 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
 from mmsdpt.hosts.clip.seams import ImageRowSeam
-from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows
+from mmsdpt.hosts.rows import join, split
+from mmsdpt.hosts.seams import BlockSeam, ForwardState, Rows
 
 
 class RunVisionBlock:
-    """A block on (B, 1 + N, d) and rows behind it: see :data:`mmsdpt.hosts.seams.RunBlock`."""
+    """A block on (B, 1 + N, d) and rows after it: see :data:`mmsdpt.hosts.seams.RunBlock`."""
 
     def __init__(self, block: nn.Module) -> None:
         self.block = block
 
     def __call__(self, x: Tensor, rows: Rows) -> tuple[Tensor, Rows]:
-        if not rows:
-            return self.block(x), {}
-        joined, lengths = join(x, rows)
-        x, parts = split(self.block(joined), lengths)
-        kept = {
-            key: PromptRows(part, keep=True)
-            for (key, row), part in zip(rows.items(), parts, strict=True)
-            if row.keep
-        }
-        return x, kept
+        return split(self.block(join(x, rows)), rows)
 
 
 class RunLastBlock:
@@ -42,8 +35,7 @@ class RunLastBlock:
         self.block = block
 
     def __call__(self, x: Tensor, rows: Rows) -> tuple[Tensor, Rows]:
-        if rows:
-            x, _ = join(x, rows)
+        x = join(x, rows)
         block, attention = self.block, self.block.attn
         B, N, d = x.shape
         normed = block.ln1(x)
@@ -64,28 +56,12 @@ class RunLastBlock:
         return block.ffn(block.ln2(x), identity=x), {}
 
 
-def join(x: Tensor, rows: Rows) -> tuple[Tensor, list[int]]:
-    """x (B, N, d) with all rows behind it, and the lengths of x and of each owner's rows."""
-    B = len(x)
-    values = [
-        (row.values if row.values.dim() == 3 else row.values.expand(B, -1, -1)).to(x.dtype)
-        for row in rows.values()
-    ]
-    return torch.cat([x, *values], dim=1), [x.shape[1], *(part.shape[1] for part in values)]
-
-
-def split(x: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Sequence[Tensor]]:
-    """The reverse of :func:`join`."""
-    x, *parts = x.split(list(lengths), dim=1)
-    return x, parts
-
-
 def embed_patches(
     visual: VisionTransformer, images: Tensor, embeddings: ImageRowSeam, state: ForwardState
 ) -> tuple[Tensor, Rows]:
-    """What enters the first block: (B, 1 + N, d), behind ``pre_norm``, and rows of tuners.
+    """What enters the first block: (B, 1 + N, d), after ``pre_norm``, and rows of tuners.
 
-    These come behind the patches: they get no position and pass ``pre_norm`` with them. Arguments
+    These come after the patches: they get no position and pass ``pre_norm`` with them. Arguments
     as of :func:`vit_features`.
     """
     x, resolution = visual.patch_embed(images)
@@ -98,11 +74,8 @@ def embed_patches(
         num_extra_tokens=visual.num_extra_tokens,
     )
     x = visual.drop_after_pos(x + positions)
-    rows = embeddings.rows(state)
-    joined, lengths = join(x, rows)
-    x, parts = split(visual.pre_norm(joined), lengths)
-    rows = {key: PromptRows(part, keep=True) for key, part in zip(rows, parts, strict=True)}
-    return x, rows
+    rows = {key: replace(row, keep=True) for key, row in embeddings.rows(state).items()}
+    return split(visual.pre_norm(join(x, rows)), rows)
 
 
 def vit_features(
@@ -122,7 +95,7 @@ def vit_features(
         state: Of the forward pass.
 
     Returns:
-        (B, d), behind the last norm.
+        (B, d), after the last norm.
     """
     x, rows = embed_patches(visual, images, embeddings, state)
     *layers, last = visual.layers

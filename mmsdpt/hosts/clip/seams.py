@@ -9,7 +9,7 @@ kind                   class          a handler
 ``text_inputs``        TextInputSeam  makes the token embeddings of the classes' texts
 ``text_block_inputs``  TokenSeam      changes what enters a text block, (N, L, d)
 ``image_embeddings``   ImageRowSeam   gives rows to append to the patches, before the first norm
-``image_blocks``       BlockSeam      runs the block, with rows of prompts if it likes; the last
+``image_blocks``       BlockSeam      runs the block, optionally with rows of prompts; the last
                                       block returns the class token alone, (B, 1, d)
 ``pooled_image``       FeatureSeam    changes the image features (B, e), before they are normalised
 ``pooled_text``        FeatureSeam    changes the text features (C, e), or (B, C, e)
@@ -43,7 +43,7 @@ class TextInput:
             texts (of an image) begin with, as prompts in front of the class names are. What the
             tower makes of them is computed once. P may be 0. Prompts that are replaced in
             ``text_block_inputs`` are among them, or P is 0.
-        rest: (C, K, d), how each text goes on.
+        rest: (C, K, d), the rest of each text.
         ends: (C,) index, in the rest, of each text's end token, whose output is the text's feature.
     """
 
@@ -151,9 +151,9 @@ class LogitsSeam(Seam):
 
 
 def trim(ids: Tensor, ends: Tensor) -> Tensor:
-    """Ids without the columns behind the longest text.
+    """Ids without the columns after the longest text.
 
-    Exact, because the attention is causal: nothing behind a text's end reaches its output.
+    Exact, because the attention is causal: nothing after a text's end reaches its output.
 
     Args:
         ids: (N, context).

@@ -101,7 +101,7 @@ def _heads(attention: nn.MultiheadAttention, x: Tensor, which: str) -> Tensor:
 
 
 def _merge(attention: nn.MultiheadAttention, y: Tensor) -> Tensor:
-    """The heads' outputs, (N, heads, L, d / heads) to (N, L, d), behind the output layer."""
+    """The heads' outputs, (N, heads, L, d / heads) to (N, L, d), after the output layer."""
     return F.linear(
         y.transpose(1, 2).flatten(2), attention.out_proj.weight, attention.out_proj.bias
     )

@@ -120,10 +120,10 @@ class CLIPTokenizer:
 
         Args:
             texts: N texts, or one.
-            truncate: Cut a text that is too long, keeping the end of text behind it.
+            truncate: Cut a text that is too long, keeping the end of text after it.
 
         Returns:
-            Int64 tensor (N, context_length), zeros behind the end of text.
+            Int64 tensor (N, context_length), zeros after the end of text.
 
         Raises:
             InputError: (a ValueError) a text is too long and ``truncate`` is not set.

@@ -3,7 +3,7 @@
     x = LN(word + position + type)                                          embeddings
     a = LN(x + f(Dropout(W_o Attention(x)))),   x' = LN(a + g(Dropout(W_2 gelu(W_1 a))))   layer
 
-x is the caption's tokens with the rows of tuners behind them (``text_embeddings``,
+x is the caption's tokens with the rows of tuners after them (``text_embeddings``,
 ``text_blocks``), f and g are the handlers of ``text_attention_outputs`` and ``text_ffn_outputs``.
 
 Shapes: B captions, L tokens of the longest one (special tokens included), d the width, p rows.
@@ -11,14 +11,17 @@ Shapes: B captions, L tokens of the longest one (special tokens included), d the
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from mmsdpt.hosts.recompute import recompute
+from mmsdpt.hosts.rows import join, split
 from mmsdpt.hosts.seams import (
     BlockSeam,
     FeatureSeam,
@@ -31,7 +34,106 @@ from mmsdpt.hosts.seams import (
 )
 
 from .bert_folder import bert_config, load_bert
-from .bert_pass import AttentionMasks, SeamedLayer, TextProgress, per_sample
+
+
+class AttentionMasks:
+    """Additive masks, 0 at valid keys and the dtype's minimum elsewhere, by number of rows.
+
+    Rows are valid keys for every query. As queries they see all real tokens and all rows.
+
+    Args:
+        mask: 1 at valid keys: (B, L), or (B, L, L) with a row per query.
+        token_mask: (B, L), 1 at real tokens.
+        dtype: Of the features.
+    """
+
+    def __init__(self, mask: Tensor, token_mask: Tensor, dtype: torch.dtype) -> None:
+        self.mask, self.token_mask = mask.to(dtype), token_mask.to(dtype)
+        # Attention has faster kernels without a mask.
+        self.all_valid = bool(mask.all() & token_mask.all())
+        self._made: dict[int, Tensor] = {}
+
+    def with_rows(self, count: int) -> Tensor | None:
+        """Mask (B, 1, L + p, L + p) for ``count`` = p rows; None where everything is valid."""
+        if self.all_valid:
+            return None
+        if count not in self._made:
+            keys = F.pad(self.token_mask, (0, count), value=1).unsqueeze(1)  # (B, 1, L + p)
+            valid = keys
+            if self.mask.dim() == 3:
+                tokens = F.pad(self.mask, (0, count), value=1)  # (B, L, L + p)
+                valid = torch.cat([tokens, keys.expand(-1, count, -1)], dim=1)
+            added = (1 - valid.unsqueeze(1)) * torch.finfo(valid.dtype).min
+            self._made[count] = added.expand(-1, -1, keys.shape[-1], -1)
+        return self._made[count]
+
+
+class TextProgress:
+    """How far the encoder has come with a batch.
+
+    Args:
+        inputs: See :meth:`BertEncoder.begin`.
+        state: For the handlers.
+        x: Embeddings (B, L, d).
+        rows: Rows after them.
+
+    Attributes:
+        rows: Rows that travel into the next layer.
+        outputs: What the layers have put out so far, each (B, L, d).
+        first: Index of the layer that :meth:`BertEncoder.run_block` counts from.
+    """
+
+    def __init__(self, inputs: dict[str, Any], state: ForwardState, x: Tensor, rows: Rows) -> None:
+        self.inputs, self.state, self.rows = inputs, state, rows
+        self.attention = AttentionMasks(inputs["attention_mask"], self.mask, x.dtype)
+        self.outputs: list[Tensor] = []
+        self.first = 0
+        self._embeddings = x
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, L), 1 at real tokens."""
+        return self.inputs["token_mask"]
+
+    @property
+    def x(self) -> Tensor:
+        """(B, L, d), the next layer's input. To be set to each layer's output, once."""
+        return self.outputs[-1] if self.outputs else self._embeddings
+
+    @x.setter
+    def x(self, output: Tensor) -> None:
+        self.outputs.append(output)
+
+
+class SeamedLayer(nn.Module):
+    """A layer of Hugging Face's BERT with its feature seams.
+
+    Made again in each pass: the recomputation in the backward pass must meet the handlers that were
+    active in the forward pass.
+    """
+
+    def __init__(
+        self, layer: nn.Module, after_attention: FeatureSeam, after_ffn: FeatureSeam
+    ) -> None:
+        super().__init__()
+        self.layer = layer
+        self.after_attention = [partial(f, after_attention) for f in after_attention.active()]
+        self.after_ffn = [partial(f, after_ffn) for f in after_ffn.active()]
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        layer = cast(Any, self.layer)
+        attended = layer.attention.self(x, mask)[0]
+        x = self._add(layer.attention.output, attended, x, self.after_attention)
+        return self._add(layer.output, layer.intermediate(x), x, self.after_ffn)
+
+    @staticmethod
+    def _add(
+        output: Any, x: Tensor, residual: Tensor, changes: Sequence[Callable[[Tensor], Tensor]]
+    ) -> Tensor:
+        x = output.dropout(output.dense(x))
+        for change in changes:
+            x = change(x)
+        return output.LayerNorm(x + residual)
 
 
 class BertEncoder(nn.Module):
@@ -119,7 +221,7 @@ class BertEncoder(nn.Module):
 
         Raises:
             ValueError: if BERT has fewer layers, or fewer positions than the tokens and the rows
-                behind them need.
+                after them need.
         """
         depth = len(self.block_seams)
         if not 0 <= last <= depth:
@@ -147,7 +249,7 @@ class BertEncoder(nn.Module):
         """The language dict, once all layers have run.
 
         Args:
-            progress: Behind the last layer.
+            progress: After the last layer.
             x: (B, L, d), takes the place of the last layer's output.
 
         Returns:
@@ -161,7 +263,7 @@ class BertEncoder(nn.Module):
         outputs = list(progress.outputs)
         if len(outputs) != len(self.block_seams):
             raise ValueError(
-                f"progress.x was set {len(outputs)} times, expected once behind each of the text"
+                f"progress.x was set {len(outputs)} times, expected once after each of the text"
                 f" encoder's {len(self.block_seams)} layers"
             )
         if x is not None:
@@ -178,7 +280,7 @@ class BertEncoder(nn.Module):
     def _embed(self, x: dict[str, Any], state: ForwardState) -> tuple[Tensor, Rows]:
         """Embeddings (B, L, d) of the tokens, and those of the rows that follow them.
 
-        A caption's rows take the positions behind its own last token, not behind the padding: what
+        A caption's rows take the positions after its own last token, not after the padding: what
         comes out does not depend on the other captions of the batch.
         """
         embeddings = self.model.embeddings
@@ -191,15 +293,15 @@ class BertEncoder(nn.Module):
         if not rows:
             return hidden, {}
         position = x["token_mask"].sum(dim=1, keepdim=True)  # (B, 1), the first free one
+        dtype = embeddings.word_embeddings.weight.dtype
         vectors = {
-            key: per_sample(row.values, len(hidden), embeddings.word_embeddings.weight.dtype)
-            for key, row in rows.items()
+            key: row.values.expand(len(hidden), -1, -1).to(dtype) for key, row in rows.items()
         }
         longest, added = int(position.max()), sum(v.shape[1] for v in vectors.values())
         limit = self.model.config.max_position_embeddings
         if longest + added > limit:
             raise ValueError(
-                f"a caption of {longest} tokens with {added} prompt vectors behind it needs"
+                f"a caption of {longest} tokens with {added} prompt vectors after it needs"
                 f" {longest + added} positions, but the text encoder has {limit}: use fewer prompt"
                 " vectors or shorter captions"
             )
@@ -230,20 +332,10 @@ class BertEncoder(nn.Module):
             self.attention_seams[index],
             self.ffn_seams[index],
         )
-        values = [per_sample(row.values, len(x), x.dtype) for row in rows.values()]
-        lengths = [x.shape[1], *(v.shape[1] for v in values)]
-        sequence = torch.cat([x, *values], dim=1) if values else x
-        mask = masks.with_rows(sum(lengths[1:]))
+        sequence = join(x, rows)
+        mask = masks.with_rows(sequence.shape[1] - x.shape[1])
         if self.use_checkpoint and torch.is_grad_enabled():
             out = recompute(layer, sequence, mask)
         else:
             out = layer(sequence, mask)
-        if not rows:
-            return out, {}
-        tokens, *parts = out.split(lengths, dim=1)
-        kept = {
-            key: PromptRows(part, keep=True)
-            for (key, row), part in zip(rows.items(), parts, strict=True)
-            if row.keep
-        }
-        return tokens, kept
+        return split(out, rows)

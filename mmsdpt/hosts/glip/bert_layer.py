@@ -1,4 +1,4 @@
-"""The BERT layer of GLIP's fusion tower, without transformers' internals.
+"""The BERT layer on GLIP's fused text, without transformers' internals.
 
     a = LN(h + W_o · softmax(clamp(QKᵀ/√d_h) + m) V)        h' = LN(a + clamp(W_2 · gelu(clamp(W_1
     a))))

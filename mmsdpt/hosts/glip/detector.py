@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
@@ -14,21 +13,14 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmsdpt.hosts.base import TunableMixin
-from mmsdpt.hosts.seams import (
-    ForwardState,
-    LossSeam,
-    PairedSeam,
-    PairSeam,
-    Rows,
-    RunBlock,
-    Seam,
-    SeamMap,
-)
+from mmsdpt.hosts.seams import ForwardState, LossSeam, Seam, SeamMap
 from mmsdpt.registry import MODELS
+from mmsdpt.utils.memo import Memo
 
 from .bert_layer import BertEncoderLayer
 from .dyconv import DyConv
 from .fusion import VLFuse
+from .lockstep import Lockstep
 from .prompts import PromptMixin, label_names
 
 _IMAGE = "the backbone must be of type mmsdpt.SwinTransformer"
@@ -48,7 +40,7 @@ _HINTS = {
     **dict.fromkeys(("encoder_pairs", "encoder_outputs"), f"{_IMAGE}, and {_TEXT}"),
     "fusion": "GLIP has fusion layers only with early_fuse=True",
 }
-_TOWER_GROUPS = {VLFuse: "fusion", BertEncoderLayer: "fused_text", DyConv: "dyconv"}
+_HEAD_GROUPS = {VLFuse: "fusion", BertEncoderLayer: "fused_text", DyConv: "dyconv"}
 
 
 @MODELS.register_module()
@@ -75,8 +67,13 @@ class GLIP(TunableMixin, PromptMixin, MMDetGLIP):
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._prompts = OrderedDict()
-        self._make_joint_seams()
+        self._prompts = Memo(1024)
+        self._losses = LossSeam(0, {})
+        self._lockstep = Lockstep(
+            _seams_of(self.backbone),
+            _seams_of(self.language_model),
+            getattr(self.backbone, "out_indices", ()),
+        )
         self._attach_tuners(tuner, tuners, trainable)
 
     def seams(self) -> SeamMap:
@@ -88,8 +85,8 @@ class GLIP(TunableMixin, PromptMixin, MMDetGLIP):
             {
                 **_seams_of(self.backbone),
                 **_seams_of(self.language_model),
-                "encoder_pairs": self._pairs,
-                "encoder_outputs": self._outputs,
+                "encoder_pairs": self._lockstep.pairs,
+                "encoder_outputs": self._lockstep.outputs,
                 "fusion": self.bbox_head.head.fusion_seams(),
                 "parameters": self._parameter_seams,
                 "losses": [self._losses],
@@ -101,37 +98,10 @@ class GLIP(TunableMixin, PromptMixin, MMDetGLIP):
         part, _, rest = name.partition(".")
         if part != "bbox_head":
             return dict(backbone="image", neck="neck", language_model="text").get(part, part)
-        tower = re.match(r"head\.dyhead_tower\.(\d+)\.", rest)
-        if tower is None:
+        layer = re.match(r"head\.dyhead_tower\.(\d+)\.", rest)
+        if layer is None:
             return "outputs"
-        layer = self.bbox_head.head.dyhead_tower[int(tower[1])]
-        return _TOWER_GROUPS[type(layer)]
-
-    def _make_joint_seams(self) -> None:
-        """Seams where both encoders meet; none where one of them has no seams of its own."""
-        image = _seams_of(self.backbone).get("image_blocks", ())
-        text = _seams_of(self.language_model).get("text_blocks", ())
-        self._losses = LossSeam(0, {})
-        self._pairs, self._outputs = [], []
-        if not image or not text:
-            return
-        count = min(image[-1].widths["depth"], len(text))
-        self._pairs = [
-            PairSeam(
-                index,
-                dict(
-                    image=a.widths["width"],
-                    text=b.widths["width"],
-                    image_heads=a.widths["heads"],
-                    text_heads=b.widths["heads"],
-                ),
-                kind="encoder_pairs",
-            )
-            for index, (a, b) in enumerate(zip(image[-count:], text[-count:], strict=True))
-        ]
-        if image[-1].widths["stage"] in self.backbone.out_indices:
-            widths = dict(image=image[-1].widths["width"], text=text[-1].widths["width"])
-            self._outputs = [PairedSeam(0, widths, kind="encoder_outputs")]
+        return _HEAD_GROUPS[type(self.bbox_head.head.dyhead_tower[int(layer[1])])]
 
     # ------------------------------------------------------------------ features
 
@@ -149,57 +119,13 @@ class GLIP(TunableMixin, PromptMixin, MMDetGLIP):
             longest caption's tokens.
         """
         with self.tuned():
-            joint = any(seam.active() for seam in (*self._pairs, *self._outputs))
-            if joint:
-                return self._encode_jointly(images, state)
+            if self._lockstep.active():
+                maps, text = self._lockstep.encode(
+                    self.backbone, self.language_model, images, state
+                )
+                return self._pyramid(maps), text
             state.text = self.encode_text(state.captions, state)
             return self.extract_feat(images, state), state.text
-
-    def _encode_jointly(
-        self, images: Tensor, state: ForwardState
-    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        """Both encoders side by side, for tuners that join their last blocks or their outputs."""
-        if any(seam.active() for seam in self._pairs):
-            maps, features = self._encode_in_lockstep(images, state)
-        else:
-            features = self.language_model.finish(
-                self.language_model.begin(state.captions, state, last=0)
-            )
-            state.text = features  # what the image blocks may look at
-            maps = self.backbone(images, state)
-        if any(seam.active() for seam in self._outputs):
-            maps, features = self._change_outputs(maps, features, state)
-        state.text = features
-        return self._pyramid(maps), features
-
-    def _encode_in_lockstep(
-        self, images: Tensor, state: ForwardState
-    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        """Both encoders; their last blocks in pairs."""
-        last = len(self._pairs)
-        text = self.language_model.begin(state.captions, state, last)
-        image = self.backbone.begin(images, state, last)
-        for i, seam in enumerate(self._pairs):
-            run_image = _WithTravellers(self.backbone.run_block(image, i), image.rows)
-            run_text = _WithTravellers(self.language_model.run_block(text, i), text.rows)
-            if seam.active():
-                image.x, text.x = seam.run(run_image, run_text, image.x, text.x, text.mask, state)
-            else:
-                (image.x, _), (text.x, _) = run_image(image.x, {}), run_text(text.x, {})
-            image.rows, text.rows = run_image.travellers, run_text.travellers
-        return self.backbone.finish(image, image.x), self.language_model.finish(text)
-
-    def _change_outputs(
-        self, maps: tuple[Tensor, ...], features: dict[str, Tensor], state: ForwardState
-    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        *others, deepest = maps
-        image, hidden = deepest.flatten(2).transpose(1, 2), features["hidden"]
-        for seam in self._outputs:
-            image, hidden = seam.change(image, hidden, features["masks"], state)
-        # ``embedded`` averages the last layers, of which ``hidden`` is one: it moves along.
-        embedded = features["embedded"] + (hidden - features["hidden"])
-        deepest = image.transpose(1, 2).unflatten(2, deepest.shape[2:])
-        return (*others, deepest), {**features, "hidden": hidden, "embedded": embedded}
 
     def extract_feat(
         self, batch_inputs: Tensor, state: ForwardState | None = None
@@ -354,22 +280,6 @@ class GLIP(TunableMixin, PromptMixin, MMDetGLIP):
 
     def _image_depends_on_text(self) -> bool:
         return any(tuner.enabled and tuner.image_depends_on_text for tuner in self.tuners.values())
-
-
-class _WithTravellers:
-    """A block for a handler that runs two encoders: rows of other tuners take part unseen.
-
-    The handler may run the block more than once; every time from the same rows. Those of the last
-    run travel on.
-    """
-
-    def __init__(self, block: RunBlock, rows: Rows) -> None:
-        self.block, self.rows, self.travellers = block, rows, rows
-
-    def __call__(self, x: Tensor, rows: Rows) -> tuple[Tensor, Rows]:
-        x, found = self.block(x, {**self.rows, **rows})
-        self.travellers = {key: value for key, value in found.items() if key not in rows}
-        return x, {key: value for key, value in found.items() if key in rows}
 
 
 def _seams_of(part: nn.Module | None) -> dict[str, list[Seam]]:

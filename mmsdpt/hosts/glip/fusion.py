@@ -25,7 +25,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from mmsdpt.hosts.recompute import recompute
-from mmsdpt.utils.versions import autocast_dtype, tensor_versions
+from mmsdpt.utils.memo import Memo
 
 from ..seams import FusionSeam
 
@@ -44,7 +44,7 @@ class BiMultiHeadAttention(nn.Module):
         dropout: Dropout on the attention probabilities while training. The probabilities are
             dropped as in MMDetection; the random numbers are laid out differently, so with dropout
             the two forms agree in distribution only.
-        index: Position of the layer in the tower, told to tuners through the seam.
+        index: Position among the fusion layers, told to tuners through the seam.
     """
 
     def __init__(
@@ -81,12 +81,7 @@ class BiMultiHeadAttention(nn.Module):
             widths=dict(image=v_dim, text=l_dim, joint=embed_dim, heads=num_heads),
             projections=dict(image=self.v_proj, text=self.l_proj),
         )
-        self._folded: tuple[Tensor, tuple, tuple[Tensor, Tensor, Tensor]] | None = None
-
-    def _apply(self, fn, recurse: bool = True):
-        # .to(), .half() ...: what is folded does not move, and a new weight may get an old address.
-        self._folded = None
-        return super()._apply(fn, recurse)
+        self._folded: Memo[tuple[Tensor, Tensor, Tensor]] = Memo()
 
     def forward(
         self,
@@ -162,11 +157,7 @@ class BiMultiHeadAttention(nn.Module):
         if torch.is_grad_enabled():
             return self._text_factors(tokens.unsqueeze(0))
         used = (tokens, *(p for name, p in self.named_parameters() if not name.startswith("out_l")))
-        key = (*tensor_versions(used), autocast_dtype(tokens.device))
-        if self._folded is None or self._folded[1] != key:
-            # The tokens are kept, too: were their memory freed, other tokens could get its address.
-            self._folded = (tokens, key, self._text_factors(tokens.unsqueeze(0)))
-        return self._folded[2]
+        return self._folded.depend_on(used).get("", lambda: self._text_factors(tokens.unsqueeze(0)))
 
     def _image_output(self, scores: Tensor, values: Tensor, text_mask: Tensor | None) -> Tensor:
         """Image looks at text: scores (B, N, H, T + k), values (B, H, T + k, v_dim), to (B, N,
@@ -174,7 +165,7 @@ class BiMultiHeadAttention(nn.Module):
         """
         if text_mask is not None and not bool(text_mask.all()):
             # MMDetection adds +1 to real columns and -9e15 to padding: the constant cancels, the
-            # padding gets weight 0. Extra tokens behind the text are real.
+            # padding gets weight 0. Extra tokens after the text are real.
             padding = F.pad(text_mask == 0, (0, scores.shape[-1] - text_mask.shape[1]), value=False)
             scores = scores.masked_fill(padding[:, None, None, :], float("-inf"))
         attention = F.dropout(scores.softmax(dim=-1), self.dropout, self.training)
@@ -265,7 +256,7 @@ class BiAttentionBlock(nn.Module):
 
 
 class VLFuse(nn.Module):
-    """One fusion layer of the tower.
+    """One fusion layer.
 
     Args:
         v_dim: Width of the image features.
@@ -277,7 +268,7 @@ class VLFuse(nn.Module):
         use_checkpoint: Recompute the layer in the backward pass. Non-reentrant: the reentrant form
             of MMDetection cuts the gradient when all of its inputs are frozen, which is the rule
             here.
-        index: Position in the tower.
+        index: Position among the fusion layers.
     """
 
     def __init__(

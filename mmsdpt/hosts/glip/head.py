@@ -1,6 +1,4 @@
-"""GLIP's detection head: the fusion tower, the prediction layers, and ATSS training on token
-targets.
-"""
+"""GLIP's detection head: fusion layers, prediction layers, and ATSS training on token targets."""
 
 from __future__ import annotations
 
@@ -23,7 +21,6 @@ from .bert_folder import bert_config
 from .bert_layer import BertEncoderLayer
 from .dyconv import Conv3x3Norm, DyConv
 from .fusion import MAX_CLAMP_VALUE, VLFuse
-from .phrase_loss import phrase_contrast
 
 
 def text_length(masks: Tensor) -> int:
@@ -32,9 +29,9 @@ def text_length(masks: Tensor) -> int:
 
 
 class VLFusionModule(nn.Module):
-    """The fusion tower and the prediction layers. Parameter names as in MMDetection.
+    """The fusion and prediction layers. Parameter names as in MMDetection.
 
-    The tower repeats: X-MHA (:class:`VLFuse`), a BERT layer on the fused text, a dynamic
+    ``dyhead_tower`` repeats: X-MHA (:class:`VLFuse`), a BERT layer on the fused text, a dynamic
     convolution on the pyramid. Without ``early_fuse`` only the dynamic convolutions are there.
 
     Args:
@@ -47,7 +44,7 @@ class VLFusionModule(nn.Module):
         fusion: Overrides for :class:`VLFuse`: ``embed_dim``, ``num_heads``, ``dropout``,
             ``drop_path``.
         num_levels: Levels of the pyramid.
-        use_dyrelu: Dynamic ReLU behind the dynamic convolution.
+        use_dyrelu: Dynamic ReLU after the dynamic convolution.
         use_dyfuse: Attention over the levels that a dynamic convolution adds up.
         use_dcn: Deformable convolution in the dynamic convolution.
         use_checkpoint: Recompute the fusion layers in the backward pass.
@@ -81,10 +78,10 @@ class VLFusionModule(nn.Module):
         def conv(in_width: int, out_width: int, stride: int) -> nn.Module:
             return Conv3x3Norm(in_width, out_width, stride, use_dcn=use_dcn, norm_type=["gn", 16])
 
-        tower: list[nn.Module] = []
+        layers: list[nn.Module] = []
         for i in range(num_dyhead_blocks):
             if early_fuse:
-                tower.append(
+                layers.append(
                     VLFuse(
                         v_dim=in_channels if i == 0 else feat_channels,
                         l_dim=self.lang_dim,
@@ -93,13 +90,13 @@ class VLFusionModule(nn.Module):
                         **(fusion or {}),
                     )
                 )
-                tower.append(
+                layers.append(
                     BertEncoderLayer(
                         self.lang_cfg, clamp_min_for_underflow=True, clamp_max_for_overflow=True
                     )
                 )
             dynamic = dynamic_first or i > 0
-            tower.append(
+            layers.append(
                 DyConv(
                     conv,
                     in_channels if i == 0 else feat_channels,
@@ -109,7 +106,7 @@ class VLFusionModule(nn.Module):
                     use_dcn=use_dcn and dynamic,
                 )
             )
-        self.dyhead_tower = nn.Sequential(*tower)
+        self.dyhead_tower = nn.Sequential(*layers)
 
         self.bbox_pred = nn.Conv2d(feat_channels, num_base_priors * 4, kernel_size=1)
         self.centerness = nn.Conv2d(feat_channels, num_base_priors, kernel_size=1)
@@ -161,17 +158,42 @@ class VLFusionModule(nn.Module):
         return bbox_preds, centerness, cls_logits
 
 
+def phrase_contrast(logits: Tensor, targets: Tensor, phrase_maps: Sequence[Tensor]) -> Tensor:
+    """Cross-entropy over the phrases of each image's caption, at the positive anchors.
+
+    A phrase's logit is the mean over its tokens. GLIP's own focal loss teaches every token apart
+    and pushes all words together as long as it only knows that *something* is there. The softmax's
+    gradient sums to zero over the phrases, so that what all words share cancels.
+
+    Args:
+        logits: (B, N, T) token logits.
+        targets: (B, N, T) token targets; anchors with any are positive.
+        phrase_maps: Per image (C, T), 1 where a token belongs to a phrase.
+
+    Returns:
+        The mean over all positive anchors; zero without any.
+    """
+    losses = []
+    for image_logits, image_targets, phrase_map in zip(logits, targets, phrase_maps, strict=True):
+        positive = image_targets.sum(-1) > 0
+        phrases = torch.matmul(image_logits[positive], phrase_map.T) / phrase_map.sum(1)
+        wanted = torch.matmul(image_targets[positive], phrase_map.T).argmax(1)
+        losses.append(F.cross_entropy(phrases, wanted, reduction="none"))
+    loss = torch.cat(losses)
+    return loss.mean() if len(loss) else logits.sum() * 0.0
+
+
 @MODELS.register_module()
 class ATSSVLFusionHead(MMDetATSSVLFusionHead):
-    """ATSS head with a fusion tower; drop-in for MMDetection's class of the same name.
+    """ATSS head with fusion layers; drop-in for MMDetection's class of the same name.
 
-    What is different: the fast and corrected tower, any text width (MMDetection takes
+    What is different: fast and corrected layers, any text width (MMDetection takes
     ``feat_channels`` for it), any number of levels, and the seams.
 
     Args:
         early_fuse: Whether there are fusion layers (GLIP-T(A) has none).
         use_checkpoint: Recompute fusion layers in the backward pass.
-        num_dyhead_blocks: Number of blocks of the tower.
+        num_dyhead_blocks: Number of blocks of ``dyhead_tower``.
         lang_model_name: Hub name or folder of the BERT.
         fusion: See :class:`VLFusionModule`.
         phrase_loss_weight: Weight of :func:`phrase_contrast` beside GLIP's losses, to train the
@@ -190,8 +212,7 @@ class ATSSVLFusionHead(MMDetATSSVLFusionHead):
         init_cfg=None,
         **kwargs,
     ) -> None:
-        # MMDetection's own constructor would build its tower first, 120 million parameters to throw
-        # away.
+        # MMDetection's own constructor would first build 120 million parameters to throw away.
         ATSSHead.__init__(self, *args, init_cfg=init_cfg, **kwargs)
         self.head = VLFusionModule(
             in_channels=self.in_channels,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,8 +17,7 @@ from torch import Tensor
 
 from mmsdpt.utils.class_names import Reading, check_class_names
 from mmsdpt.utils.errors import InputError
-
-_MAX_CACHED_PROMPTS = 1024
+from mmsdpt.utils.memo import Memo
 
 
 class PromptMixin:
@@ -33,7 +31,7 @@ class PromptMixin:
     training: bool
     _special_tokens: str
     get_tokens_and_prompts: Callable[..., Any]
-    _prompts: OrderedDict[str | tuple[str, ...], tuple[str, Tensor]]
+    _prompts: Memo[tuple[str, Tensor]]
     _checked_names: tuple[str, ...] = ()
 
     def read_class_name(self, name: str) -> Reading:
@@ -91,12 +89,12 @@ class PromptMixin:
             ValueError: if the caption has more tokens than the text encoder takes, or a class none.
         """
         key = classes if isinstance(classes, str) else tuple(classes)
-        if key not in self._prompts:
+
+        def make() -> tuple[str, Tensor]:
             _, caption, positive_map, _ = self._prompt(classes, custom_entities=True)
-            self._prompts[key] = (caption, positive_map.bool().float())
-            if len(self._prompts) > _MAX_CACHED_PROMPTS:
-                self._prompts.popitem(last=False)
-        return self._prompts[key]
+            return caption, positive_map.bool().float()
+
+        return self._prompts.get(key, make)
 
     def _prompt(
         self, classes: Sequence[str] | str, custom_entities: bool, enhanced: Mapping | None = None

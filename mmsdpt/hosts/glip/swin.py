@@ -27,10 +27,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mmsdpt.hosts.recompute import recompute
-from mmsdpt.hosts.seams import BlockSeam, BranchSeam, ForwardState, PromptRows, Rows, RunBlock, Seam
+from mmsdpt.hosts.rows import gather, split
+from mmsdpt.hosts.seams import BlockSeam, BranchSeam, ForwardState, Rows, RunBlock, Seam
 from mmsdpt.registry import MODELS
+from mmsdpt.utils.memo import Memo
 
-from .swin_windows import FromWindows, LayoutCache, ToWindows, WindowLayout
+from .swin_windows import FromWindows, ToWindows, WindowLayout, window_layout
 
 # On the CPU the fused kernel pays for large windows (144 tokens: forward 2.4 times as fast); for 49
 # or 25 tokens the plain form is as fast. The choice must not depend on what trains, or a model with
@@ -55,26 +57,6 @@ def _attention(
 
 
 # ------------------------------------------------------------------------------ block
-
-
-def _join(rows: Sequence[PromptRows], x: Tensor) -> Tensor:
-    """Rows of several owners as one tensor (1, P, d), or (B, P, d) if any are samples' own."""
-    batch, _, width = x.shape
-    for row in rows:
-        shape = tuple(row.values.shape)
-        if (
-            shape[-1] != width
-            or len(shape) not in (2, 3)
-            or (len(shape) == 3 and shape[0] != batch)
-        ):
-            raise ValueError(
-                f"rows of prompts have the shape {shape}, but this image block takes (p, {width})"
-                f" or ({batch}, p, {width}): size them by the seam's widths and the batch"
-            )
-    values = [row.values if row.values.dim() == 3 else row.values[None] for row in rows]
-    if any(row.values.dim() == 3 for row in rows):
-        values = [value.expand(batch, -1, -1) for value in values]
-    return torch.cat(values, dim=1) if len(values) > 1 else values[0]
 
 
 class SwinBlock(nn.Module):
@@ -119,12 +101,11 @@ class SwinBlock(nn.Module):
         """
         kept = {owner: row for owner, row in rows.items() if row.keep}
         ordered = [*kept.values(), *(row for row in rows.values() if not row.keep)]
-        joined = _join(ordered, x) if ordered else None
+        joined = gather(ordered, x) if ordered else None
         num_kept = sum(row.values.shape[-2] for row in kept.values())
         attended, rows_attended = self._attend(
             self.norm1(x), None if joined is None else self.norm1(joined), num_kept, layout
         )
-        length = x.shape[1]
         if joined is not None and rows_attended is not None:
             x = torch.cat([x, joined[:, :num_kept].expand(len(x), -1, -1)], dim=1)
             attended = torch.cat([attended, rows_attended], dim=1)
@@ -132,12 +113,7 @@ class SwinBlock(nn.Module):
         out = self.ffn(self.norm2(x), identity=x)
         for branch in branches:
             out = out + branch(x)
-        if not kept:
-            return out, {}
-        out, *parts = out.split([length, *(row.values.shape[-2] for row in kept.values())], dim=1)
-        return out, {
-            owner: PromptRows(part, keep=True) for owner, part in zip(kept, parts, strict=True)
-        }
+        return split(out, kept)
 
     def _attend(
         self, x: Tensor, rows: Tensor | None, num_kept: int, layout: WindowLayout
@@ -238,8 +214,8 @@ class _LinspaceOnCPU(TorchFunctionMode):
 class SwinTransformer(MMDetSwinTransformer):
     """MMDetection's Swin Transformer as a part of a host: same parameters, with seams.
 
-    Gradients are recomputed (``with_cp``) without reentrance, so that they reach tuners behind
-    frozen parts, too.
+    Activations are recomputed (``with_cp``) without reentrance, so that gradients reach tuners
+    after frozen parts, too.
 
     Args:
         args: As MMDetection's :class:`mmdet.models.SwinTransformer`.
@@ -249,7 +225,7 @@ class SwinTransformer(MMDetSwinTransformer):
     def __init__(self, *args, **kwargs) -> None:
         with _LinspaceOnCPU():
             super().__init__(*args, **kwargs)
-        self._layouts = LayoutCache()
+        self._layouts: Memo[WindowLayout] = Memo(32)
         self._block_seams: list[list[BlockSeam]] = []
         self._ffn_seams: list[list[BranchSeam]] = []
         index = 0
@@ -374,7 +350,8 @@ class SwinTransformer(MMDetSwinTransformer):
         seam = self._ffn_seams[stage][position]
         # Settled here: a recomputation comes when tuners may be switched differently.
         branches = [partial(handler, seam) for handler in seam.active()]
-        layout = self._layouts(len(x), hw, block.attn.window_size, block.attn.shift_size, x.device)
+        key = (len(x), hw, block.attn.window_size, block.attn.shift_size, x.device)
+        layout = self._layouts.get(key, partial(window_layout, *key))
         if block.with_cp and torch.is_grad_enabled():
             return recompute(block, x, layout, rows, branches)
         return block(x, layout, rows, branches)

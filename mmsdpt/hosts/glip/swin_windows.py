@@ -6,14 +6,12 @@ windows of an image, n = nW B.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 _MASKED = -100.0  # as in Swin: tokens of windows that the shift put together do not see each other
-_MAX_LAYOUTS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +22,7 @@ class WindowLayout:
         places: (B L,) the row of each token among the n N rows of the windows.
         sources: (n N,) the token of each row; 0 at padding.
         padding: Rows that hold padding; None without any.
-        groups: Per kind of mask its first window, the one behind its last, and the mask (N, N),
+        groups: Per kind of mask its first window, the one after its last, and the mask (N, N),
             None where all tokens see each other.
     """
 
@@ -82,25 +80,6 @@ def window_layout(
             padding=padding.to(device) if len(padding) else None,
             groups=tuple(groups),
         )
-
-
-class LayoutCache:
-    """The layouts used last; a copy starts empty."""
-
-    def __init__(self) -> None:
-        self._layouts: OrderedDict[tuple, WindowLayout] = OrderedDict()
-
-    def __call__(self, *key) -> WindowLayout:
-        """As :func:`window_layout`."""
-        if key not in self._layouts:
-            self._layouts[key] = window_layout(*key)
-            if len(self._layouts) > _MAX_LAYOUTS:
-                self._layouts.popitem(last=False)
-        self._layouts.move_to_end(key)
-        return self._layouts[key]
-
-    def __reduce__(self):
-        return LayoutCache, ()
 
 
 class ToWindows(torch.autograd.Function):

@@ -6,7 +6,8 @@ Shapes: B captions, L tokens of the longest one (special tokens included), d the
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -16,13 +17,15 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
-from mmsdpt.hosts.seams import FeatureSeam, ForwardState, RunBlock, Seam
+from mmsdpt.hosts.seams import FeatureSeam, ForwardState, RunBlock, Seam, SeamUser
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.language_models import language_model_folder
+from mmsdpt.utils.memo import Memo
 
-from .bert import BertEncoder
-from .bert_pass import TextProgress
-from .caption_cache import CaptionCache, CaptionFeatures, check_constant, join_captions
+from .bert import BertEncoder, TextProgress
+
+CaptionFeatures = tuple[Tensor, Tensor]
+"""``embedded`` and ``hidden`` of one caption without padding, each (L, d)."""
 
 
 class _Backbone(nn.Sequential):
@@ -85,7 +88,6 @@ class BertModel(MMDetBertModel):
             )
         self.max_tokens = max_tokens
         self.pad_to_max = pad_to_max
-        self.max_cached_captions = max_cached_captions
         self.tokenizer = AutoTokenizer.from_pretrained(
             str(language_model_folder(name)), use_fast=True
         )
@@ -116,7 +118,7 @@ class BertModel(MMDetBertModel):
         self.feature_seam = FeatureSeam(
             0, {"width": body.language_dim, "max_tokens": max_tokens}, kind="text_features"
         )
-        self._cache = CaptionCache()
+        self._captions: Memo[CaptionFeatures] = Memo(max_cached_captions)
 
     def seams(self) -> dict[str, list[Seam]]:
         """Seams by kind: the encoder's, and ``text_features``."""
@@ -126,19 +128,7 @@ class BertModel(MMDetBertModel):
     def _body(self) -> BertEncoder:
         return self.language_backbone.body
 
-    def clear_cache(self) -> None:
-        """Forget all cached captions. Needed by hand only after writing through
-        ``parameter.data``.
-        """
-        self._cache.clear()
-
-    def _apply(self, fn, recurse: bool = True):
-        # .to(), .half(), .cuda() ...: cached features do not move.
-        self.clear_cache()
-        return super()._apply(fn, recurse)
-
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
-        self.clear_cache()
         # A buffer (0, 1, 2, ...) that transformers saved until 4.30, so public checkpoints may have
         # it.
         state_dict.pop(f"{prefix}language_backbone.body.model.embeddings.position_ids", None)
@@ -161,7 +151,7 @@ class BertModel(MMDetBertModel):
                 depend on the other captions of the batch. For text sides that are frozen and in
                 eval mode. What handlers give inside of the encoder may depend on nothing but their
                 tuner's parameters and buffers and the caption: they see a state with one caption
-                and nothing else. The handlers of ``text_features`` act behind the cache.
+                and nothing else. The handlers of ``text_features`` act on what the cache gives.
             state: For the handlers.
             **kwargs: Ignored, as in MMDetection.
 
@@ -241,7 +231,6 @@ class BertModel(MMDetBertModel):
         x = self._tokenize(captions)
         return self._with_sub_sentences(self.language_backbone(x, state), x)
 
-    @torch.no_grad()
     def _encode_alone(self, caption: str) -> CaptionFeatures:
         """``embedded`` and ``hidden`` of one caption without padding, each (L, d)."""
         features = self._encode([caption], ForwardState(captions=[caption]))
@@ -257,17 +246,80 @@ class BertModel(MMDetBertModel):
             raise ValueError(
                 "cache=True is not possible with use_sub_sentence_represent=True; pass cache=False."
             )
-        seams = [seam for points in self._body.seams().values() for seam in points]
-        features = self._cache.lookup(
-            captions,
-            self._encode_alone,
-            *check_constant(self.language_backbone, seams),
-            limit=self.max_cached_captions,
-        )
+        seams = [seam for kind in self._body.seams().values() for seam in kind]
+        tensors, acting = _check_constant(self.language_backbone, seams)
+        memo = self._captions.depend_on(tensors, *acting)
+        features = [memo.get(caption, partial(self._encode_alone, caption)) for caption in captions]
         length = self.max_tokens if self.pad_to_max else max(len(hidden) for _, hidden in features)
-        return join_captions(features, length)
+        return _join_captions(features, length)
 
 
 def _check_captions(captions: Sequence[str]) -> None:
     if isinstance(captions, str):
         raise TypeError(f"captions must be a list of strings, but it is the string '{captions}'.")
+
+
+def _check_constant(
+    encoder: nn.Module, seams: Iterable[Seam]
+) -> tuple[list[Tensor], tuple[tuple[str, int, SeamUser], ...]]:
+    """Refuse to cache what is not the same the next time.
+
+    Args:
+        encoder: The text encoder.
+        seams: Those inside of it.
+
+    Returns:
+        All tensors that the features are computed from, and the tuners that act, with their places.
+
+    Raises:
+        ValueError: if the encoder or a tuner in it draws dropout or takes a gradient.
+    """
+    acting = tuple((seam.kind, seam.index, tuner) for seam in seams for tuner in seam.tuners())
+    tensors = _tensors("the text encoder", encoder)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        raise ValueError(
+            "cache=True would cut the gradient of the text encoder, whose parameters require"
+            " one; freeze them, use torch.no_grad(), or pass cache=False."
+        )
+    for tuner in dict.fromkeys(tuner for _, _, tuner in acting):
+        name = f"{type(tuner).__name__}, which acts in the text encoder,"
+        if torch.is_grad_enabled() and not tuner.frozen:
+            raise ValueError(
+                f"cache=True would cut the gradient of {name} and is not frozen; use"
+                " torch.no_grad(), or pass cache=False."
+            )
+        tensors += _tensors(name, tuner)
+    return tensors, acting
+
+
+def _tensors(name: str, side: nn.Module) -> list[Tensor]:
+    """All buffers, and all parameters or what a tuner has put in their place."""
+    found: list[Tensor | None] = []
+    for module in side.modules():
+        if module.training:
+            raise ValueError(
+                f"cache=True would keep one draw of dropout: {name} is in training mode; call"
+                " eval()."
+            )
+        found += module._parameters.values()
+        found += module._buffers.values()
+    return [tensor for tensor in found if tensor is not None]
+
+
+def _join_captions(features: Sequence[CaptionFeatures], length: int) -> dict[str, Tensor]:
+    """Pad B captions' features with zeros to ``length`` tokens.
+
+    Returns:
+        ``embedded`` and ``hidden`` (B, length, d), and ``masks`` (B, length), int64: new memory, so
+        that in-place work on the result cannot reach the cached features.
+    """
+    like = features[0][1]
+    shape = (len(features), length, like.shape[-1])
+    embedded = torch.zeros(shape, dtype=like.dtype, device=like.device)
+    hidden = torch.zeros_like(embedded)
+    masks = torch.zeros(shape[:2], dtype=torch.long, device=like.device)
+    for i, (one_embedded, one_hidden) in enumerate(features):
+        embedded[i, : len(one_embedded)] = one_embedded
+        hidden[i, : len(one_hidden)] = one_hidden
+        masks[i, : len(one_hidden)] = 1
+    return {"embedded": embedded, "masks": masks, "hidden": hidden}

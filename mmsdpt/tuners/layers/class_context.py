@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mmsdpt.hosts.clip.seams import TextInput, TextInputSeam
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.memo import Memo
 
 INIT_STD = 0.02
 POSITIONS = ("end", "middle", "front")
@@ -54,7 +55,7 @@ class ClassContext:
         self.seam, self.num_tokens, self.position = seam, num_tokens, position
         self.words, self.keep_words = words or "", keep_words
         self.num_words = seam.count(self.words)
-        self._kept_order: tuple[tuple[str, ...], Tensor] | None = None
+        self._orders: Memo[Tensor] = Memo()
         # [start] context NAME . [end], with a name of one token.
         if self.length + 4 > seam.widths["context"]:
             raise ValueError(
@@ -145,7 +146,8 @@ class ClassContext:
 
     def _order(self, names: tuple[str, ...], ends: Tensor, length: int) -> Tensor:
         """(C, L): which token of the sentence with the name at the end stands at each place."""
-        if self._kept_order is None or self._kept_order[0] != names:
+
+        def make() -> Tensor:
             context = list(range(1, 1 + self.length))
             half = self.length // 2 if self.position == "middle" else 0
             rows = []
@@ -153,12 +155,10 @@ class ClassContext:
                 # The dot may join the name's last token, and even make fewer tokens of it (",..").
                 after = min(1 + self.length + self.seam.count(name), end)
                 word = list(range(1 + self.length, after))
-                rows.append(
-                    [0, *context[:half], *word, *context[half:], *range(after, length)],
-                )
-            with torch.inference_mode(False):  # a later training step uses it, too
-                self._kept_order = names, torch.tensor(rows, device=ends.device)
-        return self._kept_order[1].to(ends.device)
+                rows.append([0, *context[:half], *word, *context[half:], *range(after, length)])
+            return torch.tensor(rows, device=ends.device)
+
+        return self._orders.get((names, ends.device), make)
 
 
 def shown(text: str) -> str:

@@ -1,0 +1,116 @@
+"""Both encoders of GLIP side by side, for tuners that join their last blocks or their outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from mmsdpt.hosts.seams import ForwardState, PairedSeam, PairSeam, Rows, RunBlock, Seam
+
+Encoded = tuple[tuple[Tensor, ...], dict[str, Tensor]]
+"""The image encoder's feature maps (B, d, h, w), and the language dict."""
+
+
+class Lockstep:
+    """The seams where both encoders meet, and a pass of both through them.
+
+    Args:
+        image: Seams of the image encoder by kind; none where it is a toolbox's own class.
+        text: The same of the text encoder.
+        out_indices: Stages whose maps the image encoder returns.
+
+    Attributes:
+        pairs: Of the last blocks; there are as many as the shorter of the last stage and the text
+            encoder has. Empty where an encoder has no seams.
+        outputs: Of the encoders' outputs; at most one.
+    """
+
+    def __init__(
+        self,
+        image: Mapping[str, Sequence[Seam]],
+        text: Mapping[str, Sequence[Seam]],
+        out_indices: Sequence[int],
+    ) -> None:
+        self.pairs: list[PairSeam] = []
+        self.outputs: list[PairedSeam] = []
+        blocks, layers = image.get("image_blocks", ()), text.get("text_blocks", ())
+        if not blocks or not layers:
+            return
+        count = min(blocks[-1].widths["depth"], len(layers))
+        for index, (a, b) in enumerate(zip(blocks[-count:], layers[-count:], strict=True)):
+            widths = dict(image=a.widths["width"], text=b.widths["width"])
+            heads = dict(image_heads=a.widths["heads"], text_heads=b.widths["heads"])
+            self.pairs.append(PairSeam(index, {**widths, **heads}, kind="encoder_pairs"))
+        if blocks[-1].widths["stage"] in out_indices:
+            self.outputs.append(PairedSeam(0, widths, kind="encoder_outputs"))
+
+    def active(self) -> bool:
+        """Whether a tuner acts here."""
+        return any(seam.active() for seam in (*self.pairs, *self.outputs))
+
+    def encode(
+        self, image_encoder: nn.Module, text_encoder: nn.Module, images: Tensor, state: ForwardState
+    ) -> Encoded:
+        """Images (B, 3, H, W) and ``state.captions`` through both encoders; fills ``state.text``.
+
+        Args:
+            image_encoder: A :class:`mmsdpt.SwinTransformer`.
+            text_encoder: A :class:`mmsdpt.BertModel`.
+            images: Normalised.
+            state: Of the forward pass.
+        """
+        if any(seam.active() for seam in self.pairs):
+            maps, features = self._run_pairs(image_encoder, text_encoder, images, state)
+        else:
+            features = text_encoder.finish(text_encoder.begin(state.captions, state, last=0))
+            state.text = features  # what the image blocks may look at
+            maps = image_encoder(images, state)
+        if any(seam.active() for seam in self.outputs):
+            maps, features = self._change_outputs(maps, features, state)
+        state.text = features
+        return maps, features
+
+    def _run_pairs(
+        self, image_encoder: nn.Module, text_encoder: nn.Module, images: Tensor, state: ForwardState
+    ) -> Encoded:
+        last = len(self.pairs)
+        text = text_encoder.begin(state.captions, state, last)
+        image = image_encoder.begin(images, state, last)
+        for i, seam in enumerate(self.pairs):
+            run_image = _CarryRows(image_encoder.run_block(image, i), image.rows)
+            run_text = _CarryRows(text_encoder.run_block(text, i), text.rows)
+            if seam.active():
+                image.x, text.x = seam.run(run_image, run_text, image.x, text.x, text.mask, state)
+            else:
+                (image.x, _), (text.x, _) = run_image(image.x, {}), run_text(text.x, {})
+            image.rows, text.rows = run_image.carried, run_text.carried
+        return image_encoder.finish(image, image.x), text_encoder.finish(text)
+
+    def _change_outputs(
+        self, maps: tuple[Tensor, ...], features: dict[str, Tensor], state: ForwardState
+    ) -> Encoded:
+        *others, deepest = maps
+        image, hidden = deepest.flatten(2).transpose(1, 2), features["hidden"]
+        for seam in self.outputs:
+            image, hidden = seam.change(image, hidden, features["masks"], state)
+        # ``embedded`` averages the last layers, of which ``hidden`` is one: it moves along.
+        embedded = features["embedded"] + (hidden - features["hidden"])
+        deepest = image.transpose(1, 2).unflatten(2, deepest.shape[2:])
+        return (*others, deepest), {**features, "hidden": hidden, "embedded": embedded}
+
+
+class _CarryRows:
+    """A block for a handler that runs two encoders: rows of other tuners take part unseen.
+
+    The handler may run the block more than once, every time from the same rows. Those of the last
+    run are carried into the next block.
+    """
+
+    def __init__(self, block: RunBlock, rows: Rows) -> None:
+        self.block, self.rows, self.carried = block, rows, rows
+
+    def __call__(self, x: Tensor, rows: Rows) -> tuple[Tensor, Rows]:
+        x, found = self.block(x, {**self.rows, **rows})
+        self.carried = {key: value for key, value in found.items() if key not in rows}
+        return x, {key: value for key, value in found.items() if key in rows}

@@ -1,0 +1,120 @@
+"""Keep what is computed from tensors until one of them changes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+Value = TypeVar("Value")
+
+
+class Memo(Generic[Value]):
+    """Values by key, computed once and kept until what they depend on changes.
+
+    Values carry no gradient. A copy, by ``copy`` or ``pickle``, starts empty.
+
+    Args:
+        size: How many values to keep; the one unused for longest goes first.
+    """
+
+    def __init__(self, size: int = 1) -> None:
+        self.size = size
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+        self._state: tuple = ()
+
+    def depend_on(self, tensors: Iterable[Tensor], *others: Hashable) -> Memo[Value]:
+        """Forget everything unless these are as they were at the last call. Returns the memo.
+
+        Args:
+            tensors: What the values are computed from. A training step, a loaded checkpoint,
+                another dtype or device changes them; so does autocast.
+            others: Anything else.
+        """
+        versions = tensor_versions(tensors)
+        devices = {version.tensor.device for version in versions}
+        state = (versions, others, {device: autocast_dtype(device) for device in devices})
+        if state != self._state:
+            self.clear()
+            self._state = state
+        return self
+
+    def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
+        """The value of ``key``; ``compute()`` where it is not known."""
+        if key not in self._values:
+            # What is made in inference mode could not serve a training step later.
+            with torch.inference_mode(False), torch.no_grad():
+                self._values[key] = compute()
+        self._values.move_to_end(key)
+        value = self._values[key]
+        while len(self._values) > self.size:
+            self._values.popitem(last=False)
+        return value
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._values.clear()
+        self._state = ()
+
+    def __reduce__(self) -> tuple:
+        return Memo, (self.size,)
+
+
+class _Version:
+    """A tensor and its state. Holding both the tensor and its memory keeps their addresses from
+    being given to others.
+    """
+
+    __slots__ = ("memory", "state", "tensor")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self.memory = tensor, tensor.detach()
+        self.state = (
+            tensor.data_ptr(),
+            # Made under inference_mode it keeps no version, so it never compares equal: a cache
+            # then misses, but never lies.
+            object() if tensor.is_inference() else tensor._version,
+            tensor.dtype,
+            tensor.device,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _Version)
+            and self.tensor is other.tensor
+            and self.state == other.state
+        )
+
+    def __hash__(self) -> int:
+        return id(self.tensor)
+
+
+def tensor_versions(tensors: Iterable[Tensor]) -> tuple[_Version, ...]:
+    """Fingerprint of the tensors' present content, without reading the content.
+
+    An in-place update (an optimizer step, ``copy_`` in ``load_state_dict``) bumps ``_version``;
+    replacing the memory (``.to()``, ``.double()``) changes ``data_ptr``, dtype or device; another
+    tensor is another object. A write through ``tensor.data`` escapes: it has a version counter of
+    its own.
+
+    Args:
+        tensors: For example a module's parameters and buffers. The order counts.
+
+    Returns:
+        One entry per tensor, which keeps the tensor alive.
+    """
+    return tuple(_Version(tensor) for tensor in tensors)
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype:
+    """The dtype that matrix products of float32 give on ``device`` now: whether autocast is on, and
+    to what.
+
+    Asked by computing one, because the functions that query autocast differ between versions of
+    torch.
+    """
+    one = torch.ones((1, 1), device=device)
+    return torch.mm(one, one).dtype
