@@ -94,6 +94,33 @@ def test_inspect_of_another_file_is_one_sentence_and_exit_code_two(run, folder):
     assert run("inspect", folder / "nowhere.safetensors")[0] == 2
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        dict(method="x\x1b[31m\x07\r\nok", extra={"\x1b]0;title\x07": "y"}),
+        dict(method="\ud800", slot="\udfff"),
+        dict(shapes={"a": ["x", None], "b": 5, "c": [[1]]}),
+        dict(shapes="x", config=None, versions=[]),
+        dict(method="m" * 10**6, extra=dict(text="t" * 10**6)),
+        dict(config={str(i): i for i in range(100_000)}),
+        dict(
+            extra=json.loads("[" * 200 + "]" * 200),
+            config=json.loads('{"a":' * 300 + "1" + "}" * 300),
+        ),
+    ],
+    ids=["control characters", "surrogates", "shapes", "types", "long", "many", "deep"],
+)
+def test_inspect_prints_what_any_header_says_bounded_and_without_control_characters(
+    run, tmp_path, header
+):
+    content = json.dumps(dict(format=1, **header))
+    save_file({"a": torch.zeros(2)}, tmp_path / "odd.safetensors", metadata={"mmsdpt": content})
+    code, out, error = run("inspect", tmp_path / "odd.safetensors")
+    assert code == 0 and error == "" and len(out) < 100_000
+    assert all(c.isprintable() or c == "\n" for c in out)
+    assert out.encode()  # no surrogate is left
+
+
 def test_check_says_that_a_file_fits(check):
     code, out, _ = check()
     assert code == 0

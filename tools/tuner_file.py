@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mmsdpt.utils.cli import load_config, run_tool
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, printable
+
+MAX_ROWS, MAX_NAME, MAX_DEPTH = 200, 100, 3
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -24,7 +26,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     inspect = commands.add_parser("inspect", help="print the file's header")
     inspect.add_argument("file", help="tuner file (.safetensors)")
-    inspect.add_argument("--json", action="store_true", help="the header as JSON")
+    inspect.add_argument("--json", action="store_true", help="the whole header as JSON")
     inspect.set_defaults(run=inspect_file)
     check = commands.add_parser("check", help="say whether the file fits a config's model")
     check.add_argument("file", help="tuner file (.safetensors)")
@@ -44,37 +46,47 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def inspect_file(args: argparse.Namespace) -> None:
     """Print the header of ``args.file``."""
+    from safetensors import safe_open
+
     from mmsdpt.tuners.files import read_tuner_header
 
     header = read_tuner_header(args.file)
     if args.json:
         print(json.dumps(header, indent=1, sort_keys=True))
         return
-    table = Table(title=args.file, title_justify="left", show_header=False)
+    table = Table(title=printable(args.file), title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     first = ("method", "config", "slot", "shapes", "host", "base", "versions", "extra", "format")
     for name in (*(n for n in first if n in header), *sorted(header.keys() - {*first})):
         _add_rows(table, name, header[name])
-    shapes = header.get("shapes")
-    if isinstance(shapes, dict):
-        count = sum(math.prod(shape) for shape in shapes.values())
-        table.add_section()
-        table.add_row("values", f"{count:,}")
+    table.add_section()
+    with safe_open(args.file, framework="pt") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]
+    table.add_row("values", f"{sum(math.prod(shape) for shape in shapes):,}")
     Console(highlight=False, markup=False).print(table)
 
 
 def _add_rows(table: Table, name: str, value: object) -> None:
-    if isinstance(value, dict) and value:
+    """Rows of one entry; a file may hold anything, so that rows and their length are bounded."""
+    if table.row_count > MAX_ROWS:
+        return
+    name = printable(name, MAX_NAME)
+    if table.row_count == MAX_ROWS:
+        table.add_row("...", "more with --json")
+    elif name == "model.config" or name.count(".") >= MAX_DEPTH:
+        table.add_row(name, printable(json.dumps(value)))
+    elif isinstance(value, dict) and value:
         table.add_section()
         for key, item in value.items():
             _add_rows(table, f"{name}.{key}", item)
         table.add_section()
     elif isinstance(value, list):
         separator = " x " if name.startswith("shapes.") else ", "
-        table.add_row(name, separator.join(str(item) for item in value) or "none")
+        shown = separator.join(str(item)[:MAX_NAME] for item in value[:MAX_ROWS])
+        table.add_row(name, printable(shown, 1000) or "none")
     else:
-        table.add_row(name, "none" if value in (None, "", {}) else str(value))
+        table.add_row(name, "none" if value in (None, "", {}) else printable(value))
 
 
 def check_file(args: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ hub, readable without unpickling code.
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 # MMEngine keeps a million values of every scalar: after some epochs of COCO they would outweigh
 # the tokens a hundred times. What a resumed run reads is the window that its log averages over.
 KEPT_VALUES = 500
+MAX_FACTS_BYTES = 100_000
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
@@ -156,3 +158,46 @@ def run_settings(cfg: Mapping[str, Any]) -> dict[str, str | float | bool | None]
     for name in ("optim_wrapper", "param_scheduler", "train_cfg"):
         add(name, cfg.get(name))
     return found
+
+
+def model_facts(cfg: Mapping[str, Any], host: nn.Module, dataset: Any) -> dict[str, Any]:
+    """What a tuner file says of the model that it belongs to, so that it can be built again.
+
+    Args:
+        cfg: Of the run.
+        host: Its model.
+        dataset: That it trained on.
+
+    Returns:
+        ``model``: ``scope``, the toolbox whose registry the names are of; ``load_from``, the base
+        weights' name; ``config``, the model's. ``data``: ``captions`` (GLIP's caption prompts by
+        class), ``templates`` (CLIP's sentences), ``image_size`` and the test ``pipeline``. Classes
+        are under ``extra``. What is no JSON, or more than :data:`MAX_FACTS_BYTES`, is None.
+    """
+    loader = cfg.get("test_dataloader") or cfg.get("val_dataloader")
+    tested = loader.get("dataset") if isinstance(loader, Mapping) else None
+    while isinstance(tested, Mapping) and "dataset" in tested:
+        tested = tested["dataset"]
+    tested = tested if isinstance(tested, Mapping) else {}
+    return dict(
+        model=dict(
+            scope=cfg.get("default_scope"),
+            load_from=_json(cfg.get("load_from")),
+            config=_json(cfg.get("model")),
+        ),
+        data=dict(
+            captions=_json(getattr(dataset, "caption_prompt", None)),
+            templates=list(getattr(host, "templates", ())) or None,
+            image_size=_json(tested.get("image_size")),
+            pipeline=_json(tested.get("pipeline")),
+        ),
+    )
+
+
+def _json(value: Any) -> Any:
+    """The value in JSON's types, None where it has none or is too long."""
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError):  # a class or a function in place of its name
+        return None
+    return json.loads(text) if len(text) <= MAX_FACTS_BYTES else None

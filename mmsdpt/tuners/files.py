@@ -8,14 +8,21 @@ The header is the ``mmsdpt`` entry of the safetensors metadata:
 ``method``, ``config``  the tuner's class and the settings that give its tensors their meaning
 ``slot``                slot it was trained in; it may be loaded into another
 ``shapes``              shape of every tensor
+``checksum``            SHA-256 over names, types, shapes and bytes of the tensors
 ``host``, ``base``      class and fingerprint of the base model's weights
 ``versions``            mmsdpt, torch, mmdet
 ``extra``               what the writer adds: dataset classes, epoch, scores
+``model``, ``data``     what rebuilds the model: see :func:`mmsdpt.engine.state.model_facts`
 ======================  =====================================================================
+
+Tensors of the host that trained beside the tuner (``model.trainable``) are named ``host:`` and
+their name in the host. Files of version 0.1 have no checksum, ``model`` or ``data``. See also
+docs/tuner_files.md.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -30,7 +37,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mmsdpt.utils.atomic import write_atomically
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.base_weights import not_finite, odd_kind
+from mmsdpt.utils.errors import DivergedError, InputError, printable
 from mmsdpt.utils.fingerprint import base_fingerprint
 from mmsdpt.version import __version__
 
@@ -41,6 +49,8 @@ _KEY = "mmsdpt"
 _LISTED = 5  # differences that a message names
 # Far above the largest method at its largest size; what is bigger is not a tuner file.
 MAX_FILE_BYTES = 2 * 1024**3
+MAX_HEADER_BYTES = 4 * 1024**2
+_OF_HOST = "host:"
 
 
 class TunerFileError(InputError):
@@ -71,34 +81,49 @@ def save_tuner(
     path: str | os.PathLike,
     slot: str = "default",
     extra: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write one slot to ``path``, atomically.
+    """Write one slot to ``path``, atomically, with the parameters of the host that trained, too.
 
     Args:
         host: Model with the slot.
         path: Where to write; by convention ``*.safetensors``.
         slot: Slot to write.
         extra: JSON-able facts to keep in the header.
+        facts: ``model`` and ``data`` of the header.
 
     Returns:
         The path.
+
+    Raises:
+        DivergedError: if a value is not finite; what is at ``path`` stays.
     """
     tuner: Tuner = host._slot(slot)
     tuner.prepare()  # what starts from the host's weights has no value before the first pass
     description = describe_tuners(host)[slot]
-    tensors = {
-        name: value.detach().cpu().contiguous() for name, value in tuner.state_dict().items()
+    of_host = {
+        _OF_HOST + name: value
+        for name, value in host.named_parameters()
+        if value.requires_grad and not name.startswith("tuners.")
     }
+    tensors = {
+        name: value.detach().cpu().contiguous()
+        for name, value in {**tuner.state_dict(), **of_host}.items()
+    }
+    if damaged := not_finite(tensors):
+        raise DivergedError(f"{path} is not written: {printable(damaged)} not finite")
     header = dict(
         format=FORMAT,
         method=description["method"],
         config=description["config"],
         slot=slot,
         shapes={name: list(value.shape) for name, value in tensors.items()},
+        checksum=_checksum(tensors),
         host=type(host).__name__,
-        base=base_fingerprint(host),
+        base=base_fingerprint(host, frozen_only=bool(of_host)),
         versions=_versions(),
         extra=dict(extra or {}),
+        **(facts or {}),
     )
     write_atomically(path, save(tensors, metadata={_KEY: json.dumps(header, sort_keys=True)}))
     return Path(path)
@@ -121,11 +146,15 @@ def read_tuner_header(path: str | os.PathLike) -> dict[str, Any]:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise TunerFileError(f"{path} is not a readable safetensors file ({error})") from None
+        raise TunerFileError(
+            f"{path} is not a readable safetensors file ({printable(error)})"
+        ) from None
     if _KEY not in metadata:
         raise TunerFileError(
             f"{path} is a safetensors file without mmsdpt's header: it was not written by mmsdpt"
         )
+    if len(metadata[_KEY]) > MAX_HEADER_BYTES:
+        raise TunerFileError(f"{path} has a header of more than {MAX_HEADER_BYTES} bytes")
     try:
         header = json.loads(metadata[_KEY])
         if not isinstance(header, dict):
@@ -133,7 +162,7 @@ def read_tuner_header(path: str | os.PathLike) -> dict[str, Any]:
         version = int(header["format"])
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise TunerFileError(
-            f"{path} has a damaged header ({type(error).__name__}: {error})"
+            f"{path} has a damaged header ({type(error).__name__}: {printable(error)})"
         ) from None
     if version > FORMAT:
         raise TunerFileError(
@@ -168,7 +197,8 @@ def load_tuner(
     ):
         if found != expected:
             raise TunerFileError(
-                f"{path} holds {what} {found!r}, but slot {slot!r} of the model has {expected!r}"
+                f"{path} holds {what} {printable(repr(found))}, but slot {slot!r} of the model has"
+                f" {expected!r}"
             )
     different = setting_differences(tuner, header.get("config"))
     if different:
@@ -177,8 +207,15 @@ def load_tuner(
         )
 
     tensors = _read_tensors(path)
+    own = tuner.state_dict()
+    of_host = {name for name in tensors if name.startswith(_OF_HOST)}
+    own |= {
+        _OF_HOST + name: value
+        for name, value in host.named_parameters()
+        if _OF_HOST + name in of_host and not name.startswith("tuners.")
+    }
     found_kinds = {name: kind(value) for name, value in tensors.items()}
-    expected_kinds = {name: kind(value) for name, value in tuner.state_dict().items()}
+    expected_kinds = {name: kind(value) for name, value in own.items()}
     different = differences(found_kinds, expected_kinds)
     if different:
         raise TunerFileError(f"{path} has tensors of other names or shapes: {different}")
@@ -187,29 +224,57 @@ def load_tuner(
     )
     if different:
         raise TunerFileError(f"{path} has a header that contradicts its tensors: {different}")
-    damaged = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
-    if damaged:
-        raise TunerFileError(f"{path} has values that are not finite in: {', '.join(damaged)}")
+    if damaged := not_finite(tensors):
+        raise TunerFileError(f"{path} has values that are not finite in: {printable(damaged)}")
+    if header.get("checksum", None) not in (None, _checksum(tensors)):
+        raise TunerFileError(
+            f"{path} is damaged: its tensors are not those that were written (their checksum"
+            " differs); copy or fetch it again"
+        )
     if check_base:
-        own = base_fingerprint(host)
-        if header.get("base") != own:
+        base = base_fingerprint(host, without=[name.removeprefix(_OF_HOST) for name in of_host])
+        if header.get("base") != base:
             raise TunerFileError(
                 f"{path} was trained on other base weights (fingerprint"
-                f" {str(header.get('base'))[:12]}, this model has {own[:12]}): load the same"
-                " checkpoint (load_from) first"
+                f" {printable(header.get('base'), 12)}, this model has"
+                f" {base[:12]}{_named(header)}): load the same checkpoint (load_from) first"
             )
-    tuner.load_state_dict(tensors)
+    tuner.load_state_dict({name: x for name, x in tensors.items() if name not in of_host})
+    host.load_state_dict(
+        {name.removeprefix(_OF_HOST): tensors[name] for name in of_host}, strict=False
+    )
     tuner.adopt(header["config"])
     print_log(f"Loaded {header['method']} from {path} into slot {slot!r}", logger="current")
     return header
 
 
+def _named(header: Mapping) -> str:
+    """The name of the base weights that the file was trained on, if it says one."""
+    model = header.get("model")
+    name = model.get("load_from") if isinstance(model, Mapping) else None
+    return f"; the file names {printable(name)}" if name else ""
+
+
 def _read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
     try:
         with safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise TunerFileError(f"{path} is not a readable safetensors file ({error})") from None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except Exception as error:  # types that torch does not have raise nearly anything
+        raise TunerFileError(
+            f"{path} is not a readable safetensors file ({printable(error)})"
+        ) from None
+    for name, value in tensors.items():
+        if problem := odd_kind(value):
+            raise TunerFileError(f"{path} has a tensor that is {problem}: {printable(name)}")
+    return tensors
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name}:{value.dtype}:{tuple(value.shape)}:".encode("utf-8", "replace"))
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def kind(value: Tensor) -> str:
@@ -243,7 +308,7 @@ def tuner_differences(host: nn.Module, found: Any) -> str:
 def differences(found: Any, expected: Mapping[str, Any]) -> str:
     """What differs between a mapping from a file and the model's; empty if nothing does."""
     if not isinstance(found, Mapping):
-        return f"found {found!r}"
+        return f"found {printable(repr(found))}"
     names = sorted({*found, *expected}, key=str)
     missing = object()
     parts = []
@@ -251,7 +316,7 @@ def differences(found: Any, expected: Mapping[str, Any]) -> str:
         a, b = found.get(name, missing), expected.get(name, missing)
         if a != b:
             parts.append(
-                f"{name}: {'absent' if a is missing else a} in the file,"
-                f" {'absent' if b is missing else b} in the model"
+                f"{printable(name)}: {'absent' if a is missing else printable(a)} in the file,"
+                f" {'absent' if b is missing else printable(b)} in the model"
             )
     return "; ".join(parts[:_LISTED]) + ("; ..." if len(parts) > _LISTED else "")

@@ -20,3 +20,11 @@ class DivergedError(InputError):
 
 class CheckpointError(InputError):
     """A checkpoint that is missing, unreadable, or does not fit the model."""
+
+
+def printable(value: object, most: int = 200) -> str:
+    """What a file says, fit for a message: on one line, printable, not long."""
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = text[: most + 1] if len(text) > most else text
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return shown[:most] + ("..." if len(shown) > most else "")

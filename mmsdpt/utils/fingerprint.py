@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 
 import torch
 from torch import nn
@@ -11,7 +12,9 @@ _SAMPLES = 256
 
 
 @torch.no_grad()
-def base_fingerprint(host: nn.Module, frozen_only: bool = False) -> str:
+def base_fingerprint(
+    host: nn.Module, frozen_only: bool = False, without: Collection[str] = ()
+) -> str:
     """SHA-256 over the host's parameters, the tuners' left out.
 
     For each tensor: its name, shape and 256 evenly spaced values as float32. Any training moves
@@ -21,10 +24,13 @@ def base_fingerprint(host: nn.Module, frozen_only: bool = False) -> str:
     Args:
         host: A model with or without tuners.
         frozen_only: Leave out what trains: the fingerprint then stays the same during a run.
+        without: Names of parameters to leave out.
     """
     digest = hashlib.sha256()
     for name, parameter in sorted(host.named_parameters()):
-        if name.startswith("tuners.") or (frozen_only and parameter.requires_grad):
+        if name.startswith("tuners.") or name in without:
+            continue
+        if frozen_only and parameter.requires_grad:
             continue
         flat = parameter.detach().reshape(-1)
         step = max(1, flat.numel() // _SAMPLES)

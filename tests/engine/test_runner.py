@@ -18,7 +18,9 @@ from mmsdpt.engine.runner import RUN_CHECKPOINT
 from mmsdpt.engine.state import KEPT_VALUES, pack_messages, unpack_messages
 from mmsdpt.hosts.base import TunableMixin
 from mmsdpt.hosts.seams import FusionSeam, SeamMap
-from mmsdpt.tuners.files import TunerFileError, read_tuner_header, save_tuner
+from mmsdpt.registry import MODELS
+from mmsdpt.tuners.files import TunerFileError, load_tuner, read_tuner_header, save_tuner
+from mmsdpt.utils.base_weights import load_base_weights
 from mmsdpt.utils.errors import InputError
 
 
@@ -127,6 +129,20 @@ def test_the_tuner_file_of_a_run_holds_its_last_tokens_and_says_so(finished, tin
     assert header["extra"] == dict(epoch=3, iter=6, classes=["red square", "blue square"])
     best = read_tuner_header(f"{runner.work_dir}/best_tuner.safetensors")["extra"]
     assert "coco/bbox_mAP" in best["scores"] and best["epoch"] in (1, 2, 3)
+
+
+def test_the_header_of_a_tuner_file_is_enough_to_build_its_model(finished):
+    runner, _, cfg = finished
+    path = f"{runner.work_dir}/tuner.safetensors"
+    header = read_tuner_header(path)
+    assert header["model"]["scope"] == "mmdet"
+    model = MODELS.build(header["model"]["config"])
+    load_base_weights(model, load_file(header["model"]["load_from"]), "base")
+    load_tuner(model, path)
+    for name, value in runner.host.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    assert [step["type"] for step in header["data"]["pipeline"]] == [s["type"] for s in pipeline]
 
 
 class SeamHost(TunableMixin, BaseModel):

@@ -20,10 +20,16 @@ class FusionHost(TunableMixin, nn.Module):
         widths: Image, text and joint width, and heads.
         tuner: Config of one tuner.
         tuners: Configs of several.
+        trainable: Patterns of the host's parameters that train, too.
     """
 
     def __init__(
-        self, num_layers=3, widths=(IMAGE, TEXT, JOINT, HEADS), tuner=None, tuners=None
+        self,
+        num_layers=3,
+        widths=(IMAGE, TEXT, JOINT, HEADS),
+        tuner=None,
+        tuners=None,
+        trainable=None,
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
@@ -32,7 +38,7 @@ class FusionHost(TunableMixin, nn.Module):
         )
         for parameter in self.parameters():
             nn.init.normal_(parameter, std=0.5)
-        self._attach_tuners(tuner, tuners, None)
+        self._attach_tuners(tuner, tuners, trainable)
 
     def seams(self) -> SeamMap:
         return SeamMap("FusionHost", dict(fusion=[layer.attn.seam for layer in self.layers]))

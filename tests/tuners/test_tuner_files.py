@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file as read_tensors
 from safetensors.torch import save_file
 
 from mmsdpt.tuners import files
 from mmsdpt.tuners.files import TunerFileError, load_tuner, read_tuner_header, save_tuner
 from mmsdpt.utils.atomic import remove_unfinished, write_atomically
+from mmsdpt.utils.errors import DivergedError
 from mmsdpt.utils.fingerprint import base_fingerprint
 from tests.tuners.fusion_host import FusionHost, inputs
 
@@ -99,6 +101,18 @@ def damaged_files(path: Path):
         damaged[1, 2, 3] = value
         return rewrite(path, tensors={"tokens.weight": damaged})
 
+    def with_bytes(change) -> Path:
+        """The file with other bytes in its last hundred, which are tensors."""
+        damaged = bytearray(path.read_bytes())
+        change(damaged)
+        return written("bytes", bytes(damaged))
+
+    def flip(data: bytearray) -> None:
+        data[-50] ^= 1
+
+    def zero(data: bytearray) -> None:
+        data[-64:] = bytes(64)
+
     other_config = dict(read_tuner_header(path)["config"], num_tokens=7)
     whole = path.read_bytes()
     return {
@@ -152,6 +166,17 @@ def damaged_files(path: Path):
         ),
         "NaN": (lambda: with_token(float("nan")), "not finite in: tokens.weight"),
         "infinite": (lambda: with_token(float("inf")), "not finite in: tokens.weight"),
+        "a bit": (lambda: with_bytes(flip), "is damaged: its tensors are not those"),
+        "zeros": (lambda: with_bytes(zero), "is damaged: its tensors are not those"),
+        "8-bit floats": (
+            lambda: rewrite(path, tensors={"tokens.weight": tokens.to(torch.float8_e4m3fn)}),
+            "of type float8_e4m3fn",
+        ),
+        "large header": (lambda: rewrite(path, extra="x" * 5 * 10**6), "has a header of more than"),
+        "control characters": (
+            lambda: rewrite(path, method="\x1b[31m" + "x" * 10**6),
+            r"holds method '\\x1b\[31mxx",
+        ),
         "too large": (too_large, "a tuner file has at most"),
     }
 
@@ -161,6 +186,7 @@ CASES = [
     *("no header", "no JSON", "a list", "nested", "no format", "infinite format", "newer"),
     *("method", "host", "settings", "no settings", "base", "no base"),
     *("shapes", "names", "one more", "integers", "header's shapes", "NaN", "infinite"),
+    *("a bit", "zeros", "8-bit floats", "large header", "control characters"),
 ]
 
 
@@ -172,7 +198,7 @@ def test_a_file_that_does_not_belong_is_refused_and_changes_nothing(path, case):
     with pytest.raises(TunerFileError, match=words) as caught:
         load_tuner(host, target)
     message = str(caught.value)
-    assert "\n" not in message and str(target) in message
+    assert message.isprintable() and str(target) in message and len(message) < 2000
     for name, value in host.state_dict().items():
         assert torch.equal(value, before[name])
 
@@ -188,6 +214,41 @@ def test_other_base_weights_are_accepted_on_request(path):
     load_tuner(other, path, check_base=False)
     expected = make_host().tuners["default"].tokens.weight
     assert torch.equal(other.tuners["default"].tokens.weight, expected)
+
+
+def test_parts_of_the_host_that_trained_are_in_the_file(tmp_path):
+    """They are loaded into a model whether they train there or not."""
+    trained = make_host(trainable=[r"layers\.1\."])
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.25)
+    path = save_tuner(trained, tmp_path / "tuner.safetensors")
+    arguments = inputs(torch.float32)
+    expected = trained(*arguments)
+    for fresh in (make_host(tuner_seed=1), make_host(tuner_seed=1, trainable=[r"layers\.1\."])):
+        load_tuner(fresh, path)
+        for found, value in zip(fresh(*arguments), expected, strict=True):
+            assert torch.equal(found, value)
+    with pytest.raises(TunerFileError, match="other base weights"):
+        load_tuner(make_host(seed=5), path)
+    other = dict(read_tensors(path), **{"host:nothing": torch.zeros(1)})
+    with pytest.raises(TunerFileError, match="host:nothing: .* in the file, absent in the model"):
+        load_tuner(make_host(), rewrite(path, tensors=other))
+
+
+def test_a_tuner_that_is_not_finite_is_not_written(path):
+    before, tower = path.read_bytes(), make_host()
+    with torch.no_grad():
+        tower.tuners["default"].tokens.weight[0, 0, 0] = float("nan")
+    with pytest.raises(DivergedError, match="is not written: tokens.weight not finite"):
+        save_tuner(tower, path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_without_a_checksum_is_loaded(path):
+    """Version 0.1 wrote none."""
+    load_tuner(make_host(tuner_seed=1), rewrite(path, checksum=None))
 
 
 def test_the_fingerprint_follows_the_base_weights_and_nothing_else():

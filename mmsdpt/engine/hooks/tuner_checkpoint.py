@@ -12,7 +12,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmsdpt.engine.runner import LAST_CHECKPOINT, TunerRunner
-from mmsdpt.engine.state import is_score, plain, random_state, set_random_state
+from mmsdpt.engine.state import is_score, model_facts, plain, random_state, set_random_state
 from mmsdpt.registry import HOOKS
 from mmsdpt.tuners.files import save_tuner
 from mmsdpt.utils.atomic import remove_unfinished, write_atomically
@@ -170,12 +170,13 @@ class TunerCheckpointHook(CheckpointHook):
         slots = [
             slot for slot, tuner in getattr(runner.host, "tuners", {}).items() if not tuner.frozen
         ]
-        dataset_meta = getattr(runner.train_dataloader.dataset, "metainfo", {})
-        extra = dict(facts, classes=list(dataset_meta.get("classes", ())))
+        dataset = runner.train_dataloader.dataset
+        extra = dict(facts, classes=list(getattr(dataset, "metainfo", {}).get("classes", ())))
+        model = model_facts(runner.cfg, runner.host, next(innermost_datasets(dataset)))
         for slot in slots:
             suffix = "" if len(slots) == 1 else f"_{slot}"
             path = Path(self.out_dir) / f"{prefix}tuner{suffix}.safetensors"
-            save_tuner(runner.host, path, slot, extra)
+            save_tuner(runner.host, path, slot, extra, model)
 
 
 def _validation_is_due(runner: TunerRunner) -> bool:
