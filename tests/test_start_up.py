@@ -13,9 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "torchvision", "mmcv", "mmdet", "mmpretrain", "transformers", "sklearn", "cv2")
 TOOLS = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "tools").rglob("*.py"))]
-MODULES = ["mmsdpt.doctor"] + [
+MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for path in sorted((ROOT / "projects").rglob("*.py"))
+    for folder in ("mmsdpt", "projects")
+    for path in sorted((ROOT / folder).rglob("*.py"))
     if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
 ]
 COMMANDS = [[tool] for tool in TOOLS] + [["-m", module] for module in MODULES]
