@@ -10,6 +10,8 @@ import torch
 from mmengine.model import BaseModule
 
 from mmsdpt.hosts.seams import Seam
+from mmsdpt.utils.class_names import rows_by_name
+from mmsdpt.utils.errors import InputError
 
 Seams = Mapping[str, Sequence[Seam]]
 """A host's seams by kind."""
@@ -61,6 +63,7 @@ class Tuner(BaseModule):
         super().__init__(init_cfg=init_cfg)
         self.frozen = frozen
         self.enabled = True
+        self.trained_classes: tuple[str, ...] = ()
         self._ready = False
         for kind in self.needs:
             if kind not in seams:
@@ -70,6 +73,35 @@ class Tuner(BaseModule):
                     f" {getattr(seams, 'host', 'this host')} has"
                     f" {', '.join(sorted(seams)) or 'none'}" + (f"; {hint}" if hint else "")
                 )
+
+    @property
+    def per_class(self) -> bool:
+        """Whether each class has parameters of its own, so that they are for these classes only."""
+        return False
+
+    def class_rows(self, names: Sequence[str]) -> list[int] | None:
+        """For parameters of each class: the row of every class, by its name.
+
+        Training notes the classes in ``trained_classes``, and a tuner file brings them.
+
+        Args:
+            names: The classes in use.
+
+        Returns:
+            A row for each name; None where the rows are in the names' order already.
+
+        Raises:
+            InputError: if a class was not trained.
+        """
+        names = tuple(names)
+        if not self.trained_classes and self.training:
+            self.trained_classes = names
+        if not self.trained_classes or names == self.trained_classes:
+            return None
+        try:
+            return rows_by_name(self.trained_classes, names)
+        except InputError as error:
+            raise InputError(f"{type(self).__name__} {error}") from None
 
     def start_from_host(self) -> None:
         """Set the parameters that start from the host's weights, in place.

@@ -155,6 +155,10 @@ class CLIPCoOp(Tuner):
             self.ctx = nn.Parameter(ctx.normal_(std=INIT_STD))
             texts.connect(self, self._texts, exclusive=True)
 
+    @property
+    def per_class(self) -> bool:
+        return self.num_classes is not None
+
     def start_from_host(self) -> None:
         if self.ctx is not None:
             self.context.start(self.ctx)
@@ -167,7 +171,10 @@ class CLIPCoOp(Tuner):
                 f" {found} classes: set num_classes={found} and train on them, or use"
                 " per_class=False, whose context fits any classes"
             )
-        return self.context(state.class_names, cast(Tensor, self.ctx))
+        ctx, rows = cast(Tensor, self.ctx), None
+        if self.per_class:
+            rows = self.class_rows(state.class_names)
+        return self.context(state.class_names, ctx if rows is None else ctx[rows])
 
     def num_trainable(self) -> int:
         """n d, times C with ``per_class``."""

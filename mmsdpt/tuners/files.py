@@ -112,6 +112,8 @@ def save_tuner(
     }
     if damaged := not_finite(tensors):
         raise DivergedError(f"{path} is not written: {printable(damaged)} not finite")
+    if tuner.trained_classes:  # whose order the parameters of each class have
+        extra = {**(extra or {}), "classes": list(tuner.trained_classes)}
     header = dict(
         format=FORMAT,
         method=description["method"],
@@ -243,6 +245,8 @@ def load_tuner(
     host.load_state_dict(
         {name.removeprefix(_OF_HOST): tensors[name] for name in of_host}, strict=False
     )
+    if tuner.per_class:
+        tuner.trained_classes = _classes(header)
     tuner.adopt(header["config"])
     print_log(f"Loaded {header['method']} from {path} into slot {slot!r}", logger="current")
     return header
@@ -253,6 +257,13 @@ def _named(header: Mapping) -> str:
     model = header.get("model")
     name = model.get("load_from") if isinstance(model, Mapping) else None
     return f"; the file names {printable(name)}" if name else ""
+
+
+def _classes(header: Mapping[str, Any]) -> tuple[str, ...]:
+    """The classes of a file's training; none where it does not say."""
+    extra = header.get("extra")
+    names = extra.get("classes") if isinstance(extra, Mapping) else None
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def _read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:

@@ -49,6 +49,10 @@ class GLIPPrompt(Tuner):
         self.offset = nn.Parameter(torch.zeros(self.max_tokens, self.width))
         features.connect(self, self._shift)
 
+    @property
+    def per_class(self) -> bool:
+        return True  # a position of the caption belongs to a class
+
     def _shift(self, seam: FeatureSeam, features: dict[str, Tensor]) -> dict[str, Tensor]:
         mask = features["masks"]  # (B, L)
         offset = self.offset[: mask.shape[1]] * mask.unsqueeze(-1).to(self.offset.dtype)

@@ -53,7 +53,8 @@ class LinearProbing(HostParameters):
 class CLIPLinearProbe(Tuner):
     """A linear classifier in place of the class texts.
 
-    It knows the classes that it was trained on and no others: with others it refuses to work.
+    It knows the classes that it was trained on, in any order, and no others: with others it refuses
+    to work.
 
     Args:
         num_classes: C.
@@ -91,27 +92,40 @@ class CLIPLinearProbe(Tuner):
                 "CLIPLinearProbe reads the image alone: what trains on the class texts gets no"
                 " gradient, so they cannot be stacked: freeze or remove one of them"
             )
-        self._check(state.class_names)
-        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+        rows = self._check(state.class_names)
+        x = F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+        return x if rows is None else x[..., rows]
+
+    @property
+    def per_class(self) -> bool:
+        return True
 
     @torch.no_grad()
-    def _check(self, names: Sequence[str]) -> None:
-        """Refuse other classes than those of the training; in training, note them."""
+    def _check(self, names: Sequence[str]) -> list[int] | None:
+        """Refuse other classes than those of the training; in training, note them.
+
+        Returns:
+            The row of each class where they have another order than in training.
+        """
         if len(names) != self.num_classes:
             raise InputError(
                 f"CLIPLinearProbe has num_classes={self.num_classes}, and the model has"
                 f" {len(names)} classes: a linear probe knows only the classes it was trained on"
             )
         if self.classes.is_meta:
-            return
+            return None
         found, known = _fingerprint(names), int(self.classes)
-        if known and known != found:
-            raise InputError(
-                f"CLIPLinearProbe was trained on {self.num_classes} other classes than"
-                f" {', '.join(names[:3])}, ...: a linear probe knows only its own, in their order"
-            )
         if not known and self.training:
             self.classes.fill_(found)
+        try:
+            if known and known != found and not self.trained_classes:  # files without names
+                raise InputError("their names are not in the file")
+            return self.class_rows(names)
+        except InputError as error:
+            raise InputError(
+                f"CLIPLinearProbe was trained on {self.num_classes} other classes than"
+                f" {', '.join(names[:3])}, ...: a linear probe knows only its own ({error})"
+            ) from None
 
     @torch.no_grad()
     def fit(
@@ -161,6 +175,7 @@ class CLIPLinearProbe(Tuner):
         self.weight.copy_(torch.from_numpy(weight))
         self.bias.copy_(torch.from_numpy(bias))
         self.classes.fill_(_fingerprint(class_names))
+        self.trained_classes = tuple(class_names)
         print_log(f"Fitted the linear probe with C = {strength:.3g}", logger="current")
         return strength
 

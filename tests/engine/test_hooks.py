@@ -209,6 +209,22 @@ def test_class_names_are_checked_before_training_validation_and_testing():
         hook.before_test(SimpleNamespace(test_dataloader=bad))
 
 
+def test_parameters_of_a_captions_positions_are_warned_of_under_another_caption():
+    tuner = SimpleNamespace(enabled=True, trained_classes=("cat", "dog"))
+    told = []
+    dataset = a_dataset()
+    runner = SimpleNamespace(
+        model=SimpleNamespace(tuners=dict(default=tuner)),
+        logger=SimpleNamespace(warning=told.append),
+        test_dataloader=SimpleNamespace(dataset=dataset),
+    )
+    for names, count in ((("cat", "dog"), 0), (("dog", "cat"), 1)):
+        dataset.metainfo = dict(classes=names)
+        ClassNamesHook().before_test(runner)
+        assert len(told) == count
+    assert "belong to the caption of cat, dog; the test dataset has the caption dog, cat" in told[0]
+
+
 @pytest.mark.parametrize("name", ["TrainableTable", "AlternatingPhases", "ClassNames"])
 def test_hooks_are_built_by_their_names_in_a_config(name):
     MMLogger.get_current_instance()

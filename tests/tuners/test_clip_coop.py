@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mmsdpt.tuners.files import load_tuner, save_tuner
+from mmsdpt.utils.errors import InputError
 from tests.hosts.small_clip import NAMES, build_clip, make_images, make_samples, tuned_clip
 from tests.oracles.clip import plain_image, plain_logits, plain_sentence, plain_text, plain_words
 
@@ -156,3 +158,29 @@ def test_training_on_two_classes_learns_them():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("saved_again", [False, True])
+def test_contexts_of_classes_follow_the_names_in_another_order(tmp_path, saved_again):
+    """Folders that sort otherwise, or a classnames.txt, give the same classes another order."""
+    settings = dict(per_class=True, num_classes=len(NAMES))
+    model = coop(num_tokens=3, **settings)
+    model.set_classes(NAMES)
+    model.train()(make_images(1), make_samples(1), mode="loss")
+    path = save_tuner(model, tmp_path / "a.safetensors", extra=dict(classes=list(NAMES)))
+    fresh = coop(num_tokens=3, **settings)
+    order = list(range(len(NAMES)))[::-1]
+    load_tuner(fresh, path)
+    if saved_again:  # after training in the new order the rows still have the old one
+        fresh.set_classes([NAMES[i] for i in order])
+        fresh.train()(make_images(1), make_samples(1), mode="loss")
+        facts = dict(classes=[NAMES[i] for i in order])
+        load_tuner(fresh, save_tuner(fresh, tmp_path / "b.safetensors", extra=facts))
+    fresh.eval().set_classes(NAMES)
+    straight = fresh(make_images(2))
+    assert (straight[:, 0] - straight[:, 1]).abs().max() > 1e-6
+    fresh.set_classes([NAMES[i] for i in order])
+    assert (fresh(make_images(2)) - straight[:, order]).abs().max() < EXACT
+    fresh.set_classes(("moon", *NAMES[1:]))
+    with pytest.raises(InputError, match=f"trained on the classes '{NAMES[0]}'.*nothing of 'moon'"):
+        fresh(make_images(1))

@@ -76,6 +76,13 @@ class ClassNamesHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if hasattr(model, "check_class_names"):
             model.check_class_names(names, f"the {role} dataset", self.strict)
+        for slot, tuner in getattr(model, "tuners", {}).items():
+            if tuner.enabled and tuner.trained_classes not in ((), tuple(names)):
+                runner.logger.warning(
+                    f"The parameters of slot {slot} belong to the caption of"
+                    f" {', '.join(tuner.trained_classes)}; the {role} dataset has the caption"
+                    f" {', '.join(names)}, on which they act on other words"
+                )
 
     def before_train(self, runner: Runner) -> None:
         self._check(runner, runner.train_dataloader.dataset, "train")
