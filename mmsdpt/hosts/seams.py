@@ -208,10 +208,10 @@ class FeatureSeam(Seam):
     ``text_features`` the language dict, which a handler leaves alone and copies.
     """
 
-    def change(self, features: Any) -> Any:
-        """``features`` after every active handler."""
+    def change(self, features: Any, *context: Any) -> Any:
+        """``features`` after every active handler, which is given the context, too."""
         for handler in self.active():
-            features = handler(self, features)
+            features = handler(self, features, *context)
         return features
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmsdpt.hosts.glip.dyconv import Conv3x3Norm, DyConv
+from mmsdpt.hosts.glip.dyconv import DyConv
 from projects.benchmark.plain_form import plain_dyconv
 
 CHANNELS = 8
@@ -19,17 +19,11 @@ GROUPS = 4
 SIZES = [(19, 13), (10, 7), (5, 4), (3, 2), (2, 1)]
 
 
-def make_dyconv(fuse: bool = True, dyrelu: bool = True, dcn: bool = True) -> DyConv:
+def make_dyconv(dynamic: bool = True) -> DyConv:
     """A DyConv whose every parameter matters: offsets of pixels, scales and ReLU coefficients that
     differ.
     """
-
-    def conv(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-        return Conv3x3Norm(in_channels, out_channels, stride, use_dcn=dcn, norm_type=["gn", GROUPS])
-
-    module = DyConv(
-        conv, CHANNELS, CHANNELS, use_dyfuse=fuse, use_dyrelu=dyrelu, use_dcn=dcn
-    ).double()
+    module = DyConv(CHANNELS, CHANNELS, dynamic, GROUPS).double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -77,11 +71,9 @@ def assert_all_close(found: dict[str, Tensor], wanted: dict[str, Tensor], tolera
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize(
-    ("fuse", "dyrelu", "dcn"), [(True, True, True), (False, False, True), (True, False, False)]
-)
-def test_equals_the_plain_form_on_odd_pyramids(batch, fuse, dyrelu, dcn):
-    module = make_dyconv(fuse=fuse, dyrelu=dyrelu, dcn=dcn)
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_equals_the_plain_form_on_odd_pyramids(batch, dynamic):
+    module = make_dyconv(dynamic)
     levels = make_levels(batch)
     wanted = outputs_and_gradients(lambda x: plain_dyconv(module, x), module, levels)
     assert_all_close(outputs_and_gradients(ours(module), module, levels), wanted, 1e-9)
@@ -142,31 +134,20 @@ def test_language_features_pass_and_the_input_stays():
     assert all(torch.equal(a, b) for a, b in zip(levels, before, strict=True))
 
 
-def test_norm_types():
-    assert Conv3x3Norm(4, 4, 1).bn is None
-    assert isinstance(Conv3x3Norm(4, 4, 1, norm_type="bn").bn, nn.BatchNorm2d)
-    assert Conv3x3Norm(4, 4, 1, norm_type=("gn", 2)).bn.num_groups == 2
-    with pytest.raises(ValueError, match="norm_type='ln'"):
-        Conv3x3Norm(4, 4, 1, norm_type="ln")
-
-
-@pytest.mark.parametrize("dcn", [True, False])
-@pytest.mark.parametrize("fuse", [True, False])
-def test_names_and_initial_values_are_those_of_mmdetection(fuse, dcn):
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_names_and_initial_values_are_those_of_mmdetection(dynamic):
     from mmdet.models.dense_heads import atss_vlfusion_head as mmdet_head
 
-    def build(conv_type: type[nn.Module], dyconv_type: type[nn.Module]) -> dict[str, Tensor]:
-        torch.manual_seed(0)
-        return dyconv_type(
-            lambda i, o, s: conv_type(i, o, s, use_dcn=dcn, norm_type=["gn", GROUPS]),
-            CHANNELS,
-            CHANNELS,
-            use_dyfuse=fuse,
-            use_dyrelu=fuse,
-            use_dcn=dcn,
-        ).state_dict()
-
-    found = build(Conv3x3Norm, DyConv)
-    wanted = build(mmdet_head.Conv3x3Norm, mmdet_head.DyConv)
+    torch.manual_seed(0)
+    found = DyConv(CHANNELS, CHANNELS, dynamic, GROUPS).state_dict()
+    torch.manual_seed(0)
+    wanted = mmdet_head.DyConv(
+        lambda i, o, s: mmdet_head.Conv3x3Norm(i, o, s, use_dcn=dynamic, norm_type=["gn", GROUPS]),
+        CHANNELS,
+        CHANNELS,
+        use_dyfuse=dynamic,
+        use_dyrelu=dynamic,
+        use_dcn=dynamic,
+    ).state_dict()
     assert list(found) == list(wanted)
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmsdpt.hosts.seams import ForwardState, Rows, Seam
+from mmsdpt.hosts.seams import FeatureSeam, ForwardState, Rows, Seam
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,12 @@ class TextInputSeam(Seam):
     :class:`TextInput` for ``state.class_names``.
 
     Widths: ``width`` d, ``context`` (the most tokens of a text).
+
+    Attributes:
+        tokenize: N texts to token ids (N, L), trimmed to the longest text, and the index (N,) of
+            each end token; a ValueError if a text is longer than the context.
+        embed: Ids to token embeddings (..., d), without positions.
+        count: A text's number of tokens, without start and end.
     """
 
     def __init__(
@@ -75,23 +81,7 @@ class TextInputSeam(Seam):
         kind: str = "text_inputs",
     ) -> None:
         super().__init__(index, widths, kind)
-        self._tokenize, self._embed, self._count = tokenize, embed, count
-
-    def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token ids (N, L), trimmed to the longest text, and the index (N,) of each end token.
-
-        Raises:
-            ValueError: if a text is longer than the context.
-        """
-        return self._tokenize(texts)
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """Token embeddings (..., d) of ids, without positions."""
-        return self._embed(ids)
-
-    def count(self, text: str) -> int:
-        """Number of tokens of a text, without start and end."""
-        return self._count(text)
+        self.tokenize, self.embed, self.count = tokenize, embed, count
 
     def word_vectors(self, text: str) -> Tensor:
         """(n, d) embeddings of a text's n tokens, without start and end. Reads the base weights,
@@ -108,18 +98,12 @@ class TextInputSeam(Seam):
         return found
 
 
-class TokenSeam(Seam):
+class TokenSeam(FeatureSeam):
     """The input of a text block: ``handler(seam, x, state)`` returns a new x (N, L, d), of the
     texts' common tokens where the :class:`TextInput` says that there are some, else of whole texts.
 
     Widths: ``width``, ``heads``, ``depth`` (number of blocks).
     """
-
-    def change(self, x: Tensor, state: ForwardState) -> Tensor:
-        """x after every active handler."""
-        for handler in self.active():
-            x = handler(self, x, state)
-        return x
 
 
 class ImageRowSeam(Seam):
@@ -137,17 +121,11 @@ class ImageRowSeam(Seam):
         return found
 
 
-class LogitsSeam(Seam):
+class LogitsSeam(FeatureSeam):
     """The logits: ``handler(seam, logits, state)`` returns new ones (B, C).
 
     Widths: ``width`` e.
     """
-
-    def change(self, logits: Tensor, state: ForwardState) -> Tensor:
-        """The logits after every active handler."""
-        for handler in self.active():
-            logits = handler(self, logits, state)
-        return logits
 
 
 def trim(ids: Tensor, ends: Tensor) -> Tensor:

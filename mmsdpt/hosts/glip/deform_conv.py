@@ -149,11 +149,9 @@ def modulated_deform_conv2d(
     stride: int | tuple[int, int] = 1,
     padding: int | tuple[int, int] = 0,
     dilation: int | tuple[int, int] = 1,
-    groups: int = 1,
-    deform_groups: int = 1,
 ) -> Tensor:
     """Modulated deformable convolution; arguments and results of
-    ``mmcv.ops.modulated_deform_conv2d``.
+    ``mmcv.ops.modulated_deform_conv2d``, without groups.
 
     Precision: positions and samples are float32 at least, whatever the inputs (a bfloat16 position
     cannot tell 256 from 257). The matrix product and the output have the type of ``weight``, or
@@ -169,16 +167,13 @@ def modulated_deform_conv2d(
         stride: step of the output positions in the input; one number, or vertical and horizontal.
         padding: zeros around the input.
         dilation: step of the taps.
-        groups: only 1.
-        deform_groups: only 1.
 
     Returns:
         (B, O, Ho, Wo), in channels-last memory.
 
     Raises:
-        ValueError: groups other than 1, shapes that do not fit, or maps smaller than the output.
+        ValueError: shapes that do not fit, or maps smaller than the output.
     """
-    _refuse_groups(groups, deform_groups)
     if x.shape[1] != weight.shape[1]:
         raise ValueError(
             f"deformable convolution got {x.shape[1]} input channels, but its weights need"
@@ -209,14 +204,6 @@ def modulated_deform_conv2d(
     return out.permute(0, 3, 1, 2)
 
 
-def _refuse_groups(groups: int, deform_groups: int) -> None:
-    if groups != 1 or deform_groups != 1:
-        raise ValueError(
-            f"deformable convolution got groups={groups} and deform_groups={deform_groups}, but is"
-            " written for 1 and 1, which is what GLIP has."
-        )
-
-
 class ModulatedDeformConv2d(nn.Module):
     """Layer around :func:`modulated_deform_conv2d` with the parameters of
     ``mmcv.ops.ModulatedDeformConv2d``: ``weight`` (O, C, kernel height, kernel width) and ``bias``
@@ -229,12 +216,7 @@ class ModulatedDeformConv2d(nn.Module):
         stride: see :func:`modulated_deform_conv2d`.
         padding: zeros around the input.
         dilation: step of the taps.
-        groups: only 1.
-        deform_groups: only 1.
         bias: whether there is one.
-
-    Raises:
-        ValueError: groups other than 1.
     """
 
     def __init__(
@@ -245,12 +227,9 @@ class ModulatedDeformConv2d(nn.Module):
         stride: int | tuple[int, int] = 1,
         padding: int | tuple[int, int] = 0,
         dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
-        deform_groups: int = 1,
         bias: bool = True,
     ) -> None:
         super().__init__()
-        _refuse_groups(groups, deform_groups)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = _pair(kernel_size)

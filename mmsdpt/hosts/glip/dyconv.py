@@ -12,7 +12,7 @@ own class may resize by nearest neighbour, which gives other numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,52 +22,29 @@ from .deform_conv import ModulatedDeformConv2d
 
 
 class Conv3x3Norm(nn.Module):
-    """3 x 3 convolution, deformable or not, and a norm.
+    """3 x 3 convolution, deformable or not, and a group norm.
 
     Args:
-        in_channels: channels in.
-        out_channels: channels out.
+        in_channels: C.
+        out_channels: O.
         stride: 1 or 2.
-        groups: of the convolution (only 1 with ``use_dcn``).
-        use_dcn: deformable: ``forward`` then needs ``offset`` and ``mask``.
-        norm_type: ``None``, ``"bn"`` or ``("gn", number of groups)``.
-
-    Raises:
-        ValueError: another ``norm_type``.
+        use_dcn: Deformable: ``forward`` then needs ``offset`` and ``mask``.
+        num_groups: Of the norm.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        stride: int,
-        groups: int = 1,
-        use_dcn: bool = False,
-        norm_type: Sequence | str | None = None,
+        self, in_channels: int, out_channels: int, stride: int, use_dcn: bool, num_groups: int
     ) -> None:
         super().__init__()
         conv_type = ModulatedDeformConv2d if use_dcn else nn.Conv2d
-        self.conv = conv_type(
-            in_channels, out_channels, kernel_size=3, stride=stride, padding=1, groups=groups
-        )
-        if norm_type is None:
-            self.bn = None
-        elif norm_type == "bn":
-            self.bn = nn.BatchNorm2d(out_channels)
-        elif not isinstance(norm_type, str) and len(norm_type) == 2 and norm_type[0] == "gn":
-            self.bn = nn.GroupNorm(num_groups=norm_type[1], num_channels=out_channels)
-        else:
-            raise ValueError(
-                f"Conv3x3Norm got norm_type={norm_type!r}; use None, 'bn' or ('gn', number of"
-                " groups)."
-            )
+        self.conv = conv_type(in_channels, out_channels, kernel_size=3, stride=stride, padding=1)
+        self.bn = nn.GroupNorm(num_groups, out_channels)
 
     def forward(self, x: Tensor, **kwargs: Tensor) -> Tensor:
         """(B, C, H, W) to (B, O, ceil(H / stride), ceil(W / stride)); ``offset``, ``mask`` if
         deformable.
         """
-        x = self.conv(x, **kwargs)
-        return x if self.bn is None else self.bn(x)
+        return self.bn(self.conv(x, **kwargs))
 
 
 class DyReLU(nn.Module):
@@ -75,27 +52,22 @@ class DyReLU(nn.Module):
     2020).
 
     Args:
-        in_channels: C.
-        out_channels: channels of the map, equal to C.
-        expand_ratio: reduction of the hidden layer; 4, which is also the number of coefficients per
-            channel.
+        channels: C.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, expand_ratio: int = 4) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.expand_ratio = expand_ratio
-        self.out_channels = out_channels
         self.fc = nn.Sequential(
-            nn.Linear(in_channels, in_channels // expand_ratio),
+            nn.Linear(channels, channels // 4),
             nn.ReLU(),
-            nn.Linear(in_channels // expand_ratio, out_channels * expand_ratio),
+            nn.Linear(channels // 4, 4 * channels),
             nn.Hardsigmoid(),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
         coefficients = self.fc(x.mean((2, 3)))[:, :, None, None]
-        a1, b1, a2, b2 = coefficients.split(self.out_channels, dim=1)
+        a1, b1, a2, b2 = coefficients.chunk(4, dim=1)
         a1 = (a1 - 0.5) * 2 + 1.0
         a2 = (a2 - 0.5) * 2
         return torch.maximum(torch.addcmul(b1 - 0.5, x, a1), torch.addcmul(b2 - 0.5, x, a2))
@@ -105,36 +77,33 @@ class DyConv(nn.Module):
     """Dynamic convolution of all pyramid levels; the language features pass through.
 
     Args:
-        conv_func: called as ``conv_func(in_channels, out_channels, stride)`` for the three
-            convolutions that all levels share: of the coarser level, of the level itself, and,
-                stride 2, of the finer level.
         in_channels: C.
         out_channels: O.
-        use_dyfuse: weight the terms before the mean.
-        use_dyrelu: :class:`DyReLU` at the end instead of ReLU.
-        use_dcn: predict offsets and masks, for a ``conv_func`` that builds deformable convolutions.
+        dynamic: With deformable convolutions, weighted terms and :class:`DyReLU`; otherwise plain
+            ones, their mean and ReLU.
+        num_groups: Of the norms.
+
+    Attributes:
+        dyconvs: The convolutions that all levels share: of the coarser level, of the level itself,
+            and, stride 2, of the finer level.
     """
 
     def __init__(
-        self,
-        conv_func: Callable[[int, int, int], nn.Module],
-        in_channels: int,
-        out_channels: int,
-        use_dyfuse: bool = True,
-        use_dyrelu: bool = False,
-        use_dcn: bool = False,
+        self, in_channels: int, out_channels: int, dynamic: bool = True, num_groups: int = 16
     ) -> None:
         super().__init__()
         self.dyconvs = nn.ModuleList(
-            conv_func(in_channels, out_channels, stride) for stride in (1, 1, 2)
+            Conv3x3Norm(in_channels, out_channels, stride, dynamic, num_groups)
+            for stride in (1, 1, 2)
         )
-        self.attnconv = None
-        if use_dyfuse:
+        self.attnconv = self.offset = None
+        if dynamic:
             self.attnconv = nn.Sequential(
                 nn.AdaptiveAvgPool2d(1), nn.Conv2d(in_channels, 1, kernel_size=1), nn.ReLU()
             )
-        self.relu = DyReLU(in_channels, out_channels) if use_dyrelu else nn.ReLU()
-        self.offset = nn.Conv2d(in_channels, 27, kernel_size=3, padding=1) if use_dcn else None
+        self.relu = DyReLU(out_channels) if dynamic else nn.ReLU()
+        if dynamic:
+            self.offset = nn.Conv2d(in_channels, 27, kernel_size=3, padding=1)
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -183,9 +152,8 @@ class DyConv(nn.Module):
             A new dict with ``visual``, levels (B, O, H, W), and the same ``lang``.
         """
         levels = inputs["visual"]
-        if (
-            self.offset is not None
-        ):  # each level is sampled up to three times, in this order of memory
+        if self.offset is not None:
+            # Each level is sampled up to three times, in this order of memory.
             levels = [level.contiguous(memory_format=torch.channels_last) for level in levels]
         visual = [self.relu(self._fuse(self._terms(levels, index))) for index in range(len(levels))]
         return {"visual": visual, "lang": inputs["lang"]}

@@ -19,7 +19,7 @@ from mmsdpt.registry import MODELS
 from ..seams import FusionSeam
 from .bert_folder import bert_config
 from .bert_layer import BertEncoderLayer
-from .dyconv import Conv3x3Norm, DyConv
+from .dyconv import DyConv
 from .fusion import MAX_CLAMP_VALUE, VLFuse
 
 
@@ -44,9 +44,6 @@ class VLFusionModule(nn.Module):
         fusion: Overrides for :class:`VLFuse`: ``embed_dim``, ``num_heads``, ``dropout``,
             ``drop_path``.
         num_levels: Levels of the pyramid.
-        use_dyrelu: Dynamic ReLU after the dynamic convolution.
-        use_dyfuse: Attention over the levels that a dynamic convolution adds up.
-        use_dcn: Deformable convolution in the dynamic convolution.
         use_checkpoint: Recompute the fusion layers in the backward pass.
     """
 
@@ -60,9 +57,6 @@ class VLFusionModule(nn.Module):
         lang_model_name: str = "bert-base-uncased",
         fusion: dict | None = None,
         num_levels: int = 5,
-        use_dyrelu: bool = True,
-        use_dyfuse: bool = True,
-        use_dcn: bool = True,
         use_checkpoint: bool = False,
     ) -> None:
         super().__init__()
@@ -71,13 +65,6 @@ class VLFusionModule(nn.Module):
         self.early_fuse = early_fuse
         self.lang_cfg = bert_config(lang_model_name)
         self.lang_dim = self.lang_cfg.hidden_size
-        # MMDetection switches the dynamic parts off in the first block when its input has another
-        # width.
-        dynamic_first = in_channels == feat_channels
-
-        def conv(in_width: int, out_width: int, stride: int) -> nn.Module:
-            return Conv3x3Norm(in_width, out_width, stride, use_dcn=use_dcn, norm_type=["gn", 16])
-
         layers: list[nn.Module] = []
         for i in range(num_dyhead_blocks):
             if early_fuse:
@@ -95,17 +82,10 @@ class VLFusionModule(nn.Module):
                         self.lang_cfg, clamp_min_for_underflow=True, clamp_max_for_overflow=True
                     )
                 )
-            dynamic = dynamic_first or i > 0
-            layers.append(
-                DyConv(
-                    conv,
-                    in_channels if i == 0 else feat_channels,
-                    feat_channels,
-                    use_dyrelu=use_dyrelu and dynamic,
-                    use_dyfuse=use_dyfuse and dynamic,
-                    use_dcn=use_dcn and dynamic,
-                )
-            )
+            # MMDetection switches the dynamic parts off where the first block's input has another
+            # width.
+            width = in_channels if i == 0 else feat_channels
+            layers.append(DyConv(width, feat_channels, dynamic=width == feat_channels))
         self.dyhead_tower = nn.Sequential(*layers)
 
         self.bbox_pred = nn.Conv2d(feat_channels, num_base_priors * 4, kernel_size=1)
