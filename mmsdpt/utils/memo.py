@@ -109,12 +109,8 @@ def tensor_versions(tensors: Iterable[Tensor]) -> tuple[_Version, ...]:
     return tuple(_Version(tensor) for tensor in tensors)
 
 
-def autocast_dtype(device: torch.device) -> torch.dtype:
-    """The dtype that matrix products of float32 give on ``device`` now: whether autocast is on, and
-    to what.
-
-    Asked by computing one, because the functions that query autocast differ between versions of
-    torch.
-    """
-    one = torch.ones((1, 1), device=device)
-    return torch.mm(one, one).dtype
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """What autocast computes matrix products in on ``device`` now; None where it is off."""
+    kind = device.type
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if on else None
