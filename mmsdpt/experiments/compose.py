@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.multimodal.clip.utils import (
     OPENAI_IMAGENET_PROMPT,
@@ -20,20 +20,20 @@ from mmsdpt.utils.errors import InputError
 
 from .study import Cell, Method, Study, Training, read_config
 
+Content = dict[str, Any]
 CLASSIFICATION = "mmsdpt.ClassificationData"
 TUNER_FILE = "tuner.safetensors"
 DATA_ROOT = "data/"
-_LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
-_TEST = ("test_dataloader", "test_evaluator", "test_cfg")
+_TRAIN, _TEST = ("train_dataloader",), ("test_dataloader", "test_evaluator", "test_cfg")
 _VALIDATION = ("val_dataloader", "val_evaluator", "val_cfg")
+_LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _DRAWS_SHOTS = (CLASSIFICATION, "mmsdpt.FewShotDataset")
-_SCHEDULE_ENDS = ("T_max", "end")
 _STOPS = ("mmsdpt.StopOnPlateauHook", "EarlyStoppingHook")
 
 
 def compose(
     study: Study, cell: Cell, work_dir: Path, count_classes: Callable[[Mapping], int]
-) -> ConfigDict:
+) -> Content:
     """The config of a cell's training and test.
 
     Args:
@@ -47,92 +47,95 @@ def compose(
         InputError: if a config lacks what belongs in it.
     """
     training, host = cell.training, study.hosts[cell.training.host]
-    base = read_config(host.config)
+    base, cfg = read_config(host.config), read_config(study.runtime)
+    sources = [cfg, base]
     if "model" not in base:
         raise InputError(f"{host.config} has no model")
-    cfg = read_config(study.runtime)
-    sources = [cfg, base]
-    cfg.load_from = host.load_from or base.get("load_from")
-    if not cfg.load_from:
-        raise InputError(f"{host.config} names no base weights: set load_from of the host")
+    cfg["load_from"] = host.load_from or base.get("load_from")
     if "lang_model_name" in base:
-        cfg.lang_model_name = base.lang_model_name
-    cfg.model = {key: value for key, value in base.model.items() if key not in ("tuner", "tuners")}
-    cfg.model.tuners = {}
-    method = study.methods[training.method]
+        cfg["lang_model_name"] = base["lang_model_name"]
+    model = cfg["model"] = base["model"]
+    for name in ("tuner", "tuners"):
+        model.pop(name, None)
+    size = study.image_size or model.get("vision_backbone", {}).get("img_size", 224)
     test = _read_data(study, cell.data, sources)
     cfg.update({name: test[name] for name in _TEST})
     if study.metrics:
-        cfg.test_evaluator = list(study.metrics)
-    size = study.image_size or base.model.get("vision_backbone", {}).get("img_size", 224)
-    _choose(cfg.test_dataloader, cell.data, classes=cell.classes, image_size=size)
-    if method.ensemble:
-        dataset = cfg.test_dataloader.dataset
-        dataset.template = ensemble_templates(dataset.get("name", ""), dataset.get("template"))
+        cfg["test_evaluator"] = list(study.metrics)
+    _choose(test["test_dataloader"], cell.data, classes=cell.classes, image_size=size)
+    if study.methods[training.method].ensemble:
+        dataset = test["test_dataloader"]["dataset"]
+        dataset["template"] = ensemble_templates(dataset["name"], dataset.get("template"))
+    model["tuners"] = {}
     if training.data is not None:
         _add_training(cfg, study, training, size, sources)
         if training.on is not None:
-            cfg.tuner_files["old"] = str(work_dir / training.on.folder / TUNER_FILE)
-    for tuner in cfg.model.tuners.values():
-        if tuner.get("depth") and "text_backbone" in cfg.model:
+            cfg["tuner_files"]["old"] = str(work_dir / training.on.folder / TUNER_FILE)
+    for tuner in model["tuners"].values():
+        if tuner.get("depth") and "text_backbone" in model:
             # Methods are set up for CLIP's 12 blocks; a smaller model has prompts in all of its.
-            tuner.depth = min(tuner.depth, num_blocks(cfg.model))
-    imports = [
-        name for each in sources for name in each.get("custom_imports", {}).get("imports", ())
-    ]
-    cfg.custom_imports = dict(imports=list(dict.fromkeys(imports)), allow_failed_imports=False)
+            tuner["depth"] = min(tuner["depth"], num_blocks(model))
+    imports = [name for x in sources for name in x.get("custom_imports", {}).get("imports", ())]
+    cfg["custom_imports"] = dict(imports=list(dict.fromkeys(imports)), allow_failed_imports=False)
     whole = Config(cfg)
     whole.merge_from_dict(_dotted(study.cell))
     whole.merge_from_dict({name: x for name, x in training.settings if "." in name})
-    for tuner in whole.model.tuners.values():
-        if tuner.get("num_classes") and training.data is not None:
-            tuner.num_classes = count_classes(whole.train_dataloader.dataset)
     spread_text_encoder(whole)
-    return whole._cfg_dict
+    content = whole.to_dict()
+    if not content["load_from"]:
+        raise InputError(f"{host.config} names no base weights: set load_from of the host")
+    for tuner in content["model"]["tuners"].values():
+        if tuner.get("num_classes"):
+            tuner["num_classes"] = count_classes(content["train_dataloader"]["dataset"])
+    return content
 
 
 def _add_training(
-    cfg: ConfigDict, study: Study, training: Training, size: int, sources: list[ConfigDict]
+    cfg: Content, study: Study, training: Training, size: int, sources: list[Content]
 ) -> None:
     """Add tuners, loaders, optimizer and schedule."""
     data, method = study.data[str(training.data)], study.methods[training.method]
-    epochs = study.epochs or data.epochs or method.epochs_for(training.shots)
-    parts = _method_parts(method, epochs, sources)
+    parts = _read_method(method, sources)
+    tuners = parts["model"]["tuners"]
     settings = {name: value for name, value in training.settings if "." not in name}
     if settings:
-        _only(parts["tuners"], method, "settings are for one").update(settings)
-    if training.on is None:
-        cfg.model.tuners = parts["tuners"]
-    else:
+        _only(tuners, method, "settings are for one").update(settings)
+    if training.on is not None:
         first = study.methods[training.on.method]
-        old = _only(_method_parts(first, None, sources)["tuners"], first, "one can be stacked on")
-        new = _only(parts["tuners"], method, "one can be stacked")
-        cfg.model.tuners = dict(old=dict(old, frozen=True), new=new)
-    cfg.update({name: parts[name] for name in ("optim_wrapper", "param_scheduler", "train_cfg")})
-    cfg.update(custom_hooks=parts["custom_hooks"], tuner_files=parts["tuner_files"])
-    cfg.randomness = dict(seed=training.seed)
+        old = _only(_read_method(first, sources)["model"]["tuners"], first, "one can be stacked on")
+        tuners = dict(old=dict(old, frozen=True), new=_only(tuners, method, "one can be stacked"))
+    cfg["model"]["tuners"] = tuners
+    hooks = [each for each in parts.get("custom_hooks") or [] if each["type"] not in _STOPS]
+    train_cfg = dict(parts["train_cfg"])
+    epochs = study.epochs or data.epochs or method.epochs_for(training.shots)
+    train_cfg["max_epochs"] = epochs or train_cfg["max_epochs"]
+    cfg.update(
+        optim_wrapper=parts["optim_wrapper"],
+        param_scheduler=parts.get("param_scheduler") or [],
+        train_cfg=train_cfg,
+        custom_hooks=hooks,
+        tuner_files=parts.get("tuner_files") or {},
+        randomness=dict(seed=training.seed),
+    )
     source = _read_data(study, data.name, sources)
-    cfg.train_dataloader = source.train_dataloader
-    if parts["batch_size"]:
-        cfg.train_dataloader.batch_size = parts["batch_size"]
-    cfg.update({name: source[name] for name in _VALIDATION if name in source})
+    cfg.update({name: source[name] for name in (*_TRAIN, *_VALIDATION) if name in source})
+    batch_size = parts.get("train_dataloader", {}).get("batch_size")
+    if batch_size:
+        cfg["train_dataloader"]["batch_size"] = batch_size
     drawn = {} if training.shots is None else dict(shots=training.shots, seed=training.seed)
-    for name in _LOADERS[:2]:
-        if name in cfg:
-            needed = name == "train_dataloader"
-            _choose(
-                cfg[name], data.name, needed, classes=training.classes, image_size=size, **drawn
-            )
-    if parts["template"]:  # the method's, whatever the data's is
-        for name in _LOADERS:
-            if name in cfg:
-                cfg[name].dataset.template = parts["template"]
+    for name in [name for name in _LOADERS[:2] if name in cfg]:
+        chosen: Content = dict(classes=training.classes, image_size=size, **drawn)
+        _choose(cfg[name], data.name, needed=name in _TRAIN, **chosen)
+    set_classes = parts.get("default_hooks", {}).get("classes") or {}
+    if set_classes.get("template"):  # the method's, whatever the data's is
+        for name in [name for name in _LOADERS if name in cfg]:
+            cfg[name]["dataset"]["template"] = set_classes["template"]
     _add_selection(cfg, study, data.name)
 
 
-def _add_selection(cfg: ConfigDict, study: Study, data: str) -> None:
+def _add_selection(cfg: Content, study: Study, data: str) -> None:
     """Validate and keep the best state, the untrained one included; or do not validate."""
-    cfg.train_cfg.val_interval = cfg.train_cfg.max_epochs
+    cfg["train_cfg"]["val_interval"] = cfg["train_cfg"]["max_epochs"]
     if not study.selection:
         return
     if any(name not in cfg for name in _VALIDATION):
@@ -143,26 +146,21 @@ def _add_selection(cfg: ConfigDict, study: Study, data: str) -> None:
     if "monitor" not in study.selection:
         raise InputError("study.selection needs monitor, the name of a score of validation")
     chosen = dict(rule="greater", interval=1, patience=None) | dict(study.selection)
-    cfg.train_cfg.val_interval = chosen["interval"]
-    cfg.default_hooks.checkpoint.update(save_best=chosen["monitor"], rule=chosen["rule"])
-    cfg.custom_hooks.append(dict(type="mmsdpt.ValidateFirstHook"))
+    score = dict(monitor=chosen["monitor"], rule=chosen["rule"])
+    cfg["train_cfg"]["val_interval"] = chosen["interval"]
+    cfg["default_hooks"]["checkpoint"].update(save_best=score["monitor"], rule=score["rule"])
+    cfg["custom_hooks"].append(dict(type="mmsdpt.ValidateFirstHook"))
     if chosen["patience"]:
-        stop = dict(type="mmsdpt.StopOnPlateauHook", patience=chosen["patience"])
-        cfg.custom_hooks.append(dict(stop, monitor=chosen["monitor"], rule=chosen["rule"]))
+        stop = dict(type="mmsdpt.StopOnPlateauHook", patience=chosen["patience"], **score)
+        cfg["custom_hooks"].append(stop)
 
 
-def _method_parts(method: Method, epochs: int | None, sources: list[ConfigDict]) -> dict[str, Any]:
-    """What of a method's config belongs to the method.
-
-    Args:
-        method: A method that trains.
-        epochs: Epochs instead of the config's.
-        sources: Configs whose imports are needed; the method's is added.
-    """
+def _read_method(method: Method, sources: list[Content]) -> Content:
+    """A method's config, with its tuners by slot; it is added to ``sources``."""
     path = method.config
     assert path is not None
-    sources.append(read_config(path))
-    content = sources[-1].to_dict()
+    content = read_config(path)
+    sources.append(content)
     for name in ("model", "optim_wrapper", "train_cfg"):
         if name not in content:
             raise InputError(f"{path} has no {name}: name a config that tools/train.py can train")
@@ -172,36 +170,62 @@ def _method_parts(method: Method, epochs: int | None, sources: list[ConfigDict])
             f"{path} trains parameters of the model itself (trainable=...); studies keep what a"
             " tuner learned, so let a tuner train instead"
         )
-    tuners = resolve_slots(model.get("tuner"), model.get("tuners"))
-    if not tuners:
+    if "max_epochs" not in content["train_cfg"]:
+        raise InputError(f"{path} does not train by epochs, as studies do")
+    model["tuners"] = resolve_slots(model.get("tuner"), model.get("tuners"))
+    if not model["tuners"]:
         raise InputError(f"{path} has no tuner, so there is nothing to train")
     if method.settings:
-        _only(tuners, method, "settings are for one").update(method.settings)
-    train_cfg = dict(content["train_cfg"])
-    if "max_epochs" not in train_cfg:
-        raise InputError(f"{path} does not train by epochs, as studies do")
-    schedulers = content.get("param_scheduler") or []
-    schedulers = [schedulers] if isinstance(schedulers, Mapping) else schedulers
-    if epochs is not None:
-        # What would begin after the end has no place: MMEngine refuses it.
-        schedulers = [
-            _stretched(each, train_cfg["max_epochs"], epochs)
-            for each in schedulers
-            if each.get("begin", 0) < epochs
-        ]
-        train_cfg["max_epochs"] = epochs
-    set_classes = content.get("default_hooks", {}).get("classes") or {}
-    hooks = [each for each in content.get("custom_hooks") or [] if each["type"] not in _STOPS]
-    return dict(
-        tuners=tuners,
-        tuner_files=content.get("tuner_files") or {},
-        optim_wrapper=content["optim_wrapper"],
-        param_scheduler=schedulers,
-        train_cfg=train_cfg,
-        custom_hooks=hooks,
-        batch_size=content.get("train_dataloader", {}).get("batch_size"),
-        template=set_classes.get("template"),
-    )
+        _only(model["tuners"], method, "settings are for one").update(method.settings)
+    return content
+
+
+def _only(tuners: Mapping[str, dict], method: Method, why: str) -> dict:
+    if len(tuners) != 1:
+        raise InputError(f"{method.config} has {len(tuners)} tuners; {why}")
+    return next(iter(tuners.values()))
+
+
+def _read_data(study: Study, name: str, sources: list[Content]) -> Content:
+    """The config of a data set; it is added to ``sources``."""
+    path = study.data[name].config
+    content = read_config(path)
+    missing = [each for each in (*_TRAIN, *_TEST) if each not in content]
+    if missing:
+        raise InputError(f"{path}, the config of the data {name}, has no {', '.join(missing)}")
+    if study.data_root:
+        content = replace_prefix(content, DATA_ROOT, study.data_root.rstrip("/") + "/")
+    sources.append(content)
+    return content
+
+
+def _choose(
+    loader: Content, name: str, needed: bool = True, *, classes: str, image_size: int, **drawn: Any
+) -> None:
+    """Tell the data set of a loader its shots, seed, classes and the size of images."""
+    found = [each for each in datasets(loader["dataset"]) if each.get("type") in _DRAWS_SHOTS]
+    classifies = [each for each in found if each["type"] == CLASSIFICATION]
+    if classes != "all" and not classifies:
+        raise InputError(f"{name} has no base and new classes: only {CLASSIFICATION} has")
+    if drawn and needed and not found:
+        raise InputError(
+            f"{name} cannot draw {drawn['shots']} images of each class: put its training data into"
+            f" {_DRAWS_SHOTS[1]}, or set study.shots=[None]"
+        )
+    for each in classifies:
+        each.update(classes=classes, image_size=image_size)
+    for each in found:
+        each.update(drawn)
+
+
+def datasets(cfg: Any) -> Iterator[Content]:
+    """The configs of a data set and of those inside it."""
+    if isinstance(cfg, Mapping):
+        yield cfg  # type: ignore[misc]
+        yield from datasets(cfg.get("dataset", cfg.get("datasets")))
+    elif isinstance(cfg, (list, tuple)):
+        for part in cfg:
+            yield from datasets(part)
 
 
 def _dotted(settings: Mapping[str, Any], start: str = "") -> dict[str, Any]:
@@ -213,70 +237,6 @@ def _dotted(settings: Mapping[str, Any], start: str = "") -> dict[str, Any]:
         else:
             found[f"{start}{name}"] = value
     return found
-
-
-def _only(tuners: Mapping[str, dict], method: Method, why: str) -> dict:
-    if len(tuners) != 1:
-        raise InputError(f"{method.config} has {len(tuners)} tuners; {why}")
-    return next(iter(tuners.values()))
-
-
-def _stretched(scheduler: Mapping[str, Any], old: int, new: int) -> dict[str, Any]:
-    """A schedule whose end, where it is that of the training, follows another number of epochs."""
-    return {
-        key: new if key in _SCHEDULE_ENDS and value == old else value
-        for key, value in scheduler.items()
-    }
-
-
-def _read_data(study: Study, name: str, sources: list[ConfigDict]) -> ConfigDict:
-    """The loaders and evaluators of a data set."""
-    path = study.data[name].config
-    cfg = read_config(path)
-    sources.append(cfg)
-    missing = [each for each in ("train_dataloader", *_TEST) if each not in cfg]
-    if missing:
-        raise InputError(f"{path}, the config of the data {name}, has no {', '.join(missing)}")
-    found = ConfigDict({key: cfg[key] for key in (*_LOADERS, *_TEST, *_VALIDATION) if key in cfg})
-    if study.data_root:
-        found = replace_prefix(found, DATA_ROOT, study.data_root.rstrip("/") + "/")
-    return found
-
-
-def _choose(
-    loader: ConfigDict,
-    name: str,
-    needed: bool = True,
-    *,
-    classes: str,
-    image_size: int,
-    **drawn: Any,
-) -> None:
-    """Tell the data set of a loader its shots, seed, classes and the size of images."""
-    found = [each for each in datasets(loader.dataset) if each.get("type") in _DRAWS_SHOTS]
-    classifies = [each for each in found if each.type == CLASSIFICATION]
-    for each in classifies:
-        each.update(classes=classes, image_size=image_size)
-    if classes != "all" and not classifies:
-        raise InputError(f"{name} has no base and new classes: only {CLASSIFICATION} has")
-    for each in found:
-        each.update(drawn)
-    if drawn and needed and not found:
-        raise InputError(
-            f"{name} cannot draw {drawn['shots']} images of each class: put its training data into"
-            f" {_DRAWS_SHOTS[1]}, or set study.shots=[None]"
-        )
-
-
-def datasets(cfg: Any) -> Iterator[Any]:
-    """The configs of a data set and of those inside it."""
-    if isinstance(cfg, Mapping):
-        yield cfg
-        yield from datasets(cfg.get("dataset"))
-        yield from datasets(cfg.get("datasets"))
-    elif isinstance(cfg, (list, tuple)):
-        for part in cfg:
-            yield from datasets(part)
 
 
 def num_blocks(model: Mapping[str, Any]) -> int:

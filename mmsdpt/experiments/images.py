@@ -154,7 +154,8 @@ class Shelf:
             for index in range(len(dataset)):
                 info = dataset.get_data_info(index)
                 info.pop("sample_idx", None)
-                size = os.stat(info["img_path"]).st_size
+                path = info.get("img_path", "")
+                size = os.path.getsize(path) if os.path.isfile(path) else None
                 found.update(json.dumps([size, info], sort_keys=True, default=str).encode())
             self._digests[key] = found.hexdigest()
         return self._digests[key]

@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -110,11 +110,13 @@ class Prepared:
         missing: What is missing, weights or data, in one sentence each, with the names of the cells
             that need it.
         refused: What cannot work, in one sentence each, with the names of the cells.
+        blocked: Trained parameters of the cells that something is missing for, by name.
     """
 
     jobs: list[Job] = field(default_factory=list)
     missing: dict[str, list[str]] = field(default_factory=dict)
     refused: dict[str, list[str]] = field(default_factory=dict)
+    blocked: dict[str, int] = field(default_factory=dict)
 
 
 def prepare(study: Study, work_dir: Path, shelf: Shelf, only: Sequence[str] = ()) -> Prepared:
@@ -134,132 +136,119 @@ def prepare(study: Study, work_dir: Path, shelf: Shelf, only: Sequence[str] = ()
             raise InputError(f"no cell of {study.name} has {' or '.join(only)} in its name")
         bases = {cell.training.on for cell in chosen}
         cells = [cell for cell in cells if cell in chosen or cell.training in bases]
-    groups: dict[Training, list[Cell]] = {}
+    jobs: dict[Training, Job] = {}
+    lacking: dict[Training, list[str]] = {}
+    problems: dict[str, str] = {}
     for cell in cells:
-        groups.setdefault(cell.training, []).append(cell)
-    digests: dict[Training, str] = {}
-    unusable: dict[str, str] = {}  # weights and data, with what is the matter
-    for training, group in groups.items():
-        names = [cell.name for cell in group]
-        if training.on is not None and training.on not in digests:
-            continue  # said already for the training that it builds on
-        job = None
-        for cell in group:
-            needs = [f"data {name}" for name in (training.data, cell.data) if name is not None]
-            known = [unusable[each] for each in [training.host, *needs] if each in unusable]
-            if known:
-                done.missing[known[0]].append(cell.name)
-                continue
-            try:
-                config = _compose(study, cell, work_dir, shelf, unusable)
-                with scope(config):
-                    if job is None:
-                        job = Job(training, config)
-                        _inspect(job, study, shelf, digests[training.on] if training.on else None)
-                    test = Test(cell, config, list(cell.slots))
-                    if cell.slots == training.slots:
-                        test.slots = list(config["model"]["tuners"])
-                    _inspect_test(test, job, shelf)
-                job.tests.append(test)
-            except _Missing as missing:
-                unusable[missing.what] = str(missing)
-                done.missing.setdefault(str(missing), []).append(cell.name)
-            except (InputError, ValueError, KeyError, TypeError) as error:
-                done.refused.setdefault(in_one_line(error), []).extend(names)
-                break
-        if job is not None and job.tests:
-            digests[training] = job.digest
-            done.jobs.append(job)
+        training = cell.training
+        try:
+            config = compose(study, cell, work_dir, _counting(shelf))
+            import_modules_from_strings(**config["custom_imports"])
+            with scope(config):
+                counts = count_parameters(json.dumps(config["model"]))
+                lacks = _lacking(study, config, cell, shelf, problems)
+                lacks += lacking.get(training.on, []) if training.on else []
+                if lacks:
+                    if training not in jobs:
+                        lacking[training] = lacks
+                    done.blocked[cell.name] = counts[1] if training.data else 0
+                    for sentence in dict.fromkeys(lacks):
+                        done.missing.setdefault(sentence, []).append(cell.name)
+                    continue
+                if training not in jobs:
+                    on = jobs[training.on].digest if training.on else None
+                    jobs[training] = _job(study, training, config, counts, shelf, on)
+                jobs[training].tests.append(_test(cell, config, jobs[training], shelf))
+        except (InputError, ValueError, KeyError, TypeError) as error:
+            done.refused.setdefault(in_one_line(error), []).append(cell.name)
+    done.jobs = list(jobs.values())
     return done
 
 
-class _Missing(InputError):
-    """Weights or data that are not there.
-
-    Args:
-        what: Is missing.
-        sentence: That says so.
-    """
-
-    def __init__(self, what: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.what = what
-
-
-def _compose(
-    study: Study, cell: Cell, work_dir: Path, shelf: Shelf, unusable: dict[str, str]
-) -> dict[str, Any]:
-    training = cell.training
-
-    def build(cfg: Mapping[str, Any], data: str | None) -> Any:
+def _counting(shelf: Shelf) -> Callable[[Mapping], int]:
+    def count_classes(cfg: Mapping) -> int:
         try:
-            return shelf.dataset(cfg)
-        except (InputError, OSError) as error:
-            raise _Missing(f"data {data}", f"data {data}: {in_one_line(error)}") from None
+            with DefaultScope.overwrite_default_scope("mmpretrain"):
+                return len(shelf.dataset(cfg).metainfo["classes"])
+        except (InputError, OSError):
+            return 1  # it is said where all data are looked for
 
-    def count_classes(cfg: Mapping[str, Any]) -> int:
-        with DefaultScope.overwrite_default_scope("mmpretrain"):
-            return len(build(cfg, training.data).metainfo["classes"])
-
-    config = compose(study, cell, work_dir, count_classes).to_dict()
-    import_modules_from_strings(**config["custom_imports"])
-    with scope(config):
-        try:
-            base_digest(config["load_from"])
-        except (InputError, OSError) as error:
-            raise _Missing(training.host, in_one_line(error)) from None
-        build(test_dataset(config), cell.data)
-        if training.data is not None:
-            build(config["train_dataloader"]["dataset"], training.data)
-            if study.selection:
-                build(config["val_dataloader"]["dataset"], training.data)
-    return config
+    return count_classes
 
 
-def _inspect(job: Job, study: Study, shelf: Shelf, on: str | None) -> None:
-    """Count the parameters, which finds out whether host and tuners fit; and make the digest."""
-    job.base_parameters, job.trainable = count_parameters(json.dumps(job.config["model"]))
-    depends: dict[str, Any] = dict(
-        model=job.config["model"], base=base_digest(job.config["load_from"]), versions=versions()
-    )
-    if job.training.data is None:
-        job.trainable = 0
-    else:
-        depends.update({name: job.config.get(name) for name in _TRAINING_PARTS}, on=on)
-        loaders = ["train_dataloader"]
-        if study.selection or fitting_slot(job.config):
-            loaders.append("val_dataloader")
-            depends.update(
-                val=job.config["val_evaluator"], save=job.config["default_hooks"]["checkpoint"]
-            )
-        for name in loaders:
-            dataset = job.config[name]["dataset"]
-            depends[name] = [_what_is_loaded(job.config[name]), shelf.digest(dataset)]
-        files = {**job.config["tuner_files"]}
-        files.pop("old" if job.training.on else None, None)
-        depends["tuner_files"] = {slot: file_digest(path) for slot, path in files.items()}
-        job.images = len(shelf.dataset(job.config["train_dataloader"]["dataset"]))
+def _lacking(
+    study: Study, config: Mapping[str, Any], cell: Cell, shelf: Shelf, problems: dict[str, str]
+) -> list[str]:
+    """What is missing for a cell, in one sentence each; ``problems`` remembers them."""
+
+    def look(what: str, find: Callable[[Any], Any], where: Any) -> None:
+        if what not in problems:
+            try:
+                find(where)
+                return
+            except (InputError, OSError) as error:
+                said = in_one_line(error).replace(" load_from=", " cell.load_from=")
+                problems[what] = f"{what}: {said}" if what.startswith("data") else said
+        found.append(problems[what])
+
+    found: list[str] = []
+    look(config["load_from"], base_digest, config["load_from"])
+    look(f"data {cell.data}", shelf.dataset, test_dataset(config))
+    if cell.training.data is not None:
+        name = f"data {cell.training.data}"
+        look(name, shelf.dataset, config["train_dataloader"]["dataset"])
         if study.selection:
-            job.validation_images = len(shelf.dataset(job.config["val_dataloader"]["dataset"]))
-    job.digest = digest(depends)
+            look(name, shelf.dataset, config["val_dataloader"]["dataset"])
+    return list(dict.fromkeys(found))
 
 
-def _inspect_test(test: Test, job: Job, shelf: Shelf) -> None:
-    evaluators = test.config["test_evaluator"]
-    evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
-    files = [each["ann_file"] for each in evaluators if each.get("ann_file")]
-    dataset = test_dataset(test.config)
-    test.images = len(shelf.dataset(dataset))
-    test.digest = digest(
-        dict(
-            training=job.digest,
-            test=_what_is_loaded(test.config["test_dataloader"]),
-            data=shelf.digest(dataset),
-            evaluator=evaluators,
-            files=[file_digest(path) for path in files],
-            slots=test.slots,
-        )
+def _job(
+    study: Study,
+    training: Training,
+    config: dict[str, Any],
+    counts: tuple[int, int],
+    shelf: Shelf,
+    on: str | None,
+) -> Job:
+    """A job without tests; ``on`` is the digest of the training that it builds on."""
+    job = Job(training, config, base_parameters=counts[0])
+    depends: dict[str, Any] = dict(
+        model=config["model"], base=base_digest(config["load_from"]), versions=versions()
     )
+    if training.data is not None:
+        job.trainable = counts[1]
+        depends.update({name: config.get(name) for name in _TRAINING_PARTS}, on=on)
+        loaders = ["train_dataloader"]
+        if study.selection or fitting_slot(config):
+            loaders.append("val_dataloader")
+            depends.update(val=config["val_evaluator"], save=config["default_hooks"]["checkpoint"])
+        for name in loaders:
+            digests = shelf.digest(config[name]["dataset"])
+            depends[name] = [_what_is_loaded(config[name]), digests]
+        files = {slot: x for slot, x in config["tuner_files"].items() if not on or slot != "old"}
+        depends["tuner_files"] = {slot: file_digest(path) for slot, path in files.items()}
+        job.images = len(shelf.dataset(config["train_dataloader"]["dataset"]))
+        if study.selection:
+            job.validation_images = len(shelf.dataset(config["val_dataloader"]["dataset"]))
+    job.digest = digest(depends)
+    return job
+
+
+def _test(cell: Cell, config: dict[str, Any], job: Job, shelf: Shelf) -> Test:
+    whole = cell.slots == cell.training.slots
+    slots = list(config["model"]["tuners"] if whole else cell.slots)
+    evaluators = config["test_evaluator"]
+    evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
+    dataset = test_dataset(config)
+    depends = dict(
+        training=job.digest,
+        test=_what_is_loaded(config["test_dataloader"]),
+        data=shelf.digest(dataset),
+        evaluator=evaluators,
+        files=[file_digest(each["ann_file"]) for each in evaluators if each.get("ann_file")],
+        slots=slots,
+    )
+    return Test(cell, config, slots, digest(depends), len(shelf.dataset(dataset)))
 
 
 def test_dataset(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from .study import Study, records_file
 from .worker import Worker
 
 MEASURED_FILE = "measured.json"
-OPEN = "open"
+OPEN, MISSING = "open", "missing"
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Row:
         seconds: Predicted time of the test, with that of the training in the first cell of a
             training; where it is finished, the time that it took. None: not measured.
         memory: Predicted peak of memory in bytes, or that measured.
-        state: ``finished``, ``failed`` or ``open``.
+        state: ``finished``, ``failed``, ``open``, or ``missing`` where data or weights are.
     """
 
     cell: str
@@ -99,7 +99,9 @@ def rows(study: Study, prepared: Prepared, work_dir: Path) -> list[Row]:
                 shared.add((job.training.host, test.cell.data, test.cell.classes))
             state = record.get("status", OPEN)
             found.append(Row(test.cell.name, job.trainable, seconds, memory, state))
-    return found
+    found += [Row(cell, count, None, None, MISSING) for cell, count in prepared.blocked.items()]
+    order = {cell.name: place for place, cell in enumerate(study.cells())}
+    return sorted(found, key=lambda row: order[row.cell])
 
 
 def training_seconds(job: Job, cost: Mapping[str, float], study: Study) -> float:
@@ -155,9 +157,9 @@ def show(
         text = line.format(f"{row.trainable:,}", minutes, memory, row.state, row.cell)
         console.print(text, soft_wrap=True, markup=False, highlight=False)
     states = [row.state for row in found]
-    open_ = [row for row in found if row.state != FINISHED]
+    open_ = [row for row in found if row.state in (OPEN, FAILED)]
     known = [row.seconds for row in open_ if row.seconds is not None]
-    counts = ", ".join(f"{states.count(s)} {s}" for s in (FINISHED, FAILED, OPEN) if s in states)
+    counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
     console.print(f"{len(found)} cells: {counts or 'none'}.")
     if known:
         more = "" if len(known) == len(open_) else f", and {len(open_) - len(known)} not measured"
