@@ -21,7 +21,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from mmsdpt.hosts.clip.seams import TextInput, TextInputSeam
@@ -29,8 +28,8 @@ from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
 
 from .base import Seams, Tuner
-from .layers.checks import positive_integer
-from .layers.class_context import INIT_STD, ClassContext
+from .layers.class_context import ClassContext
+from .layers.common import drawn, positive_integer
 
 
 @MODELS.register_module()
@@ -80,7 +79,7 @@ class CoCoOp(Tuner):
         self.ctx: nn.Parameter | None = None
         self.meta_net: nn.Sequential | None = None
         if num_tokens:
-            self.ctx = nn.Parameter(torch.empty(num_tokens, self.width).normal_(std=INIT_STD))
+            self.ctx = drawn(num_tokens, self.width)
             self.meta_net = nn.Sequential(
                 OrderedDict(
                     linear1=nn.Linear(e, self.hidden),

@@ -32,7 +32,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from mmsdpt.hosts.clip.seams import TextInput, TextInputSeam
@@ -41,8 +40,8 @@ from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import InputError
 
 from .base import Seams, Tuner
-from .layers.checks import positive_integer
-from .layers.class_context import INIT_STD, ClassContext
+from .layers.class_context import ClassContext
+from .layers.common import INIT_STD, drawn, positive_integer
 
 
 @MODELS.register_module()
@@ -84,7 +83,7 @@ class CoOp(Tuner):
                     f" set num_tokens={found}, or choose other words"
                 )
         self.width = self.seam.widths["width"]
-        self.context = nn.Parameter(torch.empty(num_tokens, self.width).normal_(std=init_std))
+        self.context = drawn(num_tokens, self.width, std=init_std)
         self.seam.connect(self, self._rows)
 
     def start_from_host(self) -> None:
@@ -151,8 +150,7 @@ class CLIPCoOp(Tuner):
         self.ctx: nn.Parameter | None = None
         if num_tokens:
             shape = (num_tokens, self.width)
-            ctx = torch.empty(shape if num_classes is None else (num_classes, *shape))
-            self.ctx = nn.Parameter(ctx.normal_(std=INIT_STD))
+            self.ctx = drawn(*shape) if num_classes is None else drawn(num_classes, *shape)
             texts.connect(self, self._texts, exclusive=True)
 
     @property

@@ -54,7 +54,7 @@ from mmsdpt.hosts.seams import (
 from mmsdpt.registry import MODELS
 
 from .base import Seams, Tuner
-from .layers.learned_prompts import learned_prompts
+from .layers.common import drawn, positive_integer
 
 
 class ClassAwarePrompts(BaseModule):
@@ -69,7 +69,7 @@ class ClassAwarePrompts(BaseModule):
 
     def __init__(self, text_width: int, width: int, num_prompts: int, key_width: int) -> None:
         super().__init__()
-        self.tokens = learned_prompts(num_prompts, width)
+        self.tokens = drawn(num_prompts, width)
         self.class_net = nn.Linear(text_width, width)
         self.query = nn.Linear(width, key_width, bias=False)
         self.key = nn.Linear(width, key_width, bias=False)
@@ -181,6 +181,10 @@ class DPT(Tuner):
         super().__init__(seams=seams, **common)
         if loss_weight <= 0:
             raise ValueError(f"loss_weight must be above 0, got {loss_weight}")
+        for name, count in dict(
+            num_context=num_context, num_visual=num_visual, num_class_prompts=num_class_prompts
+        ).items():
+            positive_integer(name, count)
         for seam in seams.get("encoder_pairs", ()):
             for other in seam.tuners():
                 raise ValueError(
@@ -200,9 +204,9 @@ class DPT(Tuner):
         self.early = {b.index: b.widths["width"] for b in blocks if b.widths["stage"] != last}
         self.late = {b.index: b.widths["width"] for b in blocks if b.widths["stage"] == last}
 
-        self.context = learned_prompts(num_context, self.text_width)
+        self.context = drawn(num_context, self.text_width)
         self.visual = nn.ParameterDict(
-            {str(i): learned_prompts(num_visual, width) for i, width in self.early.items()}
+            {str(i): drawn(num_visual, width) for i, width in self.early.items()}
         )
         self.class_aware = nn.ModuleDict(
             {

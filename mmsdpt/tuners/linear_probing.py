@@ -30,7 +30,7 @@ from mmsdpt.utils.logistic_regression import search_logistic_regression
 
 from .base import Seams, Tuner
 from .host_parameters import HostParameters
-from .layers.checks import positive_integer
+from .layers.common import positive_integer
 
 
 @MODELS.register_module()

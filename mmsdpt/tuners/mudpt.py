@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from mmsdpt.registry import MODELS
 
 from .base import Seams
-from .layers.checks import positive_integer
+from .layers.common import positive_integer
 from .layers.deep_prompts import IMAGE_SEAMS, INIT_WORDS, TEXT_SEAMS, DeepPrompts, Prompts
 from .layers.injection import PerDepth
 

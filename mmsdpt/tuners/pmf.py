@@ -31,7 +31,7 @@ from mmsdpt.hosts.seams import ForwardState, PairSeam, PromptRows, RunBlock
 from mmsdpt.registry import MODELS
 
 from .base import Seams, Tuner
-from .layers.learned_prompts import learned_prompts
+from .layers.common import drawn, positive_integer
 
 
 @MODELS.register_module()
@@ -97,6 +97,8 @@ class PMF(Tuner):
         self.counts = dict(
             query=num_query, query_context=num_query_context, fusion_context=num_fusion_context
         )
+        for name, count in self.counts.items():
+            positive_integer(f"num_{name}", count)
         self.num_layers, self.hidden_width = num_layers, hidden_width
         self.widths = [seam.widths for seam in pairs[-num_layers:]]
         self.layers = nn.ModuleDict()
@@ -114,7 +116,7 @@ class PMF(Tuner):
         """A modality's prompts, and its MLP to the other one."""
         hidden = self._hidden(width)
         prompts = nn.ParameterDict(
-            {name: learned_prompts(count, width) for name, count in self.counts.items()}
+            {name: drawn(count, width) for name, count in self.counts.items()}
         )
         mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, other))
         return nn.ModuleDict(dict(prompts=prompts, to_other=mlp))

@@ -26,7 +26,7 @@ from mmsdpt.registry import MODELS
 from mmsdpt.utils.memo import Memo
 
 from .base import Seams, Tuner
-from .layers.checks import positive_integer
+from .layers.common import positive_integer
 
 SIDES = ("image", "text")
 INITS = ("uniform", "normal", "zeros")

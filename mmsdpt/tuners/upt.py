@@ -30,8 +30,7 @@ from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RowSea
 from mmsdpt.registry import MODELS
 
 from .base import Seams, Tuner
-from .layers.checks import positive_integer
-from .layers.learned_prompts import learned_prompts
+from .layers.common import drawn, positive_integer
 
 
 @MODELS.register_module()
@@ -68,7 +67,7 @@ class UPT(Tuner):
         self.num_tokens = positive_integer("num_tokens", num_tokens)
         self.width = width = words.widths["width"]
         self.stage_widths = {seam.widths["stage"]: seam.widths["width"] for seam in blocks}
-        self.prompts = learned_prompts(2 * num_tokens, width)  # (2n, d)
+        self.prompts = drawn(2 * num_tokens, width)  # (2n, d)
         self.attention = nn.MultiheadAttention(width, num_heads=1, dropout=dropout)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.linear1, self.linear2 = nn.Linear(width, width), nn.Linear(width, width)

@@ -31,8 +31,7 @@ from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RunBlo
 from mmsdpt.registry import MODELS
 
 from .base import Seams, Tuner
-from .layers.checks import positive_integer
-from .layers.class_context import INIT_STD
+from .layers.common import INIT_STD, positive_integer
 from .layers.deep_prompts import IMAGE_SEAMS, DeepPrompts
 
 PATCH_SIZE = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .checks import positive_integer
+from .common import positive_integer
 
 
 class Bottleneck(nn.Module):

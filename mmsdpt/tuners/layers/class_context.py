@@ -20,7 +20,6 @@ from mmsdpt.hosts.clip.seams import TextInput, TextInputSeam
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.memo import Memo
 
-INIT_STD = 0.02
 POSITIONS = ("end", "middle", "front")
 _PLACEHOLDER = "X"  # one token; its vector is replaced
 _SHOWN = 60  # characters of a name in a message
@@ -75,7 +74,7 @@ class ClassContext:
 
     @fixed_words.setter
     def fixed_words(self, words: str) -> None:
-        self.keep_words = bool(words)
+        self.keep_words, self._kept_order = bool(words), None
         if words:
             self.words, self.num_words = words, self.seam.count(words)
 

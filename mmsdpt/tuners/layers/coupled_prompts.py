@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RowSeam, RunBlock
 
-from .checks import positive_integer
+from .common import drawn, positive_integer
 
 if TYPE_CHECKING:
     from mmsdpt.tuners.base import Seams, Tuner
@@ -80,8 +80,7 @@ class CoupledPrompts(nn.Module):
         self._blocks = [blocks[index] for index in self.image_blocks]
 
         width = self._embeddings.widths["width"]
-        self.text = nn.Parameter(torch.empty(depth, num_tokens, width))
-        nn.init.normal_(self.text, std=init_std)
+        self.text = drawn(depth, num_tokens, width, std=init_std)
         self.couplings = nn.ModuleList(
             nn.Linear(width, block.widths["width"]) for block in self._blocks
         )

@@ -25,8 +25,8 @@ from mmsdpt.hosts.clip.seams import ImageRowSeam, TextInput, TextInputSeam, Toke
 from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RunBlock
 from mmsdpt.tuners.base import Seams, Tuner
 
-from .checks import positive_integer
-from .class_context import INIT_STD, ClassContext
+from .class_context import ClassContext
+from .common import INIT_STD, drawn, positive_integer
 
 TEXT_SEAMS = ("text_inputs", "text_block_inputs")
 IMAGE_SEAMS = ("image_embeddings", "image_blocks")
@@ -117,8 +117,9 @@ class DeepPrompts(Tuner):
             (texts,) = cast(Sequence[TextInputSeam], seams["text_inputs"])
             self.text_width = texts.widths["width"]
             self._context = ClassContext(texts, num_text_tokens, init_words, keep_words=keep_words)
-            self.ctx = _drawn(init_std, num_text_tokens, self.text_width)
-            self.text_deep = _drawn(init_std, m, num_text_tokens, self.text_width)
+            shape = num_text_tokens, self.text_width
+            self.ctx = drawn(*shape, std=init_std)
+            self.text_deep = drawn(m, *shape, std=init_std) if m else None
             texts.connect(self, self._make_texts, exclusive=True)
             for tokens in seams["text_block_inputs"][1 : m + 1]:
                 tokens.connect(self, self._replace_tokens)
@@ -126,8 +127,9 @@ class DeepPrompts(Tuner):
             (patches,) = cast(Sequence[ImageRowSeam], seams["image_embeddings"])
             self.image_width = patches.widths["width"]
             if learn_image_prompts:
-                self.image_shallow = _drawn(init_std, num_image_tokens, self.image_width)
-                self.image_deep = _drawn(init_std, m, num_image_tokens, self.image_width)
+                shape = num_image_tokens, self.image_width
+                self.image_shallow = drawn(*shape, std=init_std)
+                self.image_deep = drawn(m, *shape, std=init_std) if m else None
             patches.connect(self, self._append_rows)
             for block in seams["image_blocks"][1 : m + 1]:
                 block.connect(self, self._replace_rows)
@@ -199,10 +201,3 @@ class DeepPrompts(Tuner):
         if self.image_shallow is not None:
             found += (1 + self.num_deep) * self.num_image_tokens * self.image_width
         return found
-
-
-def _drawn(std: float, *shape: int) -> nn.Parameter | None:
-    """A parameter from N(0, std^2), None where it would be empty."""
-    if 0 in shape:
-        return None
-    return nn.Parameter(torch.empty(shape).normal_(std=std))

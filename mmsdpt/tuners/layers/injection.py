@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from mmsdpt.registry import MODELS
 
-from .checks import positive_integer
+from .common import positive_integer
 
 HEAD_WIDTH = 64
 EPS = 1e-5

@@ -1,6 +1,11 @@
-"""Checks of what a tuner is configured with."""
+"""What most methods need of their settings and parameters."""
 
 from __future__ import annotations
+
+import torch
+from torch import nn
+
+INIT_STD = 0.02
 
 
 def positive_integer(name: str, value: int, minimum: int = 1) -> int:
@@ -18,3 +23,8 @@ def positive_integer(name: str, value: int, minimum: int = 1) -> int:
         wanted = "a positive integer" if minimum == 1 else f"an integer of at least {minimum}"
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
     return value
+
+
+def drawn(*shape: int, std: float = INIT_STD) -> nn.Parameter:
+    """A parameter drawn from N(0, std^2)."""
+    return nn.Parameter(torch.empty(shape).normal_(std=std))
