@@ -1,8 +1,10 @@
-"""Say which folder, file, count or image of the CLIP benchmarks is wrong.
+"""Say which file, entry, folder, count or image of data is wrong.
 
-``python tools/data_doctor.py --data-root data`` looks at every benchmark that is there;
-``--datasets dtd eurosat`` at these, which must be there. Exit code 1 where something is wrong.
-The layout is described in docs/classification_data.md.
+``python tools/data_doctor.py FOLDER`` looks at data of your own: COCO, VOC or YOLO for detection,
+a folder of images for each class for classification. ``python tools/data_doctor.py --data-root
+data`` looks at every CLIP benchmark that is there; ``--datasets dtd eurosat`` at these, which must
+be there. Exit code 1 where something is wrong. See docs/dataset_converters.md and
+docs/classification_data.md.
 """
 
 import argparse
@@ -20,6 +22,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("folder", nargs="?", help="folder of data of your own")
     parser.add_argument("--data-root", default="data", help="folder of the datasets; default: data")
     parser.add_argument(
         "--datasets",
@@ -35,6 +38,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    if args.folder is not None:
+        from mmsdpt.datasets.folder_doctor import examine_folder
+
+        own = examine_folder(args.folder)
+        print("\n".join(finding.text() for finding in own))
+        return int(any(finding.problems for finding in own))
     from mmsdpt.datasets.classification.benchmarks import BENCHMARKS
     from mmsdpt.datasets.classification.doctor import all_well, as_table, examine
 

@@ -64,12 +64,14 @@ def slot_files(arguments: list[str], slots: list[str]) -> dict[str, str]:
 def add_pictures(cfg: ConfigDict, args: argparse.Namespace) -> None:
     """Draw predictions, as the toolboxes' test tools do."""
     classifies = cfg.get("default_scope") == "mmpretrain"
-    kind = "mmsdpt.PredictionPicturesHook" if classifies else "DetVisualizationHook"
+    kind = "mmsdpt.PredictionPicturesHook" if classifies else "mmsdpt.BoxPicturesHook"
     hook = cfg.default_hooks.setdefault("visualization", ConfigDict(type=kind))
     if classifies:
         if args.show_dir:
             hook.out_dir = os.path.join(cfg.work_dir, args.show_dir)
     else:
+        if hook.type == "DetVisualizationHook":  # whose pictures of one name overwrite each other
+            hook.type = kind
         hook.draw = True
         if args.show_dir:
             hook.test_out_dir = args.show_dir  # which the hook puts into the work directory

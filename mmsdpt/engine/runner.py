@@ -282,6 +282,11 @@ class TunerRunner(Runner):
             path = resolve_checkpoint(self._load_from)
             load_base_weights(self.host, read_checkpoint(path)["state_dict"], path)
             self.logger.info(f"Loaded base weights from {path}")
+        elif getattr(self.host, "tuners", None):
+            self.logger.warning(
+                "The base weights are random: a tuner needs those of a trained model, which"
+                " load_from names"
+            )
         for slot, path in (self.cfg.get("tuner_files") or {}).items():
             self.load_trained(path, slot)
         if self._resume:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -94,15 +94,36 @@ def make_projects_importable() -> None:
 
 def replace_data_root(cfg: Config, folder: str) -> None:
     """Replace the prefix ``cfg.data_root`` in every string of the config: datasets and evaluators
-    spell it out.
+    spell it out. Where the datasets have another ``data_root`` of their own, that one is replaced.
 
     Raises:
-        InputError: if the config has no ``data_root``.
+        InputError: if the config has no ``data_root``, or its datasets have several others.
     """
     old = (cfg.get("data_root") or "").rstrip("/")
     if not old:
         raise InputError("--data-root needs a config with data_root")
+    loaders = [cfg.get(f"{role}_dataloader") for role in ("train", "val", "test")]
+    roots = {root.rstrip("/") for loader in loaders for root in data_roots(loader)}
+    if roots and not any(f"{root}/".startswith(old + "/") for root in roots):
+        if len(roots) > 1:
+            raise InputError(
+                f"--data-root replaces one folder, and the datasets have {', '.join(sorted(roots))}"
+                ": change them in the config"
+            )
+        (old,) = roots
     cfg._cfg_dict = replace_prefix(cfg._cfg_dict, old + "/", folder.rstrip("/") + "/")
+
+
+def data_roots(value) -> Iterator[str]:
+    """Every ``data_root`` inside a config's value."""
+    if isinstance(value, dict):
+        if isinstance(value.get("data_root"), str):
+            yield value["data_root"]
+        for part in value.values():
+            yield from data_roots(part)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from data_roots(part)
 
 
 def replace_prefix(value, old: str, new: str):

@@ -64,6 +64,22 @@ def test_another_data_root_reaches_every_place_and_nothing_else(load, folder):
     assert dataset.ann_file == "train.json"
 
 
+def test_another_data_root_reaches_datasets_with_a_root_of_their_own(tmp_path, load):
+    """A config over a base of clothing that names its folder in the datasets alone."""
+    path = tmp_path / "own.py"
+    path.write_text(
+        CONFIG.replace("data_root=data_root,", "data_root='data/own',")
+        .replace('data_root + "/part"', '"data/own/part"')
+        .replace('"data/coco2017/"', '"data/own"')
+    )
+    with pytest.raises(InputError, match="replaces one folder, and the datasets have data/own, "):
+        load("--data-root", "/mine", config=path)
+    path.write_text(path.read_text().replace("data/own/part", "data/own"))
+    dataset = load("--data-root", "/mine", config=path).train_dataloader.dataset
+    roots = [dataset.data_root, *(part.data_root for part in dataset.datasets)]
+    assert {root.rstrip("/") for root in roots} == {"/mine"}
+
+
 @pytest.mark.parametrize("option", ["data_root=None", "data_root="])
 def test_a_config_without_a_data_root_refuses_another_one(load, option):
     with pytest.raises(InputError, match="--data-root needs a config with data_root"):

@@ -40,8 +40,7 @@ class ClassificationData(BaseDataset):
 
     Args:
         name: One of :data:`BENCHMARKS`, or ``folder``, ``csv`` or ``json``.
-        data_root: For a benchmark the folder that holds the benchmarks' folders; else the data's
-            own folder.
+        data_root: The data's own folder; for a benchmark also the folder that holds it.
         split: ``train``, ``val`` or ``test``. ImageNet and its variants have no images for
             validation: their val is test, as in CoOp.
         shots: K images of each class of train and min(K, 4) of val; None takes all. The test set
@@ -103,7 +102,10 @@ class ClassificationData(BaseDataset):
         self.seed = seed
         self.subset = classes
         if name in BENCHMARKS:
-            self.source = BENCHMARKS[name].open(Path(data_root).expanduser())
+            root = Path(data_root).expanduser()
+            if root.name == name and root.is_dir() and not (root / name).is_dir():
+                root = root.parent  # the benchmark's own folder, as for other data
+            self.source = BENCHMARKS[name].open(root)
         else:
             where = {} if name == "folder" else {"file": file, "image_dir": image_dir}
             self.source = OWN_DATA[name](

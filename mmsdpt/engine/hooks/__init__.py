@@ -1,6 +1,7 @@
 """Hooks: what trains and its table, checkpoints of what trains, alternating phases, class names."""
 
 from .alternating_phases import AlternatingPhasesHook
+from .box_pictures import BoxPicturesHook
 from .class_names import ClassNamesHook
 from .prediction_pictures import PredictionPicturesHook
 from .set_classes import SetClassesHook
@@ -11,6 +12,7 @@ from .validate_first import ValidateFirstHook
 
 __all__ = [
     "AlternatingPhasesHook",
+    "BoxPicturesHook",
     "ClassNamesHook",
     "PredictionPicturesHook",
     "SetClassesHook",

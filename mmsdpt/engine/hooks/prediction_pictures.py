@@ -74,7 +74,7 @@ class PredictionPicturesHook(Hook):
                 name = f"{self._seen:06d}"
                 bgr = image.permute(1, 2, 0).cpu().numpy().astype(np.uint8)
             else:
-                name = _below(Path(path), root)
+                name = path_below(Path(path), root)
                 bgr = self._load.transform(dict(img_path=path))["img"]
             visualizer.visualize_cls(
                 bgr[..., ::-1],
@@ -87,7 +87,7 @@ class PredictionPicturesHook(Hook):
             )
 
 
-def _below(path: Path, root: Path) -> str:
+def path_below(path: Path, root: Path) -> str:
     """The path below the root, links not followed; of a file elsewhere, its name."""
     try:
         return Path(os.path.abspath(path)).relative_to(os.path.abspath(root)).as_posix()

@@ -1,0 +1,152 @@
+"""Say what a folder of one's own holds, and what is wrong: COCO, VOC, YOLO, class folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmsdpt.utils.class_names import name_problems
+from mmsdpt.utils.errors import InputError
+
+from .coco_checks import CocoReport, check_coco
+from .converters import convert_voc, convert_yolo
+from .converters.coco_export import coco_files, file_split, image_folder
+from .converters.files import scan
+from .converters.report import ConversionReport, printable
+from .converters.yolo_folders import find_data_file
+from .image_files import IMAGE_SUFFIXES
+
+_EVERY_IMAGE = 10**9
+
+
+@dataclass
+class FolderFinding:
+    """What is known of one data set in a folder.
+
+    Args:
+        title: Its format and place.
+        facts: Lines about what it holds.
+        problems: Sentences; empty where all is well.
+        notes: What a run mends by itself.
+    """
+
+    title: str
+    facts: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        """The finding as lines."""
+        lines = [self.title, *(f"  {fact}" for fact in self.facts)]
+        lines += [f"  WRONG: {problem}" for problem in self.problems]
+        lines += [f"  note: {note}" for note in self.notes]
+        return printable_lines([*lines, *([] if self.problems else ["  OK"])])
+
+
+def printable_lines(lines: list[str]) -> str:
+    """Lines without control characters that came from files."""
+    return "\n".join(printable(part) for line in lines for part in line.split("\n"))
+
+
+def examine_folder(folder: str | Path) -> list[FolderFinding]:
+    """Look for data sets of the known formats in a folder, and check each.
+
+    Raises:
+        InputError: if the folder is missing, or holds none.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise InputError(f"the folder {folder} is missing")
+    root = root.resolve()
+    found = list(_examine(root))
+    if not found:
+        raise InputError(
+            f"{folder} holds no data that is known: COCO (JSON with images), VOC (XML), YOLO"
+            " (data.yaml, obj.data or classes.txt) or a folder of images for each class"
+        )
+    return found
+
+
+def _examine(root: Path) -> Iterator[FolderFinding]:
+    unused = ConversionReport(root, "coco")
+    files = coco_files(root, unused)
+    if files:
+        yield from _coco(root, files)
+    elif scan(root, root, {".xml"}, unused):
+        yield _converted(root, "VOC", convert_voc)
+    elif (source := _yolo_source(root)) is not None:
+        yield _converted(source, "YOLO", convert_yolo)
+    elif scan(root, root, IMAGE_SUFFIXES, unused):
+        yield _classes(root)
+
+
+def _yolo_source(root: Path) -> Path | None:
+    try:
+        return find_data_file(root)
+    except InputError:
+        return None
+
+
+def _coco(root: Path, files: list[Path]) -> Iterator[FolderFinding]:
+    reports = [check_coco(path, image_folder(path, root), _EVERY_IMAGE) for path in files]
+    trained = {
+        facts.digest
+        for path, report in zip(files, reports, strict=True)
+        if file_split(path, root) == "train"
+        for facts in report.facts.values()
+    }
+    names = {tuple(report.names) for report in reports if not report.errors}
+    for path, report in zip(files, reports, strict=True):
+        split = file_split(path, root)
+        finding = FolderFinding(f"COCO, {split or 'no split'}: {path}")
+        finding.problems += report.sentences("errors")
+        if not report.errors:
+            _add_names(finding, report)
+            if split in ("val", "test"):
+                both = [p for p, facts in report.facts.items() if facts.digest in trained]
+                if both:
+                    finding.problems.append(
+                        f"{len(both)} of its images are also in train ({both[0].name}, ...)"
+                    )
+            if len({frozenset(each) for each in names}) > 1:
+                finding.notes.append("the files do not have the same categories")
+        finding.notes += [f"mended in a run: {text}" for text in report.sentences("filled")]
+        finding.problems += [f"left out in a run: {text}" for text in report.sentences("left_out")]
+        yield finding
+
+
+def _add_names(finding: FolderFinding, report: CocoReport) -> None:
+    boxes = ", ".join(f"{name} {report.boxes[name]}" for name in report.names)
+    finding.facts.append(f"{len(report.content['images'])} images; boxes: {boxes or 'none'}")
+    wrong, same, unknown = name_problems(report.names)
+    finding.problems += wrong + same
+    finding.notes += unknown
+
+
+def _converted(source: Path, kind: str, convert) -> FolderFinding:
+    finding = FolderFinding(f"{kind}: {source}")
+    try:
+        report = convert(source, None, progress=False)
+    except InputError as error:
+        finding.problems.append(str(error))
+        return finding
+    finding.facts += report.table().split("\n")
+    if report.problems:
+        finding.problems.append(f"{report.problems} problems, listed above")
+    return finding
+
+
+def _classes(root: Path) -> FolderFinding:
+    from .classification.class_folders import ClassFolders
+
+    finding = FolderFinding(f"class folders: {root}")
+    source = ClassFolders(root)
+    try:
+        for split in ("train", "val", "test"):
+            finding.facts.append(f"{split}: {len(source.items(split))} images")
+        names = [name.replace("_", " ") for name in source.class_names()]
+        finding.facts.append(f"{len(names)} classes: {', '.join(names)}")
+    except InputError as error:
+        finding.problems.append(str(error))
+    return finding

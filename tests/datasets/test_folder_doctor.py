@@ -1,0 +1,75 @@
+"""The data doctor finds the format of a folder of one's own, and says what is wrong with it."""
+
+import json
+
+import pytest
+
+from mmsdpt.datasets.converters import convert_coco
+from mmsdpt.datasets.folder_doctor import examine_folder
+from mmsdpt.utils.errors import InputError
+
+from .miniature_layouts import make_class_folders
+from .test_converter_exports import label_studio, roboflow
+from .test_converters import pair, voc
+
+TOOL = "tools/data_doctor.py"
+
+
+def run(repository, folder, monkeypatch, capsys):
+    import runpy
+    import sys
+
+    monkeypatch.setattr(sys, "argv", [TOOL, str(folder)])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(repository / TOOL), run_name="__main__")
+    return stop.value.code, "".join(capsys.readouterr())
+
+
+def test_clean_folders_of_every_format_are_well(tmp_path, repository, monkeypatch, capsys):
+    for stem in ("a", "bb"):
+        pair(tmp_path / "voc", stem)
+    label_studio(tmp_path / "yolo")
+    voc(tmp_path / "voc", tmp_path / "coco", split=(1, 1, 0))
+    make_class_folders(tmp_path / "classes", {"train": 4, "val": 2, "test": 3})
+    for name, facts in (
+        ("voc", "2 found, 2 written"),
+        ("yolo", "classes: cat, dog"),
+        ("coco", "1 images; boxes: cat 1"),
+        ("classes", "3 classes: owl, red fox, sea lion"),
+    ):
+        code, text = run(repository, tmp_path / name, monkeypatch, capsys)
+        assert code == 0 and facts in text and "WRONG" not in text, text
+
+
+def test_faults_are_named_with_file_and_entry(tmp_path, repository, monkeypatch, capsys):
+    roboflow(tmp_path)
+    path = tmp_path / "train" / "_annotations.coco.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["image_id"] = 99
+    path.write_text(json.dumps(content))
+    code, text = run(repository, tmp_path, monkeypatch, capsys)
+    assert code == 1 and str(path) in text
+    assert "annotations of an image that is not listed (1: id 0)" in text
+    assert "'cat', 'Cat' are the same text to the model" in text
+    assert "1 of its images are also in train (a.jpg, ...)" in text
+
+
+def test_what_a_converter_refuses_is_wrong(tmp_path):
+    pair(tmp_path, "a", name="(unknown)")
+    (finding,) = examine_folder(tmp_path)
+    assert "does not read what stands in parentheses" in finding.problems[0]
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_folders_without_data_are_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no data that is known: COCO"):
+        examine_folder(tmp_path)
+    with pytest.raises(InputError, match="is missing"):
+        examine_folder(tmp_path / "nowhere")
+
+
+def test_a_report_alone_writes_nothing(tmp_path):
+    roboflow(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    report = convert_coco(tmp_path, None, rename={"Cat": "cat"}, progress=False)
+    assert report.splits["val"]["boxes"] == 2 and sorted(tmp_path.rglob("*")) == before
