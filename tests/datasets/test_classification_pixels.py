@@ -97,8 +97,9 @@ def pixels(data: ClassificationData, index: int) -> torch.Tensor:
 @pytest.fixture
 def folder(tmp_path):
     for split in ("train", "test"):
-        (tmp_path / split / "a").mkdir(parents=True)
-        rgb(40, 40).save(tmp_path / split / "a" / "a_first.png")
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            rgb(40, 40).save(tmp_path / split / name / f"{name}_first.png")
     return tmp_path
 
 
