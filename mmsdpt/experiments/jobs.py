@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.base_weights import resolve_checkpoint
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.preflight import find_missing
 from mmsdpt.version import __version__
 
 from .compose import compose
@@ -110,13 +112,13 @@ class Prepared:
         missing: What is missing, weights or data, in one sentence each, with the names of the cells
             that need it.
         refused: What cannot work, in one sentence each, with the names of the cells.
-        blocked: Trained parameters of the cells that something is missing for, by name.
+        blocked: Names of the cells that something is missing for.
     """
 
     jobs: list[Job] = field(default_factory=list)
     missing: dict[str, list[str]] = field(default_factory=dict)
     refused: dict[str, list[str]] = field(default_factory=dict)
-    blocked: dict[str, int] = field(default_factory=dict)
+    blocked: list[str] = field(default_factory=list)
 
 
 def prepare(study: Study, work_dir: Path, shelf: Shelf, only: Sequence[str] = ()) -> Prepared:
@@ -138,26 +140,24 @@ def prepare(study: Study, work_dir: Path, shelf: Shelf, only: Sequence[str] = ()
         cells = [cell for cell in cells if cell in chosen or cell.training in bases]
     jobs: dict[Training, Job] = {}
     lacking: dict[Training, list[str]] = {}
-    problems: dict[str, str] = {}
     for cell in cells:
         training = cell.training
         try:
             config = compose(study, cell, work_dir, _counting(shelf))
             import_modules_from_strings(**config["custom_imports"])
             with scope(config):
-                counts = count_parameters(json.dumps(config["model"]))
-                lacks = _lacking(study, config, cell, shelf, problems)
+                lacks = _lacking(study, config, cell, shelf)
                 lacks += lacking.get(training.on, []) if training.on else []
                 if lacks:
                     if training not in jobs:
                         lacking[training] = lacks
-                    done.blocked[cell.name] = counts[1] if training.data else 0
+                    done.blocked.append(cell.name)
                     for sentence in dict.fromkeys(lacks):
                         done.missing.setdefault(sentence, []).append(cell.name)
                     continue
                 if training not in jobs:
                     on = jobs[training.on].digest if training.on else None
-                    jobs[training] = _job(study, training, config, counts, shelf, on)
+                    jobs[training] = _job(study, training, config, shelf, on)
                 jobs[training].tests.append(_test(cell, config, jobs[training], shelf))
         except (InputError, ValueError, KeyError, TypeError) as error:
             done.refused.setdefault(in_one_line(error), []).append(cell.name)
@@ -176,29 +176,22 @@ def _counting(shelf: Shelf) -> Callable[[Mapping], int]:
     return count_classes
 
 
-def _lacking(
-    study: Study, config: Mapping[str, Any], cell: Cell, shelf: Shelf, problems: dict[str, str]
-) -> list[str]:
-    """What is missing for a cell, in one sentence each; ``problems`` remembers them."""
-
-    def look(what: str, find: Callable[[Any], Any], where: Any) -> None:
-        if what not in problems:
-            try:
-                find(where)
-                return
-            except (InputError, OSError) as error:
-                said = in_one_line(error).replace(" load_from=", " cell.load_from=")
-                problems[what] = f"{what}: {said}" if what.startswith("data") else said
-        found.append(problems[what])
-
-    found: list[str] = []
-    look(config["load_from"], base_digest, config["load_from"])
-    look(f"data {cell.data}", shelf.dataset, test_dataset(config))
+def _lacking(study: Study, config: dict[str, Any], cell: Cell, shelf: Shelf) -> list[str]:
+    """What is missing for a cell, in one sentence each."""
+    roles = {"test": cell.data}
     if cell.training.data is not None:
-        name = f"data {cell.training.data}"
-        look(name, shelf.dataset, config["train_dataloader"]["dataset"])
-        if study.selection:
-            look(name, shelf.dataset, config["val_dataloader"]["dataset"])
+        roles["train"] = cell.training.data
+        if study.selection or fitting_slot(config):
+            roles["val"] = cell.training.data
+    files = {slot: x for slot, x in config.get("tuner_files", {}).items() if slot != "old"}
+    found = find_missing(Config(dict(config, tuner_files=files)), list(roles))
+    if not found:
+        for role, name in roles.items():
+            try:
+                shelf.dataset(dataset_of(config, role))
+            except (InputError, OSError) as error:
+                found.append(f"data {name}: {in_one_line(error)}")
+    found = [sentence.replace(" load_from=", " cell.load_from=") for sentence in found]
     return list(dict.fromkeys(found))
 
 
@@ -206,30 +199,30 @@ def _job(
     study: Study,
     training: Training,
     config: dict[str, Any],
-    counts: tuple[int, int],
     shelf: Shelf,
     on: str | None,
 ) -> Job:
     """A job without tests; ``on`` is the digest of the training that it builds on."""
-    job = Job(training, config, base_parameters=counts[0])
+    base, trainable = count_parameters(json.dumps(config["model"]))
+    job = Job(training, config, base_parameters=base)
     depends: dict[str, Any] = dict(
         model=config["model"], base=base_digest(config["load_from"]), versions=versions()
     )
     if training.data is not None:
-        job.trainable = counts[1]
+        job.trainable = trainable
         depends.update({name: config.get(name) for name in _TRAINING_PARTS}, on=on)
-        loaders = ["train_dataloader"]
+        roles = ["train"]
         if study.selection or fitting_slot(config):
-            loaders.append("val_dataloader")
+            roles.append("val")
             depends.update(val=config["val_evaluator"], save=config["default_hooks"]["checkpoint"])
-        for name in loaders:
-            digests = shelf.digest(config[name]["dataset"])
-            depends[name] = [_what_is_loaded(config[name]), digests]
+        for role in roles:
+            loaded = _what_is_loaded(config[f"{role}_dataloader"])
+            depends[f"{role}_data"] = [loaded, shelf.digest(dataset_of(config, role))]
         files = {slot: x for slot, x in config["tuner_files"].items() if not on or slot != "old"}
         depends["tuner_files"] = {slot: file_digest(path) for slot, path in files.items()}
-        job.images = len(shelf.dataset(config["train_dataloader"]["dataset"]))
+        job.images = len(shelf.dataset(dataset_of(config, "train")))
         if study.selection:
-            job.validation_images = len(shelf.dataset(config["val_dataloader"]["dataset"]))
+            job.validation_images = len(shelf.dataset(dataset_of(config, "val")))
     job.digest = digest(depends)
     return job
 
@@ -239,7 +232,7 @@ def _test(cell: Cell, config: dict[str, Any], job: Job, shelf: Shelf) -> Test:
     slots = list(config["model"]["tuners"] if whole else cell.slots)
     evaluators = config["test_evaluator"]
     evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
-    dataset = test_dataset(config)
+    dataset = dataset_of(config, "test")
     depends = dict(
         training=job.digest,
         test=_what_is_loaded(config["test_dataloader"]),
@@ -251,13 +244,10 @@ def _test(cell: Cell, config: dict[str, Any], job: Job, shelf: Shelf) -> Test:
     return Test(cell, config, slots, digest(depends), len(shelf.dataset(dataset)))
 
 
-def test_dataset(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The test set of a config, whatever its sentences are."""
-    dataset = config["test_dataloader"]["dataset"]
-    return {key: value for key, value in dataset.items() if key != "template"}
-
-
-test_dataset.__test__ = False  # type: ignore[attr-defined]
+def dataset_of(config: Mapping[str, Any], role: str) -> dict[str, Any]:
+    """The data set of a loader; the sentences of a test set do not matter."""
+    dataset = config[f"{role}_dataloader"]["dataset"]
+    return {k: v for k, v in dataset.items() if role != "test" or k != "template"}
 
 
 @contextmanager

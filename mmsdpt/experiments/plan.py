@@ -36,7 +36,7 @@ class Row:
     """
 
     cell: str
-    trainable: int
+    trainable: int | None
     seconds: float | None
     memory: float | None
     state: str
@@ -99,7 +99,7 @@ def rows(study: Study, prepared: Prepared, work_dir: Path) -> list[Row]:
                 shared.add((job.training.host, test.cell.data, test.cell.classes))
             state = record.get("status", OPEN)
             found.append(Row(test.cell.name, job.trainable, seconds, memory, state))
-    found += [Row(cell, count, None, None, MISSING) for cell, count in prepared.blocked.items()]
+    found += [Row(cell, None, None, None, MISSING) for cell in prepared.blocked]
     order = {cell.name: place for place, cell in enumerate(study.cells())}
     return sorted(found, key=lambda row: order[row.cell])
 
@@ -154,7 +154,8 @@ def show(
     for row in found:
         minutes = "" if row.seconds is None else f"{row.seconds / 60:.2f}"
         memory = "" if row.memory is None else f"{row.memory / 1e6:,.0f}"
-        text = line.format(f"{row.trainable:,}", minutes, memory, row.state, row.cell)
+        trainable = "" if row.trainable is None else f"{row.trainable:,}"
+        text = line.format(trainable, minutes, memory, row.state, row.cell)
         console.print(text, soft_wrap=True, markup=False, highlight=False)
     states = [row.state for row in found]
     open_ = [row for row in found if row.state in (OPEN, FAILED)]
@@ -180,7 +181,7 @@ def tell_problems(prepared: Prepared, console: Console) -> bool:
         for sentence, cells in problems.items():
             count = len(dict.fromkeys(cells))
             console.print(
-                f"[red]{what}[/], needed by {count} cell{'s' * (count > 1)}: {sentence}",
+                f"[red]{what}[/], for {count} cell{'s' * (count > 1)}: {sentence}",
                 soft_wrap=True,
                 highlight=False,
             )

@@ -58,7 +58,6 @@ from .images import Shelf, TestImages, quiet
 from .jobs import Job, Test, fitting_slot, in_one_line, scope, versions
 
 _OF_IMAGES = ("image_embeddings", "image_blocks", "pooled_image", "parameters")
-_LOOK = 50  # steps between looks at the loss on a GPU, each of which waits for it
 _STEPS, _SECONDS = 30, 15.0  # measured ones
 
 
@@ -175,9 +174,6 @@ class Worker:
         else:
             host, facts = train(cfg, folder, self.shelf)
         facts["train_cpu_seconds"] = time.process_time() - cpu
-        values = (p for p in host.tuners.parameters() if p.requires_grad)
-        if not all(bool(torch.isfinite(value).all()) for value in values):
-            raise CellError("training ended with parameters that are not finite: try a lower rate")
         extra = dict(shots=job.training.shots, seed=job.training.seed)
         files = tuner_files(host, folder)
         for slot, path in files.items():
@@ -273,21 +269,6 @@ class Worker:
 
 class CellError(RuntimeError):
     """A cell cannot be computed; the message is one sentence that says why."""
-
-
-class _FiniteLossHook(Hook):
-    """End a training whose loss is no number: its result would say nothing."""
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        loss = (outputs or {}).get("loss")
-        if loss is None or (get_device() != "cpu" and runner.iter % _LOOK):
-            return
-        value = float(torch.as_tensor(loss).detach())
-        if not math.isfinite(value):
-            raise CellError(
-                f"the loss became {value} in epoch {runner.epoch + 1}, step"
-                f" {runner.iter + 1}: try a lower rate"
-            )
 
 
 class _Measured(Exception):
@@ -395,7 +376,7 @@ def train(
         experiment_name=name,
         train_dataloader=_with_dataset(cfg.train_dataloader, shelf),
         default_hooks=dict(cfg.default_hooks, checkpoint=checkpoint),
-        custom_hooks=[*cfg.custom_hooks, _FiniteLossHook(), *hooks],
+        custom_hooks=[*cfg.custom_hooks, *hooks],
         param_scheduler=cfg.param_scheduler or None,
     )
     if best:
