@@ -12,7 +12,7 @@ extra keys and values, with relative position bias zero and unmasked by the shif
 
 p times the sum of the blocks' widths parameters: 18,048 p on GLIP-L, 180,480 with p = 10.
 
-On CLIP (:class:`CLIPVPT`) they are rows behind the patches; those of the first block pass
+On CLIP (:class:`CLIPVPT`) they are rows after the patches; those of the first block pass
 ``pre_norm``, as the patches do. The texts are the host's, with its template. D p d_v parameters:
 73,728 on ViT-B/16 with p = 8 at all 12 blocks.
 """

@@ -204,8 +204,8 @@ def _renamed(function: Callable, module: str, name: str) -> Callable:
 def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     """Load the base model; every tensor of the host must be there with its shape.
 
-    MMEngine warns and goes on with random weights where a checkpoint belongs to another model. Here
-    that is an error.
+    MMEngine warns and continues with random weights where a checkpoint belongs to another model;
+    here that is an error.
 
     Raises:
         CheckpointError: naming what is missing or of another shape.

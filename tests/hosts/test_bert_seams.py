@@ -81,7 +81,7 @@ def draw(*shape: int) -> nn.Parameter:
 
 
 class Words(Tuner):
-    """CoOp's mechanism: word vectors behind the caption."""
+    """CoOp's mechanism: word vectors after the caption."""
 
     def __init__(self, *, count: int = 2, keep: bool = True, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -237,7 +237,7 @@ def test_word_vectors_are_those_of_the_tokens(model):
 
 
 def reference_with_words(model: BertModel, x: dict, vectors: Tensor) -> list[Tensor]:
-    """Hidden states of Hugging Face's BERT with (B, p, d) word vectors behind padded captions."""
+    """Hidden states of Hugging Face's BERT with (B, p, d) word vectors after padded captions."""
     bert, (batch, length), count = hf(model), x["input_ids"].shape, vectors.shape[1]
     mask = x["token_mask"]
     return bert(
@@ -251,7 +251,7 @@ def reference_with_words(model: BertModel, x: dict, vectors: Tensor) -> list[Ten
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_words_behind_the_caption_equal_hugging_face_on_longer_captions(build, attention):
+def test_words_after_the_caption_equal_hugging_face_on_longer_captions(build, attention):
     model = build(attn_implementation=attention).requires_grad_(False)
     first, second = attach(Words, model, count=3), attach(CaptionWords, model, count=2)
     x = model._tokenize(CAPTIONS)
@@ -476,7 +476,7 @@ def gradients(model: BertModel, tuners: list[Tuner], training: bool) -> list[Ten
     torch.manual_seed(3)
     out = model(CAPTIONS)
     loss = (out["hidden"] * torch.linspace(-1, 1, WIDTH)).sum()
-    for tuner in tuners:  # what is switched behind the forward pass is none of its business
+    for tuner in tuners:  # what is switched after the forward pass does not matter
         tuner.enabled = False
     wanted = [p for side in (model, *tuners) for p in side.parameters() if p.requires_grad]
     return [loss, *torch.autograd.grad(loss, wanted)]
@@ -644,7 +644,7 @@ def test_dropout_of_a_tuner_is_not_cached(cached):
 
 def test_changes_of_the_features_are_never_cached(model):
     plain = model(CAPTIONS, cache=True)["hidden"]
-    tuner = attach(Offset, model).train()  # what trains behind the cache does not matter to it
+    tuner = attach(Offset, model).train()  # what trains after the cache does not matter to it
     spy = Spy(model)
     for _ in range(2):
         changed = model(CAPTIONS, cache=True)["hidden"]

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from mmdet.models.language_models import BertModel as MMDetBertModel
 from mmdet.models.language_models.bert import generate_masks_with_special_tokens_and_transfer_map
 from mmengine.model import BaseModel
@@ -313,13 +314,10 @@ def _join_captions(features: Sequence[CaptionFeatures], length: int) -> dict[str
         ``embedded`` and ``hidden`` (B, length, d), and ``masks`` (B, length), int64: new memory, so
         that in-place work on the result cannot reach the cached features.
     """
-    like = features[0][1]
-    shape = (len(features), length, like.shape[-1])
-    embedded = torch.zeros(shape, dtype=like.dtype, device=like.device)
-    hidden = torch.zeros_like(embedded)
-    masks = torch.zeros(shape[:2], dtype=torch.long, device=like.device)
-    for i, (one_embedded, one_hidden) in enumerate(features):
-        embedded[i, : len(one_embedded)] = one_embedded
-        hidden[i, : len(one_hidden)] = one_hidden
-        masks[i, : len(one_hidden)] = 1
+    embedded, hidden = (
+        torch.stack([F.pad(one[i], (0, 0, 0, length - len(one[i]))) for one in features])
+        for i in (0, 1)
+    )
+    lengths = torch.tensor([len(one) for _, one in features], device=hidden.device)
+    masks = (torch.arange(length, device=hidden.device) < lengths.unsqueeze(1)).long()
     return {"embedded": embedded, "masks": masks, "hidden": hidden}
