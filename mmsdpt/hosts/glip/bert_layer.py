@@ -21,10 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertConfig
 
-# Half precision ends at 65504, which dot products can exceed. MMDetection also clamps what cannot
-# exceed it: the activation of a clamped value, and the output of a layer norm (at most sqrt(d)
-# times its weight).
-MAX_CLAMP_VALUE = 50000
+from .fusion import MAX_CLAMP_VALUE
+
+# MMDetection also clamps what cannot exceed half precision: the activation of a clamped value, and
+# the output of a layer norm (at most sqrt(d) times its weight).
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -35,16 +35,13 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class _SelfAttention(nn.Module):
-    def __init__(
-        self, config: BertConfig, clamp_min: float | None, clamp_max: float | None
-    ) -> None:
+    def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.num_heads = config.num_attention_heads
         self.query = nn.Linear(config.hidden_size, config.hidden_size)
         self.key = nn.Linear(config.hidden_size, config.hidden_size)
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
-        self.clamp_min, self.clamp_max = clamp_min, clamp_max
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, L, d/H)
@@ -52,8 +49,7 @@ class _SelfAttention(nn.Module):
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
         query, key, value = (self._heads(f(hidden)) for f in (self.query, self.key, self.value))
         scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])  # (B, H, L, L)
-        if self.clamp_min is not None or self.clamp_max is not None:
-            scores = scores.clamp(self.clamp_min, self.clamp_max)
+        scores = scores.clamp(-MAX_CLAMP_VALUE, MAX_CLAMP_VALUE)
         probabilities = self.dropout((scores + mask).softmax(-1))
         return (probabilities @ value).transpose(1, 2).flatten(2)
 
@@ -76,11 +72,9 @@ class _Output(nn.Module):
 
 
 class _Attention(nn.Module):
-    def __init__(
-        self, config: BertConfig, clamp_min: float | None, clamp_max: float | None
-    ) -> None:
+    def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.self = _SelfAttention(config, clamp_min, clamp_max)
+        self.self = _SelfAttention(config)
         self.output = _Output(config, config.hidden_size, clamp=False)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
@@ -102,19 +96,12 @@ class BertEncoderLayer(nn.Module):
 
     Args:
         config: Width, heads, activation, dropout.
-        clamp_min_for_underflow: Whether attention scores are kept from falling under -50000.
-        clamp_max_for_overflow: Whether attention scores are kept from exceeding 50000.
 
     Raises:
         ValueError: The configuration asks for what GLIP's layer does not have.
     """
 
-    def __init__(
-        self,
-        config: BertConfig,
-        clamp_min_for_underflow: bool = True,
-        clamp_max_for_overflow: bool = True,
-    ) -> None:
+    def __init__(self, config: BertConfig) -> None:
         super().__init__()
         if config.hidden_size % config.num_attention_heads:
             raise ValueError(
@@ -131,11 +118,7 @@ class BertEncoderLayer(nn.Module):
                 f"BERT's position_embedding_type is '{config.position_embedding_type}', expected"
                 " 'absolute'."
             )
-        self.attention = _Attention(
-            config,
-            -MAX_CLAMP_VALUE if clamp_min_for_underflow else None,
-            MAX_CLAMP_VALUE if clamp_max_for_overflow else None,
-        )
+        self.attention = _Attention(config)
         self.intermediate = _Intermediate(config)
         self.output = _Output(config, config.intermediate_size, clamp=True)
 

@@ -67,24 +67,20 @@ class VLFusionModule(nn.Module):
         self.lang_dim = self.lang_cfg.hidden_size
         layers: list[nn.Module] = []
         for i in range(num_dyhead_blocks):
+            width = in_channels if i == 0 else feat_channels
             if early_fuse:
                 layers.append(
                     VLFuse(
-                        v_dim=in_channels if i == 0 else feat_channels,
+                        v_dim=width,
                         l_dim=self.lang_dim,
                         use_checkpoint=use_checkpoint,
                         index=i,
                         **(fusion or {}),
                     )
                 )
-                layers.append(
-                    BertEncoderLayer(
-                        self.lang_cfg, clamp_min_for_underflow=True, clamp_max_for_overflow=True
-                    )
-                )
+                layers.append(BertEncoderLayer(self.lang_cfg))
             # MMDetection switches the dynamic parts off where the first block's input has another
             # width.
-            width = in_channels if i == 0 else feat_channels
             layers.append(DyConv(width, feat_channels, dynamic=width == feat_channels))
         self.dyhead_tower = nn.Sequential(*layers)
 
