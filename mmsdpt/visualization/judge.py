@@ -55,8 +55,14 @@ class Boxes:
         kept = nms(torch.from_numpy(self.boxes), torch.from_numpy(self.scores), iou_thr)
         return self.take(kept.numpy())
 
-    def take(self, index: np.ndarray) -> Boxes:
-        """The boxes at ``index``, numbers or a mask."""
+    def shown(self, score_thr: float, iou_thr: float = 0.5, top_k: int | None = None) -> Boxes:
+        """What a picture shows: the best name for each place from ``score_thr`` on, at most
+        ``top_k``.
+        """
+        return self.above(score_thr).best_names(iou_thr).take(slice(top_k))
+
+    def take(self, index: np.ndarray | slice) -> Boxes:
+        """The boxes at ``index``, numbers, a mask or a slice."""
         scores = None if self.scores is None else self.scores[index]
         return Boxes(self.boxes[index], self.labels[index], scores)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,11 +13,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
 
 from .judge import Boxes, judge
 
 
-class _Look(NamedTuple):
+class Look(NamedTuple):
     """How a kind of box is drawn. Colour never stands alone: line and sign say the same."""
 
     colour: str
@@ -27,13 +29,13 @@ class _Look(NamedTuple):
 
 
 # Three colours of Okabe and Ito's palette, which people with any colour vision tell apart.
-_LOOKS = {
-    "truth": _Look("#F0E442", "black", "-", "", "ground truth"),
-    "correct": _Look("#0072B2", "white", "-", "\N{CHECK MARK} ", "right"),
-    "wrong": _Look("#D55E00", "white", "--", "\N{BALLOT X} ", "wrong name or place"),
-    "missed": _Look("#F0E442", "black", ":", "? ", "nothing found here"),
+LOOKS = {
+    "truth": Look("#F0E442", "black", "-", "", "ground truth"),
+    "correct": Look("#0072B2", "white", "-", "\N{CHECK MARK} ", "right"),
+    "wrong": Look("#D55E00", "white", "--", "\N{BALLOT X} ", "wrong name or place"),
+    "missed": Look("#F0E442", "black", ":", "? ", "nothing found here"),
 }
-_INCHES = 3.6
+INCHES = 3.6
 _DPI = 140
 _FONT = 8.5
 
@@ -96,7 +98,7 @@ class ComparisonPicture:
         tallest = max(image.shape[0] / image.shape[1] for image, *_ in self._rows)
         # A plain figure with its canvas: pyplot would keep state and ask for a display.
         figure = Figure(
-            figsize=(columns * _INCHES, rows * (_INCHES * tallest + 0.15) + 1.4),
+            figsize=(columns * INCHES, rows * (INCHES * tallest + 0.15) + 1.4),
             layout="constrained",
         )
         FigureCanvasAgg(figure)
@@ -107,19 +109,13 @@ class ComparisonPicture:
                 panel.set(xticks=[], yticks=[])
                 panel.spines[:].set_visible(False)
             row[0].set_ylabel(name, fontsize=9, color="0.35")
-            self._draw_boxes(row[0], [("truth", truth)])
+            draw_boxes(row[0], [(LOOKS["truth"], truth)], self.classes)
             row[0].set_xlabel(f"objects: {len(truth)}", fontsize=9)
             for panel, found in zip(row[1:], detections, strict=True):
-                shown = found.above(self.score_thr).best_names(self.iou_thr)
-                verdict = judge(shown, truth, self.iou_thr)
-                groups = [
-                    ("missed", truth.take(verdict.missed)),
-                    ("wrong", shown.take(~verdict.correct)),
-                    ("correct", shown.take(verdict.correct)),
-                ]
-                self._draw_boxes(panel, groups)
-                right, wrong = verdict.correct.sum(), (~verdict.correct).sum()
-                panel.set_xlabel(f"{right} of {len(truth)} right, {wrong} wrong", fontsize=9)
+                shown = found.shown(self.score_thr, self.iou_thr)
+                groups = judged_groups(shown, truth, self.iou_thr)
+                draw_boxes(panel, groups, self.classes)
+                panel.set_xlabel(count_in_words(groups, truth), fontsize=9)
         for panel, text in zip(axes[0], self.columns, strict=True):
             panel.set_title(text, fontsize=12, fontweight="bold")
         if title:
@@ -127,43 +123,12 @@ class ComparisonPicture:
         self._legend(figure)
         return figure
 
-    def _draw_boxes(self, panel: Axes, groups: Sequence[tuple[str, Boxes]]) -> None:
-        height, width = panel.images[0].get_array().shape[:2]
-        # Names after all frames, so that none is crossed out.
-        for kind, shown in groups:
-            look = _LOOKS[kind]
-            for x1, y1, x2, y2 in shown.boxes:
-                frame = dict(xy=(x1, y1), width=x2 - x1, height=y2 - y1, fill=False)
-                panel.add_patch(
-                    Rectangle(**frame, edgecolor=look.contrast, linewidth=3, alpha=0.45)
-                )
-                panel.add_patch(
-                    Rectangle(**frame, edgecolor=look.colour, linewidth=1.9, linestyle=look.line)
-                )
-        taken: list[tuple[float, float, float, float]] = []
-        for kind, shown in groups:
-            look = _LOOKS[kind]
-            for i, box in enumerate(shown.boxes):
-                text = look.sign + self.classes[shown.labels[i]]
-                if shown.scores is not None:
-                    text += f" {shown.scores[i]:.2f}"
-                taken.append(_place(box, len(text), width, height, taken))
-                panel.text(
-                    *taken[-1][:2],
-                    text,
-                    fontsize=_FONT,
-                    color=look.contrast,
-                    va="top",
-                    ha="left",
-                    bbox=dict(facecolor=look.colour, edgecolor="none", pad=1.0, alpha=0.9),
-                )
-
     def _legend(self, figure: Figure) -> None:
         handles = [
             Line2D([], [], color=look.colour, linestyle=look.line, linewidth=3)
-            for look in _LOOKS.values()
+            for look in LOOKS.values()
         ]
-        names = [f"{look.sign}{look.meaning}" for look in _LOOKS.values()]
+        names = [f"{look.sign}{look.meaning}" for look in LOOKS.values()]
         figure.legend(
             handles,
             names,
@@ -177,38 +142,115 @@ class ComparisonPicture:
         )
 
 
-def _place(
-    box: np.ndarray,
-    letters: int,
-    width: int,
-    height: int,
-    taken: Sequence[tuple[float, float, float, float]],
-) -> tuple[float, float, float, float]:
-    """Place of a label, xyxy in pixels of the image: above, below or in its box, inside the image
-    and, where there is room, on no other label.
+Groups = Sequence[tuple[Look, Boxes]]
+
+
+def judged_groups(shown: Boxes, truth: Boxes, iou_thr: float = 0.5) -> Groups:
+    """Detections as right or wrong, and true boxes where nothing was found."""
+    verdict = judge(shown, truth, iou_thr)
+    return [
+        (LOOKS["missed"], truth.take(verdict.missed)),
+        (LOOKS["wrong"], shown.take(~verdict.correct)),
+        (LOOKS["correct"], shown.take(verdict.correct)),
+    ]
+
+
+def count_in_words(groups: Groups, truth: Boxes) -> str:
+    """What :func:`judged_groups` found, in numbers."""
+    (_, _), (_, wrong), (_, right) = groups
+    return f"{len(right)} of {len(truth)} right, {len(wrong)} wrong"
+
+
+def draw_boxes(panel: Axes, groups: Groups, classes: Sequence[str]) -> int:
+    """Draw boxes with names and scores on a panel that shows an image over its whole area.
+
+    Args:
+        panel: With the image.
+        groups: Boxes and their looks; later ones are drawn over earlier ones.
+        classes: Names by label.
+
+    Returns:
+        Number of names that are left out, because they would cover another name.
     """
-    points = 72 * _INCHES / width * 0.97  # per pixel of the image
-    label_width, label_height = (letters * 0.58 * _FONT + 2) / points, (_FONT * 1.2 + 3) / points
+    height, width = panel.images[0].get_array().shape[:2]
+    figure = panel.figure
+    inches = INCHES * 0.97 if figure.get_layout_engine() else figure.get_size_inches()[0]
+    points = 72 * inches / width  # per pixel of the image
+    # Names after all frames, so that none is crossed out.
+    for look, shown in groups:
+        for x1, y1, x2, y2 in shown.boxes:
+            frame = dict(xy=(x1, y1), width=x2 - x1, height=y2 - y1, fill=False)
+            panel.add_patch(Rectangle(**frame, edgecolor=look.contrast, linewidth=3, alpha=0.45))
+            panel.add_patch(
+                Rectangle(**frame, edgecolor=look.colour, linewidth=1.9, linestyle=look.line)
+            )
+    taken: list[_Place] = []
+    left_out = 0
+    for look, shown in groups:
+        for i, box in enumerate(shown.boxes):
+            text = look.sign + classes[shown.labels[i]]
+            if shown.scores is not None:
+                text += f" {shown.scores[i]:.2f}"
+            place = _place(box, _size(text, points), width, height, taken)
+            if place is None:
+                left_out += 1
+                continue
+            taken.append(place)
+            panel.text(
+                *place[:2],
+                text,
+                fontsize=_FONT,
+                color=look.contrast,
+                va="top",
+                ha="left",
+                bbox=dict(facecolor=look.colour, edgecolor="none", pad=1.0, alpha=0.9),
+            )
+    return left_out
+
+
+_Place = tuple[float, float, float, float]
+
+
+@cache
+def _extent(text: str) -> tuple[float, float]:
+    """Width and height of a text in points."""
+    extent = TextPath((0, 0), text, size=_FONT).get_extents()
+    return extent.width, _FONT * 1.2
+
+
+def _size(text: str, points: float) -> tuple[float, float]:
+    """Width and height of a label in pixels of the image, with its margin."""
+    width, height = _extent(text)
+    return (width + 3) / points, (height + 3) / points
+
+
+def _place(
+    box: np.ndarray, size: tuple[float, float], width: int, height: int, taken: Sequence[_Place]
+) -> _Place | None:
+    """Place of a label, xyxy in pixels of the image: above, below or in its box, inside the image
+    and on no other label; None if there is no such place.
+    """
+    label_width, label_height = size
     x1, y1, x2, y2 = box
-    best, least = None, float("inf")
     for x, y in (
         (x1, y1 - label_height),
         (x1, y2),
         (x2 - label_width, y1 - label_height),
         (x2 - label_width, y2),
         (x1, y1),
+        (x1, y2 - label_height),
         (x1, y1 - 2 * label_height),
         (x1, y2 + label_height),
+        (x1, y1 + label_height),
+        ((x1 + x2 - label_width) / 2, (y1 + y2 - label_height) / 2),
     ):
         x = float(np.clip(x, 0, max(0.0, width - label_width)))
         y = float(np.clip(y, 0, max(0.0, height - label_height)))
         place = (x, y, x + label_width, y + label_height)
-        covered = sum(_common_area(place, other) for other in taken)
-        if covered < least:
-            best, least = place, covered
-    assert best is not None
-    return best
+        if not any(_overlap(place, other) for other in taken):
+            return place
+    return None
 
 
-def _common_area(a: Sequence[float], b: Sequence[float]) -> float:
-    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+def _overlap(a: _Place, b: _Place) -> bool:
+    return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])

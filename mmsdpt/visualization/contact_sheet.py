@@ -1,0 +1,74 @@
+"""A page of thumbnails: the pictures of a folder at a glance."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment
+from PIL import Image
+
+from mmsdpt.utils.atomic import write_atomically
+
+_PAGE = Path(__file__).resolve().parents[1] / "assets" / "contact_sheet.html"
+_THUMBNAILS = "thumbnails"
+_SIZE = (480, 480)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of a contact sheet.
+
+    Attributes:
+        name: What to call it.
+        pictures: Its pictures by column, such as "before" and "after": files in the sheet's folder.
+        note: A sentence under its name.
+        weight: Entries with larger weights come first.
+    """
+
+    name: str
+    pictures: Mapping[str, Path]
+    note: str = ""
+    weight: float = 0.0
+
+
+def contact_sheet(
+    entries: Sequence[Entry], folder: str | os.PathLike, title: str, paragraphs: Sequence[str] = ()
+) -> Path:
+    """Write ``index.html`` into a folder, with thumbnails in ``thumbnails/``.
+
+    The page needs no network and no other file: the folder can be moved, zipped and sent.
+
+    Args:
+        entries: The images.
+        folder: Where their pictures are.
+        title: Heading.
+        paragraphs: What a reader should know before looking.
+
+    Returns:
+        The page.
+    """
+    folder = Path(folder)
+    rows = []
+    for entry in sorted(entries, key=lambda entry: -entry.weight):
+        cells = []
+        for column, path in entry.pictures.items():
+            below = Path(path).relative_to(folder)
+            thumbnail = folder / _THUMBNAILS / f"{below}.jpg"
+            thumbnail.parent.mkdir(parents=True, exist_ok=True)
+            with Image.open(path) as picture:
+                picture.thumbnail(_SIZE)
+                picture.convert("RGB").save(thumbnail, quality=85)
+                size = picture.size
+            links = [quote(p.as_posix()) for p in (below, thumbnail.relative_to(folder))]
+            cells.append((column, *links, *size))
+        rows.append((entry, cells))
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(_PAGE.read_text(encoding="utf-8"))
+    path = folder / "index.html"
+    page = template.render(title=title, paragraphs=paragraphs, rows=rows)
+    write_atomically(path, page.encode())
+    return path

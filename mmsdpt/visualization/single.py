@@ -1,0 +1,151 @@
+"""Pictures of one image and what was found in it, in the style of the panels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from .judge import Boxes
+from .panels import LOOKS, Groups, Look, count_in_words, draw_boxes, judged_groups
+
+_INCHES = 5.0
+_NARROWEST = 720  # pixels below which names could not be read
+_LINE = 0.24  # inches of a line under the image
+# The rest of Okabe and Ito's palette, for boxes of which nobody knows whether they are right.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+_OTHER = Look("0.6", "black", "-", "", "")
+_DARK = ("#0072B2", "#009E73", "#D55E00")
+
+
+def draw_detections(
+    image: np.ndarray,
+    found: Boxes,
+    classes: Sequence[str],
+    path: str | Path,
+    truth: Boxes | None = None,
+    *,
+    score_thr: float = 0.0,
+    iou_thr: float = 0.5,
+    top_k: int | None = None,
+) -> Path:
+    """Draw boxes with names and scores on an image.
+
+    Where the truth is known, every box is marked as right or wrong, and objects that nothing was
+    found for are marked, too; a line under the image says what the marks mean. Otherwise each
+    class has a colour.
+
+    Args:
+        image: (H, W, 3) RGB, uint8.
+        found: Detections, or true boxes if they have no scores.
+        classes: Names by label.
+        path: Where to write; the ending names the format.
+        truth: True boxes.
+        score_thr: Smallest score that is shown.
+        iou_thr: Smallest IoU at which a place counts as right, and largest one of two boxes that
+            are both shown.
+        top_k: The most boxes that are shown, best first.
+
+    Returns:
+        The path.
+    """
+    shown = found.shown(score_thr, iou_thr, top_k)
+    line, groups = "", _by_class(shown)
+    if found.scores is None:
+        groups = [(LOOKS["truth"], found)]
+    elif truth is not None:
+        groups = judged_groups(shown, truth, iou_thr)
+        meanings = [f"{look.sign}{look.meaning}" for look, _ in reversed(groups)]
+        line = f"{count_in_words(groups, truth)}     ({',  '.join(meanings)})"
+    height, width = image.shape[:2]
+    tall = _INCHES * height / width
+    figure = Figure(figsize=(_INCHES, tall + (_LINE if line else 0)))
+    FigureCanvasAgg(figure)
+    total = figure.get_size_inches()[1]
+    panel = figure.add_axes((0, 1 - tall / total, 1, tall / total))
+    panel.imshow(image)
+    panel.set_axis_off()
+    left_out = draw_boxes(panel, groups, classes)
+    if line:
+        if left_out:
+            line += f"; {left_out} names left out"
+        figure.text(0.01, 0.06 / total, line, fontsize=7.5, va="bottom", color="0.2")
+    return _save(figure, path, dpi=max(width, _NARROWEST) / _INCHES)
+
+
+def draw_scores(
+    image: np.ndarray,
+    scores: Sequence[tuple[str, float]],
+    path: str | Path,
+    truth: str | None = None,
+) -> Path:
+    """Draw an image and, under it, the scores of its classes as bars, best first.
+
+    Args:
+        image: (H, W, 3) RGB, uint8.
+        scores: Names and probabilities.
+        path: Where to write; the ending names the format.
+        truth: The true class. The first bar is then marked as right or wrong, and the true class
+            is named if it has no bar.
+
+    Returns:
+        The path.
+    """
+    height, width = image.shape[:2]
+    tall = _INCHES * 0.75
+    names, values = zip(*scores, strict=True)
+    rows = len(names) * _LINE + 0.1
+    title = 0.0 if truth is None else 1.2 * _LINE
+    figure = Figure(figsize=(_INCHES, tall + rows + title))
+    FigureCanvasAgg(figure)
+    total = tall + rows + title
+    picture = figure.add_axes((0, (rows + title) / total, 1, tall / total))
+    picture.imshow(image)
+    picture.set_axis_off()
+    looks = [Look(_COLOURS[0], "white", "-", "", "")] * len(names)
+    if truth is not None:
+        looks = [LOOKS["correct"] if name == truth else _OTHER for name in names]
+        if names[0] != truth:
+            looks[0] = LOOKS["wrong"]
+        verdict = names[0] if names[0] == truth else f"{names[0]}; it is {truth}"
+        figure.text(
+            0.5,
+            (rows + 0.06) / total,
+            looks[0].sign + verdict,
+            fontsize=10,
+            ha="center",
+            color=looks[0].colour,
+        )
+    bars = figure.add_axes((0.36, 0.05 / total, 0.62, (rows - 0.1) / total))
+    bars.barh(range(len(names)), values, color=[look.colour for look in looks], height=0.7)
+    bars.set(xlim=(0, 1.18), ylim=(len(names) - 0.5, -0.5), xticks=[], yticks=range(len(names)))
+    bars.set_yticklabels([_shortened(name) for name in names], fontsize=8.5)
+    bars.tick_params(length=0)
+    bars.spines[:].set_visible(False)
+    for i, value in enumerate(values):
+        bars.text(value + 0.01, i, f"{value:.2f}", va="center", fontsize=8.5)
+    return _save(figure, path, dpi=_NARROWEST / _INCHES)
+
+
+def _shortened(name: str, most: int = 24) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _by_class(shown: Boxes) -> Groups:
+    """Boxes of each class with its colour."""
+    groups = []
+    for label in np.unique(shown.labels):
+        colour = _COLOURS[label % len(_COLOURS)]
+        look = Look(colour, "white" if colour in _DARK else "black", "-", "", "")
+        groups.append((look, shown.take(shown.labels == label)))
+    return groups
+
+
+def _save(figure: Figure, path: str | Path, dpi: float) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=dpi)
+    return path

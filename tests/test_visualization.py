@@ -1,0 +1,104 @@
+"""Promises of pictures and contact sheets."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from mmsdpt.visualization import Boxes, Entry, contact_sheet, draw_detections, draw_scores
+from mmsdpt.visualization.panels import LOOKS, draw_boxes
+
+IMAGE = np.full((60, 100, 3), 200, np.uint8)
+YELLOW, BLUE, ORANGE = (0xF0, 0xE4, 0x42), (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
+
+
+def share(path, colour) -> float:
+    """Of the pixels of a picture that have about this colour."""
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    return float((np.abs(pixels - colour) < 12).all(-1).mean())
+
+
+def test_a_picture_tells_right_wrong_and_missed_by_colour_where_the_truth_is_known(tmp_path):
+    truth = Boxes([[5, 20, 35, 50], [60, 20, 90, 50]], [0, 1])
+    found = {
+        "right": Boxes(truth.boxes, [0, 1], [0.9, 0.8]),
+        "wrong": Boxes(truth.boxes, [1, 0], [0.9, 0.8]),
+        "missed": Boxes(truth.boxes, [0, 1], [0.2, 0.1]),
+    }
+    seen = {}
+    for name, boxes in found.items():
+        path = draw_detections(
+            IMAGE, boxes, ("cat", "dog"), tmp_path / f"{name}.png", truth, score_thr=0.3
+        )
+        seen[name] = [share(path, colour) > 0.001 for colour in (BLUE, ORANGE, YELLOW)]
+    assert seen == dict(
+        right=[True, False, False], wrong=[False, True, False], missed=[False, False, True]
+    )
+
+
+def test_no_name_lies_on_another_one():
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 60, (40, 2))
+    boxes = Boxes(np.concatenate([corners, corners + 15], 1), np.zeros(40), rng.random(40))
+    figure = Figure(figsize=(4, 4))
+    panel = figure.add_axes((0, 0, 1, 1))
+    panel.imshow(np.zeros((80, 80, 3), np.uint8))
+    left_out = draw_boxes(panel, [(LOOKS["correct"], boxes)], ("a rather long name",))
+    assert 0 < left_out < 40 and len(panel.texts) == 40 - left_out
+    extents = [text.get_window_extent() for text in panel.texts]
+    for i, a in enumerate(extents):
+        for b in extents[:i]:
+            assert min(a.x1, b.x1) <= max(a.x0, b.x0) or min(a.y1, b.y1) <= max(a.y0, b.y0)
+
+
+def test_only_the_best_boxes_are_shown_with_top_k(tmp_path):
+    found = Boxes([[0, 0, 9, 9], [20, 0, 29, 9], [40, 0, 49, 9]], [0, 0, 0], [0.2, 0.9, 0.5])
+    assert found.shown(0.3).scores.tolist() == [0.9, 0.5]
+    assert found.shown(0.0, top_k=1).scores.tolist() == [0.9]
+
+
+def test_scores_are_marked_right_or_wrong(tmp_path):
+    scores = [("hat", 0.7), ("skirt", 0.3)]
+    right = draw_scores(IMAGE, scores, tmp_path / "right.png", truth="hat")
+    wrong = draw_scores(IMAGE, scores, tmp_path / "wrong.png", truth="skirt")
+    assert share(right, ORANGE) == 0 < share(wrong, ORANGE)
+
+
+class _Links(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found, self.words, self.tags = [], [], set()
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.add(tag)
+        self.found += [value for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data) -> None:
+        self.words += [data.strip()] if data.strip() else []
+
+
+def test_a_contact_sheet_shows_most_changed_first_links_what_exists_and_escapes_names(tmp_path):
+    names = ["a/1.png", "b/1.png", "b/<script>#1?.png"]
+    entries = []
+    for weight, name in enumerate(names):
+        for column in ("before", "after"):
+            path = tmp_path / column / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (900, 600), "red").save(path)
+        pictures = {column: tmp_path / column / name for column in ("before", "after")}
+        entries.append(Entry(name, pictures, "note", weight))
+    page = contact_sheet(entries, tmp_path, "Pictures & more")
+    shown = _Links(page.read_text(encoding="utf-8"))
+    assert [word for word in shown.words if word in names] == names[::-1]
+    assert "script" not in shown.tags
+    assert len(shown.found) == len(set(shown.found)) == 12
+    for link in shown.found:
+        assert "://" not in link and not link.startswith("/")
+        with Image.open(tmp_path / unquote(link)) as picture:
+            assert picture.size == ((480, 320) if link.startswith("thumb") else (900, 600))
