@@ -117,7 +117,7 @@ def test_a_file_trains_as_many_parameters_on_glip_l_as_its_comment_says(name, gl
         round(poster - 0.01, 2),  # the poster rounds up
     )
     assert [hook.type for hook in cfg.custom_hooks] == [
-        "mmsdpt.StopOnPlateauHook",
+        "mmsdpt.EarlyStoppingHook",
         *(["mmsdpt.AlternatingPhasesHook"] if name.endswith("asynchronous") else []),
     ]
 

@@ -367,7 +367,7 @@ def test_odinw_configs_keep_glips_schedule(dataset, few_shot):
 
     (plateau,), (stop,) = cfg.param_scheduler, cfg.custom_hooks
     best = cfg.default_hooks.checkpoint.save_best
-    assert plateau.type == "ReduceOnPlateauLR" and stop.type == "mmsdpt.StopOnPlateauHook"
+    assert plateau.type == "ReduceOnPlateauLR" and stop.type == "mmsdpt.EarlyStoppingHook"
     assert plateau.monitor == stop.monitor == best == "coco/bbox_mAP"
     assert plateau.rule == cfg.default_hooks.checkpoint.rule == "greater"
     assert stop.get("rule", "greater") == "greater"

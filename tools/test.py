@@ -26,7 +26,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", help="dump predictions to a pickle file for offline evaluation")
     parser.add_argument("--show", action="store_true", help="show predictions in a window")
     parser.add_argument(
-        "--show-dir", help="write pictures with predictions to this folder in the work directory"
+        "--show-dir",
+        help="write pictures with predictions, and an index.html of them, to this folder in the"
+        " work directory",
     )
     parser.add_argument(
         "--wait-time", type=float, default=2, help="seconds between pictures with --show"
@@ -63,20 +65,14 @@ def slot_files(arguments: list[str], slots: list[str]) -> dict[str, str]:
 
 def add_pictures(cfg: ConfigDict, args: argparse.Namespace) -> None:
     """Draw predictions, as the toolboxes' test tools do."""
-    classifies = cfg.get("default_scope") == "mmpretrain"
-    kind = "mmsdpt.PredictionPicturesHook" if classifies else "mmsdpt.BoxPicturesHook"
-    hook = cfg.default_hooks.setdefault("visualization", ConfigDict(type=kind))
-    if classifies:
-        if args.show_dir:
-            hook.out_dir = os.path.join(cfg.work_dir, args.show_dir)
-    else:
-        if hook.type == "DetVisualizationHook":  # whose pictures of one name overwrite each other
-            hook.type = kind
-        hook.draw = True
-        if args.show_dir:
-            hook.test_out_dir = args.show_dir  # which the hook puts into the work directory
+    found = cfg.default_hooks.get("visualization") or {}
+    kept = {name: found[name] for name in ("score_thr", "top_k", "interval") if name in found}
+    hook = ConfigDict(type="mmsdpt.VisualizationHook", **kept)
+    if args.show_dir:
+        hook.out_dir = os.path.join(cfg.work_dir, args.show_dir)
     if args.show:
         hook.show, hook.wait_time = True, args.wait_time
+    cfg.default_hooks.visualization = hook
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ default_hooks = dict(
     sampler_seed=dict(type="DistSamplerSeedHook"),
     trainable_table=dict(type="mmsdpt.TrainableTableHook"),
     classes=dict(type="mmsdpt.SetClassesHook"),
-    visualization=dict(type="mmsdpt.PredictionPicturesHook"),
+    visualization=dict(type="mmsdpt.VisualizationHook"),
 )
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -20,7 +20,7 @@ default_hooks = dict(
     sampler_seed=dict(type="DistSamplerSeedHook"),
     trainable_table=dict(type="mmsdpt.TrainableTableHook"),
     class_names=dict(type="mmsdpt.ClassNamesHook"),
-    visualization=dict(type="DetVisualizationHook"),
+    visualization=dict(type="mmsdpt.VisualizationHook"),
 )
 env_cfg = dict(
     cudnn_benchmark=False,

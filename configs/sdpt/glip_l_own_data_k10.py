@@ -57,4 +57,4 @@ param_scheduler = [
         by_epoch=True,
     )
 ]
-custom_hooks = [dict(type="mmsdpt.StopOnPlateauHook", monitor="coco/bbox_mAP", patience=4)]
+custom_hooks = [dict(type="mmsdpt.EarlyStoppingHook", monitor="coco/bbox_mAP", patience=4)]

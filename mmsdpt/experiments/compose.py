@@ -28,7 +28,11 @@ _TRAIN, _TEST = ("train_dataloader",), ("test_dataloader", "test_evaluator", "te
 _VALIDATION = ("val_dataloader", "val_evaluator", "val_cfg")
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _DRAWS_SHOTS = (CLASSIFICATION, "mmsdpt.FewShotDataset")
-_STOPS = ("mmsdpt.StopOnPlateauHook", "EarlyStoppingHook")
+_STOPS = (
+    "mmsdpt.EarlyStoppingHook",
+    "mmsdpt.StopOnPlateauHook",  # its name in version 0.1
+    "EarlyStoppingHook",
+)
 
 
 def compose(
@@ -151,7 +155,7 @@ def _add_selection(cfg: Content, study: Study, data: str) -> None:
     cfg["default_hooks"]["checkpoint"].update(save_best=score["monitor"], rule=score["rule"])
     cfg["custom_hooks"].append(dict(type="mmsdpt.ValidateFirstHook"))
     if chosen["patience"]:
-        stop = dict(type="mmsdpt.StopOnPlateauHook", patience=chosen["patience"], **score)
+        stop = dict(type="mmsdpt.EarlyStoppingHook", patience=chosen["patience"], **score)
         cfg["custom_hooks"].append(stop)
 
 

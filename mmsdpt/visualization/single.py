@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import ImageOps
+
+from mmsdpt.datasets.image_files import open_image, read_bytes, to_rgb
 
 from .judge import Boxes
 from .panels import LOOKS, Groups, Look, count_in_words, draw_boxes, judged_groups
@@ -128,6 +131,16 @@ def draw_scores(
     for i, value in enumerate(values):
         bars.text(value + 0.01, i, f"{value:.2f}", va="center", fontsize=8.5)
     return _save(figure, path, dpi=_NARROWEST / _INCHES)
+
+
+def read_upright(path: str | Path) -> np.ndarray:
+    """An image file as (H, W, 3) RGB, turned as its EXIF orientation says.
+
+    Raises:
+        UnreadableImage: if it is missing or cannot be decoded.
+    """
+    with open_image(read_bytes(path)) as image:
+        return np.asarray(to_rgb(ImageOps.exif_transpose(image)))
 
 
 def _shortened(name: str, most: int = 24) -> str:

@@ -1,4 +1,4 @@
-"""The end of a run whose validation score stands still."""
+"""The end of a run whose validation score no longer improves."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from mmsdpt.engine.state import is_score
 from mmsdpt.registry import HOOKS
 
 
-@HOOKS.register_module()
-class StopOnPlateauHook(Hook):
+# The second name is that of version 0.1.
+@HOOKS.register_module(name=["EarlyStoppingHook", "StopOnPlateauHook"])
+class EarlyStoppingHook(Hook):
     """End the training after ``patience`` evaluations without a new best score.
 
-    MMEngine's ``EarlyStoppingHook`` counts in its own memory, which a resumed run has lost, and
+    MMEngine's own hook of this name counts in its own memory, which a resumed run has lost, and
     takes a score that equals the best for an improvement: rounded scores that stand still would
     never end a run. This one reads the history of scores that checkpoints keep.
 
@@ -36,7 +37,7 @@ class StopOnPlateauHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if self.monitor not in (metrics or {}):
             runner.logger.warning(
-                f"StopOnPlateauHook finds no {self.monitor} in this evaluation, which has:"
+                f"EarlyStoppingHook finds no {self.monitor} in this evaluation, which has:"
                 f" {', '.join(metrics or {}) or 'nothing'}"
             )
             return

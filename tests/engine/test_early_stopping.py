@@ -1,11 +1,11 @@
-"""Promises of StopOnPlateauHook that no whole run shows; tests/test_configs.py has one."""
+"""Promises of EarlyStoppingHook that no whole run shows; tests/test_configs.py has one."""
 
 from types import SimpleNamespace
 
 import pytest
 from mmengine.logging import MessageHub
 
-from mmsdpt.engine.hooks import StopOnPlateauHook
+from mmsdpt.engine.hooks import EarlyStoppingHook
 
 
 class Log(list):
@@ -24,7 +24,7 @@ def runner(request):
     )
 
 
-def evaluations_until_stop(hook: StopOnPlateauHook, runner, scores: list[float]) -> int | None:
+def evaluations_until_stop(hook: EarlyStoppingHook, runner, scores: list[float]) -> int | None:
     for count, score in enumerate(scores, 1):
         runner.message_hub.update_scalar("val/score", score)
         hook.after_val_epoch(runner, dict(score=score))
@@ -43,11 +43,11 @@ def evaluations_until_stop(hook: StopOnPlateauHook, runner, scores: list[float])
     ],
 )
 def test_the_run_ends_after_patience_evaluations_without_a_new_best(runner, rule, scores, stop):
-    assert evaluations_until_stop(StopOnPlateauHook("score", 3, rule), runner, scores) == stop
+    assert evaluations_until_stop(EarlyStoppingHook("score", 3, rule), runner, scores) == stop
 
 
 def test_an_evaluation_without_the_score_does_not_count_and_says_so(runner):
-    hook = StopOnPlateauHook("score", patience=1)
+    hook = EarlyStoppingHook("score", patience=1)
     hook.after_val_epoch(runner, dict(other=1.0))
     assert not runner.train_loop.stop_training
     assert "finds no score in this evaluation, which has: other" in runner.logger[0]
@@ -56,4 +56,4 @@ def test_an_evaluation_without_the_score_does_not_count_and_says_so(runner):
 @pytest.mark.parametrize("wrong", [dict(rule="more"), dict(patience=0)])
 def test_settings_without_a_meaning_are_refused(wrong):
     with pytest.raises(ValueError, match="must be"):
-        StopOnPlateauHook(**{"monitor": "score", "patience": 2, **wrong})
+        EarlyStoppingHook(**{"monitor": "score", "patience": 2, **wrong})
