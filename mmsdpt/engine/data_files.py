@@ -105,6 +105,7 @@ def _class_list(dataset: Mapping) -> list[str] | None:
     metainfo = dataset.get("metainfo")
     classes = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
     if isinstance(classes, str):
+        _refuse_text(classes)
         return list_from_file(classes)
     if classes is not None and not all(isinstance(name, str) for name in classes):
         metainfo["classes"] = classes = tuple(map(str, classes))  # type: ignore[index]

@@ -449,3 +449,12 @@ def test_images_of_train_in_another_split_are_said(data, monkeypatch):
     data.prepare()
     assert any("1 of its images are also in train (val_1.jpg" in line for line in said)
     assert any("its AP will be -1" in line for line in said)
+
+
+def test_one_class_without_its_comma_is_refused_and_a_file_of_names_is_read(data):
+    data.save()
+    with pytest.raises(InputError, match=r"is the text 'circle', .* write classes=\('circle',\)"):
+        data.prepare(classes="circle")
+    names = data.root / "names.txt"
+    names.write_text("circle\nsquare\n")
+    assert labelled(data.prepare(classes=str(names))["train"]) == EXPECTED
