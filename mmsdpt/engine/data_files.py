@@ -20,6 +20,7 @@ from mmsdpt.utils.data_files import (
     innermost_datasets,
     joined,
     metric_configs,
+    refuse_text,
 )
 from mmsdpt.utils.errors import InputError
 
@@ -105,7 +106,7 @@ def _class_list(dataset: Mapping) -> list[str] | None:
     metainfo = dataset.get("metainfo")
     classes = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
     if isinstance(classes, str):
-        _refuse_text(classes)
+        refuse_text(classes)
         return list_from_file(classes)
     if classes is not None and not all(isinstance(name, str) for name in classes):
         metainfo["classes"] = classes = tuple(map(str, classes))  # type: ignore[index]

@@ -79,12 +79,8 @@ def check_classes(metainfo: Any, path: str) -> None:
     if classes is None or "://" in path or not path.endswith(".json"):
         return
     if isinstance(classes, str):
-        if Path(classes).is_file():  # MMEngine reads the names from there
-            return
-        raise InputError(
-            f"metainfo.classes is the text {classes!r}, expected a tuple of names: write"
-            f" classes=({classes!r},)"
-        )
+        refuse_text(classes)
+        return
     with open(path, encoding="utf-8-sig") as file:
         content = json.load(file)
     categories = content.get("categories") if isinstance(content, Mapping) else None
@@ -102,6 +98,19 @@ def check_classes(metainfo: Any, path: str) -> None:
         raise InputError(
             f"metainfo.classes has another order than the categories of {path}, and labels would"
             f" take each other's names: write classes={ordered}"
+        )
+
+
+def refuse_text(classes: str) -> None:
+    """Refuse classes that are one text and not a file of names, which MMEngine reads.
+
+    Raises:
+        InputError: with what to write instead.
+    """
+    if not Path(classes).is_file():
+        raise InputError(
+            f"metainfo.classes is the text {classes!r}, expected a tuple of names: write"
+            f" classes=({classes!r},)"
         )
 
 

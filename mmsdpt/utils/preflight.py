@@ -99,5 +99,6 @@ def _missing_benchmark(dataset: Mapping[str, Any]) -> str | None:
     """The folder of a benchmark, or of one's own images, if it is not there."""
     root = Path(dataset.get("data_root") or "data/").expanduser()
     name = dataset.get("name")
-    folder = root if name in ("folder", "csv", "json") else root / str(name)
+    own = name in ("folder", "csv", "json") or (root.name == name and root.is_dir())
+    folder = root if own else root / str(name)
     return None if folder.is_dir() else str(folder)

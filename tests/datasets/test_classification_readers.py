@@ -73,6 +73,12 @@ def test_every_layout_is_read(tmp_path, name):
                 assert file.read(2) == b"\xff\xd8"
 
 
+def test_the_data_root_may_be_the_benchmarks_own_folder(tmp_path):
+    make_dataset(tmp_path, "oxford_pets")
+    inside = ClassificationData("oxford_pets", str(tmp_path / "oxford_pets"), "test")
+    assert len(inside) == len(ClassificationData("oxford_pets", str(tmp_path), "test")) > 0
+
+
 def test_all_fifteen_benchmarks_have_a_miniature():
     assert set(ALL_NAMES) == set(BENCHMARKS)
 
