@@ -39,6 +39,11 @@ _TRAINING_PARTS = (
     "custom_hooks",
     "randomness",
 )
+_OPTIONS = {
+    " load_from=": " cell.load_from=",
+    " lang_model_name=": " cell.lang_model_name=",
+    "--data-root": "--cfg-options study.data_root=FOLDER",
+}
 _OF_LOADING = ("num_workers", "persistent_workers", "pin_memory", "prefetch_factor")
 
 
@@ -184,14 +189,16 @@ def _lacking(study: Study, config: dict[str, Any], cell: Cell, shelf: Shelf) -> 
         if study.selection or fitting_slot(config):
             roles["val"] = cell.training.data
     files = {slot: x for slot, x in config.get("tuner_files", {}).items() if slot != "old"}
-    found = find_missing(Config(dict(config, tuner_files=files)), list(roles))
+    cfg = Config(dict(config, tuner_files=files))
+    found = [sentence for role in roles for sentence in find_missing(cfg, [role])]
     if not found:
         for role, name in roles.items():
             try:
                 shelf.dataset(dataset_of(config, role))
             except (InputError, OSError) as error:
                 found.append(f"data {name}: {in_one_line(error)}")
-    found = [sentence.replace(" load_from=", " cell.load_from=") for sentence in found]
+    for words, ours in _OPTIONS.items():  # of tools/train.py and of a study
+        found = [sentence.replace(words, ours) for sentence in found]
     return list(dict.fromkeys(found))
 
 
