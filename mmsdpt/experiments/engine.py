@@ -9,8 +9,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from filelock import FileLock, Timeout
 from mmsdpt.utils.errors import InputError
 
 from .images import Shelf
-from .jobs import Job, Prepared, Test, new_record, prepare
-from .records import FINISHED, Record, append_record, read_records
+from .jobs import Job, Prepared, new_record, prepare
+from .records import Record, append_record, read_records
 from .study import ZERO_SHOT, Study, records_file
 from .worker import Worker, finished
 
@@ -32,72 +32,45 @@ _RETRIES = 1  # by Ray, and again by us with another worker
 
 
 class Ledger:
-    """Writes the records of a run, each when the test of the plain model is known, too.
+    """Writes the records of a run. The tests of the plain model must come first.
 
     Args:
         study: The study.
         work_dir: Folder of the results.
-        prepared: Its jobs.
         on_record: Called with each record of this run, finished before or not.
     """
 
-    def __init__(
-        self, study: Study, work_dir: Path, prepared: Prepared, on_record: OnRecord | None
-    ) -> None:
-        self.study, self.work_dir, self.on_record = study, work_dir, on_record
+    def __init__(self, study: Study, work_dir: Path, on_record: OnRecord | None) -> None:
+        self.study, self.on_record = study, on_record
         self.path = records_file(study, work_dir)
         self.records: dict[str, Record] = {}
         self._written = {each["cell"]: each for each in read_records(self.path)}
-        self._plain: dict[tuple[str, str, str], dict[str, float] | None] = {}
-        self._waiting: list[tuple[tuple[str, str, str], Record]] = []
-        self._expected = {
-            _place(test, job) for job in prepared.jobs if _is_plain(job) for test in job.tests
-        }
-        for each in self._written.values():  # of cells that this run leaves alone
-            place = (each["host"], each["tested_on"], each["tested_classes"])
-            if each["method"] == ZERO_SHOT and each["status"] == FINISHED:
-                if place not in self._expected:
-                    self._plain[place] = each["metrics"]
+        plain = [x for x in self._written.values() if x["method"] == ZERO_SHOT]
+        self._plain = {_place(each): each["metrics"] or None for each in plain}
 
     def add(self, job: Job, found: Sequence[Mapping[str, Any]]) -> None:
         """Take the results of a job."""
         for test, result in zip(job.tests, found, strict=True):
             record = new_record(self.study, job, test, result)
-            place = _place(test, job)
             if _is_plain(job):
-                self._plain[place] = record["metrics"] or None
-            self._waiting.append((place, record))
-        still = []
-        for place, record in self._waiting:
-            if place in self._expected and place not in self._plain:
-                still.append((place, record))
-            else:
-                self._write(dict(record, before=self._plain.get(place)))  # type: ignore[arg-type]
-        self._waiting = still
-
-    def _write(self, record: Record) -> None:
-        known = self._written.get(record["cell"], {})
-        record["time"] = known.get("time", 0.0)
-        if known != record:
-            record["time"] = time.time()
-            append_record(self.path, record)
-        self.records[record["cell"]] = record
-        if self.on_record is not None:
-            self.on_record(record)
-
-    def close(self) -> None:
-        """Write what waits for a test that did not come."""
-        for _, record in self._waiting:
-            self._write(record)
-        self._waiting = []
+                self._plain[_place(record)] = record["metrics"] or None
+            record["before"] = self._plain.get(_place(record))
+            known = self._written.get(record["cell"], {})
+            record["time"] = known.get("time", 0.0)
+            if known != record:
+                record["time"] = time.time()
+                append_record(self.path, record)
+            self.records[record["cell"]] = record
+            if self.on_record is not None:
+                self.on_record(record)
 
 
 def _is_plain(job: Job) -> bool:
     return job.training.data is None and job.training.method == ZERO_SHOT
 
 
-def _place(test: Test, job: Job) -> tuple[str, str, str]:
-    return job.training.host, test.cell.data, test.cell.classes
+def _place(record: Mapping[str, Any]) -> tuple[str, str, str]:
+    return record["host"], record["tested_on"], record["tested_classes"]
 
 
 def run(
@@ -143,24 +116,22 @@ def run(
             raise InputError("; ".join(prepared.refused))
         if on_start is not None:
             on_start(prepared)
-        results = Ledger(study, root, prepared, on_record)
+        results = Ledger(study, root, on_record)
         todo = []
-        for job in prepared.jobs:
+        for job in sorted(prepared.jobs, key=lambda job: not _is_plain(job)):
             known = None if redo else _known(job, root)
             if known is None:
                 todo.append(job)
             else:
                 results.add(job, known)
-        if not todo:
-            computed: Iterator[tuple[Job, Results]] = iter(())
-        elif jobs <= 1 and address is None:
+        if jobs <= 1 and address is None:
             worker = Worker(root, threads, shelf)
-            computed = ((job, worker.compute(job, redo)) for job in todo)
-        else:
-            computed = _on_ray(todo, root, jobs, threads, gpus, address, redo)
-        for job, found in computed:
-            results.add(job, found)
-        results.close()
+            for job in todo:
+                results.add(job, worker.compute(job, redo))
+        elif todo:
+            with closing(_on_ray(todo, root, jobs, threads, gpus, address, redo)) as computed:
+                for job, found in computed:
+                    results.add(job, found)
     return results.records, prepared
 
 
@@ -186,7 +157,7 @@ def _on_ray(
     gpus: float | None,
     address: str | None,
     redo: bool,
-) -> Iterator[tuple[Job, Results]]:
+) -> Generator[tuple[Job, Results], None, None]:
     """Results of jobs as they come.
 
     A worker has one job at a time. One that dies is started again, by Ray, and its job with it; one
@@ -213,6 +184,8 @@ def _on_ray(
         busy: dict[Any, tuple[Any, Job]] = {}
         while open_ or busy:
             ready = [j for j in open_ if j.training.on not in trainings or j.training.on in done]
+            if any(_is_plain(job) for job in [*open_, *(job for _, job in busy.values())]):
+                ready = [job for job in ready if _is_plain(job)]  # what others are compared with
             for job in ready:
                 if not idle and len(busy) >= jobs:
                     break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 
@@ -301,3 +302,25 @@ def test_the_plan_knows_what_is_open_and_what_it_takes(write_study, tmp_path):
     states = {row.cell: row.state for row in rows(study, prepared, root)}
     assert {s for name, s in states.items() if "coop" in name} == {"finished"}
     assert {s for name, s in states.items() if "coop" not in name} == {"open"}
+
+
+def test_the_tool_says_what_failed_and_what_is_missing(write_study, tmp_path, capsys):
+    from mmsdpt.experiments import commands
+
+    def call(command: str, path, **more) -> tuple[int, str]:
+        common = dict(study=str(path), work_dir=str(tmp_path / "work"), only=[], threads=1)
+        settings = dict(jobs=1, gpus=None, address=None, redo=False, measure=False)
+        args = argparse.Namespace(**common, **settings, cfg_options=["study.seeds=[2]"])
+        status = getattr(commands, command)(args)
+        return status, " ".join(capsys.readouterr().out.split())
+
+    path = write_study(names=["vpt"], data=["clip_clothing", "clip_dtd"])
+    status, text = call("plan", path)
+    assert status == 1 and "4 cells: 2 open, 2 missing" in text
+    assert "missing, for 2 cells: data not found:" in text and "dtd" in text
+    status, text = call("run", path)
+    assert status == 1 and "tiny.jsonl" in text
+    status, text = call("plan", path)
+    assert "2 finished, 2 missing" in text
+    assert "tiny_clip/vpt/clothing/1_shots_seed_2/on_clothing" in text
+    assert call("run", write_study(names=["vpt"]))[0] == 0
