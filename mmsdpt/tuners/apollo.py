@@ -74,12 +74,6 @@ class CrossModalAdapter(nn.Module):
         added_text = added_text * mask.unsqueeze(-1).to(added_text.dtype)
         return image + added_image.to(image.dtype), text + added_text.to(text.dtype)
 
-    def num_trainable(self) -> int:
-        """Per modality 2 d m + m + d for the bottleneck, 8 m^2 for two attentions, 4 m for two
-        norms.
-        """
-        return sum(branch.num_trainable() for branch in (self.image, self.text))
-
 
 class _Branch(nn.Module):
     """One modality's side."""
@@ -104,10 +98,6 @@ class _Branch(nn.Module):
     def leave(self, h: Tensor, own: Tensor, other: Tensor, visible: Tensor | None) -> Tensor:
         """(B, n, m) to (B, n, d), after the cross-attention to ``other`` (B, n', m)."""
         return self.up(h + self.cross_attention(own, other, visible))
-
-    def num_trainable(self) -> int:
-        m, d = self.down.weight.shape
-        return 2 * d * m + m + d + 8 * m * m + 4 * m
 
 
 class _Attention(nn.Module):
@@ -212,9 +202,8 @@ class Apollo(Tuner):
         self.bottleneck, self.num_heads = bottleneck, num_heads
         (outputs,) = cast(Sequence[PairedSeam], seams["encoder_outputs"])
         self.prompts = CoupledPrompts(seams, num_tokens, depth, init_words, init_std)
-        self.adapter = CrossModalAdapter(
-            outputs.widths["image"], outputs.widths["text"], bottleneck, num_heads
-        )
+        self.widths = outputs.widths["image"], outputs.widths["text"]
+        self.adapter = CrossModalAdapter(*self.widths, bottleneck, num_heads)
         self.prompts.connect(self)
         outputs.connect(self, self.adapt)
         seams["losses"][0].connect(self, self.consistency)
@@ -275,8 +264,12 @@ class Apollo(Tuner):
         return torch.stack(losses).mean()
 
     def num_trainable(self) -> int:
-        """MaPLe's, and 2 d m + 8 m^2 + 5 m + d per modality for the adapter."""
-        return self.prompts.num_trainable() + self.adapter.num_trainable()
+        """MaPLe's, and per modality 2 d m + m + d for the adapter's bottleneck, 8 m^2 for its two
+        attentions, 4 m for their norms.
+        """
+        m = self.bottleneck
+        sides = sum(2 * d * m + m + d + 8 * m * m + 4 * m for d in self.widths)
+        return self.prompts.num_trainable() + sides
 
 
 def photometric_view(images: Tensor, strength: float) -> Tensor:
@@ -297,8 +290,9 @@ def contrast(x: Tensor, original: Tensor, temperature: float) -> Tensor:
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     x, keys = F.normalize(x.to(dtype), dim=-1), F.normalize(original.to(dtype), dim=-1)
-    log_p = (x @ keys.T / temperature).log_softmax(-1)  # (n, n)
-    log_q = (keys @ keys.T / temperature).log_softmax(-1)
+    with torch.autocast(x.device.type, enabled=False):
+        log_p = (x @ keys.T / temperature).log_softmax(-1)  # (n, n)
+        log_q = (keys @ keys.T / temperature).log_softmax(-1)
     middle = torch.logaddexp(log_p, log_q) - math.log(2)
     divergence = sum((log.exp() * (log - middle)).sum(-1) for log in (log_p, log_q)) / 2
     return (divergence - log_p.diagonal()).mean()
