@@ -74,7 +74,7 @@ def test_every_layout_is_read(tmp_path, name):
 
 
 def test_the_data_root_may_be_the_benchmarks_own_folder(tmp_path):
-    make_dataset(tmp_path, "oxford_pets")
+    make_dataset("oxford_pets", tmp_path)
     inside = ClassificationData("oxford_pets", str(tmp_path / "oxford_pets"), "test")
     assert len(inside) == len(ClassificationData("oxford_pets", str(tmp_path), "test")) > 0
 
