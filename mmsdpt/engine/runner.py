@@ -44,6 +44,7 @@ from mmsdpt.utils.fingerprint import base_fingerprint
 from mmsdpt.version import __version__
 
 from .checkpoint_checks import check_contents, check_resumable
+from .config_errors import check_numbers, settings_explained
 from .data_files import (
     prepare_data,
     use_own_image_loader,
@@ -63,8 +64,14 @@ LAST_CHECKPOINT = "last_checkpoint"
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner that ``cfg.runner_type`` names, by default MMEngine's."""
-    return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    """Build the runner that ``cfg.runner_type`` names, by default MMEngine's.
+
+    Raises:
+        InputError: for a setting that is misspelt or cannot be.
+    """
+    check_numbers(cfg)
+    with settings_explained(cfg):
+        return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
 
 
 class _FormattedOnce(Config):
@@ -200,17 +207,20 @@ class TunerRunner(Runner):
         """
         with lock_folder(self.work_dir) if is_main_process() else nullcontext():
             self._prepare_data("train", "val", optional=("test",))
-            return super().train()
+            with settings_explained(self.cfg):
+                return super().train()
 
     def val(self) -> dict:
         """As MMEngine's, after a look at the data."""
         self._prepare_data("val")
-        return super().val()
+        with settings_explained(self.cfg):
+            return super().val()
 
     def test(self) -> dict:
         """As MMEngine's, after a look at the data."""
         self._prepare_data("test")
-        return super().test()
+        with settings_explained(self.cfg):
+            return super().test()
 
     # ------------------------------------------------------------------ building
 
@@ -287,6 +297,7 @@ class TunerRunner(Runner):
                 "The base weights are random: a tuner needs those of a trained model, which"
                 " load_from names"
             )
+        self._check_image_sizes()
         for slot, path in (self.cfg.get("tuner_files") or {}).items():
             self.load_trained(path, slot)
         if self._resume:
@@ -296,6 +307,20 @@ class TunerRunner(Runner):
             else:
                 self.resume(path)
         self._has_loaded = True
+
+    def _check_image_sizes(self) -> None:
+        """Warn where CLIP's images have another size than its position embeddings are for."""
+        own = getattr(getattr(self.host, "visual", None), "img_size", None)
+        side = own[0] if isinstance(own, (tuple, list)) else own
+        for role in ("train", "val", "test") if side else ():
+            dataset = (self.cfg.get(f"{role}_dataloader") or {}).get("dataset") or {}
+            found = dataset.get("image_size") if isinstance(dataset, Mapping) else None
+            if found not in (None, side):
+                self.logger.warning(
+                    f"{role}_dataloader.dataset.image_size is {found}, and the model is for images"
+                    f" of {side} pixels: its position embeddings are interpolated; its weights were"
+                    f" trained with image_size={side}"
+                )
 
     def load_trained(self, path: str, slot: str = "default") -> None:
         """Load a tuner file, or the trained part of a run's checkpoint, onto the base weights."""

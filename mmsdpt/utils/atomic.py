@@ -18,8 +18,20 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
     """Write ``data`` to ``path``: a temporary file beside it, fsync, rename.
 
     A process killed at any moment leaves the previous file, or none, under ``path``.
+
+    Raises:
+        OSError: with the file's name, if there is no room or no permission; the previous file is
+            then as it was.
     """
-    path = Path(path)
+    try:
+        _write(Path(path), data)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(_SUFFIX, f".{path.name}.", path.parent)
     try:

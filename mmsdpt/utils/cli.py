@@ -7,9 +7,12 @@ Nothing heavy is imported here or by a tool before it has read its arguments: ``
 from __future__ import annotations
 
 import argparse
+import difflib
+import errno
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, DictAction
 from mmengine.utils import import_modules_from_strings
@@ -19,15 +22,51 @@ from .preflight import require_all
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
-    """Run a tool's ``main``: an :class:`InputError` becomes one sentence and exit code 2, any other
-    error a traceback.
+    """Run a tool's ``main``: an :class:`InputError`, and a disk that is full or closed to writing,
+    become one sentence and exit code 2, any other error a traceback.
     """
     try:
         code = main()
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         code = 2
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        sys.stderr.write(f"error: {_OF_THE_DISK[error.errno]}: {error.filename or error}\n")
+        code = 2
     sys.exit(code or 0)
+
+
+_OF_THE_DISK = {
+    errno.ENOSPC: "no space left to write (what was complete before is kept)",
+    errno.EDQUOT: "the quota is used up (what was complete before is kept)",
+    errno.EFBIG: "the file is larger than is allowed here (what was complete before is kept)",
+    errno.EROFS: "the folder is read-only",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.ENOENT: "no such file or folder, and none can be made there",
+    errno.EEXIST: "a file is where a folder should be",
+    errno.ENOTDIR: "a file is where a folder should be",
+    errno.EISDIR: "a folder is where a file should be",
+    errno.ENAMETOOLONG: "the name is too long",
+}
+
+
+class _Options(DictAction):
+    """``KEY=VALUE`` pairs; what is no pair is said in one sentence, and a text keeps its spaces."""
+
+    @staticmethod
+    def _parse_iterable(val: str):
+        if " " in val and not any(sign in val for sign in ",[]()"):
+            return val.strip("'\"")
+        return DictAction._parse_iterable(val)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        wrong = [value for value in values if "=" not in value]
+        if wrong:
+            parser.error(f"{option_string} takes KEY=VALUE pairs, got {wrong[0]!r}")
+        super().__call__(parser, namespace, values, option_string)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +77,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=_Options,
         help="override settings, e.g. --cfg-options train_cfg.max_epochs=5 load_from=PATH",
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
@@ -67,6 +106,7 @@ def load_config(args: argparse.Namespace, roles: Sequence[str] = ()) -> Config:
     cfg = Config.fromfile(args.config, import_custom_modules=False)
     cfg.launcher = args.launcher
     if args.cfg_options:
+        _check_names(args.cfg_options, cfg)
         cfg.merge_from_dict(args.cfg_options)
     if args.data_root:
         replace_data_root(cfg, args.data_root)
@@ -80,6 +120,35 @@ def load_config(args: argparse.Namespace, roles: Sequence[str] = ()) -> Config:
     if cfg.get("custom_imports"):
         import_modules_from_strings(**cfg.custom_imports)
     return cfg
+
+
+# What a run reads where a config may not have it: arguments of MMEngine's Runner, and the rest.
+_OF_THE_RUNNER = (
+    *("model", "work_dir", "data_preprocessor", "load_from", "resume", "launcher", "env_cfg"),
+    *(f"{role}_{part}" for role in ("train", "val", "test") for part in ("dataloader", "cfg")),
+    *("val_evaluator", "test_evaluator", "optim_wrapper", "param_scheduler", "auto_scale_lr"),
+    *("default_hooks", "custom_hooks", "log_processor", "log_level", "visualizer"),
+    *("default_scope", "randomness", "experiment_name", "runner_type", "custom_imports"),
+    *("tuner_files", "resume_from", "find_unused_parameters", "data_root", "lang_model_name"),
+    *("compile", "activation_checkpointing", "efficient_conv_bn_eval"),
+)
+
+
+def _check_names(options: Mapping[str, Any], cfg: Config) -> None:
+    """Refuse an option whose first word is nothing that a config has: it would do nothing.
+
+    Raises:
+        InputError: with the nearest name.
+    """
+    known = {*cfg, *_OF_THE_RUNNER}
+    for name in options:
+        first = name.partition(".")[0]
+        if first not in known:
+            near = difflib.get_close_matches(first, known, 1)
+            raise InputError(
+                f"--cfg-options {name}: there is no {first} in the config"
+                + (f"; did you mean {near[0]}?" if near else "")
+            )
 
 
 def make_projects_importable() -> None:

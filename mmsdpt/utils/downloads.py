@@ -83,6 +83,8 @@ def resolve_checkpoint(name: str) -> str:
     Raises:
         CheckpointError: if there is no such file, with where to get it when that is known.
     """
+    if not isinstance(name, str):
+        raise CheckpointError(f"load_from must be the path of a file, got {name!r}")
     if name.startswith(PACKAGE_SCHEME):
         asset = name[len(PACKAGE_SCHEME) :]
         if asset not in _ASSETS:

@@ -253,7 +253,7 @@ def test_the_dataset_travels_to_workers_and_starts_lazily(tmp_path):
         (dict(name="dtd", classes="old"), "expected one of all, base, new"),
         (dict(name="dtd", shots=0), "shots is at least 1"),
         (dict(name="dtd", shots=1.5), "shots is a whole number"),
-        (dict(name="dtd", template="a photo"), "needs one {}"),
+        (dict(name="dtd", template="a photo"), "must be a text with one"),
         (dict(name="csv"), "needs file="),
     ],
 )

@@ -175,8 +175,8 @@ def test_several_templates_are_averaged_as_normalised_features(model):
     [
         ("cat", None, "class names must be a list of texts, got 'cat'"),
         (["cat", 3], None, "class names must be a list of texts"),
-        (["cat"], "a photo", r"the template 'a photo' must have exactly one \{\}"),
-        (["cat"], "{} or {}", "must have exactly one"),
+        (["cat"], "a photo", r"the template 'a photo' must be a text with one"),
+        (["cat"], "{} or {}", "must be a text with one"),
         (["cat"], ["{}.", "a photo"], "the template 'a photo' must"),
         (["cat"], [], "the list of templates is empty"),
     ],

@@ -10,6 +10,7 @@ from mmpretrain.datasets import BaseDataset
 
 from mmsdpt.registry import DATASETS
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.templates import checked_templates
 
 from .base_new import Subset, select_classes
 from .benchmarks import BENCHMARKS
@@ -196,14 +197,8 @@ def _require(argument: str, value: object, allowed: Sequence[str]) -> None:
 
 
 def _checked_template(template: str | Sequence[str]) -> str | list[str]:
-    sentences = [template] if isinstance(template, str) else list(template)
-    for sentence in sentences or [""]:
-        if sentence.count("{}") != 1:
-            raise InputError(
-                f"the template {sentence!r} needs one {{}} for the class name, as in 'a photo of a "
-                "{}.'"
-            )
-    return template if isinstance(template, str) else sentences
+    sentences = checked_templates(template)
+    return template if isinstance(template, str) else list(sentences)
 
 
 def _with_size(step: Any, image_size: int) -> Any:

@@ -41,6 +41,15 @@ class TunerCheckpointHook(CheckpointHook):
 
     _training_random_state: dict | None = None  # while a validation runs
 
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if self.args:  # MMEngine hands what it does not know to the saving of checkpoints
+            raise InputError(
+                f"TunerCheckpointHook has no setting {', '.join(self.args)}; it has interval,"
+                " by_epoch, max_keep_ckpts, save_last, save_best, rule, save_begin and others of"
+                " mmengine.hooks.CheckpointHook"
+            )
+
     def before_train(self, runner: Runner) -> None:
         if not isinstance(runner, TunerRunner):
             raise TypeError(

@@ -23,6 +23,7 @@ from mmsdpt.hosts.seams import FeatureSeam, ForwardState, Seam
 from mmsdpt.utils.class_names import Reading, check_class_names
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.memo import Memo
+from mmsdpt.utils.templates import checked_templates
 
 from .text_tower import pool, text_blocks
 from .tokenizer import CLIPTokenizer
@@ -73,16 +74,7 @@ class ClassTextsMixin:
         if isinstance(names, str) or not all(isinstance(name, str) for name in names):
             raise InputError(f"class names must be a list of texts, got {names!r}")
         if template is not None:
-            templates = (template,) if isinstance(template, str) else tuple(template)
-            for text in templates:
-                if text.count("{}") != 1:
-                    raise InputError(
-                        f"the template {text!r} must have exactly one {{}}, where the class name"
-                        ' goes, as in "a photo of a {}."'
-                    )
-            if not templates:
-                raise InputError("the list of templates is empty: give at least one")
-            self.templates = templates
+            self.templates = checked_templates(template)
         if tuple(names) != self.class_names:
             check_class_names(
                 names, self.read_class_name, source="the model", strict=False, refuse_empty=False

@@ -1,0 +1,123 @@
+"""A setting that is misspelt or cannot be right is named with its place; faults of the disk are one
+sentence.
+"""
+
+import argparse
+import errno
+import os
+
+import pytest
+from mmengine.config import Config
+
+from mmsdpt.engine import build_runner
+from mmsdpt.utils import cli
+from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.templates import checked_templates
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"model.tuner.num_token": 3},
+            r"^model.tuner.num_token is not a.*mmsdpt.SDPT.*num_tokens\?",
+        ),
+        ({"model.tuner.type": "mmsdpt.SDTP"}, r"^model.tuner.type='mmsdpt.SDTP' is not.*SDPT\?"),
+        ({"train_cfg.max_epoch": 3}, r"^train_cfg.max_epoch is not.*max_epochs\?"),
+        (
+            {"train_dataloader.dataset.data_rot": "x"},
+            r"^train_dataloader.dataset.data_rot.*data_root\?",
+        ),
+        ({"default_hooks.checkpoint.intervall": 2}, "has no setting intervall"),
+        ({"optim_wrapper.optimizer.lr": "x"}, "optimizer.lr must be a number"),
+        ({"optim_wrapper.optimizer.lr": float("nan")}, "optimizer.lr must be a number"),
+        ({"train_cfg.max_epochs": 0}, "train_cfg.max_epochs must be a positive integer"),
+        ({"train_dataloader.batch_size": 2.5}, "batch_size must be a positive integer"),
+        ({"train_dataloader.num_workers": -1}, "num_workers must be an integer, 0 or more"),
+        ({"load_from": 5}, "load_from must be the path of a file, got 5"),
+    ],
+)
+def test_a_setting_that_cannot_be_right_is_named_with_its_place(tiny_cfg, options, words):
+    tiny_cfg.merge_from_dict(options)
+    with pytest.raises(InputError, match=words) as caught:
+        build_runner(tiny_cfg).train()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_of_the_code_stays_an_error(tiny_cfg):
+    """``TypeError`` for a keyword that no config has is not about a setting."""
+    runner = build_runner(tiny_cfg)
+    runner.call_hook = lambda *args, **kwargs: object(other=1)
+    with pytest.raises(TypeError):
+        runner.train()
+
+
+@pytest.mark.parametrize("base", [True, False])
+def test_without_base_weights_a_tuner_warns(tiny_cfg, caplog, base):
+    tiny_cfg.log_level = "WARNING"
+    if not base:
+        tiny_cfg.load_from = None
+    runner = build_runner(tiny_cfg)
+    runner.load_or_resume()
+    log = open(f"{runner.log_dir}/{runner.timestamp}.log").read()
+    assert ("The base weights are random" in log) is not base
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["", "a photo", "a {} {}", "a {} {x}.", "a { a {}.", "a {}}", 5, None, ["{}", "x"]],
+)
+def test_a_template_with_other_braces_is_refused(template):
+    with pytest.raises(InputError, match=r"one \{\}, where the class name goes"):
+        checked_templates(template)
+
+
+def parsed(*options):
+    parser = argparse.ArgumentParser()
+    cli.add_common_arguments(parser)
+    return parser.parse_args(["--cfg-options", *options]).cfg_options
+
+
+def test_options_keep_their_spaces_and_must_be_pairs(capsys):
+    found = parsed("a.b=a photo of a {}.", "c=[1, 2]", "d='x y'", "e=3")
+    assert found == {"a.b": "a photo of a {}.", "c": [1, 2], "d": "x y", "e": 3}
+    with pytest.raises(SystemExit) as caught:
+        parsed("nonsense")
+    assert caught.value.code == 2 and "KEY=VALUE pairs, got 'nonsense'" in capsys.readouterr().err
+
+
+def test_an_option_for_nothing_is_refused():
+    cfg = Config(dict(optim_wrapper={}, own=1))
+    cli._check_names({"own": 2, "optim_wrapper.x": 1, "tuner_files.default": "x"}, cfg)
+    with pytest.raises(InputError, match="no optim_wraper in.*did you mean optim_wrapper"):
+        cli._check_names({"optim_wraper.optimizer.lr": 1}, cfg)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "no space left to write"),
+        (errno.EROFS, "the folder is read-only"),
+        (errno.EACCES, "no permission"),
+        (errno.EEXIST, "a file is where a folder should be"),
+    ],
+)
+def test_a_fault_of_the_disk_is_one_sentence_with_the_file(
+    tmp_path, monkeypatch, capsys, number, words
+):
+    path = tmp_path / "tuner.safetensors"
+    path.write_bytes(b"old")
+
+    def fail(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(SystemExit) as caught:
+        cli.run_tool(lambda: write_atomically(path, b"new"))
+    printed = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert (
+        printed.startswith(f"error: {words}") and str(path) in printed and printed.count("\n") == 1
+    )
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == [path.name]
