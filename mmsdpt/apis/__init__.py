@@ -1,0 +1,7 @@
+"""Use what was tuned: ``from mmsdpt.apis import Detector, Classifier``. See docs/use.md."""
+
+from .classifier import Classifier
+from .detector import Detector
+from .results import Classification, Detection, Detections, Results
+
+__all__ = ["Classification", "Classifier", "Detection", "Detections", "Detector", "Results"]

@@ -1,0 +1,242 @@
+"""What :class:`Detector` and :class:`Classifier` share: a model from its files, images to
+results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from mmcv.transforms import Compose
+from mmengine.config import ConfigDict
+from mmengine.device import get_device
+from torch import nn
+from tqdm import tqdm
+
+from mmsdpt.registry import MODELS, TRANSFORMS
+from mmsdpt.tuners.files import load_tuner
+from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
+from mmsdpt.utils.errors import CheckpointError, InputError
+
+from .inputs import Source, as_source, is_single, report, several
+from .recipe import Recipe, in_scope
+from .results import Results
+
+TunerFiles = str | Path | Mapping[str, str | Path]
+
+
+class TunedModel:
+    """A host with the tuner files of its slots, ready to predict.
+
+    Args:
+        tuner: A tuner file, or files by slot: ``{"fish": "fish.safetensors", "night": ...}``. None:
+            the base model of ``config``.
+        config: Config of ``tools/train.py``, for files that do not say their model (version 0.1),
+            or to use another test pipeline. It is executed.
+        base: File of the base weights, if it lies elsewhere than in training.
+        text_encoder: Folder of GLIP's BERT, or of CLIP's vocabulary, if it lies elsewhere.
+        device: ``cpu``, ``cuda:1``, ...; None: a GPU if there is one.
+        batch_size: Images that are computed together. GLIP pads them to one size, so that scores
+            depend a little on the neighbours; with 1 they never do.
+
+    Raises:
+        InputError: if files do not fit or are missing.
+    """
+
+    hosts: ClassVar[tuple[str, ...]]
+    """Types of the models that the class is for."""
+    loader: ClassVar[str]
+    """Transform that reads an image file, in place of the pipeline's."""
+
+    def __init__(
+        self,
+        tuner: TunerFiles | None = None,
+        *,
+        config: str | Path | None = None,
+        base: str | Path | None = None,
+        text_encoder: str | Path | None = None,
+        device: str | torch.device | None = None,
+        batch_size: int = 1,
+    ) -> None:
+        files: dict[str, str] | str | None = None
+        if isinstance(tuner, Mapping):
+            files = {slot: str(path) for slot, path in tuner.items()}
+        elif tuner is not None:
+            files = str(tuner)
+        if config is not None:
+            recipe = Recipe.from_config(str(config), files)
+        else:
+            recipe = Recipe.from_files(files or {})
+        self._start(recipe, base, text_encoder, device, batch_size)
+
+    def _start(
+        self,
+        recipe: Recipe,
+        base: str | Path | None = None,
+        text_encoder: str | Path | None = None,
+        device: str | torch.device | None = None,
+        batch_size: int = 1,
+    ) -> None:
+        if recipe.model.get("type") not in self.hosts:
+            raise InputError(
+                f"{type(self).__name__} is for {' and '.join(self.hosts)}, and the model is"
+                f" {recipe.model.get('type')}: use {self._other()}"
+            )
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(f"batch_size must be a positive integer, got {batch_size!r}")
+        self.recipe, self.batch_size = recipe, batch_size
+        if base is not None:
+            recipe.load_from = str(base)
+        if text_encoder is not None:
+            self._use_text_encoder(recipe.model, str(text_encoder))
+        self.classes = tuple(recipe.classes)
+        self.device = torch.device(device or get_device())
+        self.model = self._build()
+        with in_scope(recipe.scope):
+            steps = [
+                {**step, "type": self.loader} if _loads(step) else step for step in recipe.pipeline
+            ]
+            self._of_path = Compose([TRANSFORMS.build(step) for step in steps])
+            self._of_pixels = Compose(
+                [
+                    transform
+                    for step, transform in zip(steps, self._of_path.transforms, strict=True)
+                    if not _loads(step)
+                ]
+            )
+
+    def _build(self) -> nn.Module:
+        recipe = self.recipe
+        with in_scope(recipe.scope):
+            model = MODELS.build(ConfigDict(recipe.model, tuners=recipe.tuners or None))
+        path = _base_weights(recipe)
+        load_base_weights(model, read_checkpoint(path)["state_dict"], path)
+        for slot, file in recipe.files.items():
+            load_tuner(model, file, slot)
+        return model.to(self.device).eval()
+
+    @staticmethod
+    def _other() -> str:
+        raise NotImplementedError
+
+    @staticmethod
+    def _use_text_encoder(model: dict[str, Any], folder: str) -> None:
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------ slots
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the slots."""
+        return tuple(self.model.tuners)
+
+    @contextmanager
+    def tuners_off(self, *slots: str) -> Iterator[None]:
+        """Switch tuners off for a while, by default all: the base model, bit for bit."""
+        with self.model.tuners_off(*self._known(slots)):
+            yield
+
+    def enable(self, *slots: str, on: bool = True) -> None:
+        """Switch tuners on, or off with ``on=False``; by default all."""
+        for slot in self._known(slots) or self.slots:
+            self.model.set_slot_enabled(slot, on)
+
+    def _known(self, slots: Sequence[str]) -> Sequence[str]:
+        if unknown := [slot for slot in slots if slot not in self.slots]:
+            raise InputError(
+                f"no slot {unknown[0]!r}; there are: {', '.join(self.slots) or 'none'}"
+            )
+        return slots
+
+    # ------------------------------------------------------------------ images to results
+
+    def _predict(
+        self,
+        inputs: Any,
+        finish: Callable[[Source, Any], Any],
+        extra: Mapping[str, Any],
+        batch_size: int | None,
+        progress: bool,
+        run: Callable[[list[Any]], Sequence[Any]] | None = None,
+    ) -> Any:
+        """What ``finish`` makes of one image's sample; :class:`Results` of it for a folder or
+        list, a generator for a generator.
+        """
+        run = run or self._run
+        if is_single(inputs):
+            source = as_source(inputs)
+            return finish(source, run([self._prepare(source, extra)])[0])
+        skipped: list[tuple[str, str]] = []
+
+        def skip(name: str, error: Exception) -> None:
+            report(name, error)
+            skipped.append((name, str(error)))
+
+        def finished(batch: Sequence[tuple[Source, Any]]) -> Iterator[Any]:
+            samples = run([data for _, data in batch])
+            for (source, _), sample in zip(batch, samples, strict=True):
+                yield finish(source, sample)
+
+        def found(sources: Iterable[Source]) -> Iterator[Any]:
+            batch: list[tuple[Source, Any]] = []
+            for source in sources:
+                try:
+                    batch.append((source, self._prepare(source, extra)))
+                except InputError as error:
+                    skip(source.name, error)
+                if len(batch) == (batch_size or self.batch_size):
+                    yield from finished(batch)
+                    batch = []
+            if batch:
+                yield from finished(batch)
+
+        sources = several(inputs, skip)
+        if not isinstance(sources, list):
+            return found(sources)
+        # None: shown where there is a terminal.
+        bar = tqdm(sources, unit="image", disable=None if progress else True)
+        return Results(list(found(bar)), skipped)
+
+    def _prepare(self, source: Source, extra: Mapping[str, Any]) -> Any:
+        """The packed sample of an image."""
+        data: dict[str, Any] = dict(img_id=0, **extra)
+        with in_scope(self.recipe.scope):
+            if isinstance(source.content, str):
+                return self._of_path({**data, "img_path": source.content})
+            image = source.content[..., ::-1].copy()  # the toolboxes' order is BGR
+            shape = image.shape[:2]
+            data.update(img_path=source.name, img=image, img_shape=shape, ori_shape=shape)
+            return self._of_pixels(data)
+
+    @torch.no_grad()
+    def _run(self, batch: list[Any]) -> list[Any]:
+        with in_scope(self.recipe.scope):
+            return self.model.test_step(self._collate(batch))
+
+    @staticmethod
+    def _collate(batch: list[Any]) -> Any:
+        raise NotImplementedError
+
+
+def _loads(step: Mapping[str, Any]) -> bool:
+    name = str(step["type"]).rpartition(".")[2]
+    return name in ("LoadImageFromFile", "LoadPillowImage")
+
+
+def _base_weights(recipe: Recipe) -> str:
+    """Path of the base weights.
+
+    Raises:
+        InputError: if they are not there, with how to name them.
+    """
+    name = recipe.load_from
+    if not name:
+        raise InputError("the base weights have no name: give their file, base=PATH")
+    try:
+        return resolve_checkpoint(name)
+    except CheckpointError as error:
+        advice = str(error).replace("--cfg-options load_from=PATH", "base=PATH")
+        raise CheckpointError(advice) from None

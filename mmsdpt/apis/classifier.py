@@ -1,0 +1,124 @@
+"""Which of a list of words an image shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from mmengine.dataset import default_collate
+
+from mmsdpt.utils.errors import InputError
+
+from .base import TunedModel
+from .inputs import Source, is_single
+from .recipe import in_scope
+from .results import Classification
+
+
+class Classifier(TunedModel):
+    """A tuned CLIP, or CLIP itself on any words: ``Classifier(config="configs/...py")``.
+
+    Args: see :class:`~mmsdpt.apis.base.TunedModel`.
+
+    Attributes:
+        classes: The classes of the training; used where a call names none.
+        model: The host, in eval mode.
+    """
+
+    hosts: ClassVar[tuple[str, ...]] = ("mmsdpt.CLIP",)
+    loader: ClassVar[str] = "mmsdpt.LoadPillowImage"
+    # CLIP's data preprocessor turns BGR into RGB only in a batch that is one tensor.
+    _collate = staticmethod(default_collate)
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Sentences with ``{}`` for the class that are used where a call names none."""
+        return tuple(self.recipe.templates)
+
+    def __call__(
+        self,
+        images: Any,
+        *,
+        classes: Sequence[str] | None = None,
+        template: str | Sequence[str] | None = None,
+        batch_size: int | None = None,
+        progress: bool = True,
+    ) -> Any:
+        """Classify.
+
+        Args:
+            images: See :meth:`Detector.__call__ <mmsdpt.apis.Detector.__call__>`.
+            classes: Any list of words; by default the classes of the training.
+            template: Sentence with ``{}`` for the word, or several, whose features are averaged.
+                Methods that learn a context use their own words instead.
+            batch_size: Instead of the one of the constructor.
+            progress: Whether a folder or list shows a bar on a terminal.
+
+        Returns:
+            :class:`Classification` of one image; :class:`Results` of a folder or list; for a
+            generator, a generator.
+
+        Raises:
+            InputError: if the single image cannot be read, or no classes are known.
+        """
+        names = self._set(classes, template)
+
+        def finish(source: Source, sample: Any) -> Classification:
+            return Classification(source, sample.pred_score.float().cpu().numpy(), names)
+
+        return self._predict(images, finish, {}, batch_size, progress)
+
+    def features(
+        self, images: Any, *, batch_size: int | None = None, progress: bool = True
+    ) -> np.ndarray:
+        """Normalised image features (N, e), with the tuners that are switched on.
+
+        Args:
+            images: As for a call, but no generator: one image gives (1, e).
+            batch_size: Instead of the one of the constructor.
+            progress: Whether a folder or list shows a bar on a terminal.
+        """
+        images = [images] if is_single(images) else images
+        batches = self._predict(images, lambda source, x: x, {}, batch_size, progress, self._encode)
+        return np.stack(list(batches))
+
+    @torch.no_grad()
+    def _encode(self, batch: list[Any]) -> np.ndarray:
+        with in_scope(self.recipe.scope):
+            data = self.model.data_preprocessor(self._collate(batch), False)
+            return self.model.encode_image(data["images"]).float().cpu().numpy()
+
+    @torch.no_grad()
+    def text_features(
+        self, classes: Sequence[str] | None = None, template: str | Sequence[str] | None = None
+    ) -> np.ndarray:
+        """Normalised features (C, e) of the classes' texts, with the tuners that are on.
+
+        Raises:
+            InputError: where each image has texts of its own (CoCoOp).
+        """
+        self._set(classes, template)
+        with in_scope(self.recipe.scope):
+            found = self.model.encode_classes()
+        if found.dim() != 2:
+            raise InputError("this method gives each image texts of its own")
+        return found.float().cpu().numpy()
+
+    def _set(
+        self, classes: Sequence[str] | None, template: str | Sequence[str] | None
+    ) -> tuple[str, ...]:
+        names = classes if classes is not None else self.classes
+        if not names:
+            raise InputError("no classes are known: give classes=[...]")
+        self.model.set_classes(names, template or self.templates or None)
+        return tuple(names)
+
+    @staticmethod
+    def _other() -> str:
+        return "Detector"
+
+    @staticmethod
+    def _use_text_encoder(model: dict[str, Any], folder: str) -> None:
+        model["tokenizer"] = {**model["tokenizer"], "folder": folder}

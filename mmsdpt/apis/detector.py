@@ -1,0 +1,96 @@
+"""Boxes of named things in images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from mmengine.dataset import pseudo_collate
+
+from mmsdpt.utils.errors import InputError
+
+from .base import TunedModel
+from .inputs import Source
+from .results import Detections
+
+
+class Detector(TunedModel):
+    """A tuned GLIP (or Grounding DINO).
+
+    ``Detector("tuner.safetensors")("photo.jpg").save("photo_with_boxes.jpg")``
+
+    Args: see :class:`~mmsdpt.apis.base.TunedModel`.
+
+    Attributes:
+        classes: What is looked for by default: the classes of the training.
+        model: The host, in eval mode.
+    """
+
+    hosts: ClassVar[tuple[str, ...]] = ("mmsdpt.GLIP", "mmsdpt.GroundingDINO")
+    loader: ClassVar[str] = "mmsdpt.LoadImageFromFile"
+    _collate = staticmethod(pseudo_collate)
+
+    def __call__(
+        self,
+        images: Any,
+        *,
+        classes: Sequence[str] | None = None,
+        threshold: float = 0.3,
+        batch_size: int | None = None,
+        progress: bool = True,
+    ) -> Any:
+        """Find things.
+
+        Args:
+            images: A path, an array (H, W, 3) in RGB, or a PIL image; a folder, a list of these or
+                a batch (N, H, W, 3); or a generator of images.
+            classes: Names to look for, other than those of the training, too.
+            threshold: Smallest score that is given out; the model itself keeps no score under its
+                ``test_cfg.score_thr``.
+            batch_size: Instead of the one of the constructor.
+            progress: Whether a folder or list shows a bar on a terminal.
+
+        Returns:
+            :class:`Detections` of one image; :class:`Results` of a folder or list, without the
+            images that cannot be read, which are reported and listed in ``skipped``; for a
+            generator, a generator.
+
+        Raises:
+            InputError: if the single image cannot be read, or no classes are known.
+        """
+        if isinstance(classes, str):
+            raise InputError(f"classes must be a list of names, got the text {classes!r}")
+        names = tuple(classes or self.classes)
+        if not names:
+            raise InputError("no classes are known: give classes=[...]")
+        self.model.check_class_names(names, "classes", strict=False)
+        extra: dict[str, Any] = dict(text=names, custom_entities=True)
+        if self.recipe.captions:
+            extra["caption_prompt"] = self.recipe.captions
+
+        def finish(source: Source, sample: Any) -> Detections:
+            found = sample.pred_instances.cpu()
+            height, width = sample.ori_shape
+            result = Detections(
+                source,
+                width,
+                height,
+                found.bboxes.numpy().astype(np.float32).reshape(-1, 4),
+                found.scores.numpy().astype(np.float32),
+                found.labels.numpy().astype(np.int64),
+                names,
+            )
+            return result.above(threshold)
+
+        return self._predict(images, finish, extra, batch_size, progress)
+
+    @staticmethod
+    def _other() -> str:
+        return "Classifier"
+
+    @staticmethod
+    def _use_text_encoder(model: dict[str, Any], folder: str) -> None:
+        model["language_model"]["name"] = folder
+        if "lang_model_name" in model["bbox_head"]:
+            model["bbox_head"]["lang_model_name"] = folder

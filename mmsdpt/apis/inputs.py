@@ -1,0 +1,127 @@
+"""Images as people have them: paths, folders, arrays, PIL images, lists and generators of these."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.logging import print_log
+from PIL import Image
+
+from mmsdpt.datasets.classification.images import find_images
+from mmsdpt.datasets.image_files import to_rgb
+from mmsdpt.utils.errors import InputError, printable
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image that was handed over.
+
+    Attributes:
+        content: A path, or pixels (H, W, 3), RGB, uint8.
+        name: What to call results of it: a path relative to what the images have in common.
+    """
+
+    content: str | np.ndarray
+    name: str
+
+
+def as_source(image: Any, name: str = "") -> Source:
+    """One image.
+
+    Args:
+        image: A path or URL; an array (H, W, 3) in RGB or (H, W), uint8; or a PIL image, which
+            is used as it is: not turned by its EXIF orientation.
+        name: What to call it.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        path = os.fspath(image)
+        return Source(path, name or Path(path).name)
+    if isinstance(image, Image.Image):
+        return Source(np.asarray(to_rgb(image)), name or "image.png")
+    if isinstance(image, np.ndarray):
+        if image.ndim == 2:
+            image = np.repeat(image[..., None], 3, axis=2)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise InputError(
+                "an array must be one image (height, width, 3) in RGB or (height, width), uint8;"
+                f" got {image.shape}, {image.dtype}"
+            )
+        return Source(image, name or "image.png")
+    raise InputError(
+        f"an image must be a path, an array or a PIL image, got a {type(image).__name__}"
+    )
+
+
+def is_single(inputs: Any) -> bool:
+    """Whether one image was given rather than several."""
+    if isinstance(inputs, (str, os.PathLike)):
+        return not os.path.isdir(inputs)
+    return isinstance(inputs, Image.Image) or (isinstance(inputs, np.ndarray) and inputs.ndim < 4)
+
+
+def several(inputs: Any, skip: Callable[[str, Exception], None]) -> list[Source] | Iterator[Source]:
+    """The images of a folder, list or batch as a list, those of a generator one by one.
+
+    Args:
+        inputs: What was given.
+        skip: Takes the name of an image that cannot be used, and why.
+
+    Raises:
+        InputError: for a folder without images, or what is no collection at all.
+    """
+    if isinstance(inputs, (str, os.PathLike)):
+        folder = Path(inputs)
+        found = find_images(folder)
+        if not found:
+            raise InputError(f"the folder {folder} has no image")
+        return [Source(str(folder / name), name) for name in found]
+    if not isinstance(inputs, Iterable):
+        raise InputError(
+            "give an image (path, array, PIL image), a folder, or a list or generator of images;"
+            f" got a {type(inputs).__name__}"
+        )
+    names = _names(list(inputs)) if isinstance(inputs, (list, tuple, np.ndarray)) else None
+
+    def sources() -> Iterator[Source]:
+        for i, image in enumerate(inputs):
+            name = names[i] if names else _numbered(i, image)
+            try:
+                yield as_source(image, name)
+            except InputError as error:
+                skip(name, error)
+
+    return sources() if names is None else list(sources())
+
+
+def _numbered(i: int, image: Any) -> str:
+    return Path(image).name if isinstance(image, (str, os.PathLike)) else f"{i + 1:06d}.png"
+
+
+def _names(images: list[Any]) -> list[str]:
+    """Names of the images of a list, each its own: with as much of the paths as that takes."""
+    names = [_numbered(i, image) for i, image in enumerate(images)]
+    if len(set(names)) == len(names):
+        return names
+    paths = [
+        os.path.abspath(image) if isinstance(image, (str, os.PathLike)) else name
+        for name, image in zip(names, images, strict=True)
+    ]
+    common = os.path.commonpath([os.path.dirname(path) for path in paths if os.path.isabs(path)])
+    names = [os.path.relpath(path, common) if os.path.isabs(path) else path for path in paths]
+    return [
+        f"{i + 1:06d}_{name}" if names.count(name) > 1 else name for i, name in enumerate(names)
+    ]
+
+
+def report(name: str, error: Exception) -> None:
+    """Say that an image is skipped."""
+    print_log(f"Skipped {printable(name)}: {error}", "current", logging.WARNING)

@@ -1,0 +1,371 @@
+"""What rebuilds a tuned model and prepares an image for it: read from tuner files, from a config of
+the tools, or from the ``config.json`` of a shared folder.
+
+Headers and ``config.json`` come from strangers. MMEngine imports and calls any dotted path that a
+``type`` names, and some settings reach ``eval``, so that only :data:`_PARTS` and the package's own
+parts are built from them, with plain values of bounded size. A Python config is code and trusted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
+
+import mmsdpt.datasets
+import mmsdpt.hosts
+import mmsdpt.tuners  # noqa: F401
+from mmsdpt.datasets.classification.templates import default_template
+from mmsdpt.hosts.base import resolve_slots
+from mmsdpt.registry import MODELS, TRANSFORMS
+from mmsdpt.tuners.files import read_tuner_header
+from mmsdpt.utils.cli import load_config
+from mmsdpt.utils.data_files import innermost_datasets
+from mmsdpt.utils.errors import InputError, printable
+
+FORMAT = 1
+MAX_CLASSES = 20_000
+MAX_TEXT = 1000
+MAX_NUMBER = 10**6
+MAX_JSON_BYTES = 1_000_000
+SCOPES = ("mmdet", "mmpretrain")
+# Parts of the toolboxes that a file may ask for: those of our configs and of Grounding DINO's.
+# None reads a file that a setting names (but for the text encoder's folder), or executes a text.
+_PARTS = frozenset(
+    """
+    DetDataPreprocessor MultiModalDataPreprocessor SwinTransformer VisionTransformer ResNet
+    FPN FPN_DropBlock ChannelMapper BertModel CLIPProjection CLIPTransformer ATSSVLFusionHead
+    GroundingDINOHead AnchorGenerator DeltaXYWHBBoxCoderForGLIP FocalLoss GIoULoss L1Loss
+    CrossEntropyLoss ATSSAssigner HungarianAssigner BboxOverlaps2D_GLIP BinaryFocalLossCost
+    BBoxL1Cost IoUCost nms LN BN GN ReLU GELU QuickGELU
+    LoadImageFromFile FixScaleResize Resize ResizeEdge CenterCrop PackDetInputs PackInputs
+    """.split()
+)
+# Of a test pipeline, what reads or changes the truth: there is none on a new image.
+_OF_TRUTH = ("LoadAnnotations", "FilterAnnotations", "GTBoxSubOne_GLIP")
+_FETCHES = ("pretrained", "from_pretrained", "backend_args", "file_client_args")
+
+
+@dataclass
+class Recipe:
+    """What rebuilds a tuned model.
+
+    Attributes:
+        scope: The toolbox whose registry the names are of.
+        model: The host's config, without tuners.
+        tuners: Config of each slot.
+        load_from: Base weights, as ``load_from`` of a config.
+        pipeline: Transforms of a test image, without those of its truth.
+        classes: Names, in the order of the labels.
+        captions: GLIP's caption prompts by class.
+        templates: CLIP's sentences with ``{}`` for the class.
+        files: Tuner file of each slot that has one.
+    """
+
+    scope: str
+    model: dict[str, Any]
+    tuners: dict[str, dict[str, Any]]
+    load_from: str | None
+    pipeline: list[dict[str, Any]]
+    classes: list[str] = field(default_factory=list)
+    captions: dict[str, Any] | None = None
+    templates: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The content of ``config.json``, with the names of the files alone.
+
+        Raises:
+            InputError: if the config holds what JSON does not have.
+        """
+        content = {**asdict(self), "format": FORMAT}
+        content["files"] = {slot: Path(path).name for slot, path in self.files.items()}
+        try:
+            return json.dumps(content, indent=1)
+        except TypeError as error:
+            raise InputError(
+                f"the config cannot be written as JSON ({error}): name classes by their registered"
+                " names"
+            ) from None
+
+    @classmethod
+    def from_json(cls, path: Path) -> Recipe:
+        """Read ``config.json``; the tuner files lie beside it.
+
+        Raises:
+            InputError: if it is missing or not to be trusted.
+        """
+        try:
+            if path.stat().st_size > MAX_JSON_BYTES:
+                raise InputError(f"{path} has more than {MAX_JSON_BYTES} bytes")
+            content = json.loads(path.read_text(encoding="utf-8"))
+            version = content.pop("format")
+            recipe = cls(**content)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror})") from None
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+            raise InputError(
+                f"{path} is not the config of a shared model ({printable(error)})"
+            ) from None
+        if version != FORMAT:
+            raise InputError(
+                f"{path} has format {printable(version)}, this mmsdpt reads {FORMAT}: update mmsdpt"
+            )
+        _check(recipe, str(path))
+        for slot, name in recipe.files.items():
+            if name in ("", ".", "..") or Path(name).name != name or "\\" in name:
+                raise InputError(f"{path} names a file outside its folder: {printable(name)}")
+            recipe.files[slot] = str(path.parent / name)
+        return recipe
+
+    @classmethod
+    def from_config(cls, path: str, files: Mapping[str, str] | str | None) -> Recipe:
+        """Read a config of ``tools/train.py``.
+
+        Args:
+            path: The config; it is executed.
+            files: One tuner file where the config has one slot, or one by slot.
+
+        Raises:
+            InputError: if the config has no such slot, or no test data.
+        """
+        cfg = load_config(
+            argparse.Namespace(
+                config=str(path), cfg_options=None, data_root=None, work_dir=None, launcher="none"
+            )
+        )
+        if "model" not in cfg:
+            raise InputError(f"{path} has no model: name a config that tools/train.py takes")
+        model = cfg.model.to_dict()
+        slots = resolve_slots(model.pop("tuner", None), model.pop("tuners", None))
+        if isinstance(files, str):
+            files = {next(iter(slots), "default") if len(slots) == 1 else "default": files}
+        files = dict(files or {})
+        if unknown := [slot for slot in files if slot not in slots]:
+            raise InputError(
+                f"{path} has tuner slots {', '.join(slots) or 'none'}, and {unknown[0]!r} is given"
+                " a file: name the slot, dict(SLOT=FILE)"
+            )
+        loader = cfg.get("test_dataloader") or cfg.get("val_dataloader") or {}
+        dataset = next(innermost_datasets(loader.get("dataset")), None)
+        if dataset is None or not dataset.get("pipeline"):
+            raise InputError(f"{path} has no test_dataloader, whose pipeline prepares the images")
+        recipe = cls(
+            scope=cfg.get("default_scope", "mmdet"),
+            model=model,
+            tuners={slot: slots[slot] for slot in files},
+            load_from=cfg.get("load_from"),
+            pipeline=_without_truth(_plain(dataset["pipeline"]), dataset.get("image_size")),
+            captions=_plain(dataset.get("caption_prompt")),
+            files=files,
+        )
+        metainfo = dataset.get("metainfo")
+        if isinstance(metainfo, Mapping) and not isinstance(metainfo.get("classes"), str):
+            recipe.classes = list(map(str, metainfo.get("classes") or ()))
+        if recipe.scope == "mmpretrain":
+            template = dataset.get("template") or default_template(dataset.get("name", "folder"))
+            recipe.templates = [template] if isinstance(template, str) else list(template)
+        for file in files.values():  # what it was trained with is what it was trained with
+            header = read_tuner_header(file)
+            data = header.get("data") if isinstance(header.get("data"), Mapping) else {}
+            extra = header.get("extra") if isinstance(header.get("extra"), Mapping) else {}
+            recipe.classes = _texts(extra.get("classes")) or recipe.classes
+            recipe.templates = _texts(data.get("templates")) or recipe.templates
+        return recipe
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, str] | str) -> Recipe:
+        """Read tuner files that say what they belong to.
+
+        Args:
+            files: One tuner file, or one for each slot of the model to build.
+
+        Raises:
+            InputError: if a file does not say it, is not to be trusted, or two files belong to
+                different models.
+        """
+        single = isinstance(files, str)
+        found: Recipe | None = None
+        for slot, path in ({"": files} if single else files).items():  # type: ignore[union-attr]
+            part = _of_header(path, read_tuner_header(path), slot)
+            if found is None:
+                found = part
+                continue
+            if part.model != found.model:
+                first = next(iter(found.files.values()))
+                raise InputError(f"{path} belongs to another model than {first}")
+            found.tuners.update(part.tuners)
+            found.files.update(part.files)
+            found.classes += [name for name in part.classes if name not in found.classes]
+        if found is None:
+            raise InputError("give a tuner file, or the config of a model")
+        return found
+
+
+def _of_header(path: str, header: Mapping[str, Any], slot: str) -> Recipe:
+    """What one file says; ``slot`` is where it goes, empty: where it was trained."""
+    model, data, extra = (header.get(name) or {} for name in ("model", "data", "extra"))
+    if not all(isinstance(part, Mapping) for part in (model, data, extra)):
+        raise InputError(f"{path} has a damaged header: model, data or extra is no object")
+    config = model.get("config")
+    pipeline = data.get("pipeline")
+    known = isinstance(pipeline, list) and all(isinstance(step, dict) for step in pipeline)
+    if not isinstance(config, Mapping) or not known:
+        raise InputError(
+            f"{path} does not say which model it belongs to, as files of older versions; give the"
+            " config that it was trained with: config='configs/....py'"
+        )
+    config = dict(config)
+    trained_in = header.get("slot")
+    try:
+        slots = resolve_slots(config.pop("tuner", None), config.pop("tuners", None))
+        tuner = slots[trained_in]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise InputError(
+            f"{path} has a damaged header: its model has no slot {printable(trained_in)}"
+        ) from None
+    config.pop("trainable", None)
+    slot = slot or trained_in
+    if others := [name for name in slots if name != trained_in]:
+        print_log(
+            f"{path} was trained beside {', '.join(others)}: for the same results give all files,"
+            " by slot",
+            "current",
+            logging.WARNING,
+        )
+    recipe = Recipe(
+        scope=model.get("scope"),
+        model=config,
+        tuners={slot: {**tuner, "frozen": True}},
+        load_from=model.get("load_from"),
+        pipeline=_without_truth(pipeline, data.get("image_size")),
+        classes=extra.get("classes") or [],
+        captions=data.get("captions"),
+        templates=data.get("templates") or [],
+        files={slot: str(path)},
+    )
+    _check(recipe, str(path))
+    return recipe
+
+
+def _without_truth(pipeline: Sequence[Any], image_size: Any) -> list[dict[str, Any]]:
+    """The transforms of an image; ``"image_size"`` in them is replaced by the number, and JSON's
+    lists by tuples, which sizes must be.
+    """
+
+    def value_of(value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    return [
+        {k: image_size if v == "image_size" else value_of(v) for k, v in step.items()}
+        for step in pipeline
+        if str(step.get("type")).rpartition(".")[2] not in _OF_TRUTH
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """MMEngine's dicts as Python's, also inside of lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(item) for item in value)
+    return value
+
+
+def _texts(value: Any) -> list[str]:
+    """The value if it is a list of short texts, else nothing."""
+    return list(value) if _are_texts(value) else []
+
+
+def _are_texts(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= MAX_CLASSES
+        and all(isinstance(text, str) and len(text) <= MAX_TEXT for text in value)
+    )
+
+
+# ---------------------------------------------------------------------- what strangers wrote
+
+
+def _check(recipe: Recipe, origin: str) -> None:
+    """Refuse what a file from a stranger must not ask for; its ``init_cfg`` are dropped."""
+
+    def refuse(problem: str) -> None:
+        raise InputError(
+            f"{origin} is not used: {problem}; if you trust it, name the Python config that it was"
+            " trained with: config='configs/....py'"
+        )
+
+    if recipe.scope not in SCOPES:
+        refuse(f"its scope is {printable(recipe.scope)}, expected {' or '.join(SCOPES)}")
+    if not isinstance(recipe.pipeline, list):
+        refuse("its pipeline is not a list")
+    for name in ("model", "tuners", "files"):
+        if not isinstance(getattr(recipe, name), dict):
+            refuse(f"its {name} is not an object")
+    if not all(isinstance(name, str) for name in recipe.files.values()):
+        refuse("its files are not names")
+    if recipe.load_from is not None and not isinstance(recipe.load_from, str):
+        refuse("its base weights have no name")
+    if not _are_texts(recipe.classes) or not _are_texts(recipe.templates):
+        refuse(f"its classes or templates are not at most {MAX_CLASSES} short texts")
+    if recipe.captions is not None:
+        captions = recipe.captions.values() if isinstance(recipe.captions, dict) else [None]
+        if not all(isinstance(c, dict) and _are_texts(list(c.values())) for c in captions):
+            refuse("its captions are not short texts by class")
+    for what, part in (
+        ("model", recipe.model),
+        ("tuner", list(recipe.tuners.values())),
+        ("pipeline", recipe.pipeline),
+    ):
+        for problem in _problems(part, what, 0):
+            refuse(problem)
+    if recipe.model.get("type") not in ("mmsdpt.GLIP", "mmsdpt.GroundingDINO", "mmsdpt.CLIP"):
+        refuse(f"its model is {printable(recipe.model.get('type'))}, which is no host of mmsdpt")
+    if not all(isinstance(step, dict) and "type" in step for step in recipe.pipeline):
+        refuse("its pipeline has a step without a type")
+
+
+def _problems(value: Any, where: str, depth: int) -> Iterator[str]:
+    """What must not be in a config from a stranger."""
+    if depth > 20:
+        yield f"{where[:100]} is nested too deeply"
+    elif isinstance(value, dict):
+        value.pop("init_cfg", None)  # base weights replace what it would start from
+        if "type" in value and not _is_known(value["type"]):
+            yield (
+                f"{printable(where, 100)} asks for {printable(value['type'], 100)}, which is not a"
+                " part that mmsdpt builds from a file"
+            )
+        for key, item in value.items():
+            if key in _FETCHES and item:
+                yield f"{printable(where, 100)} asks for {key}={printable(item, 100)}"
+            yield from _problems(item, f"{where}.{key}", depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from _problems(item, f"{where}.{i}", depth + 1)
+    elif isinstance(value, str):
+        if len(value) > MAX_TEXT or "://" in value.removeprefix("mmsdpt://"):
+            yield f"{printable(where, 100)} is {printable(value, 100)}"
+    elif isinstance(value, (int, float)) and not abs(value) <= MAX_NUMBER:
+        yield f"{printable(where, 100)} is {value}, more than {MAX_NUMBER}"
+
+
+def _is_known(name: Any) -> bool:
+    scope, _, part = name.rpartition(".") if isinstance(name, str) else ("os", "", "")
+    if scope == "mmsdpt":
+        return part in MODELS.module_dict or part in TRANSFORMS.module_dict
+    return scope in ("", "mmdet", "mmpretrain", "mmcv", "mmengine") and part in _PARTS
+
+
+def in_scope(scope: str) -> Any:
+    """A context in which names are looked up in a toolbox's registry."""
+    return DefaultScope.overwrite_default_scope(scope)

@@ -1,0 +1,304 @@
+"""What the models find, as plain arrays with names, and its ways out: pictures, JSON, COCO."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.errors import InputError
+from mmsdpt.visualization import Boxes, draw_detections, draw_scores
+from mmsdpt.visualization.single import read_upright
+
+from .inputs import Source
+
+
+class Detection(NamedTuple):
+    """One box: class, score, and (x1, y1, x2, y2) in pixels of the original image."""
+
+    name: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+class _Result:
+    """What results of both kinds have: an image, and JSON."""
+
+    source: Source
+
+    @property
+    def path(self) -> str | None:
+        """Path of the image; None for an array."""
+        return self.source.content if isinstance(self.source.content, str) else None
+
+    @property
+    def image(self) -> np.ndarray:
+        """(H, W, 3) RGB, turned as its EXIF orientation says; read from the file again."""
+        content = self.source.content
+        return read_upright(content) if isinstance(content, str) else content
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python values."""
+        raise NotImplementedError
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """:meth:`to_dict` as JSON; also written to ``path`` if one is given."""
+        return _json(self.to_dict(), path)
+
+
+@dataclass(frozen=True)
+class Detections(_Result):
+    """The n objects found in one image, best first.
+
+    Attributes:
+        source: The image.
+        width: Of the original image in pixels.
+        height: The same.
+        boxes: (n, 4) float32, xyxy in pixels of the original image.
+        scores: (n,) float32, between 0 and 1.
+        labels: (n,) int64, indices into ``classes``.
+        classes: The names that were looked for.
+    """
+
+    source: Source
+    width: int
+    height: int
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __iter__(self) -> Iterator[Detection]:
+        for name, score, box in zip(self.names, self.scores, self.boxes, strict=True):
+            x1, y1, x2, y2 = map(float, box)
+            yield Detection(name, float(score), (x1, y1, x2, y2))
+
+    @property
+    def names(self) -> list[str]:
+        """Class of each box."""
+        return [self.classes[label] for label in self.labels]
+
+    def take(self, chosen: np.ndarray) -> Detections:
+        """The boxes at ``chosen``, numbers or a mask."""
+        return Detections(
+            self.source,
+            self.width,
+            self.height,
+            self.boxes[chosen],
+            self.scores[chosen],
+            self.labels[chosen],
+            self.classes,
+        )
+
+    def above(self, threshold: float) -> Detections:
+        """The boxes with at least this score."""
+        return self.take(self.scores >= threshold)
+
+    def save(self, path: str | Path, top_k: int | None = None) -> Path:
+        """Draw the boxes on the image; where several names were given to one place, the best.
+
+        Args:
+            path: The picture; its ending names the format.
+            top_k: The most boxes that are shown, best first.
+        """
+        boxes = Boxes(self.boxes, self.labels, self.scores)
+        return draw_detections(self.image, boxes, self.classes, path, top_k=top_k)
+
+    def to_dict(self) -> dict[str, Any]:
+        """``image``, ``width``, ``height``, and ``detections``: ``name``, ``label``, ``score``
+        and ``box`` (xyxy).
+        """
+        found = [
+            dict(name=each.name, label=int(label), score=each.score, box=list(each.box))
+            for each, label in zip(self, self.labels, strict=True)
+        ]
+        return dict(
+            image=self.path or self.source.name,
+            width=self.width,
+            height=self.height,
+            detections=found,
+        )
+
+    def to_coco(
+        self, image_id: int = 1, category_ids: Sequence[int] | None = None
+    ) -> list[dict[str, Any]]:
+        """COCO's result format, as ``pycocotools`` loads it.
+
+        Args:
+            image_id: Of the image in the annotations.
+            category_ids: By label; by default counted from 1.
+        """
+        ids = category_ids or range(1, len(self.classes) + 1)
+        return [
+            dict(
+                image_id=image_id,
+                category_id=int(ids[label]),
+                bbox=[x1, y1, x2 - x1, y2 - y1],
+                score=score,
+            )
+            for (_, score, (x1, y1, x2, y2)), label in zip(self, self.labels, strict=True)
+        ]
+
+    def to_supervision(self) -> Any:
+        """``supervision.Detections`` with ``class_name`` in its data.
+
+        Raises:
+            InputError: without the package.
+        """
+        try:
+            import supervision
+        except ImportError:
+            raise InputError(
+                "to_supervision() needs a package that is not installed: pip install supervision"
+            ) from None
+        return supervision.Detections(
+            xyxy=self.boxes,
+            confidence=self.scores,
+            class_id=self.labels,
+            data={"class_name": np.array(self.names, dtype=str)},
+        )
+
+
+@dataclass(frozen=True)
+class Classification(_Result):
+    """What one image shows.
+
+    Attributes:
+        source: The image.
+        scores: (C,) float32, the probability of each class; they sum to 1.
+        classes: C names.
+    """
+
+    source: Source
+    scores: np.ndarray
+    classes: tuple[str, ...]
+
+    @property
+    def label(self) -> int:
+        """Index of the best class."""
+        return int(self.scores.argmax())
+
+    @property
+    def name(self) -> str:
+        """The best class."""
+        return self.classes[self.label]
+
+    @property
+    def score(self) -> float:
+        """Probability of the best class."""
+        return float(self.scores.max())
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """The k best classes with their probabilities, best first."""
+        order = np.argsort(-self.scores, kind="stable")[:k]
+        return [(self.classes[i], float(self.scores[i])) for i in order]
+
+    def save(self, path: str | Path, k: int = 5) -> Path:
+        """Draw the k best classes beside the image."""
+        return draw_scores(self.image, self.top(k), path)
+
+    def to_dict(self, k: int = 5) -> dict[str, Any]:
+        """``image``, ``name``, ``label``, ``score``, and ``top``: the k best with their scores."""
+        return dict(
+            image=self.path or self.source.name,
+            name=self.name,
+            label=self.label,
+            score=self.score,
+            top=[dict(name=name, score=score) for name, score in self.top(k)],
+        )
+
+
+@dataclass
+class Results(Sequence):
+    """Results of several images, in their order.
+
+    Attributes:
+        items: The results.
+        skipped: Name of each image that could not be used, and why.
+    """
+
+    items: list[Any] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Draw every result into a folder, by the images' names and sub-folders.
+
+        Raises:
+            InputError: if a picture would overwrite its own image.
+        """
+        paths = []
+        for result in self.items:
+            path = Path(folder) / result.source.name
+            if path.suffix.lower() not in Image.registered_extensions():
+                path = path.with_name(path.name + ".png")
+            if result.path and path.resolve() == Path(result.path).resolve():
+                raise InputError(f"{path} is the image itself: choose another folder")
+            paths.append(result.save(path))
+        return paths
+
+    def to_dict(self) -> dict[str, Any]:
+        """``results``, and ``skipped`` with ``image`` and ``reason``."""
+        return dict(
+            results=[result.to_dict() for result in self.items],
+            skipped=[dict(image=name, reason=reason) for name, reason in self.skipped],
+        )
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """:meth:`to_dict` as JSON; also written to ``path`` if one is given."""
+        return _json(self.to_dict(), path)
+
+    def to_coco(self, annotations: str | Path | None = None) -> list[dict[str, Any]]:
+        """The boxes of all images in COCO's result format.
+
+        Args:
+            annotations: COCO file whose ids are used, found by the images' names or their paths'
+                ends, and the classes' names. Without one, images and classes are counted from 1.
+
+        Raises:
+            InputError: if an image or a class is not in the file, or results are not of boxes.
+        """
+        if not all(isinstance(result, Detections) for result in self.items):
+            raise InputError("COCO's result format is for boxes, and these results have none")
+        if annotations is None:
+            return [b for i, result in enumerate(self.items, 1) for b in result.to_coco(i)]
+        content = json.loads(Path(annotations).read_text(encoding="utf-8-sig"))
+        images = {image["file_name"]: image["id"] for image in content["images"]}
+        by_name = {category["name"]: category["id"] for category in content["categories"]}
+        found = []
+        for result in self.items:
+            parts = Path(result.path or result.source.name).parts
+            ends = ("/".join(parts[i:]) for i in range(len(parts)))
+            image_id = next((images[end] for end in ends if end in images), None)
+            absent = [name for name in result.classes if name not in by_name]
+            if image_id is None or absent:
+                what = f"class {absent[0]}" if absent else f"image {result.source.name}"
+                raise InputError(f"{annotations} has no {what}")
+            found += result.to_coco(image_id, [by_name[name] for name in result.classes])
+        return found
+
+
+def write_json(content: Any, path: str | Path) -> None:
+    """Write JSON, atomically."""
+    _json(content, path)
+
+
+def _json(content: Mapping | Sequence, path: str | Path | None) -> str:
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    if path is not None:
+        write_atomically(path, text.encode())
+    return text

@@ -1,0 +1,197 @@
+"""What a user of tuner files is promised: the numbers of tools/test.py, for any kind of input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmsdpt.apis import Classifier, Detector
+from mmsdpt.utils.errors import InputError
+from tests.apis.conftest import CLASSES, run_test_tool
+
+
+@pytest.fixture(scope="module")
+def detector(tuned) -> Detector:
+    return Detector(tuned, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def classifier(tuned_clip) -> Classifier:
+    return Classifier(tuned_clip, device="cpu")
+
+
+def same(a, b) -> bool:
+    return all(np.array_equal(getattr(a, k), getattr(b, k)) for k in ("boxes", "scores", "labels"))
+
+
+# ---------------------------------------------------------------------- equal to the test tool
+
+
+@pytest.mark.parametrize("with_config", [False, True])
+def test_boxes_are_those_of_the_test_tool_to_the_bit(
+    with_config, tuned, make_tiny_cfg, squares, tmp_path
+):
+    cfg = make_tiny_cfg(tmp_path)
+    cfg.tuner_files = dict(default=str(tuned))
+    config = None
+    if with_config:
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps(cfg.to_dict()))
+    found = run_test_tool(cfg)
+    results = Detector(tuned, config=config, device="cpu", batch_size=4)(squares, threshold=0)
+    assert [Path(result.path).name for result in results] == sorted(found)
+    for result, sample in zip(results, (found[name] for name in sorted(found)), strict=True):
+        expected = sample.pred_instances
+        assert len(result) == len(expected) > 0
+        assert np.array_equal(result.boxes, expected.bboxes.numpy())
+        assert np.array_equal(result.scores, expected.scores.numpy())
+        assert np.array_equal(result.labels, expected.labels.numpy())
+
+
+def test_probabilities_are_those_of_the_test_tool_to_the_bit(classifier, tuned_clip, clip_cfg):
+    cfg = clip_cfg.copy()
+    cfg.tuner_files = dict(default=str(tuned_clip))
+    found = run_test_tool(cfg)
+    results = classifier(
+        str(Path(cfg.data_root).parent / cfg.test_dataloader.dataset.data_root / "test"),
+        batch_size=100,
+    )
+    assert len(results) == len(found) == 6
+    for result in results:
+        expected = found[Path(result.path).name].pred_score.numpy()
+        assert np.array_equal(result.scores, expected)
+
+
+# ---------------------------------------------------------------------- inputs
+
+
+def test_a_path_an_array_and_a_pil_image_give_the_same_boxes(detector, squares):
+    expected = detector(squares[0], threshold=0)
+    with Image.open(squares[0]) as image:
+        assert same(detector(image, threshold=0), expected)
+        assert same(detector(np.asarray(image), threshold=0), expected)
+    assert same(detector(Path(squares[0]), threshold=0), expected)
+
+
+def test_a_generator_is_answered_image_by_image(detector, squares):
+    taken = []
+
+    def images() -> Iterator[str]:
+        for path in squares:
+            taken.append(path)
+            yield path
+
+    results = detector(images(), threshold=0)
+    assert taken == []
+    assert next(results).path == squares[0]
+    assert taken == squares[:1]
+
+
+def test_broken_images_of_a_folder_are_reported_and_skipped(detector, squares, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(squares[0], tmp_path / folder / "same name.png")
+    (tmp_path / "a" / "broken.jpg").write_bytes(b"no image")
+    results = detector(tmp_path, threshold=0)
+    assert [result.source.name for result in results] == ["a/same name.png", "b/same name.png"]
+    assert same(results[0], results[1]) and same(results[0], detector(squares[0], threshold=0))
+    ((name, reason),) = results.skipped
+    assert name == "a/broken.jpg" and "Pillow" in reason
+    pictures = results.save(tmp_path / "out")
+    assert len(set(pictures)) == 2 and all(Image.open(path).width >= 640 for path in pictures)
+    with pytest.raises(InputError, match="is the image itself"):
+        results.save(tmp_path)
+    with pytest.raises(InputError, match="Pillow"):
+        detector(tmp_path / "a" / "broken.jpg")
+
+
+@pytest.mark.parametrize("bad", [3, np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8)])
+def test_what_is_no_image_is_refused_in_one_sentence(detector, bad):
+    with pytest.raises(InputError, match="got"):
+        detector(bad)
+
+
+# ---------------------------------------------------------------------- classes and slots
+
+
+def test_other_classes_than_the_trained_ones_can_be_looked_for(detector, squares):
+    assert detector.classes == CLASSES
+    result = detector(squares[0], classes=["green circle", "red square", "tree"], threshold=0)
+    assert result.classes == ("green circle", "red square", "tree")
+    assert set(result.names) <= set(result.classes)
+    assert not np.array_equal(result.scores, detector(squares[0], threshold=0).scores)
+    with pytest.raises(InputError, match="list of names"):
+        detector(squares[0], classes="red square")
+
+
+def test_tuners_off_is_the_base_model_and_two_slots_stack(detector, tuned, squares):
+    expected = detector(squares[0], threshold=0)
+    two = Detector({"first": tuned, "second": tuned}, device="cpu")
+    assert two.slots == ("first", "second")
+    assert not same(two(squares[0], threshold=0), expected)
+    with two.tuners_off("first"):
+        assert same(two(squares[0], threshold=0), expected)
+    with detector.tuners_off(), two.tuners_off():
+        base = detector(squares[0], threshold=0)
+        assert same(two(squares[0], threshold=0), base) and not same(base, expected)
+    assert same(detector(squares[0], threshold=0), expected)
+    with pytest.raises(InputError, match="no slot 'third'; there are: first, second"):
+        two.enable("third")
+
+
+def test_clip_takes_any_words_and_templates_and_gives_features(classifier, squares):
+    result = classifier(squares[0], classes=["house", "boat", "red square"], template="a {}.")
+    assert result.scores.shape == (3,) and result.scores.sum() == pytest.approx(1)
+    assert result.top(2)[0] == (result.name, result.score)
+    assert classifier(squares[0]).classes == ("blue", "green", "red")
+    image, text = classifier.features(squares), classifier.text_features()
+    assert image.shape == (4, 128) and text.shape == (3, 128)
+    scale = float(classifier.model.logit_scale.exp())
+    logits = scale * image[0] @ text.T
+    expected = np.exp(logits - logits.max())
+    scores = classifier(squares[0]).scores
+    assert np.allclose(scores, expected / expected.sum(), atol=1e-5)
+
+
+def test_each_class_refuses_the_other_host(tuned, tuned_clip):
+    with pytest.raises(InputError, match="use Classifier"):
+        Detector(tuned_clip)
+    with pytest.raises(InputError, match="use Detector"):
+        Classifier(tuned)
+
+
+# ---------------------------------------------------------------------- results
+
+
+def test_results_go_out_as_json_and_coco(detector, squares, tiny_folder, tmp_path):
+    from pycocotools.coco import COCO
+
+    results = detector(squares, threshold=0)
+    content = json.loads(results.to_json(tmp_path / "results.json"))
+    assert json.loads((tmp_path / "results.json").read_text()) == content
+    first = content["results"][0]["detections"][0]
+    assert first["name"] == results[0].names[0]
+    assert first["box"] == pytest.approx(results[0].boxes[0].tolist())
+
+    annotations = tiny_folder / "squares/annotations.json"
+    (tmp_path / "coco.json").write_text(json.dumps(results.to_coco(annotations)))
+    coco = COCO(annotations).loadRes(str(tmp_path / "coco.json"))
+    for image_id, result in enumerate(results):
+        found = coco.loadAnns(coco.getAnnIds(imgIds=[image_id]))
+        assert [coco.cats[each["category_id"]]["name"] for each in found] == result.names
+        x, y, w, h = found[0]["bbox"]
+        assert np.allclose([x, y, x + w, y + h], result.boxes[0])
+    with pytest.raises(InputError, match="has no class tree"):
+        detector(squares, threshold=0, classes=["tree"]).to_coco(annotations)
+
+
+def test_supervision_is_named_where_it_is_missing(detector, squares, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "supervision", None)
+    with pytest.raises(InputError, match="pip install supervision"):
+        detector(squares[0]).to_supervision()

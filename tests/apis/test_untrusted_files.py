@@ -1,0 +1,108 @@
+"""Headers and configs from strangers: nothing of theirs is executed, fetched, or read elsewhere."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from mmsdpt.apis import Detector
+from mmsdpt.apis.recipe import Recipe, _is_known
+from mmsdpt.utils.data_files import innermost_datasets
+from mmsdpt.utils.errors import InputError
+
+BOMB = "__import__('os').system('true')"
+CASES = {
+    "a function of a module": ("model.config.neck.type", "os.system", "asks for os.system"),
+    "MMEngine's own loader": ("model.config.neck.type", "mmengine.load", "asks for mmengine.load"),
+    "a name that reaches eval": ("model.config.test_cfg.nms.type", BOMB, "asks for __import__"),
+    "a part that fetches": ("model.config.backbone.type", "mmpretrain.TIMMBackbone", "asks for"),
+    "weights of a part": ("model.config.backbone.pretrained", "http://a/b.pth", "pretrained="),
+    "a URL": ("model.config.language_model.name", "https://a/b", "https://a/b"),
+    "another host": ("model.config.type", "mmdet.RTMDet", "not a part"),
+    "a huge size": ("model.config.backbone.embed_dims", 10**12, "more than"),
+    "a transform that loads": ("data.pipeline.0.type", "Albu", "asks for Albu"),
+    "a storage of one's own": ("data.pipeline.0.backend_args", {"backend": "x"}, "backend_args"),
+    "another registry": ("model.scope", "os", "scope"),
+    "classes that are no texts": ("extra.classes", [1], "classes"),
+    "no model": ("model.config", None, "does not say which model"),
+    "a slot that is not there": ("slot", "other", "no slot other"),
+    "an object in place of a list": ("data.pipeline", {"type": "os.system"}, "does not say"),
+}
+
+
+def with_header(path: Path, out: Path, key: str, value) -> Path:
+    """The file with one entry of its header replaced."""
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["mmsdpt"])
+    *parents, last = key.split(".")
+    place = header
+    for name in parents:
+        place = place[int(name) if isinstance(place, list) else name]
+    place[last] = value
+    save_file(load_file(path), out, metadata={"mmsdpt": json.dumps(header)})
+    return out
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_header_that_asks_for_more_than_a_model_is_refused(name, tuned, tmp_path, monkeypatch):
+    key, value, words = CASES[name]
+    path = with_header(tuned, tmp_path / "bad.safetensors", key, value)
+    monkeypatch.setattr(Detector, "_build", lambda self: pytest.fail("it was built"))
+    with pytest.raises(InputError, match=words):
+        Detector(path)
+
+
+def test_what_a_header_says_of_init_weights_is_dropped(tuned, tmp_path):
+    init = dict(type="Pretrained", checkpoint="http://127.0.0.1:9/weights.pth")
+    path = with_header(tuned, tmp_path / "init.safetensors", "model.config.backbone.init_cfg", init)
+    assert "init_cfg" not in Recipe.from_files(str(path)).model["backbone"]
+
+
+@pytest.mark.parametrize("file", ["../tuner.safetensors", "/etc/passwd", "..", "a\\b", ""])
+def test_a_shared_config_names_no_file_outside_its_folder(file, tuned, tmp_path):
+    content = json.loads(Recipe.from_files(str(tuned)).to_json())
+    content["files"] = {"default": file}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="outside its folder"):
+        Recipe.from_json(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{", pickle.dumps({}), b'{"format": 1}'])
+def test_what_is_no_shared_config_is_refused_in_one_sentence(content, tmp_path):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(InputError, match="is not the config of a shared model"):
+        Recipe.from_json(tmp_path / "config.json")
+
+
+def test_files_of_our_own_configs_can_be_used(repository):
+    """Every part that a config of ours names is one that is built from a file."""
+
+    def types(value):
+        if isinstance(value, dict):
+            yield from [value["type"]] if "type" in value else []
+            value = [item for key, item in value.items() if key != "init_cfg"]
+        if isinstance(value, (list, tuple)):
+            for item in value:
+                yield from types(item)
+
+    unknown = set()
+    for path in repository.glob("configs/_base_/models/*.py"):
+        unknown |= {t for t in types(Config.fromfile(path).model.to_dict()) if not _is_known(t)}
+    for name in ("mini/sdpt_mini_raccoon", "mini/mudpt_mini_clothing", "sdpt/glip_l_coco_k10"):
+        cfg = Config.fromfile(repository / f"configs/{name}.py", import_custom_modules=False)
+        dataset = next(innermost_datasets(cfg.test_dataloader.dataset))
+        steps = {step.type for step in dataset.pipeline} - {"LoadAnnotations"}
+        unknown |= {name for name in steps if not _is_known(name)}
+    assert unknown == set()
+
+
+def test_files_of_version_0_1_ask_for_their_config(repository):
+    path = repository / "tests/data/version_0_1/glip/sdpt.safetensors"
+    with pytest.raises(InputError, match="give the config that it was trained with"):
+        Detector(path)
