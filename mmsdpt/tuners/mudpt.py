@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from mmsdpt.registry import MODELS
 
 from .base import Seams
-from .layers.common import positive_integer
+from .layers.common import part_class, positive_integer
 from .layers.deep_prompts import IMAGE_SEAMS, INIT_WORDS, TEXT_SEAMS, DeepPrompts, Prompts
 from .layers.injection import PerDepth
 
@@ -112,7 +112,7 @@ class MuDPT(DeepPrompts):
         self.injection_layers = positive_integer("injection_layers", injection_layers)
         self._module = self._injection_module()
         apart = self._module is not None and getattr(
-            MODELS.get(self._module["type"]), "own_shallow", False
+            part_class("injection", self._module), "own_shallow", False
         )
         self._check_settings(apart)
         self._e, self._a, self._b = self._flows(apart)
@@ -123,11 +123,6 @@ class MuDPT(DeepPrompts):
     def _injection_module(self) -> dict[str, Any] | None:
         """Config of a map, without its widths; None: there are none."""
         if isinstance(self.injection, dict):
-            if not isinstance(self.injection.get("type"), str):
-                raise ValueError(
-                    "injection must be none, linear, transformer or the config of a registered"
-                    f" module, such as dict(type='mmsdpt.MyInjection'), got {self.injection}"
-                )
             return self.injection
         _one_of("injection", self.injection, ("none", *SHORT_NAMES))
         if self.injection == "none":

@@ -26,7 +26,7 @@ from mmsdpt.registry import MODELS
 from mmsdpt.utils.memo import Memo
 
 from .base import Seams, Tuner
-from .layers.common import positive_integer
+from .layers.common import part_class, positive_integer
 
 SIDES = ("image", "text")
 INITS = ("uniform", "normal", "zeros")
@@ -223,6 +223,7 @@ class SDPT(Tuner):
             num_tokens=num_tokens,
             width=self.joint,
         )
+        part_class("tokens", layer_of_tokens)
         self.tokens = (
             MODELS.build(layer_of_tokens)
             if share
@@ -230,6 +231,7 @@ class SDPT(Tuner):
         )
         module = self.projection
         module = dict(type=PROJECTIONS[module]) if isinstance(module, str) else module
+        part_class("projection", module)
         self.projections = nn.ModuleDict(
             {
                 side: nn.ModuleList(

@@ -369,7 +369,8 @@ def test_settings_that_change_the_meaning_are_in_the_config(options):
             dict(learn_image_prompts=False, direction="text_to_image", variant="figure"),
             "needs direction='text_to_image' and variant='code'",
         ),
-        (dict(injection=dict(num_layers=2)), "none, linear, transformer or the config"),
+        (dict(injection=dict(num_layers=2)), "must name a registered module"),
+        (dict(injection=dict(type="mmsdpt.Nowhere")), "Nowhere'} must name a registered module"),
         (dict(variant="figure", outer_norms=True), "is for injection='transformer' with"),
         (
             dict(injection=dict(type="mmsdpt.InjectionTransformer"), injection_layers=2),

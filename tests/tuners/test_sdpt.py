@@ -227,6 +227,8 @@ def test_tokens_are_drawn_as_asked():
     ("options", "words"),
     [
         (dict(sides="both"), "sides must be dual, image or text"),
+        (dict(projection=dict(type="mmsdpt.Nowhere")), "must name a registered module"),
+        (dict(tokens=dict(type="mmsdpt.Nowhere")), "must name a registered module"),
         (dict(projection="linear"), "projection must be inverse, learnable or"),
         (dict(share=False, sides="image"), "share=False"),
         (dict(mask_text_tokens=True, sides="text"), "without any gradient"),

@@ -11,7 +11,9 @@ runs over the n prompts of one depth, without a mask. The hidden width is 4 d_in
 dropout, all norms have eps 1e-5.
 
 A module of your own works in their place: register it, with a constructor that takes ``d_in`` and
-``d_out``, and a forward pass from (m, n, d_in), and from (n, d_in), to the same with d_out.
+``d_out``, and a forward pass from (m, n, d_in), and from (n, d_in), to the same with d_out. Each
+direction has one; with the class attribute ``own_shallow = True`` the shallow prompts get another,
+and MuDPT's ``share=False`` gives each depth its own.
 
 Source: Miao et al., MuDPT: Multi-modal Deep-symphysis Prompt Tuning for Large Pre-trained
 Vision-Language Models, ICME 2023, section II-B1 (Injection Model), and the authors' code.
