@@ -63,3 +63,15 @@ def test_a_dataset_without_class_names_is_refused():
     runner.test_dataloader.dataset.metainfo.pop("classes")
     with pytest.raises(InputError, match="the test dataset SimpleNamespace has no class names"):
         SetClassesHook().before_test(runner)
+
+
+def test_images_of_another_size_than_the_models_are_warned_of_once():
+    hook, runner = SetClassesHook(), make_runner()
+    told = []
+    runner.logger = SimpleNamespace(warning=told.append)
+    runner.model.visual = SimpleNamespace(img_size=(64, 64))
+    for size, count in ((64, 0), (224, 1), (224, 1)):
+        runner.test_dataloader.dataset.image_size = size
+        hook.before_test(runner)
+        assert len(told) == count
+    assert "The test images have 224 pixels, the model learned 64" in told[0]

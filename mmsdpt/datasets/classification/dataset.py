@@ -102,6 +102,7 @@ class ClassificationData(BaseDataset):
         self.shots = shots
         self.seed = seed
         self.subset = classes
+        self.image_size = image_size
         if name in BENCHMARKS:
             root = Path(data_root).expanduser()
             if root.name == name and root.is_dir() and not (root / name).is_dir():

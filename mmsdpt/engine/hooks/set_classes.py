@@ -18,7 +18,8 @@ class SetClassesHook(Hook):
     """Hand the classes of the dataset in use to the model, and its template where it has one.
 
     Training, validation and testing may have classes of their own (base and new ones, another
-    dataset); after a validation those of training come back.
+    dataset); after a validation those of training come back. Images of another size than the
+    model's are warned of.
 
     Args:
         template: Sentence, or several, to use instead of the datasets'.
@@ -32,6 +33,7 @@ class SetClassesHook(Hook):
     def __init__(self, template: str | Sequence[str] | None = None) -> None:
         self.template = template
         self._is_training = False
+        self._said: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
         self._is_training = True
@@ -60,3 +62,13 @@ class SetClassesHook(Hook):
             )
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         model.set_classes(names, self.template or metainfo.get("template"))
+        size = getattr(loader.dataset, "image_size", None)
+        own = getattr(getattr(model, "visual", None), "img_size", None)
+        if size is not None and own is not None and tuple(own) != (size, size):
+            line = (
+                f"The {role} images have {size} pixels, the model learned {own[0]}: its positions"
+                f" are interpolated; image_size={own[0]} on the dataset is what it knows"
+            )
+            if line not in self._said:
+                self._said.add(line)
+                runner.logger.warning(line)
