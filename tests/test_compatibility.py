@@ -176,7 +176,6 @@ class Tool:
         spec = importlib.util.spec_from_file_location(f"{name}_tool", path)
         self.module: ModuleType = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.module)
-        self.module.build_runner = self._build
         self.steps = Steps()
 
     def _build(self, cfg: Config) -> Runner:
@@ -187,6 +186,7 @@ class Tool:
     def __call__(self, *arguments: object) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sys.argv", ["tool.py", *map(str, arguments)])
+            patch.setattr("mmsdpt.engine.build_runner", self._build)
             self.module.main()
 
 

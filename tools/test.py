@@ -7,8 +7,9 @@ run (.pth); with several slots write SLOT=FILE for each.
 
 import argparse
 import os
+from functools import partial
 
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 
 from mmsdpt.utils.cli import add_common_arguments, load_config, run_tool
 from mmsdpt.utils.errors import InputError
@@ -63,6 +64,12 @@ def slot_files(arguments: list[str], slots: list[str]) -> dict[str, str]:
     return found
 
 
+def take_tuner_files(cfg: Config, arguments: list[str]) -> None:
+    """Let files on the command line take the place of those that the config names."""
+    slots = list(cfg.model.get("tuners") or ()) or ["default"] * bool(cfg.model.get("tuner"))
+    cfg.tuner_files = {**(cfg.get("tuner_files") or {}), **slot_files(arguments, slots)}
+
+
 def add_pictures(cfg: ConfigDict, args: argparse.Namespace) -> None:
     """Draw predictions, as the toolboxes' test tools do."""
     found = cfg.default_hooks.get("visualization") or {}
@@ -80,17 +87,10 @@ def main() -> None:
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     if args.out and not args.out.endswith((".pkl", ".pickle")):
         raise InputError(f"--out writes a pickle file, got {args.out}")
-    cfg = load_config(args, TEST)
+    cfg = load_config(args, TEST, partial(take_tuner_files, arguments=args.tuner_files))
     # Not at the top: --help is quick, and so is the answer to a config that is not there.
     from mmsdpt.engine import build_runner
-    from mmsdpt.hosts.base import resolve_slots
 
-    cfg.tuner_files = {
-        **cfg.get("tuner_files", {}),
-        **slot_files(
-            args.tuner_files, list(resolve_slots(cfg.model.get("tuner"), cfg.model.get("tuners")))
-        ),
-    }
     cfg.resume = False
     if args.show or args.show_dir:
         add_pictures(cfg, args)

@@ -88,7 +88,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
-def load_config(args: argparse.Namespace, roles: Sequence[str] = ()) -> Config:
+def load_config(
+    args: argparse.Namespace,
+    roles: Sequence[str] = (),
+    adjust: Callable[[Config], None] | None = None,
+) -> Config:
     """Read ``args.config`` with the overrides of :func:`add_common_arguments`, then import the
     modules that it names, which takes seconds.
 
@@ -96,6 +100,7 @@ def load_config(args: argparse.Namespace, roles: Sequence[str] = ()) -> Config:
         args: The arguments.
         roles: Check before the import that weights are there, and the data of these roles: see
             :func:`mmsdpt.utils.preflight.require_all`.
+        adjust: Changes the config before that check, by arguments of the tool's own.
 
     Raises:
         InputError: if the config file does not exist, or anything that is checked.
@@ -115,6 +120,8 @@ def load_config(args: argparse.Namespace, roles: Sequence[str] = ()) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get("work_dir") is None:
         cfg.work_dir = str(Path("work_dirs") / Path(args.config).stem)
+    if adjust is not None:
+        adjust(cfg)
     if roles:
         require_all(cfg, roles)
     if cfg.get("custom_imports"):
