@@ -378,6 +378,7 @@ def train(
         default_hooks=dict(cfg.default_hooks, checkpoint=checkpoint),
         custom_hooks=[*cfg.custom_hooks, *hooks],
         param_scheduler=cfg.param_scheduler or None,
+        visualizer=dict(cfg.visualizer, name=name),  # one that is named otherwise would be shared
     )
     if best:
         given["val_dataloader"] = _with_dataset(cfg.val_dataloader, shelf)

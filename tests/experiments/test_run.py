@@ -9,6 +9,7 @@ import shutil
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.visualization import Visualizer
 from safetensors.torch import load_file
 
 from mmsdpt.engine import build_runner
@@ -279,6 +280,15 @@ def test_a_cell_learns_what_its_config_learns_by_itself(compute, tmp_path):
     cell, again = (load_file(x / "tuner.safetensors") for x in (folder, tmp_path / "again"))
     assert cell.keys() == again.keys()
     assert all(torch.equal(cell[name], again[name]) for name in cell)
+
+
+def test_every_training_has_a_log_of_its_own(compute, tmp_path):
+    # GLIP's runtime names its visualizer, which MMEngine would keep for all runs of a process.
+    compute({"cell.visualizer.name": "visualizer"}, names=["coop"], seeds=[1, 2], epochs=2)
+    for seed in (1, 2):
+        folder = tmp_path / f"work/tiny_clip/coop/clothing/1_shots_seed_{seed}/log"
+        assert [path.stat().st_size > 0 for path in folder.rglob("vis_data/*.json")]
+    assert "visualizer" not in Visualizer._instance_dict
 
 
 def test_one_process_at_a_time_writes_the_results_of_a_study(compute, tmp_path):
