@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -28,7 +29,8 @@ from .worker import Worker, finished
 Results = list[dict[str, Any]]
 OnRecord = Callable[[Record], None]
 _OBJECT_STORE = 200 * 1024**2  # bytes; jobs and results are small
-_RETRIES = 1  # by Ray, and again by us with another worker
+_RETRIES = 1  # with the same worker, by Ray
+_MOVES, _PAUSE = 3, 5.0  # to another worker; seconds before the first time
 
 
 class Ledger:
@@ -179,7 +181,7 @@ def _on_ray(
         open_ = list(todo)  # neither finished nor at work
         trainings = {job.training for job in todo}
         done: set[Any] = set()
-        moved: set[str] = set()  # folders of jobs that were given to another worker
+        moved: Counter[str] = Counter()  # how often jobs were given to another worker
         idle: list[Any] = []
         busy: dict[Any, tuple[Any, Job]] = {}
         while open_ or busy:
@@ -201,8 +203,11 @@ def _on_ray(
                 idle.append(actor)
             except ray.exceptions.RayError as error:
                 ray.kill(actor)
-                if job.training.folder not in moved:
-                    moved.add(job.training.folder)
+                moved[job.training.folder] += 1
+                if moved[job.training.folder] <= _MOVES:
+                    # It takes Ray some seconds to notice that a machine is gone; until then it
+                    # would start the next worker there.
+                    time.sleep(_PAUSE * moved[job.training.folder])
                     open_.append(job)
                     continue
                 found = [dict(error=_why(error))] * len(job.tests)
