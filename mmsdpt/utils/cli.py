@@ -74,18 +74,23 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work-dir", help="where logs and files go; default: work_dirs/<config name>"
     )
+    add_data_arguments(parser)
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    # torch.distributed.launch hands this over.
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags that change a config."""
     parser.add_argument(
         "--cfg-options",
         nargs="+",
         action=_Options,
         help="override settings, e.g. --cfg-options train_cfg.max_epochs=5 load_from=PATH",
     )
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument(
         "--data-root", help="another folder for the config's data_root, wherever it is used"
     )
-    # torch.distributed.launch hands this over.
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
 def load_config(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,13 @@ class Boxes:
             values = getattr(self, name)
             if values is not None and len(values) != len(boxes):
                 raise ValueError(f"{len(boxes)} boxes were given {len(values)} {name}")
+
+    @classmethod
+    def of(cls, instances: Any) -> Boxes:
+        """The boxes of MMDetection's ``InstanceData``."""
+        boxes = getattr(instances.bboxes, "tensor", instances.bboxes)  # of a HorizontalBoxes
+        scores = instances.scores.cpu().numpy() if "scores" in instances else None
+        return cls(boxes.cpu().numpy(), instances.labels.cpu().numpy(), scores)
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -117,9 +117,9 @@ class VisualizationHook(Hook):
             return best[0][0] + (f"; it is {true}" if true else ""), (
                 best[0][1] if best[0][0] != true else -best[0][1]
             )
-        found = boxes_of(sample.pred_instances)
+        found = Boxes.of(sample.pred_instances)
         truth = (
-            boxes_of(sample.gt_instances) if "bboxes" in sample.get("gt_instances", {}) else None
+            Boxes.of(sample.gt_instances) if "bboxes" in sample.get("gt_instances", {}) else None
         )
         kwargs = dict(score_thr=self.score_thr, top_k=self.top_k)
         draw_detections(image, found, classes, path, truth, **kwargs)
@@ -149,11 +149,3 @@ def _folder(dataset: Any) -> str:
     prefix = getattr(dataset, "data_prefix", None)
     folder = prefix.get("img") if isinstance(prefix, Mapping) else None
     return os.path.abspath(Path(folder or getattr(dataset, "data_root", None) or ".").expanduser())
-
-
-def boxes_of(instances: Any) -> Boxes:
-    """The boxes of MMDetection's ``InstanceData``, on the CPU."""
-    boxes = instances.bboxes
-    boxes = getattr(boxes, "tensor", boxes)  # of a HorizontalBoxes
-    scores = instances.scores.cpu().numpy() if "scores" in instances else None
-    return Boxes(boxes.cpu().numpy(), instances.labels.cpu().numpy(), scores)

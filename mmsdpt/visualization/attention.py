@@ -1,0 +1,350 @@
+r"""Where a model looks: attention maps of GLIP's X-MHA and of CLIP, and what speaks for a class.
+
+Letters: B images, N image positions, T text tokens, k prototype tokens, H heads, R rows of maps
+(classes, then prototype tokens), C classes, (h, w) the grid of a map.
+
+X-MHA is computed re-associated (:mod:`mmsdpt.hosts.glip.fusion`) and never forms what is shown here
+as such. A recording pass computes the weights plainly, from the inputs of each layer, beside the
+layer's own forward pass, which stays as it is:
+
+    S = (x W_q^T + b_q) (l W_k^T + b_k)^T / sqrt(d),    image to text: softmax over the T + k
+    tokens,    text to image: softmax over the N positions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmsdpt.hosts.clip import CLIP
+from mmsdpt.hosts.glip.fusion import MAX_CLAMP_VALUE, BiMultiHeadAttention
+from mmsdpt.hosts.seams import ForwardState
+from mmsdpt.utils.errors import InputError
+
+PROTOTYPES = "prototype tokens"
+CLASS_TOKEN = "class token"
+DIRECTIONS = ("text_to_image", "image_to_text")
+_BEST_PLACES = 10
+
+
+class XMHAWeights(NamedTuple):
+    """The weights of one X-MHA layer; k more rows or columns where tokens are appended.
+
+    Attributes:
+        image_to_text: (B, H, N, T + k), sums to 1 over the last dimension.
+        text_to_image: (B, H, T + k, N + k), sums to 1 over the last dimension. The rows of
+            appended tokens are what they would look at: the layer drops their outputs.
+    """
+
+    image_to_text: Tensor
+    text_to_image: Tensor
+
+
+def xmha_weights(
+    layer: BiMultiHeadAttention,
+    vision: Tensor,
+    lang: Tensor,
+    attention_mask_v: Tensor | None = None,
+    attention_mask_l: Tensor | None = None,
+) -> XMHAWeights:
+    """The attention weights of a layer, computed plainly. Arguments as of the layer's forward."""
+    tokens = layer.seam.tokens()
+
+    def heads(x: Tensor, extra: Tensor | None, linear: nn.Linear) -> Tensor:
+        if extra is not None:
+            x = torch.cat([x, extra.to(x.dtype).expand(len(x), -1, -1)], dim=1)
+        return linear(x).unflatten(-1, (layer.num_heads, layer.head_dim)).transpose(1, 2)
+
+    queries = heads(vision, tokens.image, layer.v_proj) * layer.scale
+    keys = heads(lang, tokens.text, layer.l_proj)
+    scores = (queries @ keys.transpose(-1, -2)).clamp(-MAX_CLAMP_VALUE, MAX_CLAMP_VALUE)
+
+    def hide(scores: Tensor, hidden: Tensor | None) -> Tensor:
+        """Without the columns that are hidden (B, n); appended ones are seen."""
+        if hidden is None:
+            return scores
+        hidden = F.pad(hidden, (0, scores.shape[-1] - hidden.shape[1]), value=False)
+        return scores.masked_fill(hidden[:, None, None], float("-inf"))
+
+    padding = None if attention_mask_l is None else attention_mask_l == 0
+    return XMHAWeights(
+        hide(scores[:, :, : vision.shape[1]], padding).softmax(-1),
+        hide(scores.transpose(-1, -2), attention_mask_v).softmax(-1),
+    )
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one model shows of one image. All maps cover the image as the model sees it, (h, w).
+
+    Attributes:
+        rows: R names of what the attention belongs to.
+        attention: (layers, H, R, h, w), not negative.
+        classes: The C classes of ``evidence``.
+        evidence: (C, h, w): Grad-CAM of a detector, similarity of patches to the class's text of a
+            classifier.
+        scores: Score of every class that the model was asked for.
+        valid: (h, w), the share of each cell that belongs to the image and not to padding.
+    """
+
+    rows: tuple[str, ...]
+    attention: Tensor
+    classes: tuple[str, ...]
+    evidence: Tensor
+    scores: dict[str, float]
+    valid: Tensor
+
+    def maps_of(self, row: str) -> Tensor:
+        """The attention maps of a row, (layers, H, h, w)."""
+        return self.attention[:, :, self.rows.index(row)]
+
+    def shown_rows(self) -> list[str]:
+        """The rows of chosen classes, and those that are no class."""
+        return [row for row in self.rows if row in self.classes or row not in self.scores]
+
+
+def share_inside(maps: Tensor, inside: Tensor, valid: Tensor) -> Tensor:
+    """Share of each map's weight that lies in a region.
+
+    Args:
+        maps: (..., h, w), not negative.
+        inside: (h, w), the share of each cell that belongs to the region.
+        valid: (h, w), see :class:`Look`.
+
+    Returns:
+        (...), between 0 and 1; nan where a map is zero.
+    """
+    return (maps * inside).sum((-1, -2)) / (maps * valid).sum((-1, -2))
+
+
+def cover(boxes: Tensor, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """Share of each cell of a grid that boxes cover.
+
+    Args:
+        boxes: (n, 4) xyxy, in pixels.
+        size: Height and width of what the grid covers, in pixels.
+        grid: (h, w).
+    """
+    mask = torch.zeros(1, 1, *size)
+    for x1, y1, x2, y2 in boxes.clamp(min=0).round().int().tolist():
+        mask[..., y1:y2, x1:x2] = 1
+    return F.adaptive_avg_pool2d(mask, grid)[0, 0]
+
+
+@contextmanager
+def _hooks(pairs: Sequence[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
+    """Forward hooks for a while; they are called with the keyword arguments, too."""
+    with ExitStack() as stack:
+        for module, hook in pairs:
+            stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
+        yield
+
+
+# ---------------------------------------------------------------------- detectors
+
+
+def look_of_detector(
+    host: nn.Module,
+    images: Tensor,
+    sample: Any,
+    choose: Callable[[dict[str, float]], Sequence[str]],
+    direction: str = "text_to_image",
+) -> Look:
+    """Attention of each class's words and of prototype tokens, and Grad-CAM of the backbone.
+
+    Args:
+        host: GLIP, in eval mode.
+        images: (1, 3, H, W), normalised and padded.
+        sample: The image's data sample with ``text``, its class names.
+        choose: Which classes Grad-CAM is made for, by their scores.
+        direction: ``text_to_image``: where a word looks, the mean of its tokens.
+            ``image_to_text``: how much each place looks at the word, the sum of its tokens.
+
+    Raises:
+        InputError: if the head has no X-MHA.
+    """
+    layers = [m for m in host.modules() if isinstance(m, BiMultiHeadAttention)]
+    if not layers:
+        raise InputError(
+            f"{type(host).__name__} has no fusion layers (X-MHA) whose attention shows"
+        )
+    classes = tuple(sample.text)
+    _, class_map = host.class_prompt(classes)
+    recorded: list[Tensor] = []
+    stages: list[Tensor] = []
+    sizes: list[tuple[int, int]] = []
+
+    def record(layer: BiMultiHeadAttention, args: tuple, kwargs: dict, out: Any) -> None:
+        with torch.no_grad():
+            names = ("vision", "lang", "attention_mask_v", "attention_mask_l")
+            inputs = dict(zip(names, args, strict=False)) | kwargs
+            words, positions = inputs["lang"].shape[1], inputs["vision"].shape[1]
+            weights = xmha_weights(layer, **inputs)
+            recorded.append(_rows(weights, class_map, words, positions, direction))
+
+    def keep(neck: nn.Module, args: tuple, kwargs: dict, out: Sequence[Tensor]) -> Any:
+        # Leaves: the frozen backbone runs without a gradient, and Grad-CAM needs none of it.
+        stages.extend(stage.detach().requires_grad_() for stage in args[0])
+        sizes.extend(tuple(level.shape[-2:]) for level in out)
+        with torch.enable_grad():
+            return neck.forward(tuple(stages))
+
+    hooks = [(layer, record) for layer in layers] + [(host.neck, keep)]
+    with torch.enable_grad(), _hooks(hooks):
+        logits = torch.cat(host._forward(images, [sample])[0], dim=1)[0]  # (N, L)
+        of_class = class_map[:, : logits.shape[1]].to(logits)
+        by_class = (logits @ of_class.t() / of_class.sum(1)).sigmoid()  # (N, C)
+        best = by_class.max(dim=0).values.tolist()
+        scores = dict(zip(classes, best, strict=True))
+        chosen = tuple(choose(scores))
+        best_places = by_class.topk(min(_BEST_PLACES, len(by_class)), dim=0).values.sum(0)
+        evidence = [
+            _grad_cam(stages, sizes[0], best_places[classes.index(name)], i < len(chosen) - 1)
+            for i, name in enumerate(chosen)
+        ]
+    spread = partial(_spread, sizes=sizes, mass=direction == "text_to_image")
+    attention = torch.stack([spread(maps) for maps in recorded])
+    height, width = sample.img_shape[:2]
+    whole = torch.tensor([[0.0, 0.0, width, height]])
+    rows = classes + ((PROTOTYPES,) if attention.shape[2] > len(classes) else ())
+    valid = cover(whole, tuple(images.shape[-2:]), sizes[0])
+    return Look(rows, attention, chosen, torch.stack(evidence), scores, valid)
+
+
+def _rows(
+    weights: XMHAWeights, class_map: Tensor, words: int, positions: int, direction: str
+) -> Tensor:
+    """(H, R, N): the weights of one layer between image positions and each class, then all
+    appended tokens together.
+    """
+    if direction == "text_to_image":
+        found = weights.text_to_image[0, :, :, :positions]  # (H, T + k, N)
+    else:
+        found = weights.image_to_text[0].transpose(1, 2)
+    of_class = class_map[:, :words].to(found)
+    parts = [of_class @ found[:, :words]]
+    if found.shape[1] > words:
+        parts.append(found[:, words:].sum(1, keepdim=True))
+    if direction == "text_to_image":
+        counts = [of_class.sum(1)] + [of_class.new_full((1,), found.shape[1] - words)]
+        return torch.cat(parts, dim=1) / torch.cat(counts[: len(parts)])[:, None]
+    return torch.cat(parts, dim=1)
+
+
+def _spread(maps: Tensor, sizes: Sequence[tuple[int, int]], mass: bool) -> Tensor:
+    """Maps (..., N) over the positions of a pyramid as one map (..., h, w) on its finest grid.
+
+    Args:
+        maps: Not negative.
+        sizes: Grid of each level, the finest one first.
+        mass: Whether values are shares of a whole, which a coarse position spreads over its cells;
+            else the levels are averaged.
+    """
+    parts = maps.detach().split([h * w for h, w in sizes], dim=-1)
+    total = torch.zeros(*maps.shape[:-1], *sizes[0], device=maps.device, dtype=maps.dtype)
+    for part, (h, w) in zip(parts, sizes, strict=True):
+        level = part.unflatten(-1, (h, w)).flatten(0, -3)[:, None]
+        fine = F.interpolate(level, sizes[0], mode="bilinear", align_corners=False)
+        if mass:
+            fine = (
+                fine * (level.sum((-1, -2)) / fine.sum((-1, -2)).clamp(min=1e-30))[..., None, None]
+            )
+        else:
+            fine = fine / len(sizes)
+        total += fine.view_as(total)
+    return total.cpu()
+
+
+def _grad_cam(stages: Sequence[Tensor], grid: tuple[int, int], score: Tensor, more: bool) -> Tensor:
+    """Grad-CAM (Selvaraju et al., ICCV 2017) of the backbone's stages F (1, c, h', w'):
+    relu(sum_c (sum_hw dscore/dF_c) F_c), stages added up on a grid (h, w).
+    """
+    total = torch.zeros(grid)
+    grads = torch.autograd.grad(score, stages, retain_graph=more)
+    for stage, grad in zip(stages, grads, strict=True):
+        # Sums, not means: what a stage adds to the score, whatever its number of positions.
+        cam = (grad.sum((-1, -2), keepdim=True) * stage).sum(1, keepdim=True).relu()
+        total += F.interpolate(cam.detach(), grid, mode="bilinear")[0, 0].cpu()
+    return total
+
+
+# ---------------------------------------------------------------------- classifiers
+
+
+def class_token_weights(block: nn.Module, normed: Tensor) -> Tensor:
+    """How the class token attends in a ViT block: (B, H, 1 + N + P), the class token first, then
+    patches, then the rows of tuners.
+
+    Args:
+        block: MMPreTrain's ``TransformerEncoderLayer``.
+        normed: (B, 1 + N + P, d), what its first norm gives.
+    """
+    attention = block.attn
+    q, k, _ = F.linear(normed, attention.qkv.weight, attention.qkv.bias).chunk(3, dim=-1)
+    q, k = (x.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for x in (q[:, :1], k))
+    return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)[:, :, 0]
+
+
+@torch.no_grad()
+def look_of_classifier(
+    host: CLIP, images: Tensor, sample: Any, choose: Callable[[dict[str, float]], Sequence[str]]
+) -> Look:
+    """The class token's attention, and the similarity of each patch to each class's text.
+
+    A patch's feature is its value in the last block, carried through the output projection, the
+    last norm and CLIP's projection (MaskCLIP, Zhou et al., ECCV 2022): with queries and keys the
+    last block mixes the whole image into every patch.
+
+    Args:
+        host: CLIP with a ViT, in eval mode.
+        images: (1, 3, H, W), normalised.
+        sample: The image's data sample.
+        choose: Which classes a similarity map is made for, by their scores.
+
+    Raises:
+        InputError: if the image tower is no ViT.
+    """
+    if "image_blocks" not in host.seams():
+        raise InputError("attention maps need a Vision Transformer as CLIP's image tower")
+    patch = host.visual.patch_embed.projection.kernel_size
+    grid = (images.shape[-2] // patch[0], images.shape[-1] // patch[1])
+    patches = grid[0] * grid[1]
+    recorded: dict[nn.Module, Tensor] = {}
+    values: list[Tensor] = []
+
+    def record(block: nn.Module, norm: nn.Module, args: tuple, kwargs: dict, out: Tensor) -> None:
+        recorded[block] = class_token_weights(block, out)[0, :, 1 : 1 + patches]
+        if block is host.visual.layers[-1]:
+            weight, bias = block.attn.qkv.weight, block.attn.qkv.bias
+            d = weight.shape[1]
+            bias = None if bias is None else bias[2 * d :]
+            value = block.attn.proj(F.linear(out[:, 1 : 1 + patches], weight[2 * d :], bias))
+            values.append(host.visual.ln1(value) if host.visual.final_norm else value)
+
+    hooks = [(block.ln1, partial(record, block)) for block in host.visual.layers]
+    state = ForwardState(images=images, samples=[sample], class_names=host.class_names)
+    with host.tuned(), _hooks(hooks):
+        host.encode_image(images, state)
+        logits, _, text = host._compare(state)
+        (feature,) = host.visual_proj(values[-1][0])
+    scores = dict(zip(host.class_names, logits.softmax(-1)[0].tolist(), strict=True))
+    chosen = tuple(choose(scores))
+    text = text[0] if text.dim() == 3 else text
+    of_class = text[[host.class_names.index(name) for name in chosen]]
+    similarity = of_class @ F.normalize(feature, dim=-1).t()  # (C, N)
+    attention = torch.stack(list(recorded.values())).view(len(recorded), -1, 1, *grid)
+    return Look(
+        (CLASS_TOKEN,),
+        attention.cpu(),
+        chosen,
+        similarity.view(-1, *grid).cpu(),
+        scores,
+        torch.ones(grid),
+    )

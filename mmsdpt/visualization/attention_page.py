@@ -1,0 +1,351 @@
+"""Attention maps of several models side by side, as pictures, and their numbers."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from mmengine.config import Config
+from torch import Tensor
+
+from mmsdpt.utils.atomic import write_atomically
+
+from .attention import (
+    PROTOTYPES,
+    Look,
+    cover,
+    look_of_classifier,
+    look_of_detector,
+    share_inside,
+)
+from .contact_sheet import Entry, contact_sheet
+from .judge import Boxes
+from .models import BEFORE, Picture, Pictures, each_model
+from .panels import LOOKS, draw_boxes
+from .single import read_upright
+
+_MOST = 3  # classes of an image that are shown
+_INCHES = 2.7
+_DPI = 110
+_COLOURS = "inferno"
+_READ = (
+    " Colours show multiples of a map's mean, with one scale for each row. Yellow boxes are the"
+    " ground truth, and the numbers are the share of the map inside of them: without any preference"
+    " it would be the share of the picture that the boxes cover."
+)
+_ABOUT_DETECTOR = dict(
+    text_to_image=[
+        "Attention: where the words of a class, and the prototype tokens, look in the image"
+        " (X-MHA, text to image), mean of all layers and heads. Grad-CAM: where the features of the"
+        " backbone raise the score of the class." + _READ
+    ],
+    image_to_text=[
+        "Attention: how much each place looks at the words of a class, and at the prototype tokens"
+        " (X-MHA, image to text), mean of all layers and heads. Grad-CAM: where the features of the"
+        " backbone raise the score of the class." + _READ
+    ],
+)
+_ABOUT_CLASSIFIER = [
+    "Attention: where the class token looks, mean of all layers and heads, in multiples of the"
+    " map's mean. Similarity: the cosine of each patch and the text of a class. Each row has one"
+    " scale of colours. The image is the crop that the model sees."
+]
+
+
+class _Scene(NamedTuple):
+    """An image with its truth, as the model sees it and as a person does.
+
+    The maps' grid covers ``extent``: (left, right, bottom, top) in pixels of ``image``.
+    """
+
+    picture: Picture
+    image: np.ndarray
+    extent: tuple[float, float, float, float]
+    size: tuple[int, int]  # of what the model sees, with padding
+    truth: Boxes | None
+    scale: tuple[float, float]  # of the model's pixels to the image's
+
+    def classes(self, words: Sequence[str]) -> list[str]:
+        """The true classes, the most frequent ones first; empty where nobody knows them."""
+        if self.truth is None:
+            label = self.picture.item["data_samples"].get("gt_label", None)
+            return [] if label is None else [words[int(label)]]
+        labels, counts = np.unique(self.truth.labels, return_counts=True)
+        return [words[labels[i]] for i in np.argsort(-counts, kind="stable")[:_MOST]]
+
+    def boxes_of(self, name: str, words: Sequence[str]) -> Tensor:
+        """True boxes of a class, or of all for prototype tokens, in the model's pixels."""
+        assert self.truth is not None
+        truth = self.truth
+        if name != PROTOTYPES:
+            truth = truth.take(truth.labels == words.index(name))
+        return torch.from_numpy(truth.boxes) * torch.tensor(self.scale * 2)
+
+
+def show_attention(
+    cfg: Config,
+    tuners: Mapping[str, str],
+    paths: Sequence[str],
+    out: Path,
+    *,
+    words: Sequence[str] = (),
+    count: int = 4,
+    direction: str = "text_to_image",
+    layers: bool = False,
+) -> tuple[Path, pd.DataFrame]:
+    """Draw where the base model and each tuned model look in images.
+
+    Args:
+        cfg: Host and data.
+        tuners: Tuner files by the name that their column has.
+        paths: Images; none: evenly spaced ones of the test data.
+        out: Folder of the page.
+        words: Classes to show, and to ask a detector for; by default those that are in the image,
+            or if nobody knows, those with the highest scores.
+        count: Test images where no path is given.
+        direction: Of X-MHA, see :func:`mmsdpt.visualization.attention.look_of_detector`.
+        layers: Also draw each layer and head.
+
+    Returns:
+        The page, and the share of attention inside the true boxes, also in ``shares.csv``:
+        ``image``, ``model``, ``view``, ``what``, ``layer`` and ``head`` (a number or ``mean``),
+        ``share``, and ``boxes``, the share of the picture that the boxes cover.
+    """
+    pictures = Pictures(cfg, words)
+    chosen = pictures.choose(paths, count)
+    look_of = partial(look_of_detector, direction=direction)
+    if not pictures.detects:
+        look_of = look_of_classifier
+    scenes: dict[int, _Scene] = {}
+    classes: dict[int, Sequence[str]] = {}
+    looks: dict[str, list[Look]] = {}
+    for name, host in each_model(cfg, tuners, pictures.words):
+        looks[name] = []
+        for i, picture in enumerate(chosen):
+            images, sample = picture.batch(host)
+            scene = scenes.setdefault(i, _scene(picture, images, sample, pictures.detects))
+
+            def choose(scores: Mapping[str, float], i: int = i, scene: _Scene = scene):
+                # The last tuner, which comes first, decides where nobody knows what is there.
+                return classes.setdefault(
+                    i, words or scene.classes(pictures.words) or _best(scores)
+                )
+
+            looks[name].append(look_of(host, images, sample, choose))
+    columns = [BEFORE, *tuners]
+    shares: list[dict[str, Any]] = []
+    entries = []
+    for i, scene in scenes.items():
+        views = {name: looks[name][i] for name in columns}
+        own = list(_shares(scene, views, pictures.words)) if pictures.detects else []
+        shares += own
+        files = {"attention": out / f"{scene.picture.name}.png"}
+        _overview(scene, views, own, pictures).savefig(_made(files["attention"]), dpi=_DPI)
+        if layers:
+            for name, view in views.items():
+                for row in view.shown_rows():
+                    label = f"{name}: {row}"
+                    files[label] = out / f"{scene.picture.name}.{len(files)}.png"
+                    _grid(scene, view, row, label).savefig(_made(files[label]), dpi=_DPI)
+        entries.append(Entry(scene.picture.name, files))
+    table = pd.DataFrame(shares)
+    if shares:
+        write_atomically(out / "shares.csv", table.to_csv(index=False).encode())
+    title = f"Attention: {' and '.join(columns)}"
+    about = _ABOUT_DETECTOR[direction] if pictures.detects else _ABOUT_CLASSIFIER
+    return contact_sheet(entries, out, title, about), table
+
+
+def _made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _best(scores: Mapping[str, float]) -> list[str]:
+    return sorted(scores, key=lambda name: -scores[name])[:_MOST]
+
+
+def _scene(picture: Picture, images: Tensor, sample: Any, detects: bool) -> _Scene:
+    size = tuple(images.shape[-2:])
+    if detects:
+        image = read_upright(picture.path)
+        height, width = image.shape[:2]
+        scale = (sample.img_shape[1] / width, sample.img_shape[0] / height)
+        truth = Boxes.of(sample.gt_instances) if picture.has_truth else None
+    else:  # it sees a crop: show that
+        image = picture.item["inputs"].permute(1, 2, 0).numpy()[..., ::-1]
+        scale, truth = (1.0, 1.0), None
+    extent = (0.0, size[1] / scale[0], size[0] / scale[1], 0.0)
+    return _Scene(picture, image, extent, size, truth, scale)
+
+
+def _shares(
+    scene: _Scene, views: Mapping[str, Look], words: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """The shares of attention inside the true boxes."""
+    if scene.truth is None:
+        return
+    for model, view in views.items():
+        maps = [("attention", name, view.maps_of(name)) for name in view.shown_rows()]
+        for name, evidence in zip(view.classes, view.evidence, strict=True):
+            maps.append(("Grad-CAM", name, evidence[None, None]))
+        for where, name, each in maps:
+            inside = cover(scene.boxes_of(name, words), scene.size, tuple(view.valid.shape))
+            row = dict(image=scene.picture.name, model=model, view=where, what=name)
+            covered = float(inside.sum() / view.valid.sum())
+            for layer, head, found in _means_and_each(each):
+                share = float(share_inside(found, inside, view.valid))
+                yield dict(row, layer=layer, head=head, share=share, boxes=covered)
+
+
+def _means_and_each(maps: Tensor) -> Iterator[tuple[int | str, int | str, Tensor]]:
+    """Layer, head and map of (layers, H, h, w); ``mean`` for the mean of all."""
+    for layer, of_layer in (("mean", maps.mean(0)), *enumerate(maps)):
+        for head, of_head in (("mean", of_layer.mean(0)), *enumerate(of_layer)):
+            yield layer, head, of_head
+
+
+# ---------------------------------------------------------------------- drawing
+
+
+def _figure(rows: int, columns: int, scene: _Scene, title: str) -> tuple[Figure, np.ndarray]:
+    tall = scene.image.shape[0] / scene.image.shape[1]
+    size = (columns * _INCHES + 1.4, rows * (_INCHES * tall + 0.3) + 0.7)
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for panel in axes.flat:
+        panel.set(xticks=[], yticks=[])
+        panel.spines[:].set_visible(False)
+    figure.suptitle(title, fontsize=11)
+    return figure, axes
+
+
+def _relative(view: Look, maps: Tensor) -> np.ndarray:
+    """A map (h, w) in multiples of its mean over the image."""
+    mean = (maps * view.valid).sum() / view.valid.sum()
+    return (maps / mean.clamp(min=1e-30)).numpy()
+
+
+def _heat(panel: Axes, scene: _Scene, values: np.ndarray, norm: Normalize) -> None:
+    """A map over the image, of which the more shows the lower the value is."""
+    height, width = scene.image.shape[:2]
+    panel.imshow(scene.image.mean(-1), cmap="gray", vmin=0, vmax=255)
+    alpha = 0.35 + 0.5 * np.clip(norm(values), 0, 1)
+    kwargs = dict(extent=scene.extent, interpolation="bilinear", cmap=_COLOURS, norm=norm)
+    panel.imshow(values, alpha=np.asarray(alpha), **kwargs)
+    panel.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+
+
+def _frames(panel: Axes, boxes: np.ndarray) -> None:
+    for x1, y1, x2, y2 in boxes:
+        frame = dict(xy=(x1, y1), width=x2 - x1, height=y2 - y1, fill=False)
+        panel.add_patch(Rectangle(**frame, edgecolor="black", linewidth=2.4, alpha=0.5))
+        panel.add_patch(Rectangle(**frame, edgecolor=LOOKS["truth"].colour, linewidth=1.2))
+
+
+def _scale_of(values: Sequence[np.ndarray], from_zero: bool) -> Normalize:
+    """One scale for all panels of a row, so that their colours can be compared."""
+    low = 0.0 if from_zero else min(float(v.min()) for v in values)
+    return Normalize(low, max(max(float(np.quantile(v, 0.995)) for v in values), low + 1e-6))
+
+
+def _overview(
+    scene: _Scene, views: Mapping[str, Look], shares: Sequence[Mapping], pictures: Pictures
+) -> Figure:
+    """The poster's panels: original and truth, before, then each method; a row for each view."""
+    every = list(views.values())
+    evidence = "Grad-CAM" if pictures.detects else "similarity"
+    names = dict.fromkeys(name for view in every for name in view.shown_rows())
+    rows = [("attention", name) for name in names]
+    rows += [(evidence, name) for name in every[0].classes]
+    rows.sort(key=lambda row: list(names).index(row[1]) if row[1] in names else len(names))
+    figure, axes = _figure(len(rows), 1 + len(views), scene, scene.picture.name)
+    letters = iter(string.ascii_lowercase)
+    heads = ["original" + (" and ground truth" if scene.truth else ""), *views]
+    for panel, head in zip(axes[0], heads, strict=True):
+        panel.set_title(f"({next(letters)}) {head}", fontsize=10)
+    for panels, (where, name) in zip(axes, rows, strict=True):
+        panels[0].set_ylabel(f"{where}: {name}", fontsize=10)
+        panels[0].imshow(scene.image)
+        found: dict[str, np.ndarray] = {}
+        for model, view in views.items():
+            if where == "attention" and name in view.rows:
+                maps = view.maps_of(name).mean((0, 1))
+                found[model] = _relative(view, maps)
+            elif where != "attention":
+                maps = view.evidence[view.classes.index(name)]
+                found[model] = _relative(view, maps) if pictures.detects else maps.numpy()
+        norm = _scale_of(list(found.values()), from_zero=where != "similarity")
+        mine = [s for s in shares if (s["view"], s["what"]) == (where, name)]
+        mean = {s["model"]: s for s in mine if s["layer"] == s["head"] == "mean"}
+        truth = scene.truth
+        if truth is not None:
+            if name != PROTOTYPES:
+                truth = truth.take(truth.labels == pictures.words.index(name))
+            draw_boxes(panels[0], [(LOOKS["truth"], truth)], pictures.words)
+            covered = next(iter(mean.values()))["boxes"]
+            panels[0].set_xlabel(f"boxes cover {covered:.0%}", fontsize=9)
+        for panel, (model, view) in zip(panels[1:], views.items(), strict=True):
+            if model not in found:
+                panel.text(0.5, 0.5, f"no {name}", ha="center", transform=panel.transAxes)
+                continue
+            _heat(panel, scene, found[model], norm)
+            if truth is not None:
+                _frames(panel, truth.boxes)
+                panel.set_xlabel(f"{mean[model]['share']:.0%} inside", fontsize=9)
+            elif name in view.scores:
+                panel.set_xlabel(f"score {view.scores[name]:.2f}", fontsize=9)
+        unit = "cosine" if where == "similarity" else "times the mean"
+        bar = figure.colorbar(
+            ScalarMappable(norm, _COLOURS), ax=panels.tolist(), shrink=0.8, pad=0.01
+        )
+        bar.set_label(unit, fontsize=8)
+        bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+def _grid(scene: _Scene, view: Look, name: str, title: str) -> Figure:
+    """Each layer (rows) and head (columns), and their means at the end."""
+    maps = view.maps_of(name)
+    maps = torch.cat([maps, maps.mean(1, keepdim=True)], dim=1)
+    maps = torch.cat([maps, maps.mean(0, keepdim=True)])
+    rows, columns = maps.shape[:2]
+    figure, axes = _figure(rows, columns, scene, title)
+    for r, panels in enumerate(axes):
+        panels[0].set_ylabel("mean of layers" if r == rows - 1 else f"layer {r}", fontsize=10)
+        values = [_relative(view, each) for each in maps[r]]
+        norm = _scale_of(values, from_zero=True)
+        for c, (panel, each) in enumerate(zip(panels, values, strict=True)):
+            if r == 0:
+                panel.set_title("mean of heads" if c == columns - 1 else f"head {c}", fontsize=10)
+            _heat(panel, scene, each, norm)
+        bar = figure.colorbar(
+            ScalarMappable(norm, _COLOURS), ax=panels.tolist(), shrink=0.8, pad=0.01
+        )
+        bar.set_label("times the mean", fontsize=8)
+    return figure
+
+
+def summary(table: pd.DataFrame) -> str:
+    """The shares inside the boxes in percent, means over images, of the means of all layers and
+    heads.
+    """
+    mean = table[(table["layer"] == "mean") & (table["head"] == "mean")].copy()
+    mean["view"] += ": " + mean["what"]
+    columns = list(dict.fromkeys(mean["model"]))
+    shares = mean.pivot_table("share", "view", "model", sort=False)[columns]
+    shares.insert(0, "boxes cover", mean.groupby("view")["boxes"].mean())
+    return (100 * shares).round(1).to_string(na_rep="-")

@@ -1,0 +1,209 @@
+"""Models with their tuners switched on and off, and images with their truth, for looking at."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import Compose
+from mmengine.registry import DATASETS, init_default_scope
+from torch import nn
+
+from mmsdpt.datasets.image_files import is_tool_folder
+from mmsdpt.engine.data_files import use_own_image_loader
+from mmsdpt.hosts.base import resolve_slots
+from mmsdpt.registry import MODELS
+from mmsdpt.tuners.files import load_tuner, read_tuner_header
+from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
+from mmsdpt.utils.errors import InputError
+
+BEFORE = "before"
+IMAGE_ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"))
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """``[NAME=]TUNER.safetensors`` and images or folders in any order.
+
+    Returns:
+        Tuner files by name, by default the method's, and the images; those of folders sorted.
+
+    Raises:
+        InputError: if something does not exist, or two tuner files have one name.
+    """
+    tuners: dict[str, str] = {}
+    images: list[str] = []
+    for argument in arguments:
+        if argument.endswith(".safetensors"):
+            name, separator, path = argument.partition("=")
+            if not separator:
+                path, name = argument, read_tuner_header(argument)["method"]
+            if name in tuners or name == BEFORE:
+                name = f"{name}, {Path(path).resolve().parent.name}"
+            if name in tuners:
+                raise InputError(
+                    f"{path} and {tuners[name]} would both be called {name!r}: write NAME=FILE"
+                )
+            tuners[name] = path
+        elif os.path.isdir(argument):
+            found = [
+                path
+                for path in sorted(Path(argument).rglob("*"))
+                if path.suffix.lower() in IMAGE_ENDINGS
+                and not any(is_tool_folder(part) for part in path.relative_to(argument).parts[:-1])
+            ]
+            if not found:
+                raise InputError(f"there are no images in {argument}")
+            images += map(str, found)
+        elif os.path.isfile(argument):
+            images.append(argument)
+        else:
+            raise InputError(f"not found: {argument}; give images, folders or *.safetensors files")
+    return tuners, images
+
+
+@contextmanager
+def _model(cfg: Config, tuner_file: str | None, classes: Sequence[str]) -> Iterator[nn.Module]:
+    """The base model, with a file's tuner if there is one."""
+    model = ConfigDict(cfg.model)
+    slots = resolve_slots(model.pop("tuner", None), model.pop("tuners", None))
+    if tuner_file is not None:
+        header = read_tuner_header(tuner_file)
+        described = (header.get("model") or {}).get("config") or {}
+        in_file = resolve_slots(described.get("tuner"), described.get("tuners"))
+        # What the file says it was trained with; older files say nothing: then the config does.
+        tuner = in_file.get(header.get("slot")) or next(
+            (t for t in slots.values() if t["type"].endswith(f".{header['method']}")), None
+        )
+        if tuner is None:
+            raise InputError(
+                f"{tuner_file} does not say its settings, as files of older versions: name the"
+                f" config that it was trained with, whose tuner is {header['method']}"
+            )
+        model.tuner = tuner
+        if described.get("trainable"):
+            model.trainable = described["trainable"]
+    host = MODELS.build(model)
+    if cfg.get("load_from"):
+        path = resolve_checkpoint(cfg.load_from)
+        load_base_weights(host, read_checkpoint(path)["state_dict"], path)
+    if tuner_file is not None:
+        load_tuner(host, tuner_file)
+    if hasattr(host, "set_classes"):
+        host.set_classes(classes)
+    yield host.eval()
+
+
+def each_model(
+    cfg: Config, tuners: Mapping[str, str], classes: Sequence[str]
+) -> Iterator[tuple[str, nn.Module]]:
+    """Name and model of each tuner, the last one first, and at the end ``before``: without any.
+    One model is held at a time.
+    """
+    for i, (name, path) in reversed(list(enumerate(tuners.items()))):
+        with _model(cfg, path, classes) as host:
+            yield name, host
+            if i == 0:
+                with host.tuners_off():
+                    yield BEFORE, host
+    if not tuners:
+        with _model(cfg, None, classes) as host:
+            yield BEFORE, host
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image that is prepared for a model.
+
+    Attributes:
+        name: Its path below the folder of the data, or its name.
+        path: Its file.
+        item: What the pipeline gives: ``inputs`` and ``data_samples``.
+        has_truth: Whether the sample has a truth.
+    """
+
+    name: str
+    path: str
+    item: dict[str, Any]
+    has_truth: bool
+
+    def batch(self, host: nn.Module) -> tuple[torch.Tensor, Any]:
+        """The image (1, 3, H, W) and its data sample, ready for the model."""
+        sample = copy.deepcopy(self.item["data_samples"])  # the model writes into it
+        data = dict(inputs=self.item["inputs"][None], data_samples=[sample])
+        data = host.data_preprocessor(data, training=False)
+        # MMDetection's name and MMPreTrain's.
+        return data["inputs" if "inputs" in data else "images"], data["data_samples"][0]
+
+
+class Pictures:
+    """Images of the test data, or of one's own, with the test pipeline of a config.
+
+    Args:
+        cfg: With ``test_dataloader``. Where its data is missing, images have no truth.
+        words: More classes to ask a detector for.
+    """
+
+    def __init__(self, cfg: Config, words: Sequence[str] = ()) -> None:
+        init_default_scope(cfg.get("default_scope", "mmdet"))
+        dataset = cfg.test_dataloader.dataset
+        use_own_image_loader(dataset)
+        self.detects = cfg.get("default_scope") != "mmpretrain"
+        self._error: Exception | None = None
+        self._known: dict[str, int] = {}
+        try:
+            self.dataset = DATASETS.build(dataset)
+            self.classes = tuple(self.dataset.metainfo["classes"])
+            self.pipeline = self.dataset.pipeline
+        except (InputError, OSError) as error:
+            if not self.detects or not (dataset.get("metainfo") or {}).get("classes"):
+                raise
+            self._error, self.dataset = error, []
+            self.classes = tuple(dataset.metainfo.classes)
+            self.pipeline = Compose(dataset.pipeline)
+        for i in range(len(self.dataset)):
+            path = self.dataset.get_data_info(i)["img_path"]
+            self._known.setdefault(os.path.realpath(path), i)
+        self.words = self.classes + tuple(word for word in words if word not in self.classes)
+        if words and not self.detects and len(self.words) > len(self.classes):
+            raise InputError(
+                f"the data has no class {self.words[len(self.classes)]!r}; it has:"
+                f" {', '.join(self.classes)}"
+            )
+
+    def choose(self, paths: Sequence[str], count: int) -> list[Picture]:
+        """The images of these paths, or without any ``count`` evenly spaced ones of the test data.
+
+        Raises:
+            InputError: if there is no path and no data.
+        """
+        if not paths:
+            if not len(self.dataset):
+                raise InputError(
+                    f"name images, or the test data must be there ({self._error or 'it is empty'})"
+                )
+            count = min(count, len(self.dataset))
+            indices = [len(self.dataset) * i // count for i in range(count)]
+            paths = [self.dataset.get_data_info(i)["img_path"] for i in indices]
+        parents = [os.path.dirname(os.path.abspath(path)) for path in paths]
+        root = os.path.commonpath(parents)
+        return [self._picture(path, os.path.relpath(path, root)) for path in paths]
+
+    def _picture(self, path: str, name: str) -> Picture:
+        index = self._known.get(os.path.realpath(path))
+        if index is not None:
+            item = self.dataset[index]
+        else:
+            info = dict(img_path=path, img_id=0, instances=[])
+            if self.detects:
+                info.update(text=self.classes, custom_entities=True)
+            item = self.pipeline(info)
+        if self.detects:
+            item["data_samples"].set_metainfo(dict(text=self.words, custom_entities=True))
+        return Picture(name, path, item, index is not None)
