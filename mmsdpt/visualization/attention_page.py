@@ -198,14 +198,16 @@ def _shares(
     if scene.truth is None:
         return
     for model, view in views.items():
-        maps = [("attention", name, view.maps_of(name)) for name in view.shown_rows()]
+        maps = [
+            ("attention", name, _means_and_each(view.maps_of(name))) for name in view.shown_rows()
+        ]
         for name, evidence in zip(view.classes, view.evidence, strict=True):
-            maps.append(("Grad-CAM", name, evidence[None, None]))
+            maps.append(("Grad-CAM", name, iter([("mean", "mean", evidence)])))
         for where, name, each in maps:
             inside = cover(scene.boxes_of(name, words), scene.size, tuple(view.valid.shape))
             row = dict(image=scene.picture.name, model=model, view=where, what=name)
             covered = float(inside.sum() / view.valid.sum())
-            for layer, head, found in _means_and_each(each):
+            for layer, head, found in each:
                 share = float(share_inside(found, inside, view.valid))
                 yield dict(row, layer=layer, head=head, share=share, boxes=covered)
 

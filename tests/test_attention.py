@@ -1,0 +1,193 @@
+"""Promises of attention maps: weights are those of the model, shares are those of the maps."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from safetensors.torch import save_file
+
+from mmsdpt.hosts.glip.fusion import BiMultiHeadAttention
+from mmsdpt.registry import MODELS
+from mmsdpt.tuners.files import save_tuner
+from mmsdpt.visualization.attention import (
+    CLASS_TOKEN,
+    PROTOTYPES,
+    _spread,
+    class_token_weights,
+    cover,
+    look_of_classifier,
+    look_of_detector,
+    share_inside,
+    xmha_weights,
+)
+from tests.hosts.small_clip import NAMES, tuned_clip
+from tests.hosts.small_glip import build_mini_glip, make_images, make_samples
+from tests.test_demo import CLASSES, CONFIG, write_split
+
+SDPT = dict(type="mmsdpt.SDPT", num_tokens=3)
+
+
+@pytest.mark.parametrize("tuned", [False, True], ids=["plain", "with tokens"])
+def test_recorded_weights_times_values_are_what_xmha_returns(tuned):
+    torch.manual_seed(0)
+    layer = BiMultiHeadAttention(12, 20, 32, 4).double().eval()
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter)
+    image_tokens, text_tokens = torch.randn(3, 12).double(), torch.randn(2, 20).double()
+    if tuned:
+        tokens = SimpleNamespace(image=image_tokens, text=text_tokens)
+        layer.seam.tokens = lambda: tokens
+    vision, lang = torch.randn(2, 9, 12).double(), torch.randn(2, 5, 20).double()
+    text_mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    image_mask = torch.zeros(2, 9, dtype=torch.bool)
+    image_mask[0, 4:] = True
+    masks = dict(attention_mask_v=image_mask, attention_mask_l=text_mask)
+    with torch.no_grad():
+        delta_v, delta_l = layer(vision, lang, **masks)
+        weights = xmha_weights(layer, vision, lang, **masks)
+
+        def values(x, tokens, linear):
+            x = torch.cat([x, tokens.expand(2, -1, -1)], dim=1) if tuned else x
+            return linear(x).unflatten(-1, (4, 8)).transpose(1, 2)
+
+        for found, wanted, out in (
+            (weights.image_to_text @ values(lang, text_tokens, layer.values_l_proj),
+             delta_v, layer.out_v_proj),
+            (weights.text_to_image[:, :, :5] @ values(vision, image_tokens, layer.values_v_proj),
+             delta_l, layer.out_l_proj),
+        ):  # fmt: skip
+            torch.testing.assert_close(out(found.transpose(1, 2).flatten(2)), wanted)
+    assert (weights.image_to_text[1, :, :, 3:5] == 0).all()  # padding
+
+
+def test_recorded_weights_times_values_are_what_the_class_token_gets_in_clip():
+    host = tuned_clip(dict(type="mmsdpt.VPT", num_tokens=2)).double()
+    seen = {}
+
+    def of_norm(i, norm, args, out):
+        attention = host.visual.layers[i].attn
+        values = attention.qkv(out)[..., -out.shape[-1] :]
+        weights = class_token_weights(host.visual.layers[i], out)
+        values = values.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+        seen[i] = [(weights[:, :, None] @ values).transpose(1, 2).flatten(2)[:, 0]]
+
+    for i, block in enumerate(host.visual.layers):
+        block.ln1.register_forward_hook(partial(of_norm, i))
+        block.attn.proj.register_forward_hook(
+            lambda proj, args, out, i=i: seen[i].append(args[0][:, 0])
+        )
+    with torch.no_grad():
+        host.encode_image(torch.randn(2, 3, 32, 32).double())
+    assert len(seen) == 3
+    for found, wanted in seen.values():
+        torch.testing.assert_close(found, wanted)
+
+
+def test_a_look_leaves_the_detector_and_its_outputs_as_they_were():
+    host = build_mini_glip(tuner=SDPT).eval()
+    images, (sample,) = make_images(1, (96, 128), torch.float32), make_samples([("cat", "red dog")])
+    sample.set_metainfo(dict(img_shape=(96, 100)))
+    with torch.no_grad():
+        before = host._forward(images, [sample])[0]
+        tuned = look_of_detector(host, images, sample, lambda scores: ["red dog"])
+        with host.tuners_off():
+            plain = look_of_detector(host, images, sample, lambda scores: list(scores))
+        after = host._forward(images, [sample])[0]
+    for a, b in zip(before, after, strict=True):
+        assert torch.equal(a, b)
+    assert tuned.rows == ("cat", "red dog", PROTOTYPES) and plain.rows == ("cat", "red dog")
+    assert tuned.attention.shape[2:] == (3, 12, 16) and tuned.attention.min() >= 0
+    assert tuned.shown_rows() == ["red dog", PROTOTYPES]
+    assert tuned.evidence.shape == (1, 12, 16) and tuned.evidence.max() > 0
+    assert tuned.valid[:, :12].min() == 1 and tuned.valid[:, 13:].max() == 0
+    # Without tokens on the image side nothing but the image is looked at.
+    torch.testing.assert_close(plain.attention.sum((-1, -2)), torch.ones(2, 4, 2))
+    assert not torch.allclose(tuned.attention[:, :, :2], plain.attention)
+    assert all(p.grad is None for p in host.parameters())
+
+
+def test_a_look_of_clip_has_the_class_token_and_each_chosen_class():
+    host = tuned_clip(dict(type="mmsdpt.VPT", num_tokens=2))
+    images = torch.randn(1, 3, 32, 32)
+    found = look_of_classifier(host, images, None, lambda scores: [NAMES[2], NAMES[0]])
+    assert found.rows == (CLASS_TOKEN,) and found.attention.shape == (3, 2, 1, 4, 4)
+    assert found.attention.sum((-1, -2)).max() < 1  # the prompts and the class token have a share
+    assert found.classes == (NAMES[2], NAMES[0]) and found.evidence.abs().max() <= 1
+    assert sum(found.scores.values()) == pytest.approx(1)
+
+
+def test_the_share_inside_boxes_is_that_of_the_map():
+    inside = cover(torch.tensor([[0.0, 0.0, 8.0, 8.0], [4.0, 4.0, 12.0, 8.0]]), (16, 16), (2, 2))
+    assert inside.tolist() == [[1.0, 0.25], [0.0, 0.0]]  # where boxes overlap counts once
+    maps = torch.tensor([[1.0, 2.0], [1.0, 4.0]])
+    assert share_inside(maps, inside, torch.ones(2, 2)) == 1.5 / 8
+    assert share_inside(maps, inside, torch.tensor([[1.0, 1.0], [0.0, 0.0]])) == 1.5 / 3
+
+
+def test_levels_of_a_pyramid_keep_their_mass_and_place():
+    sizes = [(4, 4), (2, 2)]
+    maps = torch.zeros(20)
+    maps[0], maps[19] = 0.25, 0.75  # the first fine cell and the last coarse one
+    (found,) = _spread(maps[None], sizes, mass=True)
+    assert found.sum() == pytest.approx(1)
+    assert found[0, 0] == 0.25 and found[2:, 2:].sum() > 0.5 and found[0, 1] == 0
+    assert _spread(torch.ones(1, 20), sizes, mass=False).unique().tolist() == [1.0]
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory, repository):
+    """A tiny detection task, its config and a tuner file of random values."""
+    folder = tmp_path_factory.mktemp("squares")
+    write_split(folder, "test", 2)
+    text = CONFIG.format(repository=repository, folder=folder, classes=CLASSES)
+    (folder / "tiny.py").write_text(text)
+    cfg = Config.fromfile(folder / "tiny.py")
+    init_default_scope("mmdet")
+    host = MODELS.build(cfg.model)
+    host.init_weights()
+    state = {k: v for k, v in host.state_dict().items() if not k.startswith("tuners.")}
+    save_file(state, folder / "base.safetensors")
+    save_tuner(host, folder / "tuner.safetensors")
+    return cfg, folder
+
+
+def test_attention_of_test_images_gives_a_page_pictures_and_shares(squares, tmp_path):
+    from mmsdpt.visualization.attention_page import show_attention, summary
+    from mmsdpt.visualization.models import split_arguments
+
+    cfg, folder = squares
+    tuners, images = split_arguments([str(folder / "tuner.safetensors")])
+    assert list(tuners) == ["SDPT"] and images == []
+    page, table = show_attention(
+        cfg, tuners, images, tmp_path, words=["red square"], count=1, layers=True
+    )
+    assert page.is_file() and len(list(tmp_path.glob("1.png*.png"))) == 4
+    # A class in two models, the tokens in one; 3 layers, 4 heads and both means; Grad-CAM.
+    assert len(table[table["view"] == "attention"]) == 3 * 4 * 5 and len(table) == 3 * 4 * 5 + 2
+    assert table["share"].between(0, 1).all()
+    # Two squares of 32 x 32 in 96 x 96.
+    tokens = table[table["what"] == PROTOTYPES]
+    assert tokens["boxes"].iloc[0] == pytest.approx(2 / 9, rel=0.05)
+    assert "attention: prototype tokens" in summary(table)
+
+
+def test_a_photograph_of_ones_own_is_compared_without_a_truth(squares, tmp_path):
+    from mmsdpt.visualization.compare import compare
+
+    cfg, folder = squares
+    own = tmp_path / "own <1>.png"
+    own.write_bytes((folder / "images" / "test" / "1.png").read_bytes())
+    tuners = {"SDPT": str(folder / "tuner.safetensors")}
+    page = compare(cfg, tuners, [str(own)], tmp_path / "out", words=["green star"], score_thr=0.0)
+    text = page.read_text(encoding="utf-8")
+    assert "own &lt;1&gt;.png" in text and re.search(
+        r"before: [1-5] found; SDPT: [1-5] found", text
+    )
+    assert (tmp_path / "out" / "before" / "own <1>.png.png").is_file()
+    assert (tmp_path / "out" / "SDPT" / "own <1>.png.png").is_file()
