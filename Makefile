@@ -28,7 +28,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 unexport PIP_NO_BUILD_ISOLATION
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format install doctor clean clean-venv
+.PHONY: help demo test test-all fuzz lint format install doctor clean clean-venv
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## */  make \1	/' | expand -t 20
@@ -43,6 +43,11 @@ test: install  ## all tests but the slow ones (ARGS="-k name" for some)
 
 test-all: MARKS := slow or not slow
 test-all: test  ## the slow tests too
+
+fuzz: export FUZZ_EXAMPLES ?= 8400
+fuzz: export FUZZ_KILLS ?= 1000
+fuzz: install  ## 100,000 mutated files through the readers, 1,000 kills during writes (an hour)
+	@$(ONE_THREAD) $(BIN)/python -m pytest tests/fuzz -q -s -o faulthandler_timeout=0
 
 lint: install  ## ruff, mypy on the public surface, pre-commit's checks of files
 	@status=0; \

@@ -37,7 +37,7 @@ EXTRAS = {
     # Studies in several processes or on several machines, and their tables (docs/experiments.md).
     "experiments": ["jinja2", "pandas>=2.2", "ray>=2.40", "tabulate>=0.9"],
     # open-clip-torch: another implementation of CLIP, to compare ours with.
-    "tests": ["open-clip-torch>=2.20", "pytest>=7.4", "pytest-xdist>=3.5"],
+    "tests": ["hypothesis>=6.90", "open-clip-torch>=2.20", "pytest>=7.4", "pytest-xdist>=3.5"],
     "lint": ["mypy>=1.8", "pre-commit>=3.5", "pre-commit-hooks>=4.5", "ruff>=0.6"],
     "docs": ["myst-parser>=2.0", "sphinx>=7.0"],
 }

@@ -64,7 +64,7 @@ class CocoReport:
     def names(self) -> list[str]:
         """The categories' names, but for a root that only groups the others."""
         categories = self.content.get("categories", [])
-        parents = {category.get("supercategory") for category in categories}
+        parents = [category.get("supercategory") for category in categories]
         return [
             category["name"]
             for category in categories
@@ -261,6 +261,7 @@ def _categories(report: CocoReport, content: dict) -> dict[Any, int]:
             category["name"] = clean
         else:
             report._add("errors", f"a category has the name {name!r}, expected a text", number)
+            category["name"] = str(name)
         if "id" not in category:
             report._add("errors", "categories have no id", repr(name))
     ids = _new_ids(report, categories, "categories")

@@ -47,7 +47,11 @@ class CsvFile(_ListedData):
         header = text.partition("\n")[0]
         delimiter = max(",;\t", key=header.count)  # spreadsheets write semicolons and tabs, too
         reader = csv.DictReader(io.StringIO(text), strict=True, delimiter=delimiter)
-        columns = {name.strip().lower(): name for name in reader.fieldnames or [] if name}
+        try:
+            names = reader.fieldnames or []
+        except csv.Error as error:
+            raise InputError(f"{self._title()}, line 1: {error}; expected CSV") from error
+        columns = {name.strip().lower(): name for name in names if name}
         if "path" not in columns or not {"class", "label"} & set(columns):
             raise InputError(
                 f"{self._title()} has the columns {', '.join(columns) or 'none'}; expected "

@@ -1,0 +1,1 @@
+"""Mutated files through the readers, and kills during writes."""
