@@ -39,7 +39,6 @@ EXTRAS = {
     # open-clip-torch: another implementation of CLIP, to compare ours with.
     "tests": ["hypothesis>=6.90", "open-clip-torch>=2.20", "pytest>=7.4", "pytest-xdist>=3.5"],
     "lint": ["mypy>=1.8", "pre-commit>=3.5", "pre-commit-hooks>=4.5", "ruff>=0.6"],
-    "docs": ["myst-parser>=2.0", "sphinx>=7.0"],
 }
 
 
