@@ -318,6 +318,7 @@ def _join_captions(features: Sequence[CaptionFeatures], length: int) -> dict[str
         torch.stack([F.pad(one[i], (0, 0, 0, length - len(one[i]))) for one in features])
         for i in (0, 1)
     )
-    lengths = torch.tensor([len(one) for _, one in features], device=hidden.device)
-    masks = (torch.arange(length, device=hidden.device) < lengths.unsqueeze(1)).long()
+    # From ones, and not from a list of lengths, whose values are unknown on the meta device.
+    ones = torch.ones(length, dtype=torch.long, device=hidden.device)
+    masks = torch.stack([F.pad(ones[: len(one)], (0, length - len(one))) for _, one in features])
     return {"embedded": embedded, "masks": masks, "hidden": hidden}
