@@ -45,7 +45,9 @@ from mmengine.utils import import_modules_from_strings
 from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 
+from mmsdpt.engine.hooks.class_names import innermost_datasets
 from mmsdpt.engine.runner import TunerRunner
+from mmsdpt.engine.state import model_facts
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import load_tuner, save_tuner
@@ -174,10 +176,16 @@ class Worker:
         else:
             host, facts = train(cfg, folder, self.shelf)
         facts["train_cpu_seconds"] = time.process_time() - cpu
-        extra = dict(shots=job.training.shots, seed=job.training.seed)
+        dataset = self.shelf.dataset(cfg.train_dataloader.dataset)
+        extra = dict(
+            shots=job.training.shots,
+            seed=job.training.seed,
+            classes=list(dataset.metainfo.get("classes", ())),
+        )
+        model = model_facts(cfg, host, next(innermost_datasets(dataset)))
         files = tuner_files(host, folder)
         for slot, path in files.items():
-            save_tuner(host, path, slot, extra)
+            save_tuner(host, path, slot, extra, model)
         first = next(iter(files.values()))
         write_json(
             folder / "training.json",
