@@ -34,7 +34,7 @@ from .contact_sheet import Entry, contact_sheet
 from .judge import Boxes
 from .models import BEFORE, Picture, Pictures, each_model
 from .panels import LOOKS, draw_boxes
-from .single import read_upright
+from .single import read_upright, save_figure
 
 _MOST = 3  # classes of an image that are shown
 _INCHES = 2.7
@@ -152,25 +152,20 @@ def show_attention(
         own = list(_shares(scene, views, pictures.words)) if pictures.detects else []
         shares += own
         files = {"attention": out / f"{scene.picture.name}.png"}
-        _overview(scene, views, own, pictures).savefig(_made(files["attention"]), dpi=_DPI)
+        save_figure(_overview(scene, views, own, pictures), files["attention"], _DPI)
         if layers:
             for name, view in views.items():
                 for row in view.shown_rows():
                     label = f"{name}: {row}"
                     files[label] = out / f"{scene.picture.name}.{len(files)}.png"
-                    _grid(scene, view, row, label).savefig(_made(files[label]), dpi=_DPI)
+                    save_figure(_grid(scene, view, row, label), files[label], _DPI)
         entries.append(Entry(scene.picture.name, files))
     table = pd.DataFrame(shares)
     if shares:
         write_atomically(out / "shares.csv", table.to_csv(index=False).encode())
-    title = f"Attention: {' and '.join(columns)}"
+    title = f"Attention: {', '.join(columns)}"
     about = _ABOUT_DETECTOR[direction] if pictures.detects else _ABOUT_CLASSIFIER
-    return contact_sheet(entries, out, title, about), table
-
-
-def _made(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    return contact_sheet(entries, out, title, about, wide=True), table
 
 
 def _best(scores: Mapping[str, float]) -> list[str]:
@@ -214,9 +209,12 @@ def _shares(
 
 def _means_and_each(maps: Tensor) -> Iterator[tuple[int | str, int | str, Tensor]]:
     """Layer, head and map of (layers, H, h, w); ``mean`` for the mean of all."""
-    for layer, of_layer in (("mean", maps.mean(0)), *enumerate(maps)):
-        for head, of_head in (("mean", of_layer.mean(0)), *enumerate(of_layer)):
-            yield layer, head, of_head
+    layers: list[int | str] = ["mean", *range(maps.shape[0])]
+    heads: list[int | str] = ["mean", *range(maps.shape[1])]
+    for layer in layers:
+        of_layer = maps.mean(0) if layer == "mean" else maps[layer]
+        for head in heads:
+            yield layer, head, of_layer.mean(0) if head == "mean" else of_layer[head]
 
 
 # ---------------------------------------------------------------------- drawing

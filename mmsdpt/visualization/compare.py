@@ -61,7 +61,7 @@ def compare(
             " Where the truth is known, \N{CHECK MARK} is right, \N{BALLOT X} a wrong name or"
             " place, ? an object that nothing was found for."
         )
-    return contact_sheet(entries, out, f"{len(entries)} images: {' and '.join(columns)}", [about])
+    return contact_sheet(entries, out, f"{len(entries)} images: {', '.join(columns)}", [about])
 
 
 def _folder(name: str) -> str:

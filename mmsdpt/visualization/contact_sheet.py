@@ -15,7 +15,7 @@ from mmsdpt.utils.atomic import write_atomically
 
 _PAGE = Path(__file__).resolve().parents[1] / "assets" / "contact_sheet.html"
 _THUMBNAILS = "thumbnails"
-_SIZE = (480, 480)
+_SIZE, _WIDE = 480, 1400
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,11 @@ class Entry:
 
 
 def contact_sheet(
-    entries: Sequence[Entry], folder: str | os.PathLike, title: str, paragraphs: Sequence[str] = ()
+    entries: Sequence[Entry],
+    folder: str | os.PathLike,
+    title: str,
+    paragraphs: Sequence[str] = (),
+    wide: bool = False,
 ) -> Path:
     """Write ``index.html`` into a folder, with thumbnails in ``thumbnails/``.
 
@@ -47,6 +51,7 @@ def contact_sheet(
         folder: Where their pictures are.
         title: Heading.
         paragraphs: What a reader should know before looking.
+        wide: Whether each picture takes the whole width of the page.
 
     Returns:
         The page.
@@ -60,7 +65,7 @@ def contact_sheet(
             thumbnail = folder / _THUMBNAILS / f"{below}.jpg"
             thumbnail.parent.mkdir(parents=True, exist_ok=True)
             with Image.open(path) as picture:
-                picture.thumbnail(_SIZE)
+                picture.thumbnail((_WIDE if wide else _SIZE,) * 2)
                 picture.convert("RGB").save(thumbnail, quality=85)
                 size = picture.size
             links = [quote(p.as_posix()) for p in (below, thumbnail.relative_to(folder))]
@@ -69,6 +74,6 @@ def contact_sheet(
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_PAGE.read_text(encoding="utf-8"))
     path = folder / "index.html"
-    page = template.render(title=title, paragraphs=paragraphs, rows=rows)
+    page = template.render(title=title, paragraphs=paragraphs, rows=rows, wide=wide)
     write_atomically(path, page.encode())
     return path

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 
 from mmsdpt.utils.errors import InputError
 
+from .single import save_figure
+
 # What a score is called, the first that a run has.
 _SCORES = ("coco/bbox_mAP", "lvis_fixed_ap/AP", "accuracy/top1")
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -96,6 +98,4 @@ def draw_curves(work_dirs: Sequence[str], path: Path) -> Path:
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=min(len(runs), 4))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=140)
-    return path
+    return save_figure(figure, path, dpi=140)

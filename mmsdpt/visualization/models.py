@@ -78,7 +78,7 @@ def _model(cfg: Config, tuner_file: str | None, classes: Sequence[str]) -> Itera
         described = (header.get("model") or {}).get("config") or {}
         in_file = resolve_slots(described.get("tuner"), described.get("tuners"))
         # What the file says it was trained with; older files say nothing: then the config does.
-        tuner = in_file.get(header.get("slot")) or next(
+        tuner = in_file.get(header.get("slot", "")) or next(
             (t for t in slots.values() if t["type"].endswith(f".{header['method']}")), None
         )
         if tuner is None:

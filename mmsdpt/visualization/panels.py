@@ -33,7 +33,7 @@ LOOKS = {
     "truth": Look("#F0E442", "black", "-", "", "ground truth"),
     "correct": Look("#0072B2", "white", "-", "\N{CHECK MARK} ", "right"),
     "wrong": Look("#D55E00", "white", "--", "\N{BALLOT X} ", "wrong name or place"),
-    "missed": Look("#F0E442", "black", ":", "? ", "nothing found here"),
+    "missed": Look("#F0E442", "black", ":", "? ", "not found"),
 }
 INCHES = 3.6
 _DPI = 140

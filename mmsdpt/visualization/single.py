@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 from PIL import ImageOps
 
 from mmsdpt.datasets.image_files import open_image, read_bytes, to_rgb
@@ -56,13 +57,13 @@ def draw_detections(
         The path.
     """
     shown = found.shown(score_thr, iou_thr, top_k)
-    line, groups = "", _by_class(shown)
+    line, meanings, groups = "", [], _by_class(shown)
     if found.scores is None:
         groups = [(LOOKS["truth"], found)]
     elif truth is not None:
         groups = judged_groups(shown, truth, iou_thr)
         meanings = [f"{look.sign}{look.meaning}" for look, _ in reversed(groups)]
-        line = f"{count_in_words(groups, truth)}     ({',  '.join(meanings)})"
+        line = count_in_words(groups, truth)
     height, width = image.shape[:2]
     tall = _INCHES * height / width
     figure = Figure(figsize=(_INCHES, tall + (_LINE if line else 0)))
@@ -73,10 +74,11 @@ def draw_detections(
     panel.set_axis_off()
     left_out = draw_boxes(panel, groups, classes)
     if line:
-        if left_out:
-            line += f"; {left_out} names left out"
-        figure.text(0.01, 0.06 / total, line, fontsize=7.5, va="bottom", color="0.2")
-    return _save(figure, path, dpi=max(width, _NARROWEST) / _INCHES)
+        line += f", {left_out} names left out" if left_out else ""
+        line += f"     ({',  '.join(meanings)})"
+        size = min(7.5, 7.5 * _INCHES * 70 / TextPath((0, 0), line, size=7.5).get_extents().width)
+        figure.text(0.01, 0.06 / total, line, fontsize=size, va="bottom", color="0.2")
+    return save_figure(figure, path, dpi=max(width, _NARROWEST) / _INCHES)
 
 
 def draw_scores(
@@ -130,7 +132,7 @@ def draw_scores(
     bars.spines[:].set_visible(False)
     for i, value in enumerate(values):
         bars.text(value + 0.01, i, f"{value:.2f}", va="center", fontsize=8.5)
-    return _save(figure, path, dpi=_NARROWEST / _INCHES)
+    return save_figure(figure, path, dpi=_NARROWEST / _INCHES)
 
 
 def read_upright(path: str | Path) -> np.ndarray:
@@ -157,8 +159,10 @@ def _by_class(shown: Boxes) -> Groups:
     return groups
 
 
-def _save(figure: Figure, path: str | Path, dpi: float) -> Path:
+def save_figure(figure: Figure, path: str | Path, dpi: float) -> Path:
+    """Write a figure, and the folder that it lies in; the ending names the format."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=dpi)
+    fast = dict(compress_level=1) if path.suffix.lower() == ".png" else {}
+    figure.savefig(path, dpi=dpi, pil_kwargs=fast)
     return path

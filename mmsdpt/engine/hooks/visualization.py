@@ -100,7 +100,10 @@ class VisualizationHook(Hook):
                 list(entries.values()),
                 self.out_dir,
                 f"{len(entries)} test images",
-                [*scores[:3], "The worst predictions come first. A click shows the whole picture."],
+                [
+                    ", ".join(scores[:3]),
+                    "The worst predictions come first. A click shows the whole picture.",
+                ],
             )
             runner.logger.info(f"Pictures: {page}")
 
