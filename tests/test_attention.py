@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import runpy
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +17,7 @@ from safetensors.torch import save_file
 from mmsdpt.hosts.glip.fusion import BiMultiHeadAttention
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import save_tuner
+from mmsdpt.utils.errors import InputError
 from mmsdpt.visualization.attention import (
     CLASS_TOKEN,
     PROTOTYPES,
@@ -177,17 +180,33 @@ def test_attention_of_test_images_gives_a_page_pictures_and_shares(squares, tmp_
     assert "attention: prototype tokens" in summary(table)
 
 
-def test_a_photograph_of_ones_own_is_compared_without_a_truth(squares, tmp_path):
-    from mmsdpt.visualization.compare import compare
-
-    cfg, folder = squares
+def test_a_photograph_of_ones_own_is_compared_without_a_truth(squares, tmp_path, monkeypatch):
+    """Through the command line, with one more class to look for."""
+    _, folder = squares
     own = tmp_path / "own <1>.png"
     own.write_bytes((folder / "images" / "test" / "1.png").read_bytes())
-    tuners = {"SDPT": str(folder / "tuner.safetensors")}
-    page = compare(cfg, tuners, [str(own)], tmp_path / "out", words=["green star"], score_thr=0.0)
-    text = page.read_text(encoding="utf-8")
-    assert "own &lt;1&gt;.png" in text and re.search(
-        r"before: [1-5] found; SDPT: [1-5] found", text
-    )
+    tool = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "visualize.py"))
+    command = ["compare", str(folder / "tiny.py"), f"mine={folder / 'tuner.safetensors'}", str(own)]
+    command += ["--classes", "green star", "--score-thr", "0", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["visualize.py", *command])
+    tool["main"]()
+    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "own &lt;1&gt;.png" in text
+    assert re.search(r"before: [1-5] found; mine: [1-5] found", text)
     assert (tmp_path / "out" / "before" / "own <1>.png.png").is_file()
-    assert (tmp_path / "out" / "SDPT" / "own <1>.png.png").is_file()
+    assert (tmp_path / "out" / "mine" / "own <1>.png.png").is_file()
+
+
+def test_files_that_the_tool_cannot_use_are_refused_in_one_sentence(squares, tmp_path):
+    from mmsdpt.visualization.models import split_arguments
+
+    _, folder = squares
+    tuner = str(folder / "tuner.safetensors")
+    with pytest.raises(InputError, match="not found: nowhere.jpg"):
+        split_arguments(["nowhere.jpg"])
+    with pytest.raises(InputError, match="would both be called 'a, squares"):
+        split_arguments([f"a={tuner}"] * 3)
+    with pytest.raises(InputError, match="there are no images in"):
+        split_arguments([str(tmp_path)])
+    names, images = split_arguments([tuner, str(folder)])
+    assert list(names) == ["SDPT"] and [Path(p).name for p in images] == ["1.png", "2.png"]
