@@ -29,6 +29,8 @@ from mmsdpt.visualization.attention import (
     share_inside,
     xmha_weights,
 )
+from mmsdpt.visualization.attention_page import _shorten_caption, show_attention, summary
+from mmsdpt.visualization.models import Pictures, split_arguments
 from tests.hosts.small_clip import NAMES, tuned_clip
 from tests.hosts.small_glip import build_mini_glip, make_images, make_samples
 from tests.test_demo import CLASSES, CONFIG, write_split
@@ -92,8 +94,9 @@ def test_recorded_weights_times_values_are_what_the_class_token_gets_in_clip():
         torch.testing.assert_close(found, wanted)
 
 
-def test_a_look_leaves_the_detector_and_its_outputs_as_they_were():
-    host = build_mini_glip(tuner=SDPT).eval()
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_look_leaves_the_detector_and_its_outputs_as_they_were(recompute):
+    host = build_mini_glip(tuner=SDPT, bbox_head=dict(use_checkpoint=recompute)).eval()
     images, (sample,) = make_images(1, (96, 128), torch.float32), make_samples([("cat", "red dog")])
     sample.set_metainfo(dict(img_shape=(96, 100)))
     with torch.no_grad():
@@ -161,9 +164,6 @@ def squares(tmp_path_factory, repository):
 
 
 def test_attention_of_test_images_gives_a_page_pictures_and_shares(squares, tmp_path):
-    from mmsdpt.visualization.attention_page import show_attention, summary
-    from mmsdpt.visualization.models import split_arguments
-
     cfg, folder = squares
     tuners, images = split_arguments([str(folder / "tuner.safetensors")])
     assert list(tuners) == ["SDPT"] and images == []
@@ -197,15 +197,37 @@ def test_a_photograph_of_ones_own_is_compared_without_a_truth(squares, tmp_path,
     assert (tmp_path / "out" / "mine" / "own <1>.png.png").is_file()
 
 
-def test_files_that_the_tool_cannot_use_are_refused_in_one_sentence(squares, tmp_path):
-    from mmsdpt.visualization.models import split_arguments
+def test_a_broken_image_of_a_folder_is_left_out_and_a_single_one_is_refused(squares, tmp_path):
+    cfg, folder = squares
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    paths = [str(tmp_path / "broken.png"), str(folder / "images" / "test" / "1.png")]
+    pictures = Pictures(cfg)
+    (found,) = pictures.choose(paths, 1)
+    assert found.path == paths[1] and found.has_truth
+    with pytest.raises(InputError, match="broken.png"):
+        pictures.choose(paths[:1], 1)
 
+
+def test_a_caption_of_too_many_classes_is_cut_to_those_that_are_looked_at():
+    host = build_mini_glip()
+    (sample,) = make_samples([tuple(f"thing number {i} of many" for i in range(80))])
+    with pytest.raises(InputError, match="--classes"):
+        _shorten_caption(host, sample, [])
+    _shorten_caption(host, sample, ["cat", "dog"])
+    assert sample.text == ("cat", "dog")
+    _shorten_caption(host, sample, ["mouse"])
+    assert sample.text == ("cat", "dog")  # short enough
+
+
+def test_files_that_the_tool_cannot_use_are_refused_in_one_sentence(squares, tmp_path):
     _, folder = squares
     tuner = str(folder / "tuner.safetensors")
     with pytest.raises(InputError, match="not found: nowhere.jpg"):
         split_arguments(["nowhere.jpg"])
     with pytest.raises(InputError, match="would both be called 'a, squares"):
         split_arguments([f"a={tuner}"] * 3)
+    with pytest.raises(InputError, match=r"epoch_1.pth is a run's checkpoint"):
+        split_arguments(["epoch_1.pth"])
     with pytest.raises(InputError, match="there are no images in"):
         split_arguments([str(tmp_path)])
     names, images = split_arguments([tuner, str(folder)])

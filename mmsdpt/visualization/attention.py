@@ -177,17 +177,19 @@ def look_of_detector(
         )
     classes = tuple(sample.text)
     _, class_map = host.class_prompt(classes)
-    recorded: list[Tensor] = []
+    recorded: dict[nn.Module, Tensor] = {}
     stages: list[Tensor] = []
     sizes: list[tuple[int, int]] = []
 
     def record(layer: BiMultiHeadAttention, args: tuple, kwargs: dict, out: Any) -> None:
+        if layer in recorded:  # a layer that is recomputed in the backward pass
+            return
         with torch.no_grad():
             names = ("vision", "lang", "attention_mask_v", "attention_mask_l")
             inputs = dict(zip(names, args, strict=False)) | kwargs
             words, positions = inputs["lang"].shape[1], inputs["vision"].shape[1]
             weights = xmha_weights(layer, **inputs)
-            recorded.append(_rows(weights, class_map, words, positions, direction))
+            recorded[layer] = _rows(weights, class_map, words, positions, direction)
 
     def keep(neck: nn.Module, args: tuple, kwargs: dict, out: Sequence[Tensor]) -> Any:
         # Leaves: the frozen backbone runs without a gradient, and Grad-CAM needs none of it.
@@ -210,7 +212,7 @@ def look_of_detector(
             for i, name in enumerate(chosen)
         ]
     spread = partial(_spread, sizes=sizes, mass=direction == "text_to_image")
-    attention = torch.stack([spread(maps) for maps in recorded])
+    attention = torch.stack([spread(maps) for maps in recorded.values()])
     height, width = sample.img_shape[:2]
     whole = torch.tensor([[0.0, 0.0, width, height]])
     rows = classes + ((PROTOTYPES,) if attention.shape[2] > len(classes) else ())

@@ -21,6 +21,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.errors import InputError
 
 from .attention import (
     PROTOTYPES,
@@ -143,6 +144,8 @@ def show_attention(
                     i, words or scene.classes(pictures.words) or _best(scores)
                 )
 
+            if pictures.detects:
+                _shorten_caption(host, sample, words or scene.classes(pictures.words))
             looks[name].append(look_of(host, images, sample, choose))
     columns = [BEFORE, *tuners]
     shares: list[dict[str, Any]] = []
@@ -166,6 +169,16 @@ def show_attention(
     title = f"Attention: {', '.join(columns)}"
     about = _ABOUT_DETECTOR[direction] if pictures.detects else _ABOUT_CLASSIFIER
     return contact_sheet(entries, out, title, about, wide=True), table
+
+
+def _shorten_caption(host: Any, sample: Any, names: Sequence[str]) -> None:
+    """Ask for these classes alone where the data has more than one caption takes."""
+    try:
+        host.class_prompt(sample.text)
+    except ValueError as error:
+        if not names:
+            raise InputError(f"name classes to look for with --classes: {error}") from None
+        sample.set_metainfo(dict(text=tuple(names)))
 
 
 def _best(scores: Mapping[str, float]) -> list[str]:

@@ -75,7 +75,7 @@ def _predict(host, picture: Picture) -> Boxes | np.ndarray:
     (sample,) = host(images, [sample], mode="predict")
     if "pred_instances" in sample:
         return Boxes.of(sample.pred_instances)
-    return sample.pred_score.numpy()
+    return sample.pred_score.cpu().numpy()
 
 
 def _boxes(image, results, picture, files, words, score_thr, top_k) -> tuple[list[str], float]:

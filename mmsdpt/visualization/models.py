@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose
+from mmengine.device import get_device
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
 
@@ -51,6 +54,10 @@ def split_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]
                     f"{path} and {tuners[name]} would both be called {name!r}: write NAME=FILE"
                 )
             tuners[name] = path
+        elif argument.endswith(".pth"):
+            raise InputError(
+                f"{argument} is a run's checkpoint: name its tuner.safetensors instead"
+            )
         elif os.path.isdir(argument):
             found = [
                 path
@@ -97,7 +104,7 @@ def _model(cfg: Config, tuner_file: str | None, classes: Sequence[str]) -> Itera
         load_tuner(host, tuner_file)
     if hasattr(host, "set_classes"):
         host.set_classes(classes)
-    yield host.eval()
+    yield host.to(get_device()).eval()
 
 
 def each_model(
@@ -179,9 +186,10 @@ class Pictures:
 
     def choose(self, paths: Sequence[str], count: int) -> list[Picture]:
         """The images of these paths, or without any ``count`` evenly spaced ones of the test data.
+        An image that cannot be read is reported and left out.
 
         Raises:
-            InputError: if there is no path and no data.
+            InputError: if there is no path and no data, or no image can be read.
         """
         if not paths:
             if not len(self.dataset):
@@ -193,7 +201,17 @@ class Pictures:
             paths = [self.dataset.get_data_info(i)["img_path"] for i in indices]
         parents = [os.path.dirname(os.path.abspath(path)) for path in paths]
         root = os.path.commonpath(parents)
-        return [self._picture(path, os.path.relpath(path, root)) for path in paths]
+        found = []
+        for path in paths:
+            try:
+                found.append(self._picture(path, os.path.relpath(path, root)))
+            except InputError as error:
+                if len(paths) == 1:
+                    raise
+                print_log(f"Left out: {error}", "current", logging.WARNING)
+        if not found:
+            raise InputError(f"none of the {len(paths)} images can be read")
+        return found
 
     def _picture(self, path: str, name: str) -> Picture:
         index = self._known.get(os.path.realpath(path))
