@@ -5,15 +5,22 @@ Without a file the base model is tested. A file is a tuner file (.safetensors) o
 run (.pth); with several slots write SLOT=FILE for each.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mmengine.config import Config, ConfigDict
 
 from mmsdpt.utils.cli import add_common_arguments, load_config, run_tool
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.preflight import TEST
+
+if TYPE_CHECKING:
+    from mmengine.evaluator import BaseMetric
+    from mmengine.runner import Runner
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,7 +31,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "tuner_files", nargs="*", metavar="[SLOT=]FILE", help="tuner file or checkpoint of a run"
     )
-    parser.add_argument("--out", help="dump predictions to a pickle file for offline evaluation")
+    parser.add_argument(
+        "--out",
+        help="write predictions: .pkl as MMDetection's, or .json: boxes in COCO's result format,"
+        " or the probabilities of each image",
+    )
     parser.add_argument("--show", action="store_true", help="show predictions in a window")
     parser.add_argument(
         "--show-dir",
@@ -82,11 +93,26 @@ def add_pictures(cfg: ConfigDict, args: argparse.Namespace) -> None:
     cfg.default_hooks.visualization = hook
 
 
+def dump(runner: Runner, path: str) -> BaseMetric:
+    """What writes the predictions."""
+    if not path.endswith(".json"):
+        from mmdet.evaluation import DumpDetResults
+
+        return DumpDetResults(out_file_path=path)
+    from mmsdpt.engine.hooks.class_names import innermost_datasets
+    from mmsdpt.evaluation import JsonResults
+
+    dataset = next(innermost_datasets(runner.test_dataloader.dataset))
+    metric = JsonResults(path, getattr(dataset, "cat_ids", None))
+    metric.dataset_meta = getattr(dataset, "metainfo", None)
+    return metric
+
+
 def main() -> None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    if args.out and not args.out.endswith((".pkl", ".pickle")):
-        raise InputError(f"--out writes a pickle file, got {args.out}")
+    if args.out and not args.out.endswith((".pkl", ".pickle", ".json")):
+        raise InputError(f"--out writes .pkl or .json, got {args.out}")
     cfg = load_config(args, TEST, partial(take_tuner_files, arguments=args.tuner_files))
     # Not at the top: --help is quick, and so is the answer to a config that is not there.
     from mmsdpt.engine import build_runner
@@ -96,9 +122,7 @@ def main() -> None:
         add_pictures(cfg, args)
     runner = build_runner(cfg)
     if args.out:
-        from mmdet.evaluation import DumpDetResults
-
-        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+        runner.test_evaluator.metrics.append(dump(runner, args.out))
     unknown = [slot for slot in args.slots_off if slot not in runner.host.tuners]
     if unknown:
         raise InputError(

@@ -2,6 +2,15 @@
 
 from .classifier import Classifier
 from .detector import Detector
+from .loading import load_model
 from .results import Classification, Detection, Detections, Results
 
-__all__ = ["Classification", "Classifier", "Detection", "Detections", "Detector", "Results"]
+__all__ = [
+    "Classification",
+    "Classifier",
+    "Detection",
+    "Detections",
+    "Detector",
+    "Results",
+    "load_model",
+]

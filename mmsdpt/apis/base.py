@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from mmcv.transforms import Compose
@@ -24,8 +24,22 @@ from mmsdpt.utils.errors import CheckpointError, InputError
 from .inputs import Source, as_source, is_single, report, several
 from .recipe import Recipe, in_scope
 from .results import Results
+from .sharing import find_shared, push, write_shared
 
+Model = TypeVar("Model", bound="TunedModel")
 TunerFiles = str | Path | Mapping[str, str | Path]
+
+
+def read_recipe(tuner: TunerFiles | None, config: str | Path | None = None) -> Recipe:
+    """What tuner files or a config say of a model, see :class:`TunedModel`."""
+    files: dict[str, str] | str | None = None
+    if isinstance(tuner, Mapping):
+        files = {slot: str(path) for slot, path in tuner.items()}
+    elif tuner is not None:
+        files = str(tuner)
+    if config is not None:
+        return Recipe.from_config(str(config), files)
+    return Recipe.from_files(files or {})
 
 
 class TunedModel:
@@ -61,16 +75,14 @@ class TunedModel:
         device: str | torch.device | None = None,
         batch_size: int = 1,
     ) -> None:
-        files: dict[str, str] | str | None = None
-        if isinstance(tuner, Mapping):
-            files = {slot: str(path) for slot, path in tuner.items()}
-        elif tuner is not None:
-            files = str(tuner)
-        if config is not None:
-            recipe = Recipe.from_config(str(config), files)
-        else:
-            recipe = Recipe.from_files(files or {})
-        self._start(recipe, base, text_encoder, device, batch_size)
+        self._start(read_recipe(tuner, config), base, text_encoder, device, batch_size)
+
+    @classmethod
+    def of(cls: type[Model], recipe: Recipe, **options: Any) -> Model:
+        """The model of a recipe; ``options`` are those of the constructor."""
+        model = cls.__new__(cls)
+        model._start(recipe, **options)
+        return model
 
     def _start(
         self,
@@ -117,6 +129,70 @@ class TunedModel:
         for slot, file in recipe.files.items():
             load_tuner(model, file, slot)
         return model.to(self.device).eval()
+
+    # ------------------------------------------------------------------ sharing
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Model], name: str | Path, *, revision: str | None = None, **options: Any
+    ) -> Model:
+        """Load what :meth:`save_pretrained` or :meth:`push_to_hub` wrote.
+
+        Args:
+            name: A folder, or an id on the Hugging Face hub.
+            revision: Branch, tag or commit on the hub.
+            options: ``base``, ``text_encoder``, ``device`` and ``batch_size`` of the constructor.
+
+        Raises:
+            InputError: if there is no such model, it is not to be trusted, or the base weights
+                are not here.
+        """
+        return cls.of(find_shared(name, revision), **options)
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        licence: str | None = None,
+        data: str | None = None,
+        command: str | None = None,
+    ) -> Path:
+        """Write a folder to share: the tuner files, ``config.json``, and a model card.
+
+        Args:
+            folder: Where to write.
+            licence: Of the tuner files, such as ``apache-2.0``.
+            data: What it was trained on, for the card.
+            command: How it was trained, for the card.
+        """
+        card = dict(licence=licence, data=data, command=command)
+        return write_shared(self.recipe, folder, kind=type(self).__name__, **card)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool = True,
+        token: str | None = None,
+        licence: str | None = None,
+        data: str | None = None,
+        command: str | None = None,
+    ) -> str:
+        """Put what :meth:`save_pretrained` writes on the Hugging Face hub.
+
+        Args:
+            name: ``person/model``; made if it does not exist.
+            private: Whether a new repository is private.
+            token: Of the hub; by default the one that ``huggingface-cli login`` keeps.
+            licence: See :meth:`save_pretrained`.
+            data: See :meth:`save_pretrained`.
+            command: See :meth:`save_pretrained`.
+
+        Returns:
+            The URL of the commit.
+        """
+        card = dict(licence=licence, data=data, command=command)
+        return push(self.recipe, name, private, token, kind=type(self).__name__, **card)
 
     @staticmethod
     def _other() -> str:

@@ -119,6 +119,7 @@ class Recipe:
                 f"{path} has format {printable(version)}, this mmsdpt reads {FORMAT}: update mmsdpt"
             )
         _check(recipe, str(path))
+        recipe.pipeline = _without_truth(recipe.pipeline, None)
         for slot, name in recipe.files.items():
             if name in ("", ".", "..") or Path(name).name != name or "\\" in name:
                 raise InputError(f"{path} names a file outside its folder: {printable(name)}")
@@ -174,8 +175,7 @@ class Recipe:
             recipe.templates = [template] if isinstance(template, str) else list(template)
         for file in files.values():  # what it was trained with is what it was trained with
             header = read_tuner_header(file)
-            data = header.get("data") if isinstance(header.get("data"), Mapping) else {}
-            extra = header.get("extra") if isinstance(header.get("extra"), Mapping) else {}
+            data, extra = section(header, "data"), section(header, "extra")
             recipe.classes = _texts(extra.get("classes")) or recipe.classes
             recipe.templates = _texts(data.get("templates")) or recipe.templates
         return recipe
@@ -191,9 +191,8 @@ class Recipe:
             InputError: if a file does not say it, is not to be trusted, or two files belong to
                 different models.
         """
-        single = isinstance(files, str)
         found: Recipe | None = None
-        for slot, path in ({"": files} if single else files).items():  # type: ignore[union-attr]
+        for slot, path in ({"": files} if isinstance(files, str) else files).items():
             part = _of_header(path, read_tuner_header(path), slot)
             if found is None:
                 found = part
@@ -209,13 +208,17 @@ class Recipe:
         return found
 
 
+def section(header: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A part of a header that has parts of its own; empty where it is absent or no object."""
+    found = header.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
 def _of_header(path: str, header: Mapping[str, Any], slot: str) -> Recipe:
     """What one file says; ``slot`` is where it goes, empty: where it was trained."""
-    model, data, extra = (header.get(name) or {} for name in ("model", "data", "extra"))
-    if not all(isinstance(part, Mapping) for part in (model, data, extra)):
-        raise InputError(f"{path} has a damaged header: model, data or extra is no object")
+    model, data, extra = (section(header, name) for name in ("model", "data", "extra"))
     config = model.get("config")
-    pipeline = data.get("pipeline")
+    pipeline: Any = data.get("pipeline")
     known = isinstance(pipeline, list) and all(isinstance(step, dict) for step in pipeline)
     if not isinstance(config, Mapping) or not known:
         raise InputError(
@@ -223,7 +226,7 @@ def _of_header(path: str, header: Mapping[str, Any], slot: str) -> Recipe:
             " config that it was trained with: config='configs/....py'"
         )
     config = dict(config)
-    trained_in = header.get("slot")
+    trained_in = str(header.get("slot"))
     try:
         slots = resolve_slots(config.pop("tuner", None), config.pop("tuners", None))
         tuner = slots[trained_in]
@@ -241,7 +244,7 @@ def _of_header(path: str, header: Mapping[str, Any], slot: str) -> Recipe:
             logging.WARNING,
         )
     recipe = Recipe(
-        scope=model.get("scope"),
+        scope=model.get("scope", "mmdet"),
         model=config,
         tuners={slot: {**tuner, "frozen": True}},
         load_from=model.get("load_from"),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.base_weights import only_tensors_are_read
+from mmsdpt.utils.errors import CheckpointError
 from mmsdpt.utils.memo import Memo
 
 from .seams import ParameterSeam, SeamMap
@@ -58,6 +61,7 @@ class TunableMixin:
     tuners: nn.ModuleDict
     _parameter_seams: Sequence[ParameterSeam] = ()
     _is_tuned = False
+    _loads_as_asked = False
 
     def _dump_init_info(self) -> None:
         """Nothing: MMEngine would write three lines for each parameter into the log of a run."""
@@ -133,6 +137,39 @@ class TunableMixin:
         """As MMEngine's; a file named by an ``init_cfg`` is read without executing anything."""
         with only_tensors_are_read():
             super().init_weights()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As torch's, which says or refuses what is missing."""
+        self._loads_as_asked = True
+        try:
+            return super().load_state_dict(state_dict, *args, **kwargs)  # type: ignore[misc]
+        finally:
+            self._loads_as_asked = False
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        # MMEngine's own function, which the toolboxes' inferencers call, comes here directly: it
+        # would leave what is missing at random and print a list of names.
+        if not prefix and not self._loads_as_asked:
+            self._refuse_parts(state_dict)
+        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[misc]
+
+    def _refuse_parts(self, state: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint that would leave the host's weights random."""
+        names = [name for name, _ in self.named_parameters()]  # type: ignore[attr-defined]
+        missing = [n for n in names if n not in state and not n.startswith("tuners.")]
+        if missing:
+            raise CheckpointError(
+                f"the checkpoint lacks {len(missing)} of the weights of {type(self).__name__}, such"
+                f" as {missing[0]}, which would stay random: it holds what was tuned alone, or"
+                " belongs to another model; use mmsdpt.apis.Detector or Classifier with the tuner"
+                " file, or tools/test.py"
+            )
+        if untuned := [slot for slot in self.tuners if not _has_part(state, f"tuners.{slot}.")]:
+            print_log(
+                f"The checkpoint has nothing for tuner slot {untuned[0]!r}, which acts untrained",
+                "current",
+                logging.WARNING,
+            )
 
     def train(self, mode: bool = True):
         """Set the mode; parts in which nothing trains stay in eval mode (no dropout, drop-path or
@@ -213,6 +250,10 @@ class TunableMixin:
                 f"no tuner slot {slot!r}; this model has: {', '.join(self.tuners) or 'none'}"
             )
         return self.tuners[slot]
+
+
+def _has_part(state: Mapping[str, Any], prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in state)
 
 
 @contextmanager

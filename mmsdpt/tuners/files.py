@@ -37,7 +37,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mmsdpt.utils.atomic import write_atomically
-from mmsdpt.utils.base_weights import not_finite, odd_kind
+from mmsdpt.utils.base_weights import TUNER_FILE_KEY, not_finite, odd_kind
 from mmsdpt.utils.errors import DivergedError, InputError, printable
 from mmsdpt.utils.fingerprint import base_fingerprint
 from mmsdpt.version import __version__
@@ -45,7 +45,6 @@ from mmsdpt.version import __version__
 from .base import Tuner
 
 FORMAT = 1
-_KEY = "mmsdpt"
 _LISTED = 5  # differences that a message names
 # Far above the largest method at its largest size; what is bigger is not a tuner file.
 MAX_FILE_BYTES = 2 * 1024**3
@@ -127,7 +126,8 @@ def save_tuner(
         extra=dict(extra or {}),
         **(facts or {}),
     )
-    write_atomically(path, save(tensors, metadata={_KEY: json.dumps(header, sort_keys=True)}))
+    metadata = {TUNER_FILE_KEY: json.dumps(header, sort_keys=True)}
+    write_atomically(path, save(tensors, metadata=metadata))
     return Path(path)
 
 
@@ -151,14 +151,14 @@ def read_tuner_header(path: str | os.PathLike) -> dict[str, Any]:
         raise TunerFileError(
             f"{path} is not a readable safetensors file ({printable(error)})"
         ) from None
-    if _KEY not in metadata:
+    if TUNER_FILE_KEY not in metadata:
         raise TunerFileError(
             f"{path} is a safetensors file without mmsdpt's header: it was not written by mmsdpt"
         )
-    if len(metadata[_KEY]) > MAX_HEADER_BYTES:
+    if len(metadata[TUNER_FILE_KEY]) > MAX_HEADER_BYTES:
         raise TunerFileError(f"{path} has a header of more than {MAX_HEADER_BYTES} bytes")
     try:
-        header = json.loads(metadata[_KEY])
+        header = json.loads(metadata[TUNER_FILE_KEY])
         if not isinstance(header, dict):
             raise ValueError("not an object")
         version = int(header["format"])

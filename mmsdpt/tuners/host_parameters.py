@@ -13,7 +13,48 @@ from mmsdpt.hosts.seams import ParameterSeam
 from .base import Seams, Tuner
 
 
-class HostParameters(Tuner):
+class Merging(Tuner):
+    """A tuner that changes parameters of the host and nothing else: it can be merged.
+
+    Attributes:
+        chosen: Seams of the parameters that it changes.
+    """
+
+    mergeable: ClassVar[bool] = True
+    chosen: list[ParameterSeam]
+    _unmerged: list[Tensor] | None = None
+
+    def changed(self, i: int) -> Tensor:
+        """The value that the i-th parameter has with the tuner."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Write the changes into the host's weights, and switch the tuner off.
+
+        The host's own weights are kept for :meth:`unmerge`.
+        """
+        if self._unmerged is not None:
+            raise ValueError(f"{type(self).__name__} is already merged")
+        self.prepare()
+        self._unmerged = [seam.value().clone() for seam in self.chosen]
+        for i, seam in enumerate(self.chosen):
+            seam.value().copy_(self.changed(i))
+        self.enabled = False
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Give the host its own weights back, to the bit, and switch the tuner on."""
+        if self._unmerged is None:
+            super().unmerge()
+            return
+        for seam, value in zip(self.chosen, self._unmerged, strict=True):
+            seam.value().copy_(value)
+        self._unmerged = None
+        self.enabled = True
+
+
+class HostParameters(Merging):
     """Trains copies of chosen parameters of the host, which take the originals' place.
 
     The originals stay as they are, so the method has a small file of its own, and switching it off
@@ -54,6 +95,9 @@ class HostParameters(Tuner):
 
     def _value(self, seam: ParameterSeam, value: Tensor) -> Tensor:
         return self.values[_key(seam.name)]
+
+    def changed(self, i: int) -> Tensor:
+        return self.values[_key(self.chosen[i].name)]
 
     def start_from_host(self) -> None:
         for seam in self.chosen:

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from mmsdpt.hosts.seams import ParameterSeam
 from mmsdpt.registry import MODELS
 
-from .base import Seams, Tuner
+from .base import Seams
+from .host_parameters import Merging
 
 # Weights by part of the host and role. Query, key and value are one weight in Swin and in CLIP.
 ENCODERS = {
@@ -44,7 +45,7 @@ FUSION = {
 
 
 @MODELS.register_module()
-class LoRA(Tuner):
+class LoRA(Merging):
     """Low-rank changes of the attention's query, key and value weights in both encoders.
 
     r (in + out) parameters per matrix: 2,039,808 on GLIP-L with r = 16 (the SDPT poster: 2.03 M).
@@ -62,7 +63,6 @@ class LoRA(Tuner):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("parameters",)
-    mergeable = True
     zero_init: ClassVar[bool] = True
     settings: ClassVar[tuple[str, ...]] = ("rank", "alpha")
     targets: ClassVar[Mapping[str, Collection[str]]] = ENCODERS
@@ -97,7 +97,6 @@ class LoRA(Tuner):
             self.up.append(nn.Parameter(like.new_zeros(width_out, rank, dtype=torch.float32)))
             nn.init.kaiming_uniform_(self.down[i], a=math.sqrt(5))
             seam.connect(self, partial(self._changed, i))
-        self._unmerged: list[Tensor] | None = None
 
     def change(self, i: int) -> Tensor:
         """(alpha / r) B A of the i-th weight, (out, in)."""
@@ -106,29 +105,8 @@ class LoRA(Tuner):
     def _changed(self, i: int, seam: ParameterSeam, value: Tensor) -> Tensor:
         return value + self.change(i).to(value.dtype)
 
-    @torch.no_grad()
-    def merge(self) -> None:
-        """Write the changes into the host's weights, and switch the tuner off.
-
-        The host's own weights are kept for :meth:`unmerge`.
-        """
-        if self._unmerged is not None:
-            raise ValueError(f"{type(self).__name__} is already merged")
-        self._unmerged = [seam.value().clone() for seam in self.chosen]
-        for i, seam in enumerate(self.chosen):
-            seam.value().add_(self.change(i).to(seam.value().dtype))
-        self.enabled = False
-
-    @torch.no_grad()
-    def unmerge(self) -> None:
-        """Give the host its own weights back, to the bit, and switch the tuner on."""
-        if self._unmerged is None:
-            super().unmerge()
-            return
-        for seam, value in zip(self.chosen, self._unmerged, strict=True):
-            seam.value().copy_(value)
-        self._unmerged = None
-        self.enabled = True
+    def changed(self, i: int) -> Tensor:
+        return self._changed(i, self.chosen[i], self.chosen[i].value())
 
     def num_trainable(self) -> int:
         """r (in + out), summed over the weights."""

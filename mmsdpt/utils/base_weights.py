@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from mmsdpt.utils.errors import CheckpointError
 
 __all__ = ["CheckpointError", "load_base_weights", "read_checkpoint", "resolve_checkpoint"]
 
+TUNER_FILE_KEY = "mmsdpt"  # of the metadata of safetensors
 _LISTED = 5
 
 
@@ -39,6 +41,7 @@ def read_checkpoint(path: str, map_location: str | torch.device = "cpu") -> dict
     is_url = path.startswith(("http://", "https://"))
     try:
         if not is_url and _is_safetensors(path):
+            _refuse_tuner_file(path)
             return _checked(dict(state_dict=load_file(path, device=str(map_location))), path)
         with torch.serialization.safe_globals(_harmless_types()):
             if is_url:
@@ -66,6 +69,26 @@ def read_checkpoint(path: str, map_location: str | torch.device = "cpu") -> dict
         )
     content = dict(content) if "state_dict" in content else dict(state_dict=dict(content))
     return _checked(content, path)
+
+
+def _refuse_tuner_file(path: str) -> None:
+    with safe_open(path, framework="pt") as file:
+        if TUNER_FILE_KEY in (file.metadata() or {}):
+            raise CheckpointError(
+                f"{path} is a tuner file, which holds no base weights: use"
+                " mmsdpt.apis.Detector(FILE) or Classifier(FILE), tools/test.py CONFIG FILE, or"
+                " merge it first (tools/model_converters/merge_tuner.py)"
+            )
+
+
+def load_from_safetensors(filename: str, map_location: Any = None) -> dict:
+    """Lets MMEngine's loader, and so the toolboxes' inferencers, read safetensors."""
+    return read_checkpoint(str(filename), map_location or "cpu")
+
+
+_SAFETENSORS = r".*\.safetensors$"  # MMEngine matches its prefixes as regular expressions
+_READ_HERE = ("", "http://", "https://", _SAFETENSORS)
+CheckpointLoader.register_scheme(_SAFETENSORS, load_from_safetensors, force=True)
 
 
 def _is_safetensors(path: str) -> bool:
@@ -156,7 +179,7 @@ def only_tensors_are_read() -> Iterator[None]:
         )
 
     for prefix in schemes:
-        schemes[prefix] = load if prefix in ("", "http://", "https://") else refuse
+        schemes[prefix] = load if prefix in _READ_HERE else refuse
     try:
         yield
     finally:

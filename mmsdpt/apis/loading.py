@@ -1,0 +1,49 @@
+"""A model from what a command line names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmsdpt.utils.errors import InputError
+
+from .base import read_recipe
+from .classifier import Classifier
+from .detector import Detector
+from .sharing import find_shared
+
+
+def load_model(
+    files: Sequence[str], config: str | Path | None = None, **options: Any
+) -> Detector | Classifier:
+    """A :class:`Detector` or :class:`Classifier`, whichever the files belong to.
+
+    Args:
+        files: A tuner file; ``SLOT=FILE`` for each of several; or a folder or an id on the
+            Hugging Face hub that :meth:`Detector.from_pretrained` takes.
+        config: See :class:`~mmsdpt.apis.base.TunedModel`.
+        options: ``base``, ``text_encoder``, ``device`` and ``batch_size``, as there.
+
+    Raises:
+        InputError: if files do not fit or are missing.
+    """
+    if len(files) == 1 and not config and not files[0].endswith(".safetensors"):
+        recipe = find_shared(files[0])
+    else:
+        recipe = read_recipe(_by_slot(files), config)
+    kind = Classifier if recipe.model.get("type") in Classifier.hosts else Detector
+    return kind.of(recipe, **options)
+
+
+def _by_slot(files: Sequence[str]) -> dict[str, str] | str | None:
+    if len(files) == 1 and (os.path.isfile(files[0]) or "=" not in files[0]):
+        return files[0]
+    found: dict[str, str] = {}
+    for each in files:
+        slot, separator, path = each.partition("=")
+        if not separator or slot in found:
+            raise InputError(f"write SLOT=FILE, each slot once, for several files; got {each}")
+        found[slot] = path
+    return found or None

@@ -1,0 +1,190 @@
+"""Folders and hub repositories that hold a tuned model: its files, ``config.json``, and a card."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmsdpt.tuners.files import read_tuner_header
+from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.errors import InputError, printable
+
+from .recipe import Recipe, section
+
+CONFIG = "config.json"
+CARD = "README.md"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+
+
+def find_shared(name: str | Path, revision: str | None = None) -> Recipe:
+    """The recipe of a shared model.
+
+    Args:
+        name: A folder, or an id on the Hugging Face hub, ``person/model``. Of a repository only
+            ``config.json`` and the tuner files that it names are fetched.
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        InputError: if there is no such model, or its config is not to be trusted.
+    """
+    folder = Path(name)
+    if (folder / CONFIG).is_file():
+        return Recipe.from_json(folder / CONFIG)
+    if folder.is_dir():
+        raise InputError(f"{folder} has no {CONFIG}: it was not written by save_pretrained")
+    if not _HUB_ID.fullmatch(str(name)):
+        raise InputError(
+            f"{printable(name)} is neither a tuner file, nor a folder, nor an id on the Hugging"
+            " Face hub (person/model)"
+        )
+    from huggingface_hub import hf_hub_download
+
+    try:
+        recipe = Recipe.from_json(Path(hf_hub_download(str(name), CONFIG, revision=revision)))
+        for slot, path in recipe.files.items():
+            recipe.files[slot] = hf_hub_download(str(name), Path(path).name, revision=revision)
+    except (OSError, ValueError) as error:  # no network, no such model or file
+        if isinstance(error, InputError):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{name} could not be fetched from the hub ({reason})") from None
+    return recipe
+
+
+def write_shared(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    kind: str,
+    licence: str | None = None,
+    data: str | None = None,
+    command: str | None = None,
+) -> Path:
+    """Write a folder that :func:`find_shared` reads.
+
+    Args:
+        recipe: Of the model.
+        folder: Where to write; files of the same names are replaced.
+        kind: Name of the class that loads it.
+        licence: Of the tuner files, as the hub names licences (``apache-2.0``); None: the card
+            says that none was given.
+        data: What it was trained on, for the card.
+        command: How it was trained, for the card.
+
+    Raises:
+        InputError: if there are no tuner files, or the config is not plain values.
+    """
+    if not recipe.files:
+        raise InputError("there is nothing to share: the model has no tuner file")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    single = len(recipe.files) == 1
+    names = {slot: f"{'tuner' if single else slot}.safetensors" for slot in recipe.files}
+    for slot, path in recipe.files.items():
+        target = folder / names[slot]
+        if not (target.exists() and target.samefile(path)):
+            shutil.copyfile(path, target)
+    shared = Recipe(**{**recipe.__dict__, "files": names})
+    write_atomically(folder / CONFIG, shared.to_json().encode())
+    headers = {slot: read_tuner_header(path) for slot, path in recipe.files.items()}
+    card = "\n".join(_card(shared, headers, kind, licence, data, command)) + "\n"
+    write_atomically(folder / CARD, card.encode())
+    return folder
+
+
+def push(recipe: Recipe, name: str, private: bool, token: str | None, **card: Any) -> str:
+    """Put a model on the Hugging Face hub; see :func:`write_shared`.
+
+    Returns:
+        The URL of the commit.
+
+    Raises:
+        InputError: if the name is no id, or the hub refuses.
+    """
+    if not _HUB_ID.fullmatch(name):
+        raise InputError(f"an id on the hub is person/model, got {printable(name)}")
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    with tempfile.TemporaryDirectory() as folder:
+        write_shared(recipe, folder, **card)
+        try:
+            api.create_repo(name, private=private, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=name, folder_path=folder, commit_message="Add a tuner of mmsdpt"
+            )
+        except (OSError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"the hub did not take {name}: {reason}") from None
+    return str(commit.commit_url)
+
+
+# ---------------------------------------------------------------------- the card
+
+
+def _card(
+    recipe: Recipe,
+    headers: Mapping[str, Mapping[str, Any]],
+    kind: str,
+    licence: str | None,
+    data: str | None,
+    command: str | None,
+) -> Iterator[str]:
+    """Lines of the model card; what files say is shown as code, on one line."""
+    detects = kind == "Detector"
+    methods = sorted({str(header.get("method")) for header in headers.values()})
+    yield from (
+        "---",
+        "library_name: mmsdpt",
+        f"pipeline_tag: {'zero-shot-object-detection' if detects else 'image-classification'}",
+        f"license: {licence or 'unknown'}",
+        "tags: [mmsdpt, parameter-efficient-tuning]",
+        "---",
+        "",
+        f"# {_word(', '.join(methods))} on {_word(recipe.model['type'].partition('.')[2])}",
+        "",
+        f"Tuned parameters for a frozen {'detector' if detects else 'classifier'}; the base weights"
+        " are not in here.",
+        "",
+        "```python",
+        f"from mmsdpt.apis import {kind}",
+        "",
+        f'model = {kind}.from_pretrained("FOLDER_OR_ID")',
+        'result = model("photo.jpg")',
+        'result.save("photo_with_result.png")',
+        "```",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| base weights | {_code(recipe.load_from)} |",
+    )
+    for slot, header in headers.items():
+        extra = section(header, "extra")
+        of = f" of `{slot}`" if len(headers) > 1 else ""
+        yield f"| fingerprint of the base{of} | {_code(header.get('base'))} |"
+        yield f"| method{of} | {_code(header.get('method'))} |"
+        yield f"| settings{of} | {_code(header.get('config'))} |"
+        if scores := extra.get("scores"):
+            yield f"| scores in validation{of} | {_code(scores)} |"
+        if "epoch" in extra:
+            yield f"| epochs{of} | {_code(extra['epoch'])} |"
+        yield f"| versions{of} | {_code(header.get('versions'))} |"
+    yield f"| classes | {_code(', '.join(recipe.classes), 1000)} |"
+    if recipe.templates:
+        yield f"| template | {_code(', '.join(recipe.templates))} |"
+    yield f"| data | {_word(data) if data else 'not said'} |"
+    yield f"| command | {_code(command) if command else 'not said'} |"
+    yield f"| licence | {_word(licence) if licence else 'not said'} |"
+
+
+def _word(text: Any) -> str:
+    """A text on one line without what Markdown and YAML read."""
+    return re.sub(r"[`|<>\[\]]", "", printable(text))
+
+
+def _code(value: Any, most: int = 400) -> str:
+    return f"`{re.sub('[`|]', '', printable(value, most))}`"

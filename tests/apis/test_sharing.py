@@ -1,0 +1,188 @@
+"""What is shared comes back: from a folder for every method, and through a hub."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from hashlib import sha1
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from mmsdpt.apis import Classifier, Detector
+from mmsdpt.utils.errors import InputError
+from tests.apis.conftest import CLASSES, COLOURS
+from tests.tuners.test_files_of_version_0_1 import FOLDER, NOW_SAID, RECORDS, reference
+
+
+def test_a_shared_folder_gives_the_same_boxes_elsewhere(tuned, squares, tmp_path):
+    detector = Detector({"fish": tuned, "night": tuned}, device="cpu")
+    shared = detector.save_pretrained(tmp_path / "a", licence="apache-2.0")
+    moved = shutil.move(shared, tmp_path / "b")
+    again = Detector.from_pretrained(moved, device="cpu")
+    assert again.slots == ("fish", "night") and again.classes == CLASSES
+    expected, found = (model(squares[0], threshold=0) for model in (detector, again))
+    assert np.array_equal(expected.boxes, found.boxes)
+    assert np.array_equal(expected.scores, found.scores)
+    again.save_pretrained(moved)  # over itself
+    assert Detector.from_pretrained(moved, device="cpu").slots == again.slots
+
+
+def test_the_card_says_what_the_files_say(tuned, tmp_path):
+    detector = Detector(tuned, device="cpu")
+    detector.save_pretrained(tmp_path, licence="mit", data="squares <b>", command="train.py `x`")
+    _, head, body = (tmp_path / "README.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(head)["license"] == "mit"
+    for words in ("| method | `SDPT` |", "red square, blue square", "bbox_mAP", "base.safetensors"):
+        assert words in body
+    assert "<b>" not in body and "`train.py x`" in body
+
+
+# The first file of each method.
+BY_METHOD = {
+    (name.split("/")[0], record["tuner"]["type"]): name
+    for name, record in sorted(RECORDS["files"].items(), reverse=True)
+}
+
+
+@pytest.mark.parametrize("name", sorted(BY_METHOD.values()))
+def test_files_of_every_method_come_back_from_a_folder(name, bases, tmp_path):
+    """Those of version 0.1, which need a config: the folder then says what it said."""
+    host, file = name.split("/")
+    tuner = {**RECORDS["files"][name]["tuner"], **NOW_SAID.get(name, {})}
+    model = json.loads(json.dumps(RECORDS["hosts"][host]).replace('"BERT"', f'"{FOLDER}/bert"'))
+    scope = dict(glip="mmdet", clip="mmpretrain")[host]
+    pack = dict(glip="PackDetInputs", clip="PackInputs")[host]
+    pipeline = [dict(type="LoadImageFromFile"), dict(type=pack)]
+    config = tmp_path / "config.json"
+    content = dict(
+        default_scope=scope,
+        model=dict(model, tuner=tuner),
+        load_from=str(bases[host]),
+        test_dataloader=dict(dataset=dict(type="CocoDataset", pipeline=pipeline)),
+    )
+    config.write_text(json.dumps(content))
+    kind = dict(glip=Detector, clip=Classifier)[host]
+    expected = kind(FOLDER / f"{name}.safetensors", config=config, device="cpu")
+    expected.save_pretrained(tmp_path / "shared")
+    found = kind.from_pretrained(tmp_path / "shared", device="cpu")
+    before, after = (each.model.state_dict() for each in (expected, found))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    assert found.model.tuners["default"].config() == expected.model.tuners["default"].config()
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory) -> dict[str, Path]:
+    """Base weights of the hosts of version 0.1."""
+    folder, found = tmp_path_factory.mktemp("bases"), {}
+    for host, config in RECORDS["hosts"].items():
+        state = reference.build(host, config).state_dict()
+        found[host] = folder / f"{host}.safetensors"
+        save_file({name: value.contiguous() for name, value in state.items()}, found[host])
+    return found
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the Hugging Face hub as one model takes: files are kept in ``files``."""
+
+    files: dict[str, bytes] = {}
+    created: list[dict] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.headers['Host']}/person/model"
+
+    def log_message(self, *args) -> None:
+        pass
+
+    def _answer(self, content: bytes, status: int = 200, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def do_GET(self) -> None:
+        name = self.path.partition("/resolve/main/")[2]
+        if name in self.files:
+            content = self.files[name]
+            self._answer(content, ETag=f'"{sha1(content).hexdigest()}"', X_Repo_Commit="a" * 40)
+        else:
+            self._answer(b"{}", 404, X_Error_Code="EntryNotFound")
+
+    do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        if self.path == "/api/repos/create":
+            self.created.append(json.loads(body))
+            self._answer(json.dumps(dict(url=self.url)).encode())
+        elif self.path == "/api/validate-yaml":
+            self._answer(b'{"errors": [], "warnings": []}')
+        elif "/preupload/" in self.path:
+            modes = [
+                dict(path=f["path"], uploadMode="regular", shouldIgnore=False)
+                for f in json.loads(body)["files"]
+            ]
+            self._answer(json.dumps(dict(files=modes)).encode())
+        else:
+            assert "/commit/" in self.path
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    value = line["value"]
+                    self.files[value["path"]] = base64.b64decode(value["content"])
+            commit = dict(commitUrl=f"{self.url}/commit/1", commitOid="a" * 40)
+            self._answer(json.dumps(commit).encode())
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path) -> Iterator[type[Hub]]:
+    """The stand-in, where huggingface_hub looks for the hub (HF_ENDPOINT)."""
+    from huggingface_hub import constants, file_download
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    Hub.files, Hub.created = {}, []
+    yield Hub
+    server.shutdown()
+
+
+def test_a_model_goes_to_the_hub_and_comes_back(tuned_clip, squares, hub):
+    classifier = Classifier(tuned_clip, device="cpu")
+    url = classifier.push_to_hub("person/model", token="hf_x", licence="mit")
+    assert url.endswith("/commit/1")
+    assert hub.created[0]["private"] is True
+    assert sorted(hub.files) == ["README.md", "config.json", "tuner.safetensors"]
+    again = Classifier.from_pretrained("person/model", device="cpu")
+    assert again.classes == tuple(sorted(COLOURS))
+    assert np.array_equal(again(squares[0]).scores, classifier(squares[0]).scores)
+
+
+def test_a_model_that_is_not_on_the_hub_ends_in_one_sentence(hub):
+    with pytest.raises(InputError, match="could not be fetched from the hub"):
+        Detector.from_pretrained("person/other")
+
+
+def test_a_hub_model_cannot_name_files_outside_its_repository(tuned, hub, tmp_path):
+    Detector(tuned, device="cpu").save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    content["files"] = {"default": "../../other/model/tuner.safetensors"}
+    hub.files["config.json"] = json.dumps(content).encode()
+    with pytest.raises(InputError, match="outside its folder"):
+        Detector.from_pretrained("person/model")

@@ -1,0 +1,117 @@
+"""The toolboxes' own ways to load a model: they work or refuse, and never leave the base random."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmdet.apis import DetInferencer, inference_detector, init_detector
+from mmengine.config import Config
+from safetensors.torch import load_file
+
+from mmsdpt.apis import Detector
+from mmsdpt.engine import build_runner
+from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.errors import InputError
+from tests.apis.conftest import CLASSES, save_with_noise
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+def run(tool: str, *arguments: object) -> int:
+    """Run a tool in this process, and return its exit code."""
+    main = runpy.run_path(str(TOOLS / tool))["main"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [tool, *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run_tool(main)
+    return ended.value.code
+
+
+def of_method(make_cfg, tmp_path: Path, tuner: dict) -> Path:
+    cfg = make_cfg(tmp_path / "run")
+    cfg.model.tuner = tuner
+    return save_with_noise(build_runner(cfg), tmp_path / "tuner.safetensors", CLASSES)
+
+
+MERGED = {
+    "LoRA": dict(type="mmsdpt.LoRA", rank=2),
+    "LoRAXMHA": dict(type="mmsdpt.LoRAXMHA", rank=2),
+    "BitFit": dict(type="mmsdpt.BitFit"),
+    "LinearProbing": dict(type="mmsdpt.LinearProbing"),
+    "FullFineTuning": dict(type="mmsdpt.FullFineTuning"),
+}
+
+
+@pytest.mark.parametrize("method", MERGED)
+def test_a_merged_checkpoint_gives_the_same_boxes_without_any_tuner(
+    method, make_tiny_cfg, squares, tmp_path
+):
+    file = of_method(make_tiny_cfg, tmp_path, MERGED[method])
+    merged = tmp_path / "merged.pth"
+    assert run("model_converters/merge_tuner.py", file, merged) == 0
+    tuned = Detector(file, device="cpu")
+    expected = tuned(squares[0], threshold=0)
+    with tuned.tuners_off():
+        base = tuned(squares[0], threshold=0)
+        assert np.abs(base.scores - expected.scores).max() > 1e-5
+
+    cfg = make_tiny_cfg(tmp_path / "plain")
+    cfg.model.tuner = None
+    model = init_detector(cfg, str(merged), device="cpu")
+    assert model.dataset_meta["classes"] == CLASSES and not model.tuners
+    found = inference_detector(
+        model, squares[0], text_prompt=list(CLASSES), custom_entities=True
+    ).pred_instances
+    assert np.allclose(found.bboxes.numpy(), expected.boxes, atol=1e-3)
+    assert np.allclose(found.scores.numpy(), expected.scores, atol=1e-6)
+
+
+def test_what_cannot_be_merged_is_refused_in_one_sentence(tuned, tmp_path, capsys):
+    assert run("model_converters/merge_tuner.py", tuned, tmp_path / "merged.pth") == 2
+    assert "error: SDPT cannot be merged" in capsys.readouterr().err
+    assert run("model_converters/merge_tuner.py", tuned, tmp_path / "merged.bin") == 2
+    assert not list(tmp_path.iterdir())
+
+
+def as_file(cfg: Config, folder: Path) -> str:
+    """The config as a file, with its tuples."""
+    path = folder / "config.py"
+    path.write_text("\n".join(f"{name} = {value!r}" for name, value in cfg.to_dict().items()))
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["tuner file", "checkpoint of a run"])
+def test_the_toolbox_refuses_what_was_tuned_alone(kind, tuned, make_tiny_cfg, tmp_path):
+    cfg = make_tiny_cfg(tmp_path)
+    file, words = tuned, "is a tuner file, which holds no base weights"
+    if kind == "checkpoint of a run":
+        file, words = tmp_path / "epoch_1.pth", "lacks .* of the weights of GLIP"
+        state = {f"tuners.default.{name}": value for name, value in load_file(tuned).items()}
+        torch.save(dict(state_dict=state, meta={}), file)
+    with pytest.raises(InputError, match=words):
+        init_detector(cfg, str(file), device="cpu")
+    with pytest.raises(InputError, match=words):
+        DetInferencer(as_file(cfg, tmp_path), str(file), device="cpu")
+
+
+def test_the_toolbox_loads_base_weights_in_safetensors(make_tiny_cfg, tmp_path, caplog):
+    cfg = make_tiny_cfg(tmp_path)
+    model = init_detector(cfg, cfg.load_from, device="cpu")
+    base = load_file(cfg.load_from)
+    assert all(
+        torch.equal(value, base[name])
+        for name, value in model.state_dict().items()
+        if not name.startswith("tuners.")
+    )
+
+
+def test_mmpretrain_refuses_a_tuner_file(tuned_clip, clip_cfg):
+    from mmpretrain.apis import get_model
+
+    with pytest.raises(InputError, match="is a tuner file"):
+        get_model(clip_cfg.copy(), pretrained=str(tuned_clip), device="cpu")

@@ -1,0 +1,94 @@
+"""Promises of tools/image_demo.py, and of tools/test.py --out FILE.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmsdpt.apis import Detector
+from mmsdpt.evaluation import JsonResults
+from tests.apis.conftest import COLOURS
+from tests.apis.test_toolbox import as_file, run
+
+
+def test_image_demo_writes_pictures_json_and_coco_results(
+    tuned, squares, tiny_folder, tmp_path, capsys
+):
+    code = run(
+        "image_demo.py", Path(squares[0]).parent, tuned, "--out-dir", tmp_path / "out",
+        "--threshold", 0, "--json", tmp_path / "a.json", "--coco-json", tmp_path / "coco.json",
+        "--annotations", tiny_folder / "squares/annotations.json", "--device", "cpu",
+    )  # fmt: skip
+    assert code == 0
+    assert f"{squares[0]}: " in capsys.readouterr().out
+    assert len(list((tmp_path / "out").iterdir())) == len(squares)
+    results = Detector(tuned, device="cpu")(squares, threshold=0)
+    found = json.loads((tmp_path / "a.json").read_text())["results"]
+    assert [image["detections"] for image in found] == [r.to_dict()["detections"] for r in results]
+    coco = json.loads((tmp_path / "coco.json").read_text())
+    assert coco == results.to_coco(tiny_folder / "squares/annotations.json")
+
+
+def test_image_demo_classifies_with_other_words(tuned_clip, squares, tmp_path, capsys):
+    words = ["--classes", "boat,green", "--template", "a {}.", "--device", "cpu"]
+    assert run("image_demo.py", squares[0], tuned_clip, *words, "--out-dir", tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "boat 0." in shown and "green 0." in shown
+    with Image.open(tmp_path / "0.png") as picture:
+        assert picture.width >= 640
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.jpg", "x.safetensors"], "no image or folder: nowhere.jpg"),
+        (["tests", "nowhere.safetensors"], "tuner file not found"),
+        (["tests"], "give a tuner file"),
+        (["tests", "a=x.safetensors", "y.safetensors"], "write SLOT=FILE"),
+        (["tests", "no such folder"], "neither a tuner file, nor a folder"),
+    ],
+)
+def test_image_demo_says_in_one_sentence_what_is_wrong(arguments, words, capsys):
+    assert run("image_demo.py", *arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and words in error
+
+
+def test_the_test_tool_writes_boxes_as_cocos_metric_does(tuned, make_tiny_cfg, tmp_path):
+    cfg = make_tiny_cfg(tmp_path)
+    cfg.test_evaluator.outfile_prefix = str(tmp_path / "metric")
+    config = as_file(cfg, tmp_path)
+    assert run("test.py", config, tuned, "--out", tmp_path / "out.json") == 0
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found == json.loads((tmp_path / "metric.bbox.json").read_text()) and found
+
+
+def test_the_test_tool_writes_the_probabilities_of_a_classifier(tuned_clip, clip_cfg, tmp_path):
+    config = as_file(clip_cfg, tmp_path)
+    assert run("test.py", config, tuned_clip, "--out", tmp_path / "out.json") == 0
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert len(found) == 2 * len(COLOURS)
+    for image in found:
+        assert Path(image["image"]).is_file() and np.argmax(image["scores"]) == image["label"]
+        assert image["name"] == sorted(COLOURS)[image["label"]]
+
+
+def test_the_test_tool_refuses_other_endings(capsys):
+    assert run("test.py", "config.py", "--out", "x.txt") == 2
+    assert "--out writes .pkl or .json" in capsys.readouterr().err
+
+
+def test_labels_are_counted_from_one_where_no_ids_are_known():
+
+    metric = JsonResults("unused.json")
+    boxes = torch.tensor([[1.0, 2.0, 4.0, 8.0]])
+    found = dict(bboxes=boxes, scores=torch.tensor([0.5]), labels=torch.tensor([1]))
+    metric.process(None, [dict(img_id=7, pred_instances=found)])
+    assert metric.results == [
+        [dict(image_id=7, category_id=2, bbox=[1.0, 2.0, 3.0, 6.0], score=0.5)]
+    ]

@@ -1,0 +1,95 @@
+"""Boxes, or classes, of new images: ``image_demo.py IMAGE|FOLDER TUNER_FILE``.
+
+The tuner file says which model it belongs to; files of version 0.1 need --config. With several
+slots write SLOT=FILE for each; without a file --config's base model is used. TUNER_FILE may be a
+folder that was shared (save_pretrained) or its id on the Hugging Face hub.
+"""
+
+import argparse
+from pathlib import Path
+
+from mmsdpt.utils.class_names import parse_names
+from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.errors import InputError
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("images", help="image, or folder of images")
+    parser.add_argument(
+        "tuner_files", nargs="*", metavar="[SLOT=]TUNER_FILE", help="tuner file (.safetensors)"
+    )
+    parser.add_argument("--config", help="config that the file was trained with")
+    parser.add_argument("--base", help="file of the base weights, if it is elsewhere now")
+    parser.add_argument("--text-encoder", help="folder of GLIP's BERT, if it is elsewhere now")
+    parser.add_argument(
+        "--classes", help='other classes than the trained ones: "red cell,white cell"'
+    )
+    parser.add_argument("--template", help='CLIP: sentence such as "a photo of a {}."')
+    parser.add_argument(
+        "--threshold", type=float, default=0.3, help="GLIP: smallest score; default: %(default)s"
+    )
+    parser.add_argument("--top-k", type=int, default=5, help="CLIP: classes that are shown")
+    parser.add_argument("--out-dir", default="outputs", help="pictures; default: %(default)s")
+    parser.add_argument("--no-pictures", action="store_true", help="write none")
+    parser.add_argument("--json", metavar="FILE", help="write all results as JSON")
+    parser.add_argument("--coco-json", metavar="FILE", help="write boxes as COCO's results")
+    parser.add_argument(
+        "--annotations", metavar="FILE", help="COCO file whose ids --coco-json uses"
+    )
+    parser.add_argument("--tuners-off", action="store_true", help="the base model, to compare")
+    parser.add_argument("--device", help="cpu, cuda:1, ...; default: a GPU if there is one")
+    parser.add_argument("--batch-size", type=int, default=1)
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    if not Path(args.images).exists():
+        raise InputError(f"no image or folder: {args.images}")
+    if not args.tuner_files and not args.config:
+        raise InputError("give a tuner file, or --config for its base model")
+    if args.annotations and not args.coco_json:
+        raise InputError("--annotations is for --coco-json")
+    # Not at the top: --help is quick, and so is the answer to an image that is not there.
+    from mmsdpt.apis import load_model
+    from mmsdpt.apis.results import Detections, write_json
+
+    model = load_model(
+        args.tuner_files,
+        config=args.config,
+        base=args.base,
+        text_encoder=args.text_encoder,
+        device=args.device,
+        batch_size=args.batch_size,
+    )
+    if args.tuners_off:
+        model.enable(on=False)
+    detects = type(model).__name__ == "Detector"
+    if args.coco_json and not detects:
+        raise InputError("--coco-json is for boxes, and this model classifies")
+    options = dict(threshold=args.threshold) if detects else dict(template=args.template)
+    images = args.images if Path(args.images).is_dir() else [args.images]
+    results = model(images, classes=parse_names(args.classes) if args.classes else None, **options)
+    for result in results:
+        found = result if isinstance(result, Detections) else result.top(args.top_k)
+        listed = ", ".join(f"{each[0]} {each[1]:.2f}" for each in found)
+        print(f"{result.path}: {listed or 'nothing found'}")
+    if not args.no_pictures:
+        results.save(args.out_dir)
+        print(f"{len(results)} pictures: {args.out_dir}")
+    if args.json:
+        results.to_json(args.json)
+        print(f"results: {args.json}")
+    if args.coco_json:
+        write_json(results.to_coco(args.annotations), args.coco_json)
+        print(f"results in COCO's format: {args.coco_json}")
+    if results.skipped:
+        print(f"skipped {len(results.skipped)} of {len(results) + len(results.skipped)} images")
+    return 0 if len(results) else 1
+
+
+if __name__ == "__main__":
+    run_tool(main)

@@ -1,0 +1,67 @@
+"""Write base weights and a tuner file as one checkpoint of the toolbox: ``merge_tuner.py TUNER_FILE
+OUT``.
+
+The checkpoint needs neither mmsdpt nor a tuner: MMDetection's GLIP or MMPreTrain's CLIP loads it.
+Only a method that is a change of the host's weights can be merged: LoRA, BitFit, full fine-tuning
+and, on GLIP, linear probing; the others act on what flows through the host.
+"""
+
+import argparse
+import io
+
+from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.errors import InputError
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "tuner_files", nargs="+", metavar="[SLOT=]TUNER_FILE", help="tuner file (.safetensors)"
+    )
+    parser.add_argument("out", help="file to write, .pth or .safetensors")
+    parser.add_argument("--config", help="config that the file was trained with")
+    parser.add_argument("--base", help="file of the base weights, if it is elsewhere now")
+    parser.add_argument("--text-encoder", help="folder of GLIP's BERT, if it is elsewhere now")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    if not args.out.endswith((".pth", ".safetensors")):
+        raise InputError(f"the file to write must end in .pth or .safetensors, got {args.out}")
+    import torch
+    from safetensors.torch import save
+
+    from mmsdpt.apis import load_model
+    from mmsdpt.utils.atomic import write_atomically
+
+    loaded = load_model(
+        args.tuner_files,
+        config=args.config,
+        base=args.base,
+        text_encoder=args.text_encoder,
+        device="cpu",
+    )
+    for tuner in loaded.model.tuners.values():
+        try:
+            tuner.merge()
+        except ValueError as error:
+            raise InputError(str(error)) from None
+    state = {
+        name: value.contiguous()
+        for name, value in loaded.model.state_dict().items()
+        if not name.startswith("tuners.")
+    }
+    if args.out.endswith(".safetensors"):
+        write_atomically(args.out, save(state))
+        return
+    buffer = io.BytesIO()
+    meta = dict(dataset_meta=dict(classes=loaded.classes))  # where init_detector finds the names
+    torch.save(dict(state_dict=state, meta=meta), buffer)
+    write_atomically(args.out, buffer.getvalue())
+
+
+if __name__ == "__main__":
+    run_tool(main)
