@@ -112,10 +112,10 @@ def run_converter(
             **{name: getattr(args, name) for name in own_options},
         )
     except converters.ProblemsFound as error:
-        print(error.report.table())
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        sys.stdout.write(f"{error.report.table()}\n")
+        sys.stderr.write(f"{parser.prog}: error: {error}\n")
         return 1
     except (InputError, OSError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
-    print(report.table())
+    sys.stdout.write(f"{report.table()}\n")
     return 0
