@@ -18,9 +18,11 @@ from mmsdpt.hosts.glip.fusion import BiMultiHeadAttention
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import save_tuner
 from mmsdpt.utils.errors import InputError
+from mmsdpt.visualization import Boxes
 from mmsdpt.visualization.attention import (
     CLASS_TOKEN,
     PROTOTYPES,
+    Look,
     _spread,
     class_token_weights,
     cover,
@@ -29,7 +31,13 @@ from mmsdpt.visualization.attention import (
     share_inside,
     xmha_weights,
 )
-from mmsdpt.visualization.attention_page import _shorten_caption, show_attention, summary
+from mmsdpt.visualization.attention_page import (
+    _Scene,
+    _shares,
+    _shorten_caption,
+    show_attention,
+    summary,
+)
 from mmsdpt.visualization.models import Pictures, split_arguments
 from tests.hosts.small_clip import NAMES, tuned_clip
 from tests.hosts.small_glip import build_mini_glip, make_images, make_samples
@@ -134,6 +142,17 @@ def test_the_share_inside_boxes_is_that_of_the_map():
     maps = torch.tensor([[1.0, 2.0], [1.0, 4.0]])
     assert share_inside(maps, inside, torch.ones(2, 2)) == 1.5 / 8
     assert share_inside(maps, inside, torch.tensor([[1.0, 1.0], [0.0, 0.0]])) == 1.5 / 3
+
+
+def test_a_class_that_is_not_in_the_image_has_no_share():
+    truth = Boxes([[0, 0, 8, 8]], [0])
+    extent = (0.0, 16.0, 16.0, 0.0)
+    scene = _Scene(SimpleNamespace(name="1"), None, extent, (16, 16), truth, (1.0, 1.0))
+    maps, scores = torch.ones(1, 1, 2, 2, 2), dict(cat=0.5, dog=0.5)
+    look = Look(("cat", "dog"), maps, ("cat", "dog"), maps[0, 0], scores, torch.ones(2, 2))
+    found = list(_shares(scene, {"before": look}, ["cat", "dog"]))
+    assert {row["what"] for row in found} == {"cat"}
+    assert {(row["share"], row["boxes"]) for row in found} == {(0.25, 0.25)}
 
 
 def test_levels_of_a_pyramid_keep_their_mass_and_place():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import string
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -202,7 +204,7 @@ def _scene(picture: Picture, images: Tensor, sample: Any, detects: bool) -> _Sce
 def _shares(
     scene: _Scene, views: Mapping[str, Look], words: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """The shares of attention inside the true boxes."""
+    """The shares of attention inside the true boxes, for what has any in the image."""
     if scene.truth is None:
         return
     for model, view in views.items():
@@ -215,6 +217,8 @@ def _shares(
             inside = cover(scene.boxes_of(name, words), scene.size, tuple(view.valid.shape))
             row = dict(image=scene.picture.name, model=model, view=where, what=name)
             covered = float(inside.sum() / view.valid.sum())
+            if not covered:
+                continue
             for layer, head, found in each:
                 share = float(share_inside(found, inside, view.valid))
                 yield dict(row, layer=layer, head=head, share=share, boxes=covered)
@@ -286,12 +290,12 @@ def _overview(
     rows += [(evidence, name) for name in every[0].classes]
     rows.sort(key=lambda row: list(names).index(row[1]) if row[1] in names else len(names))
     figure, axes = _figure(len(rows), 1 + len(views), scene, scene.picture.name)
-    letters = iter(string.ascii_lowercase)
+    letters = itertools.cycle(string.ascii_lowercase)
     heads = ["original" + (" and ground truth" if scene.truth else ""), *views]
     for panel, head in zip(axes[0], heads, strict=True):
-        panel.set_title(f"({next(letters)}) {head}", fontsize=10)
+        panel.set_title(textwrap.fill(f"({next(letters)}) {head}", 32), fontsize=10)
     for panels, (where, name) in zip(axes, rows, strict=True):
-        panels[0].set_ylabel(f"{where}: {name}", fontsize=10)
+        panels[0].set_ylabel(textwrap.fill(f"{where}: {name}", 24), fontsize=10)
         panels[0].imshow(scene.image)
         found: dict[str, np.ndarray] = {}
         for model, view in views.items():
@@ -309,8 +313,8 @@ def _overview(
             if name != PROTOTYPES:
                 truth = truth.take(truth.labels == pictures.words.index(name))
             draw_boxes(panels[0], [(LOOKS["truth"], truth)], pictures.words)
-            covered = next(iter(mean.values()))["boxes"]
-            panels[0].set_xlabel(f"boxes cover {covered:.0%}", fontsize=9)
+            covered = [f"boxes cover {share['boxes']:.0%}" for share in mean.values()]
+            panels[0].set_xlabel((covered or ["not in the image"])[0], fontsize=9)
         for panel, (model, view) in zip(panels[1:], views.items(), strict=True):
             if model not in found:
                 panel.text(0.5, 0.5, f"no {name}", ha="center", transform=panel.transAxes)
@@ -318,6 +322,7 @@ def _overview(
             _heat(panel, scene, found[model], norm)
             if truth is not None:
                 _frames(panel, truth.boxes)
+            if model in mean:
                 panel.set_xlabel(f"{mean[model]['share']:.0%} inside", fontsize=9)
             elif name in view.scores:
                 panel.set_xlabel(f"score {view.scores[name]:.2f}", fontsize=9)
