@@ -55,6 +55,28 @@ RECIPES = {
     "coop": (0.002, 200, 32),
     "cocoop": (0.002, 10, 1),
     "linear_probe": (0.01, 50, 32),
+    "kgcoop": (0.002, 100, 32),
+    "clip_adapter": (0.002, 200, 32),
+    "promptsrc": (0.0025, 50, 4),
+    "mma": (0.0015, 5, 16),
+    "tcp": (0.002, 50, 32),
+    "mmrl": (0.001, 50, 32),
+    "tip_adapter_f": (0.001, 20, 256),
+    "clip_lora": (2e-4, None, 32),  # 8,000 iterations, whatever the number of classes
+}
+OPTIMIZERS = {
+    "tcp": dict(type="Adam", weight_decay=5e-4, eps=1e-3),
+    "mmrl": dict(type="AdamW", weight_decay=5e-4),
+    "tip_adapter_f": dict(type="AdamW", eps=1e-4, weight_decay=0.01),
+    "clip_lora": dict(type="AdamW", betas=(0.9, 0.999), weight_decay=0.01),
+}
+SGD = dict(type="SGD", momentum=0.9, weight_decay=5e-4)
+# Of single data sets.
+BATCHES = {"clip_baselines/mma_vit_b16_imagenet.py": 128}
+EPOCHS = {
+    "clip_baselines/mmrl_vit_b16_imagenet.py": 5,
+    "clip_baselines/tip_adapter_f_vit_b16_eurosat.py": 100,
+    "clip_baselines/promptsrc_vit_b16.py": 20,  # as from base to new classes
 }
 COUNTS = {
     "mudpt/mudpt_vit_b16_eurosat.py": 1_204_736,
@@ -66,6 +88,15 @@ COUNTS = {
     "clip_baselines/vpt_vit_b16_eurosat.py": 73_728,
     "clip_baselines/coop_vit_b16_eurosat.py": 8_192,
     "clip_baselines/cocoop_vit_b16_eurosat.py": 35_360,
+    "clip_baselines/kgcoop_vit_b16_dtd.py": 2_048,
+    "clip_baselines/clip_adapter_vit_b16_eurosat.py": 131_072,
+    "clip_baselines/promptsrc_vit_b16_eurosat.py": 46_080,
+    "clip_baselines/clip_lora_vit_b16_eurosat.py": 184_320,
+    "clip_baselines/mma_vit_b16_eurosat.py": 674_560,
+    "clip_baselines/tcp_vit_b16_eurosat.py": 331_904,
+    "clip_baselines/mmrl_vit_b16_dtd.py": 4_992_256,
+    "clip_baselines/tip_adapter_f_vit_b16_imagenet.py": 8_192_000,
+    "clip_baselines/mmrl_vit_b16_eurosat.py": 18_762_496,
 }
 TRAINED = [name for name in FILES if "zero_shot" not in name]
 
@@ -122,7 +153,7 @@ def test_exactly_the_tuner_trains_and_its_first_lines_say_how_much(name):
     (said,) = re.findall(r"([\d,]+) parameters", comment.replace("\n# ", " "))
     assert int(said.replace(",", "")) == trainable
     assert COUNTS.get(name, trainable) == trainable
-    if method_of(name) == "linear_probe":
+    if method_of(name) in ("linear_probe", "tip_adapter_f"):
         assert tuner.num_classes == DATASETS.get(dataset_of(name), 10)
 
 
@@ -134,7 +165,10 @@ def test_the_data_are_those_of_the_dataset_in_its_name(name):
         if "zero_shot" in name and key == "train_dataloader":
             assert cfg[key] is None
         else:
-            assert cfg[key].dataset == base[key].dataset
+            wanted = copy.deepcopy(base[key].dataset)
+            if method_of(name) in ("mmrl", "tip_adapter_f") and key == "train_dataloader":
+                wanted.pipeline[1].crop_ratio_range = (0.5, 1.0)
+            assert cfg[key].dataset == wanted
     for key in ("val_evaluator", "test_evaluator"):
         assert METRICS.get(cfg[key].type) and cfg[key] == base[key]
 
@@ -157,15 +191,22 @@ def test_the_run_is_that_of_clip(name):
 def test_the_recipe_is_the_papers(name):
     cfg = config(name)
     lr, epochs, batch = RECIPES[method_of(name)]
-    optimizer = dict(type="SGD", lr=lr, momentum=0.9, weight_decay=5e-4)
-    assert cfg.optim_wrapper.optimizer == optimizer
+    optimizer = OPTIMIZERS.get(method_of(name), SGD)
+    assert cfg.optim_wrapper.optimizer == dict(optimizer, lr=lr)
     assert cfg.optim_wrapper.type == "OptimWrapper"  # float32
     assert OPTIM_WRAPPER_CONSTRUCTORS.get(cfg.optim_wrapper.constructor)
     assert cfg.optim_wrapper.constructor == "mmsdpt.TrainableOptimWrapperConstructor"
+    steps = -(-16 * DATASETS.get(dataset_of(name), 10) // batch)
+    epochs = EPOCHS.get(name, epochs or round(8000 / steps))
     assert (cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval) == (epochs, epochs)
+    assert cfg.train_dataloader.batch_size == BATCHES.get(name, batch)
+    assert cfg.train_dataloader.dataset.shots == 16
+    if method_of(name) in ("mma", "clip_lora", "tip_adapter_f"):  # without warm-up
+        (cosine,) = cfg.param_scheduler
+        assert (cosine.type, cosine.T_max) == ("CosineAnnealingLR", "max_epochs")
+        assert cosine.get("begin", 0) == 0
+        return
     # In the first epoch 1e-5; tests/engine/test_schedules.py has the rate of every epoch.
     constant, cosine = cfg.param_scheduler
     assert constant.factor * lr == pytest.approx(1e-5, rel=1e-12)
     assert cosine == dict(type="CosineAnnealingLR", T_max="max_epochs", begin=1)
-    assert cfg.train_dataloader.batch_size == batch
-    assert cfg.train_dataloader.dataset.shots == 16

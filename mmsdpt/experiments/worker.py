@@ -59,7 +59,10 @@ from .compose import TUNER_FILE
 from .images import Shelf, TestImages, quiet
 from .jobs import Job, Test, fitting_slot, in_one_line, scope, versions
 
-_OF_IMAGES = ("image_embeddings", "image_blocks", "pooled_image", "parameters")
+_OF_IMAGES = (
+    *("image_embeddings", "image_blocks", "image_projections", "image_block_branches"),
+    *("pooled_image", "parameters"),
+)
 _STEPS, _SECONDS = 30, 15.0  # measured ones
 
 

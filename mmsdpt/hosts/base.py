@@ -62,6 +62,7 @@ class TunableMixin:
     _parameter_seams: Sequence[ParameterSeam] = ()
     _is_tuned = False
     _loads_as_asked = False
+    _originals: tuple[Sequence[ParameterSeam], Sequence[Tensor]] = (), ()
 
     def _dump_init_info(self) -> None:
         """Nothing: MMEngine would write three lines for each parameter into the log of a run."""
@@ -200,12 +201,22 @@ class TunableMixin:
             tuner.prepare()
         seams = [seam for seam in self._parameter_seams if seam.active()]
         values = self._values_in_effect(seams)
-        self._is_tuned = True
+        self._is_tuned, self._originals = True, (seams, [seam.value() for seam in seams])
         try:
             with _values_in_place(seams, values):
                 yield
         finally:
-            self._is_tuned = False
+            self._is_tuned, self._originals = False, ((), ())
+
+    @contextmanager
+    def untuned(self) -> Iterator[None]:
+        """For a while, the host without any tuner and without gradients, also inside a pass."""
+        before, self._is_tuned = self._is_tuned, True
+        try:
+            with torch.no_grad(), self.tuners_off(), _values_in_place(*self._originals):
+                yield
+        finally:
+            self._is_tuned = before
 
     def _with_present_values(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """``function`` with the values that parameters have now, to be run in the backward pass,
@@ -222,8 +233,10 @@ class TunableMixin:
         used = [seam.value() for seam in seams]
         for tuner in tuners.values():
             used += [*tuner.parameters(), *tuner.buffers()]
-        # Tuners themselves are named, too: one without parameters may be switched on or off.
-        return self._in_effect.depend_on(used, *tuners.values()).get(
+        # Tuners themselves are named, too: one without parameters may be switched on or off, and
+        # one with dropout gives other values in training.
+        modes = [(tuner, tuner.training) for tuner in tuners.values()]
+        return self._in_effect.depend_on(used, *modes).get(
             "", lambda: [seam.in_effect() for seam in seams]
         )
 

@@ -50,7 +50,7 @@ def split(x: Tensor, rows: Rows) -> tuple[Tensor, Rows]:
     lengths = [row.values.shape[-2] for row in rows.values()]
     x, *parts = x.split([x.shape[1] - sum(lengths), *lengths], dim=1)
     return x, {
-        key: PromptRows(part, keep=True)
+        key: PromptRows(part, keep=True, output=row.output)
         for (key, row), part in zip(rows.items(), parts, strict=True)
         if row.keep
     }

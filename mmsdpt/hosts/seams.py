@@ -125,6 +125,13 @@ class ForwardState:
         class_names: Names of the classes, where a host classifies.
         pooled_image: (B, e), once the image is encoded, where a host classifies.
         image_features: (B, e), the same normalised.
+        image_rows: What the image tower makes of rows with ``output``, by their keys, each
+            (B, p, d), after the last norm.
+        chunk: Which of the texts a handler of ``text_block_inputs`` is given.
+        text_features: (C, e) or (B, C, e), normalised, once the texts are encoded, where a host
+            classifies.
+        logits: (B, C), once both are compared.
+        labels: (B,), where a loss is computed.
         text: ``hidden`` (B, L, d), ``embedded`` and ``masks`` (B, L) once the text is encoded.
         memo: For tuners, keyed by themselves: what they computed once in this pass.
     """
@@ -136,6 +143,11 @@ class ForwardState:
     class_names: Sequence[str] = ()
     pooled_image: Tensor | None = None
     image_features: Tensor | None = None
+    image_rows: dict[Hashable, Tensor] = field(default_factory=dict)
+    chunk: slice = field(default_factory=lambda: slice(None))
+    text_features: Tensor | None = None
+    logits: Tensor | None = None
+    labels: Tensor | None = None
     text: dict[str, Tensor] | None = None
     memo: dict[Hashable, Any] = field(default_factory=dict)
 
@@ -148,10 +160,13 @@ class PromptRows:
         values: (p, d), or (B, p, d) with rows of each sample's own.
         keep: Whether the block's output for the rows is wanted. Otherwise they act as keys and
             values only, and are gone after the block.
+        output: Whether the output of CLIP's last image block is wanted, too: it is found normed in
+            ``ForwardState.image_rows``.
     """
 
     values: Tensor
     keep: bool = False
+    output: bool = False
 
 
 Rows = dict[Hashable, PromptRows]
@@ -194,11 +209,19 @@ class _Around:
 
 
 class BranchSeam(Seam):
-    """A branch beside a feed-forward network: out = x + FFN(LN(x)) + branches(x).
+    """A branch beside a feed-forward network: out = x + FFN(LN(x)) + branches(x); or, on CLIP,
+    beside a whole block: out = block(x) + branches(LN(x)).
 
     Widths: ``width``, ``stage``. A handler is called as ``handler(seam, x)`` with the input of the
-    norm, (B, L, d), and returns what to add.
+    norm, (B, L, d), or with its output where the branch is beside a whole block, and returns what
+    to add.
     """
+
+    def add(self, y: Tensor, x: Tensor) -> Tensor:
+        """``y`` and what every active handler makes of ``x``."""
+        for handler in self.active():
+            y = y + handler(self, x)
+        return y
 
 
 class FeatureSeam(Seam):
@@ -334,21 +357,22 @@ class ParameterSeam(Seam):
 
 
 class LossSeam(Seam):
-    """More losses: ``handler(seam, state, encode)`` returns a dict of them.
+    """More losses: ``handler(seam, state, encode)`` returns a dict of them, which replace those of
+    the host that have the same name.
 
-    ``encode(images, state)`` runs both encoders once more, on other images (B, 3, H, W), and
-    returns the pyramid and the text features.
+    On GLIP ``encode(images, state)`` runs both encoders once more, on other images (B, 3, H, W),
+    and returns the pyramid and the text features. CLIP's handlers are called without it.
     """
 
     kind = "losses"
 
-    def losses(
-        self, state: ForwardState, encode: Callable[[Tensor, ForwardState], Any]
-    ) -> dict[str, Tensor]:
-        """Losses of all active tuners; those of the same name are added."""
+    def losses(self, state: ForwardState, *context: Any) -> dict[str, Tensor]:
+        """Losses of all active tuners, which get the context, too; those of the same name are
+        added.
+        """
         found: dict[str, Tensor] = {}
         for handler in self.active():
-            for name, loss in handler(self, state, encode).items():
+            for name, loss in handler(self, state, *context).items():
                 found[name] = found[name] + loss if name in found else loss
         return found
 

@@ -5,6 +5,8 @@ from .adaptformer import AdaptFormer
 from .apollo import Apollo
 from .base import Tuner
 from .bitfit import BitFit, BitFitXMHA
+from .clip_adapter import CLIPAdapter
+from .clip_lora import CLIPLoRA
 from .cocoop import CoCoOp
 from .coop import CLIPCoOp, CoOp
 from .dpt import DPT
@@ -12,21 +14,30 @@ from .full_fine_tuning import FullFineTuning
 from .glip_prompt import GLIPPrompt
 from .host_parameters import HostParameters
 from .independent_vl import IndependentVL
+from .kgcoop import KgCoOp
 from .layers.injection import InjectionLinear, InjectionTransformer
 from .linear_probing import CLIPLinearProbe, LinearProbing
 from .lora import LoRA, LoRAXMHA
 from .maple import CLIPMaPLe, MaPLe
+from .mma import MMA
+from .mmrl import MMRL
 from .mudpt import MuDPT
 from .pmf import PMF
+from .promptsrc import PromptSRC
 from .sdpt import SDPT, InverseProjection, PrototypeTokens
+from .tcp import TCP
+from .tip_adapter import TipAdapter
 from .upt import UPT
 from .vpt import CLIPVPT, VPT
 
 __all__ = [
     "CLIPVPT",
     "DPT",
+    "MMA",
+    "MMRL",
     "PMF",
     "SDPT",
+    "TCP",
     "UPT",
     "VPT",
     "AdaptFormer",
@@ -34,8 +45,10 @@ __all__ = [
     "Apollo",
     "BitFit",
     "BitFitXMHA",
+    "CLIPAdapter",
     "CLIPCoOp",
     "CLIPLinearProbe",
+    "CLIPLoRA",
     "CLIPMaPLe",
     "CoCoOp",
     "CoOp",
@@ -47,10 +60,13 @@ __all__ = [
     "InjectionTransformer",
     "InverseProjection",
     "LinearProbing",
+    "KgCoOp",
     "LoRA",
     "LoRAXMHA",
     "MaPLe",
     "MuDPT",
+    "PromptSRC",
     "PrototypeTokens",
+    "TipAdapter",
     "Tuner",
 ]

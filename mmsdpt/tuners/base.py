@@ -46,6 +46,8 @@ class Tuner(BaseModule):
 
     text_depends_on_image: ClassVar[bool] = False
     """Whether each image has class texts of its own."""
+    remembers_classes: ClassVar[bool] = False
+    """Whether what it does depends on which classes it was trained on: a tuner file brings them."""
     settings: ClassVar[tuple[str, ...]]
     """Attributes that give the parameters their meaning: a tuner file fits where they agree."""
     renamed: ClassVar[Mapping[str, str]] = {}

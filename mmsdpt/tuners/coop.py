@@ -30,7 +30,7 @@ has 512 positions, 256 of which are the caption's: a longer context is not enoug
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
@@ -120,7 +120,7 @@ class CLIPCoOp(Tuner):
             names.
     """
 
-    needs = ("text_inputs",)
+    needs: ClassVar[tuple[str, ...]] = ("text_inputs",)
     settings = ("num_tokens", "context.fixed_words", "context.position", "num_classes")
 
     def __init__(

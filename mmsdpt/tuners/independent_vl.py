@@ -8,7 +8,7 @@ Source: Khattak et al., MaPLe, CVPR 2023, and Miao et al., MuDPT, ICME 2023, who
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from mmsdpt.registry import MODELS
 
@@ -29,7 +29,7 @@ class IndependentVL(DeepPrompts):
         ValueError: for a depth that the towers do not have, or a negative number of prompts.
     """
 
-    needs = (*TEXT_SEAMS, *IMAGE_SEAMS)
+    needs: ClassVar[tuple[str, ...]] = (*TEXT_SEAMS, *IMAGE_SEAMS)
 
     def __init__(self, *, seams: Seams, num_tokens: int = 2, **settings: Any) -> None:
         super().__init__(

@@ -91,12 +91,18 @@ class LoRA(Merging):
         self.down = nn.ParameterList()
         self.up = nn.ParameterList()
         for i, seam in enumerate(self.chosen):
-            width_out, width_in = seam.shape
-            like = seam.value()
-            self.down.append(nn.Parameter(like.new_empty(rank, width_in, dtype=torch.float32)))
-            self.up.append(nn.Parameter(like.new_zeros(width_out, rank, dtype=torch.float32)))
-            nn.init.kaiming_uniform_(self.down[i], a=math.sqrt(5))
+            down, up = self._pair(seam)
+            self.down.append(nn.Parameter(down))
+            self.up.append(nn.Parameter(up))
             seam.connect(self, partial(self._changed, i))
+
+    def _pair(self, seam: ParameterSeam) -> tuple[Tensor, Tensor]:
+        """A and B of a weight, as they start."""
+        width_out, width_in = seam.shape
+        like = seam.value()
+        down = like.new_empty(self.rank, width_in, dtype=torch.float32)
+        up = like.new_zeros(width_out, self.rank, dtype=torch.float32)
+        return nn.init.kaiming_uniform_(down, a=math.sqrt(5)), up
 
     def change(self, i: int) -> Tensor:
         """(alpha / r) B A of the i-th weight, (out, in)."""

@@ -334,7 +334,8 @@ def look_of_classifier(
     state = ForwardState(images=images, samples=[sample], class_names=host.class_names)
     with host.tuned(), _hooks(hooks):
         host.encode_image(images, state)
-        logits, _, text = host._compare(state)
+        host._compare(state)
+        logits, text = state.logits, state.text_features
         (feature,) = host.visual_proj(values[-1][0])
     scores = dict(zip(host.class_names, logits.softmax(-1)[0].tolist(), strict=True))
     chosen = tuple(choose(scores))

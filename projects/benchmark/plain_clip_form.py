@@ -45,8 +45,11 @@ class PlainCLIP(CLIP):
         padding = self.token_embedding.weight[0].expand(*shape, self.context_length - L, d)
         x = torch.cat([x, padding], dim=-2) + self.positional_embedding
         x = x.reshape(-1, self.context_length, d)
-        for seam, block in zip(self._text_block_inputs, self.transformer.resblocks, strict=True):
+        blocks = self.transformer.resblocks
+        for (seam, *others), block in zip(self._text_blocks, blocks, strict=True):
             x = seam.change(x, state) if prompted else x
+            if x.shape[1] != self.context_length or any(other.active() for other in others):
+                raise InputError("the plain form has no place for what this tuner does to the text")
             y = block(x.transpose(0, 1))
             y = y[0] if isinstance(y, tuple) else y  # the last block has its attention map, too
             x = y.transpose(0, 1)
@@ -57,6 +60,8 @@ class PlainCLIP(CLIP):
 
     def _run_image(self, images: Tensor, state: ForwardState) -> Tensor:
         x, rows = embed_patches(self.visual, images, self._image_embeddings, state)
-        for seam, block in zip(self._image_blocks, self.visual.layers, strict=True):
-            x, rows = seam.run(RunVisionBlock(block), x, rows, state)
+        for seam, parts, block in zip(
+            self._image_blocks, self._image_parts, self.visual.layers, strict=True
+        ):
+            x, rows = seam.run(RunVisionBlock(block, parts, last=False), x, rows, state)
         return self.visual.ln1(x)[:, 0]

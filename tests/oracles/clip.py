@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,7 +50,14 @@ def plain_sentence(model: nn.Module, *parts: str | Tensor) -> tuple[Tensor, int]
     return torch.cat([joined, padding]), len(joined) - 1
 
 
-def plain_text(model: nn.Module, rows: Tensor, end: int, deep: Tensor | None = None) -> Tensor:
+def plain_text(
+    model: nn.Module,
+    rows: Tensor,
+    end: int,
+    deep: Tensor | None = None,
+    before: Callable[[int, Tensor], Tensor] = lambda i, x: x,
+    beside: Callable[[int, Tensor], Tensor | float] = lambda i, x: 0.0,
+) -> Tensor:
     """Feature (e,) of a text, not normalised.
 
     Args:
@@ -56,23 +65,37 @@ def plain_text(model: nn.Module, rows: Tensor, end: int, deep: Tensor | None = N
         rows: (L, d) token embeddings, without positions.
         end: Place of the end token.
         deep: (depth, n, d) rows in place of the n after the start, from the second block on.
+        before: Changes what enters block i; new rows come before the end token.
+        beside: What to add to the output of block i, of its input after its first norm.
     """
     x = rows + model.positional_embedding[: len(rows)]
-    mask = torch.full((len(x), len(x)), float("-inf"), dtype=x.dtype).triu(1)
     for i, block in enumerate(model.transformer.resblocks):
+        end -= len(x)
+        x = before(i, x)
+        end += len(x)
+        mask = torch.full((len(x), len(x)), float("-inf"), dtype=x.dtype).triu(1)
+        added = beside(i, norm(x, block.ln_1))
         if deep is not None and 1 <= i <= len(deep):
             x = torch.cat([x[:1], deep[i - 1], x[1 + len(deep[i - 1]) :]])
         weights = block.attn.in_proj_weight, block.attn.in_proj_bias
         heads = block.attn.num_heads
         x = x + attention(norm(x, block.ln_1), weights, block.attn.out_proj, heads, mask)
-        x = x + mlp(norm(x, block.ln_2), block.mlp.c_fc, block.mlp.c_proj)
+        x = x + mlp(norm(x, block.ln_2), block.mlp.c_fc, block.mlp.c_proj) + added
     return norm(x[end], model.ln_final) @ model.text_projection
 
 
 def plain_image(
-    model: nn.Module, image: Tensor, shallow: Tensor | None = None, deep: Tensor | None = None
+    model: nn.Module,
+    image: Tensor,
+    shallow: Tensor | None = None,
+    deep: Tensor | None = None,
+    before: Callable[[int, Tensor], Tensor] = lambda i, x: x,
+    beside: Callable[[int, Tensor], Tensor | float] = lambda i, x: 0.0,
+    whole: bool = False,
 ) -> Tensor:
-    """Feature (e,) of an image (3, H, W)."""
+    """Feature (e,) of an image (3, H, W), or, ``whole``, all tokens after the last norm; ``before``
+    and ``beside`` as in :func:`plain_text`.
+    """
     visual = model.visual
     weight = visual.patch_embed.projection.weight
     patches = F.conv2d(image[None], weight, stride=weight.shape[-1])[0].flatten(1).T
@@ -84,9 +107,13 @@ def plain_image(
     for i, block in enumerate(visual.layers):
         if shallow is not None and deep is not None and 1 <= i <= len(deep):
             x = torch.cat([x[:count], deep[i - 1]])
+        x = before(i, x)
+        added = beside(i, norm(x, block.ln1))
         weights = block.attn.qkv.weight, block.attn.qkv.bias
         x = x + attention(norm(x, block.ln1), weights, block.attn.proj, block.attn.num_heads)
-        x = x + mlp(norm(x, block.ln2), block.ffn.layers[0][0], block.ffn.layers[1])
+        x = x + mlp(norm(x, block.ln2), block.ffn.layers[0][0], block.ffn.layers[1]) + added
+    if whole:
+        return norm(x, visual.ln1)
     return norm(x[0], visual.ln1) @ model.visual_proj.proj
 
 

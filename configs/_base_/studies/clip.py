@@ -28,10 +28,21 @@ methods = dict(
 study = dict(
     runtime="configs/_base_/clip_runtime.py",
     hosts=["clip_vit_b16"],
-    methods=list(methods),
+    methods=list(methods),  # a study names later ones itself: study.methods=["mudpt", "mmrl"]
     shots=[16],
     seeds=[1, 2, 3],
     metrics=[dict(type="Accuracy", topk=(1,)), dict(type="mmsdpt.AlignmentMetric")],
+)
+# What came after the paper.
+methods.update(
+    kgcoop=dict(label="KgCoOp", config=_baselines + "kgcoop_vit_b16.py"),
+    clip_adapter=dict(label="CLIP-Adapter", config=_baselines + "clip_adapter_vit_b16.py"),
+    promptsrc=dict(label="PromptSRC", config=_baselines + "promptsrc_vit_b16.py"),
+    clip_lora=dict(label="CLIP-LoRA", config=_baselines + "clip_lora_vit_b16.py"),
+    tip_adapter_f=dict(label="Tip-Adapter-F", config=_baselines + "tip_adapter_f_vit_b16.py"),
+    mma=dict(label="MMA", config=_baselines + "mma_vit_b16.py"),
+    tcp=dict(label="TCP", config=_baselines + "tcp_vit_b16.py"),
+    mmrl=dict(label="MMRL", config=_baselines + "mmrl_vit_b16.py"),
 )
 # The alignment is measured on the features that the model predicts from.
 cell = dict(model=dict(predict_features=True))

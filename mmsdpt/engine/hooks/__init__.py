@@ -1,10 +1,12 @@
-"""Hooks: what trains and its table, checkpoints of what trains, alternating phases, class names,
+"""Hooks: what trains, its table and average, checkpoints of it, alternating phases, class names,
 pictures of predictions."""
 
 from .alternating_phases import AlternatingPhasesHook
 from .class_names import ClassNamesHook
 from .early_stopping import EarlyStoppingHook
+from .gaussian_average import GaussianAverageHook
 from .set_classes import SetClassesHook
+from .tip_adapter import TipAdapterHook
 from .trainable_table import TrainableTableHook
 from .tuner_checkpoint import TunerCheckpointHook
 from .validate_first import ValidateFirstHook
@@ -14,7 +16,9 @@ __all__ = [
     "AlternatingPhasesHook",
     "ClassNamesHook",
     "EarlyStoppingHook",
+    "GaussianAverageHook",
     "SetClassesHook",
+    "TipAdapterHook",
     "TrainableTableHook",
     "TunerCheckpointHook",
     "ValidateFirstHook",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from torch.utils.checkpoint import checkpoint
 from mmsdpt.hosts.clip.seams import (
     TextInput,
     TextInputSeam,
-    TokenSeam,
     acting_tuners,
     common_tokens,
     trim,
@@ -25,7 +25,7 @@ from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.memo import Memo
 from mmsdpt.utils.templates import checked_templates
 
-from .text_tower import pool, text_blocks
+from .text_tower import TextPartSeams, pool, text_blocks
 from .tokenizer import CLIPTokenizer
 
 _KEPT = 4  # sets of class names: training, validation, base and new classes
@@ -43,15 +43,17 @@ class ClassTextsMixin:
     context_length: int
     class_chunk: int
     _text_inputs: TextInputSeam
-    _text_block_inputs: list[TokenSeam]
+    _text_blocks: list[TextPartSeams]
     _pooled_text: FeatureSeam
     named_parameters: Callable[..., Any]
     tuned: Callable[[], AbstractContextManager[None]]
+    untuned: Callable[[], AbstractContextManager[None]]
     _with_present_values: Callable[[Callable[..., Any]], Callable[..., Any]]
 
     def _start_texts(self, classes: Sequence[str], template: str | Sequence[str]) -> None:
         """Called once by the host's constructor."""
         self._text_features: Memo[Tensor] = Memo(_KEPT)
+        self._untuned_features: Memo[Tensor] = Memo(_KEPT)
         self._ids: Memo[tuple[Tensor, Tensor]] = Memo(2 * _KEPT)
         self.class_names: tuple[str, ...] = ()
         self.templates: tuple[str, ...] = ()
@@ -129,22 +131,49 @@ class ClassTextsMixin:
         """
         state = state or ForwardState(class_names=self.class_names)
         with self.tuned():
-            seams: list[Seam] = [self._text_inputs, *self._text_block_inputs, self._pooled_text]
+            parts = [seam for block in self._text_blocks for seam in block]
+            seams: list[Seam] = [self._text_inputs, *parts, self._pooled_text]
             tuners = acting_tuners(seams)
             if any(tuner.text_depends_on_image for tuner in tuners):
                 return self._class_features(state)
-            tensors = [
-                parameter
-                for name, parameter in self.named_parameters()
-                if not name.startswith(("tuners.", "visual.", "visual_proj."))
-            ]
+            tensors = self._text_parameters()
             for tuner in tuners:
                 tensors += [*tuner.parameters(), *tuner.buffers()]
             if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
                 return self._class_features(state)
-            return self._text_features.depend_on(tensors, *tuners).get(
+            modes = [(tuner, tuner.training) for tuner in tuners]
+            return self._text_features.depend_on(tensors, *modes).get(
                 (state.class_names, self.templates), lambda: self._class_features(state)
             )
+
+    def _text_parameters(self) -> list[Tensor]:
+        """The host's parameters that texts are encoded with."""
+        return [
+            parameter
+            for name, parameter in self.named_parameters()
+            if not name.startswith(("tuners.", "visual.", "visual_proj."))
+        ]
+
+    def encode_untuned_classes(
+        self, names: Sequence[str], template: str | Sequence[str] | None = None
+    ) -> Tensor:
+        """The untouched host's text features (C, e) of classes, not normalised and without
+        gradients; of several templates, their mean.
+
+        Args:
+            names: C class names.
+            template: As in :meth:`set_classes`; None: the host's.
+        """
+        templates = self.templates if template is None else checked_templates(template)
+
+        def make() -> Tensor:
+            texts = (self._texts([each.format(name) for name in names]) for each in templates)
+            features = [self._run_text(text, ForwardState(), prompted=False) for text in texts]
+            return torch.stack(features).mean(dim=0).to(self.text_projection.dtype)
+
+        with self.untuned():
+            kept = self._untuned_features.depend_on(self._text_parameters())
+            return kept.get((tuple(names), templates), make)
 
     def _class_features(self, state: ForwardState) -> Tensor:
         text = self._text_inputs.make(state)
@@ -174,14 +203,15 @@ class ClassTextsMixin:
         rest = text.rest + self.positional_embedding[P:L]
         chunk = max(1, self.class_chunk // len(prefix))
         run = self._with_present_values(
-            _TextChunk(self, self._text_block_inputs if prompted else [], state)
+            _TextChunk(self, self._text_blocks if prompted else (), state)
         )
         recompute = torch.is_grad_enabled() and C > chunk
+        chunks = [slice(first, min(first + chunk, C)) for first in range(0, C, chunk)]
         parts = [
-            checkpoint(run, prefix, part, ends, use_reentrant=False)
+            checkpoint(run, prefix, rest[part], text.ends[part], part, use_reentrant=False)
             if recompute
-            else run(prefix, part, ends)
-            for part, ends in zip(rest.split(chunk), text.ends.split(chunk), strict=True)
+            else run(prefix, rest[part], text.ends[part], part)
+            for part in chunks
         ]
         features = torch.cat(parts, dim=1).reshape(*images, C, -1)
         return self._pooled_text.change(features) if prompted else features
@@ -189,15 +219,15 @@ class ClassTextsMixin:
 
 class _TextChunk:
     """The text tower on G groups of c texts: each group's prefix (G, P, d), the rest of their texts
-    (c, K, d) and the end indices (c,) in it, to features (G, c, e).
+    (c, K, d), the end indices (c,) in it and which of all texts they are, to features (G, c, e).
     """
 
     def __init__(
-        self, host: ClassTextsMixin, seams: Sequence[TokenSeam], state: ForwardState
+        self, host: ClassTextsMixin, seams: Sequence[TextPartSeams], state: ForwardState
     ) -> None:
         self.host, self.seams, self.state = host, seams, state
 
-    def __call__(self, prefix: Tensor, rest: Tensor, ends: Tensor) -> Tensor:
-        host = self.host
-        x = text_blocks(host.transformer.resblocks, prefix, rest, ends, self.seams, self.state)
+    def __call__(self, prefix: Tensor, rest: Tensor, ends: Tensor, chunk: slice) -> Tensor:
+        host, state = self.host, replace(self.state, chunk=chunk)
+        x = text_blocks(host.transformer.resblocks, prefix, rest, ends, self.seams, state)
         return pool(x, host.ln_final, host.text_projection)

@@ -18,19 +18,23 @@ from mmsdpt.hosts.base import TunableMixin
 from mmsdpt.hosts.clip.seams import (
     ImageRowSeam,
     LogitsSeam,
+    ProjectionSeam,
+    TeacherSeam,
     TextInputSeam,
     TokenSeam,
 )
-from mmsdpt.hosts.seams import BlockSeam, FeatureSeam, ForwardState, SeamMap
+from mmsdpt.hosts.seams import BlockSeam, BranchSeam, FeatureSeam, ForwardState, LossSeam, SeamMap
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import InputError
 
 from .class_texts import ClassTextsMixin
-from .image_tower import vit_features
+from .image_tower import ImagePartSeams, vit_features
+from .text_tower import TextPartSeams
 from .tokenizer import CLIPTokenizer
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 _NO_VIT = "image prompts need a VisionTransformer with out_type='cls_token' as vision_backbone"
+_OF_VIT = ("image_embeddings", "image_blocks", "image_projections", "image_block_branches")
 _GROUPS = dict(
     visual="image",
     token_embedding="text",
@@ -146,16 +150,21 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
             embed=self._embed,
             count=self._count_tokens,
         )
-        self._text_block_inputs = [
-            TokenSeam(
-                i,
-                dict(width=width, heads=block.attn.num_heads, depth=len(blocks)),
-                kind="text_block_inputs",
+        self._text_blocks: list[TextPartSeams] = [
+            (
+                TokenSeam(
+                    i,
+                    dict(width=width, heads=block.attn.num_heads, depth=len(blocks)),
+                    kind="text_block_inputs",
+                ),
+                ProjectionSeam(i, dict(width=width), kind="text_projections"),
+                BranchSeam(i, dict(width=width, stage=0), kind="text_block_branches"),
             )
             for i, block in enumerate(blocks)
         ]
         self._image_embeddings: ImageRowSeam | None = None
         self._image_blocks: list[BlockSeam] = []
+        self._image_parts: list[ImagePartSeams] = []
         if isinstance(self.visual, VisionTransformer) and self.visual.out_type == "cls_token":
             image_width = self.visual.embed_dims
             self._image_embeddings = ImageRowSeam(
@@ -175,25 +184,44 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
                 )
                 for i, block in enumerate(self.visual.layers)
             ]
+            self._image_parts = [
+                (
+                    ProjectionSeam(i, dict(width=image_width), kind="image_projections"),
+                    BranchSeam(i, dict(width=image_width, stage=0), kind="image_block_branches"),
+                )
+                for i in range(len(self.visual.layers))
+            ]
         self._pooled_image = FeatureSeam(0, dict(width=proj_dim), kind="pooled_image")
         self._pooled_text = FeatureSeam(0, dict(width=proj_dim), kind="pooled_text")
         self._logits = LogitsSeam(0, dict(width=proj_dim), kind="logits")
+        self._losses = LossSeam(0, {})
+        self._teacher = TeacherSeam(
+            proj_dim, self.encode_untuned_image, self.encode_untuned_classes, self.compare
+        )
 
     def seams(self) -> SeamMap:
         """Seams by kind, see :mod:`mmsdpt.hosts.clip.seams`."""
+        parts = [*zip(*self._text_blocks, strict=True)]
+        image_parts = [*zip(*self._image_parts, strict=True)] or [(), ()]
         return SeamMap(
             type(self).__name__,
             {
                 "text_inputs": [self._text_inputs],
-                "text_block_inputs": self._text_block_inputs,
+                "text_block_inputs": parts[0],
+                "text_projections": parts[1],
+                "text_block_branches": parts[2],
+                "image_projections": image_parts[0],
+                "image_block_branches": image_parts[1],
                 "image_embeddings": [self._image_embeddings] if self._image_embeddings else [],
                 "image_blocks": self._image_blocks,
                 "pooled_image": [self._pooled_image],
                 "pooled_text": [self._pooled_text],
                 "logits": [self._logits],
+                "losses": [self._losses],
+                "teacher": [self._teacher],
                 "parameters": self._parameter_seams,
             },
-            hints=dict.fromkeys(("image_embeddings", "image_blocks"), _NO_VIT),
+            hints=dict.fromkeys(_OF_VIT, _NO_VIT),
         )
 
     def parameter_group(self, name: str) -> str:
@@ -212,11 +240,24 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
             state.image_features = F.normalize(state.pooled_image, dim=-1)
             return state.image_features
 
+    def encode_untuned_image(self, images: Tensor) -> Tensor:
+        """The untouched host's image features (B, e) of images (B, 3, H, W), not normalised and
+        without gradients.
+        """
+        with self.untuned():
+            (x,) = self.visual_proj(self._run_image(images, ForwardState(images=images)))
+            return x.to(self.logit_scale.dtype)
+
     def _run_image(self, images: Tensor, state: ForwardState) -> Tensor:
         """What the image tower makes of images (B, 3, H, W): (B, d)."""
         if self._image_embeddings is not None:
             return vit_features(
-                self.visual, images, self._image_embeddings, self._image_blocks, state
+                self.visual,
+                images,
+                self._image_embeddings,
+                self._image_blocks,
+                self._image_parts,
+                state,
             )
         x = self.visual(images)[-1]
         return x.mean(dim=(2, 3)) if x.dim() == 4 else x
@@ -250,14 +291,10 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
 
     def logits(self, images: Tensor, data_samples: list[DataSample] | None = None) -> Tensor:
         """Logits (B, C)."""
-        return self._classify(images, data_samples)[0]
+        return cast(Tensor, self._classify(images, data_samples).logits)
 
-    def _classify(
-        self, images: Tensor, data_samples: list[DataSample] | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, C), and the normalised image features (B, e) and text features (C, e) or
-        (B, C, e) that they come from.
-        """
+    def _classify(self, images: Tensor, data_samples: list[DataSample] | None) -> ForwardState:
+        """The state of a pass, with features and logits."""
         if not self.class_names:
             raise InputError(
                 "the model has no classes: call set_classes(names), set model.classes in the"
@@ -270,22 +307,24 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
             self.encode_image(images, state)
             return self._compare(state)
 
-    def _compare(self, state: ForwardState) -> tuple[Tensor, Tensor, Tensor]:
+    def _compare(self, state: ForwardState) -> ForwardState:
         """What :meth:`_classify` returns, where ``state`` has the image features."""
         with self.tuned():
             image, text = cast(Tensor, state.image_features), self.encode_classes(state)
-            scale = self.logit_scale.exp()
-            if text.dim() == 3:
-                logits = scale * (text @ image.unsqueeze(-1)).squeeze(-1)
-            else:
-                logits = scale * image @ text.t()
-            return self._logits.change(logits, state), image, text
+            logits = self._scaled_products(image, text)
+            state.text_features = text
+            state.logits = self._logits.change(logits, state)
+            return state
 
     def loss(self, images: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Cross-entropy over the classes, in float32 at least."""
-        logits = self.logits(images, data_samples)
-        labels = torch.cat([sample.gt_label for sample in data_samples]).to(logits.device)
-        return dict(loss=F.cross_entropy(logits.to(self.logit_scale.dtype), labels))
+        """Cross-entropy over the classes, in float32 at least, and the losses of tuners."""
+        with self.tuned():
+            state = self._classify(images, data_samples)
+            logits = cast(Tensor, state.logits)
+            labels = [sample.gt_label for sample in data_samples]
+            state.labels = torch.cat(labels).to(logits.device)
+            loss = F.cross_entropy(logits.to(self.logit_scale.dtype), state.labels)
+            return {"loss": loss, **self._losses.losses(state)}
 
     @torch.no_grad()
     def predict(
@@ -294,8 +333,8 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         """Samples with ``pred_score`` (C,), the softmax of the logits, ``pred_label``, and features
         where ``predict_features`` is set.
         """
-        found = self._classify(images, data_samples)
-        return self._predictions(*found, data_samples or [DataSample() for _ in images])
+        state = self._classify(images, data_samples)
+        return self._predictions(state, data_samples or [DataSample() for _ in images])
 
     @torch.no_grad()
     def predict_from_features(
@@ -313,11 +352,22 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
             pooled_image=pooled_image,
             image_features=F.normalize(pooled_image, dim=-1),
         )
-        return self._predictions(*self._compare(state), data_samples)
+        return self._predictions(self._compare(state), data_samples)
 
-    def _predictions(
-        self, logits: Tensor, image: Tensor, text: Tensor, samples: list[DataSample]
-    ) -> list[DataSample]:
+    def compare(self, image: Tensor, text: Tensor) -> Tensor:
+        """Logits (B, C) of features (B, e) and (C, e) or (B, C, e), normalised or not."""
+        return self._scaled_products(F.normalize(image, dim=-1), F.normalize(text, dim=-1))
+
+    def _scaled_products(self, image: Tensor, text: Tensor) -> Tensor:
+        scale = self.logit_scale.exp()
+        if text.dim() == 3:
+            return scale * (text @ image.unsqueeze(-1)).squeeze(-1)
+        return scale * image @ text.t()
+
+    def _predictions(self, state: ForwardState, samples: list[DataSample]) -> list[DataSample]:
+        logits, image, text = (
+            cast(Tensor, x) for x in (state.logits, state.image_features, state.text_features)
+        )
         scores = logits.softmax(dim=-1)
         for sample, score in zip(samples, scores, strict=True):
             sample.set_pred_score(score).set_pred_label(score.argmax(dim=0, keepdim=True))

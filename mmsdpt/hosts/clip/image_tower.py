@@ -11,49 +11,87 @@ from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
-from mmsdpt.hosts.clip.seams import ImageRowSeam
+from mmsdpt.hosts.clip.seams import ImageRowSeam, ProjectionSeam
 from mmsdpt.hosts.rows import join, split
-from mmsdpt.hosts.seams import BlockSeam, ForwardState, Rows
+from mmsdpt.hosts.seams import BlockSeam, BranchSeam, ForwardState, Rows
+
+ImagePartSeams = tuple[ProjectionSeam, BranchSeam]
+"""Of one block: its ``image_projections`` and ``image_block_branches``."""
 
 
 class RunVisionBlock:
-    """A block on (B, 1 + N, d) and rows after it: see :data:`mmsdpt.hosts.seams.RunBlock`."""
+    """A block on (B, 1 + N, d) and rows after it: see :data:`mmsdpt.hosts.seams.RunBlock`.
 
-    def __init__(self, block: nn.Module) -> None:
-        self.block = block
-
-    def __call__(self, x: Tensor, rows: Rows) -> tuple[Tensor, Rows]:
-        return split(self.block(join(x, rows)), rows)
-
-
-class RunLastBlock:
-    """The last block, of which only the class token's output is wanted: (B, 1 + N, d) and rows to
-    (B, 1, d). Everything is a key and a value, only the class token asks.
+    Args:
+        block: MMPreTrain's.
+        seams: Of its parts.
+        last: Of the last block only the outputs of the class token and of rows with ``output`` are
+            wanted: it gives (B, 1, d) and these rows. Everything is a key and a value, only they
+            ask.
     """
 
-    def __init__(self, block: nn.Module) -> None:
-        self.block = block
+    def __init__(self, block: nn.Module, seams: ImagePartSeams, last: bool) -> None:
+        self.block, self.seams, self.last = block, seams, last
 
     def __call__(self, x: Tensor, rows: Rows) -> tuple[Tensor, Rows]:
-        x = join(x, rows)
-        block, attention = self.block, self.block.attn
-        B, N, d = x.shape
+        block, (projection, branch) = self.block, self.seams
+        count, x = x.shape[1], join(x, rows)
+        if not self.last and not projection.active():
+            y = block(x)
+            return split(branch.add(y, block.ln1(x)) if branch.active() else y, rows)
+        asking: Tensor | slice = slice(None)
+        if self.last:
+            asking, rows = _asking(count, rows, x.device)
         normed = block.ln1(x)
-        weight, bias = attention.qkv.weight, attention.qkv.bias
+        x = x[:, asking] + _attend(block.attn, projection, normed, asking)
+        x = branch.add(block.ffn(block.ln2(x), identity=x), normed[:, asking])
+        return split(x, rows)
+
+
+def _asking(count: int, rows: Rows, device: torch.device) -> tuple[Tensor | slice, Rows]:
+    """Which places of (B, count + P, d) the last block computes, and the rows among them."""
+    asking, place = [0], count
+    for row in rows.values():
+        p = row.values.shape[-2]
+        asking += range(place, place + p) if row.output else ()
+        place += p
+    chosen = {key: row for key, row in rows.items() if row.output}
+    return torch.tensor(asking, device=device) if chosen else slice(1), chosen
+
+
+def _attend(
+    attention: nn.Module, projection: ProjectionSeam, x: Tensor, asking: Tensor | slice
+) -> Tensor:
+    """MMPreTrain's attention of some tokens over all.
+
+    Args:
+        attention: The module.
+        projection: Seam of its queries, keys and values.
+        x: (B, N, d), normed.
+        asking: Places of the n tokens that ask.
+
+    Returns:
+        (B, n, d).
+    """
+    B, N, d = x.shape
+    weight, bias = attention.qkv.weight, attention.qkv.bias
+    if projection.active():
+        qkv = projection.change(F.linear(x, weight, bias), x)
+        q, kv = qkv[:, asking, :d], qkv[..., d:]
+    else:
         # MMPreTrain's qkv has no bias where qkv_bias is False.
         q_bias, kv_bias = (None, None) if bias is None else (bias[:d], bias[d:])
-        q = F.linear(normed[:, :1], weight[:d], q_bias).view(B, 1, attention.num_heads, -1)
-        kv = F.linear(normed, weight[d:], kv_bias).view(B, N, 2, attention.num_heads, -1)
-        k, v = kv.permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(
-            q.transpose(1, 2),
-            k,
-            v,
-            dropout_p=attention.attn_drop if attention.training else 0.0,
-        )
-        y = attention.proj(y.transpose(1, 2).reshape(B, 1, d))
-        x = x[:, :1] + attention.out_drop(attention.gamma1(attention.proj_drop(y)))
-        return block.ffn(block.ln2(x), identity=x), {}
+        q = F.linear(x[:, asking], weight[:d], q_bias)
+        kv = F.linear(x, weight[d:], kv_bias)
+    k, v = kv.reshape(B, N, 2, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    y = F.scaled_dot_product_attention(
+        q.reshape(B, q.shape[1], attention.num_heads, -1).transpose(1, 2),
+        k,
+        v,
+        dropout_p=attention.attn_drop if attention.training else 0.0,
+    )
+    y = attention.proj(y.transpose(1, 2).flatten(2))
+    return attention.out_drop(attention.gamma1(attention.proj_drop(y)))
 
 
 def embed_patches(
@@ -83,6 +121,7 @@ def vit_features(
     images: Tensor,
     embeddings: ImageRowSeam,
     blocks: Sequence[BlockSeam],
+    parts: Sequence[ImagePartSeams],
     state: ForwardState,
 ) -> Tensor:
     """The class token's output.
@@ -92,14 +131,16 @@ def vit_features(
         images: (B, 3, H, W), normalised.
         embeddings: Seam of the patches.
         blocks: One seam per block.
+        parts: The seams of each block's parts.
         state: Of the forward pass.
 
     Returns:
         (B, d), after the last norm.
     """
     x, rows = embed_patches(visual, images, embeddings, state)
-    *layers, last = visual.layers
-    for seam, block in zip(blocks, layers, strict=False):
-        x, rows = seam.run(RunVisionBlock(block), x, rows, state)
-    x, _ = blocks[-1].run(RunLastBlock(last), x, rows, state)
-    return visual.ln1(x[:, 0]) if visual.final_norm else x[:, 0]
+    last = len(blocks) - 1
+    for i, (seam, part, block) in enumerate(zip(blocks, parts, visual.layers, strict=True)):
+        x, rows = seam.run(RunVisionBlock(block, part, last=i == last), x, rows, state)
+    norm = visual.ln1 if visual.final_norm else nn.Identity()
+    state.image_rows = {key: norm(row.values) for key, row in rows.items()}
+    return norm(x[:, 0])

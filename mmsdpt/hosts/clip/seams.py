@@ -8,12 +8,21 @@ kind                   class          a handler
 =====================  =============  =========================================================
 ``text_inputs``        TextInputSeam  makes the token embeddings of the classes' texts
 ``text_block_inputs``  TokenSeam      changes what enters a text block, (N, L, d)
+``text_projections``,  ProjectionSeam changes the queries, keys and values of a block
+``image_projections``
+``text_block_          BranchSeam     adds a branch beside a whole block
+branches``,
+``image_block_
+branches``
 ``image_embeddings``   ImageRowSeam   gives rows to append to the patches, before the first norm
 ``image_blocks``       BlockSeam      runs the block, optionally with rows of prompts; the last
                                       block returns the class token alone, (B, 1, d)
 ``pooled_image``       FeatureSeam    changes the image features (B, e), before they are normalised
 ``pooled_text``        FeatureSeam    changes the text features (C, e), or (B, C, e)
 ``logits``             LogitsSeam     changes the logits (B, C)
+``losses``             LossSeam       gives more losses
+``teacher``            TeacherSeam    does not act: a tuner asks here for the untouched host's
+                                      features
 =====================  =============  =========================================================
 
 The image is encoded first: where the texts are made, ``state.image_features`` are there. Handlers
@@ -100,10 +109,24 @@ class TextInputSeam(Seam):
 
 class TokenSeam(FeatureSeam):
     """The input of a text block: ``handler(seam, x, state)`` returns a new x (N, L, d), of the
-    texts' common tokens where the :class:`TextInput` says that there are some, else of whole texts.
+    texts' common tokens where the :class:`TextInput` says that there are some, else of whole texts,
+    those of ``state.chunk``. It may insert tokens after the first, which get no position; the end
+    tokens move with them.
 
     Widths: ``width``, ``heads``, ``depth`` (number of blocks).
     """
+
+
+class ProjectionSeam(FeatureSeam):
+    """The queries, keys and values of a block's attention: ``handler(seam, y, x)`` returns a new y
+    (B, L, 3d), in this order, of normed tokens x (B, L, d).
+
+    Only in training, where a change may drop out parts of x; in testing it is one of the weight, at
+    ``parameters``, which costs nothing. Widths: ``width``.
+    """
+
+    def active(self) -> list[Callable[..., Any]]:
+        return [act for tuner, act, _ in self._handlers if tuner.enabled and tuner.training]
 
 
 class ImageRowSeam(Seam):
@@ -126,6 +149,33 @@ class LogitsSeam(FeatureSeam):
 
     Widths: ``width`` e.
     """
+
+
+class TeacherSeam(Seam):
+    """The untouched host, as a teacher: no place to act, but features to stay near to.
+
+    They have no gradient, are not normalised, and have the parameters' precision.
+
+    Widths: ``width`` e.
+
+    Attributes:
+        encode_images: Images (B, 3, H, W) to f0 (B, e).
+        encode_classes: C class names, and a template or None for the host's, to g0 (C, e). Several
+            templates are averaged before anything is normalised. They are kept until names,
+            templates or the base weights change.
+        compare: Features of images (B, e) and classes (C, e), normalised or not, to logits (B, C).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        encode_images: Callable[[Tensor], Tensor],
+        encode_classes: Callable[..., Tensor],
+        compare: Callable[[Tensor, Tensor], Tensor],
+    ) -> None:
+        super().__init__(0, dict(width=width), kind="teacher")
+        self.encode_images, self.encode_classes = encode_images, encode_classes
+        self.compare = compare
 
 
 def trim(ids: Tensor, ends: Tensor) -> Tensor:

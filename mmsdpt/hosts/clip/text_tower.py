@@ -8,8 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmsdpt.hosts.clip.seams import TokenSeam
-from mmsdpt.hosts.seams import ForwardState
+from mmsdpt.hosts.clip.seams import ProjectionSeam, TokenSeam
+from mmsdpt.hosts.seams import BranchSeam, ForwardState
+
+TextPartSeams = tuple[TokenSeam, ProjectionSeam, BranchSeam]
+"""Of one block: its ``text_block_inputs``, ``text_projections`` and ``text_block_branches``."""
+_UNUSED: TextPartSeams = TokenSeam(0, {}), ProjectionSeam(0, {}), BranchSeam(0, {})
 
 
 def layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
@@ -28,7 +32,7 @@ def text_blocks(
     prefix: Tensor,
     rest: Tensor,
     ends: Tensor,
-    seams: Sequence[TokenSeam],
+    seams: Sequence[TextPartSeams],
     state: ForwardState,
 ) -> Tensor:
     """All blocks of MMPreTrain's ``CLIPTransformer``, on texts that begin with the same tokens.
@@ -43,8 +47,8 @@ def text_blocks(
         prefix: (G, P, d) embeddings of the common tokens of each of G groups of texts; P may be 0.
         rest: (C, K, d) embeddings of the rest of the C texts of each group.
         ends: (C,) index of each end token in the rest.
-        seams: One per block, which act on the prefix, or on the texts where there is none; none
-            where no tuner is to act.
+        seams: Those of each block; none where no tuner is to act. ``text_block_inputs`` act on the
+            prefix, or on the texts where there is none.
         state: Of the forward pass.
 
     Returns:
@@ -52,38 +56,52 @@ def text_blocks(
     """
     G, P, d = prefix.shape
     C, K, _ = rest.shape
-    # (K, P + K): each token of the rest sees the prefix and what precedes it.
-    mask = torch.ones(K, P + K, dtype=torch.bool, device=rest.device).tril(P)
     x = rest.repeat(G, 1, 1)  # (G C, K, d)
     for i, block in enumerate(blocks):
-        if seams and P:
-            prefix = seams[i].change(prefix, state)
-        elif seams:
-            x = seams[i].change(x, state)
+        tokens, projection, branch = seams[i] if seams else _UNUSED
+        last = i + 1 == len(blocks)
+        if P:
+            prefix = tokens.change(prefix, state)
+            P = prefix.shape[1]
+        else:
+            x = tokens.change(x, state)
+            ends, K = ends + x.shape[1] - K, x.shape[1]
+        # (K, P + K): each token of the rest sees the prefix and what precedes it.
+        mask = torch.ones(K, P + K, dtype=torch.bool, device=rest.device).tril(P)
         normed = layer_norm(block.ln_1, x)
-        if i + 1 < len(blocks):
-            q, k, v = _heads(block.attn, normed, "qkv")
+        if not last or projection.active():
+            q, k, v = _heads(block.attn, normed, "qkv", projection)
         else:
             k, v = _heads(block.attn, normed, "kv")
+        if last:
             index = ends.repeat(G)[:, None, None].expand(-1, 1, d)  # (G C, 1, d)
-            x = x.gather(1, index)
-            (q,) = _heads(block.attn, normed.gather(1, index), "q")
+            x, asking = x.gather(1, index), normed.gather(1, index)
+            if projection.active():
+                q = q.gather(2, index[:, None, :, : q.shape[-1]].expand(-1, q.shape[1], -1, -1))
+            else:
+                (q,) = _heads(block.attn, asking, "q")
             mask = mask[ends].repeat(G, 1)[:, None, None]  # (G C, 1, 1, P + K)
+            normed = asking
         if P:
-            normed = layer_norm(block.ln_1, prefix)
-            q_prefix, k_prefix, v_prefix = _heads(block.attn, normed, "qkv")
+            normed_prefix = layer_norm(block.ln_1, prefix)
+            q_prefix, k_prefix, v_prefix = _heads(block.attn, normed_prefix, "qkv", projection)
             k = torch.cat([k_prefix.repeat_interleave(C, dim=0), k], dim=2)
             v = torch.cat([v_prefix.repeat_interleave(C, dim=0), v], dim=2)
         x = x + _merge(block.attn, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
-        x = x + block.mlp(layer_norm(block.ln_2, x))
-        if P and i + 1 < len(blocks):
+        x = branch.add(x + block.mlp(layer_norm(block.ln_2, x)), normed)
+        if P and not last:
             y = F.scaled_dot_product_attention(q_prefix, k_prefix, v_prefix, is_causal=True)
             prefix = prefix + _merge(block.attn, y)
-            prefix = prefix + block.mlp(layer_norm(block.ln_2, prefix))
+            prefix = branch.add(prefix + block.mlp(layer_norm(block.ln_2, prefix)), normed_prefix)
     return x.reshape(G, C, d)
 
 
-def _heads(attention: nn.MultiheadAttention, x: Tensor, which: str) -> Tensor:
+def _heads(
+    attention: nn.MultiheadAttention,
+    x: Tensor,
+    which: str,
+    projection: ProjectionSeam | None = None,
+) -> Tensor:
     """Some of queries, keys and values, (N, L, d) to (n, N, heads, L, d / heads).
 
     With the parameters of torch's module, which keeps sequences first, makes the attention map, and
@@ -93,10 +111,12 @@ def _heads(attention: nn.MultiheadAttention, x: Tensor, which: str) -> Tensor:
         attention: The module.
         x: (N, L, d).
         which: ``q``, ``kv`` or ``qkv``; n is its length.
+        projection: Of ``qkv``, the seam that acts on it.
     """
     N, L, d = x.shape
     rows = slice("qkv".index(which[0]) * d, ("qkv".index(which[-1]) + 1) * d)
     y = F.linear(x, attention.in_proj_weight[rows], attention.in_proj_bias[rows])
+    y = y if projection is None else projection.change(y, x)
     return y.view(N, L, len(which), attention.num_heads, -1).permute(2, 0, 3, 1, 4)
 
 

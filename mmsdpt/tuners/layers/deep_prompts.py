@@ -105,6 +105,7 @@ class DeepPrompts(Tuner):
         self.needs = (  # type: ignore[misc]
             *(TEXT_SEAMS if num_text_tokens else ()),
             *(IMAGE_SEAMS if num_image_tokens else ()),
+            *(kind for kind in type(self).needs if kind not in (*TEXT_SEAMS, *IMAGE_SEAMS)),
         )
         super().__init__(seams=seams, **common)
         self.num_text_tokens, self.num_image_tokens = num_text_tokens, num_image_tokens
@@ -122,7 +123,7 @@ class DeepPrompts(Tuner):
             self.text_deep = drawn(m, *shape, std=init_std) if m else None
             texts.connect(self, self._make_texts, exclusive=True)
             for tokens in seams["text_block_inputs"][1 : m + 1]:
-                tokens.connect(self, self._replace_tokens)
+                tokens.connect(self, self._replace_tokens, exclusive=True)
         if num_image_tokens:
             (patches,) = cast(Sequence[ImageRowSeam], seams["image_embeddings"])
             self.image_width = patches.widths["width"]

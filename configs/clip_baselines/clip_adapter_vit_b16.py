@@ -1,0 +1,5 @@
+# CLIP-Adapter on CLIP ViT-B/16 and images of your own, 16 images per class: 131,072 parameters.
+# Put them in one folder per class (docs/classification_data.md) and set data_root.
+_base_ = ["../_base_/methods/clip_adapter_vit_b16.py", "../_base_/datasets/clip_clothing.py"]
+
+train_dataloader = dict(batch_size=32)

@@ -1,0 +1,5 @@
+# CLIP-LoRA on CLIP ViT-B/16 and DTD, 16 images per class: 184,320 parameters.
+_base_ = ["../_base_/methods/clip_lora_vit_b16.py", "../_base_/datasets/clip_dtd.py"]
+
+train_dataloader = dict(batch_size=32)
+train_cfg = dict(max_epochs=333, val_interval=333)  # about 8,000 iterations

@@ -1,0 +1,4 @@
+# KgCoOp on CLIP ViT-B/16 and Food-101, 16 images per class: 2,048 parameters.
+_base_ = ["../_base_/methods/kgcoop_vit_b16.py", "../_base_/datasets/clip_food_101.py"]
+
+train_dataloader = dict(batch_size=32)

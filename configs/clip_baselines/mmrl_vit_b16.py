@@ -1,0 +1,7 @@
+# MMRL on CLIP ViT-B/16 and images of your own, 16 images per class: 4,992,256 parameters.
+# Put them in one folder per class (docs/classification_data.md) and set data_root.
+_base_ = ["../_base_/methods/mmrl_vit_b16.py", "../_base_/datasets/clip_clothing.py"]
+
+train_pipeline = _base_.train_pipeline
+train_pipeline[1].crop_ratio_range = (0.5, 1.0)
+train_dataloader = dict(batch_size=32, dataset=dict(pipeline=train_pipeline))

@@ -1,0 +1,8 @@
+# MMRL on CLIP ViT-B/16 and ImageNet, 16 images per class: 4,992,256 parameters.
+_base_ = ["../_base_/methods/mmrl_vit_b16.py", "../_base_/datasets/clip_imagenet.py"]
+
+train_pipeline = _base_.train_pipeline
+train_pipeline[1].crop_ratio_range = (0.5, 1.0)
+train_dataloader = dict(batch_size=32, dataset=dict(pipeline=train_pipeline))
+train_cfg = dict(max_epochs=5, val_interval=5)
+model = dict(tuner=dict(weight=0.5))  # the authors' for this data set

@@ -1,0 +1,3 @@
+# PromptSRC on CLIP ViT-B/16 and images of your own, 16 images per class: 46,080 parameters.
+# Put them in one folder per class (docs/classification_data.md) and set data_root.
+_base_ = ["../_base_/methods/promptsrc_vit_b16.py", "../_base_/datasets/clip_clothing.py"]

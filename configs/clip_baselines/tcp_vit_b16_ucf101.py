@@ -1,0 +1,5 @@
+# TCP on CLIP ViT-B/16 and UCF101, 16 images per class: 331,904 parameters.
+_base_ = ["../_base_/methods/tcp_vit_b16.py", "../_base_/datasets/clip_ucf101.py"]
+
+train_dataloader = dict(batch_size=32)
+model = dict(tuner=dict(template="a photo of a person doing {}."))

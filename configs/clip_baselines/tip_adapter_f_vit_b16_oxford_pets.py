@@ -1,0 +1,10 @@
+# Tip-Adapter-F on CLIP ViT-B/16 and Oxford Pets, 16 images per class: 303,104 parameters.
+_base_ = ["../_base_/methods/tip_adapter_f_vit_b16.py", "../_base_/datasets/clip_oxford_pets.py"]
+
+train_pipeline = _base_.train_pipeline
+train_pipeline[1].crop_ratio_range = (0.5, 1.0)
+train_dataloader = dict(batch_size=256, dataset=dict(pipeline=train_pipeline))
+
+# The authors' for this data set.
+model = dict(tuner=dict(num_classes=37, alpha=1.17))
+custom_hooks = [dict(type="mmsdpt.TipAdapterHook", passes=10, most=(7, 3))]

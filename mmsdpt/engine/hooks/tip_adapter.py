@@ -1,0 +1,123 @@
+"""Fills the cache of Tip-Adapter and searches its two numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mmsdpt.engine.sample_seeds import SampleIndex, SeededFetch
+from mmsdpt.registry import HOOKS
+from mmsdpt.tuners.files import save_tuner
+
+_FIRST_PASS = 1_000_000  # as an epoch of the samples' seeds: none that a training has
+
+
+@HOOKS.register_module()
+class TipAdapterHook(Hook):
+    """For :class:`mmsdpt.TipAdapter` (Zhang et al., ECCV 2022).
+
+    Before training, or, where nothing trains, before a test without a tuner file, every training
+    image is put into the cache: the mean of its features over several augmented passes. After the
+    last epoch, or then, alpha and beta are searched on the validation images; the test images are
+    never looked at. Without validation images both keep their values.
+
+    Args:
+        passes: Over the training images.
+        most: Largest beta and alpha of the search.
+        slot: Of the tuner.
+    """
+
+    def __init__(
+        self, passes: int = 10, most: tuple[float, float] = (7.0, 3.0), slot: str = "default"
+    ) -> None:
+        self.passes, self.most, self.slot = passes, (float(most[0]), float(most[1])), slot
+
+    def before_train(self, runner: Runner) -> None:
+        if _host(runner)._slot(self.slot).is_empty:  # else a checkpoint or tuner file has the keys
+            self._fill(runner, runner.train_dataloader)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        if runner.epoch + 1 == runner.max_epochs:
+            self._search(runner, runner.val_dataloader if runner.val_loop is not None else None)
+
+    def before_test(self, runner: Runner) -> None:
+        tuner = _host(runner)._slot(self.slot)
+        if not tuner.frozen or not tuner.is_empty:
+            return
+        self._fill(runner, runner.build_dataloader(runner.cfg.train_dataloader))
+        loader = runner.cfg.get("val_dataloader")
+        self._search(runner, runner.build_dataloader(loader) if loader else None)
+        path = save_tuner(_host(runner), Path(runner.work_dir) / "tuner.safetensors", self.slot)
+        runner.logger.info(f"Wrote the cache to {path}")
+
+    def _fill(self, runner: Runner, loader: DataLoader) -> None:
+        host, dataset = _host(runner), loader.dataset
+        dataset.__getitems__ = SeededFetch(dataset)
+        total: Tensor | None = None
+        for number in range(self.passes):
+            order = []
+            for i in range(len(dataset)):
+                order.append(SampleIndex(i))
+                order[i].seed = (runner.seed or 0, _FIRST_PASS + number, i)
+            parts = [
+                (host.encode_untuned_image(images), labels)
+                for images, labels in _batches(host, loader, order)
+            ]
+            features = torch.cat([part[0] for part in parts])
+            total = features if total is None else total + features
+        assert total is not None
+        labels = torch.cat([part[1] for part in parts])
+        tuner = host._slot(self.slot)
+        tuner.fill(total / self.passes, labels, dataset.metainfo["classes"])
+        runner.logger.info(f"Tip-Adapter: {len(labels)} images in the cache")
+
+    def _search(self, runner: Runner, loader: DataLoader | None) -> None:
+        host, tuner = _host(runner), _host(runner)._slot(self.slot)
+        if loader is None:
+            runner.logger.warning(
+                "Tip-Adapter: there are no validation images, so alpha and beta keep their values"
+            )
+            return
+        names, templates = host.class_names, host.templates
+        parts = []
+        try:
+            host.set_classes(tuner.trained_classes)
+            with torch.no_grad(), host.tuners_off():
+                text = host.encode_classes()
+                for images, labels in _batches(host, loader, range(len(loader.dataset))):
+                    f = host.encode_untuned_image(images)
+                    parts.append((f, host.compare(f, text), labels))
+        finally:
+            host.set_classes(names, templates)
+        accuracy = tuner.search(*map(torch.cat, zip(*parts, strict=True)), self.most)
+        alpha, beta = tuner.strengths.tolist()
+        runner.logger.info(
+            f"Tip-Adapter: alpha {alpha:.3g} and beta {beta:.3g} are best on the validation images"
+            f" ({100 * accuracy:.1f} %)"
+        )
+
+
+def _host(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _batches(host: nn.Module, loader: DataLoader, order) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images and labels in an order of one's own."""
+    batches = DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size,
+        sampler=order,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+    )
+    for batch in batches:
+        data = host.data_preprocessor(batch, False)
+        labels = torch.cat([sample.gt_label for sample in data["data_samples"]])
+        yield data["images"], labels.to(data["images"].device)

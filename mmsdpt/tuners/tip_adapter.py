@@ -1,0 +1,177 @@
+r"""Tip-Adapter and Tip-Adapter-F (Zhang et al., ECCV 2022, section 3), on CLIP.
+
+A cache of the training images votes beside the class texts. With the image feature f (e),
+normalised, the cache's keys (N x e), N = C K, and their one-hot labels V (N x C):
+
+    logits = exp(s) cos(f, g) + alpha exp(-beta (1 - f keys^T)) V
+
+A key is the image's feature in the untouched CLIP, the mean over several augmented passes, then
+normalised; :class:`mmsdpt.TipAdapterHook` fills the cache and searches alpha and beta. Tip-Adapter
+trains nothing. Tip-Adapter-F learns the keys from there on, and does not normalise them again:
+C K e parameters, 8,192,000 on ViT-B/16 and ImageNet with K = 16.
+
+alpha and beta are the paper's; early code of the authors has them exchanged. They keep the epoch
+that is best on the test images, and on ImageNet search there, too; here the last epoch counts, and
+the search looks at the few validation images alone: expect less than what they publish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmsdpt.hosts.clip.seams import LogitsSeam
+from mmsdpt.hosts.seams import ForwardState
+from mmsdpt.registry import MODELS
+from mmsdpt.utils.errors import InputError
+
+from .base import Seams, Tuner
+from .layers.common import positive_integer
+
+STEPS = 200, 20  # of beta and alpha
+
+
+@MODELS.register_module()
+class TipAdapter(Tuner):
+    """A cache of training images, whose keys train (Tip-Adapter-F), or do not in a slot that is
+    ``frozen`` (Tip-Adapter).
+
+    Before it is filled all keys are zero, which gives every class the same. It votes for its own
+    classes, in any order; for others nothing is added to the zero-shot logits.
+
+    Args:
+        num_classes: C.
+        shots: K; of a class with fewer images some keys stay unused.
+        alpha: Of the votes; the search sets another.
+        beta: How fast a vote falls with the distance.
+        common: See :class:`Tuner`.
+
+    Attributes:
+        keys: (C K, e).
+        labels: (C K,), -1 where a key is unused.
+        strengths: (2,), alpha and beta.
+
+    Raises:
+        ValueError: if ``num_classes`` or ``shots`` is not a positive integer.
+    """
+
+    needs = ("logits",)
+    settings = ("num_classes", "shots")
+    remembers_classes = True
+    labels: Tensor
+    strengths: Tensor
+
+    def __init__(
+        self,
+        *,
+        seams: Seams,
+        num_classes: int,
+        shots: int = 16,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        **common: Any,
+    ) -> None:
+        super().__init__(seams=seams, **common)
+        self.num_classes = positive_integer("num_classes", num_classes)
+        self.shots = positive_integer("shots", shots)
+        (seam,) = seams["logits"]
+        self.width = seam.widths["width"]
+        self.keys = nn.Parameter(torch.zeros(num_classes * shots, self.width))
+        rows = torch.arange(num_classes).repeat_interleave(shots)
+        self.register_buffer("labels", rows)
+        self.register_buffer("strengths", torch.tensor([alpha, beta], dtype=torch.float32))
+        seam.connect(self, self._vote)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no image is in the cache."""
+        return not bool(self.keys.any())
+
+    def votes(self, f: Tensor, beta: Tensor | float, names: Sequence[str]) -> Tensor:
+        """exp(-beta (1 - f keys^T)) V, (B, C), of normalised features (B, e) for these classes."""
+        votes = torch.exp(-beta * (1 - f.to(self.keys.dtype) @ self.keys.t()))  # (B, N)
+        used = self.labels >= 0
+        own = votes.new_zeros(len(f), self.num_classes)
+        own = own.index_add(1, self.labels[used], votes[:, used])
+        known = self.trained_classes
+        if not known or tuple(names) == known:
+            return own
+        place = {name: i for i, name in enumerate(known)}
+        columns = [place.get(name, self.num_classes) for name in names]  # the last: of no class
+        return F.pad(own, (0, 1))[:, columns]
+
+    def _vote(self, seam: LogitsSeam, logits: Tensor, state: ForwardState) -> Tensor:
+        names = tuple(state.class_names)
+        if not self.trained_classes:
+            if len(names) != self.num_classes:
+                raise InputError(
+                    f"TipAdapter has num_classes={self.num_classes}, and the model has {len(names)}"
+                    " classes: set its number, and fill the cache with their images"
+                )
+            self.trained_classes = names if self.training else ()
+        alpha, beta = self.strengths
+        votes = self.votes(cast(Tensor, state.image_features), beta, names)
+        return logits + (alpha * votes).to(logits.dtype)
+
+    @torch.no_grad()
+    def fill(self, features: Tensor, labels: Tensor, class_names: Sequence[str]) -> None:
+        """Put images into the cache; the first K of each class.
+
+        Args:
+            features: (M, e), not normalised.
+            labels: (M,), from 0 to C - 1.
+            class_names: The C names.
+
+        Raises:
+            InputError: if the number of classes is another one.
+        """
+        if len(class_names) != self.num_classes:
+            raise InputError(
+                f"TipAdapter has num_classes={self.num_classes}, and the training images have"
+                f" {len(class_names)} classes: set its number"
+            )
+        self.keys.zero_()
+        self.labels.fill_(-1)
+        for c in range(self.num_classes):
+            own = F.normalize(features[labels == c][: self.shots], dim=-1)
+            rows = slice(c * self.shots, c * self.shots + len(own))
+            self.keys[rows], self.labels[rows] = own.to(self.keys), c
+        self.trained_classes = tuple(class_names)
+
+    @torch.no_grad()
+    def search(
+        self, features: Tensor, logits: Tensor, labels: Tensor, most: tuple[float, float]
+    ) -> float:
+        """Set alpha and beta to the first pair of a grid that is best on validation images.
+
+        Args:
+            features: (M, e), of validation images.
+            logits: (M, C), the zero-shot ones, in the order of the trained classes.
+            labels: (M,).
+            most: Largest beta and alpha: beta_i = 0.1 + i (b - 0.1) / 200 and alpha_j = 0.1 +
+                j (a - 0.1) / 20, beta in the outer loop.
+
+        Returns:
+            Its accuracy, from 0 to 1.
+        """
+        f, best = F.normalize(features, dim=-1), -1.0
+        betas, alphas = (
+            [0.1 + i * (end - 0.1) / steps for i in range(steps)]
+            for end, steps in zip(most, STEPS, strict=True)
+        )
+        for beta in betas:
+            votes = self.votes(f, beta, self.trained_classes)
+            for alpha in alphas:
+                right = ((logits + alpha * votes).argmax(-1) == labels).double().mean().item()
+                if right > best:
+                    best = right
+                    self.strengths.copy_(torch.tensor([alpha, beta]))
+        return best
+
+    def num_trainable(self) -> int:
+        """C K e."""
+        return self.num_classes * self.shots * self.width
