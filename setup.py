@@ -28,6 +28,7 @@ REQUIRED = [
     "numpy",
     "opencv-python",
     "packaging",
+    "pandas>=2.2",
     "pillow",
     "pyyaml",
     "rich",
@@ -35,9 +36,18 @@ REQUIRED = [
 ]
 EXTRAS = {
     # Studies in several processes or on several machines, and their tables (docs/experiments.md).
-    "experiments": ["jinja2", "pandas>=2.2", "ray>=2.40", "tabulate>=0.9"],
+    "experiments": ["jinja2", "ray>=2.40", "tabulate>=0.9"],
+    # Results of the Python API as supervision's detections.
+    "supervision": ["supervision>=0.22"],
     # open-clip-torch: another implementation of CLIP, to compare ours with.
-    "tests": ["hypothesis>=6.90", "open-clip-torch>=2.20", "pytest>=7.4", "pytest-xdist>=3.5"],
+    "tests": [
+        "hypothesis>=6.90",
+        "open-clip-torch>=2.20",
+        "peft>=0.11",
+        "pytest>=7.4",
+        "pytest-xdist>=3.5",
+        "tensorboard>=2.14",
+    ],
     "lint": ["mypy>=1.8", "pre-commit>=3.5", "pre-commit-hooks>=4.5", "ruff>=0.6"],
 }
 

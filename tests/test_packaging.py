@@ -99,9 +99,9 @@ def imports(folder: Path) -> Iterator[tuple[str, Path]]:
 
 @pytest.mark.parametrize("folder", ["mmsdpt", "tools", "projects"])
 def test_every_imported_package_is_declared(folder, arguments, required):
-    experiments = {
-        canonicalize_name(Requirement(text).name)
-        for text in arguments["extras_require"]["experiments"]
+    optional = {  # by the folder of the package that may use it
+        "experiments": arguments["extras_require"]["experiments"],
+        "apis": arguments["extras_require"]["supervision"],
     }
     for name, path in imports(ROOT / folder):
         beside = (path.parent / f"{name}.py").exists() or (
@@ -114,8 +114,8 @@ def test_every_imported_package_is_declared(folder, arguments, required):
             continue
         distribution = canonicalize_name(DISTRIBUTIONS.get(name, name))
         allowed = set(required)
-        if path.parent == ROOT / "mmsdpt" / "experiments":
-            allowed |= experiments
+        texts = optional.get(path.parent.name, ()) if folder == "mmsdpt" else ()
+        allowed |= {canonicalize_name(Requirement(text).name) for text in texts}
         assert distribution in allowed, f"{path} imports {name}, which setup.py does not declare"
 
 
