@@ -24,6 +24,7 @@ REQUIRED = [
     # Imported by mmsdpt itself, in any version that the packages above accept.
     "filelock",
     "huggingface_hub",
+    "jinja2",
     "matplotlib",
     "numpy",
     "opencv-python",
@@ -36,7 +37,7 @@ REQUIRED = [
 ]
 EXTRAS = {
     # Studies in several processes or on several machines, and their tables (docs/experiments.md).
-    "experiments": ["jinja2", "ray>=2.40", "tabulate>=0.9"],
+    "experiments": ["ray>=2.40", "tabulate>=0.9"],
     # Results of the Python API as supervision's detections.
     "supervision": ["supervision>=0.22"],
     # open-clip-torch: another implementation of CLIP, to compare ours with.
