@@ -195,3 +195,11 @@ def test_supervision_is_named_where_it_is_missing(detector, squares, monkeypatch
     monkeypatch.setitem(__import__("sys").modules, "supervision", None)
     with pytest.raises(InputError, match="pip install supervision"):
         detector(squares[0]).to_supervision()
+
+
+def test_boxes_go_to_supervision(detector, squares):
+    pytest.importorskip("supervision", reason="pip install supervision")
+    result = detector(squares[0], threshold=0)
+    found = result.to_supervision()
+    assert np.array_equal(found.xyxy, result.boxes) and len(found) == len(result) > 0
+    assert list(found.data["class_name"]) == result.names

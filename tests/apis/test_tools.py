@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from mmsdpt.apis import Detector
+from mmsdpt.engine import build_runner
 from mmsdpt.evaluation import JsonResults
-from tests.apis.conftest import COLOURS
+from tests.apis.conftest import CLASSES, COLOURS, save_with_noise
 from tests.apis.test_toolbox import as_file, run
 
 
@@ -92,3 +93,18 @@ def test_labels_are_counted_from_one_where_no_ids_are_known():
     assert metric.results == [
         [dict(image_id=7, category_id=2, bbox=[1.0, 2.0, 3.0, 6.0], score=0.5)]
     ]
+
+
+def test_lora_goes_to_peft_and_back_by_the_tool(make_tiny_cfg, squares, tmp_path):
+    cfg = make_tiny_cfg(tmp_path / "run")
+    cfg.model.tuner = dict(type="mmsdpt.LoRA", rank=2)
+    file = save_with_noise(build_runner(cfg), tmp_path / "lora.safetensors", CLASSES)
+    adapter, back = tmp_path / "adapter", tmp_path / "back.safetensors"
+    assert run("model_converters/peft_lora.py", "export", file, adapter) == 0
+    config = as_file(cfg, tmp_path)
+    assert run("model_converters/peft_lora.py", "import", adapter, config, back) == 0
+    expected, found = (
+        Detector(each, device="cpu")(squares[0], classes=CLASSES, threshold=0)
+        for each in (file, back)
+    )
+    assert np.array_equal(expected.scores, found.scores)

@@ -1,0 +1,134 @@
+"""LoRA in the files of the peft library, and back.
+
+peft keeps a pair A (r x in), B (out x r) for each module that it changes, which is what
+:class:`~mmsdpt.tuners.lora.LoRA` has for each weight. A weight of a ``MultiheadAttention`` that
+holds query, key and value is one pair in peft, too; peft then also changes the output layer,
+where B = 0 stands for no change. Other methods change no weights, and have no such form.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.errors import InputError, printable
+
+from .lora import LoRA
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+
+
+def _lora(host: nn.Module, slot: str) -> LoRA:
+    tuner = host._slot(slot)
+    if not isinstance(tuner, LoRA):
+        raise InputError(
+            f"{type(tuner).__name__} has no form in peft: only LoRA changes weights by a product of"
+            " two matrices"
+        )
+    return tuner
+
+
+def _modules(tuner: LoRA) -> list[str]:
+    """The module of each changed weight."""
+    return [seam.name.rpartition(".")[0] for seam in tuner.chosen]
+
+
+def write_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Path:
+    """Write a slot's LoRA as ``PeftModel.from_pretrained`` reads it.
+
+    Args:
+        host: Model with the slot. The adapter fits the same host without tuners.
+        folder: Where to write ``adapter_config.json`` and ``adapter_model.safetensors``.
+        slot: Slot to write.
+
+    Raises:
+        InputError: if the slot's method is not LoRA.
+    """
+    tuner = _lora(host, slot)
+    names = _modules(tuner)
+    state: dict[str, Tensor] = {}
+    for name, seam, down, up in zip(names, tuner.chosen, tuner.down, tuner.up, strict=True):
+        state[f"{_PREFIX}{name}.lora_A.weight"] = down.detach().cpu().contiguous()
+        state[f"{_PREFIX}{name}.lora_B.weight"] = up.detach().cpu().contiguous()
+        if isinstance(seam.module, nn.MultiheadAttention):
+            width = seam.module.embed_dim
+            out = f"{_PREFIX}{name}.base_layer.out_proj"
+            state[f"{out}.lora_A.weight"] = torch.zeros(tuner.rank, width)
+            state[f"{out}.lora_B.weight"] = torch.zeros(width, tuner.rank)
+    config = dict(
+        peft_type="LORA",
+        r=tuner.rank,
+        lora_alpha=tuner.alpha,
+        lora_dropout=0.0,
+        bias="none",
+        target_modules=names,
+    )
+    folder = Path(folder)
+    write_atomically(folder / CONFIG, json.dumps(config, indent=1).encode())
+    write_atomically(folder / WEIGHTS, save(state, metadata={"format": "pt"}))
+    return folder
+
+
+def read_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> None:
+    """Fill a slot's LoRA from an adapter of peft; weights that it does not change keep B = 0.
+
+    Args:
+        host: Model with the slot, of the adapter's rank and alpha.
+        folder: With ``adapter_config.json`` and ``adapter_model.safetensors``.
+        slot: Slot to fill.
+
+    Raises:
+        InputError: if the adapter cannot be read, is not LoRA, has another rank or scale, or
+            changes a weight that the slot does not.
+    """
+    tuner = _lora(host, slot)
+    folder = Path(folder)
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        state = load_file(folder / WEIGHTS)
+        kind = config["peft_type"]
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise InputError(f"{folder} is not an adapter of peft ({printable(error)})") from None
+    unusual = [
+        name
+        for name in ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
+        if config.get(name)
+    ]
+    if kind != "LORA" or unusual:
+        raise InputError(f"{folder} is {printable(kind)} {', '.join(unusual)}, expected plain LoRA")
+    found = (config.get("r"), config.get("lora_alpha"))
+    if found != (tuner.rank, tuner.alpha):
+        raise InputError(
+            f"{folder} has r, lora_alpha = {printable(found)}, and the model's LoRA"
+            f" {tuner.rank}, {tuner.alpha}: set rank and alpha in its config"
+        )
+    places = {name: i for i, name in enumerate(_modules(tuner))}
+    new: dict[int, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        name, _, rest = key.removeprefix(_PREFIX).partition(".lora_")
+        side = dict(zip(("A.weight", "B.weight"), ("down", "up"), strict=True)).get(rest)
+        if name.endswith(".base_layer.out_proj") and side and (side == "down" or not value.any()):
+            continue
+        place = places.get(name)
+        own = None if place is None or side is None else getattr(tuner, side)[place]
+        if place is None or side is None or own is None or own.shape != value.shape:
+            raise InputError(
+                f"{folder} changes {printable(key)} {tuple(value.shape)}, which"
+                f" {type(tuner).__name__} on {type(host).__name__} does not"
+            )
+        new.setdefault(place, {})[side] = value
+    with torch.no_grad():
+        for i in range(len(places)):
+            pair = new.get(i, {})
+            tuner.up[i].copy_(pair["up"] if len(pair) == 2 else torch.zeros_like(tuner.up[i]))
+            if len(pair) == 2:
+                tuner.down[i].copy_(pair["down"])
+    tuner._ready = True
