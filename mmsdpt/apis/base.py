@@ -19,7 +19,7 @@ from tqdm import tqdm
 from mmsdpt.registry import MODELS, TRANSFORMS
 from mmsdpt.tuners.files import load_tuner
 from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
-from mmsdpt.utils.errors import CheckpointError, InputError
+from mmsdpt.utils.errors import CheckpointError, InputError, printable
 
 from .inputs import Source, as_source, is_single, report, several
 from .recipe import Recipe, in_scope
@@ -311,6 +311,10 @@ def _base_weights(recipe: Recipe) -> str:
     name = recipe.load_from
     if not name:
         raise InputError("the base weights have no name: give their file, base=PATH")
+    if name.startswith(("http://", "https://")):  # a file from a stranger may say any address
+        raise InputError(
+            f"the base weights are at {printable(name)}: fetch the file and name it, base=PATH"
+        )
     try:
         return resolve_checkpoint(name)
     except CheckpointError as error:

@@ -106,3 +106,10 @@ def test_files_of_version_0_1_ask_for_their_config(repository):
     path = repository / "tests/data/version_0_1/glip/sdpt.safetensors"
     with pytest.raises(InputError, match="give the config that it was trained with"):
         Detector(path)
+
+
+def test_no_address_that_a_header_names_is_fetched(tuned, tmp_path):
+    address = "http://127.0.0.1:9/base.pth"
+    path = with_header(tuned, tmp_path / "url.safetensors", "model.load_from", address)
+    with pytest.raises(InputError, match="fetch the file and name it"):
+        Detector(path, device="cpu")
