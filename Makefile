@@ -71,7 +71,7 @@ doctor: install  ## versions, operators in use, where weights are expected
 
 install: $(STAMP)  ## virtual environment with mmsdpt and what it needs, if it is not there yet
 
-# The stamp is written last, so what was broken off is done again.
+# The stamp is written last, so an interrupted set-up starts again.
 $(STAMP): setup.py $(CONSTRAINTS)
 	@set -e; \
 	if ! $(BIN)/python -c "$(IS_USABLE)" 2>/dev/null || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \

@@ -218,7 +218,7 @@ def _import_ext() -> bool:
         # A wheel taken from pip's cache may hold an extension that was compiled against another
         # torch.
         warnings.warn(
-            f"mmcv._ext is there but cannot be loaded ({error}); mmsdpt goes on without compiled"
+            f"mmcv._ext is there but cannot be loaded ({error}); mmsdpt continues without compiled"
             " operators.",
             stacklevel=3,
         )

@@ -28,7 +28,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--datasets",
         nargs="+",
         metavar="NAME",
-        help="which ones, and all of them must be there; default: those that are there",
+        help="benchmarks that must be there; default: those that are",
     )
     parser.add_argument(
         "--check-images", action="store_true", help="decode every image, about 1,000 a second"

@@ -2,7 +2,7 @@
 
 Mini GLIP finds the classes of a task that it was not trained on (zero-shot), SDPT trains a few
 tokens on ten images per class, the test is repeated, and once more with the tokens switched off. A
-table and one picture tell what came of it; everything is written to work_dirs/demo.
+table and a picture show the result; everything is written to work_dirs/demo.
 """
 
 import argparse
@@ -24,11 +24,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     what.add_argument("--config", help="another config with a tuner and few-shot training data")
     parser.add_argument("--shots", type=int, default=10, help="training images per class")
     seeds = parser.add_mutually_exclusive_group()
-    seeds.add_argument("--seed", type=int, default=0, help="of the shots, tokens and their order")
-    seeds.add_argument("--seeds", type=int, nargs="+", help="one run each; mean and deviation")
+    seeds.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the shots, the tokens and the order of training",
+    )
+    seeds.add_argument(
+        "--seeds", type=int, nargs="+", help="one run for each seed; mean and standard deviation"
+    )
     parser.add_argument("--images", type=int, default=3, help="test images in the picture")
-    parser.add_argument("--out", default="work_dirs/demo", help="folder of all that is written")
-    parser.add_argument("--data-root", help="folder of the task, drawn there if it is not yet")
+    parser.add_argument("--out", default="work_dirs/demo", help="output folder")
+    parser.add_argument("--data-root", help="folder of the task's images, drawn if missing")
     parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, help="override settings of the config"
     )

@@ -18,7 +18,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    plan = commands.add_parser("plan", help="list the cells, and what they take")
+    plan = commands.add_parser("plan", help="list the cells and their cost")
     run = commands.add_parser("run", help="compute the cells that are not finished")
     table = commands.add_parser("table", help="write the results as a page with tables and plots")
     plot = commands.add_parser("plot", help="write each plot as a file")
@@ -34,19 +34,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
             nargs="+",
             default=[],
             metavar="KEY=VALUE",
-            help="settings of the study, and with cell. of all cells: study.seeds=1,2"
+            help="override settings of the study, and, with cell., of every cell: study.seeds=1,2"
             " cell.optim_wrapper.optimizer.lr=0.01",
         )
     for each in (plan, run):
-        each.add_argument("--only", nargs="+", default=[], help="parts of the names of cells")
-        each.add_argument("--threads", type=int, help="of PyTorch in each job")
+        each.add_argument(
+            "--only", nargs="+", default=[], help="only cells with one of these in their names"
+        )
+        each.add_argument("--threads", type=int, help="PyTorch threads of each job")
     plan.add_argument(
         "--measure", action="store_true", help="take one short step of each kind of cell first"
     )
     run.add_argument("--jobs", type=int, default=1, help="trainings or tests at a time (1)")
-    run.add_argument("--address", help="of a Ray cluster: auto, or HOST:PORT")
-    run.add_argument("--gpus", type=float, help="of each job; default: 1, or what there is")
-    run.add_argument("--redo", action="store_true", help="compute what is finished, too")
+    run.add_argument("--address", help="a Ray cluster: auto, or HOST:PORT")
+    run.add_argument("--gpus", type=float, help="GPUs of each job (1, or a share)")
+    run.add_argument("--redo", action="store_true", help="recompute finished cells, too")
     formats = ["md", "csv", "tex", "html"]
     table.add_argument(
         "--format", nargs="+", choices=formats, default=formats, help="all by default"

@@ -8,7 +8,7 @@ train_dataloader = dict(
 load_from = None
 max_iters = 700
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters + 1)
-# The tower's convolutions have no residual: at the full rate they forget what the backbone sees.
+# The head's convolutions have no residual: at the full rate they forget what the backbone sees.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={"dyconvs": dict(lr_mult=0.1)}))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),

@@ -172,7 +172,7 @@ def _read(report: CocoReport) -> dict | None:
         content = json.loads(raw.decode(encoding))
     except (ValueError, RecursionError, OSError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        report._add("errors", f"this is no JSON file ({reason})")
+        report._add("errors", f"this is not a JSON file ({reason})")
         return None
     report.changed = encoding != "utf-8"
     if isinstance(content, dict) and isinstance(content.get("images"), list):
@@ -217,7 +217,7 @@ def _list(report: CocoReport, content: dict, key: str) -> list[dict]:
         if isinstance(entry, dict):
             kept.append(dict(entry))
         else:
-            report._add("left_out", f"entries of '{key}' that are no objects", number)
+            report._add("left_out", f"entries of '{key}' that are not objects", number)
     content[key] = kept
     return kept
 
@@ -243,7 +243,7 @@ def _new_ids(report: CocoReport, entries: list[dict], what: str) -> dict[Any, in
     usable = all(isinstance(key, int) and not isinstance(key, bool) for key in keys)
     if usable and all(type(entry.get("id")) is int for entry in entries):
         return {key: key for key in keys}
-    report._add("filled", f"ids of {what} that are no whole numbers, renumbered")
+    report._add("filled", f"ids of {what} that are not integers, renumbered")
     new = {key: key if usable else number for number, key in enumerate(dict.fromkeys(keys), 1)}
     for entry, key in zip(entries, keys, strict=True):
         entry["id"] = new[key]
@@ -260,7 +260,7 @@ def _categories(report: CocoReport, content: dict) -> dict[Any, int]:
             report.changed |= clean != name
             category["name"] = clean
         else:
-            report._add("errors", f"a category has the name {name!r}, expected a text", number)
+            report._add("errors", f"a category has the name {name!r}, expected a string", number)
             category["name"] = str(name)
         if "id" not in category:
             report._add("errors", "categories have no id", repr(name))
@@ -305,7 +305,7 @@ def _images(report: CocoReport, content: dict) -> dict[Any, int]:
         if known != name:
             report._add(
                 "errors",
-                "images share an id, so nobody can tell which boxes are whose; give every image "
+                "images share an id, so boxes cannot be assigned to images; give every image "
                 "its own id",
                 f"id {image['id']}: {known} and {name}",
             )
@@ -385,7 +385,9 @@ def _files(
             )
             continue
         if name != image["file_name"]:
-            report._add("filled", "file names that are spelt otherwise on disk", image["file_name"])
+            report._add(
+                "filled", "file names that are spelt differently on disk", image["file_name"]
+            )
             image["file_name"] = name
         if seen.setdefault(name, image["id"]) != image["id"]:
             report._add("filled", "images that are listed under two ids, kept", name)

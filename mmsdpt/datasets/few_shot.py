@@ -92,7 +92,7 @@ class FewShotDataset:
         ):
             if value is not None and (not isinstance(value, int) or value < least):
                 raise ValueError(
-                    f"FewShotDataset needs {name} as a whole number of at least {least}, got"
+                    f"FewShotDataset needs {name} to be an integer of at least {least}, got"
                     f" {value!r}."
                 )
         if count not in ("image", "box"):

@@ -111,7 +111,7 @@ def _coco(root: Path, files: list[Path]) -> Iterator[FolderFinding]:
                     )
             if len({frozenset(each) for each in names}) > 1:
                 finding.notes.append("the files do not have the same categories")
-        finding.notes += [f"mended in a run: {text}" for text in report.sentences("filled")]
+        finding.notes += [f"corrected in a run: {text}" for text in report.sentences("filled")]
         finding.problems += [f"left out in a run: {text}" for text in report.sentences("left_out")]
         yield finding
 

@@ -177,5 +177,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return "it is over Pillow's limit of pixels"
     if isinstance(error, Image.UnidentifiedImageError):
-        return "it is no image that Pillow can read"
+        return "it is not an image that Pillow can read"
     return str(error) or type(error).__name__

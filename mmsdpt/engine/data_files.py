@@ -84,7 +84,7 @@ def prepare_data(
         raise InputError(fatal[0])
     if fatal:
         listed = "".join(f"\n  {text}" for text in fatal)
-        raise InputError(f"the data must be mended before anything can run:{listed}")
+        raise InputError(f"fix the data before anything can run:{listed}")
     _warn(splits, dict.fromkeys(text for _, text in problems))
     _write_copies(splits, evaluators, Path(folder))
 
@@ -148,7 +148,7 @@ def _warn(splits: Sequence[_Split], problems: Sequence[str]) -> None:
         report, path = split.report, split.report.path
         if report.errors:
             continue
-        lines += [f"{path}: mended: {text}" for text in report.sentences("filled")]
+        lines += [f"{path}: corrected: {text}" for text in report.sentences("filled")]
         lines += [f"{path}: left out: {text}" for text in report.sentences("left_out")]
         empty = [name for name in _class_list(split.dataset) or () if not report.boxes[name]]
         if not report.boxes:

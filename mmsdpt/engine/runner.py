@@ -303,7 +303,7 @@ class TunerRunner(Runner):
         if self._resume:
             path = self.cfg.get("resume_from") or self._latest_checkpoint()
             if path is None:
-                self.logger.info(f"Nothing to resume in {self.work_dir}: starting anew")
+                self.logger.info(f"Nothing to resume in {self.work_dir}: starting a new run")
             else:
                 self.resume(path)
         self._has_loaded = True
@@ -340,7 +340,7 @@ class TunerRunner(Runner):
             if path.is_file():
                 return str(path)
         raise CheckpointError(
-            f"{pointer} names {recorded}, which does not exist: delete {pointer} to start anew"
+            f"{pointer} names {recorded}, which does not exist: delete {pointer} to start a new run"
         )
 
     def load_checkpoint(

@@ -219,7 +219,7 @@ def _why(error: Exception) -> str:
     """Why a job has no result although it was started again."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (
-        "its worker ended again and again, perhaps for lack of memory: try fewer --jobs"
+        "its worker stopped repeatedly, perhaps for lack of memory: try fewer --jobs"
         f" ({type(error).__name__}: {lines[-1] if lines else 'no message'})"
     )
 

@@ -117,7 +117,7 @@ def introduction(study: Study, frame: pd.DataFrame) -> list[str]:
     counts = {"not computed yet": planned - len(frame), "failed": failed}
     lacks = [f"{number} {what}" for what, number in counts.items() if number]
     if lacks:
-        found.append(f"Of {planned} cells: {', '.join(lacks)}. Their places have a dash.")
+        found.append(f"Of {planned} cells: {', '.join(lacks)}. They are shown as a dash.")
     kept = frame[frame["best_epoch"] == 0].drop_duplicates("training")
     if len(kept):
         names = ", ".join(f"{name} ({n})" for name, n in kept["label"].value_counts().items())

@@ -246,7 +246,9 @@ class MuDPT(DeepPrompts):
         if self.ctx is not None and words != self._context.fixed_words:
             self._context.fixed_words = words
             kept = f"of {words!r} the words after the context" if words else "no fixed words"
-            print_log(f"The file was trained with {kept}: so is this model now", logger="current")
+            print_log(
+                f"The file was trained with {kept}; the model now uses the same", logger="current"
+            )
 
     def num_trainable(self) -> int:
         """(1 + m) n (d_t + d_v), less d_v without image prompts of their own, and the maps':

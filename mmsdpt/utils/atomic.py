@@ -81,8 +81,8 @@ def lock_folder(folder: str | os.PathLike) -> Iterator[None]:
         except (BlockingIOError, PermissionError):
             file.seek(0)
             raise InputError(
-                f"another run (process {file.read(40).strip() or 'unknown'}) is writing into"
-                f" {folder}: wait for its end, or choose another folder with --work-dir"
+                f"another run (process {file.read(40).strip() or 'unknown'}) is writing to"
+                f" {folder}: wait until it ends, or choose another folder with --work-dir"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))

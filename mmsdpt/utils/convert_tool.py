@@ -42,7 +42,7 @@ def converter_parser(
         action="append",
         default=[],
         metavar="OLD=NEW",
-        help='call a class otherwise, as in --rename RBC="red blood cell"; two classes that get'
+        help='rename a class, as in --rename RBC="red blood cell"; two classes that get'
         " one name become one; may be given several times",
     )
     mode = parser.add_mutually_exclusive_group()

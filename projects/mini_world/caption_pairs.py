@@ -248,7 +248,9 @@ def _thing(name: str) -> str | Concept:
     try:
         concept = parse_phrase(name)
     except ValueError as error:
-        raise InputError(f"{name!r} is no kind of garment {tuple(GARMENTS)}, and {error}") from None
+        raise InputError(
+            f"{name!r} is not a kind of garment {tuple(GARMENTS)}, and {error}"
+        ) from None
     if None in (concept.shape, concept.colour, concept.texture):
         raise InputError(f"the class {name!r} must name a texture, a colour and a shape")
     return concept

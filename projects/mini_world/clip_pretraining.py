@@ -75,7 +75,7 @@ def seen_patches(visual: VisionTransformer, images: Tensor, keep: float) -> Tens
         keep: share of patches.
 
     Returns:
-        (B, d), behind the last norm.
+        (B, d), after the last norm.
     """
     x = visual.patch_embed(images)[0] + visual.pos_embed[:, 1:]
     B, N, d = x.shape
@@ -114,7 +114,7 @@ class CLIPPretraining(CLIP):
     def init_weights(self) -> None:
         """As MMPreTrain's, but the positions of the patches start as sines and cosines.
 
-        MMPreTrain's start (deviation 0.02) drowns beside the patches in the norm behind it, so that
+        MMPreTrain's start (deviation 0.02) drowns beside the patches in the norm after it, so that
         the tower does not know at first where anything is.
         """
         super().init_weights()

@@ -14,7 +14,7 @@ from mmsdpt.registry import WEIGHT_INITIALIZERS
 class IdentityTowerInit(BaseInit):
     """Let every dynamic convolution pass its own level on.
 
-    The convolutions of GLIP's tower have no residual connection. Drawn at random, three of them
+    The convolutions of GLIP's head have no residual connection. Drawn at random, three of them
     halve what a linear probe reads of an object's colour. Here the convolution over the own level
     starts as the identity plus noise, and the neighbouring levels' share starts small. A small
     learning rate on these convolutions must keep that until words are grounded: at the rate of the

@@ -80,7 +80,7 @@ ROWS: tuple[PosterRow, ...] = (
         10.62,
         724.31,
         "Own size: width 64 in every text layer, with the layers' norms (Houlsby et al.). The"
-        " authors' code has two MLPs 2304-1152-2304 behind BERT instead, on its first three tokens:"
+        " authors' code has two MLPs 2304-1152-2304 after BERT instead, on its first three tokens:"
         " 10,616,832 parameters, 0.01 G. Ours act on all tokens of all layers.",
     ),
     PosterRow(
@@ -171,7 +171,7 @@ ROWS: tuple[PosterRow, ...] = (
         ("baselines/glip_prompt",),
         None,
         None,
-        "Not in the poster: an offset per caption token behind BERT, 768 parameters each.",
+        "Not in the poster: an offset per caption token after BERT, 768 parameters each.",
     ),
     PosterRow(
         "SDPT, k = 10",

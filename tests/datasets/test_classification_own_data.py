@@ -389,7 +389,7 @@ def test_images_without_class_folders_are_refused(tmp_path, folder, message):
         for each in ("a",):
             (tmp_path / "test" / each / "1.jpg").unlink()
             (tmp_path / "test" / each).rmdir()
-        message = "holds the test images without class folders.*or take the folder away"
+        message = "holds the test images without class folders.*or remove the folder"
     with pytest.raises(InputError, match=message):
         ClassificationData("folder", str(tmp_path))
 
@@ -462,7 +462,7 @@ def _named(name: str) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[" * 100_000, "is no JSON file"),
+        ("[" * 100_000, "is not a JSON file"),
         ('{"train": [["a", 0, "x"]], "tests": []}', "has the key 'tests'"),
         (_named("\ud800"), "broken character"),
         (_named(""), "'' is empty"),

@@ -200,9 +200,9 @@ def test_no_list_leads_out_of_the_data_root(tmp_path, path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("no json", "is no JSON file"),
+        ("no json", "is not a JSON file"),
         ("[]", "has no key train, val or test"),
-        ('{"train": {}}', "train in .* is no list"),
+        ('{"train": {}}', "train in .* is not a list"),
         ('{"train": [["a.jpg", "0", "cat"]]}', "has the entry"),
         ('{"train": [["a.jpg", true, "cat"]]}', "has the entry"),
         ('{"train": [["a.jpg", 0]]}', "has the entry"),
@@ -251,8 +251,8 @@ def test_the_dataset_travels_to_workers_and_starts_lazily(tmp_path):
         (dict(name="cifar"), "name='cifar' is not known; expected one of imagenet"),
         (dict(name="dtd", split="valid"), "expected one of train, val, test"),
         (dict(name="dtd", classes="old"), "expected one of all, base, new"),
-        (dict(name="dtd", shots=0), "shots is at least 1"),
-        (dict(name="dtd", shots=1.5), "shots is a whole number"),
+        (dict(name="dtd", shots=0), "shots must be at least 1"),
+        (dict(name="dtd", shots=1.5), "shots must be a positive integer"),
         (dict(name="dtd", template="a photo"), "must be a text with one"),
         (dict(name="csv"), "needs file="),
     ],

@@ -333,9 +333,9 @@ REFUSED = {
         _edit("train", lambda c: [i.update(width=192, height=160) for i in c["images"]] and None),
         "train_0.jpg: 192x160 in the file, 96x80 on disk",
     ),
-    "not JSON": (_text("train", "{"), "train.json: this is no JSON file"),
+    "not JSON": (_text("train", "{"), "train.json: this is not a JSON file"),
     "nested": (_text("train", "[" * 100_000), "nested too deeply"),
-    "bytes": (_text("train", b"\xff\x00"), "this is no JSON file"),
+    "bytes": (_text("train", b"\xff\x00"), "this is not a JSON file"),
     "VIA": (
         _text("train", '{"a.jpg1": {"filename": "a.jpg", "regions": []}}'),
         "project of VIA: export",

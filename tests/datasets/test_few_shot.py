@@ -239,7 +239,7 @@ def test_wrong_arguments_are_refused_with_a_sentence(tmp_path):
         dict(shots=1, copies=0),
         dict(shots=1, max_images=0),
     ):
-        with pytest.raises(ValueError, match="whole number"):
+        with pytest.raises(ValueError, match="an integer of at least"):
             FewShotDataset(base, **options)
     with pytest.raises(ValueError, match="'image' or 'box'"):
         FewShotDataset(base, 1, count="pixel")

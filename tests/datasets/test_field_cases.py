@@ -176,7 +176,7 @@ def test_lists_of_images(clip_cases, tmp_path):
 
     assert len(read("valid_key.json")) == 9
     for name, message in (
-        ("deep.json", "is no JSON file"),
+        ("deep.json", "is not a JSON file"),
         ("leak.json", "images in both train and test"),
         ("empty_name.json", "'' is empty"),
         ("surrogate.json", "one class|broken character|both train and test"),

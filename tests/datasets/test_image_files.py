@@ -87,7 +87,7 @@ REASONS = {
     "no regular file": "not a regular file",
     "no such file": "there is no such file",
     "empty": "the file is empty",
-    "no image": "no image that Pillow can read",
+    "no image": "not an image that Pillow can read",
     "not finite": "values that are not finite",
     "too thin": "too thin, 5000x2",
     "truncated": "",

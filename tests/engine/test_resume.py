@@ -335,13 +335,13 @@ def test_there_is_a_complete_checkpoint_at_every_moment(tiny_cfg, monkeypatch):
     assert seen == {"epoch_1.pth", "epoch_2.pth"}
 
 
-def test_nothing_to_resume_starts_anew_and_says_so(tiny_cfg):
+def test_nothing_to_resume_starts_a_new_run_and_says_so(tiny_cfg):
     tiny_cfg.train_cfg.max_epochs = 1
     tiny_cfg.log_level = "INFO"
     runner, record = train(resumed(tiny_cfg))
     assert sorted(record.losses) == [0, 1]
     log = open(f"{runner.log_dir}/{runner.timestamp}.log").read()
-    assert f"Nothing to resume in {runner.work_dir}: starting anew" in log
+    assert f"Nothing to resume in {runner.work_dir}: starting a new run" in log
 
 
 def test_the_best_score_survives_a_resume(tiny_cfg, monkeypatch):

@@ -173,8 +173,8 @@ def test_several_templates_are_averaged_as_normalised_features(model):
 @pytest.mark.parametrize(
     ("names", "template", "words"),
     [
-        ("cat", None, "class names must be a list of texts, got 'cat'"),
-        (["cat", 3], None, "class names must be a list of texts"),
+        ("cat", None, "class names must be a list of strings, got 'cat'"),
+        (["cat", 3], None, "class names must be a list of strings"),
         (["cat"], "a photo", r"the template 'a photo' must be a text with one"),
         (["cat"], "{} or {}", "must be a text with one"),
         (["cat"], ["{}.", "a photo"], "the template 'a photo' must"),

@@ -29,7 +29,7 @@ def branch_of(seam, x):
 
 
 def test_adaptformer_equals_its_plain_form_beside_swins_own_layers():
-    """One block, no norm behind it: x + MLP(LN(x)) + s Up(ReLU(Down(x)))."""
+    """One block, no norm after it: x + MLP(LN(x)) + s Up(ReLU(Down(x)))."""
     encoder = SwinTransformer(
         embed_dims=8,
         depths=(1,),

@@ -132,7 +132,7 @@ def test_the_deep_prompts_of_a_depth_enter_that_block_and_none_before(method):
             after = inputs()
             prompts[i] = kept
             for (tower, j), x in after.items():
-                # An image block joins its rows behind its seam: its input has them already.
+                # An image block joins its rows after its seam: its input has them already.
                 unchanged = tower not in expected or j < i + 1
                 difference = (x - before[tower, j]).abs().max()
                 assert (difference < 1e-9) == unchanged, (name, i, tower, j)

@@ -1,4 +1,4 @@
-"""CoOp's context stands behind the caption: it changes every word and moves none."""
+"""CoOp's context stands after the caption: it changes every word and moves none."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 
 
 def plain_caption(host, caption, context):
-    """One caption with the context's vectors behind its words, through Hugging Face's own BERT."""
+    """One caption with the context's vectors after its words, through Hugging Face's own BERT."""
     ids, _ = host.tokens([caption])
     words = host.bert.embeddings.word_embeddings(ids)
     sequence = torch.cat([words, context[None]], dim=1)

@@ -160,7 +160,7 @@ def test_two_of_them_side_by_side_keep_their_rows_apart():
 
 
 def test_a_caption_keeps_its_classes_positions():
-    """The prompts are behind the caption, so losses and predictions need no shift."""
+    """The prompts are after the caption, so losses and predictions need no shift."""
     model = make_glip()
     text = model.encode_text(captions_of(model))
     lengths = [len(model.language_model.tokenizer(c).input_ids) for c in captions_of(model)]

@@ -22,7 +22,7 @@ def build(**tuner):
 
 
 def plain_prompts(upt):
-    """LN1(U + SA(U)) and the FFN behind it, written out."""
+    """LN1(U + SA(U)) and the FFN after it, written out."""
     u, attention, d = upt.prompts, upt.attention, upt.width
     query, key, value = (u @ attention.in_proj_weight.T + attention.in_proj_bias).split(d, dim=-1)
     seen = (query @ key.T / math.sqrt(d)).softmax(-1) @ value

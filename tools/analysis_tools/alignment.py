@@ -27,7 +27,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("config", help="config of a CLIP classifier")
     parser.add_argument("tuner_file", nargs="?", help="tuner file (.safetensors)")
-    parser.add_argument("--slot", default="default", help="of the tuner (%(default)s)")
+    parser.add_argument("--slot", default="default", help="slot of the tuner (%(default)s)")
     add_common_arguments(parser)
     return parser.parse_args(argv)
 

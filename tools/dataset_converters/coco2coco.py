@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = converter_parser(
         "coco2coco.py",
-        "Mend a COCO export: rename, choose or merge classes, draw splits, leave out what is"
+        "Clean up a COCO export: rename, choose or merge classes, draw splits, leave out what is"
         " missing or broken.",
         "an annotation file, or the folder that holds the files and images",
         missing="keep",

@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--activation",
         choices=["quick_gelu", "gelu"],
-        help="of the model's MLPs, where the files do not say it",
+        help="activation of the model's MLPs, if the files do not name it",
     )
     return parser.parse_args()
 

@@ -31,7 +31,8 @@ def main() -> None:
     state = read_checkpoint(args.checkpoint)["state_dict"]
     if not any(name.startswith(("backbone.", "visual.")) for name in state):  # of GLIP, of CLIP
         raise CheckpointError(
-            f"{args.checkpoint} holds no whole model: its run trained a tuner on frozen weights"
+            f"{args.checkpoint} does not hold a whole model: its run trained"
+            " a tuner on frozen weights"
         )
     dtype = getattr(torch, args.dtype)
     tensors = {

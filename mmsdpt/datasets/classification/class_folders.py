@@ -53,7 +53,7 @@ class ClassFolders(OwnData):
             return {"": top}
         others = [name for name in names if name not in found.values()]
         if others:
-            self.say(f"beside its splits, {', '.join(others)} is not looked at")
+            self.say(f"{', '.join(others)} beside the splits is ignored")
         return {split: join(top, name) for split, name in found.items()}
 
     def _class_folders(self) -> dict[str, dict[str, list[str]]]:
@@ -66,9 +66,9 @@ class ClassFolders(OwnData):
             if not names and has_images(self.root / folder):
                 what = f"the {split} images" if split else "images"
                 raise InputError(
-                    f"{self.root / folder} holds {what} without class folders, so nobody can tell"
-                    " their classes; put each class's images into a folder of its name"
-                    + ("" if split == "train" or not split else ", or take the folder away")
+                    f"{self.root / folder} holds {what} without class folders, so their"
+                    " classes are unknown; put each class's images into a folder of its name"
+                    + ("" if split == "train" or not split else ", or remove the folder")
                 )
             for name in names:
                 inner = {split_of(part): part for part in subfolders(self.root / folder / name)}

@@ -92,9 +92,11 @@ class ClassificationData(BaseDataset):
         _require("split", split, SPLITS)
         _require("classes", classes, ("all", "base", "new"))
         if shots is not None and (isinstance(shots, bool) or not isinstance(shots, int)):
-            raise InputError(f"shots is a whole number or None (all images), got {shots!r}")
+            raise InputError(
+                f"shots must be a positive integer or None (all images), got {shots!r}"
+            )
         if shots is not None and shots < 1:
-            raise InputError(f"shots is at least 1, or None for all images, got {shots}")
+            raise InputError(f"shots must be at least 1, or None for all images, got {shots}")
         if name in ("csv", "json") and not file:
             raise InputError(f"name={name!r} needs file=, relative to data_root={data_root!r}")
         self.name = name

@@ -74,7 +74,7 @@ def read_split(file: str | Path, image_dir: str = "") -> dict[str, list[Item]]:
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is no JSON file: {error}") from error
+        raise InputError(f"{file} is not a JSON file: {error}") from error
     form = '{"train": [[path, label, class name], ...], "val": [...], "test": [...]}'
     if not isinstance(content, dict) or not any(map(split_of, content)):
         raise InputError(f"{file} has no key train, val or test; expected {form}")
@@ -86,7 +86,7 @@ def read_split(file: str | Path, image_dir: str = "") -> dict[str, list[Item]]:
                 f"{file} has the key {key!r} beside {', '.join(content)}; expected {form}"
             )
         if not isinstance(entries, list):
-            raise InputError(f"{key} in {file} is no list; expected {form}")
+            raise InputError(f"{key} in {file} is not a list; expected {form}")
         result[split] = [_item(entry, file, image_dir, form) for entry in entries]
     return result
 

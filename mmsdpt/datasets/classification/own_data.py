@@ -46,7 +46,7 @@ class OwnData(Source):
         super().__init__(root)
         if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
             raise InputError(
-                f"fractions are the shares of train, val and test and sum to 1, got {fractions}"
+                f"fractions must be the shares of train, val and test and sum to 1, got {fractions}"
             )
         self.fractions = fractions
         self.split_seed = split_seed

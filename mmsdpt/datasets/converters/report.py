@@ -57,7 +57,7 @@ KINDS: dict[str, Kind] = {
     "box_empty": Kind("box less than one pixel wide or high, left out"),
     "class_name_doubtful": Kind("class name that says nothing to the model, see --rename"),
     # paths and lists
-    "path_refused": Kind("path that leaves the source folder or is no valid one, not followed"),
+    "path_refused": Kind("path that leaves the source folder or is not valid, not followed"),
     "path_moved": Kind("path of another machine, its end was found in the source folder"),
     "folder_unreadable": Kind("folder that cannot be listed"),
     "split_missing": Kind("split whose images cannot be found"),
@@ -78,7 +78,7 @@ KINDS: dict[str, Kind] = {
     "label_elsewhere": Kind("label found by its name in another folder", problem=False),
     "class_renamed": Kind("class renamed by --rename", problem=False),
     "mended": Kind(
-        "value of the annotation file that was missing or written otherwise", problem=False
+        "value of the annotation file that was missing or written differently", problem=False
     ),
     "class_not_chosen": Kind("box of a class that was not requested, left out", problem=False),
     "not_in_split": Kind("image in no split, left out", problem=False),

@@ -80,7 +80,7 @@ def convert_voc(
     src, out = Path(src), None if out is None else Path(out)
     if not src.is_dir():
         raise InputError(
-            f"{src} is no folder; name the folder that holds the XML files and images."
+            f"{src} is not a folder; name the folder that holds the XML files and images."
         )
     root = src.resolve()
     check_output(out, root, overwrite)

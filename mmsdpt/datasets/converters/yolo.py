@@ -81,13 +81,13 @@ def convert_yolo(
     if source.is_dir():
         source = find_data_file(source)
     if not source.is_file():
-        raise InputError(f"{source} is no file; name the dataset's data.yaml.")
+        raise InputError(f"{source} is not a file; name the dataset's data.yaml.")
     here = source.resolve().parent
     if here.name.lower() == "labels" and source.suffix.lower() == ".txt":
         here = here.parent
     top = Path(root).resolve() if root is not None else here
     if not top.is_dir():
-        raise InputError(f"--root {root} is no folder; name the folder that holds the dataset.")
+        raise InputError(f"--root {root} is not a folder; name the folder that holds the dataset.")
     check_output(out, top, overwrite)
     data = read_data_file(source)
     report = ConversionReport(top, "yolo")
@@ -232,11 +232,11 @@ class _Reader:
         try:
             number, *values = (float(column) for column in columns)
         except ValueError:
-            self.report.drop_box("object_malformed", where, "a column is no number")
+            self.report.drop_box("object_malformed", where, "a column is not a number")
             return None
         if not all(math.isfinite(value) for value in (number, *values)) or not number.is_integer():
             self.report.drop_box(
-                "object_malformed", where, "a column is no finite number, or the class no whole one"
+                "object_malformed", where, "a column is not finite, or the class is not an integer"
             )
             return None
         kind = self._kind(values)

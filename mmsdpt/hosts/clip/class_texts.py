@@ -74,7 +74,7 @@ class ClassTextsMixin:
             InputError: if a name is no text or a template has no place for it.
         """
         if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-            raise InputError(f"class names must be a list of texts, got {names!r}")
+            raise InputError(f"class names must be a list of strings, got {names!r}")
         if template is not None:
             self.templates = checked_templates(template)
         if tuple(names) != self.class_names:

@@ -226,8 +226,8 @@ class BertEncoder(nn.Module):
         depth = len(self.block_seams)
         if not 0 <= last <= depth:
             raise ValueError(
-                f"the text encoder has {depth} layers, so {last} of them cannot be run apart: use 0"
-                f" to {depth}"
+                f"the text encoder has {depth} layers, so {last} of them cannot be run separately:"
+                f" use 0 to {depth}"
             )
         progress = TextProgress(x, state, *self._embed(x, state))
         for i in range(depth - last):

@@ -289,7 +289,7 @@ class SwinTransformer(MMDetSwinTransformer):
         if not 0 <= last <= depth:
             raise ValueError(
                 f"the image encoder's last stage has {depth} blocks, so {last} of them cannot be"
-                f" run apart: use 0 to {depth}"
+                f" run separately: use 0 to {depth}"
             )
         state = ForwardState(images=images) if state is None else state
         x, hw = self.patch_embed(images)
