@@ -209,7 +209,7 @@ def test_mixed_precision_trains_on_the_cpu(tool, config, tmp_path):
         (("train.py", "CONFIG", "--auto-scale-lr"), "--auto-scale-lr needs auto_scale_lr.base"),
         (("test.py", "CONFIG", "no.safetensors"), "tuner file not found: no.safetensors"),
         (("test.py", "CONFIG", "b=x.pth"), "b=x.pth: the config has tuner slots default; write"),
-        (("test.py", "CONFIG", "--out", "x.json"), "--out writes a pickle file, got x.json"),
+        (("test.py", "CONFIG", "--out", "x.txt"), "--out writes .pkl or .json, got x.txt"),
         (("test.py", "CONFIG", "--data-root", "/no"), "data not found: /no/annotations.json, /no"),
     ],
     ids=lambda value: value[-1] if isinstance(value, tuple) else "",
