@@ -23,7 +23,7 @@ import mmsdpt.tuners  # noqa: F401  registers what the configs name
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.errors import InputError
-from mmsdpt.visualization import Boxes, ComparisonPicture, judge
+from mmsdpt.visualization import Boxes, ComparisonPicture, match_boxes
 from projects.mini_world import demo as body
 
 CLASSES = ("red square", "blue square")
@@ -243,21 +243,21 @@ TRUTH = Boxes([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]], [0, 1, 0])
 
 def test_a_detection_is_right_by_name_and_place():
     shown = Boxes([[0, 0, 10, 9], [20, 0, 30, 10], [5, 20, 15, 30]], [0, 0, 0], [0.9, 0.8, 0.7])
-    verdict = judge(shown, TRUTH)
-    assert verdict.correct.tolist() == [True, False, False]
+    matches = match_boxes(shown, TRUTH)
+    assert matches.correct.tolist() == [True, False, False]
     # The second object was found under another name, the third not at all.
-    assert verdict.missed.tolist() == [False, False, True]
+    assert matches.missed.tolist() == [False, False, True]
 
 
 def test_of_two_detections_of_one_object_only_the_better_scored_is_right():
     shown = Boxes([[0, 0, 10, 9], [0, 0, 10, 10]], [0, 0], [0.4, 0.6])
-    assert judge(shown, TRUTH).correct.tolist() == [False, True]
+    assert match_boxes(shown, TRUTH).correct.tolist() == [False, True]
 
 
-def test_nothing_shown_and_nothing_there_can_be_judged():
+def test_nothing_shown_and_nothing_there_can_be_matched():
     nothing = Boxes([], [], [])
-    assert judge(nothing, TRUTH).missed.all()
-    empty = judge(Boxes([[0, 0, 1, 1]], [0], [0.5]), Boxes([], []))
+    assert match_boxes(nothing, TRUTH).missed.all()
+    empty = match_boxes(Boxes([[0, 0, 1, 1]], [0], [0.5]), Boxes([], []))
     assert empty.correct.tolist() == [False] and len(empty.missed) == 0
 
 

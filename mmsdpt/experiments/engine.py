@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from mmsdpt.utils.errors import InputError
 
-from .images import Shelf
+from .images import DatasetCache
 from .jobs import Job, Prepared, new_record, prepare
 from .records import Record, append_record, read_records
 from .study import ZERO_SHOT, Study, records_file
@@ -112,8 +112,8 @@ def run(
     root = Path(work_dir).resolve()
     root.mkdir(parents=True, exist_ok=True)
     with _alone(root / f".{study.name}.lock"), _ending_on_sigterm():
-        shelf = Shelf(keep_images=not torch.cuda.is_available())
-        prepared = prepare(study, root, shelf, only)
+        cache = DatasetCache(keep_images=not torch.cuda.is_available())
+        prepared = prepare(study, root, cache, only)
         if prepared.refused:
             raise InputError("; ".join(prepared.refused))
         if on_start is not None:
@@ -127,7 +127,7 @@ def run(
             else:
                 results.add(job, known)
         if jobs <= 1 and address is None:
-            worker = Worker(root, threads, shelf)
+            worker = Worker(root, threads, cache)
             for job in todo:
                 results.add(job, worker.compute(job, redo))
         elif todo:

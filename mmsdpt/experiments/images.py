@@ -40,17 +40,17 @@ def quiet() -> Iterator[None]:
 class LoadOnce:
     """A loading transform that decodes an image at its first use, as far as the budget goes."""
 
-    def __init__(self, load: Any, shelf: Shelf) -> None:
-        self.load, self.shelf = load, shelf
+    def __init__(self, load: Any, cache: DatasetCache) -> None:
+        self.load, self.cache = load, cache
 
     def __call__(self, results: dict) -> dict:
         path = results["img_path"]
-        added = self.shelf.decoded.get(path)
+        added = self.cache.decoded.get(path)
         if added is None:
             loaded = self.load(dict(results))
             added = {key: loaded[key] for key in loaded if key not in results}
-            if self.shelf.take(added["img"].nbytes):
-                self.shelf.decoded[path] = added
+            if self.cache.take(added["img"].nbytes):
+                self.cache.decoded[path] = added
         # A copy of the pixels: a transform may write into what it gets.
         return {**results, **added, "img": added["img"].copy()}
 
@@ -68,8 +68,8 @@ class TestImages:
 
     __test__ = False  # pytest takes it for tests
 
-    def __init__(self, loader: Mapping[str, Any], dataset: Dataset, shelf: Shelf) -> None:
-        self.loader, self.dataset, self.shelf = loader, dataset, shelf
+    def __init__(self, loader: Mapping[str, Any], dataset: Dataset, cache: DatasetCache) -> None:
+        self.loader, self.dataset, self.cache = loader, dataset, cache
         self.features: Tensor | None = None
         self._kept: list[dict[str, Any]] = []
 
@@ -94,14 +94,14 @@ class TestImages:
         seen: list[dict[str, Any]] = []
         keep = True
         for batch in Runner.build_dataloader(dict(self.loader, dataset=self.dataset)):
-            keep = keep and self.shelf.take(sum(image.nbytes for image in batch["inputs"]))
+            keep = keep and self.cache.take(sum(image.nbytes for image in batch["inputs"]))
             if keep:
                 seen.append(dict(batch, data_samples=copy.deepcopy(batch["data_samples"])))
             yield batch
         self._kept = seen if keep else []
 
 
-class Shelf:
+class DatasetCache:
     """Data sets by their configs, built once, with their images in memory where those fit.
 
     Args:

@@ -26,7 +26,7 @@ from mmsdpt.utils.preflight import find_missing
 from mmsdpt.version import __version__
 
 from .compose import compose
-from .images import Shelf, quiet
+from .images import DatasetCache, quiet
 from .records import FAILED, FINISHED, Record
 from .study import Cell, Study, Training
 
@@ -126,13 +126,15 @@ class Prepared:
     blocked: list[str] = field(default_factory=list)
 
 
-def prepare(study: Study, work_dir: Path, shelf: Shelf, only: Sequence[str] = ()) -> Prepared:
+def prepare(
+    study: Study, work_dir: Path, cache: DatasetCache, only: Sequence[str] = ()
+) -> Prepared:
     """Compose and check all cells of a study.
 
     Args:
         study: The study.
         work_dir: Folder of the results.
-        shelf: Data sets.
+        cache: Data sets.
         only: Parts of names of cells: of the others none is prepared, but what these build on.
     """
     done = Prepared()
@@ -148,10 +150,10 @@ def prepare(study: Study, work_dir: Path, shelf: Shelf, only: Sequence[str] = ()
     for cell in cells:
         training = cell.training
         try:
-            config = compose(study, cell, work_dir, _counting(shelf))
+            config = compose(study, cell, work_dir, _counting(cache))
             import_modules_from_strings(**config["custom_imports"])
             with scope(config):
-                lacks = _lacking(study, config, cell, shelf)
+                lacks = _lacking(study, config, cell, cache)
                 lacks += lacking.get(training.on, []) if training.on else []
                 if lacks:
                     if training not in jobs:
@@ -162,26 +164,26 @@ def prepare(study: Study, work_dir: Path, shelf: Shelf, only: Sequence[str] = ()
                     continue
                 if training not in jobs:
                     on = jobs[training.on].digest if training.on else None
-                    jobs[training] = _job(study, training, config, shelf, on)
-                jobs[training].tests.append(_test(cell, config, jobs[training], shelf))
+                    jobs[training] = _job(study, training, config, cache, on)
+                jobs[training].tests.append(_test(cell, config, jobs[training], cache))
         except (InputError, ValueError, KeyError, TypeError) as error:
             done.refused.setdefault(in_one_line(error), []).append(cell.name)
     done.jobs = list(jobs.values())
     return done
 
 
-def _counting(shelf: Shelf) -> Callable[[Mapping], int]:
+def _counting(cache: DatasetCache) -> Callable[[Mapping], int]:
     def count_classes(cfg: Mapping) -> int:
         try:
             with DefaultScope.overwrite_default_scope("mmpretrain"):
-                return len(shelf.dataset(cfg).metainfo["classes"])
+                return len(cache.dataset(cfg).metainfo["classes"])
         except (InputError, OSError):
             return 1  # it is said where all data are looked for
 
     return count_classes
 
 
-def _lacking(study: Study, config: dict[str, Any], cell: Cell, shelf: Shelf) -> list[str]:
+def _lacking(study: Study, config: dict[str, Any], cell: Cell, cache: DatasetCache) -> list[str]:
     """What is missing for a cell, in one sentence each."""
     roles = {"test": cell.data}
     if cell.training.data is not None:
@@ -194,7 +196,7 @@ def _lacking(study: Study, config: dict[str, Any], cell: Cell, shelf: Shelf) -> 
     if not found:
         for role, name in roles.items():
             try:
-                shelf.dataset(dataset_of(config, role))
+                cache.dataset(dataset_of(config, role))
             except (InputError, OSError) as error:
                 found.append(f"data {name}: {in_one_line(error)}")
     for words, ours in _OPTIONS.items():  # of tools/train.py and of a study
@@ -206,7 +208,7 @@ def _job(
     study: Study,
     training: Training,
     config: dict[str, Any],
-    shelf: Shelf,
+    cache: DatasetCache,
     on: str | None,
 ) -> Job:
     """A job without tests; ``on`` is the digest of the training that it builds on."""
@@ -224,17 +226,17 @@ def _job(
             depends.update(val=config["val_evaluator"], save=config["default_hooks"]["checkpoint"])
         for role in roles:
             loaded = _what_is_loaded(config[f"{role}_dataloader"])
-            depends[f"{role}_data"] = [loaded, shelf.digest(dataset_of(config, role))]
+            depends[f"{role}_data"] = [loaded, cache.digest(dataset_of(config, role))]
         files = {slot: x for slot, x in config["tuner_files"].items() if not on or slot != "old"}
         depends["tuner_files"] = {slot: file_digest(path) for slot, path in files.items()}
-        job.images = len(shelf.dataset(dataset_of(config, "train")))
+        job.images = len(cache.dataset(dataset_of(config, "train")))
         if study.selection:
-            job.validation_images = len(shelf.dataset(dataset_of(config, "val")))
+            job.validation_images = len(cache.dataset(dataset_of(config, "val")))
     job.digest = digest(depends)
     return job
 
 
-def _test(cell: Cell, config: dict[str, Any], job: Job, shelf: Shelf) -> Test:
+def _test(cell: Cell, config: dict[str, Any], job: Job, cache: DatasetCache) -> Test:
     whole = cell.slots == cell.training.slots
     slots = list(config["model"]["tuners"] if whole else cell.slots)
     evaluators = config["test_evaluator"]
@@ -243,12 +245,12 @@ def _test(cell: Cell, config: dict[str, Any], job: Job, shelf: Shelf) -> Test:
     depends = dict(
         training=job.digest,
         test=_what_is_loaded(config["test_dataloader"]),
-        data=shelf.digest(dataset),
+        data=cache.digest(dataset),
         evaluator=evaluators,
         files=[file_digest(each["ann_file"]) for each in evaluators if each.get("ann_file")],
         slots=slots,
     )
-    return Test(cell, config, slots, digest(depends), len(shelf.dataset(dataset)))
+    return Test(cell, config, slots, digest(depends), len(cache.dataset(dataset)))
 
 
 def dataset_of(config: Mapping[str, Any], role: str) -> dict[str, Any]:

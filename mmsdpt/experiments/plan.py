@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mmsdpt.utils.atomic import write_atomically
 
-from .images import Shelf
+from .images import DatasetCache
 from .jobs import Job, Prepared, digest, in_one_line, prepare
 from .records import FAILED, FINISHED, read_records
 from .study import Study, records_file
@@ -49,13 +49,15 @@ def measure_key(job: Job) -> str:
     return digest(dict(decides=decides))
 
 
-def measure(prepared: Prepared, work_dir: Path, shelf: Shelf, threads: int | None) -> list[str]:
+def measure(
+    prepared: Prepared, work_dir: Path, cache: DatasetCache, threads: int | None
+) -> list[str]:
     """Measure one short step of each kind of job, and keep the numbers in the work folder.
 
     Returns:
         Why kinds could not be measured, in one sentence each.
     """
-    worker, problems = Worker(work_dir, threads, shelf), []
+    worker, problems = Worker(work_dir, threads, cache), []
     known = read_measured(work_dir)
     for key, job in {measure_key(job): job for job in prepared.jobs}.items():
         try:
@@ -141,12 +143,12 @@ def show(
     """
     if threads:
         torch.set_num_threads(threads)
-    shelf = Shelf()
-    prepared = prepare(study, work_dir, shelf, only)
+    cache = DatasetCache()
+    prepared = prepare(study, work_dir, cache, only)
     problems = []
     if measured:
         work_dir.mkdir(parents=True, exist_ok=True)
-        problems = measure(prepared, work_dir, shelf, threads)
+        problems = measure(prepared, work_dir, cache, threads)
     found = rows(study, prepared, work_dir)
     console.print(f"{study.name}: {study.protocol}", markup=False)
     line = "{:>12}{:>10}{:>12}  {:9} {}"

@@ -56,7 +56,7 @@ from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolv
 from mmsdpt.utils.data_files import check_evaluator_files
 
 from .compose import TUNER_FILE
-from .images import Shelf, TestImages, quiet
+from .images import DatasetCache, TestImages, quiet
 from .jobs import Job, Test, fitting_slot, in_one_line, scope, versions
 
 _OF_IMAGES = (
@@ -72,17 +72,20 @@ class Worker:
     Args:
         work_dir: Folder of the results.
         threads: Of PyTorch; None: as it is.
-        shelf: Data sets.
+        cache: Data sets.
     """
 
     def __init__(
-        self, work_dir: str | os.PathLike, threads: int | None = None, shelf: Shelf | None = None
+        self,
+        work_dir: str | os.PathLike,
+        threads: int | None = None,
+        cache: DatasetCache | None = None,
     ) -> None:
         self.root = Path(work_dir)
         if threads:
             torch.set_num_threads(threads)
         self.on_cpu = torch.device(get_device()).type == "cpu"
-        self.shelf = shelf or Shelf(keep_images=self.on_cpu)
+        self.cache = cache or DatasetCache(keep_images=self.on_cpu)
         # What is logged outside of a run reaches the screen from warnings on.
         for handler in MMLogger.get_instance("experiments").handlers:
             handler.setLevel(logging.WARNING)
@@ -175,11 +178,11 @@ class Worker:
             raise CellError(f"the training it builds on failed: {told[-1]}")
         cpu, slot = time.process_time(), fitting_slot(cfg)
         if slot is not None:
-            host, facts = fit(cfg, slot, self.shelf)
+            host, facts = fit(cfg, slot, self.cache)
         else:
-            host, facts = train(cfg, folder, self.shelf)
+            host, facts = train(cfg, folder, self.cache)
         facts["train_cpu_seconds"] = time.process_time() - cpu
-        dataset = self.shelf.dataset(cfg.train_dataloader.dataset)
+        dataset = self.cache.dataset(cfg.train_dataloader.dataset)
         extra = dict(
             shots=job.training.shots,
             seed=job.training.seed,
@@ -218,7 +221,7 @@ class Worker:
     def _test(self, host: nn.Module, test: Test) -> dict[str, float]:
         """Numbers by name; see :class:`mmsdpt.experiments.records.Record`."""
         cfg = self._loading(test.config)
-        images = self.shelf.test_images(cfg.test_dataloader)
+        images = self.cache.test_images(cfg.test_dataloader)
         off = [slot for slot in host.tuners if slot not in test.slots]
         if not off:
             return evaluate(host, cfg, images)
@@ -251,17 +254,17 @@ class Worker:
             host = build_host(cfg)
             found["build"] = time.perf_counter() - started
         else:
-            dataset = self.shelf.dataset(cfg.train_dataloader.dataset)
+            dataset = self.cache.dataset(cfg.train_dataloader.dataset)
             order = range(min(len(dataset), 8 * cfg.train_dataloader.batch_size))
             first, again = (_seconds(lambda: [dataset[i] for i in order]) for _ in range(2))
             found["load"] = max(0.0, first - again) / len(order)
             clock = _Stopwatch()
             started = time.perf_counter()
             with suppress(_Measured):
-                train(cfg, folder, self.shelf, [clock])
+                train(cfg, folder, self.cache, [clock])
             host = clock.host.eval()
             found.update(build=clock.began - started, step=clock.seconds_per_step())
-        images = self.shelf.test_images(cfg.test_dataloader)
+        images = self.cache.test_images(cfg.test_dataloader)
         _name_classes(host, cfg, images)
         some = min(2 * images.loader["batch_size"], len(images))
         features = None
@@ -337,9 +340,9 @@ class QuietRunner(TunerRunner):
 
 
 @contextmanager
-def forgotten(name: str) -> Iterator[None]:
-    """Remove what MMEngine keeps of a run by its name: it would keep every run of a process, with
-    its open files.
+def clean_up_after(name: str) -> Iterator[None]:
+    """Remove what MMEngine keeps of the run called ``name``: it would keep every run of a process,
+    with its open files.
     """
     try:
         yield
@@ -364,14 +367,14 @@ def build_host(cfg: Mapping[str, Any]) -> nn.Module:
 
 
 def train(
-    cfg: ConfigDict, folder: Path, shelf: Shelf, hooks: Sequence[Hook] = ()
+    cfg: ConfigDict, folder: Path, cache: DatasetCache, hooks: Sequence[Hook] = ()
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Train by the runner.
 
     Args:
         cfg: Complete config. It is validated where a best state is to be kept.
         folder: Where the log goes.
-        shelf: Data sets.
+        cache: Data sets.
         hooks: More hooks.
 
     Returns:
@@ -385,20 +388,20 @@ def train(
         cfg,
         work_dir=str(folder / "log"),
         experiment_name=name,
-        train_dataloader=_with_dataset(cfg.train_dataloader, shelf),
+        train_dataloader=_with_dataset(cfg.train_dataloader, cache),
         default_hooks=dict(cfg.default_hooks, checkpoint=checkpoint),
         custom_hooks=[*cfg.custom_hooks, *hooks],
         param_scheduler=cfg.param_scheduler or None,
         visualizer=dict(cfg.visualizer, name=name),  # one that is named otherwise would be shared
     )
     if best:
-        given["val_dataloader"] = _with_dataset(cfg.val_dataloader, shelf)
+        given["val_dataloader"] = _with_dataset(cfg.val_dataloader, cache)
     # Without cfg=: the runner would format it as Python code, which takes seconds.
     known = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}
     left_out = {f"test_{part}" for part in ("dataloader", "cfg", "evaluator")}
     if not best:
         left_out |= {f"val_{part}" for part in ("dataloader", "cfg", "evaluator")}
-    with forgotten(name):
+    with clean_up_after(name):
         runner = QuietRunner(**{key: given[key] for key in known & set(given) - left_out})
         runner.cfg.tuner_files = cfg.tuner_files
         started = time.perf_counter()
@@ -412,17 +415,17 @@ def train(
     return runner.host.eval(), facts
 
 
-def _with_dataset(loader: ConfigDict, shelf: Shelf) -> dict[str, Any]:
-    return dict(loader, dataset=shelf.dataset(loader.dataset))
+def _with_dataset(loader: ConfigDict, cache: DatasetCache) -> dict[str, Any]:
+    return dict(loader, dataset=cache.dataset(loader.dataset))
 
 
-def fit(cfg: ConfigDict, slot: str, shelf: Shelf) -> tuple[nn.Module, dict[str, Any]]:
+def fit(cfg: ConfigDict, slot: str, cache: DatasetCache) -> tuple[nn.Module, dict[str, Any]]:
     """Let a tuner that can do so fit itself to features, which are computed once.
 
     Args:
         cfg: Complete config.
         slot: Of the tuner, which has ``fit`` as :class:`mmsdpt.tuners.clip.CLIPLinearProbe`.
-        shelf: Data sets.
+        cache: Data sets.
 
     Returns:
         The host in eval mode, and the seconds of it all.
@@ -435,7 +438,7 @@ def fit(cfg: ConfigDict, slot: str, shelf: Shelf) -> tuple[nn.Module, dict[str, 
     names: Sequence[str] = ()
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         data = dict(loader.dataset, pipeline=pipeline, test_mode=True)
-        images = shelf.test_images(dict(cfg.test_dataloader, dataset=data))
+        images = cache.test_images(dict(cfg.test_dataloader, dataset=data))
         names = names or images.dataset.metainfo["classes"]
         labels = torch.as_tensor(images.dataset.get_gt_labels())
         sets += [pooled_features(host, images), labels]

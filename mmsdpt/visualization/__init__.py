@@ -1,7 +1,7 @@
-"""Pictures for people: detections beside the truth, judged box by box, scores, contact sheets."""
+"""Pictures for people: detections beside the truth, matched box by box, scores, contact sheets."""
 
+from .boxes import Boxes, BoxMatches, match_boxes
 from .contact_sheet import Entry, contact_sheet
-from .judge import Boxes, Judgement, judge
 from .panels import ComparisonPicture
 from .single import draw_detections, draw_scores
 
@@ -9,9 +9,9 @@ __all__ = [
     "Boxes",
     "ComparisonPicture",
     "Entry",
-    "Judgement",
+    "BoxMatches",
     "contact_sheet",
     "draw_detections",
     "draw_scores",
-    "judge",
+    "match_boxes",
 ]

@@ -33,8 +33,8 @@ from .attention import (
     look_of_detector,
     share_inside,
 )
+from .boxes import Boxes
 from .contact_sheet import Entry, contact_sheet
-from .judge import Boxes
 from .models import BEFORE, Picture, Pictures, each_model
 from .panels import LOOKS, draw_boxes
 from .single import read_upright, save_figure

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
+from .boxes import Boxes, match_boxes
 from .contact_sheet import Entry, contact_sheet
-from .judge import Boxes, judge
 from .models import BEFORE, Picture, Pictures, each_model
 from .single import draw_detections, draw_scores, read_upright
 
@@ -89,13 +89,13 @@ def _boxes(image, results, picture, files, words, score_thr, top_k) -> tuple[lis
         if truth is None:
             notes.append(f"{name}: {len(boxes)} found")
         else:
-            right = int(judge(boxes, truth).correct.sum())
+            right = int(match_boxes(boxes, truth).correct.sum())
             notes.append(f"{name}: {right} of {len(truth)} right, {len(boxes) - right} wrong")
     # Boxes without a partner of the same name in the other model's, in either direction.
     before = shown[BEFORE]
     changed = 0
     for boxes in shown.values():
-        same = int(judge(boxes, before).correct.sum())
+        same = int(match_boxes(boxes, before).correct.sum())
         changed = max(changed, len(boxes) + len(before) - 2 * same)
     return notes, float(changed)
 

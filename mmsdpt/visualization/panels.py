@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 
-from .judge import Boxes, judge
+from .boxes import Boxes, match_boxes
 
 
 class Look(NamedTuple):
@@ -43,10 +43,10 @@ _FONT = 8.5
 class ComparisonPicture:
     """A grid of panels: an image per row; the truth in the first column, a detector in each other.
 
-    Every detection is marked as right or wrong (:func:`mmsdpt.visualization.judge`), and objects
-    that nothing was found for are marked as well, so that the picture can be read without knowing
-    the classes. Detections below ``score_thr`` are left out, and where several names were given to
-    one place, only the best-scored is shown.
+    Every detection is marked as right or wrong (see :func:`~mmsdpt.visualization.match_boxes`), and
+    objects that nothing was found for are marked as well, so that the picture can be read without
+    knowing the classes. Detections below ``score_thr`` are left out, and where several names were
+    given to one place, only the best-scored is shown.
 
     Args:
         classes: Names by label.
@@ -113,7 +113,7 @@ class ComparisonPicture:
             row[0].set_xlabel(f"objects: {len(truth)}", fontsize=9)
             for panel, found in zip(row[1:], detections, strict=True):
                 shown = found.shown(self.score_thr, self.iou_thr)
-                groups = judged_groups(shown, truth, self.iou_thr)
+                groups = matched_groups(shown, truth, self.iou_thr)
                 draw_boxes(panel, groups, self.classes)
                 panel.set_xlabel(count_in_words(groups, truth), fontsize=9)
         for panel, text in zip(axes[0], self.columns, strict=True):
@@ -145,18 +145,18 @@ class ComparisonPicture:
 Groups = Sequence[tuple[Look, Boxes]]
 
 
-def judged_groups(shown: Boxes, truth: Boxes, iou_thr: float = 0.5) -> Groups:
+def matched_groups(shown: Boxes, truth: Boxes, iou_thr: float = 0.5) -> Groups:
     """Detections as right or wrong, and true boxes where nothing was found."""
-    verdict = judge(shown, truth, iou_thr)
+    matches = match_boxes(shown, truth, iou_thr)
     return [
-        (LOOKS["missed"], truth.take(verdict.missed)),
-        (LOOKS["wrong"], shown.take(~verdict.correct)),
-        (LOOKS["correct"], shown.take(verdict.correct)),
+        (LOOKS["missed"], truth.take(matches.missed)),
+        (LOOKS["wrong"], shown.take(~matches.correct)),
+        (LOOKS["correct"], shown.take(matches.correct)),
     ]
 
 
 def count_in_words(groups: Groups, truth: Boxes) -> str:
-    """What :func:`judged_groups` found, in numbers."""
+    """What :func:`matched_groups` found, in numbers."""
     (_, _), (_, wrong), (_, right) = groups
     return f"{len(right)} of {len(truth)} right, {len(wrong)} wrong"
 

@@ -13,8 +13,8 @@ from PIL import ImageOps
 
 from mmsdpt.datasets.image_files import open_image, read_bytes, to_rgb
 
-from .judge import Boxes
-from .panels import LOOKS, Groups, Look, count_in_words, draw_boxes, judged_groups
+from .boxes import Boxes
+from .panels import LOOKS, Groups, Look, count_in_words, draw_boxes, matched_groups
 
 _INCHES = 5.0
 _NARROWEST = 720  # pixels below which names could not be read
@@ -61,7 +61,7 @@ def draw_detections(
     if found.scores is None:
         groups = [(LOOKS["truth"], found)]
     elif truth is not None:
-        groups = judged_groups(shown, truth, iou_thr)
+        groups = matched_groups(shown, truth, iou_thr)
         meanings = [f"{look.sign}{look.meaning}" for look, _ in reversed(groups)]
         line = count_in_words(groups, truth)
     height, width = image.shape[:2]
@@ -115,11 +115,11 @@ def draw_scores(
         looks = [LOOKS["correct"] if name == truth else _OTHER for name in names]
         if names[0] != truth:
             looks[0] = LOOKS["wrong"]
-        verdict = names[0] if names[0] == truth else f"{names[0]}; it is {truth}"
+        matches = names[0] if names[0] == truth else f"{names[0]}; it is {truth}"
         figure.text(
             0.5,
             (rows + 0.06) / total,
-            looks[0].sign + verdict,
+            looks[0].sign + matches,
             fontsize=10,
             ha="center",
             color=looks[0].colour,

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from mmsdpt.engine import build_runner
 from mmsdpt.experiments import engine, worker
 from mmsdpt.experiments.engine import run
-from mmsdpt.experiments.images import Shelf
+from mmsdpt.experiments.images import DatasetCache
 from mmsdpt.experiments.jobs import prepare
 from mmsdpt.experiments.plan import measure, rows
 from mmsdpt.experiments.records import read_records
@@ -102,11 +102,11 @@ def test_an_interrupted_run_ends_with_the_results_of_a_straight_one(compute, mon
     straight, _ = compute(work_dir="straight", **keys)
     trained, train = [], worker.train
 
-    def interrupted(cfg, folder, shelf):
+    def interrupted(cfg, folder, cache):
         if len(trained) == 2:
             raise KeyboardInterrupt
         trained.append(folder.name)
-        return train(cfg, folder, shelf)
+        return train(cfg, folder, cache)
 
     with monkeypatch.context() as patch:
         patch.setattr(worker, "train", interrupted)
@@ -140,10 +140,10 @@ def test_a_loaded_tuner_scores_as_the_one_that_was_just_trained(compute, tmp_pat
 def test_a_cell_that_fails_is_reported_and_the_others_are_computed(compute, monkeypatch, tmp_path):
     train = worker.train
 
-    def failing(cfg, folder, shelf):
+    def failing(cfg, folder, cache):
         if "coop" in str(folder):
             raise RuntimeError("no luck\nat all")
-        return train(cfg, folder, shelf)
+        return train(cfg, folder, cache)
 
     with monkeypatch.context() as patch:
         patch.setattr(worker, "train", failing)
@@ -301,11 +301,11 @@ def test_the_plan_knows_what_is_open_and_what_it_takes(write_study, tmp_path):
     study = load_study(write_study(names=["linear_probe", "coop", "vpt"], shots=[1, 2]))
     root = tmp_path / "work"
     root.mkdir()
-    shelf = Shelf()
-    prepared = prepare(study, root, shelf)
+    cache = DatasetCache()
+    prepared = prepare(study, root, cache)
     assert {row.state for row in rows(study, prepared, root)} == {"open"}
     assert all(row.seconds is None for row in rows(study, prepared, root))
-    assert measure(prepared, root, shelf, 1) == []
+    assert measure(prepared, root, cache, 1) == []
     planned = rows(study, prepared, root)
     assert all(row.seconds > 0 and row.memory > 1e7 for row in planned)
     run(study, root, threads=1, only=["coop"])

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     from mmengine.registry import init_default_scope
 
-    from mmsdpt.experiments.images import Shelf
+    from mmsdpt.experiments.images import DatasetCache
     from mmsdpt.experiments.worker import build_host, evaluate
     from mmsdpt.tuners.files import load_tuner
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg.model.predict_features = True
     cfg.test_evaluator = [dict(type="Accuracy", topk=(1,)), dict(type="mmsdpt.AlignmentMetric")]
     host = build_host(cfg)
-    images = Shelf().test_images(cfg.test_dataloader)
+    images = DatasetCache().test_images(cfg.test_dataloader)
     table = Table()
     for name in ("", *MEASURES):
         table.add_column(name, justify="right" if name else "left")

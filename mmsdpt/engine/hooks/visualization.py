@@ -15,7 +15,14 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 from mmsdpt.registry import HOOKS
-from mmsdpt.visualization import Boxes, Entry, contact_sheet, draw_detections, draw_scores, judge
+from mmsdpt.visualization import (
+    Boxes,
+    Entry,
+    contact_sheet,
+    draw_detections,
+    draw_scores,
+    match_boxes,
+)
 from mmsdpt.visualization.single import read_upright
 
 from .class_names import innermost_datasets
@@ -129,7 +136,7 @@ class VisualizationHook(Hook):
         shown = found.shown(**kwargs)
         if truth is None:
             return f"{len(shown)} found", float(len(shown))
-        right = int(judge(shown, truth).correct.sum())
+        right = int(match_boxes(shown, truth).correct.sum())
         note = f"{right} of {len(truth)} right, {len(shown) - right} wrong"
         return note, float(len(truth) + len(shown) - 2 * right)
 

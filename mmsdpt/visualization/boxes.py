@@ -1,4 +1,4 @@
-"""Which of the boxes that a detector shows are right: the rule behind the colours of a picture."""
+"""Boxes of an image, and which detections are right: the rule for the colours of a picture."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ class Boxes:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What :func:`judge` found.
+class BoxMatches:
+    """What :func:`match_boxes` found.
 
     Attributes:
         correct: (n,) bool, one per detection.
@@ -89,7 +89,7 @@ class Judgement:
     missed: np.ndarray
 
 
-def judge(shown: Boxes, truth: Boxes, iou_thr: float = 0.5) -> Judgement:
+def match_boxes(shown: Boxes, truth: Boxes, iou_thr: float = 0.5) -> BoxMatches:
     """Match detections to the truth as COCO's AP does at one threshold.
 
     Best score first, a detection is correct if a true box of its class that is not yet taken
@@ -101,7 +101,7 @@ def judge(shown: Boxes, truth: Boxes, iou_thr: float = 0.5) -> Judgement:
         iou_thr: Smallest IoU of a match.
     """
     if shown.scores is None:
-        raise ValueError("detections need scores to be judged")
+        raise ValueError("detections need scores to be matched")
     overlap = box_iou(torch.from_numpy(shown.boxes), torch.from_numpy(truth.boxes)).numpy()
     correct = np.zeros(len(shown), dtype=bool)
     free = np.ones(len(truth), dtype=bool)
@@ -111,4 +111,4 @@ def judge(shown: Boxes, truth: Boxes, iou_thr: float = 0.5) -> Judgement:
             correct[i] = True
             free[fitting.argmax()] = False
     missed = ~(overlap >= iou_thr).any(axis=0)
-    return Judgement(correct, missed)
+    return BoxMatches(correct, missed)
