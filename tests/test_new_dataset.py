@@ -142,9 +142,9 @@ def test_the_commands_lead_from_voc_files_to_a_tested_tuner_file(
     assert len(scores) == 2, "both tests leave their AP"
     logs = "".join(path.read_text() for path in sorted(run.glob("*/*.log")))
     assert logs.count("Testing with tuner slot default switched off") == 1
-    pictures = list(run.glob("*/pictures/*.*"))
+    pictures = list((run / "pictures").glob("*.png"))
     assert len(pictures) == counts["test"]
-    assert Image.open(pictures[0]).size == (2 * 96, 72), "truth and findings side by side"
+    assert (run / "pictures" / "index.html").is_file()
 
     options.update({"train_cfg.max_epochs": "1", "experiment_name": "few_shot"})
     run_tool(repository, with_options(few_shot, options), monkeypatch)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -335,7 +335,7 @@ def look_of_classifier(
     with host.tuned(), _hooks(hooks):
         host.encode_image(images, state)
         host._compare(state)
-        logits, text = state.logits, state.text_features
+        logits, text = cast(Tensor, state.logits), cast(Tensor, state.text_features)
         (feature,) = host.visual_proj(values[-1][0])
     scores = dict(zip(host.class_names, logits.softmax(-1)[0].tolist(), strict=True))
     chosen = tuple(choose(scores))
