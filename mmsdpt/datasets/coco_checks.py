@@ -26,6 +26,8 @@ from .image_files import ImageFacts, UnreadableImage, inspect_images
 
 MAX_INSPECTED = 5_000
 """Images of a file that are decoded; of larger files this many, evenly spaced, are."""
+NOTHING_TO_TRAIN_ON = "it has no box, so there is nothing to train on"
+NO_SCORE = "it has no box, so its AP will be -1, which compares nothing"
 _SHOWN = 3  # entries in a message
 _SAME_SIZE = 2  # pixels by which a size may differ: rounding of the tool that resized
 _BOX = "x, y, width, height in pixels"
@@ -148,7 +150,7 @@ def put_in_order(report: CocoReport, classes: Sequence[str], other_names: Iterab
     for name in classes:
         known = one_form(name)
         if list(classes).count(name) > 1:
-            report._add("errors", f"the config names the class {name!r} twice")
+            report._add("errors", f"the config names the class {name!r} twice; name it once")
         elif known not in by_name and known in others:
             report._add("filled", "categories that only the other splits have", repr(name))
             by_name[known] = dict(id=free, name=name, supercategory="none")

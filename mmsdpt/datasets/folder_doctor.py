@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from mmsdpt.utils.class_names import name_problems
 from mmsdpt.utils.errors import InputError
 
-from .coco_checks import CocoReport, check_coco
+from .coco_checks import NO_SCORE, NOTHING_TO_TRAIN_ON, CocoReport, check_coco
 from .converters import convert_voc, convert_yolo
 from .converters.coco_export import coco_files, file_split, image_folder
 from .converters.files import scan
@@ -102,7 +103,7 @@ def _coco(root: Path, files: list[Path]) -> Iterator[FolderFinding]:
         finding = FolderFinding(f"COCO, {split or 'no split'}: {path}")
         finding.problems += report.sentences("errors")
         if not report.errors:
-            _add_names(finding, report)
+            _add_names(finding, report, split)
             if split in ("val", "test"):
                 both = [p for p, facts in report.facts.items() if facts.digest in trained]
                 if both:
@@ -116,12 +117,18 @@ def _coco(root: Path, files: list[Path]) -> Iterator[FolderFinding]:
         yield finding
 
 
-def _add_names(finding: FolderFinding, report: CocoReport) -> None:
+def _add_names(finding: FolderFinding, report: CocoReport, split: str | None) -> None:
     boxes = ", ".join(f"{name} {report.boxes[name]}" for name in report.names)
     finding.facts.append(f"{len(report.content['images'])} images; boxes: {boxes or 'none'}")
     wrong, same, unknown = name_problems(report.names)
     finding.problems += wrong + same
     finding.notes += unknown
+    if report.boxes:
+        return
+    if split == "train":
+        finding.problems.append(NOTHING_TO_TRAIN_ON)
+    else:
+        finding.notes.append(NO_SCORE)
 
 
 def _converted(source: Path, kind: str, convert) -> FolderFinding:
@@ -133,7 +140,9 @@ def _converted(source: Path, kind: str, convert) -> FolderFinding:
         return finding
     finding.facts += report.table().split("\n")
     if report.problems:
-        finding.problems.append(f"{report.problems} problems, listed above")
+        finding.problems.append(
+            f"{report.problems} problem{'s' * (report.problems > 1)}, listed above"
+        )
     return finding
 
 
@@ -141,12 +150,18 @@ def _classes(root: Path) -> FolderFinding:
     from .classification.class_folders import ClassFolders
 
     finding = FolderFinding(f"class folders: {root}")
-    source = ClassFolders(root)
+
+    class Examined(ClassFolders):
+        """What a run would log goes into the finding."""
+
+        def say(self, sentence: str, level: int = logging.INFO) -> None:
+            lines = finding.problems if level >= logging.WARNING else finding.facts
+            lines.append(sentence)
+
+    source = Examined(root)
     try:
         for split in ("train", "val", "test"):
             finding.facts.append(f"{split}: {len(source.items(split))} images")
-        names = [name.replace("_", " ") for name in source.class_names()]
-        finding.facts.append(f"{len(names)} classes: {', '.join(names)}")
     except InputError as error:
         finding.problems.append(str(error))
     return finding

@@ -13,7 +13,13 @@ from typing import Any
 from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 
-from mmsdpt.datasets.coco_checks import CocoReport, check_coco, put_in_order
+from mmsdpt.datasets.coco_checks import (
+    NO_SCORE,
+    NOTHING_TO_TRAIN_ON,
+    CocoReport,
+    check_coco,
+    put_in_order,
+)
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.data_files import (
     check_dataset_files,
@@ -74,7 +80,7 @@ def prepare_data(
     _put_all_in_order(splits)
     for split in splits:
         if split.role == "train" and not split.report.errors and not split.report.boxes:
-            split.report.errors["it has no box, so there is nothing to train on"] = []
+            split.report.errors[NOTHING_TO_TRAIN_ON] = []
         problems += [
             (split.role, f"{split.report.path}: {sentence}")
             for sentence in split.report.sentences("errors")
@@ -152,7 +158,7 @@ def _warn(splits: Sequence[_Split], problems: Sequence[str]) -> None:
         lines += [f"{path}: left out: {text}" for text in report.sentences("left_out")]
         empty = [name for name in _class_list(split.dataset) or () if not report.boxes[name]]
         if not report.boxes:
-            lines.append(f"{path}: it has no box, so its AP will be -1, which compares nothing")
+            lines.append(f"{path}: {NO_SCORE}")
         elif empty and split.role == "train":
             lines.append(f"{path}: no box to train on for {', '.join(map(repr, empty))}")
         lines += _shared_images(split, splits)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 import torch.distributed as torch_dist
@@ -116,6 +118,7 @@ class TunerRunner(Runner):
     """
 
     resumed_random_states: list[dict] | None = None
+    _kept_settings: Mapping[str, Any] = MappingProxyType({})  # of a resumed run, not the config's
 
     # ------------------------------------------------------------------ the start of a log
 
@@ -408,7 +411,7 @@ class TunerRunner(Runner):
         if self.param_schedulers is not None:
             self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
         check_resumable(checkpoint, filename, self.optim_wrapper, self.param_schedulers)
-        self._say_what_is_ignored(meta)
+        self._say_what_is_ignored(meta, checkpoint["param_schedulers"])
         self.train_loop._epoch, self.train_loop._iter = meta["epoch"], meta["iter"]
         self._take_over_seed(meta.get("seed"))
         self.message_hub.load_state_dict(checkpoint["message_hub"])
@@ -423,6 +426,11 @@ class TunerRunner(Runner):
                     scheduler.load_state_dict(state)
         self._has_loaded = True
         self.logger.info(f"Resumed at epoch {self.epoch}, iteration {self.iter}")
+        if self.iter >= self.max_iters:
+            self.logger.warning(
+                "The run is finished, and nothing is left to train; a larger train_cfg.max_epochs"
+                " or max_iters makes it longer"
+            )
 
     def _check_classes(self, filename: str, meta: dict) -> None:
         """Refuse a run on other classes: its labels would take each other's names."""
@@ -435,16 +443,23 @@ class TunerRunner(Runner):
                 f" {_listed(before)}; the config's data has {_listed(now)}"
             )
 
-    def _say_what_is_ignored(self, meta: dict) -> None:
+    def _say_what_is_ignored(self, meta: dict, schedules: Any) -> None:
         """One line on settings that a resumed run does not take from the config."""
-        before, now = meta.get("settings") or {}, run_settings(self.cfg)
-        different = [
-            f"{name}={now.get(name)!r} (the run has {before.get(name)!r})"
-            for name in sorted({*before, *now})
+        before, now = dict(meta.get("settings") or {}), run_settings(self.cfg)
+        kept = {
+            name: before.get(name)
+            for name in {*before, *now}
+            if before.get(name) != now.get(name)
+            and not name.startswith(("train_cfg.", "train_dataloader."))
+        }
+        taken = [
+            _difference(name, now.get(name), before.get(name))
+            for name in sorted({*before, *now} - {*kept})
             if before.get(name) != now.get(name)
         ]
-        taken = [text for text in different if text.startswith(("train_cfg.", "train_dataloader."))]
-        ignored = [text for text in different if text not in taken]
+        ignored = [_difference(name, now.get(name), kept[name]) for name in sorted(kept)]
+        ignored += self._changed_lengths(schedules)
+        self._kept_settings = kept
         if taken:
             self.logger.info(f"Resuming with another setting, from here on: {'; '.join(taken)}")
         if ignored:
@@ -453,6 +468,25 @@ class TunerRunner(Runner):
                 " To train on with these, start a new run from the tuner file, without --resume:"
                 f" --cfg-options tuner_files.default={Path(self.work_dir) / 'tuner.safetensors'}"
             )
+
+    def _changed_lengths(self, found: Any) -> list[str]:
+        """Lengths of schedules that would follow another number of epochs."""
+        if not self.param_schedulers:
+            return []
+        by_name = isinstance(self.param_schedulers, dict)
+        pairs = [
+            (i, scheduler.state_dict(), state)
+            for name in (self.param_schedulers if by_name else (slice(None),))
+            for i, (scheduler, state) in enumerate(
+                zip(self.param_schedulers[name], found[name], strict=True)
+            )
+        ]
+        return [
+            _difference(f"param_scheduler.{i}.{key}", now[key], before.get(key))
+            for i, now, before in pairs
+            for key in ("T_max", "end", "total_iters")
+            if key in now and now[key] != before.get(key)
+        ]
 
     def _take_over_seed(self, seed: int | None) -> None:
         before = self.seed
@@ -536,7 +570,7 @@ class TunerRunner(Runner):
             # MMEngine put it there when the run began; formatting takes a second each time.
             cfg=self.message_hub.runtime_info.get("cfg") or self.cfg.pretty_text,
             seed=self.seed,
-            settings=run_settings(self.cfg),
+            settings={**run_settings(self.cfg), **self._kept_settings},
             experiment_name=self.experiment_name,
             time=time.strftime("%Y%m%d_%H%M%S", time.localtime()),
         )
@@ -566,6 +600,10 @@ class TunerRunner(Runner):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         write_atomically(os.path.join(out_dir, filename), buffer.getvalue())
+
+
+def _difference(name: str, now: Any, before: Any) -> str:
+    return f"{name}={now!r} (the run has {before!r})"
 
 
 def _listed(names: Iterable[object], most: int = 5) -> str:

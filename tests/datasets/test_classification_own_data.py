@@ -364,7 +364,7 @@ def test_folders_of_tools_are_no_classes_and_hold_no_images(tmp_path, name):
 def test_the_log_names_the_classes(tmp_path, log):
     make_class_folders(tmp_path, SPLIT)
     load("folder", tmp_path)
-    assert "3 classes: owl, red_fox, sea_lion" in log.text
+    assert "3 classes: owl, red fox, sea lion" in log.text
 
 
 def test_one_class_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 """The data doctor finds the format of a folder of one's own, and says what is wrong with it."""
 
 import json
+import shutil
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_clean_folders_of_every_format_are_well(tmp_path, repository, monkeypatc
         pair(tmp_path / "voc", stem)
     label_studio(tmp_path / "yolo")
     voc(tmp_path / "voc", tmp_path / "coco", split=(1, 1, 0))
-    make_class_folders(tmp_path / "classes", {"train": 4, "val": 2, "test": 3})
+    make_class_folders(tmp_path / "classes", {"": 10})
     for name, facts in (
         ("voc", "2 found, 2 written"),
         ("yolo", "classes: cat, dog"),
@@ -73,3 +74,28 @@ def test_a_report_alone_writes_nothing(tmp_path):
     before = sorted(tmp_path.rglob("*"))
     report = convert_coco(tmp_path, None, rename={"Cat": "cat"}, progress=False)
     assert report.splits["val"]["boxes"] == 2 and sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_file_without_boxes_is_no_training_data_and_gives_no_score(tmp_path):
+    roboflow(tmp_path)
+    for path in tmp_path.rglob("*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "annotations": []}))
+    train, val = examine_folder(tmp_path)
+    assert "it has no box, so there is nothing to train on" in train.problems
+    assert any("its AP will be -1" in note for note in val.notes)
+
+
+def test_broken_and_copied_images_of_class_folders_are_wrong(tmp_path):
+    make_class_folders(tmp_path, {"train": 4})
+    for image in sorted(tmp_path.rglob("003.jpg")):
+        (tmp_path / "test" / image.parent.name).mkdir(parents=True)
+        image.rename(tmp_path / "test" / image.parent.name / "a.jpg")
+    broken, copied, *_ = sorted((tmp_path / "train").rglob("*.jpg"))
+    broken.write_bytes(broken.read_bytes()[:40])
+    shutil.copy(copied, tmp_path / "test" / copied.parent.name / "copy.jpg")
+    (finding,) = examine_folder(tmp_path)
+    assert any("leaves out 1" in text and broken.name in text for text in finding.problems)
+    assert any(
+        "1 of 4 test images are copies of training" in text and "copy.jpg" in text
+        for text in finding.problems
+    )

@@ -103,6 +103,7 @@ def test_settings_that_a_resumed_run_ignores_are_named(tiny_cfg):
     tiny_cfg.val_cfg = tiny_cfg.val_dataloader = tiny_cfg.val_evaluator = None
     tiny_cfg.log_level = "INFO"
     tiny_cfg.train_cfg.max_epochs = 1
+    tiny_cfg.param_scheduler = [dict(type="CosineAnnealingLR", T_max="max_epochs")]
     build_runner(tiny_cfg).train()
     tiny_cfg.resume = True
     tiny_cfg.merge_from_dict(
@@ -117,9 +118,14 @@ def test_settings_that_a_resumed_run_ignores_are_named(tiny_cfg):
     assert runner.epoch == 2 and runner.iter == 3  # two of two images, one of four
     lines = [line for line in log_of(runner).splitlines() if "optimizer.lr=5.0" in line]
     assert len(lines) == 1 and "the run has 0.01" in lines[0] and "max_epochs" not in lines[0]
+    assert "param_scheduler.0.T_max=2 (the run has 1)" in lines[0]
     assert "--cfg-options tuner_files.default=" in lines[0]
     assert "train_cfg.max_epochs=2 (the run has 1)" in log_of(runner)
     assert max(group["initial_lr"] for group in runner.optim_wrapper.param_groups) == 0.01
+    again = build_runner(tiny_cfg)
+    again.train()
+    assert "optimizer.lr=5.0 (the run has 0.01)" in log_of(again)  # not what was ignored before
+    assert "nothing is left to train" in log_of(again)
 
 
 def test_two_runs_do_not_write_into_one_folder(tmp_path):

@@ -99,13 +99,13 @@ class OwnData(Source):
                     f" is {both[0]}; what is measured on them says nothing about new images"
                 )
         every = [item for items in splits.values() for item in items]
-        names = class_names(every, self._title())
+        names = [name.replace("_", " ") for name in class_names(every, self._title())]
         if len(names) < 2:
             raise InputError(
                 f"{self._title()} has one class, {', '.join(names)}; a classifier needs two or more"
             )
         check_class_names(
-            [name.replace("_", " ") for name in names],
+            names,
             as_written,
             source=self._title(),
             advice=f"rename them, or name the folders in words in {CLASS_NAMES_FILE}",
