@@ -20,7 +20,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     tasks = sorted(path.stem.removeprefix(_PREFIX) for path in CONFIGS.glob(f"{_PREFIX}*.py"))
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--task", default="new_names", choices=tasks, help="default: %(default)s")
+    what.add_argument("--task", default="thermal", choices=tasks, help="default: %(default)s")
     what.add_argument("--config", help="another config with a tuner and few-shot training data")
     parser.add_argument("--shots", type=int, default=10, help="training images per class")
     seeds = parser.add_mutually_exclusive_group()
