@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmsdpt.utils.class_names import name_problems
+from mmsdpt.utils.class_names import as_read, name_problems
 from mmsdpt.utils.errors import InputError
 
 from .coco_checks import NO_SCORE, NOTHING_TO_TRAIN_ON, CocoReport, check_coco
@@ -123,6 +123,12 @@ def _add_names(finding: FolderFinding, report: CocoReport, split: str | None) ->
     wrong, same, unknown = name_problems(report.names)
     finding.problems += wrong + same
     finding.notes += unknown
+    unread = [name for name in report.names if not as_read(name).known]
+    if len(unread) > 1:
+        finding.problems.append(
+            f"{unread[0]!r} and {unread[1]!r} are the same text to GLIP, whose English vocabulary"
+            " knows neither: give each class an English name (--rename)"
+        )
     if report.boxes:
         return
     if split == "train":

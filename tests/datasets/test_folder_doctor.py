@@ -55,6 +55,19 @@ def test_faults_are_named_with_file_and_entry(tmp_path, repository, monkeypatch,
     assert "1 of its images are also in train (a.jpg, ...)" in text
 
 
+def test_two_names_that_no_english_model_reads_are_one_class(
+    tmp_path, repository, monkeypatch, capsys
+):
+    roboflow(tmp_path)
+    path = tmp_path / "train" / "_annotations.coco.json"
+    content = json.loads(path.read_text())
+    for category, name in zip(content["categories"][-2:], ("猫", "狗"), strict=True):
+        category["name"] = name
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    code, text = run(repository, tmp_path, monkeypatch, capsys)
+    assert code == 1 and "'猫' and '狗' are the same text to GLIP" in text
+
+
 def test_what_a_converter_refuses_is_wrong(tmp_path):
     pair(tmp_path, "a", name="(unknown)")
     (finding,) = examine_folder(tmp_path)
