@@ -411,7 +411,7 @@ class TunerRunner(Runner):
         if self.param_schedulers is not None:
             self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
         check_resumable(checkpoint, filename, self.optim_wrapper, self.param_schedulers)
-        self._say_what_is_ignored(meta, checkpoint["param_schedulers"])
+        self._say_what_is_ignored(meta, checkpoint.get("param_schedulers"))
         self.train_loop._epoch, self.train_loop._iter = meta["epoch"], meta["iter"]
         self._take_over_seed(meta.get("seed"))
         self.message_hub.load_state_dict(checkpoint["message_hub"])
