@@ -140,7 +140,15 @@ class GLIP(TunableMixin, PromptMixin, MMDetGLIP):
                 return self._pyramid(self.backbone(batch_inputs, state or ForwardState()))
 
     def _pyramid(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return self.neck(maps) if self.with_neck else maps
+        if not self.with_neck:
+            return maps
+        in_bfloat16 = maps[0].device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        if not (in_bfloat16 and _trains(self.neck)):
+            return self.neck(maps)
+        # On a CPU, the gradient that bfloat16 convolutions give their weights holds memory that was
+        # never written where maps are as small as the pyramid's last ones (PyTorch 2.14).
+        with torch.autocast("cpu", enabled=False):
+            return self.neck(tuple(features.float() for features in maps))
 
     def encode_text(self, captions: Sequence[str], state: ForwardState | None = None) -> dict:
         """Captions to ``hidden`` and ``embedded`` (B, L, D) and ``masks`` (B, L), L the longest
