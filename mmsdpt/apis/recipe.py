@@ -2,8 +2,8 @@
 the tools, or from the ``config.json`` of a shared folder.
 
 Headers and ``config.json`` come from strangers. MMEngine imports and calls any dotted path that a
-``type`` names, and some settings reach ``eval``, so that only :data:`_PARTS` and the package's own
-parts are built from them, with plain values of bounded size. A Python config is code and trusted.
+``type`` names, so that only what :mod:`mmsdpt.utils.untrusted` knows is built from them. A Python
+config is code and trusted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,33 +24,18 @@ import mmsdpt.hosts
 import mmsdpt.tuners  # noqa: F401
 from mmsdpt.datasets.classification.templates import default_template
 from mmsdpt.hosts.base import resolve_slots
-from mmsdpt.registry import MODELS, TRANSFORMS
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.cli import load_config
 from mmsdpt.utils.data_files import innermost_datasets
 from mmsdpt.utils.errors import InputError, printable
+from mmsdpt.utils.untrusted import MAX_TEXT, config_problems
 
 FORMAT = 1
 MAX_CLASSES = 20_000
-MAX_TEXT = 1000
-MAX_NUMBER = 10**6
 MAX_JSON_BYTES = 1_000_000
 SCOPES = ("mmdet", "mmpretrain")
-# Parts of the toolboxes that a file may ask for: those of our configs and of Grounding DINO's.
-# None reads a file that a setting names (but for the text encoder's folder), or executes a text.
-_PARTS = frozenset(
-    """
-    DetDataPreprocessor MultiModalDataPreprocessor SwinTransformer VisionTransformer ResNet
-    FPN FPN_DropBlock ChannelMapper BertModel CLIPProjection CLIPTransformer ATSSVLFusionHead
-    GroundingDINOHead AnchorGenerator DeltaXYWHBBoxCoderForGLIP FocalLoss GIoULoss L1Loss
-    CrossEntropyLoss ATSSAssigner HungarianAssigner BboxOverlaps2D_GLIP BinaryFocalLossCost
-    BBoxL1Cost IoUCost nms LN BN GN ReLU GELU QuickGELU
-    LoadImageFromFile FixScaleResize Resize ResizeEdge CenterCrop PackDetInputs PackInputs
-    """.split()
-)
 # Of a test pipeline, what reads or changes the truth: there is none on a new image.
 _OF_TRUTH = ("LoadAnnotations", "FilterAnnotations", "GTBoxSubOne_GLIP")
-_FETCHES = ("pretrained", "from_pretrained", "backend_args", "file_client_args")
 
 
 @dataclass
@@ -329,44 +314,12 @@ def _check(recipe: Recipe, origin: str) -> None:
         ("tuner", list(recipe.tuners.values())),
         ("pipeline", recipe.pipeline),
     ):
-        for problem in _problems(part, what, 0):
+        for problem in config_problems(part, what):
             refuse(problem)
     if recipe.model.get("type") not in ("mmsdpt.GLIP", "mmsdpt.GroundingDINO", "mmsdpt.CLIP"):
         refuse(f"its model is {printable(recipe.model.get('type'))}, which is no host of mmsdpt")
     if not all(isinstance(step, dict) and "type" in step for step in recipe.pipeline):
         refuse("its pipeline has a step without a type")
-
-
-def _problems(value: Any, where: str, depth: int) -> Iterator[str]:
-    """What must not be in a config from a stranger."""
-    if depth > 20:
-        yield f"{where[:100]} is nested too deeply"
-    elif isinstance(value, dict):
-        value.pop("init_cfg", None)  # base weights replace what it would start from
-        if "type" in value and not _is_known(value["type"]):
-            yield (
-                f"{printable(where, 100)} asks for {printable(value['type'], 100)}, which is not a"
-                " part that mmsdpt builds from a file"
-            )
-        for key, item in value.items():
-            if key in _FETCHES and item:
-                yield f"{printable(where, 100)} asks for {key}={printable(item, 100)}"
-            yield from _problems(item, f"{where}.{key}", depth + 1)
-    elif isinstance(value, (list, tuple)):
-        for i, item in enumerate(value):
-            yield from _problems(item, f"{where}.{i}", depth + 1)
-    elif isinstance(value, str):
-        if len(value) > MAX_TEXT or "://" in value.removeprefix("mmsdpt://"):
-            yield f"{printable(where, 100)} is {printable(value, 100)}"
-    elif isinstance(value, (int, float)) and not abs(value) <= MAX_NUMBER:
-        yield f"{printable(where, 100)} is {value}, more than {MAX_NUMBER}"
-
-
-def _is_known(name: Any) -> bool:
-    scope, _, part = name.rpartition(".") if isinstance(name, str) else ("os", "", "")
-    if scope == "mmsdpt":
-        return part in MODELS.module_dict or part in TRANSFORMS.module_dict
-    return scope in ("", "mmdet", "mmpretrain", "mmcv", "mmengine") and part in _PARTS
 
 
 def in_scope(scope: str) -> Any:

@@ -26,6 +26,7 @@ from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import load_tuner, read_tuner_header
 from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.untrusted import config_problems
 
 BEFORE = "before"
 IMAGE_ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"))
@@ -85,7 +86,10 @@ def _model(cfg: Config, tuner_file: str | None, classes: Sequence[str]) -> Itera
         described = (header.get("model") or {}).get("config") or {}
         in_file = resolve_slots(described.get("tuner"), described.get("tuners"))
         # What the file says it was trained with; older files say nothing: then the config does.
-        tuner = in_file.get(header.get("slot", "")) or next(
+        from_file = in_file.get(header.get("slot", ""))
+        for problem in config_problems(from_file, "tuner"):  # whoever wrote it
+            raise InputError(f"{tuner_file} is not used: {problem}")
+        tuner = from_file or next(
             (t for t in slots.values() if t["type"].endswith(f".{header['method']}")), None
         )
         if tuner is None:

@@ -12,9 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mmsdpt.apis import Detector
-from mmsdpt.apis.recipe import Recipe, _is_known
+from mmsdpt.apis.recipe import Recipe
 from mmsdpt.utils.data_files import innermost_datasets
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.untrusted import is_known_part
+from mmsdpt.visualization import models
 
 BOMB = "__import__('os').system('true')"
 CASES = {
@@ -93,12 +95,12 @@ def test_files_of_our_own_configs_can_be_used(repository):
 
     unknown = set()
     for path in repository.glob("configs/_base_/models/*.py"):
-        unknown |= {t for t in types(Config.fromfile(path).model.to_dict()) if not _is_known(t)}
+        unknown |= {t for t in types(Config.fromfile(path).model.to_dict()) if not is_known_part(t)}
     for name in ("mini/sdpt_mini_raccoon", "mini/mudpt_mini_clothing", "sdpt/glip_l_coco_k10"):
         cfg = Config.fromfile(repository / f"configs/{name}.py", import_custom_modules=False)
         dataset = next(innermost_datasets(cfg.test_dataloader.dataset))
         steps = {step.type for step in dataset.pipeline} - {"LoadAnnotations"}
-        unknown |= {name for name in steps if not _is_known(name)}
+        unknown |= {name for name in steps if not is_known_part(name)}
     assert unknown == set()
 
 
@@ -113,3 +115,12 @@ def test_no_address_that_a_header_names_is_fetched(tuned, tmp_path):
     path = with_header(tuned, tmp_path / "url.safetensors", "model.load_from", address)
     with pytest.raises(InputError, match="fetch the file and name it"):
         Detector(path, device="cpu")
+
+
+def test_pages_of_models_build_no_part_that_a_tuner_file_makes_up(monkeypatch):
+    tuner = dict(type="os.system", command="true")
+    header = dict(method="SDPT", slot="default", model=dict(config=dict(tuner=tuner)))
+    monkeypatch.setattr(models, "read_tuner_header", lambda path: header)
+    cfg = Config(dict(model=dict(type="mmsdpt.CLIP")))
+    with pytest.raises(InputError, match="asks for os.system, which is not a part"):
+        next(models.each_model(cfg, dict(SDPT="tuner.safetensors"), ()))

@@ -1,0 +1,68 @@
+"""What may be built from a config that a file from a stranger holds.
+
+MMEngine imports and calls any dotted path that a ``type`` names, and some settings reach ``eval``.
+So only :data:`_PARTS` and the package's own parts are built, with plain values of bounded size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmsdpt.registry import MODELS, TRANSFORMS
+from mmsdpt.utils.errors import printable
+
+MAX_TEXT = 1000
+MAX_NUMBER = 10**6
+# Parts of the toolboxes that a file may ask for: those of our configs and of Grounding DINO's.
+# None reads a file that a setting names (but for the text encoder's folder), or executes a text.
+_PARTS = frozenset(
+    """
+    DetDataPreprocessor MultiModalDataPreprocessor SwinTransformer VisionTransformer ResNet
+    FPN FPN_DropBlock ChannelMapper BertModel CLIPProjection CLIPTransformer ATSSVLFusionHead
+    GroundingDINOHead AnchorGenerator DeltaXYWHBBoxCoderForGLIP FocalLoss GIoULoss L1Loss
+    CrossEntropyLoss ATSSAssigner HungarianAssigner BboxOverlaps2D_GLIP BinaryFocalLossCost
+    BBoxL1Cost IoUCost nms LN BN GN ReLU GELU QuickGELU
+    LoadImageFromFile FixScaleResize Resize ResizeEdge CenterCrop PackDetInputs PackInputs
+    """.split()
+)
+_FETCHES = ("pretrained", "from_pretrained", "backend_args", "file_client_args")
+
+
+def config_problems(value: Any, where: str, depth: int = 0) -> Iterator[str]:
+    """What must not be in a config from a stranger, in sentences; its ``init_cfg`` are dropped.
+
+    Args:
+        value: The config or a part of it, in plain types.
+        where: Its place, for the sentences.
+        depth: Of that place.
+    """
+    if depth > 20:
+        yield f"{where[:100]} is nested too deeply"
+    elif isinstance(value, dict):
+        value.pop("init_cfg", None)  # base weights replace what it would start from
+        if "type" in value and not is_known_part(value["type"]):
+            yield (
+                f"{printable(where, 100)} asks for {printable(value['type'], 100)}, which is not a"
+                " part that mmsdpt builds from a file"
+            )
+        for key, item in value.items():
+            if key in _FETCHES and item:
+                yield f"{printable(where, 100)} asks for {key}={printable(item, 100)}"
+            yield from config_problems(item, f"{where}.{key}", depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from config_problems(item, f"{where}.{i}", depth + 1)
+    elif isinstance(value, str):
+        if len(value) > MAX_TEXT or "://" in value.removeprefix("mmsdpt://"):
+            yield f"{printable(where, 100)} is {printable(value, 100)}"
+    elif isinstance(value, (int, float)) and not abs(value) <= MAX_NUMBER:
+        yield f"{printable(where, 100)} is {value}, more than {MAX_NUMBER}"
+
+
+def is_known_part(name: Any) -> bool:
+    """Whether a ``type`` names a part that is built from a file."""
+    scope, _, part = name.rpartition(".") if isinstance(name, str) else ("os", "", "")
+    if scope == "mmsdpt":
+        return part in MODELS.module_dict or part in TRANSFORMS.module_dict
+    return scope in ("", "mmdet", "mmpretrain", "mmcv", "mmengine") and part in _PARTS
