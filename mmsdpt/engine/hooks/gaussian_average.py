@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 
@@ -104,5 +103,4 @@ class GaussianAverageHook(Hook):
 
 
 def _trained(runner: Runner) -> dict[str, Tensor]:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return {name: p for name, p in runner.host.named_parameters() if p.requires_grad}

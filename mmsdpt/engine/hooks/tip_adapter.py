@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -40,7 +39,7 @@ class TipAdapterHook(Hook):
         self.passes, self.most, self.slot = passes, (float(most[0]), float(most[1])), slot
 
     def before_train(self, runner: Runner) -> None:
-        if _host(runner)._slot(self.slot).is_empty:  # else a checkpoint or tuner file has the keys
+        if runner.host._slot(self.slot).is_empty:  # else a checkpoint or tuner file has the keys
             self._fill(runner, runner.train_dataloader)
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -48,17 +47,17 @@ class TipAdapterHook(Hook):
             self._search(runner, runner.val_dataloader if runner.val_loop is not None else None)
 
     def before_test(self, runner: Runner) -> None:
-        tuner = _host(runner)._slot(self.slot)
+        tuner = runner.host._slot(self.slot)
         if not tuner.frozen or not tuner.is_empty:
             return
         self._fill(runner, runner.build_dataloader(runner.cfg.train_dataloader))
         loader = runner.cfg.get("val_dataloader")
         self._search(runner, runner.build_dataloader(loader) if loader else None)
-        path = save_tuner(_host(runner), Path(runner.work_dir) / "tuner.safetensors", self.slot)
+        path = save_tuner(runner.host, Path(runner.work_dir) / "tuner.safetensors", self.slot)
         runner.logger.info(f"Wrote the cache to {path}")
 
     def _fill(self, runner: Runner, loader: DataLoader) -> None:
-        host, dataset = _host(runner), loader.dataset
+        host, dataset = runner.host, loader.dataset
         dataset.__getitems__ = SeededFetch(dataset)
         total: Tensor | None = None
         for number in range(self.passes):
@@ -79,7 +78,7 @@ class TipAdapterHook(Hook):
         runner.logger.info(f"Tip-Adapter: {len(labels)} images in the cache")
 
     def _search(self, runner: Runner, loader: DataLoader | None) -> None:
-        host, tuner = _host(runner), _host(runner)._slot(self.slot)
+        host, tuner = runner.host, runner.host._slot(self.slot)
         if loader is None:
             runner.logger.warning(
                 "Tip-Adapter: there are no validation images, so alpha and beta keep their values"
@@ -102,10 +101,6 @@ class TipAdapterHook(Hook):
             f"Tip-Adapter: alpha {alpha:.3g} and beta {beta:.3g} are best on the validation images"
             f" ({100 * accuracy:.1f} %)"
         )
-
-
-def _host(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def _batches(host: nn.Module, loader: DataLoader, order) -> Iterator[tuple[Tensor, Tensor]]:
