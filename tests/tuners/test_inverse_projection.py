@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmsdpt.tuners import InverseProjection, PrototypeTokens
+from mmsdpt.tuners import InverseProjection, PrototypeTokens, sdpt
 
 E, D, K = 24, 9, 4
 
@@ -67,6 +67,38 @@ def test_it_is_computed_in_float64_and_rounded_once():
     pinv = inverse.pinv(linear, torch.float32)
     assert torch.allclose(pinv.double(), exact, rtol=1e-6, atol=1e-6 * exact.abs().max())
     assert pinv.dtype == torch.float32
+
+
+def weight_of_condition(digits, rows=96, columns=72):
+    """Singular values from 1 down to 10^-digits."""
+    left, right = (
+        torch.linalg.qr(torch.randn(n, columns, dtype=torch.float64))[0] for n in (rows, columns)
+    )
+    return left * torch.logspace(0, -digits, columns, dtype=torch.float64) @ right.T
+
+
+@pytest.mark.parametrize("digits", [0, 1, 2, 3, 4, 4.5, 5, 6, 8, 12])
+def test_it_equals_the_decomposition_at_any_condition(digits):
+    weight = weight_of_condition(digits)
+    expected = torch.linalg.pinv(weight.T)
+    error = (sdpt._pseudo_inverse(weight) - expected).abs().max() / expected.abs().max()
+    assert error < 1e-10
+
+
+@pytest.mark.parametrize("digits", [0, 1, 3, 4])
+def test_usual_weights_need_no_decomposition(digits, monkeypatch):
+    """Those of the mini model have a condition number of 4 to 11."""
+    monkeypatch.setattr(sdpt, "_decomposed_pseudo_inverse", None)
+    sdpt._pseudo_inverse(weight_of_condition(digits))
+
+
+@pytest.mark.parametrize("digits", [14, 15, 17])
+def test_full_rank_is_what_the_decomposition_says(digits):
+    weight = weight_of_condition(digits)
+    rank = int(torch.linalg.matrix_rank(weight))
+    assert rank < 72
+    with pytest.raises(ValueError, match=f"has rank {rank}, "):
+        sdpt._pseudo_inverse(weight)
 
 
 @pytest.mark.parametrize("way", ["in place", "bias", "load_state_dict", "assign", "new parameter"])
