@@ -73,7 +73,7 @@ setup(
     author="The mmsdpt authors",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["mmsdpt", "mmsdpt.*"]),
-    package_data={"mmsdpt": ["assets/**"]},
+    package_data={"mmsdpt": ["assets/**", "datasets/*.yaml"]},
     include_package_data=False,
     install_requires=REQUIRED,
     extras_require=EXTRAS,

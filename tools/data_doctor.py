@@ -2,8 +2,8 @@
 
 ``python tools/data_doctor.py FOLDER`` looks at data of your own: COCO, VOC or YOLO for detection,
 a folder of images for each class for classification. ``python tools/data_doctor.py --data-root
-data`` looks at every CLIP benchmark that is there; ``--datasets dtd eurosat`` at these, which must
-be there. Exit code 1 where something is wrong. See docs/dataset_converters.md and
+data`` looks at every benchmark that is there; ``--datasets dtd odinw13/pothole`` at these, which
+must be there. Exit code 1 where something is wrong. See docs/detection_data.md and
 docs/classification_data.md.
 """
 
@@ -48,11 +48,12 @@ def main(argv: list[str] | None = None) -> int:
         return int(any(finding.problems for finding in own))
     from mmsdpt.datasets.classification.benchmarks import BENCHMARKS
     from mmsdpt.datasets.classification.doctor import all_well, as_table, examine
+    from mmsdpt.datasets.detection_doctor import examine_detection, present_benchmarks
+    from mmsdpt.utils.detection_benchmarks import find_benchmark
 
-    if unknown := [name for name in args.datasets or () if name not in BENCHMARKS]:
-        raise InputError(
-            f"there is no benchmark {', '.join(unknown)}; expected some of {', '.join(BENCHMARKS)}"
-        )
+    for name in args.datasets or ():
+        if name not in BENCHMARKS:
+            find_benchmark(name)  # says so where there is none
     if not Path(args.data_root).is_dir():
         raise InputError(f"the folder {args.data_root} is missing; set --data-root")
     console = Console(soft_wrap=False)
@@ -64,17 +65,13 @@ def main(argv: list[str] | None = None) -> int:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        for name in args.datasets or BENCHMARKS:
-            total = sum(BENCHMARKS[name].counts.values()) if args.check_images else None
+        for name in args.datasets or [*BENCHMARKS, *present_benchmarks(args.data_root)]:
+            look = examine if name in BENCHMARKS else examine_detection
+            known = BENCHMARKS[name] if name in BENCHMARKS else find_benchmark(name)
+            total = sum(known.counts.values()) if args.check_images else None
             task = progress.add_task(name, total=total)
-            findings.append(
-                examine(
-                    name,
-                    args.data_root,
-                    args.check_images,
-                    partial(progress.advance, task),
-                )
-            )
+            advance = partial(progress.advance, task)
+            findings.append(look(name, args.data_root, args.check_images, advance))
             progress.remove_task(task)
     console.print(as_table(findings))
     return 0 if all_well(findings, required=args.datasets is not None) else 1

@@ -41,6 +41,7 @@ from mmsdpt.utils.base_weights import (
     resolve_checkpoint,
 )
 from mmsdpt.utils.data_files import check_dataset_files, check_evaluator_files
+from mmsdpt.utils.detection_benchmarks import apply_benchmark
 from mmsdpt.utils.errors import DivergedError
 from mmsdpt.utils.fingerprint import base_fingerprint
 from mmsdpt.version import __version__
@@ -119,6 +120,12 @@ class TunerRunner(Runner):
 
     resumed_random_states: list[dict] | None = None
     _kept_settings: Mapping[str, Any] = MappingProxyType({})  # of a resumed run, not the config's
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> TunerRunner:
+        """As MMEngine's; ``benchmark`` in the config sets the data, whatever tool read it."""
+        apply_benchmark(cfg)
+        return super().from_cfg(cfg)
 
     # ------------------------------------------------------------------ the start of a log
 

@@ -27,6 +27,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmsdpt.utils.detection_benchmarks import apply_benchmark
 from mmsdpt.utils.errors import InputError
 
 PROTOCOLS = ("few_shot", "base_to_new", "transfer", "comparison", "stacking")
@@ -446,4 +447,6 @@ def read_config(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _parse(path: Path, changed: int) -> bytes:
-    return pickle.dumps(Config.fromfile(path).to_dict())  # copied faster than the objects
+    cfg = Config.fromfile(path)
+    apply_benchmark(cfg)
+    return pickle.dumps(cfg.to_dict())  # copied faster than the objects

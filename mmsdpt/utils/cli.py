@@ -17,6 +17,7 @@ from typing import Any
 from mmengine.config import Config, DictAction
 from mmengine.utils import import_modules_from_strings
 
+from .detection_benchmarks import apply_benchmark
 from .errors import InputError
 from .preflight import require_all
 
@@ -118,7 +119,8 @@ def load_config(
     if args.cfg_options:
         _check_names(args.cfg_options, cfg)
         cfg.merge_from_dict(args.cfg_options)
-    if args.data_root:
+    apply_benchmark(cfg, args.data_root)
+    if args.data_root and "benchmark" not in cfg:
         replace_data_root(cfg, args.data_root)
     spread_text_encoder(cfg)
     if args.work_dir:
@@ -142,6 +144,7 @@ _OF_THE_RUNNER = (
     *("default_hooks", "custom_hooks", "log_processor", "log_level", "visualizer"),
     *("default_scope", "randomness", "experiment_name", "runner_type", "custom_imports"),
     *("tuner_files", "resume_from", "find_unused_parameters", "data_root", "lang_model_name"),
+    "benchmark",
     *("compile", "activation_checkpointing", "efficient_conv_bn_eval"),
 )
 

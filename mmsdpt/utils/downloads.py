@@ -65,14 +65,21 @@ _DATA = {
     "instances_val2017": "COCO 2017 from https://cocodataset.org/#download",
     "lvis_v1": "LVIS v1 from https://www.lvisdataset.org/dataset, with the images of COCO 2017",
 }
+# By a folder on the way.
+_COLLECTIONS = {
+    "odinw": "ODinW from https://huggingface.co/GLIPModel/GLIP/tree/main/odinw_35",
+    "rf100-vl": "RF100-VL with the package rf100vl (https://github.com/roboflow/rf100-vl)",
+    "rf20-vl": "RF20-VL with the package rf100vl (https://github.com/roboflow/rf100-vl)",
+}
 
 
 def how_to_get_data(path: str) -> str:
     """What to do to have the annotation file or the image folder ``path``."""
     name = Path(path).name
     source = next((text for start, text in _DATA.items() if name.startswith(start)), None)
-    if source is None and "odinw" in Path(path).parts:
-        source = "ODinW from https://huggingface.co/GLIPModel/GLIP/tree/main/odinw_35"
+    for folder, text in _COLLECTIONS.items() if source is None else ():
+        if folder in Path(path).parts:
+            source = text
     advice = f"download {source} and " if source else ""
     return advice + PUT_IT_THERE
 

@@ -176,8 +176,9 @@ class GLIP(TunableMixin, PromptMixin, MMDetGLIP):
 
         Args:
             batch_inputs: (B, 3, H, W).
-            batch_data_samples: With ``text`` (class names of the image's caption) and
-                ``gt_instances.labels`` that index into it.
+            batch_data_samples: With ``text`` (class names of the image's caption),
+                ``gt_instances.labels`` that index into it, and optionally ``caption_prompt``,
+                which MMDetection reads in testing alone.
 
         Returns:
             ``loss_cls``, ``loss_bbox`` and ``loss_centerness``.
@@ -188,7 +189,7 @@ class GLIP(TunableMixin, PromptMixin, MMDetGLIP):
         """
         captions, targets, class_maps = [], [], []
         for sample in batch_data_samples:
-            caption, class_map = self.class_prompt(self._class_names(sample))
+            caption, class_map = self._training_prompt(sample)
             labels = sample.gt_instances.labels
             if len(labels) and int(labels.max()) >= len(class_map):
                 raise ValueError(
@@ -222,7 +223,7 @@ class GLIP(TunableMixin, PromptMixin, MMDetGLIP):
         self, batch_inputs: Tensor, batch_data_samples: SampleList
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """The head's raw outputs (``mode='tensor'``); the samples are needed for their ``text``."""
-        prompts = [self.class_prompt(self._class_names(s)) for s in batch_data_samples]
+        prompts = [self._training_prompt(sample) for sample in batch_data_samples]
         captions, class_maps = zip(*prompts, strict=True)
         state = ForwardState(batch_inputs, captions, class_maps, batch_data_samples)
         with self.tuned():

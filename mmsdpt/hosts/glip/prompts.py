@@ -75,11 +75,14 @@ class PromptMixin:
         )
         return create_positive_map_label_to_token(positive_map, plus=1), positive_map
 
-    def class_prompt(self, classes: Sequence[str] | str) -> tuple[str, Tensor]:
+    def class_prompt(
+        self, classes: Sequence[str] | str, enhanced: Mapping | None = None
+    ) -> tuple[str, Tensor]:
         """Caption of a class list and the tokens of each class.
 
         Args:
             classes: Class names, or one string of names separated by ``". "``.
+            enhanced: Prefix, suffix or another name by class name.
 
         Returns:
             The caption, and a (C, max_tokens) float map that is 1 where a token belongs to the
@@ -88,13 +91,14 @@ class PromptMixin:
         Raises:
             ValueError: if the caption has more tokens than the text encoder takes, or a class none.
         """
-        key = classes if isinstance(classes, str) else tuple(classes)
+        names = classes if isinstance(classes, str) else tuple(classes)
+        words = ((name, *sorted(each.items())) for name, each in (enhanced or {}).items())
 
         def make() -> tuple[str, Tensor]:
-            _, caption, positive_map, _ = self._prompt(classes, custom_entities=True)
+            _, caption, positive_map, _ = self._prompt(classes, True, enhanced)
             return caption, positive_map.bool().float()
 
-        return self._prompts.get(key, make)
+        return self._prompts.get((names, *words), make)
 
     def _prompt(
         self, classes: Sequence[str] | str, custom_entities: bool, enhanced: Mapping | None = None
@@ -211,6 +215,10 @@ class PromptMixin:
                 " and 'custom_entities' to the meta_keys of PackDetInputs"
             )
         return sample.text
+
+    def _training_prompt(self, sample: DetDataSample) -> tuple[str, Tensor]:
+        """Caption and class map of one image, with its caption prompts as in testing."""
+        return self.class_prompt(self._class_names(sample), sample.get("caption_prompt", None))
 
     def _prediction_prompt(self, sample: DetDataSample) -> list[tuple[dict, str, Tensor, list]]:
         """Chunks of (token indices by class, caption, positive map, class names) for one image."""

@@ -1,0 +1,5 @@
+# Full fine-tuning on GLIP-L and LVIS v1: 430,401,824 parameters.
+_base_ = ["../sdpt/glip_l_lvis_k10.py", "../_base_/methods/full_fine_tuning_glip.py"]
+
+model = dict(tuner=_base_.tuner)
+optim_wrapper = dict(optimizer=_base_.optimizer)
