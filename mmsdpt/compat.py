@@ -357,3 +357,14 @@ class NoiseFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith(self.beginnings)
+
+
+def mend_lvis() -> None:
+    """Let lvis 0.5.3 compute: it writes ``np.float``, which NumPy has not had since 1.24."""
+    import lvis.eval
+    import numpy
+
+    if not hasattr(lvis.eval.np, "float"):
+        own = types.ModuleType("numpy")
+        own.__dict__.update(numpy.__dict__, float=float)
+        lvis.eval.np = own

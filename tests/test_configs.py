@@ -338,11 +338,11 @@ def test_lvis_samples_its_captions_in_training_and_chunks_them_in_testing():
     pipeline = innermost(cfg.train_dataloader.dataset)["pipeline"]
     assert kinds(pipeline)[-2:] == ["mmsdpt.SampleCaptionClasses", "PackDetInputs"]
     assert pipeline[-2]["max_classes"] == cfg.model.test_cfg.chunked_size == 40
+    assert pipeline[-2]["max_tokens"] <= 256 and pipeline[-2]["language_model"]
     # The rest of the test settings stays.
     assert cfg.model.test_cfg.nms_pre == 1000 and cfg.model.test_cfg.max_per_img == 300
-    assert cfg.test_evaluator.type == "LVISFixedAPMetric"
-    metric = METRICS.get("LVISFixedAPMetric")
-    assert cfg.default_hooks.checkpoint.save_best == f"{metric.default_prefix}/AP"
+    assert cfg.test_evaluator.type == "mmsdpt.LVISMetric"
+    assert cfg.default_hooks.checkpoint.save_best == "lvis_fixed_ap/AP"
     # The base's own pipelines are left as they were.
     assert "mmsdpt.SampleCaptionClasses" not in kinds(
         innermost(config("sdpt/glip_l_coco_k10.py").train_dataloader.dataset)["pipeline"]

@@ -1,15 +1,24 @@
-# SDPT on GLIP-L and LVIS v1. 1,203 class names do not fit into a caption: training samples 40 per
-# image, testing runs in chunks of 40. The evaluation is LVIS fixed AP, as GLIP's.
+# SDPT on GLIP-L and LVIS v1. 1,203 class names do not fit into a caption: training samples up to 40
+# for each image, testing runs in chunks of 40. benchmark = "lvis/minival" tests on minival.
 _base_ = "glip_l_coco_k10.py"
 
 data_root = "data/coco/"
 train_pipeline = _base_.train_pipeline
-train_pipeline.insert(-1, dict(type="mmsdpt.SampleCaptionClasses", max_classes=40))
+# Sixteen of 256 tokens stay free for the context of CoOp and DPT.
+train_pipeline.insert(
+    -1,
+    dict(
+        type="mmsdpt.SampleCaptionClasses",
+        max_classes=40,
+        max_tokens=240,
+        language_model=_base_.lang_model_name,
+    ),
+)
 
 train_dataloader = dict(
     dataset=dict(
         dataset=dict(
-            type="LVISV1Dataset",
+            type="mmsdpt.LVISDataset",
             ann_file="annotations/lvis_v1_train.json",
             data_prefix=dict(img=""),
             pipeline=train_pipeline,
@@ -18,12 +27,15 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     dataset=dict(
-        type="LVISV1Dataset", ann_file="annotations/lvis_od_val.json", data_prefix=dict(img="")
+        type="mmsdpt.LVISDataset",
+        ann_file="annotations/lvis_od_val.json",
+        data_prefix=dict(img=""),
     )
 )
 test_dataloader = val_dataloader
+# AP of LVIS with 300 detections an image, and fixed AP with 10,000 a class, as GLIP's.
 val_evaluator = dict(
-    _delete_=True, type="LVISFixedAPMetric", ann_file=data_root + "annotations/lvis_od_val.json"
+    _delete_=True, type="mmsdpt.LVISMetric", ann_file=data_root + "annotations/lvis_od_val.json"
 )
 test_evaluator = val_evaluator
 

@@ -95,7 +95,7 @@ def _examine_split(
         return
     if not images.is_dir():
         finding.problems.append(f"the folder {images} is missing; download {benchmark.source}")
-    if benchmark.type.startswith("LVIS"):
+    if "LVIS" in benchmark.type:
         content = _lvis(finding, annotations, images, split, check_images)
     else:
         report = check_coco(annotations, images, _EVERY_IMAGE if check_images else 0)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import mmcv
 import mmengine.fileio as fileio
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
+from mmdet.models.detectors.glip import clean_label_name
+from tokenizers import BertWordPieceTokenizer
+from tokenizers.models import WordPiece
 
 from mmsdpt.registry import TRANSFORMS
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.language_models import language_model_folder
 
 from .image_files import UnreadableImage, is_deep, open_image, read_bytes, to_rgb
 
@@ -61,32 +67,82 @@ class SampleCaptionClasses(BaseTransform):
     """Shorten an image's caption to its own classes and a random sample of the others.
 
     For datasets whose class list does not fit into one caption (LVIS: 1,203 classes). All classes
-    of the image are kept, absent ones fill up to ``max_classes`` as negatives, the order is random,
-    and the labels follow. GLIP trains on detection data this way (Li et al. 2022, section 4).
+    of the image are kept, absent ones fill up as negatives, the order is random, and the labels
+    follow. GLIP trains on detection data this way (Li et al. 2022, section 4).
+
+    Negatives are first the classes that the image is known not to show (``negative_labels``, of
+    federated data), then others, drawn with a probability that grows with the root of the number of
+    images that show them (``class_counts``), as Zhou et al. (2021, "Probabilistic two-stage
+    detection") do for LVIS: a rare class is seldom a negative. Without these keys all absent
+    classes are equal.
 
     Required keys: ``text`` (tuple of class names), ``gt_bboxes_labels`` and ``gt_bboxes``. Modified
-    keys: ``text``, ``custom_entities`` and ``gt_bboxes_labels``. Where one image shows more than
-    ``max_classes`` classes, a random choice of them is kept, and the boxes, ignore flags and masks
-    of the others leave with their names: a label without its name in the caption has no meaning.
+    keys: ``text``, ``custom_entities`` and ``gt_bboxes_labels``. Where an image shows more classes
+    than fit, a random choice of them is kept, and the boxes, ignore flags and masks of the others
+    leave with their names: a label without its name in the caption has no meaning.
 
     Args:
-        max_classes: Most classes in a caption. 40 LVIS names stay below 256 tokens in all but rare
-            draws; a caption that is still too long is an error in training, not a silent cut.
+        max_classes: Most classes in a caption.
+        max_tokens: Most tokens in a caption, with its two special ones.
+        language_model: Name or folder of the BERT whose vocabulary counts tokens, as
+            ``lang_model_name`` of a config. None counts none; then a caption that is too long is an
+            error in training.
     """
 
-    def __init__(self, max_classes: int = 40) -> None:
+    def __init__(
+        self, max_classes: int = 40, max_tokens: int = 256, language_model: str | None = None
+    ) -> None:
         if max_classes < 1:
             raise ValueError(f"max_classes must be at least 1, got {max_classes}")
-        self.max_classes = max_classes
+        self.max_classes, self.max_tokens = max_classes, max_tokens
+        self.language_model = language_model
+        self._costs: dict[str, int] = {}
+
+    @cached_property
+    def _tokenizer(self) -> BertWordPieceTokenizer:
+        folder = language_model_folder(self.language_model)
+        words = WordPiece.read_file(str(folder / "vocab.txt"))
+        return BertWordPieceTokenizer(words, lowercase=True)
+
+    def _cost(self, name: str) -> int:
+        """Tokens of a name in a caption, with the dot behind it."""
+        if self.language_model is None:
+            return 0
+        if name not in self._costs:
+            words = self._tokenizer.encode(clean_label_name(name), add_special_tokens=False)
+            self._costs[name] = len(words.ids) + 1
+        return self._costs[name]
+
+    def _fitting(self, labels: np.ndarray, classes: tuple[str, ...], chosen: list[int]) -> None:
+        """Append labels to ``chosen`` in their order, as long as there is room."""
+        room = self.max_tokens - 2 - sum(self._cost(classes[label]) for label in chosen)
+        for label in labels:
+            room -= self._cost(classes[label])
+            if len(chosen) == self.max_classes or room < 0:
+                return
+            chosen.append(int(label))
+
+    def _negatives(self, results: dict, count: int, present: np.ndarray) -> np.ndarray:
+        """All absent classes, in the order in which they are taken."""
+        known = np.setdiff1d(results.get("negative_labels", present[:0]), present)
+        others = np.setdiff1d(np.arange(count), np.concatenate([present, known]))
+        counts = results.get("class_counts")
+        # The keys' order is that of draws without replacement with these weights (Efraimidis and
+        # Spirakis 2006); a class that no image shows comes last.
+        weights = np.ones(len(others)) if counts is None else np.sqrt(counts[others])
+        with np.errstate(divide="ignore"):
+            keys = np.log(np.random.random(len(others))) / weights
+        return np.concatenate([np.random.permutation(known), others[np.argsort(-keys)]])
 
     def transform(self, results: dict) -> dict:
+        """Sample the classes of one image; see the class."""
         classes = tuple(results["text"])
         labels = np.asarray(results["gt_bboxes_labels"])
-        present = np.random.permutation(np.unique(labels))[: self.max_classes]
-        absent = np.setdiff1d(np.arange(len(classes)), np.unique(labels))
-        room = min(self.max_classes - len(present), len(absent))
-        negatives = np.random.choice(absent, room, replace=False) if room > 0 else absent[:0]
-        chosen = np.random.permutation(np.concatenate([present, negatives]).astype(np.int64))
+        present = np.unique(labels)
+        taken: list[int] = []
+        self._fitting(np.random.permutation(present), classes, taken)
+        self._fitting(self._negatives(results, len(classes), present), classes, taken)
+        chosen = np.random.permutation(np.array(taken, dtype=np.int64))
         position = np.full(len(classes), -1, dtype=np.int64)
         position[chosen] = np.arange(len(chosen))
         kept = position[labels] >= 0
@@ -100,4 +156,7 @@ class SampleCaptionClasses(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(max_classes={self.max_classes})"
+        return (
+            f"{type(self).__name__}(max_classes={self.max_classes}, max_tokens={self.max_tokens},"
+            f" language_model={self.language_model!r})"
+        )

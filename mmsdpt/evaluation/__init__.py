@@ -1,8 +1,9 @@
-"""Metrics. Importing this package registers ``mmsdpt.AlignmentMetric`` and
-``mmsdpt.JsonResults``.
+"""Metrics. Importing this package registers ``mmsdpt.AlignmentMetric``, ``mmsdpt.JsonResults`` and
+``mmsdpt.LVISMetric``.
 """
 
 from .alignment import AlignmentMetric
 from .json_results import JsonResults
+from .lvis import LVISMetric
 
-__all__ = ["AlignmentMetric", "JsonResults"]
+__all__ = ["AlignmentMetric", "JsonResults", "LVISMetric"]

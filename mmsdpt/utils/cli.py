@@ -17,6 +17,7 @@ from typing import Any
 from mmengine.config import Config, DictAction
 from mmengine.utils import import_modules_from_strings
 
+from .data_files import innermost_datasets
 from .detection_benchmarks import apply_benchmark
 from .errors import InputError
 from .preflight import require_all
@@ -223,11 +224,13 @@ def replace_prefix(value, old: str, new: str):
 
 
 def spread_text_encoder(cfg: Config) -> None:
-    """Let ``--cfg-options lang_model_name=PATH`` reach the two places that MMDetection's configs
-    copy it to.
-    """
+    """Let ``--cfg-options lang_model_name=PATH`` reach the places that configs copy it to."""
     name = cfg.get("lang_model_name")
     if name is None or "language_model" not in cfg.get("model", {}):
         return
     cfg.model.language_model.name = name
     cfg.model.bbox_head.lang_model_name = name
+    for dataset in innermost_datasets((cfg.get("train_dataloader") or {}).get("dataset")):
+        for step in dataset.get("pipeline") or ():
+            if isinstance(step, dict) and step.get("language_model"):
+                step["language_model"] = name

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
+import json
 
 import numpy as np
 import pytest
 import torch
 from mmcv.transforms import Compose
 from mmdet.datasets import LVISV1Dataset
+from mmdet.models.detectors.glip import clean_label_name
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 import mmsdpt.hosts  # noqa: F401
-from mmsdpt.datasets import SampleCaptionClasses
+from mmsdpt.datasets import LVISDataset, SampleCaptionClasses
 from mmsdpt.registry import MODELS, TRANSFORMS
 
 CLASSES = tuple(f"thing {number}" for number in range(30))
@@ -118,26 +119,87 @@ def test_a_caption_needs_room_for_a_class():
         SampleCaptionClasses(0)
 
 
-def test_forty_lvis_names_fit_into_256_tokens():
-    """Counted without BERT's vocabulary, and from above: three letters to a token, where English
-    has more than four, and a token for every sign.
-    """
+def test_what_the_image_is_known_not_to_show_comes_first():
+    known = np.array([7, 8, 21])
+    for _ in range(30):
+        results = dict(make_results([3, 17, 3]), negative_labels=known)
+        text = SampleCaptionClasses(6).transform(results)["text"]
+        assert {CLASSES[i] for i in (3, 17, *known)} <= set(text)
+
+
+def test_frequent_classes_are_negatives_more_often_as_the_root_of_their_images():
+    counts = np.full(30, 4)
+    counts[:10], counts[29] = 100, 0
+    drawn = np.zeros(30)
+    for _ in range(4000):
+        results = dict(make_results([29]), class_counts=counts)
+        results["gt_bboxes_labels"][:] = 28
+        text = SampleCaptionClasses(2).transform(results)["text"]
+        drawn[[CLASSES.index(name) for name in text if name != CLASSES[28]]] += 1
+    assert drawn.sum() == 4000 and drawn[28] == drawn[29] == 0
+    # Ten classes of weight 10, eighteen of weight 2.
+    assert drawn[:10].sum() / 4000 == pytest.approx(100 / 136, abs=0.025)
+
+
+def test_a_caption_never_has_more_tokens_than_it_may(model):
+    """As many classes as fit, counted as the model counts."""
     classes = LVISV1Dataset.METAINFO["classes"]
     assert len(classes) == 1203
+    tokenizer = model.language_model.tokenizer
+    lengths = []
+    for limit in (40, 100, 256):
+        transform = SampleCaptionClasses(1000, limit, "mmsdpt://mini_bert")
+        for _ in range(10):
+            results = transform.transform(make_results([5, 700], classes))
+            text = results["text"]
+            assert {classes[5], classes[700]} <= set(text)
+            caption = ". ".join(clean_label_name(name) for name in text) + ". "
+            tokens = len(tokenizer(caption).input_ids)
+            lengths.append(limit - tokens)
+            assert tokens <= limit
+    assert min(lengths) == 0 and np.mean(lengths) < 8  # the next name would not have fit
 
-    def tokens(name: str) -> int:
-        # GLIP drops what stands in parentheses and reads underscores as spaces.
-        words = re.findall(r"\w+|[^\w\s]", re.sub(r"\(.*\)", "", name).replace("_", " "))
-        return sum(-(-len(word) // 3) for word in words)
 
-    costs = {name: tokens(name) + 1 for name in classes}  # and the dot
-    transform = SampleCaptionClasses(40)
-    longest = max(
-        2
-        + sum(costs[name] for name in transform.transform(make_results([5, 700], classes))["text"])
-        for _ in range(2000)
+def test_lvis_images_bring_what_they_are_known_not_to_show(tmp_path):
+    categories = [dict(id=i, name=f"thing {i}", frequency="c") for i in (2, 5, 9)]
+    images = [
+        dict(
+            id=i,
+            width=50,
+            height=40,
+            coco_url=f"http://images.cocodataset.org/train2017/{i}.jpg",
+            neg_category_ids=[9, 2][:i],
+            not_exhaustive_category_ids=[],
+        )
+        for i in range(3)
+    ]
+    boxes = [
+        dict(id=i, image_id=image, category_id=category, bbox=[1, 1, 9, 9], area=81)
+        for i, (image, category) in enumerate([(0, 2), (0, 2), (1, 2), (2, 5)], start=1)
+    ]
+    file = tmp_path / "lvis.json"
+    file.write_text(json.dumps(dict(images=images, annotations=boxes, categories=categories)))
+    init_default_scope("mmdet")
+    names = tuple(each["name"] for each in categories)
+    dataset = LVISDataset(
+        ann_file=str(file),
+        data_prefix=dict(img=""),
+        metainfo=dict(classes=names),
+        return_classes=True,
+        pipeline=[],
     )
-    assert 150 < longest <= 256
+    found = [dataset.get_data_info(i) for i in range(3)]
+    assert [info["negative_labels"].tolist() for info in found] == [[], [2], [2, 0]]
+    assert all(info["class_counts"].tolist() == [2, 1, 0] for info in found)
+    assert all(info["text"] == names and info["custom_entities"] for info in found)
+    assert [[box["bbox_label"] for box in info["instances"]] for info in found] == [
+        [0, 0],
+        [0],
+        [1],
+    ]
+    assert "text" not in dataset.parse_data_info(
+        dict(raw_img_info=dict(images[0], img_id=0, file_name="0.jpg"), raw_ann_info=[])
+    )
 
 
 @pytest.fixture(scope="module")

@@ -115,7 +115,7 @@ def test_what_cannot_be_is_one_sentence(tmp_path):
         loaded(OWN, benchmark="odinw13/BCCD")
     with pytest.raises(InputError, match="has the setting 'captoins'"):
         loaded(OWN, **{"benchmark.name": "coco", "benchmark.captoins": False})
-    with pytest.raises(InputError, match="needs LVISV1Dataset.*inherit.*glip_l_lvis_k10"):
+    with pytest.raises(InputError, match="needs mmsdpt.LVISDataset.*inherit.*glip_l_lvis_k10"):
         loaded(OWN, benchmark="lvis")
     with pytest.raises(InputError, match="needs a config of CocoDataset"):
         loaded(LVIS, benchmark="odinw13/pothole")

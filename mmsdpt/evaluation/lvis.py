@@ -1,0 +1,105 @@
+"""AP of LVIS, by the lvis package."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from lvis import LVIS, LVISEval, LVISResults
+from mmengine.evaluator import BaseMetric
+from mmengine.fileio import get_local_path
+from mmengine.logging import print_log
+
+from mmsdpt.compat import mend_lvis
+from mmsdpt.registry import METRICS
+
+mend_lvis()
+# One detection: image and category ids, box as x, y, width, height in pixels, score.
+_DETECTION = np.dtype(
+    [("image_id", "i8"), ("category_id", "i8"), ("bbox", "f8", (4,)), ("score", "f8")]
+)
+_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
+
+
+@METRICS.register_module()
+class LVISMetric(BaseMetric):
+    """Box AP of LVIS v1 in two ways, unrounded.
+
+    ``lvis/AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl``, ``APr``, ``APc``, ``APf``: the 300
+    best detections of each image count (Gupta et al., CVPR 2019). ``lvis_fixed_ap/...``: the 10,000
+    best of each class over the whole set do, whatever their number in an image (Dave et al. 2021,
+    "Evaluating large-vocabulary object detectors"), which GLIP reports. Both are the lvis package's
+    own numbers; MMDetection's ``LVISMetric`` rounds to three digits.
+
+    Args:
+        ann_file: Annotations in LVIS's format.
+        per_image: Detections of an image that count for ``lvis``.
+        per_class: Detections of a class that count for ``lvis_fixed_ap``.
+        collect_device: ``cpu`` or ``gpu``, for runs of several processes.
+        backend_args: Of the file's storage, as in MMEngine.
+    """
+
+    def __init__(
+        self,
+        ann_file: str,
+        per_image: int = 300,
+        per_class: int = 10_000,
+        collect_device: str = "cpu",
+        backend_args: dict | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix="lvis")
+        self.prefix = None  # the names below have two
+        self.per_image, self.per_class = per_image, per_class
+        with get_local_path(ann_file, backend_args=backend_args) as path:
+            self._truth = LVIS(path)
+        self._category_ids = np.array(self._truth.get_cat_ids(), dtype=np.int64)
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep the detections of a batch; labels are places among the file's categories."""
+        for sample in data_samples:
+            found = sample["pred_instances"]
+            boxes = found["bboxes"].cpu().double().numpy().reshape(-1, 4)
+            kept = np.empty(len(boxes), _DETECTION)
+            kept["image_id"] = sample["img_id"]
+            kept["category_id"] = self._category_ids[found["labels"].cpu().long().numpy()]
+            kept["bbox"] = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+            kept["score"] = found["scores"].cpu().double().numpy()
+            self.results.append(kept)
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Both kinds of AP; -1 where nothing of a kind is annotated, as the lvis package has it."""
+        found = np.concatenate([np.empty(0, _DETECTION), *results])
+        values = {}
+        for prefix, kept, limit in (  # what studies call AP comes first
+            ("lvis_fixed_ap", best_of_each_class(found, self.per_class), -1),
+            ("lvis", found, self.per_image),
+        ):
+            for name, value in self._evaluate(kept, limit).items():
+                values[f"{prefix}/{name}"] = value
+        return values
+
+    def _evaluate(self, found: np.ndarray, per_image: int) -> dict[str, float]:
+        if not len(found):  # which the package does not take
+            print_log("no detections, so AP is 0", logger="current", level=logging.WARNING)
+            return dict.fromkeys(_NAMES, 0.0)
+        detections = [
+            dict(image_id=image, category_id=category, bbox=list(box), score=score)
+            for image, category, box, score in found.tolist()
+        ]
+        evaluation = LVISEval(
+            self._truth, LVISResults(self._truth, detections, max_dets=per_image), "bbox"
+        )
+        evaluation.params.max_dets = per_image
+        evaluation.run()
+        return {name: float(evaluation.get_results()[name]) for name in _NAMES}
+
+
+def best_of_each_class(found: np.ndarray, count: int) -> np.ndarray:
+    """The ``count`` detections of the highest scores of each category; of equal ones the first."""
+    order = np.lexsort((-found["score"], found["category_id"]))
+    ids = found["category_id"][order]
+    starts = np.flatnonzero(np.diff(ids, prepend=-1)) if len(ids) else np.empty(0, int)
+    rank = np.arange(len(ids)) - np.repeat(starts, np.diff(np.append(starts, len(ids))))
+    return found[np.sort(order[rank < count])]
