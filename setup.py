@@ -1,11 +1,16 @@
 """Packaging. Ranges are here, tested versions in requirements/constraints.txt."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+URL = "https://github.com/mmsdpt/mmsdpt"
+# What OpenMMLab's packages have in a folder .mim, where "mmsdpt::sdpt/..." and mim look for it.
+MIM = ("configs", "tools", "model-index.yml")
 
 # The same ranges as in mmsdpt/compat.py, which checks them at import (tests/test_packaging.py
 # compares them).
@@ -33,6 +38,7 @@ REQUIRED = [
     "pillow",
     "pyyaml",
     "rich",
+    "tokenizers",
     "tqdm",
 ]
 EXTRAS = {
@@ -62,6 +68,25 @@ def read_version() -> str:
     return found.group(1)
 
 
+class BuildWithMim(build_py):
+    """Adds configs and tools: copies in a wheel, links where the checkout itself is installed."""
+
+    def run(self) -> None:
+        super().run()
+        links = self.editable_mode
+        folder = Path(ROOT if links else self.build_lib, "mmsdpt", ".mim")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name in MIM:
+            if links:
+                (folder / name).symlink_to(Path("..", "..", name))
+            elif (ROOT / name).is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+            else:
+                shutil.copy(ROOT / name, folder / name)
+
+
 setup(
     name="mmsdpt",
     version=read_version(),
@@ -71,6 +96,14 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     author="The mmsdpt authors",
+    url=URL,
+    project_urls={
+        "Documentation": f"{URL}/tree/main/docs",
+        "Changelog": f"{URL}/blob/main/CHANGELOG.md",
+        "Issues": f"{URL}/issues",
+    },
+    keywords="vision-language prompt-tuning parameter-efficient GLIP CLIP OpenMMLab",
+    cmdclass={"build_py": BuildWithMim},
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["mmsdpt", "mmsdpt.*"]),
     package_data={"mmsdpt": ["assets/**", "datasets/*.yaml"]},
@@ -79,7 +112,11 @@ setup(
     extras_require=EXTRAS,
     classifiers=[
         "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",

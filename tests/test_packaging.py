@@ -13,11 +13,14 @@ from zipfile import ZipFile
 
 import pytest
 import setuptools
+import yaml
+from mmengine.config import Config
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import mmsdpt
+import mmsdpt.utils.cli  # tells MMEngine of the package
 from mmsdpt.compat import REQUIREMENTS
 
 ROOT = Path(__file__).parents[1]
@@ -126,9 +129,11 @@ def test_assets_and_all_packages_are_in_the_wheel(tmp_path):
     command = [sys.executable, "-c", build, str(tmp_path)]
     copy = tmp_path / "source"
     copy.mkdir()
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
+    files = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "model-index.yml")
+    for name in files:
         (copy / name).write_bytes((ROOT / name).read_bytes())
-    (copy / "mmsdpt").symlink_to(ROOT / "mmsdpt", target_is_directory=True)
+    for name in ("mmsdpt", "configs", "tools"):
+        (copy / name).symlink_to(ROOT / name, target_is_directory=True)
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("mmsdpt-*.whl")
@@ -139,8 +144,45 @@ def test_assets_and_all_packages_are_in_the_wheel(tmp_path):
         for path in source.rglob("*")
         if path.is_file() and (path.suffix == ".py" or source / "assets" in path.parents)
     }
+    for folder, kinds in (("configs", (".py", ".yml")), ("tools", (".py",))):
+        paths = [path for path in (ROOT / folder).rglob("*") if path.suffix in kinds]
+        assert paths
+        wanted |= {f"mmsdpt/.mim/{path.relative_to(ROOT).as_posix()}" for path in paths}
+    wanted |= {"mmsdpt/.mim/model-index.yml", "mmsdpt/datasets/detection_benchmarks.yaml"}
     assert wanted and wanted <= packed, sorted(wanted - packed)
     assert any(name.endswith("LICENSE") for name in packed)
+    assert not any("__pycache__" in name for name in packed)
+
+
+def test_a_config_inherits_from_the_wheel(tmp_path):
+    """As another package's, by scope, from a folder that holds nothing else."""
+    site = tmp_path / "site" / "mmsdpt"
+    (site / ".mim").mkdir(parents=True)
+    (site / "__init__.py").write_text("")
+    (site / ".mim" / "configs").symlink_to(ROOT / "configs")
+    (site / ".mim" / "model-index.yml").symlink_to(ROOT / "model-index.yml")
+    mine = tmp_path / "mine.py"
+    mine.write_text('_base_ = "mmsdpt::sdpt/glip_l_coco_k10.py"\ntrain_cfg = dict(max_epochs=3)\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmengine.config.config.get_installed_path", lambda package: str(site))
+        patch.setattr("mmengine.config.config.is_installed", lambda package: True)
+        folder = Config._get_cfg_path("mmsdpt::sdpt/glip_l_coco_k10.py", str(mine))[0]
+    assert Path(folder).samefile(ROOT / "configs/sdpt/glip_l_coco_k10.py")
+
+
+def test_the_index_of_models_names_what_is_there():
+    index = yaml.safe_load((ROOT / "model-index.yml").read_text())
+    listed = set()
+    for path in index["Import"]:
+        content = yaml.safe_load((ROOT / path).read_text())
+        collections = {each["Name"] for each in content["Collections"]}
+        assert all((ROOT / each["README"]).is_file() for each in content["Collections"])
+        for model in content["Models"]:
+            assert (ROOT / model["Config"]).is_file() and model["In Collection"] in collections
+            listed.add(model["Config"])
+    for folder in ("sdpt", "mudpt"):
+        there = {p.relative_to(ROOT).as_posix() for p in (ROOT / "configs" / folder).glob("*.py")}
+        assert there <= listed, sorted(there - listed)
 
 
 def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess:

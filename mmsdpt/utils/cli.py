@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import import_modules_from_strings
 
 from .data_files import innermost_datasets
 from .detection_benchmarks import apply_benchmark
 from .errors import InputError
 from .preflight import require_all
+
+# Lets a config inherit "mmsdpt::sdpt/glip_l_coco_k10.py", wherever the package is installed.
+MODULE2PACKAGE.setdefault("mmsdpt", "mmsdpt")
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
