@@ -7,7 +7,6 @@ Every sentence names the file and the entries.
 
 from __future__ import annotations
 
-import codecs
 import json
 import math
 import os
@@ -21,6 +20,7 @@ from urllib.parse import unquote
 
 from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.texts import decode_text, encoding_of
 
 from .image_files import ImageFacts, UnreadableImage, inspect_images
 
@@ -31,11 +31,6 @@ NO_SCORE = "it has no box, so its AP will be -1, which compares nothing"
 _SHOWN = 3  # entries in a message
 _SAME_SIZE = 2  # pixels by which a size may differ: rounding of the tool that resized
 _BOX = "x, y, width, height in pixels"
-_ENCODINGS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 
 @dataclass
@@ -170,13 +165,12 @@ def _read(report: CocoReport) -> dict | None:
     """The JSON object of a file, in any encoding that it declares."""
     try:
         raw = report.path.read_bytes()
-        encoding = next((name for bom, name in _ENCODINGS if raw.startswith(bom)), "utf-8")
-        content = json.loads(raw.decode(encoding))
+        content = json.loads(decode_text(raw))
     except (ValueError, RecursionError, OSError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         report._add("errors", f"this is not a JSON file ({reason})")
         return None
-    report.changed = encoding != "utf-8"
+    report.changed = encoding_of(raw) != "utf-8"
     if isinstance(content, dict) and isinstance(content.get("images"), list):
         return content
     report._add("errors", f"this is not COCO's format but {_guess(content)}")

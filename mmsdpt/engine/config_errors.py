@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import inspect
 import math
 import re
@@ -16,6 +17,7 @@ from mmengine.registry import Registry
 
 from mmsdpt.utils.errors import InputError
 
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _COUNTS = {
     "train_cfg.max_epochs": 1,
     "train_cfg.max_iters": 1,
@@ -45,11 +47,16 @@ def check_numbers(cfg: Config) -> None:
 @contextmanager
 def settings_explained(cfg: Config) -> Iterator[None]:
     """Turn what a registry or a constructor says of a misspelt setting into one sentence with the
-    setting's place in the config and the nearest name.
+    setting's place in the config and the nearest name; a full disk gets the work folder's name
+    where the system names no file.
     """
     try:
         yield
     except InputError:
+        raise
+    except OSError as error:
+        if error.filename is None and error.errno in _OF_WRITING:
+            raise OSError(error.errno, error.strerror, cfg.work_dir) from error
         raise
     except (TypeError, KeyError) as error:
         sentence = _sentence(cfg, str(error.args[0]) if error.args else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -130,9 +131,14 @@ class TunerRunner(Runner):
     # ------------------------------------------------------------------ the start of a log
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
-        """As MMEngine's, without messages that nobody can do anything about."""
+        """As MMEngine's, without messages that nobody can do anything about; a log that cannot be
+        written ends the run.
+        """
         logger = super().build_logger(*args, **kwargs)
         logger.addFilter(NoiseFilter(has_base=bool(self.cfg.get("load_from"))))
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.handleError = _raise_again  # logging prints a traceback for each line
         return logger
 
     def _log_env(self, env_cfg: dict) -> None:
@@ -215,10 +221,10 @@ class TunerRunner(Runner):
         """As MMEngine's, after a look at the data of all splits; nobody else may train in the same
         work folder.
         """
-        with lock_folder(self.work_dir) if is_main_process() else nullcontext():
+        alone = lock_folder(self.work_dir) if is_main_process() else nullcontext()
+        with settings_explained(self.cfg), alone:
             self._prepare_data("train", "val", optional=("test",))
-            with settings_explained(self.cfg):
-                return super().train()
+            return super().train()
 
     def val(self) -> dict:
         """As MMEngine's, after a look at the data."""
@@ -607,6 +613,10 @@ class TunerRunner(Runner):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         write_atomically(os.path.join(out_dir, filename), buffer.getvalue())
+
+
+def _raise_again(record: logging.LogRecord) -> None:
+    raise  # noqa: PLE0704 - called where the error is handled
 
 
 def _difference(name: str, now: Any, before: Any) -> str:

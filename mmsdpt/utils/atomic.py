@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import InputError
@@ -55,11 +56,57 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def remove_unfinished(folder: str | os.PathLike) -> None:
-    """Remove the temporary files that killed processes left in ``folder``; for a folder in which
-    nobody writes now.
+    """Remove the temporary files and folders that killed processes left in ``folder``; for a folder
+    in which nobody writes now.
     """
     for path in Path(folder).glob(f".*{_SUFFIX}"):
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged(folder: str | os.PathLike, last: str) -> Iterator[Path]:
+    """A temporary folder whose files move into ``folder`` when the block ends; after an error they
+    are removed, and so are the folders that were made for them. Files that were there stay, or are
+    replaced by those of the same names.
+
+    Args:
+        folder: Where the files belong.
+        last: The part of it that moves after all others: the one that makes the rest count.
+
+    Raises:
+        OSError: with the folder's name, if there is no room or no permission.
+    """
+    folder = Path(folder)
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    stage = folder / f".{_SUFFIX}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(folder)
+        stage = Path(tempfile.mkdtemp(_SUFFIX, ".", folder))
+        yield stage
+        files = [path for path in stage.rglob("*") if path.is_symlink() or path.is_file()]
+        files = [path.relative_to(stage) for path in files]
+        for name in sorted(files, key=lambda name: name.parts[0] == last):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(stage / name, folder / name)
+        shutil.rmtree(stage)
+    except BaseException as error:
+        shutil.rmtree(stage, ignore_errors=True)
+        for each in made:
+            with suppress(OSError):  # it is not empty, or was never made
+                each.rmdir()
+        if isinstance(error, OSError) and _is_about(error, folder):
+            raise OSError(error.errno, error.strerror, str(folder)) from error
+        raise
+
+
+def _is_about(error: OSError, folder: Path) -> bool:
+    """Whether an error is about a file in ``folder``: the second name is the target of a copy."""
+    name = error.filename2 or error.filename
+    return isinstance(name, str) and Path(name).is_relative_to(folder)
 
 
 @contextmanager

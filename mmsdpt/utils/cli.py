@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import errno
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from mmengine.utils import import_modules_from_strings
 
 from .data_files import innermost_datasets
 from .detection_benchmarks import apply_benchmark
-from .errors import InputError
+from .errors import InputError, disk_problem
 from .preflight import require_all
 
 # Lets a config inherit "mmsdpt::sdpt/glip_l_coco_k10.py", wherever the package is installed.
@@ -37,26 +36,11 @@ def run_tool(main: Callable[[], int | None]) -> None:
         sys.stderr.write(f"error: {error}\n")
         code = 2
     except OSError as error:
-        if error.errno not in _OF_THE_DISK:
+        if (told := disk_problem(error)) is None:
             raise
-        sys.stderr.write(f"error: {_OF_THE_DISK[error.errno]}: {error.filename or error}\n")
+        sys.stderr.write(f"error: {told}\n")
         code = 2
     sys.exit(code or 0)
-
-
-_OF_THE_DISK = {
-    errno.ENOSPC: "no space left to write (what was complete before is kept)",
-    errno.EDQUOT: "the quota is used up (what was complete before is kept)",
-    errno.EFBIG: "the file is larger than is allowed here (what was complete before is kept)",
-    errno.EROFS: "the folder is read-only",
-    errno.EACCES: "no permission",
-    errno.EPERM: "no permission",
-    errno.ENOENT: "no such file or folder, and none can be made there",
-    errno.EEXIST: "a file is where a folder should be",
-    errno.ENOTDIR: "a file is where a folder should be",
-    errno.EISDIR: "a folder is where a file should be",
-    errno.ENAMETOOLONG: "the name is too long",
-}
 
 
 class _Options(DictAction):

@@ -93,7 +93,7 @@ def run_converter(
     # After the arguments are read: importing the package takes seconds.
     from mmsdpt.datasets import converters
     from mmsdpt.utils.class_names import parse_names, parse_renames
-    from mmsdpt.utils.errors import InputError
+    from mmsdpt.utils.errors import InputError, disk_problem
 
     convert: Callable[..., Any] = getattr(converters, converter)
     try:
@@ -115,7 +115,9 @@ def run_converter(
         sys.stdout.write(f"{error.report.table()}\n")
         sys.stderr.write(f"{parser.prog}: error: {error}\n")
         return 1
-    except (InputError, OSError) as error:
+    except InputError as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
+    except OSError as error:
+        parser.exit(2, f"{parser.prog}: error: {disk_problem(error) or error}\n")
     sys.stdout.write(f"{report.table()}\n")
     return 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from .downloads import how_to_get_data
 from .errors import InputError
+from .texts import decode_text
 
 
 def missing_files(cfg: Any) -> list[tuple[str, str]]:
@@ -81,8 +82,7 @@ def check_classes(metainfo: Any, path: str) -> None:
     if isinstance(classes, str):
         refuse_text(classes)
         return
-    with open(path, encoding="utf-8-sig") as file:
-        content = json.load(file)
+    content = json.loads(decode_text(Path(path).read_bytes()))
     categories = content.get("categories") if isinstance(content, Mapping) else None
     if not categories:
         return

@@ -1,5 +1,7 @@
 """Errors that are meant for the person at the keyboard."""
 
+import errno
+
 
 class InputError(ValueError):
     """Something the user gave does not fit; the message is one sentence that says what to do. Tools
@@ -28,3 +30,29 @@ def printable(value: object, most: int = 200) -> str:
     text = text[: most + 1] if len(text) > most else text
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return shown[:most] + ("..." if len(shown) > most else "")
+
+
+_OF_THE_DISK = {
+    errno.ENOSPC: "no space left to write (what was complete before is kept)",
+    errno.EDQUOT: "the quota is used up (what was complete before is kept)",
+    errno.EFBIG: "the file is larger than is allowed here (what was complete before is kept)",
+    errno.EROFS: "the folder is read-only",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.ENOENT: "no such file or folder, and none can be made there",
+    errno.EEXIST: "a file is where a folder should be",
+    errno.ENOTDIR: "a file is where a folder should be",
+    errno.EISDIR: "a folder is where a file should be",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "the links lead in a circle",
+    errno.EIO: "the disk cannot be read or written",
+    errno.ESTALE: "the network drive has gone",
+}
+
+
+def disk_problem(error: OSError) -> str | None:
+    """What an error of the disk means, in one sentence with the file; None for any other error."""
+    if error.errno not in _OF_THE_DISK:
+        return None
+    name = error.filename2 or error.filename  # of a copy the target
+    return f"{_OF_THE_DISK[error.errno]}: {printable(error if name is None else name)}"

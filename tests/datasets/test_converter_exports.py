@@ -241,16 +241,16 @@ def test_xml_is_read_in_the_encoding_that_it_declares(tmp_path, encoding):
     assert ("class_name_doubtful" in report.counts) == (not name[1:])
 
 
-@pytest.mark.parametrize("declared", ["klingon", "ascii\u00e9"[:5], "utf-16"])
+@pytest.mark.parametrize("declared", ["klingon", "hex", "utf-8"])
 def test_one_file_in_a_wrong_encoding_is_left_out_and_named(tmp_path, declared):
     pair(tmp_path / "src", "a", name="\u00e9")
     path = tmp_path / "src" / "Annotations" / "a.xml"
     text = f'<?xml version="1.0" encoding="{declared}"?>' + path.read_text(encoding="utf-8")
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="latin-1")
     pair(tmp_path / "src", "b")
     report = voc(tmp_path / "src", tmp_path / "out")
     assert len(read(tmp_path / "out")["images"]) == 1
-    assert report.counts["label_refused"] + report.counts["label_malformed"] == 1
+    assert report.counts["label_refused"] == 1
 
 
 def objects(path, inner):

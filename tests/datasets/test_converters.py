@@ -226,7 +226,7 @@ def test_an_interrupted_write_leaves_neither_half_a_file_nor_litter(tmp_path, mo
     monkeypatch.setattr(converter_files.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         voc(tmp_path / "src", tmp_path / "out")
-    assert list((tmp_path / "out" / "annotations").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_output_inside_the_source_is_not_taken_for_input(tmp_path):

@@ -87,16 +87,22 @@ def write_for_ever(host: FusionHost, folder: Path, tell: int) -> None:
         write_all(host, folder, number)
 
 
+def _timed(wait, spans: list[list[float]], file: int) -> None:
+    wait(file)
+    spans[-1].append(time.time())
+
+
 def seconds_of_a_write(host: FusionHost, folder: Path, monkeypatch) -> list[float]:
     """For each of the files, from opening it to the end of the last wait for the disk."""
     rounds = []
     for number in range(5):
         spans: list[list[float]] = []
         with monkeypatch.context() as patch:
-            wait = os.fsync
             patch.setattr(tempfile, "mkstemp", tempfile.mkstemp)
             patch.setattr(os, "open", os.open)
-            patch.setattr(os, "fsync", lambda f, s=spans: (wait(f), s[-1].append(time.time())))
+            patch.setattr(
+                os, "fsync", lambda f, w=os.fsync, s=spans: (w(f), s[-1].append(time.time()))
+            )
             tell_openings(lambda s=spans: s.append([time.time()]))
             write_all(host, folder, number)
         rounds.append([span[-1] - span[0] for span in spans])

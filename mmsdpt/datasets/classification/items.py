@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from mmsdpt.datasets.split_names import SPLITS, split_of
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.texts import decode_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def read_split(file: str | Path, image_dir: str = "") -> dict[str, list[Item]]:
     if not file.is_file():
         raise InputError(f"the file {file} is missing")
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = json.loads(decode_text(file.read_bytes()))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is not a JSON file: {error}") from error
     form = '{"train": [[path, label, class name], ...], "val": [...], "test": [...]}'

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.texts import decode_text
 
 from .items import Item, class_names, read_split
 
@@ -55,9 +56,11 @@ class Source(ABC):
         if not path.is_file():
             raise InputError(f"the file {path} is missing")
         try:
-            return path.read_text(encoding="utf-8-sig")
+            return decode_text(path.read_bytes())
         except UnicodeDecodeError as error:
-            raise InputError(f"{path} is not text in UTF-8: {error}") from error
+            raise InputError(
+                f"{path} is not text in UTF-8: {error}; save it as UTF-8 (in Excel: CSV UTF-8)"
+            ) from error
 
     def lines(self, name: str) -> list[str]:
         """The lines of such a file, stripped, without empty ones."""

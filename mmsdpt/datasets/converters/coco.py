@@ -7,6 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mmsdpt.utils.atomic import staged
 from mmsdpt.utils.class_names import name_problems
 from mmsdpt.utils.errors import InputError
 
@@ -77,8 +78,8 @@ def write_coco(
     strict: bool = False,
     progress: bool = True,
 ) -> None:
-    """Writes the images, then ``annotations/{split}.json``, then the report. A JSON file that
-    exists is whole.
+    """Writes images, ``annotations/{split}.json`` and the report: all of them, or after an error
+    none, and then an earlier conversion is as it was.
 
     Images go to ``images/{split}/``; ``in-place`` leaves them where they are and writes absolute
     paths instead. Category ids are 1..C in the order of ``categories``; image and annotation ids
@@ -128,19 +129,18 @@ def write_coco(
 
     if out is None:
         return
-    annotations = out / "annotations"
-    annotations.mkdir(parents=True, exist_ok=True)
-    for name in SPLITS:  # an earlier conversion's file must not stand beside this one's
-        (annotations / f"{name}.json").unlink(missing_ok=True)
-    for name, samples in splits.items():
-        pairs = list(zip(samples, names[name], strict=True))
-        for sample, file_name in tqdm(
-            pairs, desc=f"{name} images", unit="img", disable=not progress
-        ):
-            place_image(sample.image, out / "images" / name / file_name, images)
-    for name, content in contents.items():
-        write_json(annotations / f"{name}.json", content)
-    write_json(annotations / "conversion_report.json", report.to_dict())
+    with staged(out, last="annotations") as stage:
+        for name, samples in splits.items():
+            pairs = list(zip(samples, names[name], strict=True))
+            for sample, file_name in tqdm(
+                pairs, desc=f"{name} images", unit="img", disable=not progress
+            ):
+                place_image(sample.image, stage / "images" / name / file_name, images)
+        for name, content in contents.items():
+            write_json(stage / "annotations" / f"{name}.json", content)
+        write_json(stage / "annotations" / "conversion_report.json", report.to_dict())
+        for name in SPLITS:  # an earlier conversion's file must not stand beside this one's
+            (out / "annotations" / f"{name}.json").unlink(missing_ok=True)
 
 
 def _refuse_without_boxes(splits: dict[str, list[Sample]], report: ConversionReport) -> None:

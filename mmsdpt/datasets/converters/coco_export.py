@@ -8,6 +8,7 @@ from typing import Any, Literal
 from mmsdpt.datasets.coco_checks import CocoReport, check_coco
 from mmsdpt.datasets.split_names import split_in, split_of
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.texts import decode_text
 
 from .coco import check_output, note_renames, write_coco
 from .common import Instance, Sample, fit_box
@@ -103,7 +104,7 @@ def coco_files(root: Path, report: ConversionReport, exclude: Path | None = None
 
 def _is_coco(path: Path) -> bool:
     try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+        content = json.loads(decode_text(path.read_bytes()))
     except (ValueError, OSError, RecursionError):
         return False
     return isinstance(content, dict) and isinstance(content.get("images"), list)
@@ -118,7 +119,7 @@ def file_split(path: Path, root: Path) -> str | None:
 def image_folder(path: Path, root: Path) -> Path:
     """Where the images of an annotation file lie: the first usual place that has the first one."""
     try:
-        first = json.loads(path.read_bytes().decode("utf-8-sig"))["images"][0]["file_name"]
+        first = json.loads(decode_text(path.read_bytes()))["images"][0]["file_name"]
     except (ValueError, OSError, LookupError, TypeError, RecursionError):
         return root
     split = split_in(path.stem)

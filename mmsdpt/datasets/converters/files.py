@@ -114,16 +114,11 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def place_image(source: Path, target: Path, mode: ImageMode) -> None:
-    """Puts an image at ``target`` as a whole copy or a symbolic link; ``in-place`` does nothing."""
+    """Puts an image at ``target`` as a copy or a symbolic link; ``in-place`` does nothing."""
     if mode == "in-place":
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".tmp-{os.getpid()}"
-    try:
-        if mode == "link":
-            temporary.symlink_to(source.resolve())
-        else:
-            shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if mode == "link":
+        target.symlink_to(source.resolve())
+    else:
+        shutil.copyfile(source, target)

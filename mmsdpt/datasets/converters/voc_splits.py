@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from mmsdpt.datasets.split_names import split_of
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.texts import decode_text
 
 from .common import Sample
 from .files import LabelRefused, read_label, resolve_inside
@@ -41,7 +42,7 @@ def listed_splits(
             report.add("path_refused", path, "link to a file outside")
             continue
         try:
-            text = read_label(path).decode("utf-8-sig")
+            text = decode_text(read_label(path))
         except (LabelRefused, UnicodeDecodeError) as error:
             raise InputError(f"The split list {path} cannot be read: {error}.") from error
         splits[name] = []

@@ -1,14 +1,26 @@
 """Parsing XML from files that nobody vouches for."""
 
+import codecs
 import math
 import re
 from typing import NoReturn
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from mmsdpt.utils.texts import encoding_of
+
 from .files import LabelRefused
 
 _MAX_DEPTH = 32
+# Python's codecs of other purposes; some take a time that grows with the square of the length.
+_NOT_OF_TEXTS = frozenset(
+    """
+    punycode idna unicode_escape raw_unicode_escape undefined charmap utf_7
+    hex rot_13 uu bz2 zlib quopri base64
+    """.split()
+)
+# Files in the encoding of a Windows system often declare the standard that it extends.
+_LARGER = dict(gb2312="gb18030", gbk="gb18030", shift_jis="cp932", euc_kr="cp949")
 
 
 def parse_xml(content: bytes) -> Element:
@@ -19,8 +31,7 @@ def parse_xml(content: bytes) -> Element:
             elsewhere, or is nested beyond any real annotation.
         expat.ExpatError: If it is no well-formed XML.
     """
-    content, encoding = _in_utf8(content)
-    parser = expat.ParserCreate(encoding)
+    parser = expat.ParserCreate("utf-8")  # whatever the file declares
     parser.buffer_text = True
     builder = TreeBuilder()
 
@@ -45,24 +56,39 @@ def parse_xml(content: bytes) -> Element:
     parser.StartElementHandler = start
     parser.EndElementHandler = end
     parser.CharacterDataHandler = builder.data
-    parser.Parse(content, True)
+    parser.Parse(_in_utf8(content), True)
     return builder.close()
 
 
-def _in_utf8(content: bytes) -> tuple[bytes, str | None]:
-    """The content in an encoding that expat knows, and which one to take whatever the file
-    declares; expat itself knows no encoding of more bytes per character, such as GBK or Shift-JIS.
+def _in_utf8(content: bytes) -> bytes:
+    """The content in UTF-8. Expat itself knows few encodings, and none of more bytes per character,
+    such as GBK or Shift-JIS.
+
+    Raises:
+        LabelRefused: If it is not in the encoding that its byte order mark or declaration says.
     """
-    declared = re.match(rb"""<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)["']""", content[:200])
-    if declared is None or declared[1].lower().startswith((b"utf", b"us-ascii", b"iso-8859-1")):
-        return content, None
-    encoding = declared[1].decode()
+    encoding = encoding_of(content)
+    if encoding == "utf-8":
+        encoding = _declared(content)
     try:
-        return content.decode(encoding).encode(), "utf-8"
-    except LookupError as error:
-        raise LabelRefused(f"it declares the encoding {encoding}, which is not known") from error
+        return content.decode(encoding).lstrip().encode()
     except UnicodeError as error:
-        raise LabelRefused(f"it is not in {encoding}, the encoding that it declares") from error
+        raise LabelRefused(f"it is not text in {encoding}, as it should be") from error
+
+
+def _declared(content: bytes) -> str:
+    found = re.match(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)["']""", content[:200])
+    if found is None:
+        return "utf-8"
+    try:
+        name = codecs.lookup(found[1].decode()).name.replace("-", "_")
+    except LookupError:
+        name = ""
+    if not name or name in _NOT_OF_TEXTS:
+        raise LabelRefused(f"it declares the encoding {found[1].decode()}, which is not known")
+    if name.startswith(("utf_16", "utf_32", "ascii")):
+        return "utf-8"  # its declaration was read: it does not have two bytes for a character
+    return _LARGER.get(name, name)
 
 
 def read_number(node: Element, path: str) -> float | None:

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from mmsdpt.datasets.split_names import SPLITS
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.texts import decode_text
 
 from .coco import check_output, note_renames, write_coco
 from .common import Instance, Sample, fit_box, read_image_size
@@ -193,7 +194,7 @@ class _Reader:
             self.report.add("label_missing", image, "kept without boxes")
             return Sample(image, *size.displayed, [])
         try:
-            text = read_label(label).decode("utf-8-sig")
+            text = decode_text(read_label(label))
         except LabelRefused as error:
             self.report.add("label_refused", label, str(error))
             self.report.drop_image("image_without_usable_label", image)

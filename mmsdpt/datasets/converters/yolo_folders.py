@@ -2,6 +2,7 @@
 names.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from mmsdpt.datasets.split_names import split_of
 from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.texts import decode_text
 
 from .files import IMAGE_SUFFIXES, LabelRefused, read_label, resolve_inside, scan
 from .report import ConversionReport
@@ -20,6 +22,7 @@ _NO_LABELS = ("classes.txt", "notes.txt", "readme")
 """Beginnings of the names of what labelling tools put beside the labels."""
 _MAX_YAML_BYTES = 2**18
 """Ten times LVIS's 1,203 names. Parsing takes seconds per MiB."""
+_MAX_DEPTH = 100
 
 
 def find_data_file(folder: Path) -> Path:
@@ -62,7 +65,8 @@ def read_data_file(source: Path) -> dict[str, Any]:
         data = {key.strip(): value.strip() for key, _, value in pairs}
         return {("nc" if key == "classes" else key): value for key, value in data.items()}
     try:
-        text = read_label(source, _MAX_YAML_BYTES).decode("utf-8-sig")
+        text = decode_text(read_label(source, _MAX_YAML_BYTES))
+        _refuse_deep(text)
         data = yaml.load(text, Loader=yaml.BaseLoader)  # makes text, lists and mappings alone
     except (LabelRefused, UnicodeDecodeError, RecursionError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -72,6 +76,19 @@ def read_data_file(source: Path) -> dict[str, Any]:
     return data
 
 
+def _refuse_deep(text: str) -> None:
+    """Refuse brackets in brackets: the time that PyYAML takes grows with the square of the depth.
+
+    Raises:
+        ValueError: If they are nested beyond any real data set.
+    """
+    depth = 0
+    for sign in re.findall(r"[\[\]{}]", text):
+        depth = depth + 1 if sign in "[{" else max(0, depth - 1)
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"it is nested over {_MAX_DEPTH} deep")
+
+
 def _lines(path: Path) -> list[str]:
     """The lines of a text file that are not empty, stripped.
 
@@ -79,7 +96,7 @@ def _lines(path: Path) -> list[str]:
         InputError: If it cannot be read.
     """
     try:
-        text = read_label(path).decode("utf-8-sig")
+        text = decode_text(read_label(path))
     except (LabelRefused, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text in UTF-8: {error}.") from error
     return [line.strip() for line in text.split("\n") if line.strip()]

@@ -1,0 +1,138 @@
+"""Conversions on disks that are full or closed to writing, and label files in other encodings."""
+
+import os
+import resource
+
+import pytest
+
+from mmsdpt.datasets.converters.files import LabelRefused
+from mmsdpt.datasets.converters.voc_xml import parse_xml
+from mmsdpt.utils.atomic import staged
+from mmsdpt.utils.errors import InputError
+
+from .test_converters import boxes, from_yolo, load_tool, yolo
+
+BOX = "0 0.5 0.5 0.5 0.5\n"
+
+
+@pytest.fixture
+def small_disk():
+    """No file may become larger than 1,000 bytes: JSON files of a few boxes fit, images do not."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+
+    yield fill
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def listing(folder):
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder): path.read_bytes() for path in files}
+
+
+def test_without_room_nothing_is_left_and_the_earlier_conversion_stays(
+    tmp_path, small_disk, capsys
+):
+    tool, out = load_tool("yolo2coco"), tmp_path / "out"
+    first = str(yolo(tmp_path / "first", {"a": BOX}))
+    second = str(yolo(tmp_path / "second", {"a": BOX, "b": BOX}))
+    assert tool.main([first, "--out", str(out), "--quiet"]) == 0
+    before = listing(out)
+    small_disk()
+    for arguments in ([str(out), "--overwrite"], [str(tmp_path / "new" / "folder")]):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            tool.main([second, "--quiet", "--out", *arguments])
+        error = capsys.readouterr().err
+        assert stop.value.code == 2
+        assert error.count("\n") == 1 and arguments[0] in error and "Errno" not in error
+    assert listing(out) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_conversion_takes_the_place_of_an_earlier_one(tmp_path):
+    out = tmp_path / "out"
+    from_yolo(yolo(tmp_path / "first", {"a": BOX}), out)
+    (out / "mine.txt").write_text("of somebody else")
+    os.mkdir(out / ".killed.unfinished")
+    (out / "annotations" / "val.json").write_text("{}")
+    from_yolo(yolo(tmp_path / "second", {"b": BOX}), out, overwrite=True)
+    assert {str(path) for path in listing(out)} >= {"mine.txt", "images/train/b.jpg"}
+    assert not (out / "annotations" / "val.json").exists()
+    assert not [path for path in os.listdir(out) if path.startswith(".")]
+
+
+def test_staged_files_move_the_last_folder_last(tmp_path, monkeypatch):
+    moved, replace = [], os.replace
+    with staged(tmp_path / "out", last="a") as stage:
+        for name in ("a/1", "b/2", "a/3", "c"):
+            (stage / name).parent.mkdir(exist_ok=True)
+            (stage / name).write_text(name)
+        monkeypatch.setattr(os, "replace", lambda x, y: (moved.append(y.name), replace(x, y)))
+    assert set(moved[:2]) == {"2", "c"} and set(moved[2:]) == {"1", "3"}
+
+
+# ---------------------------------------------------------------- encodings
+
+TEXT = "<annotation><object><name>中</name></object></annotation>"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f'<?xml version="1.0" encoding="{declared}"?>{TEXT}'.encode(real)
+        for declared, real in (
+            ("utf8", "utf-8"),
+            ("UTF-8", "utf-8-sig"),
+            ("utf-16", "utf-8"),  # what .NET writes into a UTF-8 file
+            ("utf-16", "utf-16"),
+            ("utf-8", "utf-16"),
+            ("utf-32", "utf-32"),
+            ("us-ascii", "utf-8"),
+            ("gb2312", "gbk"),
+            ("gbk", "utf-8-sig"),
+            ("Big5", "big5"),
+            ("Shift_JIS", "cp932"),
+        )
+    ]
+    + [f"\n  {TEXT}".encode(), f'\n<?xml version="1.0"?>{TEXT}'.encode()],
+)
+def test_xml_of_any_usual_encoding_is_read(content):
+    assert parse_xml(content).findtext("object/name") == "中"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TEXT.encode("gbk"),  # declares nothing
+        f'<?xml version="1.0" encoding="utf-8"?>{TEXT}'.encode("gbk"),
+        *(
+            f'<?xml version="1.0" encoding="{name}"?>{TEXT}'.encode()
+            for name in ("utfm8", "utf-9", "punycode", "idna", "hex", "zlib", "unicode_escape")
+        ),
+        b"\xff\xfe" + TEXT.encode("utf-16-le")[:-1],
+    ],
+)
+def test_xml_of_another_encoding_is_refused_with_the_reason(content):
+    with pytest.raises(LabelRefused, match="encoding|it is not text in utf"):
+        parse_xml(content)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_yolo_files_of_windows_are_read(tmp_path, encoding, end):
+    source = yolo(tmp_path / "yolo", {"a": BOX})
+    label = tmp_path / "yolo" / "train" / "labels" / "a.txt"
+    label.write_bytes((BOX + "1 0.25 0.25 0.5 0.5\n").replace("\n", end).encode(encoding))
+    source.write_bytes(source.read_text().replace("\n", end).encode(encoding))
+    from_yolo(source, tmp_path / "out")
+    assert boxes(tmp_path / "out") == [[10, 7.5, 20, 15], [0, 0, 20, 15]]
+
+
+@pytest.mark.parametrize("text", ["[" * 200, "names: " + "{a: [" * 60, "[[" * 50_000])
+def test_deep_yaml_is_refused_at_once(tmp_path, text):
+    source = yolo(tmp_path / "yolo", {"a": BOX}, data=text)
+    with pytest.raises(InputError, match="nested over 100 deep"):
+        from_yolo(source, tmp_path / "out")
