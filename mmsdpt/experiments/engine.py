@@ -24,9 +24,8 @@ from .images import DatasetCache
 from .jobs import Job, Prepared, new_record, prepare
 from .records import Record, append_record, read_records
 from .study import ZERO_SHOT, Study, records_file
-from .worker import Worker, finished
+from .worker import Result, Worker, known_results
 
-Results = list[dict[str, Any]]
 OnRecord = Callable[[Record], None]
 _OBJECT_STORE = 200 * 1024**2  # bytes; jobs and results are small
 _RETRIES = 1  # with the same worker, by Ray
@@ -121,11 +120,11 @@ def run(
         results = Ledger(study, root, on_record)
         todo = []
         for job in sorted(prepared.jobs, key=lambda job: not _is_plain(job)):
-            known = None if redo else _known(job, root)
-            if known is None:
-                todo.append(job)
+            known = {} if redo else known_results(job, root)
+            if all(test.digest in known for test in job.tests):
+                results.add(job, [known[test.digest] for test in job.tests])
             else:
-                results.add(job, known)
+                todo.append(job)
         if jobs <= 1 and address is None:
             worker = Worker(root, threads, cache)
             for job in todo:
@@ -135,17 +134,6 @@ def run(
                 for job, found in computed:
                     results.add(job, found)
     return results.records, prepared
-
-
-def _known(job: Job, root: Path) -> Results | None:
-    """The results of a job whose tests are all finished."""
-    training = {}
-    if job.training.data is not None:
-        training = finished(root / job.training.folder / "training.json", job.digest)
-        if not training or not (root / training["tuner_file"]).is_file():
-            return None
-    tests = [finished(root / f"{test.cell.name}.json", test.digest) for test in job.tests]
-    return [{**training, **test} for test in tests] if all(tests) else None
 
 
 # ------------------------------------------------------------------------------- several at a time
@@ -159,8 +147,8 @@ def _on_ray(
     gpus: float | None,
     address: str | None,
     redo: bool,
-) -> Generator[tuple[Job, Results], None, None]:
-    """Results of jobs as they come.
+) -> Generator[tuple[Job, list[Result]], None, None]:
+    """list[Result] of jobs as they come.
 
     A worker has one job at a time. One that dies is started again, by Ray, and its job with it; one
     that has nothing to do is ended, so that another can have its place.
@@ -231,7 +219,7 @@ class _Remote:
         os.chdir(folder)  # data are found from there
         self.worker = Worker(work_dir, threads)
 
-    def compute(self, job: Job, redo: bool) -> Results:
+    def compute(self, job: Job, redo: bool) -> list[Result]:
         return self.worker.compute(job, redo)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -19,6 +18,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 
+from mmsdpt import compat
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.base_weights import resolve_checkpoint
 from mmsdpt.utils.errors import InputError
@@ -49,48 +49,34 @@ _OF_LOADING = ("num_workers", "persistent_workers", "pin_memory", "prefetch_fact
 
 @dataclass
 class Test:
-    """A test of a job.
-
-    Attributes:
-        cell: The cell whose result it is.
-        config: Complete config.
-        slots: Slots that are switched on.
-        digest: Of all that the result depends on.
-        images: Number of images.
-    """
+    """A test of a job: one cell's result."""
 
     __test__ = False  # pytest takes it for tests
 
     cell: Cell
-    config: dict[str, Any]
-    slots: list[str]
-    digest: str = ""
-    images: int = 0
+    config: dict[str, Any]  # complete
+    slots: list[str]  # that are switched on
+    digest: str  # of all that the result depends on
+    images: int
+
+    @property
+    def file(self) -> str:
+        """Of its result, relative to the work folder."""
+        return f"{self.cell.name}.json"
 
 
 @dataclass
 class Job:
-    """A training and its tests, computed one after the other by one worker.
+    """A training and its tests, computed one after the other by one worker."""
 
-    Attributes:
-        training: What is trained; nothing, where its ``data`` is None.
-        config: Complete config, as tools/train.py takes it.
-        tests: What is tested with it.
-        digest: Of all that the training depends on.
-        trainable: Parameters that train.
-        base_parameters: All parameters without tuners.
-        images: Images of an epoch.
-        validation_images: Images of a validation, where a state is selected.
-    """
-
-    training: Training
-    config: dict[str, Any]
+    training: Training  # of nothing, where its ``data`` is None
+    config: dict[str, Any]  # complete, as tools/train.py takes it
     tests: list[Test] = field(default_factory=list)
-    digest: str = ""
-    trainable: int = 0
-    base_parameters: int = 0
-    images: int = 0
-    validation_images: int = 0
+    digest: str = ""  # of all that the training depends on
+    trainable: int = 0  # parameters
+    base_parameters: int = 0  # all of the model without tuners
+    images: int = 0  # of an epoch
+    validation_images: int = 0  # of a validation, where a state is selected
 
     @property
     def kind(self) -> str:
@@ -110,32 +96,24 @@ class Job:
 
 @dataclass
 class Prepared:
-    """All that can be known of a study before anything is computed.
+    """All that can be known of a study before anything is computed."""
 
-    Attributes:
-        jobs: The jobs that can be computed, in the order of the cells.
-        missing: What is missing, weights or data, in one sentence each, with the names of the cells
-            that need it.
-        refused: What cannot work, in one sentence each, with the names of the cells.
-        blocked: Names of the cells that something is missing for.
-    """
+    jobs: list[Job] = field(default_factory=list)  # that can be computed, in the cells' order
+    # In one sentence each, with the names of the cells:
+    missing: dict[str, list[str]] = field(default_factory=dict)  # weights or data
+    refused: dict[str, list[str]] = field(default_factory=dict)  # what cannot work
 
-    jobs: list[Job] = field(default_factory=list)
-    missing: dict[str, list[str]] = field(default_factory=dict)
-    refused: dict[str, list[str]] = field(default_factory=dict)
-    blocked: list[str] = field(default_factory=list)
+    @property
+    def blocked(self) -> list[str]:
+        """Names of the cells that something is missing for."""
+        return list(dict.fromkeys(name for names in self.missing.values() for name in names))
 
 
 def prepare(
     study: Study, work_dir: Path, cache: DatasetCache, only: Sequence[str] = ()
 ) -> Prepared:
-    """Compose and check all cells of a study.
-
-    Args:
-        study: The study.
-        work_dir: Folder of the results.
-        cache: Data sets.
-        only: Parts of names of cells: of the others none is prepared, but what these build on.
+    """Compose and check all cells of a study, or those with one of ``only`` in their names and
+    what these build on.
     """
     done = Prepared()
     cells = study.cells()
@@ -158,7 +136,6 @@ def prepare(
                 if lacks:
                     if training not in jobs:
                         lacking[training] = lacks
-                    done.blocked.append(cell.name)
                     for sentence in dict.fromkeys(lacks):
                         done.missing.setdefault(sentence, []).append(cell.name)
                     continue
@@ -270,10 +247,7 @@ def scope(config: Mapping[str, Any]) -> Iterator[None]:
 def count_parameters(model: str) -> tuple[int, int]:
     """Parameters of a model without its tuners, and those that train with them.
 
-    The model is built without memory for its parameters.
-
-    Args:
-        model: Config as JSON.
+    The model, a config as JSON, is built without memory for its parameters.
 
     Raises:
         ValueError: if host and tuners do not fit.
@@ -294,14 +268,7 @@ def fitting_slot(config: Mapping[str, Any]) -> str | None:
 
 
 def new_record(study: Study, job: Job, test: Test, found: Mapping[str, Any]) -> Record:
-    """The record of a cell.
-
-    Args:
-        study: The study.
-        job: Its job.
-        test: Its test.
-        found: What the worker gives: ``metrics`` and measures, or ``error``.
-    """
+    """The record of a cell, with what the worker found: ``metrics`` and measures, or ``error``."""
     training, nothing = job.training, job.training.data is None
     method = study.methods[training.method]
     record = dict.fromkeys(Record.__annotations__)
@@ -360,21 +327,11 @@ def base_digest(load_from: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def versions() -> dict[str, str]:
+def versions() -> dict[str, str | None]:
     """Versions of what results depend on."""
+    installed = {each.module: compat.installed_version(each) for each in compat.REQUIREMENTS}
     found = dict(mmsdpt=__version__, python=platform.python_version(), torch=torch.__version__)
-    for names in (
-        ("onedl-mmdetection", "mmdet"),
-        ("onedl-mmpretrain", "mmpretrain"),
-        ("transformers",),
-    ):
-        for name in names:
-            try:
-                found[names[-1]] = importlib.metadata.version(name)
-                break
-            except importlib.metadata.PackageNotFoundError:
-                continue
-    return found
+    return found | {name: installed[name] for name in ("mmdet", "mmpretrain", "transformers")}
 
 
 def _what_is_loaded(loader: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,9 +15,11 @@ from mmsdpt.utils.errors import InputError
 
 from .frame import Score, to_frame
 from .plots import study_plots
+from .published import published_entries
 from .records import FAILED, read_records
 from .study import Study, records_file
-from .tables import Table, published_entries, study_tables
+from .tables import study_tables
+from .view import Table
 
 FORMATS = ("md", "csv", "tex", "html")
 _PAGE = Path(__file__).resolve().parents[1] / "assets" / "study_page.html"
@@ -152,38 +154,31 @@ def latex(tables: Sequence[Table]) -> str:
     parts = ["% Needs \\usepackage{booktabs}."]
     for number, table in enumerate(tables):
         columns = "".join("l" if table.is_text(name) else "r" for name in table.columns)
-        rows = [[_tex(cell) for cell in row] for row in table.texts()]
         label = re.sub(r"[^a-z0-9]+", "-", table.title.lower()).strip("-")
-        lines = [
-            "\\begin{table}",
-            "\\centering",
-            f"\\caption{{{_tex(table.title)}}}",
-            f"\\label{{tab:{label}-{number}}}",
-            f"\\begin{{tabular}}{{{columns}}}",
-            "\\toprule",
-            " & ".join(map(_tex, table.columns)) + " \\\\",
-            "\\midrule",
-            *(" & ".join(row) + " \\\\" for row in rows),
-            "\\bottomrule",
-            "\\end{tabular}",
-            *(f"\n\\smallskip {_tex(note)}" for note in table.notes),
-            "\\end{table}",
-        ]
-        parts.append("\n".join(lines))
+        grid = pd.DataFrame(table.texts(), columns=table.columns).map(_tex).rename(columns=_tex)
+        text = grid.style.hide(axis="index").to_latex(
+            column_format=columns,
+            caption=_tex(table.title),
+            label=f"tab:{label}-{number}",
+            position_float="centering",
+            hrules=True,
+        )
+        notes = "".join(f"\n\\smallskip {_tex(note)}\n" for note in table.notes)
+        end = "\\end{table}"
+        parts.append(text.replace(end, notes + end).rstrip())
     return "\n\n".join(parts) + "\n"
 
 
-_TEX = {
-    **{x: f"\\{x}" for x in "&%$#_{}"},
-    **{"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"},
-    **{"±": "$\\pm$", "–": "--", "−": "$-$", "<": "$<$", ">": "$>$", "|": "$|$", "·": "$\\cdot$"},
-    **{"[": "{[}", "]": "{]}", '"': "''"},
-}
+_TEX = str.maketrans(
+    {x: f"\\{x}" for x in "&%$#_{}"}
+    | {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", '"': "''"}
+    | {"±": "$\\pm$", "–": "--", "−": "$-$", "<": "$<$", ">": "$>$", "|": "$|$", "·": "$\\cdot$"}
+    | {"[": "{[}", "]": "{]}"}  # after a line's end they would be taken for a distance
+)
 
 
 def _tex(text: str) -> str:
-    """Text for LaTeX; a bracket after a line's end would be taken for a distance."""
-    return "".join(_TEX.get(letter, letter) for letter in text)
+    return text.translate(_TEX)
 
 
 def html(study: Study, frame: pd.DataFrame, tables: Sequence[Table]) -> str:

@@ -14,9 +14,9 @@ from mmsdpt.utils.atomic import write_atomically
 
 from .images import DatasetCache
 from .jobs import Job, Prepared, digest, in_one_line, prepare
+from .measure import measure
 from .records import FAILED, FINISHED, read_records
 from .study import Study, records_file
-from .worker import Worker
 
 MEASURED_FILE = "measured.json"
 OPEN, MISSING = "open", "missing"
@@ -24,22 +24,15 @@ OPEN, MISSING = "open", "missing"
 
 @dataclass
 class Row:
-    """A cell of the plan.
-
-    Attributes:
-        cell: Its name.
-        trainable: Parameters that train.
-        seconds: Predicted time of the test, with that of the training in the first cell of a
-            training; where it is finished, the time that it took. None: not measured.
-        memory: Predicted peak of memory in bytes, or that measured.
-        state: ``finished``, ``failed``, ``open``, or ``missing`` where data or weights are.
-    """
+    """A cell of the plan."""
 
     cell: str
-    trainable: int | None
+    trainable: int | None  # parameters
+    # Predicted, of the test, with the training in the first cell of a training; where it is
+    # finished, what it took. None: not measured.
     seconds: float | None
-    memory: float | None
-    state: str
+    memory: float | None  # in bytes: predicted peak, or what was measured
+    state: str  # finished, failed, open, or missing where data or weights are
 
 
 def measure_key(job: Job) -> str:
@@ -49,19 +42,17 @@ def measure_key(job: Job) -> str:
     return digest(dict(decides=decides))
 
 
-def measure(
-    prepared: Prepared, work_dir: Path, cache: DatasetCache, threads: int | None
-) -> list[str]:
-    """Measure one short step of each kind of job, and keep the numbers in the work folder.
+def measure_all(prepared: Prepared, work_dir: Path, cache: DatasetCache) -> list[str]:
+    """Measure each kind of job, and keep the numbers in the work folder.
 
     Returns:
         Why kinds could not be measured, in one sentence each.
     """
-    worker, problems = Worker(work_dir, threads, cache), []
+    problems = []
     known = read_measured(work_dir)
     for key, job in {measure_key(job): job for job in prepared.jobs}.items():
         try:
-            known[key] = worker.measure(job)
+            known[key] = measure(job, work_dir, cache)
         except Exception as error:  # the others can be measured all the same
             problems.append(f"{job.training.folder}: {in_one_line(error)}")
         write_atomically(work_dir / MEASURED_FILE, json.dumps(known, indent=1).encode())
@@ -69,7 +60,7 @@ def measure(
 
 
 def read_measured(work_dir: Path) -> dict[str, dict[str, float]]:
-    """What :func:`measure` kept."""
+    """What :func:`measure_all` kept."""
     path = work_dir / MEASURED_FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
@@ -128,15 +119,7 @@ def show(
     threads: int | None = None,
     only: Sequence[str] = (),
 ) -> bool:
-    """Print the plan of a study.
-
-    Args:
-        study: The study.
-        work_dir: Folder of the results.
-        console: Where.
-        measured: Measure one short step of each kind first.
-        threads: Of PyTorch.
-        only: Parts of names of cells, to leave out the others.
+    """Print the plan of a study, ``measured`` first or from what was measured before.
 
     Returns:
         Whether all can be computed.
@@ -148,7 +131,7 @@ def show(
     problems = []
     if measured:
         work_dir.mkdir(parents=True, exist_ok=True)
-        problems = measure(prepared, work_dir, cache, threads)
+        problems = measure_all(prepared, work_dir, cache)
     found = rows(study, prepared, work_dir)
     console.print(f"{study.name}: {study.protocol}", markup=False)
     line = "{:>12}{:>10}{:>12}  {:9} {}"

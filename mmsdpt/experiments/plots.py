@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from .frame import Score
 from .study import Study
-from .tables import Line, View, most_shots, shots_in_words
+from .view import Line, View, most_shots, shots_in_words
 
 _MARKERS = "osD^vP*X<>hp"
 # Readable on white and on black; after matplotlib's, which has two that are not.
@@ -30,39 +30,25 @@ _INK = "#0a0b0c"  # stands for the color of the page's text
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a plot.
+    """A line of a plot."""
 
-    Attributes:
-        label: In the legend.
-        points: Scores by position on the x axis; a single one under None is a level line, of what
-            does not depend on x.
-    """
-
-    label: str
+    label: str  # in the legend
+    # By position on the x axis; a single one under None is a level line, of what does not depend
+    # on x.
     points: Mapping[float | None, Score]
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot.
+    """What a figure shows."""
 
-    Attributes:
-        name: For its file.
-        title: Above it.
-        x_label: Of the x axis.
-        y_label: Of the y axis.
-        curves: What it shows.
-        log: Base of a logarithmic x axis; 0: a linear one.
-        ticks: Positions with their names; None: the usual ticks.
-    """
-
-    name: str
+    name: str  # of its file
     title: str
     x_label: str
     y_label: str
     curves: Sequence[Curve]
-    log: int = 0
-    ticks: Mapping[float, str] | None = field(default_factory=dict)
+    log: int = 0  # base of a logarithmic x axis; 0: a linear one
+    ticks: Mapping[float, str] | None = field(default_factory=dict)  # names; None: the usual ticks
 
     @property
     def alt(self) -> str:
@@ -190,8 +176,8 @@ def _against_shots(view: View, title: str, data: Sequence[str], classes: str) ->
     shots = sorted(k for k in view.study.shots if k is not None)
     points: list[Point] = []
     for line in view.lines:
-        own = (shots if len(shots) > 1 else []) if view.trains(line) else [None]
-        points += [(line, k, view.label(line), k) for k in own]
+        own = (shots if len(shots) > 1 else []) if line.trains else [None]
+        points += [(line, k, line.label, k) for k in own]
     labels = dict(x_label="images of each class", log=2)
     return _plot(view, "shots", title, data, classes, points, **labels)
 
@@ -201,10 +187,10 @@ def _against_parameters(view: View, title: str, data: Sequence[str], classes: st
     points: list[Point] = []
     for line in view.lines:
         counts = view.rows(line, most)["trainable"].dropna()
-        if not view.trains(line):
-            points.append((line, None, view.label(line), None))
+        if not line.trains:
+            points.append((line, None, line.label, None))
         elif len(counts):
-            points.append((line, most, view.label(line), float(counts.mean())))
+            points.append((line, most, line.label, float(counts.mean())))
     title = f"{title}, {shots_in_words(most)}"
     labels = dict(x_label="trainable parameters", log=10, ticks=None)
     return _plot(view, "parameters", title, data, classes, points, **labels)
@@ -222,8 +208,8 @@ def _against_setting(view: View, title: str, data: Sequence[str], classes: str) 
     for line in view.lines:
         rest = {name: value for name, value in line.settings.items() if name != x}
         position = places[line.settings[x]] if x in line.settings else None
-        k = most if view.trains(line) else None
-        points.append((line, k, view.label(Line(line.method, rest)), position))
+        k = most if line.trains else None
+        points.append((line, k, Line(line.method, rest).label, position))
     doubling = numeric and min(values) > 0 and max(values) >= 8 * min(values)
     ticks = {position: str(value) for value, position in places.items()}
     title = f"{title}, {shots_in_words(most)}"

@@ -18,87 +18,47 @@ FINISHED, FAILED = "finished", "failed"
 
 
 class Record(TypedDict):
-    """One cell: a training and a test of it. What is not known, or has no meaning, is None.
-
-    Attributes:
-        study: Name of the study.
-        protocol: ``few_shot``, ``base_to_new``, ``transfer``, ``comparison`` or ``stacking``.
-        cell: Name of the cell, unique in a work folder: its path there, without the ending.
-        host: Name of the model's config.
-        method: Name of the method; with several slots that of the one that was trained.
-        label: Of the method, for tables and plots.
-        trained_on: Data that the method was trained on; None where nothing is trained.
-        trained_classes: ``all``, ``base`` or ``new``; None where nothing is trained.
-        shots: Training images of each class; None: all, or nothing is trained.
-        seed: Of the draw of the images and of the training; None where nothing is trained.
-        settings: Settings of the tuner that the study varies, by name.
-        on_top_of: Name of the frozen method that was there first.
-        tested_on: Data of the test.
-        tested_classes: ``all``, ``base`` or ``new``.
-        slots_on: Slots that were switched on in the test: ``default``, or ``old`` and ``new``.
-        metrics: Numbers by name. ``accuracy`` is in percent, beside ``correct``, ``total``,
-            ``num_classes`` and the alignment (``matched``, ``unmatched``, ``margin``, ``gap``);
-            those of detection are as the metric names and scales them: ``coco/bbox_mAP`` is a
-            fraction.
-        before: The same numbers for the model with all tuners off; None where that test is not
-            part of the study or not finished.
-        trainable: Trained parameters; 0 where nothing is trained.
-        base_parameters: All parameters of the model without tuners.
-        epochs: Epochs that were trained.
-        best_epoch: The epoch whose state was kept by validation: 0 is the untrained model. None
-            without selection: the last one.
-        steps: Optimizer steps.
-        train_seconds: Of the training by the clock, without building the model.
-        train_cpu_seconds: The same in processor time of all threads.
-        test_seconds: Of the test by the clock.
-        peak_memory_bytes: Highest memory of the training, or of the test where nothing is trained:
-            on a GPU what PyTorch allocated there, else the resident memory of the process.
-        tuner_file: What was learned, relative to the work folder.
-        tuner_bytes: Size of that file.
-        device: ``cpu`` or ``cuda``.
-        threads: Threads of PyTorch.
-        versions: Of Python and the packages that results depend on.
-        digest: SHA-256 of all that the result depends on.
-        status: ``finished`` or ``failed``.
-        error: Why it failed, in one sentence.
-        time: When the record was written: seconds since 1970.
-    """
+    """One cell: a training and a test of it. What is not known, or has no meaning, is None."""
 
     study: str
     protocol: str
-    cell: str
+    cell: str  # unique in a work folder: its path there, without the ending
     host: str
-    method: str
-    label: str
-    trained_on: str | None
-    trained_classes: str | None
-    shots: int | None
-    seed: int | None
-    settings: dict[str, Any]
-    on_top_of: str | None
+    method: str  # with several slots the one that was trained
+    label: str  # of the method, for tables and plots
+    trained_on: str | None  # data; None where nothing is trained
+    trained_classes: str | None  # all, base or new
+    shots: int | None  # training images of each class; None: all, or nothing is trained
+    seed: int | None  # of the draw of the images and of the training
+    settings: dict[str, Any]  # those that the study varies
+    on_top_of: str | None  # the frozen method that was there first
     tested_on: str
-    tested_classes: str
-    slots_on: list[str]
+    tested_classes: str  # all, base or new
+    slots_on: list[str]  # in the test: default, or old and new
+    # accuracy in percent, beside correct, total, num_classes and the alignment (matched, unmatched,
+    # margin, gap); of detection as the metric names and scales them: coco/bbox_mAP is a fraction.
     metrics: dict[str, float]
-    before: dict[str, float] | None
-    trainable: int | None
-    base_parameters: int | None
-    epochs: int | None
-    best_epoch: int | None
-    steps: int | None
-    train_seconds: float | None
-    train_cpu_seconds: float | None
-    test_seconds: float | None
+    before: dict[str, float] | None  # the same with all tuners off, where the study tests that
+    trainable: int | None  # parameters; 0 where nothing is trained
+    base_parameters: int | None  # of the model without tuners
+    epochs: int | None  # that were trained
+    best_epoch: int | None  # whose state was kept by validation, 0: untrained; None: the last
+    steps: int | None  # of the optimizer
+    train_seconds: float | None  # by the clock, without building the model
+    train_cpu_seconds: float | None  # processor time of all threads
+    test_seconds: float | None  # by the clock
+    # Of the training, or of the test where nothing is trained: on a GPU what PyTorch allocated
+    # there, else the resident memory of the process.
     peak_memory_bytes: int | None
-    tuner_file: str | None
+    tuner_file: str | None  # relative to the work folder
     tuner_bytes: int | None
-    device: str | None
-    threads: int | None
-    versions: dict[str, str]
-    digest: str
-    status: str
-    error: str | None
-    time: float
+    device: str | None  # cpu or cuda
+    threads: int | None  # of PyTorch
+    versions: dict[str, str]  # of Python and the packages that results depend on
+    digest: str  # SHA-256 of all that the result depends on
+    status: str  # finished or failed
+    error: str | None  # in one sentence
+    time: float  # when the record was written: seconds since 1970
 
 
 def append_record(path: str | os.PathLike, record: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -31,61 +31,40 @@ from mmsdpt.utils.detection_benchmarks import apply_benchmark
 from mmsdpt.utils.errors import InputError
 
 PROTOCOLS = ("few_shot", "base_to_new", "transfer", "comparison", "stacking")
+FROM_A_SOURCE = ("transfer", "stacking")
 ZERO_SHOT = "zero_shot"
 REPOSITORY = Path(__file__).resolve().parents[2]
-_FOLDERS = dict(hosts="configs/_base_/models", data="configs/_base_/datasets")
 
 
 @dataclass(frozen=True)
 class Host:
-    """A model.
+    """A model."""
 
-    Attributes:
-        name: In tables and folders.
-        config: Config with ``model``.
-        load_from: Base weights instead of the config's.
-    """
-
-    name: str
-    config: Path
-    load_from: str | None = None
+    name: str  # in tables and folders
+    config: Path  # with ``model``
+    load_from: str | None = None  # base weights instead of the config's
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set.
+    """A data set."""
 
-    Attributes:
-        name: In tables and folders.
-        config: Config whose loaders and evaluators count.
-        epochs: Of trainings on it, instead of the methods'.
-    """
-
-    name: str
-    config: Path
-    epochs: int | None = None
+    name: str  # in tables and folders
+    config: Path  # whose loaders and evaluators count
+    epochs: int | None = None  # of trainings on it, instead of the methods'
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method.
+    """A method. Of its config tuners, optimizer, schedule, hooks and batch size count."""
 
-    Attributes:
-        name: In folders and on the command line.
-        label: In tables and plots.
-        config: Config whose tuners, optimizer, schedule, hooks and batch size count; None: nothing
-            is trained.
-        ensemble: Use many sentences around a class name instead of one.
-        epochs: Pairs (least number of shots, epochs); without a fitting pair the config's number.
-        settings: Of the tuner, instead of the config's.
-    """
-
-    name: str
-    label: str = ""
-    config: Path | None = None
-    ensemble: bool = False
+    name: str  # in folders and on the command line
+    label: str = ""  # in tables and plots
+    config: Path | None = None  # None: nothing is trained
+    ensemble: bool = False  # many sentences around a class name instead of one
+    # Pairs (least number of shots, epochs); without a fitting pair the config's number.
     epochs: Sequence[tuple[int, int]] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the tuner, before the config's
 
     @property
     def trains(self) -> bool:
@@ -108,27 +87,16 @@ class Method:
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained; ``data`` is None where nothing is.
-
-    Attributes:
-        host: Name of the model.
-        method: Name of the method.
-        data: Name of the data set.
-        classes: ``all``, ``base`` or ``new``.
-        shots: Images of each class; None: as the data's config says.
-        seed: Of the draw of the images, where ``shots`` is given, and of the training.
-        settings: Varied ones, by name.
-        on: The training whose tuner is there first, frozen.
-    """
+    """What is trained: a method on data, with so many images, a seed and settings."""
 
     host: str
     method: str
-    data: str | None = None
-    classes: str = "all"
-    shots: int | None = None
-    seed: int | None = None
-    settings: tuple[tuple[str, Any], ...] = ()
-    on: Training | None = None
+    data: str | None = None  # None: nothing is trained
+    classes: str = "all"  # or base, or new
+    shots: int | None = None  # images of each class; None: as the data's config says
+    seed: int | None = None  # of the draw of the images, where there are shots, and of the training
+    settings: tuple[tuple[str, Any], ...] = ()  # varied ones, by name
+    on: Training | None = None  # its tuner is there first, frozen
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -153,18 +121,11 @@ class Training:
 
 @dataclass(frozen=True)
 class Cell:
-    """One result: a training, tested.
-
-    Attributes:
-        training: What was trained.
-        data: Data set that is tested.
-        classes: ``all``, ``base`` or ``new``.
-        slots: Slots that are switched on.
-    """
+    """One result: a training, tested on data with some slots switched on."""
 
     training: Training
     data: str
-    classes: str = "all"
+    classes: str = "all"  # or base, or new
     slots: tuple[str, ...] = ()
 
     @property
@@ -178,56 +139,33 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """What a study's config says.
+    """What a study's config says; docs/experiments.md has its keys."""
 
-    Attributes:
-        name: Of the study and its file of results.
-        protocol: One of :data:`PROTOCOLS`.
-        title: Heading of its page.
-        runtime: Config of the runner, hooks and log.
-        hosts: By name.
-        methods: By name, ``zero_shot`` first; in ``stacking`` all that ``pairs`` name.
-        data: By name: those that are trained on and tested, without the source.
-        source: Name of the data set that ``transfer`` and ``stacking`` begin with.
-        pairs: First and second method, for ``stacking``.
-        shots: Images of each class; None stands for what the data's config says.
-        seeds: Seeds.
-        vary: Questions by name. Each is a list of settings, or a grid: lists of values by setting.
-            A setting is one of the tuner, or with dots one of the whole config
-            (``optim_wrapper.optimizer.lr``).
-        metrics: Evaluator of the tests, instead of the data's.
-        selection: ``dict(monitor=..., rule='greater', interval=1, patience=None)``: validate every
-            so many epochs, and before the first; keep the best state; end after ``patience``
-            validations without a better one. None: the state after the last epoch.
-        epochs: Of every training, instead of the methods' and the data's.
-        data_root: Takes the place of ``data/`` at the start of the data's paths.
-        image_size: Side of the images in pixels, for classification; None: the model's.
-        cell: Merged into the config of every cell.
-        published: Module with numbers of papers, for the tables (see
-            :func:`mmsdpt.experiments.tables.published_entries`).
-        path: Of the config.
-    """
-
-    name: str
-    protocol: str
-    runtime: Path
+    name: str  # also of its file of results
+    protocol: str  # one of PROTOCOLS
+    runtime: Path  # config of the runner, hooks and log
     hosts: Mapping[str, Host]
-    methods: Mapping[str, Method]
-    data: Mapping[str, Data]
+    methods: Mapping[str, Method]  # zero_shot first; in stacking all that pairs name
+    data: Mapping[str, Data]  # what is trained on and tested, with the source
     title: str = ""
-    source: str | None = None
-    pairs: Sequence[tuple[str, str]] = ()
-    shots: Sequence[int | None] = (None,)
+    source: str | None = None  # data that transfer and stacking begin with
+    pairs: Sequence[tuple[str, str]] = ()  # first and second method, for stacking
+    shots: Sequence[int | None] = (None,)  # None: as many images as the data's config says
     seeds: Sequence[int] = (0,)
+    # Questions by name: a list of settings, or a grid, lists of values by setting. A setting is one
+    # of the tuner, or with dots one of the whole config (optim_wrapper.optimizer.lr).
     vary: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Sequence[Mapping[str, Any]] | None = None
+    metrics: Sequence[Mapping[str, Any]] | None = None  # of the tests, instead of the data's
+    # dict(monitor=..., rule="greater", interval=1, patience=None): validate every so many epochs,
+    # and before the first; keep the best state; end after ``patience`` validations without a better
+    # one. None: the state after the last epoch.
     selection: Mapping[str, Any] | None = None
-    epochs: int | None = None
-    data_root: str | None = None
-    image_size: int | None = None
-    cell: Mapping[str, Any] = field(default_factory=dict)
-    published: str | None = None
-    path: Path | None = None
+    epochs: int | None = None  # of every training, instead of the methods' and the data's
+    data_root: str | None = None  # instead of data/ at the start of the data's paths
+    image_size: int | None = None  # side in pixels, for classification; None: the model's
+    cell: Mapping[str, Any] = field(default_factory=dict)  # merged into the config of every cell
+    published: str | None = None  # module with numbers of papers: published.py
+    path: Path | None = None  # of the config
 
     def questions(self) -> dict[str, list[dict[str, Any]]]:
         """The settings of each question of ``vary``, written out."""
@@ -314,50 +252,28 @@ def load_study(path: str | os.PathLike, options: Mapping[str, Any] | None = None
     cfg = Config(read_config(path))
     cfg.merge_from_dict(dict(options or {}))
     content = cfg.to_dict()
-    if not isinstance(content.get("study"), Mapping):
+    given = content.get("study")
+    if not isinstance(given, Mapping):
         raise InputError(f"{path} has no study: write study = dict(name=..., protocol=..., ...)")
-    given = content["study"]
-    known = {each.name for each in fields(Study)} - {"cell", "path"}
-    unknown = sorted(set(given) - known)
-    if unknown:
-        raise InputError(
-            f"{path}: study has no key {unknown[0]!r}; its keys are {', '.join(sorted(known))}"
-        )
-    missing = [
-        key for key in ("name", "protocol", "runtime", "hosts", "data") if not given.get(key)
-    ]
-    if missing:
-        raise InputError(f"{path}: study lacks {', '.join(missing)}")
-    if given["protocol"] not in PROTOCOLS:
-        raise InputError(
-            f"{path}: there is no protocol {given['protocol']!r}; there are {', '.join(PROTOCOLS)}"
-        )
-    catalogue = {kind: content.get(kind, {}) for kind in ("hosts", "methods", "data")}
-    stacks, transfers = given["protocol"] == "stacking", given["protocol"] == "transfer"
-    if (stacks or transfers) and not given.get("source"):
-        raise InputError(f"{path}: the protocol {given['protocol']} needs study.source")
-    if stacks != bool(given.get("pairs")):
-        raise InputError(f"{path}: study.pairs belongs to the protocol stacking, and it needs it")
+    given = dict(given)
+    _check(path, given)
+
+    def made(kind: type, name: Any) -> Any:
+        return _made(kind, name, content)
+
     named = [each for pair in given.get("pairs", ()) for each in pair] or given.get("methods", [])
-    if (stacks or transfers) and given["source"] not in given["data"]:
-        given["data"] = [given["source"], *given["data"]]
-    methods = {ZERO_SHOT: _method(ZERO_SHOT, catalogue["methods"])}
-    methods |= {each.name: each for each in (_method(x, catalogue["methods"]) for x in named)}
-    data = {each.name: each for each in (_data(x, catalogue["data"]) for x in given["data"])}
-    hosts = {each.name: each for each in (_host(x, catalogue["hosts"]) for x in given["hosts"])}
-    if given.get("source"):
-        given["source"] = _data(given["source"], catalogue["data"]).name
-    for key in ("shots", "seeds"):
-        values = given.get(key)
-        if values is not None and (isinstance(values, str) or not isinstance(values, Sequence)):
-            given[key] = [values]
-        for value in given.get(key, ()):
-            if not (isinstance(value, int) or (key == "shots" and value is None)):
-                raise InputError(f"{path}: study.{key} must hold integers, got {value!r}")
+    data = [made(Data, each) for each in given["data"]]
+    if given["protocol"] in FROM_A_SOURCE:
+        source = made(Data, given["source"])
+        given["source"] = source.name
+        if source.name not in {each.name for each in data}:
+            data = [source, *data]
+    hosts = [made(Host, each) for each in given["hosts"]]
+    methods = [made(Method, each) for each in (ZERO_SHOT, *named)]
     given.update(
-        hosts=hosts,
-        methods=methods,
-        data=data,
+        hosts={each.name: each for each in hosts},
+        methods={each.name: each for each in methods},
+        data={each.name: each for each in data},
         runtime=find_config(given["runtime"]),
         pairs=[tuple(pair) for pair in given.get("pairs", ())],
         cell=content.get("cell", {}),
@@ -366,54 +282,76 @@ def load_study(path: str | os.PathLike, options: Mapping[str, Any] | None = None
     return Study(**given)
 
 
-def _entry(name: Any, catalogue: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """What a name, a path or a dict stands for: its ``name``, perhaps a ``config``, and more."""
+def _check(path: Path, given: dict[str, Any]) -> None:
+    """Refuse a study's config that says too much or too little; a single value becomes a list."""
+    _check_keys(f"{path}: study", given, sorted(set(_names(Study)) - {"cell", "path"}))
+    missing = [x for x in ("name", "protocol", "runtime", "hosts", "data") if not given.get(x)]
+    if missing:
+        raise InputError(f"{path}: study lacks {', '.join(missing)}")
+    protocol = given["protocol"]
+    if protocol not in PROTOCOLS:
+        raise InputError(
+            f"{path}: there is no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}"
+        )
+    if protocol in FROM_A_SOURCE and not given.get("source"):
+        raise InputError(f"{path}: the protocol {protocol} needs study.source")
+    if (protocol == "stacking") != bool(given.get("pairs")):
+        raise InputError(f"{path}: study.pairs belongs to the protocol stacking, and it needs it")
+    for key in ("shots", "seeds"):
+        values = given.get(key)
+        if values is not None and (isinstance(values, str) or not isinstance(values, Sequence)):
+            given[key] = [values]
+        for value in given.get(key, ()):
+            if not (isinstance(value, int) or (key == "shots" and value is None)):
+                raise InputError(f"{path}: study.{key} must hold integers, got {value!r}")
+
+
+def _check_keys(what: str, given: Iterable[str], known: Sequence[str]) -> None:
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise InputError(f"{what} has no key {unknown[0]!r}; its keys are {', '.join(known)}")
+
+
+def _names(kind: type) -> list[str]:
+    return [each.name for each in fields(kind)]
+
+
+def _made(kind: type, name: Any, content: Mapping[str, Any]) -> Any:
+    """What a name, a path or a dict stands for in a study's config."""
+    plural, folder = _KINDS[kind]
+    catalogue = content.get(plural, {})
     if isinstance(name, Mapping):
         found = dict(name)
         found.setdefault("name", Path(str(found.get("config"))).stem)
     elif name in catalogue:
         found = dict(catalogue[name], name=name)
+    elif name == ZERO_SHOT and kind is Method:
+        return Method(ZERO_SHOT, "Zero-shot")
     elif str(name).endswith(".py"):
         found = dict(name=Path(name).stem, config=name)
-    elif kind in _FOLDERS:
-        found = dict(name=name, config=f"{_FOLDERS[kind]}/{name}.py")
+    elif folder:
+        found = dict(name=name, config=f"{folder}/{name}.py")
     else:
         raise InputError(
-            f"there are no {kind} called {name!r}; there are {', '.join(catalogue) or 'none'}, and"
-            " configs of your own by their path (*.py)"
+            f"there are no {plural} called {name!r}; there are {', '.join(catalogue) or 'none'},"
+            " and configs of your own by their path (*.py)"
         )
+    _check_keys(f"{kind.__name__.lower()} {found['name']!r}", found, _names(kind))
     if found.get("config"):
         found["config"] = find_config(found["config"])
-    return found
-
-
-def _method(name: Any, catalogue: Mapping[str, Any]) -> Method:
-    if name == ZERO_SHOT and name not in catalogue:
-        return Method(ZERO_SHOT, "Zero-shot")
-    found = _entry(name, catalogue, "methods")
-    found.setdefault("label", found["name"])
-    found["epochs"] = tuple(tuple(pair) for pair in found.get("epochs", ()))
-    return _made(Method, found)
-
-
-def _data(name: Any, catalogue: Mapping[str, Any]) -> Data:
-    found = _entry(name, catalogue, "data")
-    return _made(Data, dict(found, name=found["name"].removeprefix("clip_")))
-
-
-def _host(name: Any, catalogue: Mapping[str, Any]) -> Host:
-    return _made(Host, _entry(name, catalogue, "hosts"))
-
-
-def _made(kind: type, found: Mapping[str, Any]) -> Any:
-    known = [each.name for each in fields(kind)]
-    unknown = sorted(set(found) - set(known))
-    if unknown:
-        raise InputError(
-            f"{kind.__name__.lower()} {found['name']!r} has no key {unknown[0]!r}; its keys are"
-            f" {', '.join(known)}"
-        )
+    if kind is Method:
+        found["label"] = found.get("label") or found["name"]
+        found["epochs"] = tuple(tuple(pair) for pair in found.get("epochs", ()))
+    if kind is Data:
+        found["name"] = found["name"].removeprefix("clip_")
     return kind(**found)
+
+
+_KINDS = {
+    Host: ("hosts", "configs/_base_/models"),
+    Method: ("methods", None),
+    Data: ("data", "configs/_base_/datasets"),
+}
 
 
 def records_file(study: Study, work_dir: Path) -> Path:

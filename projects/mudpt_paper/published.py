@@ -1,7 +1,7 @@
 """Numbers that papers report on CLIP, shown beside those of a study.
 
 A study names this module: ``study = dict(published="projects.mudpt_paper.published", ...)``.
-The keys are those of :func:`mmsdpt.experiments.tables.published_entries`.
+The keys are those of :func:`mmsdpt.experiments.published.published_entries`.
 """
 
 _DATA = [

@@ -1,8 +1,8 @@
 """Average precisions of the SDPT poster (Zhou et al., ECCV 2024), shown beside those of a study.
 
 A study names this module: ``study = dict(published="projects.sdpt_poster.published", ...)``.
-The keys are those of :func:`mmsdpt.experiments.tables.published_entries`. The poster says nothing
-of seeds; its parameters are in :mod:`projects.sdpt_poster.poster`.
+The keys are those of :func:`mmsdpt.experiments.published.published_entries`. The poster says
+nothing of seeds; its parameters are in :mod:`projects.sdpt_poster.poster`.
 """
 
 _LABELS = dict(

@@ -13,7 +13,7 @@ import pytest
 from mmsdpt.experiments.page import latex, write_plots, write_tables
 from mmsdpt.experiments.plots import study_plots
 from mmsdpt.experiments.records import append_record
-from mmsdpt.experiments.tables import Table
+from mmsdpt.experiments.view import Table
 from mmsdpt.utils.errors import InputError
 
 from .by_hand import make_frame, make_records, make_study

@@ -13,11 +13,11 @@ from mmengine.visualization import Visualizer
 from safetensors.torch import load_file
 
 from mmsdpt.engine import build_runner
-from mmsdpt.experiments import engine, worker
+from mmsdpt.experiments import engine, training, worker
 from mmsdpt.experiments.engine import run
 from mmsdpt.experiments.images import DatasetCache
 from mmsdpt.experiments.jobs import prepare
-from mmsdpt.experiments.plan import measure, rows
+from mmsdpt.experiments.plan import measure_all, rows
 from mmsdpt.experiments.records import read_records
 from mmsdpt.experiments.study import load_study
 from mmsdpt.utils.errors import InputError
@@ -223,7 +223,7 @@ def test_selection_counts_the_untrained_model_as_epoch_0(compute):
 
 def test_the_state_that_is_kept_is_the_one_that_validated_best(compute, monkeypatch, tmp_path):
     scores = iter([20.0, 60.0, 40.0, 50.0])
-    states, validate = [], worker.QuietRunner.call_hook
+    states, validate = [], training.QuietRunner.call_hook
 
     def call_hook(self, name, **kwargs):
         if name == "after_val_epoch":
@@ -232,7 +232,7 @@ def test_the_state_that_is_kept_is_the_one_that_validated_best(compute, monkeypa
             states.append({key: value.clone() for key, value in state.items()})
         return validate(self, name, **kwargs)
 
-    monkeypatch.setattr(worker.QuietRunner, "call_hook", call_hook)
+    monkeypatch.setattr(training.QuietRunner, "call_hook", call_hook)
     records, _ = compute(names=["vpt"], epochs=3, selection=dict(monitor="accuracy/top1"))
     record = records["vpt/clothing/1_shots_seed_1/on_clothing"]
     assert (record["best_epoch"], record["epochs"], len(states)) == (1, 3, 4)
@@ -305,7 +305,7 @@ def test_the_plan_knows_what_is_open_and_what_it_takes(write_study, tmp_path):
     prepared = prepare(study, root, cache)
     assert {row.state for row in rows(study, prepared, root)} == {"open"}
     assert all(row.seconds is None for row in rows(study, prepared, root))
-    assert measure(prepared, root, cache, 1) == []
+    assert measure_all(prepared, root, cache) == []
     planned = rows(study, prepared, root)
     assert all(row.seconds > 0 and row.memory > 1e7 for row in planned)
     run(study, root, threads=1, only=["coop"])

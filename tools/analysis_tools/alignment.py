@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmengine.registry import init_default_scope
 
     from mmsdpt.experiments.images import DatasetCache
-    from mmsdpt.experiments.worker import build_host, evaluate
+    from mmsdpt.experiments.testing import evaluate
+    from mmsdpt.experiments.training import build_host
     from mmsdpt.tuners.files import load_tuner
 
     init_default_scope(cfg.get("default_scope", "mmpretrain"))

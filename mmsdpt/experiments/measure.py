@@ -1,0 +1,124 @@
+"""What a job costs, from a few steps of its training and a few images of its test."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.utils import import_modules_from_strings
+
+from .images import DatasetCache
+from .jobs import Job, fitting_slot, scope
+from .memory import peak_memory, reset_peak_memory
+from .testing import batch_features, leaves_images_alone, name_classes, predict
+from .training import build_host, train
+from .worker import loading_config
+
+_STEPS, _SECONDS = 20, 10.0  # at most, of a training
+_WARM_UP = 2  # steps before
+_BATCHES = 3  # of a test, the first of which is not counted
+
+
+def measure(job: Job, work_dir: Path, cache: DatasetCache) -> dict[str, float]:
+    """What jobs of this kind cost.
+
+    Returns:
+        Seconds: ``build`` (model and base weights), ``load`` (a training image when it is read for
+        the first time, over later times), ``step``, ``fit`` (of a whole training without steps),
+        ``features`` (an image, once for all methods that leave images alone), ``test`` (an image);
+        ``memory``, the peak in bytes.
+    """
+    import_modules_from_strings(**job.config["custom_imports"])
+    with scope(job.config), tempfile.TemporaryDirectory(dir=work_dir) as folder:
+        return _measure(job, Path(folder), cache)
+
+
+def _measure(job: Job, folder: Path, cache: DatasetCache) -> dict[str, float]:
+    cfg = loading_config(job.config)
+    found = dict.fromkeys(("build", "load", "step", "fit", "features", "test"), 0.0)
+    reset_peak_memory()
+    started = time.perf_counter()
+    cfg.tuner_files = {}  # they may not be there yet
+    trains = job.training.data is not None
+    if not trains or fitting_slot(cfg):
+        host = build_host(cfg)
+        found["build"] = time.perf_counter() - started
+    else:
+        dataset = cache.dataset(cfg.train_dataloader.dataset)
+        order = range(min(len(dataset), 8 * cfg.train_dataloader.batch_size))
+        first, again = (_timed(dataset[i] for i in order)[1] for _ in range(2))
+        found["load"] = max(0.0, first - again)
+        clock = _Stopwatch()
+        started = time.perf_counter()
+        with suppress(_Measured):
+            train(cfg, folder, cache, [clock])
+        host = clock.host.eval()
+        found.update(build=clock.began - started, step=clock.seconds_per_step())
+    images = cache.test_images(cfg.test_dataloader)
+    name_classes(host, cfg, images)
+    batch = min(images.loader["batch_size"], len(images))
+    features = None
+    if leaves_images_alone(host):
+        parts, seconds = _timed(batch_features(host, images, _BATCHES * batch))
+        features, found["features"] = torch.cat(parts), seconds / batch
+        if trains and not found["step"]:
+            # Fitted to features: a training is little more than making them.
+            found["fit"] = found["features"] * job.images
+    found["test"] = _timed(predict(host, images, features, _BATCHES * batch))[1] / batch
+    found["memory"] = float(peak_memory())
+    return found
+
+
+def _timed(work: Iterable[Any]) -> tuple[list[Any], float]:
+    """What work gives, and the mean seconds of a part: of all but the first, if there are more."""
+    found, times = [], [time.perf_counter()]
+    for part in work:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        found.append(part)
+        times.append(time.perf_counter())
+    return found, _mean(times, without=1)
+
+
+def _mean(times: Sequence[float], without: int) -> float:
+    """Seconds between times; the first ones allocate memory and make what later ones keep."""
+    times = times[without:] if len(times) > without + 1 else times
+    return (times[-1] - times[0]) / (len(times) - 1)
+
+
+class _Measured(Exception):
+    """Enough steps were measured."""
+
+
+class _Stopwatch(Hook):
+    """Takes the time of steps, and ends the training after some."""
+
+    priority = "LOWEST"
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def before_train(self, runner: Runner) -> None:
+        self.host = runner.host
+        self.began = time.perf_counter()
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.times.append(time.perf_counter())
+        steps = len(self.times) - _WARM_UP
+        if steps >= _STEPS or (steps > 0 and self.times[-1] - self.began > _SECONDS):
+            raise _Measured
+
+    def after_train(self, runner: Runner) -> None:
+        raise _Measured
+
+    def seconds_per_step(self) -> float:
+        return _mean([self.began, *self.times], without=_WARM_UP)

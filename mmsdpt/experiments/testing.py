@@ -1,0 +1,117 @@
+"""Tests a model on images that are kept from test to test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from mmengine.config import ConfigDict
+from mmengine.evaluator import Evaluator
+from torch import Tensor, nn
+
+from mmsdpt.hosts.seams import ForwardState
+from mmsdpt.utils.data_files import check_evaluator_files
+from mmsdpt.utils.errors import InputError
+
+from .images import TestImages, quiet
+
+_OF_IMAGES = (
+    *("image_embeddings", "image_blocks", "image_projections", "image_block_branches"),
+    *("pooled_image", "parameters"),
+)
+
+
+@torch.no_grad()
+def evaluate(host: nn.Module, cfg: ConfigDict, images: TestImages) -> dict[str, float]:
+    """What the metrics of ``test_evaluator`` give for a model in eval mode, with the slots switched
+    on that are to act: accuracy in percent at full precision, with ``correct``, ``total`` and
+    ``num_classes``.
+    """
+    name_classes(host, cfg, images)
+    metainfo = images.dataset.metainfo
+    metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    if len(metainfo["classes"]) < 2:
+        metrics = [each for each in metrics if each["type"] != "mmsdpt.AlignmentMetric"]
+    check_evaluator_files(metrics)
+    features = None
+    if leaves_images_alone(host):
+        if images.features is None:
+            images.features = pooled_features(host, images)
+        features = images.features
+    with quiet():
+        evaluator = Evaluator([dict(each) for each in metrics])
+        evaluator.dataset_meta = metainfo
+        for batch, samples in predict(host, images, features):
+            evaluator.process(data_samples=samples, data_batch=batch)
+        scores = evaluator.evaluate(len(images))
+    found: dict[str, float] = {}
+    for name, value in scores.items():
+        if name == "accuracy/top1":  # the metric divides in float32
+            correct = round(float(value) / 100 * len(images))
+            found.update(accuracy=100 * correct / len(images), correct=correct, total=len(images))
+            found["num_classes"] = len(metainfo["classes"])
+        else:
+            found[name.removeprefix("alignment/")] = float(value)
+    undefined = [name for name, value in found.items() if not math.isfinite(value)]
+    if undefined and "accuracy" in found:
+        raise InputError(f"the test gives no numbers for {', '.join(undefined)}: try a lower rate")
+    # Of detection: what has no boxes has no score.
+    return {name: value for name, value in found.items() if name not in undefined}
+
+
+def name_classes(host: nn.Module, cfg: ConfigDict, images: TestImages) -> None:
+    """Tell a classifier of named classes their names; a detector finds them beside the images."""
+    if hasattr(host, "set_classes"):
+        metainfo = images.dataset.metainfo
+        template = cfg.test_dataloader.dataset.get("template") or metainfo["template"]
+        host.set_classes(metainfo["classes"], template)
+
+
+def leaves_images_alone(host: nn.Module) -> bool:
+    """Whether no tuner acts on the images of a host that can predict from their features."""
+    return hasattr(host, "predict_from_features") and not any(
+        seam.active() for kind in _OF_IMAGES for seam in host.seams().get(kind, ())
+    )
+
+
+@torch.no_grad()
+def predict(
+    host: nn.Module, images: TestImages, features: Tensor | None, limit: int | None = None
+) -> Iterator[tuple[dict[str, Any], list[Any]]]:
+    """Batches and the predictions for them, of ``limit`` images or all. Where no tuner acts on the
+    images, from the ``features`` (N, e) that are computed once for all such methods.
+    """
+    start = 0
+    for batch in images.batches(pixels=features is None):
+        samples = batch["data_samples"]
+        stop = start + len(samples)
+        if features is None:
+            yield batch, host.test_step(batch)
+        else:
+            yield batch, host.predict_from_features(features[start:stop], samples)
+        start = stop
+        if limit is not None and start >= limit:
+            return
+
+
+@torch.no_grad()
+def batch_features(
+    host: nn.Module, images: TestImages, limit: int | None = None
+) -> Iterator[Tensor]:
+    """Image features (n, e) of each batch, of ``limit`` images or all, not normalised."""
+    done = 0
+    for batch in images.batches():
+        pixels = host.data_preprocessor(batch, False)["images"]
+        state = ForwardState(images=pixels)
+        host.encode_image(pixels, state)
+        yield state.pooled_image
+        done += len(pixels)
+        if limit is not None and done >= limit:
+            return
+
+
+def pooled_features(host: nn.Module, images: TestImages) -> Tensor:
+    """Image features (N, e) of all images."""
+    return torch.cat(list(batch_features(host, images)))

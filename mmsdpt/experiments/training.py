@@ -1,0 +1,152 @@
+"""Trains a cell's tuner, by the runner or by fitting it to features."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import ConfigDict
+from mmengine.device import get_device
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner, set_random_seed
+from mmengine.visualization import Visualizer
+from torch import nn
+
+from mmsdpt.engine.runner import TunerRunner
+from mmsdpt.registry import MODELS
+from mmsdpt.tuners.files import load_tuner
+from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
+
+from .compose import TUNER_FILE
+from .images import DatasetCache, quiet
+from .testing import pooled_features
+
+
+class QuietRunner(TunerRunner):
+    """A runner whose log goes into a file alone: many of them share one screen."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """As MMEngine's, without what it prints."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in list(logger.handlers):
+            if not isinstance(handler, logging.FileHandler):
+                logger.removeHandler(handler)
+        return logger
+
+    def dump_config(self) -> None:
+        """Nothing: the folder has a config.json."""
+
+    def _log_env(self, env_cfg: Mapping[str, Any]) -> None:
+        """Nothing: the record has the versions, and asking compilers and git takes seconds."""
+
+
+@contextmanager
+def clean_up_after(name: str) -> Iterator[None]:
+    """Remove what MMEngine keeps of the run called ``name``: it would keep every run of a process,
+    with its open files.
+    """
+    try:
+        yield
+    finally:
+        kinds = (MMLogger, MessageHub, DefaultScope, Visualizer, *Visualizer.__subclasses__())
+        for kind in kinds:  # each class has instances of its own
+            for found in [key for key in kind._instance_dict if key.startswith(name)]:
+                instance = kind._instance_dict.pop(found)
+                for handler in list(getattr(instance, "handlers", ())):
+                    handler.close()
+                    instance.removeHandler(handler)
+
+
+def build_host(cfg: Mapping[str, Any]) -> nn.Module:
+    """The model of a config with its base weights, on the device, in eval mode."""
+    with quiet():
+        host = MODELS.build(cfg["model"])
+        host.init_weights()
+    path = resolve_checkpoint(cfg["load_from"])
+    load_base_weights(host, read_checkpoint(path)["state_dict"], path)
+    return host.to(get_device()).eval()
+
+
+def train(
+    cfg: ConfigDict, folder: Path, cache: DatasetCache, hooks: Sequence[Hook] = ()
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Train by the runner, which logs into ``folder`` and validates where a best state is kept.
+
+    Returns:
+        The trained host in eval mode, with the best state where one was chosen; seconds, and
+        numbers of epochs and steps.
+    """
+    name = re.sub(r"\W+", "_", str(folder))
+    best = cfg.default_hooks.checkpoint.get("save_best")
+    checkpoint = dict(cfg.default_hooks.checkpoint, interval=-1, save_last=False)
+    roles = ("train", "val") if best else ("train",)
+    given = dict(
+        cfg,
+        work_dir=str(folder / "log"),
+        experiment_name=name,
+        default_hooks=dict(cfg.default_hooks, checkpoint=checkpoint),
+        custom_hooks=[*cfg.custom_hooks, *hooks],
+        param_scheduler=cfg.param_scheduler or None,
+        visualizer=dict(cfg.visualizer, name=name),  # one that is named otherwise would be shared
+    )
+    for role in ("train", "val", "test"):
+        loader = given.pop(f"{role}_dataloader", None)
+        if role in roles:
+            given[f"{role}_dataloader"] = dict(loader, dataset=cache.dataset(loader["dataset"]))
+        else:
+            given.pop(f"{role}_cfg", None)
+            given.pop(f"{role}_evaluator", None)
+    # Without cfg=: the runner would format it as Python code, which takes seconds.
+    known = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}
+    with clean_up_after(name):
+        runner = QuietRunner(**{key: given[key] for key in known & set(given)})
+        runner.cfg.tuner_files = cfg.tuner_files
+        started = time.perf_counter()
+        runner.train()
+        seconds = time.perf_counter() - started
+        facts = dict(train_seconds=seconds, epochs=runner.epoch, steps=runner.iter)
+        runner.visualizer.close()
+        if best:
+            for slot, path in tuner_files(runner.host, folder / "log", "best_").items():
+                facts["best_epoch"] = load_tuner(runner.host, path, slot)["extra"]["epoch"]
+    return runner.host.eval(), facts
+
+
+def fit(cfg: ConfigDict, slot: str, cache: DatasetCache) -> tuple[nn.Module, dict[str, Any]]:
+    """Let the tuner in a slot fit itself to features, as
+    :meth:`mmsdpt.tuners.linear_probing.CLIPLinearProbe.fit` does.
+
+    Returns:
+        The host in eval mode, and the seconds of it all.
+    """
+    started = time.perf_counter()
+    set_random_seed(cfg.randomness.seed)
+    host = build_host(cfg)
+    pipeline = cfg.test_dataloader.dataset.pipeline  # no augmentation
+    sets: list[torch.Tensor] = []
+    names: Sequence[str] = ()
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        data = dict(loader.dataset, pipeline=pipeline, test_mode=True)
+        images = cache.test_images(dict(cfg.test_dataloader, dataset=data))
+        names = names or images.dataset.metainfo["classes"]
+        labels = torch.as_tensor(images.dataset.get_gt_labels())
+        sets += [pooled_features(host, images), labels]
+    host.tuners[slot].fit(*sets, class_names=names)
+    return host, dict(train_seconds=time.perf_counter() - started)
+
+
+def tuner_files(host: nn.Module, folder: Path, prefix: str = "") -> dict[str, Path]:
+    """Files of what was learned, by slot."""
+    slots = [slot for slot, tuner in host.tuners.items() if not tuner.frozen]
+    if len(slots) == 1:
+        return {slots[0]: folder / f"{prefix}{TUNER_FILE}"}
+    return {slot: folder / f"{prefix}tuner_{slot}.safetensors" for slot in slots}

@@ -1,0 +1,132 @@
+"""What tables and plots are made of: the results of one model, for each method and setting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from .frame import Score, mean_score, place, select, settings_key
+from .study import Method, Study
+
+MISSING = "–"
+Cell = Score | str | None
+"""None: a result is missing. An empty text: there is no such result."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method with one setting: a row of a table, a line or a point of a plot."""
+
+    method: Method
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def trains(self) -> bool:
+        return self.method.trains
+
+    @property
+    def label(self) -> str:
+        """Its name in a plot."""
+        parts = [f"{name} {as_text(value)}" for name, value in self.settings.items()]
+        return ", ".join((self.method.label, *parts))
+
+
+class View:
+    """The results of one model in a study's frame, for one question of its ``vary``, if any."""
+
+    def __init__(
+        self, study: Study, frame: pd.DataFrame, host: str, question: str | None = None
+    ) -> None:
+        self.study, self.host = study, host
+        self.frame = select(frame, host=host)
+        names = [str(name) for name in self.frame["score_name"].dropna().unique()]
+        self.score_name = " or ".join(names) or "score"
+        self.style = ".1f" if self.score_name == "AP" else ".2f"  # COCO's has three decimals
+        points = study.questions()[question] if question else [{}]
+        self.lines = [
+            Line(method, settings)
+            for method in study.methods.values()
+            if method.name not in study.left_out
+            for settings in (points if method.trains else [{}])
+        ]
+        self.settings = list(dict.fromkeys(name for line in self.lines for name in line.settings))
+        self.parts = [host] * (len(study.hosts) > 1) + [question] * (question is not None)
+
+    def title(self, *parts: str | None) -> str:
+        """A heading from the parts that there are."""
+        return ": ".join((*self.parts, ", ".join(part for part in parts if part)))
+
+    def panels(self) -> dict[str, list[str]]:
+        """What is shown: the average over all data sets if there are several, then each."""
+        found = {name: [name] for name in self.study.data}
+        if len(found) > 1:
+            found = {f"Average over {len(found)} data sets": list(found), **found}
+        return found
+
+    def seeds(self, line: Line) -> int:
+        """Results that there should be of each test."""
+        return len(self.study.seeds) if line.trains else 1
+
+    def rows(self, line: Line, shots: int | None) -> pd.DataFrame:
+        """The results of a line; what trains nothing has no shots."""
+        key = settings_key(line.settings)
+        rows = select(self.frame, method=line.method.name, variant=key, on_top_of=None)
+        return select(rows, shots=shots) if line.trains else rows
+
+    def score(
+        self,
+        line: Line,
+        shots: int | None,
+        data: Sequence[str],
+        classes: str = "all",
+        value: str = "score",
+        style: str | None = None,
+    ) -> Score | None:
+        """Mean of a line over seeds, averaged over data sets."""
+        places = [place(each, classes) for each in data]
+        rows = self.rows(line, shots)
+        return mean_score(rows, value, places, self.seeds(line), style or self.style)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; and what it is about, as far as that is one thing."""
+
+    title: str
+    rows: Sequence[Mapping[str, Cell]]  # cells by column, the same columns in each row
+    notes: Sequence[str] = ()  # sentences under it
+    host: str | None = None
+    data: tuple[str, ...] = ()  # what its scores are averaged over
+    shots: int | None = None  # images of each class; None: several, all, or none
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self.rows[0])
+
+    def texts(self) -> list[list[str]]:
+        """The rows as a person reads them."""
+        return [[MISSING if x is None else str(x) for x in row.values()] for row in self.rows]
+
+    def is_text(self, column: str) -> bool:
+        """Whether a column holds no number."""
+        return all(isinstance(row[column], str) for row in self.rows)
+
+
+def shots_in_words(shots: int | None) -> str:
+    """``1 shot``, ``16 shots``, ``all images``."""
+    return "all images" if shots is None else f"{shots} shot{'' if shots == 1 else 's'}"
+
+
+def most_shots(study: Study) -> int | None:
+    """The largest number of shots; None stands for all images."""
+    return None if None in study.shots else max(x for x in study.shots if x is not None)
+
+
+def as_text(value: Any) -> str:
+    """A setting as a person reads it."""
+    if value is None:
+        return "none"
+    return ", ".join(map(as_text, value)) if isinstance(value, (list, tuple)) else str(value)
