@@ -1,7 +1,7 @@
 # FGVC Aircraft: 100 variants.
 _base_ = "clip_fewshot.py"
 
-benchmark = dict(name="fgvc_aircraft")
-train_dataloader = dict(dataset=benchmark)
-val_dataloader = dict(dataset=benchmark)
-test_dataloader = dict(dataset=benchmark)
+own = dict(name="fgvc_aircraft")
+train_dataloader = dict(dataset=own)
+val_dataloader = dict(dataset=own)
+test_dataloader = dict(dataset=own)

@@ -1,7 +1,7 @@
 # Stanford Cars: 196 classes.
 _base_ = "clip_fewshot.py"
 
-benchmark = dict(name="stanford_cars")
-train_dataloader = dict(dataset=benchmark)
-val_dataloader = dict(dataset=benchmark)
-test_dataloader = dict(dataset=benchmark)
+own = dict(name="stanford_cars")
+train_dataloader = dict(dataset=own)
+val_dataloader = dict(dataset=own)
+test_dataloader = dict(dataset=own)

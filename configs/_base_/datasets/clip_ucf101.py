@@ -1,7 +1,7 @@
 # UCF101: the middle frames of videos of 101 actions.
 _base_ = "clip_fewshot.py"
 
-benchmark = dict(name="ucf101")
-train_dataloader = dict(dataset=benchmark)
-val_dataloader = dict(dataset=benchmark)
-test_dataloader = dict(dataset=benchmark)
+own = dict(name="ucf101")
+train_dataloader = dict(dataset=own)
+val_dataloader = dict(dataset=own)
+test_dataloader = dict(dataset=own)
