@@ -39,12 +39,10 @@ def main() -> None:
     from mmengine.device import get_device
 
     from mmsdpt.engine import build_runner
+    from mmsdpt.engine.optim import use_mixed_precision
 
-    if args.amp and get_device() == "cpu":
-        cfg.optim_wrapper.type = "CPUAmpOptimWrapper"
-    elif args.amp:
-        cfg.optim_wrapper.type = "AmpOptimWrapper"
-        cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
+    if args.amp:
+        use_mixed_precision(cfg.optim_wrapper, get_device())
     if args.auto_scale_lr:
         cfg.setdefault("auto_scale_lr", {})
         if "base_batch_size" not in cfg.auto_scale_lr:

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -37,7 +38,7 @@ GIGA = 1e9
 # ---------------------------------------------------------------------- one form, in this process
 
 
-def _load(args: argparse.Namespace, bert: str | None):
+def load(args: argparse.Namespace, bert: str | None):
     from mmsdpt.utils.cli import load_config
 
     options = dict(args.cfg_options or {})
@@ -47,7 +48,7 @@ def _load(args: argparse.Namespace, bert: str | None):
     return load_config(argparse.Namespace(config=args.config, **overrides))
 
 
-def _host(cfg):
+def host_of(cfg):
     """The module that knows the host of a config."""
     name = {"mmsdpt.GLIP": "glip_step", "mmsdpt.CLIP": "clip_step"}.get(cfg.model.type)
     if name is None:
@@ -57,7 +58,7 @@ def _host(cfg):
     return importlib.import_module(f"projects.benchmark.{name}")
 
 
-def _build(cfg, args: argparse.Namespace, form: str):
+def build(cfg, args: argparse.Namespace, form: str):
     """The model of ``cfg`` in one of the forms, with the same weights in both."""
     import torch
     from mmengine.registry import init_default_scope
@@ -66,14 +67,14 @@ def _build(cfg, args: argparse.Namespace, form: str):
     from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
 
     init_default_scope(cfg.default_scope)
-    host = _host(cfg)
+    host = host_of(cfg)
     torch.manual_seed(0)
     model = MODELS.build(host.plain_config(cfg.model) if form == "plain" else cfg.model)
     model.init_weights()
     if not args.random_weights and cfg.get("load_from"):
         path = resolve_checkpoint(cfg.load_from)
         load_base_weights(model, read_checkpoint(path)["state_dict"], path)
-    return (host.plain_form(model) if form == "plain" else model).to(args.device)
+    return (host.plain_form(model, cfg.model) if form == "plain" else model).to(args.device)
 
 
 def _peak_bytes(device: str) -> int:
@@ -89,20 +90,34 @@ def _peak_bytes(device: str) -> int:
 
 
 def _timed(step: Callable[[], float | None], args: argparse.Namespace, name: str) -> tuple:
-    """One step to warm up and ``args.steps`` that count: their median seconds by the wall and of
-    processor time (all threads), and the results of all.
+    """``args.warm_up`` steps, and ``args.steps`` that count: their median seconds by the wall and
+    of processor time (all threads), and the results of all.
     """
     import torch
 
     wall, processor, results = [], [], []
-    for _ in tqdm(range(args.steps + 1), desc=name, file=sys.stderr, leave=False):
+    steps = args.warm_up + args.steps
+    for _ in tqdm(range(steps), desc=name, file=sys.stderr, leave=False, disable=args.quiet):
         start = time.perf_counter(), time.process_time()
         results.append(step())
         if args.device.startswith("cuda"):
             torch.cuda.synchronize()
         wall.append(time.perf_counter() - start[0])
         processor.append(time.process_time() - start[1])
-    return statistics.median(wall[1:]), statistics.median(processor[1:]), results
+    counted = slice(args.warm_up, None)
+    return statistics.median(wall[counted]), statistics.median(processor[counted]), results
+
+
+def _optim_wrapper(cfg, model, args: argparse.Namespace):
+    """The optimizer as tools/train.py builds it."""
+    from mmengine.optim import build_optim_wrapper
+
+    from mmsdpt.engine.optim import use_mixed_precision
+
+    settings = copy.deepcopy(cfg.optim_wrapper)
+    if args.amp:
+        use_mixed_precision(settings, args.device)
+    return build_optim_wrapper(model, settings)
 
 
 def measure(args: argparse.Namespace, form: str, bert: str | None = None) -> dict:
@@ -114,47 +129,65 @@ def measure(args: argparse.Namespace, form: str, bert: str | None = None) -> dic
         bert: Folder of the BERT to use instead of the config's.
 
     Returns:
-        ``train_s``, ``test_s`` (medians of the steps after the first) and their processor time
+        ``train_s``, ``test_s`` (medians of the steps that count) and their processor time
         ``train_cpu_s``, ``test_cpu_s``; ``test_bytes`` and ``train_bytes`` (peaks); ``losses`` of
-        all training steps; ``size`` (H, W) and ``text`` of the inputs; ``trainable`` parameters.
+        all training steps; ``size`` (H, W) and ``text`` of the inputs; ``trainable`` parameters;
+        with ``args.count``, ``train_macs`` and ``test_macs``, the multiply-adds of a step. What
+        belongs to a step that ``args.only`` leaves out is not there.
     """
     import torch
-    from mmengine.optim import build_optim_wrapper
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    cfg = _load(args, bert)
-    host = _host(cfg)
-    model = _build(cfg, args, form)
-    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    cfg = load(args, bert)
+    host = host_of(cfg)
+    model = build(cfg, args, form)
     size = args.size or [host.usual_size(cfg.model)] * 2
     data = host.make_data(model, size, args.batch, _num_classes(args, host))
-
-    def test_step() -> None:
-        model.test_step(copy.deepcopy(data))
-
-    def train_step() -> float:
-        return model.train_step(copy.deepcopy(data), optim_wrapper)["loss"].item()
-
-    # Testing first: peaks only grow, and that of training is higher.
-    model.eval()
-    with torch.no_grad():
-        test_s, test_cpu_s, _ = _timed(test_step, args, f"{form}, inference")
-    test_bytes = _peak_bytes(args.device)
-    model.train()
-    train_s, train_cpu_s, losses = _timed(train_step, args, f"{form}, training")
-    return dict(
-        train_s=train_s,
-        train_cpu_s=train_cpu_s,
-        test_s=test_s,
-        test_cpu_s=test_cpu_s,
-        train_bytes=_peak_bytes(args.device),
-        test_bytes=test_bytes,
-        losses=losses,
+    steps = {
+        "test": partial(_test_step, model, data, args),
+        "train": partial(_train_step, model, data, _optim_wrapper(cfg, model, args)),
+    }
+    result = dict(
         size=list(size),
         text=host.describe_text(model, data),
         trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
     )
+    # Testing first: peaks only grow, and that of training is higher.
+    for name in [name for name in ("test", "train") if args.only in (None, name)]:
+        model.train(name == "train")
+        wall, processor, outputs = _timed(steps[name], args, f"{form}, {name} step")
+        result[f"{name}_s"], result[f"{name}_cpu_s"] = wall, processor
+        result[f"{name}_bytes"] = _peak_bytes(args.device)
+        if name == "train":
+            result["losses"] = outputs
+        if args.count:
+            result[f"{name}_macs"] = _multiply_adds(steps[name])
+    return result
+
+
+def _test_step(model, data: dict, args: argparse.Namespace) -> None:
+    import torch
+
+    kind = torch.device(args.device).type
+    dtype = torch.bfloat16 if kind == "cpu" else torch.float16
+    with torch.no_grad(), torch.autocast(kind, dtype=dtype, enabled=args.amp):
+        model.test_step(copy.deepcopy(data))
+
+
+def _train_step(model, data: dict, optim_wrapper) -> float:
+    return model.train_step(copy.deepcopy(data), optim_wrapper)["loss"].item()
+
+
+def _multiply_adds(step: Callable[[], object]) -> int:
+    """Of the matrix products, attention and convolutions of one step, backward pass included; what
+    is computed once has been computed.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops() // 2
 
 
 def _num_classes(args: argparse.Namespace, host) -> int:
@@ -186,7 +219,7 @@ def _measure_in_process(args: argparse.Namespace, form: str, bert: str | None) -
 
 def loss_difference(results: dict[str, dict]) -> float:
     """Largest relative difference between the forms' losses over all steps."""
-    first, *others = (result["losses"] for result in results.values())
+    first, *others = (result.get("losses", ()) for result in results.values())
     return max(
         (
             abs(a - b) / max(abs(a), 1e-12)
@@ -206,22 +239,27 @@ def make_table(results: dict[str, dict]) -> Table:
         table.add_column(form, justify="right")
     if compare:
         table.add_column("plain / ours", justify="right")
-    rows: list[tuple[str, Callable[[dict], float], str]] = [
-        ("training step, s", lambda r: r["train_s"], ".3f"),
-        ("training step, CPU s", lambda r: r["train_cpu_s"], ".3f"),
-        ("inference step, s", lambda r: r["test_s"], ".3f"),
-        ("inference step, CPU s", lambda r: r["test_cpu_s"], ".3f"),
-        ("peak memory of training, GB", lambda r: r["train_bytes"] / GIGA, ".2f"),
-        ("peak memory of inference, GB", lambda r: r["test_bytes"] / GIGA, ".2f"),
+    rows = [
+        ("training step, s", "train_s", 1.0, ".3f"),
+        ("training step, CPU s", "train_cpu_s", 1.0, ".3f"),
+        ("inference step, s", "test_s", 1.0, ".3f"),
+        ("inference step, CPU s", "test_cpu_s", 1.0, ".3f"),
+        ("multiply-adds of training, 10^9", "train_macs", GIGA, ",.1f"),
+        ("multiply-adds of inference, 10^9", "test_macs", GIGA, ",.1f"),
+        ("peak memory of training, GB", "train_bytes", GIGA, ".2f"),
+        ("peak memory of inference, GB", "test_bytes", GIGA, ".2f"),
     ]
-    for name, value, style in rows:
-        values = [value(result) for result in results.values()]
+    first = next(iter(results.values()))
+    for name, key, unit, style in rows:
+        if key not in first:
+            continue
+        values = [result[key] / unit for result in results.values()]
         cells = [format(v, style) for v in values]
         if compare:
-            cells.append(f"{value(results['plain']) / value(results['ours']):.2f}")
+            cells.append(f"{results['plain'][key] / results['ours'][key]:.2f}")
         table.add_row(name, *cells)
     table.add_section()
-    for i in range(len(next(iter(results.values()))["losses"])):
+    for i in range(len(first.get("losses", ()))):
         cells = [f"{result['losses'][i]:.6f}" for result in results.values()]
         table.add_row(f"loss of step {i + 1}", *cells, *([""] if compare else []))
     return table
@@ -246,7 +284,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="height and width (default: 800 for GLIP, what a CLIP is made for)",
     )
     parser.add_argument("--batch", type=int, default=1, help="images in a batch")
-    parser.add_argument("--steps", type=int, default=3, help="timed steps after one to warm up")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps")
+    parser.add_argument("--warm-up", type=int, default=1, help="steps before them")
+    parser.add_argument("--only", choices=("train", "test"), help="leave the other step out")
+    parser.add_argument("--amp", action="store_true", help="mixed precision, as of tools/train.py")
+    parser.add_argument("--count", action="store_true", help="count the multiply-adds, too")
     parser.add_argument("--classes", type=int, help="classes (default: GLIP 80, CLIP 100)")
     parser.add_argument("--form", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument(
@@ -266,6 +308,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     # [form, file for the result, BERT folder]: what a process for one form is told.
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
+    parser.set_defaults(quiet=False)
     args = parser.parse_args(argv)
     args.size = _size(args.size) if args.size else None
     if args.config is None and args.make_bert is None:
@@ -274,12 +317,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--size takes one or two positive numbers, got {args.size}")
     if min(args.batch, args.steps, 1 if args.classes is None else args.classes) < 1:
         parser.error("--batch, --steps and --classes must be at least 1")
+    if args.warm_up < 0:
+        parser.error(f"--warm-up must not be negative, got {args.warm_up}")
     return args
 
 
-def _needs_bert(args: argparse.Namespace) -> bool:
+def needs_bert(args: argparse.Namespace) -> bool:
     """Whether the config names a BERT of the hub, which random weights do without."""
-    name = _load(args, None).get("lang_model_name")
+    name = load(args, None).get("lang_model_name")
     return bool(args.random_weights and name and "://" not in name and not Path(name).is_dir())
 
 
@@ -287,7 +332,7 @@ def compare(args: argparse.Namespace) -> dict:
     """Measure all forms of ``args``, each in its process."""
     with tempfile.TemporaryDirectory() as folder:
         bert = None
-        if _needs_bert(args):
+        if needs_bert(args):
             make_bert(folder)
             bert = folder
         forms = {form: _measure_in_process(args, form, bert) for form in args.form}

@@ -24,7 +24,7 @@ def plain_config(model: ConfigDict) -> ConfigDict:
     return ConfigDict({**model, "type": PlainCLIP})
 
 
-def plain_form(host: PlainCLIP) -> PlainCLIP:
+def plain_form(host: PlainCLIP, model: ConfigDict) -> PlainCLIP:
     """The plain form of what was built from :func:`plain_config`."""
     return host
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import torch
-from mmdet.datasets import CocoDataset
+from mmdet.datasets import CocoDataset, LVISV1Dataset
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 from mmsdpt.hosts.glip.detector import GLIP
+from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import InputError
 from projects.benchmark.plain_form import PlainGLIP
 
-CLASSES = CocoDataset.METAINFO["classes"]
 USUAL_CLASSES = 80
+CLASSES = LVISV1Dataset.METAINFO["classes"]  # read where 80 of COCO's are not enough
 
 
 def usual_size(model: ConfigDict) -> int:
@@ -21,13 +22,23 @@ def usual_size(model: ConfigDict) -> int:
     return 800
 
 
+def class_names(count: int) -> tuple[str, ...]:
+    """COCO's first classes, or LVIS's where COCO has fewer."""
+    coco = CocoDataset.METAINFO["classes"]
+    return (coco if count <= len(coco) else CLASSES)[:count]
+
+
 def plain_config(model: ConfigDict) -> ConfigDict:
     """What is built for the plain form: the same."""
     return model
 
 
-def plain_form(host: GLIP) -> PlainGLIP:
+def plain_form(host: GLIP, model: ConfigDict) -> PlainGLIP:
     """The plain form on the parts of ``host``, which must not be used after that.
+
+    Args:
+        host: Built from ``model``.
+        model: Its config; MMDetection's own image encoder is built from it.
 
     Raises:
         InputError: if a tuner acts where the plain form has no seams.
@@ -38,14 +49,19 @@ def plain_form(host: GLIP) -> PlainGLIP:
                 f"the plain form has the fusion layers' seams only, and {type(tuner).__name__}"
                 f" in slot {slot!r} needs {', '.join(tuner.needs)}: write --form ours"
             )
+    backbone = dict(model.backbone)
+    backbone["type"] = "mmdet." + backbone["type"].rpartition(".")[2]
+    stock = MODELS.build(backbone)
+    stock.load_state_dict(host.backbone.state_dict())
+    host.backbone = stock.requires_grad_(False)
     return PlainGLIP(host)
 
 
 def make_data(host: GLIP | PlainGLIP, size: tuple[int, int], batch: int, classes: int) -> dict:
-    """A batch as a data loader gives it: noise images, eight boxes each, COCO's first classes."""
+    """A batch as a data loader gives it: noise images, eight boxes each."""
     height, width = size
     generator = torch.Generator().manual_seed(1)
-    names = CLASSES[:classes]
+    names = class_names(classes)
     data: dict = dict(inputs=[], data_samples=[])
     for i in range(batch):
         image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)

@@ -1,10 +1,11 @@
 """GLIP in the plain form of MMDetection, on the weights of a :class:`mmsdpt.GLIP`.
 
-What a benchmark compares with: MMDetection's own X-MHA (all N x E queries, values and outputs),
-its prediction layers, its loss and its text side (captions padded to ``max_tokens``, encoded at
-every step). Three things cannot stay as they are there: the resize in the dynamic convolution is
-GLIP's (bilinear), deformable convolution takes torchvision's operator where MMCV has none, and the
-tuner's tokens are appended to the inputs of X-MHA. Modules are adopted, not copied: both forms
+What a benchmark compares with: MMDetection's own Swin (glip_step.py puts it in), X-MHA (all N x E
+queries, values and outputs), its prediction layers, its loss and its text side (captions padded to
+``max_tokens``, encoded at every step). Three things cannot stay as they are there: the resize in
+the dynamic convolution is GLIP's (bilinear), deformable convolution takes torchvision's operator
+where MMCV has none, and the tuner's tokens are appended to the inputs of X-MHA. Modules are
+adopted, not copied: both forms
 share every parameter.
 """
 

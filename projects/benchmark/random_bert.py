@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from pathlib import Path
 
@@ -9,10 +10,10 @@ from pathlib import Path
 def make_bert(folder: str | Path) -> None:
     """Write a folder that passes for bert-base-uncased's: its config, and a vocabulary of its size.
 
-    The vocabulary has the words of COCO's class names and single letters; the rest is unused. There
-    are no weights: mmsdpt then builds BERT with random ones.
+    The vocabulary has the words of COCO's and LVIS' class names and single letters; the rest is
+    unused. There are no weights: mmsdpt then builds BERT with random ones.
     """
-    from mmdet.datasets import CocoDataset
+    from mmdet.datasets import CocoDataset, LVISV1Dataset
     from transformers import BertConfig
 
     config = BertConfig()
@@ -20,7 +21,9 @@ def make_bert(folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(folder)
     letters = string.ascii_lowercase + string.digits
-    words = sorted({word for name in CocoDataset.METAINFO["classes"] for word in name.split()})
+    names = CocoDataset.METAINFO["classes"] + LVISV1Dataset.METAINFO["classes"]
+    parts = " ".join(names).lower()
+    words = sorted({word for word in re.findall("[a-z0-9]+", parts) if len(word) > 1})
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *string.punctuation, *letters]
     tokens += [f"##{letter}" for letter in letters] + words
     tokens += [f"[unused{i}]" for i in range(config.vocab_size - len(tokens))]
