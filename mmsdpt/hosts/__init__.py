@@ -2,6 +2,6 @@
 parameter names.
 """
 
-from . import clip, glip
+from . import clip, glip, grounding_dino
 
-__all__ = ["clip", "glip"]
+__all__ = ["clip", "glip", "grounding_dino"]

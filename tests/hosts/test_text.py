@@ -178,15 +178,6 @@ def test_checkpointing_keeps_the_gradient_of_later_layers():
     torch.testing.assert_close(*gradients)
 
 
-def test_sub_sentences_are_not_cached():
-    special = ["[CLS]", "[SEP]", "."]
-    model = BertModel(
-        MINI_BERT, pretrained=False, use_sub_sentence_represent=True, special_tokens_list=special
-    )
-    with pytest.raises(ValueError, match="use_sub_sentence_represent=True; pass cache=False"):
-        model.eval()(["red star"], cache=True)
-
-
 def test_one_string_is_not_taken_for_a_batch(model):
     with pytest.raises(TypeError, match="list of strings, but it is the string 'dog'"):
         model("dog")
@@ -201,6 +192,29 @@ def test_cached_features_equal_uncached(kwargs):
     plain = model(CAPTIONS)
     for _ in range(2):
         assert_same_features(model(CAPTIONS, cache=True), plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("pad_to_max", [False, True])
+def test_cached_sub_sentences_equal_uncached_at_real_tokens(pad_to_max):
+    special = ["[CLS]", "[SEP]", "."]
+    model = BertModel(
+        MINI_BERT,
+        pretrained=False,
+        pad_to_max=pad_to_max,
+        use_sub_sentence_represent=True,
+        special_tokens_list=special,
+    )
+    model.eval().requires_grad_(False)
+    captions = ["red star. a blue circle. ", "raccoon. "]
+    plain = model(captions)
+    real = plain["text_token_mask"]
+    for _ in range(2):
+        found = model(captions, cache=True)
+        assert found.keys() == plain.keys()
+        for name in ("masks", "position_ids", "text_token_mask"):
+            assert torch.equal(found[name], plain[name]), name
+        for name in ("embedded", "hidden"):
+            torch.testing.assert_close(found[name][real], plain[name][real])
 
 
 def test_each_distinct_caption_is_encoded_once(model):

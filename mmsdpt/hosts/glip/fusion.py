@@ -244,15 +244,27 @@ class BiAttentionBlock(nn.Module):
         flat = torch.cat(
             [level.flatten(2).transpose(1, 2) for level in visual], dim=1
         )  # (B, N, v_dim)
-        flat = self.layer_norm_v(flat)
-        lang = self.layer_norm_l(lang)
-        delta_v, delta_l = self.attn(flat, lang, attention_mask_l=attention_mask_l)
-        flat = flat + self.drop_path(self.gamma_v * delta_v)
-        lang = lang + self.drop_path(self.gamma_l * delta_l)
+        flat, lang = self.fuse(flat, lang, attention_mask_l=attention_mask_l)
         levels = flat.transpose(1, 2).split([h * w for h, w in sizes], dim=2)
         return [
             level.unflatten(2, tuple(size)) for level, size in zip(levels, sizes, strict=True)
         ], lang
+
+    def fuse(
+        self,
+        visual: Tensor,
+        lang: Tensor,
+        attention_mask_v: Tensor | None = None,
+        attention_mask_l: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The same on flat features (B, N, v_dim) and (B, T, l_dim); the masks as in
+        :meth:`BiMultiHeadAttention.forward`.
+        """
+        visual, lang = self.layer_norm_v(visual), self.layer_norm_l(lang)
+        delta_v, delta_l = self.attn(visual, lang, attention_mask_v, attention_mask_l)
+        visual = visual + self.drop_path(self.gamma_v * delta_v)
+        lang = lang + self.drop_path(self.gamma_l * delta_l)
+        return visual, lang
 
 
 class VLFuse(nn.Module):

@@ -25,8 +25,9 @@ from mmsdpt.utils.memo import Memo
 
 from .bert import BertEncoder, TextProgress
 
-CaptionFeatures = tuple[Tensor, Tensor]
-"""``embedded`` and ``hidden`` of one caption without padding, each (L, d)."""
+CaptionFeatures = dict[str, Tensor]
+"""``embedded`` and ``hidden`` of one caption without padding, each (L, d); with sub-sentences also
+``masks`` (L, L) and ``position_ids`` (L)."""
 
 
 class _Backbone(nn.Sequential):
@@ -158,13 +159,16 @@ class BertModel(MMDetBertModel):
 
         Returns:
             ``embedded`` and ``hidden`` (B, L, d), both zero at padding, and ``masks`` (B, L),
-            int64. A new dict of new tensors in every call: nothing done to it reaches the cache.
+            int64. With sub-sentences ``masks`` (B, L, L) is true where a token sees another one,
+            ``text_token_mask`` (B, L) at real tokens, ``position_ids`` (B, L) are there, and what
+            padding holds is not defined. A new dict of new tensors in every call: nothing done to
+            it reaches the cache.
 
         Raises:
             TypeError: ``captions`` is one string.
             ValueError: ``cache`` is set in training mode (dropout) of the encoder or a tuner inside
-                of it, where one of them takes a gradient (the result is detached), or with
-                ``use_sub_sentence_represent``; or a caption leaves no room for the rows of tuners.
+                of it, or where one of them takes a gradient (the result is detached); or a caption
+                leaves no room for the rows of tuners.
         """
         _check_captions(captions)
         if cache:
@@ -233,25 +237,26 @@ class BertModel(MMDetBertModel):
         return self._with_sub_sentences(self.language_backbone(x, state), x)
 
     def _encode_alone(self, caption: str) -> CaptionFeatures:
-        """``embedded`` and ``hidden`` of one caption without padding, each (L, d)."""
+        """Features of one caption without padding."""
         features = self._encode([caption], ForwardState(captions=[caption]))
-        length = int(features["masks"].sum())
+        length = int(features.get("text_token_mask", features["masks"]).sum())
         # Copies, so that a caption padded to the maximum does not keep the whole.
         hidden = features["hidden"][0, :length].clone()
         embedded = features["embedded"][0, :length]
         # They are equal where ``embedded`` averages one layer, the usual case: keep one.
-        return (hidden if torch.equal(embedded, hidden) else embedded.clone()), hidden
+        embedded = hidden if torch.equal(embedded, hidden) else embedded.clone()
+        found = {"embedded": embedded, "hidden": hidden}
+        if self.use_sub_sentence_represent:
+            found["masks"] = features["masks"][0, :length, :length].clone()
+            found["position_ids"] = features["position_ids"][0, :length].clone()
+        return found
 
     def _encode_cached(self, captions: Sequence[str]) -> dict[str, Tensor]:
-        if self.use_sub_sentence_represent:
-            raise ValueError(
-                "cache=True is not possible with use_sub_sentence_represent=True; pass cache=False."
-            )
         seams = [seam for kind in self._body.seams().values() for seam in kind]
         tensors, acting = _check_constant(self.language_backbone, seams)
         memo = self._captions.depend_on(tensors, *acting)
         features = [memo.get(caption, partial(self._encode_alone, caption)) for caption in captions]
-        length = self.max_tokens if self.pad_to_max else max(len(hidden) for _, hidden in features)
+        length = self.max_tokens if self.pad_to_max else max(len(one["hidden"]) for one in features)
         return _join_captions(features, length)
 
 
@@ -311,14 +316,37 @@ def _join_captions(features: Sequence[CaptionFeatures], length: int) -> dict[str
     """Pad B captions' features with zeros to ``length`` tokens.
 
     Returns:
-        ``embedded`` and ``hidden`` (B, length, d), and ``masks`` (B, length), int64: new memory, so
-        that in-place work on the result cannot reach the cached features.
+        As from :meth:`BertModel.forward`: new memory, so that in-place work on the result cannot
+        reach the cached features.
     """
-    embedded, hidden = (
-        torch.stack([F.pad(one[i], (0, 0, 0, length - len(one[i]))) for one in features])
-        for i in (0, 1)
-    )
+    lengths = [len(one["hidden"]) for one in features]
+    joined = {
+        name: torch.stack(
+            [
+                F.pad(one[name], (0, 0, 0, length - n))
+                for one, n in zip(features, lengths, strict=True)
+            ]
+        )
+        for name in ("embedded", "hidden")
+    }
     # From ones, and not from a list of lengths, whose values are unknown on the meta device.
-    ones = torch.ones(length, dtype=torch.long, device=hidden.device)
-    masks = torch.stack([F.pad(ones[: len(one)], (0, length - len(one))) for _, one in features])
-    return {"embedded": embedded, "masks": masks, "hidden": hidden}
+    ones = torch.ones(length, dtype=torch.long, device=joined["hidden"].device)
+    real = torch.stack([F.pad(ones[:n], (0, length - n)) for n in lengths])
+    if "masks" not in features[0]:
+        return {**joined, "masks": real}
+    # As MMDetection pads: a token of the padding sees itself, at position 0.
+    padding = torch.diag_embed(real == 0)
+    masks = [
+        F.pad(one["masks"], (0, length - n, 0, length - n))
+        for one, n in zip(features, lengths, strict=True)
+    ]
+    positions = [
+        F.pad(one["position_ids"], (0, length - n))
+        for one, n in zip(features, lengths, strict=True)
+    ]
+    return {
+        **joined,
+        "masks": torch.stack(masks) | padding,
+        "position_ids": torch.stack(positions),
+        "text_token_mask": real.bool(),
+    }

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from mmdet.models.detectors.glip import (
     clean_label_name,
     create_positive_map,
@@ -21,8 +22,8 @@ from mmsdpt.utils.memo import Memo
 
 
 class PromptMixin:
-    """Captions and token maps for MMDetection's GLIP: what would silently lose classes is an
-    error.
+    """Captions and token maps for MMDetection's GLIP and Grounding DINO: what would silently lose
+    classes is an error.
     """
 
     # What the detector has that this is mixed into.
@@ -33,6 +34,7 @@ class PromptMixin:
     get_tokens_and_prompts: Callable[..., Any]
     _prompts: Memo[tuple[str, Tensor]]
     _checked_names: tuple[str, ...] = ()
+    _finds_whole_captions = False  # whether tokens_positive=-1, any token of a caption, is possible
 
     def read_class_name(self, name: str) -> Reading:
         """What the detector sees of a class name: its tokens, without what stands in
@@ -170,6 +172,8 @@ class PromptMixin:
             ValueError: if a caption has more tokens than the text encoder takes, a class has none,
                 or ``tokens_positive`` does not go with the caption.
         """
+        if tokens_positive == -1 and self._finds_whole_captions:
+            return self._whole_caption(original_caption)
         if tokens_positive is not None:
             if tokens_positive == -1 or not isinstance(original_caption, str):
                 raise ValueError(
@@ -193,6 +197,20 @@ class PromptMixin:
                 f" {original_caption!r}"
             )
         return self.get_tokens_positive_and_prompts_chunked(original_caption, enhanced_text_prompt)
+
+    def _whole_caption(self, caption: Sequence[str] | str) -> tuple[None, str, Tensor, list]:
+        """A caption whose tokens all speak for one class: no token indices by class."""
+        if not isinstance(caption, str):
+            raise ValueError(
+                f"tokens_positive=-1 needs a caption that is one string, got {caption!r}"
+            )
+        if not caption.endswith("."):
+            caption += self._special_tokens
+        tokenized = self.language_model.tokenizer([caption], return_tensors="pt")
+        self._check_length(tokenized, 1)
+        class_map = torch.zeros(1, self.language_model.max_tokens)
+        class_map[:, : tokenized.input_ids.shape[1]] = 1
+        return None, caption, class_map, [caption]
 
     def get_tokens_positive_and_prompts_chunked(self, original_caption, enhanced_text_prompts=None):
         """As MMDetection's; class names may be one string, too."""
@@ -220,7 +238,9 @@ class PromptMixin:
         """Caption and class map of one image, with its caption prompts as in testing."""
         return self.class_prompt(self._class_names(sample), sample.get("caption_prompt", None))
 
-    def _prediction_prompt(self, sample: DetDataSample) -> list[tuple[dict, str, Tensor, list]]:
+    def _prediction_prompt(
+        self, sample: DetDataSample
+    ) -> list[tuple[dict | None, str, Tensor, list]]:
         """Chunks of (token indices by class, caption, positive map, class names) for one image."""
         token_map, caption, positive_map, names = self.get_tokens_positive_and_prompts(
             self._class_names(sample),

@@ -92,8 +92,9 @@ class Lockstep:
     ) -> Encoded:
         *others, deepest = maps
         image, hidden = deepest.flatten(2).transpose(1, 2), features["hidden"]
+        mask = features.get("text_token_mask", features["masks"])  # with sub-sentences, or without
         for seam in self.outputs:
-            image, hidden = seam.change(image, hidden, features["masks"], state)
+            image, hidden = seam.change(image, hidden, mask, state)
         # ``embedded`` averages the last layers, of which ``hidden`` is one: it moves along.
         embedded = features["embedded"] + (hidden - features["hidden"])
         deepest = image.transpose(1, 2).unflatten(2, deepest.shape[2:])

@@ -1,0 +1,297 @@
+"""What the detectors that ground class names in an image share: captions, encoders, chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from mmdet.structures import SampleList
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mmsdpt.utils.memo import Memo
+
+from .base import TunableMixin
+from .lockstep import Lockstep
+from .prompts import PromptMixin, label_names
+from .seams import ForwardState, LossSeam, Seam, SeamMap
+
+Levels = tuple[Tensor, ...]
+"""A pyramid, (B, D, h, w) each."""
+Text = dict[str, Tensor]
+"""Language features as the head takes them."""
+
+_IMAGE = "the backbone must be of type mmsdpt.SwinTransformer"
+_TEXT = "the language_model must be of type mmsdpt.BertModel"
+ENCODER_HINTS = {
+    **dict.fromkeys(("image_blocks", "image_ffns"), _IMAGE),
+    **dict.fromkeys(
+        (
+            "text_blocks",
+            "text_attention_outputs",
+            "text_ffn_outputs",
+            "text_embeddings",
+            "text_features",
+        ),
+        _TEXT,
+    ),
+    **dict.fromkeys(("encoder_pairs", "encoder_outputs"), f"{_IMAGE}, and {_TEXT}"),
+}
+"""What gives a detector the seams of its encoders, by kind."""
+
+
+class GroundingMixin(TunableMixin, PromptMixin):
+    """A detector of MMDetection with ``backbone``, ``neck`` and ``language_model`` as a host.
+
+    The image side (backbone, neck) and the text side run without gradients where nothing in them
+    trains, and the text side's output is then cached per caption. A class says what follows the
+    encoders: :meth:`_head_losses`, :meth:`_head_predictions`, :meth:`_head_outputs`.
+    """
+
+    # What the detector has that this is mixed into.
+    backbone: Any
+    neck: Any
+    with_neck: bool
+
+    def _attach(
+        self,
+        tuner: Mapping | None,
+        tuners: Mapping[str, Mapping] | None,
+        trainable: Sequence[str] | None,
+    ) -> None:
+        """To be called at the end of the constructor."""
+        self._prompts = Memo(1024)
+        self._losses = LossSeam(0, {})
+        self._lockstep = Lockstep(
+            seams_of(self.backbone),
+            seams_of(self.language_model),
+            getattr(self.backbone, "out_indices", ()),
+        )
+        self._attach_tuners(tuner, tuners, trainable)
+
+    def _seam_map(self, hints: Mapping[str, str], **more: Sequence[Seam]) -> SeamMap:
+        """The seams of the encoders, parameters and losses, and those in ``more``."""
+        return SeamMap(
+            type(self).__name__,
+            {
+                **seams_of(self.backbone),
+                **seams_of(self.language_model),
+                "encoder_pairs": self._lockstep.pairs,
+                "encoder_outputs": self._lockstep.outputs,
+                "parameters": self._parameter_seams,
+                "losses": [self._losses],
+                **more,
+            },
+            hints={**ENCODER_HINTS, **hints},
+        )
+
+    # ------------------------------------------------------------------ features
+
+    def encode(self, images: Tensor, state: ForwardState) -> tuple[Levels, Text]:
+        """Both encoders, the text first.
+
+        Args:
+            images: (B, 3, H, W).
+            state: Its ``captions`` are encoded; ``text`` is filled in.
+
+        Returns:
+            The pyramid, and the text as from :meth:`encode_text`.
+        """
+        with self.tuned():
+            if self._lockstep.active():
+                maps, text = self._lockstep.encode(
+                    self.backbone, self.language_model, images, state
+                )
+                return self._pyramid(maps), self._text_for_head(text)
+            state.text = self._encode_captions(state.captions, state)
+            return self.extract_feat(images, state), self._text_for_head(state.text)
+
+    def extract_feat(self, batch_inputs: Tensor, state: ForwardState | None = None) -> Levels:
+        """(B, 3, H, W) to the pyramid; without gradients where nothing in it trains."""
+        with self.tuned():
+            seams = [seam for kind in seams_of(self.backbone).values() for seam in kind]
+            trains = any(seam.trains() for seam in seams)
+            with _grad_if(trains or _trains(self.backbone) or _trains(self.neck)):
+                if not seams:
+                    return super().extract_feat(batch_inputs)  # type: ignore[misc]
+                return self._pyramid(self.backbone(batch_inputs, state or ForwardState()))
+
+    def _pyramid(self, maps: Levels) -> Levels:
+        if not self.with_neck:
+            return maps
+        in_bfloat16 = maps[0].device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        if not (in_bfloat16 and _trains(self.neck)):
+            return self.neck(maps)
+        # On a CPU, the gradient that bfloat16 convolutions give their weights holds memory that was
+        # never written where maps are as small as the pyramid's last ones (PyTorch 2.14).
+        with torch.autocast("cpu", enabled=False):
+            return self.neck(tuple(features.float() for features in maps))
+
+    def encode_text(self, captions: Sequence[str], state: ForwardState | None = None) -> Text:
+        """Captions to the features that the head takes: ``hidden`` and ``embedded`` (B, L, D) and
+        ``masks``, L the longest caption's tokens. What cannot change is computed once per caption.
+        """
+        with self.tuned():
+            return self._text_for_head(self._encode_captions(captions, state))
+
+    def _encode_captions(self, captions: Sequence[str], state: ForwardState | None) -> Text:
+        inside = [
+            seam
+            for kind, seams in seams_of(self.language_model).items()
+            for seam in seams
+            if kind != "text_features"
+        ]
+        trains = any(seam.trains() for seam in inside) or _trains(self.language_model)
+        random = self.language_model.training or any(
+            tuner.training for seam in inside for tuner in seam.tuners()
+        )
+        # What takes a gradient, or draws dropout, is not the same the next time.
+        constant = not (trains and torch.is_grad_enabled()) and not random
+        constant = constant and self._text_is_kept(captions)
+        return self.language_model(captions, cache=constant, state=state)
+
+    def _text_is_kept(self, captions: Sequence[str]) -> bool:
+        """Whether features may be computed one caption at a time, and kept."""
+        return True
+
+    def _text_for_head(self, text: Text) -> Text:
+        """The language model's features as the head takes them."""
+        return text
+
+    # ------------------------------------------------------------------ training and testing
+
+    def _head_losses(
+        self, visual: Levels, text: Text, targets: Sequence[Tensor], state: ForwardState
+    ) -> dict[str, Tensor]:
+        """Losses; ``targets`` has for each image a map (G, max_tokens), 1 at the tokens of each
+        box's class.
+        """
+        raise NotImplementedError
+
+    def _head_predictions(
+        self, visual: Levels, text: Text, samples: SampleList, rescale: bool
+    ) -> list[InstanceData]:
+        """Boxes of each image; ``sample.token_positive_map`` has the token indices by class."""
+        raise NotImplementedError
+
+    def _head_outputs(self, visual: Levels, text: Text, samples: SampleList) -> tuple:
+        """Raw outputs."""
+        raise NotImplementedError
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """Losses of a batch.
+
+        Args:
+            batch_inputs: (B, 3, H, W).
+            batch_data_samples: With ``text`` (class names of the image's caption),
+                ``gt_instances.labels`` that index into it, and optionally ``caption_prompt``,
+                which MMDetection reads in testing alone.
+
+        Returns:
+            The head's losses by name, and those of tuners.
+
+        Raises:
+            ValueError: if a sample has no ``text``, its caption is too long, or a label is not in
+                it.
+        """
+        captions, targets, class_maps = [], [], []
+        for sample in batch_data_samples:
+            caption, class_map = self._training_prompt(sample)
+            labels = sample.gt_instances.labels
+            if len(labels) and int(labels.max()) >= len(class_map):
+                raise ValueError(
+                    f"an image has a box of class {int(labels.max())}, but its caption has"
+                    f" {len(class_map)} classes: {caption}"
+                )
+            captions.append(caption)
+            class_maps.append(class_map.to(batch_inputs.device))
+            targets.append(class_maps[-1][labels])
+        state = ForwardState(batch_inputs, captions, class_maps, batch_data_samples)
+        with self.tuned():
+            visual, text = self.encode(batch_inputs, state)
+            losses = self._head_losses(visual, text, targets, state)
+            return {**losses, **self._losses.losses(state, self.encode)}
+
+    def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> tuple:
+        """The head's raw outputs (``mode='tensor'``); the samples are needed for their ``text``."""
+        prompts = [self._training_prompt(sample) for sample in batch_data_samples]
+        captions, class_maps = zip(*prompts, strict=True)
+        state = ForwardState(batch_inputs, captions, class_maps, batch_data_samples)
+        with self.tuned():
+            return self._head_outputs(*self.encode(batch_inputs, state), batch_data_samples)
+
+    def predict(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
+    ) -> SampleList:
+        """Detections of a batch, as MMDetection's ``predict``; class lists may be chunked at any
+        batch size.
+
+        Args:
+            batch_inputs: (B, 3, H, W).
+            batch_data_samples: With ``text``, and optionally ``custom_entities``,
+                ``caption_prompt``, ``tokens_positive``; unlike in MMDetection each image's own.
+            rescale: Whether boxes are given in the original image's pixels.
+
+        Returns:
+            The samples with ``pred_instances``: ``bboxes`` (n, 4) xyxy in pixels, ``scores``,
+            ``labels``, and where there are any, ``label_names``.
+
+        Raises:
+            ValueError: if a sample has no ``text``, or see :meth:`get_tokens_positive_and_prompts`.
+        """
+        prompts = [self._prediction_prompt(sample) for sample in batch_data_samples]
+        results: list[list[InstanceData]] = [[] for _ in batch_data_samples]
+        offsets = [0] * len(batch_data_samples)
+        visual: Levels | None = None
+        with self.tuned():
+            for c in range(max(len(chunks) for chunks in prompts)):
+                # Images whose class list is shorter have no chunk any more.
+                images = [i for i, chunks in enumerate(prompts) if c < len(chunks)]
+                samples = [batch_data_samples[i] for i in images]
+                chunk = [prompts[i][c] for i in images]
+                every = len(images) == len(prompts)
+                state = ForwardState(
+                    batch_inputs if every else batch_inputs[images],
+                    [caption for _, caption, _, _ in chunk],
+                    [class_map.to(batch_inputs.device) for _, _, class_map, _ in chunk],
+                    samples,
+                )
+                for sample, (token_map, _, _, _) in zip(samples, chunk, strict=True):
+                    sample.token_positive_map = token_map
+                if visual is None or self._image_depends_on_text():
+                    levels, text = self.encode(state.images, state)
+                    visual = levels
+                else:
+                    text = self.encode_text(state.captions, state)
+                    levels = visual if every else tuple(level[images] for level in visual)
+                predictions = self._head_predictions(levels, text, samples, rescale)
+                for i, prediction, (_, _, class_map, names) in zip(
+                    images, predictions, chunk, strict=True
+                ):
+                    if len(prediction):
+                        prediction.label_names = label_names(prediction.labels, names)
+                        prediction.labels = prediction.labels + offsets[i]
+                    offsets[i] += len(class_map)
+                    results[i].append(prediction)
+        for sample, parts in zip(batch_data_samples, results, strict=True):
+            found = [part for part in parts if len(part)] or parts[:1]
+            sample.pred_instances = InstanceData.cat(found)
+        return batch_data_samples
+
+    def _image_depends_on_text(self) -> bool:
+        return any(tuner.enabled and tuner.image_depends_on_text for tuner in self.tuners.values())
+
+
+def seams_of(part: nn.Module | None) -> dict[str, list[Seam]]:
+    """Seams of an encoder; a toolbox's own class has none."""
+    return part.seams() if part is not None and hasattr(part, "seams") else {}
+
+
+def _trains(module: nn.Module | None) -> bool:
+    return module is not None and any(p.requires_grad for p in module.parameters())
+
+
+def _grad_if(needed: bool):
+    return nullcontext() if needed else torch.no_grad()
