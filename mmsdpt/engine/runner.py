@@ -43,7 +43,8 @@ from mmsdpt.utils.base_weights import (
 )
 from mmsdpt.utils.data_files import check_dataset_files, check_evaluator_files
 from mmsdpt.utils.detection_benchmarks import apply_benchmark
-from mmsdpt.utils.errors import DivergedError
+from mmsdpt.utils.errors import DivergedError, InputError
+from mmsdpt.utils.feature_store import FeatureStore
 from mmsdpt.utils.fingerprint import base_fingerprint
 from mmsdpt.version import __version__
 
@@ -53,6 +54,7 @@ from .data_files import (
     prepare_data,
     use_own_image_loader,
 )
+from .feature_cache import FeatureCache
 from .sample_seeds import seed_samples
 from .schedules import follow_max_epochs
 from .state import (
@@ -112,6 +114,8 @@ class TunerRunner(Runner):
     * augmentation follows from seed, epoch and place of a sample, whoever loads it
       (:func:`~mmsdpt.engine.sample_seeds.seed_samples`); ``randomness = dict(seed=0,
       per_sample=False)`` switches that off;
+    * ``feature_cache = dict(views=K)`` in the config computes what is frozen once
+      (:mod:`mmsdpt.engine.feature_cache`);
     * ``"max_epochs"`` in ``param_scheduler`` stands for the run's number of epochs;
     * distributed runs work on CPU (gloo);
     * the log begins with a few lines: no report of compilers, the config goes into its file only.
@@ -120,6 +124,8 @@ class TunerRunner(Runner):
     """
 
     resumed_random_states: list[dict] | None = None
+    feature_cache: FeatureCache | None = None
+    feature_store: FeatureStore | None = None  # that several runs share
     _kept_settings: Mapping[str, Any] = MappingProxyType({})  # of a resumed run, not the config's
 
     @classmethod
@@ -207,8 +213,13 @@ class TunerRunner(Runner):
 
     # ------------------------------------------------------------------ data
 
-    def _prepare_data(self, *roles: str, optional: Sequence[str] = ()) -> None:
+    def _prepare(self, *roles: str, optional: Sequence[str] = ()) -> None:
         """Check what these roles read, before anything of theirs is built."""
+        if self.feature_cache is None and self.cfg.get("feature_cache") is not None:
+            self.feature_cache = FeatureCache(
+                self.cfg["feature_cache"], self.host, self.feature_store
+            )
+            self.register_hook(self.feature_cache)
         every = (*roles, *optional)
         prepare_data(
             {role: getattr(self, f"_{role}_dataloader") for role in every},
@@ -223,18 +234,18 @@ class TunerRunner(Runner):
         """
         alone = lock_folder(self.work_dir) if is_main_process() else nullcontext()
         with settings_explained(self.cfg), alone:
-            self._prepare_data("train", "val", optional=("test",))
+            self._prepare("train", "val", optional=("test",))
             return super().train()
 
     def val(self) -> dict:
         """As MMEngine's, after a look at the data."""
-        self._prepare_data("val")
+        self._prepare("val")
         with settings_explained(self.cfg):
             return super().val()
 
     def test(self) -> dict:
         """As MMEngine's, after a look at the data."""
-        self._prepare_data("test")
+        self._prepare("test")
         with settings_explained(self.cfg):
             return super().test()
 
@@ -262,6 +273,11 @@ class TunerRunner(Runner):
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """As MMEngine's, with a seed for each sample."""
+        if not self._per_sample and self.feature_cache is not None:
+            raise InputError(
+                "feature_cache needs samples that have seeds of their own: remove"
+                " randomness.per_sample=False, or feature_cache"
+            )
         if not isinstance(loop, BaseLoop) and self._per_sample:
             if isinstance(self._train_dataloader, dict):
                 self._train_dataloader = self.build_dataloader(
@@ -269,7 +285,8 @@ class TunerRunner(Runner):
                     seed=self.seed,
                     diff_rank_seed=self._randomness_cfg.get("diff_rank_seed", False),
                 )
-            seed_samples(self._train_dataloader, self)
+            views = self.feature_cache and self.feature_cache.views(self._train_dataloader)
+            seed_samples(self._train_dataloader, self, views)
         return super().build_train_loop(loop)
 
     def _build_param_scheduler(self, scheduler, optim_wrapper: OptimWrapper) -> list:
@@ -463,7 +480,7 @@ class TunerRunner(Runner):
             name: before.get(name)
             for name in {*before, *now}
             if before.get(name) != now.get(name)
-            and not name.startswith(("train_cfg.", "train_dataloader."))
+            and not name.startswith(("train_cfg.", "train_dataloader.", "feature_cache."))
         }
         taken = [
             _difference(name, now.get(name), before.get(name))

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from mmengine.runner import BaseLoop, Runner
+from mmengine.structures import BaseDataElement
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from .state import random_state, set_random_state
 
+if TYPE_CHECKING:
+    from .views import Views
+
 
 class SampleIndex(int):
-    """A dataset index that carries the seed of the sample to the process that loads it."""
+    """A dataset index that carries the seed of the sample to the process that loads it.
+
+    Attributes:
+        seed: Of its random numbers.
+        view: Image and number of its view, where views are kept (:mod:`mmsdpt.engine.views`).
+        shape: Of its pixels, where these need not be loaded.
+    """
 
     seed: tuple[int, ...]
+    view: tuple[int, int] | None = None
+    shape: tuple[int, ...] | None = None
 
 
 class SeededFetch:
@@ -40,15 +52,36 @@ class SeededFetch:
             set_random_state(before)
 
     def _sample(self, index: SampleIndex) -> Any:
+        if index.shape is not None:
+            return placeholder(index)
         words = np.random.SeedSequence(index.seed).generate_state(3)
         random.seed(int(words[0]))
         np.random.seed(int(words[1]))
         # Not torch.manual_seed, which seeds the GPUs, too.
         torch.default_generator.manual_seed(int(words[2]))
-        return self.dataset[int(index)]
+        if index.view is None:
+            return self.dataset[int(index)]
+        start = _generators()
+        item = self.dataset[int(index)]
+        if isinstance(item, Mapping) and "data_samples" in item:
+            note = (index.view, index.seed, start != _generators(), False)
+            item["data_samples"].set_metainfo(dict(view=note))
+        return item
 
 
-def seed_samples(loader: DataLoader, runner: Runner) -> None:
+def _generators() -> tuple:
+    name, keys, *rest = np.random.get_state()
+    return random.getstate(), keys.tobytes(), rest, torch.get_rng_state().numpy().tobytes()
+
+
+def placeholder(index: SampleIndex) -> dict[str, Any]:
+    """A sample of a known view: nothing but which one it is."""
+    sample = BaseDataElement(metainfo=dict(view=(index.view, index.seed, False, True)))
+    # One byte: a batch is padded by the shape.
+    return dict(inputs=torch.zeros(1, dtype=torch.uint8).expand(index.shape), data_samples=sample)
+
+
+def seed_samples(loader: DataLoader, runner: Runner, views: Views | None = None) -> None:
     """Seed every sample of a training loader by the run's seed, the epoch and its place in it.
 
     Augmentation is then the same with any number of workers, persistent or not, and with any number
@@ -63,6 +96,7 @@ def seed_samples(loader: DataLoader, runner: Runner) -> None:
         loader: With a map-style dataset and batches; streams and lists are left alone.
         runner: Whose ``seed``, ``epoch``, ``rank`` and ``world_size`` count, when a sample is
             drawn.
+        views: Fixed views, one of which each sample is.
     """
     sampler = getattr(loader.batch_sampler, "sampler", None)
     plain = isinstance(loader.dataset, IterableDataset) or not hasattr(loader.dataset, "__dict__")
@@ -90,6 +124,8 @@ def seed_samples(loader: DataLoader, runner: Runner) -> None:
                 place = self._place * runner.world_size + runner.rank
                 stamped.seed = (runner.seed, self._epoch, place)
                 self._place += 1
+                if views is not None:
+                    views.stamp(stamped)
                 yield stamped
 
         if hasattr(kind, "skip"):

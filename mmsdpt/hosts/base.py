@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from mmsdpt.utils.errors import CheckpointError
 from mmsdpt.utils.memo import Memo
 
 from .seams import ParameterSeam, SeamMap
+from .stages import Images, KnownImages, Stage, StageCache
 
 DEFAULT_SLOT = "default"
 _SLOT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -59,6 +61,9 @@ class TunableMixin:
     """
 
     tuners: nn.ModuleDict
+    features: StageCache | None = None
+    """What the frozen stages have computed, where that is kept; see :meth:`keep_features`."""
+    _stages: Mapping[str, Stage] = MappingProxyType({})
     _parameter_seams: Sequence[ParameterSeam] = ()
     _is_tuned = False
     _loads_as_asked = False
@@ -70,6 +75,23 @@ class TunableMixin:
     def seams(self) -> SeamMap:
         """The places where tuners may act."""
         raise NotImplementedError
+
+    def stages(self) -> Sequence[Stage]:
+        """The parts whose output may be kept while nothing in them trains; see
+        :mod:`mmsdpt.hosts.stages`.
+        """
+        return ()
+
+    def keep_features(self, features: StageCache | None) -> None:
+        """Compute what is frozen once for each input from here on; None: each time again."""
+        self.features = features
+        self._stages = {stage.name: stage for stage in self.stages()}
+
+    def _known_images(self, images: Images, samples: Sequence[Any] | None) -> Images:
+        """Images (B, 3, H, W) of a batch, which its samples may tell to be known ones."""
+        if self.features is None or isinstance(images, KnownImages):
+            return images
+        return KnownImages(images, [sample.pop("view", None) for sample in samples or ()])
 
     def parameter_group(self, name: str) -> str:
         """Part of the host that a parameter belongs to; see :class:`ParameterSeam`."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,12 +12,14 @@ from mmdet.structures import SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmsdpt.utils.feature_store import Entry
 from mmsdpt.utils.memo import Memo
 
 from .base import TunableMixin
 from .lockstep import Lockstep
 from .prompts import PromptMixin, label_names
 from .seams import ForwardState, LossSeam, Seam, SeamMap
+from .stages import Images, Stage, digest, pixels_of
 
 Levels = tuple[Tensor, ...]
 """A pyramid, (B, D, h, w) each."""
@@ -87,9 +90,22 @@ class GroundingMixin(TunableMixin, PromptMixin):
             hints={**ENCODER_HINTS, **hints},
         )
 
+    def stages(self) -> Sequence[Stage]:
+        """``image``: to the pyramid; ``text``: what the language model makes of a caption."""
+        between = [*self._lockstep.pairs, *self._lockstep.outputs]
+        image = [seam for kind in seams_of(self.backbone).values() for seam in kind]
+        return (
+            Stage("image", ("backbone", "neck"), [*image, *between]),
+            Stage("text", ("language_model",), [*self._seams_in_text(), *between]),
+        )
+
+    def _seams_in_text(self) -> list[Seam]:
+        kinds = seams_of(self.language_model)
+        return [seam for kind, seams in kinds.items() for seam in seams if kind != "text_features"]
+
     # ------------------------------------------------------------------ features
 
-    def encode(self, images: Tensor, state: ForwardState) -> tuple[Levels, Text]:
+    def encode(self, images: Images, state: ForwardState) -> tuple[Levels, Text]:
         """Both encoders, the text first.
 
         Args:
@@ -102,21 +118,29 @@ class GroundingMixin(TunableMixin, PromptMixin):
         with self.tuned():
             if self._lockstep.active():
                 maps, text = self._lockstep.encode(
-                    self.backbone, self.language_model, images, state
+                    self.backbone, self.language_model, pixels_of(images), state
                 )
                 return self._pyramid(maps), self._text_for_head(text)
             state.text = self._encode_captions(state.captions, state)
             return self.extract_feat(images, state), self._text_for_head(state.text)
 
-    def extract_feat(self, batch_inputs: Tensor, state: ForwardState | None = None) -> Levels:
+    def extract_feat(self, batch_inputs: Images, state: ForwardState | None = None) -> Levels:
         """(B, 3, H, W) to the pyramid; without gradients where nothing in it trains."""
+        state = state or ForwardState()
         with self.tuned():
-            seams = [seam for kind in seams_of(self.backbone).values() for seam in kind]
-            trains = any(seam.trains() for seam in seams)
-            with _grad_if(trains or _trains(self.backbone) or _trains(self.neck)):
-                if not seams:
-                    return super().extract_feat(batch_inputs)  # type: ignore[misc]
-                return self._pyramid(self.backbone(batch_inputs, state or ForwardState()))
+            if self.features is None:
+                return self._encode_images(pixels_of(batch_inputs), state)
+            return self.features.images(
+                self._stages["image"], batch_inputs, partial(self._encode_images, state=state)
+            )
+
+    def _encode_images(self, images: Tensor, state: ForwardState) -> Levels:
+        seams = [seam for kind in seams_of(self.backbone).values() for seam in kind]
+        trains = any(seam.trains() for seam in seams)
+        with _grad_if(trains or _trains(self.backbone) or _trains(self.neck)):
+            if not seams:
+                return super().extract_feat(images)  # type: ignore[misc]
+            return self._pyramid(self.backbone(images, state))
 
     def _pyramid(self, maps: Levels) -> Levels:
         if not self.with_neck:
@@ -137,12 +161,7 @@ class GroundingMixin(TunableMixin, PromptMixin):
             return self._text_for_head(self._encode_captions(captions, state))
 
     def _encode_captions(self, captions: Sequence[str], state: ForwardState | None) -> Text:
-        inside = [
-            seam
-            for kind, seams in seams_of(self.language_model).items()
-            for seam in seams
-            if kind != "text_features"
-        ]
+        inside = self._seams_in_text()
         trains = any(seam.trains() for seam in inside) or _trains(self.language_model)
         random = self.language_model.training or any(
             tuner.training for seam in inside for tuner in seam.tuners()
@@ -150,7 +169,12 @@ class GroundingMixin(TunableMixin, PromptMixin):
         # What takes a gradient, or draws dropout, is not the same the next time.
         constant = not (trains and torch.is_grad_enabled()) and not random
         constant = constant and self._text_is_kept(captions)
-        return self.language_model(captions, cache=constant, state=state)
+        keep = self._keep_caption if constant and self.features is not None else None
+        return self.language_model(captions, cache=constant, state=state, keep=keep)
+
+    def _keep_caption(self, ids: Tensor, compute: Callable[[], Entry]) -> Entry:
+        assert self.features is not None
+        return self.features.one(self._stages["text"], digest(ids), compute, ids.device)
 
     def _text_is_kept(self, captions: Sequence[str]) -> bool:
         """Whether features may be computed one caption at a time, and kept."""
@@ -208,9 +232,10 @@ class GroundingMixin(TunableMixin, PromptMixin):
             captions.append(caption)
             class_maps.append(class_map.to(batch_inputs.device))
             targets.append(class_maps[-1][labels])
-        state = ForwardState(batch_inputs, captions, class_maps, batch_data_samples)
+        images = self._known_images(batch_inputs, batch_data_samples)
+        state = ForwardState(images, captions, class_maps, batch_data_samples)
         with self.tuned():
-            visual, text = self.encode(batch_inputs, state)
+            visual, text = self.encode(images, state)
             losses = self._head_losses(visual, text, targets, state)
             return {**losses, **self._losses.losses(state, self.encode)}
 
@@ -218,9 +243,10 @@ class GroundingMixin(TunableMixin, PromptMixin):
         """The head's raw outputs (``mode='tensor'``); the samples are needed for their ``text``."""
         prompts = [self._training_prompt(sample) for sample in batch_data_samples]
         captions, class_maps = zip(*prompts, strict=True)
-        state = ForwardState(batch_inputs, captions, class_maps, batch_data_samples)
+        images = self._known_images(batch_inputs, batch_data_samples)
+        state = ForwardState(images, captions, class_maps, batch_data_samples)
         with self.tuned():
-            return self._head_outputs(*self.encode(batch_inputs, state), batch_data_samples)
+            return self._head_outputs(*self.encode(images, state), batch_data_samples)
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
@@ -241,6 +267,7 @@ class GroundingMixin(TunableMixin, PromptMixin):
         Raises:
             ValueError: if a sample has no ``text``, or see :meth:`get_tokens_positive_and_prompts`.
         """
+        known = self._known_images(batch_inputs, batch_data_samples)
         prompts = [self._prediction_prompt(sample) for sample in batch_data_samples]
         results: list[list[InstanceData]] = [[] for _ in batch_data_samples]
         offsets = [0] * len(batch_data_samples)
@@ -253,7 +280,7 @@ class GroundingMixin(TunableMixin, PromptMixin):
                 chunk = [prompts[i][c] for i in images]
                 every = len(images) == len(prompts)
                 state = ForwardState(
-                    batch_inputs if every else batch_inputs[images],
+                    known if every else known[images],
                     [caption for _, caption, _, _ in chunk],
                     [class_map.to(batch_inputs.device) for _, _, class_map, _ in chunk],
                     samples,

@@ -32,10 +32,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .stages import KnownImages
 
 
 class SeamUser(Protocol):
@@ -118,7 +121,9 @@ class ForwardState:
     """What one forward pass knows, for handlers that need more than the features of their place.
 
     Attributes:
-        images: (B, 3, H, W), normalised; None where the pass starts from features.
+        images: (B, 3, H, W), normalised; None where the pass starts from features. Where features
+            are kept (:mod:`mmsdpt.hosts.stages`) they may not have been loaded: a handler that
+            looks at them takes :meth:`pixels`.
         captions: B captions.
         class_maps: Per image a (C, max_tokens) map that is 1 where a token belongs to a class.
         samples: The B data samples, with ground truth in training.
@@ -136,7 +141,7 @@ class ForwardState:
         memo: For tuners, keyed by themselves: what they computed once in this pass.
     """
 
-    images: Tensor | None = None
+    images: Tensor | KnownImages | None = None
     captions: Sequence[str] = ()
     class_maps: Sequence[Tensor] = ()
     samples: Sequence[Any] = ()
@@ -150,6 +155,12 @@ class ForwardState:
     labels: Tensor | None = None
     text: dict[str, Tensor] | None = None
     memo: dict[Hashable, Any] = field(default_factory=dict)
+
+    def pixels(self) -> Tensor:
+        """The images (B, 3, H, W), normalised, which are loaded where they were not."""
+        if self.images is None:
+            raise ValueError("this pass starts from features, so there are no images to look at")
+        return self.images if isinstance(self.images, Tensor) else self.images.pixels()
 
 
 @dataclass(frozen=True)

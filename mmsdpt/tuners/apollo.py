@@ -234,7 +234,7 @@ class Apollo(Tuner):
         """``loss_consistency`` between the batch and a second pass of it; training only."""
         if not self._compares:
             return {}
-        images = cast(Tensor, state.images)
+        images = state.pixels()
         if self.compare == "view":
             images = photometric_view(images, self.jitter)
         other = replace(state, images=images, text=None, memo={})

@@ -143,7 +143,7 @@ class MMRL(Tuner):
     def _losses(self, seam: LossSeam, state: ForwardState) -> dict[str, Tensor]:
         if self.frozen:
             return {}
-        f0 = self._teacher.encode_images(cast(Tensor, state.images))
+        f0 = self._teacher.encode_images(state.images)
         g0 = self._teacher.encode_classes(state.class_names)
         a, a_r = (x.to(f0.dtype) for x in state.memo[self])
         f, g = cast(Tensor, state.image_features), cast(Tensor, state.text_features)

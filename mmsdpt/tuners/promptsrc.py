@@ -77,7 +77,7 @@ class PromptSRC(IndependentVL):
         f, g, logits = (
             cast(Tensor, x) for x in (state.image_features, state.text_features, state.logits)
         )
-        f0 = self._teacher.encode_images(cast(Tensor, state.images))
+        f0 = self._teacher.encode_images(state.images)
         g0 = self._teacher.encode_classes(state.class_names, self.teacher_templates)
         log_p0 = self._teacher.compare(f0, g0).to(f0.dtype).log_softmax(-1)  # (B, C)
         log_p = logits.to(f0.dtype).log_softmax(-1)

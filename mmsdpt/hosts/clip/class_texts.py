@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -20,6 +22,7 @@ from mmsdpt.hosts.clip.seams import (
     trim,
 )
 from mmsdpt.hosts.seams import FeatureSeam, ForwardState, Seam
+from mmsdpt.hosts.stages import Stage, StageCache, digest
 from mmsdpt.utils.class_names import Reading, check_class_names
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.memo import Memo
@@ -28,6 +31,9 @@ from mmsdpt.utils.templates import checked_templates
 from .text_tower import TextPartSeams, pool, text_blocks
 from .tokenizer import CLIPTokenizer
 
+TEXT_PARTS = (
+    *("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection"),
+)
 _KEPT = 4  # sets of class names: training, validation, base and new classes
 
 
@@ -45,6 +51,8 @@ class ClassTextsMixin:
     _text_inputs: TextInputSeam
     _text_blocks: list[TextPartSeams]
     _pooled_text: FeatureSeam
+    features: StageCache | None
+    _stages: Mapping[str, Stage]
     named_parameters: Callable[..., Any]
     tuned: Callable[[], AbstractContextManager[None]]
     untuned: Callable[[], AbstractContextManager[None]]
@@ -131,9 +139,7 @@ class ClassTextsMixin:
         """
         state = state or ForwardState(class_names=self.class_names)
         with self.tuned():
-            parts = [seam for block in self._text_blocks for seam in block]
-            seams: list[Seam] = [self._text_inputs, *parts, self._pooled_text]
-            tuners = acting_tuners(seams)
+            tuners = acting_tuners(self._text_seams())
             if any(tuner.text_depends_on_image for tuner in tuners):
                 return self._class_features(state)
             tensors = self._text_parameters()
@@ -143,8 +149,34 @@ class ClassTextsMixin:
                 return self._class_features(state)
             modes = [(tuner, tuner.training) for tuner in tuners]
             return self._text_features.depend_on(tensors, *modes).get(
-                (state.class_names, self.templates), lambda: self._class_features(state)
+                (state.class_names, self.templates),
+                lambda: self._once(
+                    ("tuned", state.class_names, self.templates),
+                    lambda: self._class_features(state),
+                ),
             )
+
+    def _text_seams(self) -> list[Seam]:
+        parts = [seam for block in self._text_blocks for seam in block]
+        return [self._text_inputs, *parts, self._pooled_text]
+
+    def _once(self, of: tuple, compute: Callable[[], Tensor]) -> Tensor:
+        """Text features (C, e), unless they are kept.
+
+        Args:
+            of: What they are, names and templates.
+            compute: Makes them.
+        """
+        if self.features is None:
+            return compute()
+        kind, names, templates = of
+        ids = [self.tokenize([each.format(name) for name in names])[0] for each in templates]
+        key = hashlib.blake2b(json.dumps([kind, names]).encode(), digest_size=16)
+        key.update("".join(map(digest, ids)).encode())
+        device = self.positional_embedding.device
+        return self.features.one(
+            self._stages["text"], key.hexdigest(), lambda: (compute(),), device
+        )[0]
 
     def _text_parameters(self) -> list[Tensor]:
         """The host's parameters that texts are encoded with."""
@@ -173,7 +205,8 @@ class ClassTextsMixin:
 
         with self.untuned():
             kept = self._untuned_features.depend_on(self._text_parameters())
-            return kept.get((tuple(names), templates), make)
+            of = (tuple(names), templates)
+            return kept.get(of, lambda: self._once(("untuned", *of), make))
 
     def _class_features(self, state: ForwardState) -> Tensor:
         text = self._text_inputs.make(state)

@@ -24,10 +24,11 @@ from mmsdpt.hosts.clip.seams import (
     TokenSeam,
 )
 from mmsdpt.hosts.seams import BlockSeam, BranchSeam, FeatureSeam, ForwardState, LossSeam, SeamMap
+from mmsdpt.hosts.stages import Images, Stage, pixels_of
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import InputError
 
-from .class_texts import ClassTextsMixin
+from .class_texts import TEXT_PARTS, ClassTextsMixin
 from .image_tower import ImagePartSeams, vit_features
 from .text_tower import TextPartSeams
 from .tokenizer import CLIPTokenizer
@@ -224,29 +225,50 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
             hints=dict.fromkeys(_OF_VIT, _NO_VIT),
         )
 
+    def stages(self) -> Sequence[Stage]:
+        """``image``: to the pooled features; ``text``: of the classes' texts."""
+        embeddings = [self._image_embeddings] if self._image_embeddings else []
+        image = [*embeddings, *self._image_blocks, *(x for part in self._image_parts for x in part)]
+        return (
+            Stage("image", ("visual", "visual_proj"), image),
+            Stage("text", TEXT_PARTS, self._text_seams()),
+        )
+
     def parameter_group(self, name: str) -> str:
         return _GROUPS.get(name.partition(".")[0], "outputs")
 
     # ------------------------------------------------------------------ features
 
-    def encode_image(self, images: Tensor, state: ForwardState | None = None) -> Tensor:
+    def encode_image(self, images: Images, state: ForwardState | None = None) -> Tensor:
         """Normalised image features (B, e) of normalised images (B, 3, H, W), with the tuners that
         are switched on.
         """
         state = state or ForwardState(images=images)
         with self.tuned():
-            (x,) = self.visual_proj(self._run_image(images, state))
+            x = self._image_features(images, state)
             state.pooled_image = self._pooled_image.change(x)
             state.image_features = F.normalize(state.pooled_image, dim=-1)
             return state.image_features
 
-    def encode_untuned_image(self, images: Tensor) -> Tensor:
+    def encode_untuned_image(self, images: Images) -> Tensor:
         """The untouched host's image features (B, e) of images (B, 3, H, W), not normalised and
         without gradients.
         """
         with self.untuned():
-            (x,) = self.visual_proj(self._run_image(images, ForwardState(images=images)))
+            x = self._image_features(images, ForwardState(images=images))
             return x.to(self.logit_scale.dtype)
+
+    def _image_features(self, images: Images, state: ForwardState) -> Tensor:
+        """Of images (B, 3, H, W): (B, e), before any tuner changes them."""
+
+        def compute(pixels: Tensor) -> tuple[Tensor, ...]:
+            return self.visual_proj(self._run_image(pixels, state))
+
+        if self.features is None:
+            (x,) = compute(pixels_of(images))
+        else:
+            (x,) = self.features.images(self._stages["image"], images, compute)
+        return x
 
     def _run_image(self, images: Tensor, state: ForwardState) -> Tensor:
         """What the image tower makes of images (B, 3, H, W): (B, d)."""
@@ -300,11 +322,10 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
                 "the model has no classes: call set_classes(names), set model.classes in the"
                 " config, or use mmsdpt.SetClassesHook, which takes them from the dataset"
             )
-        state = ForwardState(
-            images=images, samples=data_samples or (), class_names=self.class_names
-        )
+        known = self._known_images(images, data_samples)
+        state = ForwardState(images=known, samples=data_samples or (), class_names=self.class_names)
         with self.tuned():
-            self.encode_image(images, state)
+            self.encode_image(known, state)
             return self._compare(state)
 
     def _compare(self, state: ForwardState) -> ForwardState:

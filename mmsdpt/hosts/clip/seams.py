@@ -159,7 +159,7 @@ class TeacherSeam(Seam):
     Widths: ``width`` e.
 
     Attributes:
-        encode_images: Images (B, 3, H, W) to f0 (B, e).
+        encode_images: ``state.images`` (B, 3, H, W) to f0 (B, e).
         encode_classes: C class names, and a template or None for the host's, to g0 (C, e). Several
             templates are averaged before anything is normalised. They are kept until names,
             templates or the base weights change.
@@ -169,7 +169,7 @@ class TeacherSeam(Seam):
     def __init__(
         self,
         width: int,
-        encode_images: Callable[[Tensor], Tensor],
+        encode_images: Callable[[Any], Tensor],
         encode_classes: Callable[..., Tensor],
         compare: Callable[[Tensor, Tensor], Tensor],
     ) -> None:

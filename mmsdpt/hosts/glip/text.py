@@ -6,7 +6,7 @@ Shapes: B captions, L tokens of the longest one (special tokens included), d the
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from .bert import BertEncoder, TextProgress
 CaptionFeatures = dict[str, Tensor]
 """``embedded`` and ``hidden`` of one caption without padding, each (L, d); with sub-sentences also
 ``masks`` (L, L) and ``position_ids`` (L)."""
+Keep = Callable[[Any, Callable[[], tuple[Tensor, ...]]], tuple[Tensor, ...]]
 
 
 class _Backbone(nn.Sequential):
@@ -141,6 +142,7 @@ class BertModel(MMDetBertModel):
         captions: Sequence[str],
         cache: bool = False,
         state: ForwardState | None = None,
+        keep: Keep | None = None,
         **kwargs: Any,
     ) -> dict[str, Tensor]:
         """Encode captions.
@@ -155,6 +157,8 @@ class BertModel(MMDetBertModel):
                 tuner's parameters and buffers and the caption: they see a state with one caption
                 and nothing else. The handlers of ``text_features`` act on what the cache gives.
             state: For the handlers.
+            keep: With ``cache``: called with a caption's token ids (1, L) and what computes tensors
+                of it; returns them, or what it has kept of an earlier time.
             **kwargs: Ignored, as in MMDetection.
 
         Returns:
@@ -172,7 +176,7 @@ class BertModel(MMDetBertModel):
         """
         _check_captions(captions)
         if cache:
-            features = self._encode_cached(captions)
+            features = self._encode_cached(captions, keep)
         else:
             features = self._encode(captions, state or ForwardState(captions=captions))
         return self.feature_seam.change(features)
@@ -251,11 +255,29 @@ class BertModel(MMDetBertModel):
             found["position_ids"] = features["position_ids"][0, :length].clone()
         return found
 
-    def _encode_cached(self, captions: Sequence[str]) -> dict[str, Tensor]:
+    def _encode_once(self, caption: str, keep: Keep) -> CaptionFeatures:
+        """As :meth:`_encode_alone`, unless it is kept."""
+
+        def compute() -> tuple[Tensor, ...]:
+            found = self._encode_alone(caption)
+            same = found["embedded"] is found["hidden"]
+            return tuple(x for name, x in found.items() if not (same and name == "embedded"))
+
+        found = keep(self._tokenize([caption])["input_ids"], compute)
+        names = ["embedded", "hidden"]
+        names += ["masks", "position_ids"] if self.use_sub_sentence_represent else []
+        if len(found) < len(names):
+            found = (found[0], *found)
+        return dict(zip(names, found, strict=True))
+
+    def _encode_cached(
+        self, captions: Sequence[str], keep: Keep | None = None
+    ) -> dict[str, Tensor]:
         seams = [seam for kind in self._body.seams().values() for seam in kind]
         tensors, acting = _check_constant(self.language_backbone, seams)
         memo = self._captions.depend_on(tensors, *acting)
-        features = [memo.get(caption, partial(self._encode_alone, caption)) for caption in captions]
+        encode = partial(self._encode_once, keep=keep) if keep else self._encode_alone
+        features = [memo.get(caption, partial(encode, caption)) for caption in captions]
         length = self.max_tokens if self.pad_to_max else max(len(one["hidden"]) for one in features)
         return _join_captions(features, length)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mmsdpt.hosts.grounding import GroundingMixin, Levels, Text
 from mmsdpt.hosts.seams import FeatureSeam, ForwardState, SeamMap
+from mmsdpt.hosts.stages import Images
 from mmsdpt.registry import MODELS
 
 from .decoder import Decoder
@@ -124,7 +125,7 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
 
     # ------------------------------------------------------------------ encoders
 
-    def extract_feat(self, batch_inputs: Tensor, state: ForwardState | None = None) -> Levels:
+    def extract_feat(self, batch_inputs: Images, state: ForwardState | None = None) -> Levels:
         """(B, 3, H, W) to the pyramid; without gradients where nothing in it trains."""
         with autocast(enabled=True) if self.use_autocast else nullcontext():
             return super().extract_feat(batch_inputs, state)

@@ -1,0 +1,174 @@
+"""``feature_cache = dict(...)`` of a config: frozen features are computed once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mmsdpt.hosts.stages import DTYPES, StageCache
+from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.feature_store import FeatureStore
+
+from .views import KnownView, Views
+
+
+@dataclass(frozen=True)
+class FeatureCacheSettings:
+    """``feature_cache`` of a config.
+
+    Args:
+        views: K views of each training image, drawn once; None: the pipeline draws nothing.
+        seed: Of the views; all runs with the same seed share them.
+        folder: Where features are kept for other processes and runs; None: in memory alone.
+        memory_gb: Bound of what is held in memory, in 10^9 bytes.
+        max_gb: Bound of the folder.
+        dtype: ``bfloat16`` or ``float16`` stores rounded numbers; None: as computed.
+        keep: False draws the same views without keeping features, to compare.
+
+    Raises:
+        InputError: for a value that cannot be.
+    """
+
+    views: int | None = None
+    seed: int = 0
+    folder: str | os.PathLike | None = None
+    memory_gb: float = 1.0
+    max_gb: float = 20.0
+    dtype: str | None = None
+    keep: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in (("views", 1), ("seed", 0)):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if (value is not None or name == "seed") and not (whole and value >= least):
+                raise InputError(
+                    f"feature_cache.{name} must be an integer of at least {least}, got {value!r}"
+                )
+        for name in ("memory_gb", "max_gb"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+                raise InputError(f"feature_cache.{name} must be a number of GB, got {value!r}")
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise InputError(
+                f"feature_cache.dtype must be {' or '.join(DTYPES)}, or None for what was computed,"
+                f" got {self.dtype!r}"
+            )
+
+    @classmethod
+    def of(cls, cfg: Any) -> FeatureCacheSettings:
+        """From a config.
+
+        Raises:
+            InputError: if it has something else in it.
+        """
+        if not isinstance(cfg, Mapping):
+            raise InputError(f"feature_cache must be dict(views=...) or None, got {cfg!r}")
+        known = [each.name for each in fields(cls)]
+        for name in cfg:
+            if name not in known:
+                raise InputError(f"feature_cache has no key {name!r}; it has {', '.join(known)}")
+        return cls(**cfg)
+
+    def store(self) -> FeatureStore:
+        """Where features are kept."""
+        return FeatureStore(self.memory_gb, self.folder, self.max_gb)
+
+
+class FeatureCache(Hook):
+    """Lets a host keep what its frozen stages compute, and its training draw fixed views.
+
+    Args:
+        cfg: Of the run, ``feature_cache``.
+        host: Of the run.
+        store: Where features are kept, if several runs share it.
+
+    Raises:
+        InputError: if a setting is wrong, or the host has no stages.
+    """
+
+    priority = "VERY_HIGH"  # others are to see whole samples
+
+    def __init__(self, cfg: Any, host: nn.Module, store: FeatureStore | None = None) -> None:
+        self.settings = settings = FeatureCacheSettings.of(cfg)
+        if not getattr(host, "stages", tuple)():
+            raise InputError(
+                f"feature_cache is for hosts that name frozen stages, and {type(host).__name__}"
+                " names none: remove it from the config"
+            )
+        self.host = host
+        self.stages: StageCache | None = None
+        self._views: Views | None = None
+        if settings.keep:
+            dtype = DTYPES[settings.dtype] if settings.dtype else None
+            self.stages = StageCache(host, store or settings.store(), dtype)
+            self.stages.store.begin_run()
+            host.keep_features(self.stages)
+
+    def views(self, loader: DataLoader) -> Views:
+        """The views of a training loader; runs that share a dataset and a store share them."""
+        notes = self.stages.store.notes if self.stages is not None else {}
+        kind = self.settings.seed, self.settings.views is None
+        known: dict[tuple[int, int], KnownView]
+        known = notes.setdefault(loader.dataset, {}).setdefault(kind, {})
+        self._views = Views(
+            loader,
+            self.settings.views,
+            self.settings.seed,
+            known,
+            _preprocess(self.host),
+            lambda: self.stages is not None and self.stages.on.get("image", False),
+        )
+        return self._views
+
+    def before_train(self, runner: Runner) -> None:
+        """What trains in the host itself is another one at every step."""
+        for stage in self.host.stages() if self.stages is not None else ():
+            trains = [
+                name
+                for name, parameter in self.host.named_parameters()
+                if parameter.requires_grad and stage.has(name)
+            ]
+            if trains:
+                self.stages.switch_off(stage.name, f"{trains[0]} trains")
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Give samples what was left out of them."""
+        if self._views is not None and not self._views.recognise(data_batch) and self.stages:
+            self.stages.switch_off(
+                "image",
+                "the pipeline of the training images draws random numbers: set feature_cache.views"
+                " to the number of views of each image",
+            )
+
+    def after_train(self, runner: Runner) -> None:
+        """Say what it was worth."""
+        if self.stages is None:
+            return
+        for name in sorted({*self.stages.found, *self.stages.computed}):
+            print_log(
+                f"Feature cache: {self.stages.computed[name]} {name} features were computed, and"
+                f" {self.stages.found[name]} times one was there",
+                "current",
+            )
+
+
+def _preprocess(host: nn.Module) -> Callable[[dict], Tensor] | None:
+    """Makes of a batch the pixels that the host gets; None where they depend on the batch."""
+    preprocessor = host.data_preprocessor
+    if getattr(preprocessor, "batch_augments", None):
+        return None
+
+    def run(batch: dict) -> Tensor:
+        data = preprocessor(batch, True)
+        return data["images"] if "images" in data else data["inputs"]
+
+    return run
