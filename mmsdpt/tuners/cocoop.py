@@ -27,13 +27,14 @@ from mmsdpt.hosts.clip.seams import TextInput, TextInputSeam
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
 
-from .base import Seams, Tuner
+from .base import Seams
 from .layers.class_context import ClassContext
 from .layers.common import drawn, positive_integer
+from .layers.self_consistency import Regularised
 
 
 @MODELS.register_module()
-class CoCoOp(Tuner):
+class CoCoOp(Regularised):
     """A context that depends on the image.
 
     Args:
@@ -41,7 +42,7 @@ class CoCoOp(Tuner):
         init_words: Words that the context starts from; see :class:`ClassContext`. None:
             N(0, 0.02^2).
         reduction: r: the network's hidden width is e / r.
-        common: See :class:`Tuner`.
+        common: See :class:`Regularised`.
 
     Attributes:
         ctx: (n, d); None with n = 0.

@@ -42,6 +42,7 @@ from mmsdpt.utils.errors import InputError
 from .base import Seams, Tuner
 from .layers.class_context import ClassContext
 from .layers.common import INIT_STD, drawn, positive_integer
+from .layers.self_consistency import Regularised
 
 
 @MODELS.register_module()
@@ -100,7 +101,7 @@ class CoOp(Tuner):
 
 
 @MODELS.register_module()
-class CLIPCoOp(Tuner):
+class CLIPCoOp(Regularised):
     """A learned context around CLIP's class names.
 
     Args:
@@ -110,7 +111,7 @@ class CLIPCoOp(Tuner):
         position: Where the class name stands: ``end``, ``middle`` or ``front`` of the context.
         per_class: Each class has a context of its own, which no other class can use.
         num_classes: C, for ``per_class``.
-        common: See :class:`Tuner`.
+        common: See :class:`Regularised`.
 
     Attributes:
         ctx: (n, d), or (C, n, d); None with n = 0.

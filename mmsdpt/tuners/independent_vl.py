@@ -22,8 +22,8 @@ class IndependentVL(DeepPrompts):
 
     Args:
         num_tokens: n of both towers.
-        settings: ``depth`` (None: all blocks, of the tower that has fewer), ``init_words`` and
-            ``init_std`` of :class:`DeepPrompts`.
+        settings: ``depth`` (None: all blocks, of the tower that has fewer), ``init_words``,
+            ``init_std`` and ``regularisation`` of :class:`DeepPrompts`.
 
     Raises:
         ValueError: for a depth that the towers do not have, or a negative number of prompts.

@@ -83,8 +83,8 @@ class CLIPMaPLe(DeepPrompts):
 
     Args:
         num_tokens: n.
-        settings: ``depth`` (None: 9, or all blocks where a tower has fewer), ``init_words`` and
-            ``init_std`` of :class:`DeepPrompts`.
+        settings: ``depth`` (None: 9, or all blocks where a tower has fewer), ``init_words``,
+            ``init_std`` and ``regularisation`` of :class:`DeepPrompts`.
 
     Raises:
         ValueError: for a depth that the towers do not have, or a negative number of prompts.

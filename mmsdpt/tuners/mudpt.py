@@ -67,7 +67,7 @@ class MuDPT(DeepPrompts):
         keep_words: Keep "of a" as fixed words after a context of two tokens, as MaPLe does and
             MuDPT did before version 0.2. A tuner file decides this for the model that it is
             loaded into.
-        settings: ``init_words`` and ``init_std`` of :class:`DeepPrompts`.
+        settings: ``init_words``, ``init_std`` and ``regularisation`` of :class:`DeepPrompts`.
 
     Raises:
         ValueError: for settings that are unknown, or that contradict each other.

@@ -32,15 +32,16 @@ from mmsdpt.hosts.seams import ForwardState, LossSeam
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.templates import checked_templates
 
-from .base import Seams, Tuner
+from .base import Seams
 from .layers.common import drawn, positive_integer
+from .layers.self_consistency import Regularised
 from .layers.teacher import cosine_distance
 
 USUAL_BLOCK = 8
 
 
 @MODELS.register_module()
-class TCP(Tuner):
+class TCP(Regularised):
     """A context, and prompts made from each class before one block.
 
     Args:
@@ -49,7 +50,7 @@ class TCP(Tuner):
         weight: Of the second term of the loss.
         template: Sentence whose first n tokens are the context's places.
         teacher_template: Sentence, or several, of g0; None: the data set's.
-        common: See :class:`Tuner`.
+        common: See :class:`Regularised`.
 
     Attributes:
         ctx: v (n, d), drawn from N(0, 0.02^2).

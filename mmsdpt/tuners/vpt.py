@@ -110,7 +110,7 @@ class CLIPVPT(DeepPrompts):
         depth: D; None: all blocks.
         init_std: The prompts are drawn from N(0, init_std^2), as in the CLIP methods that it is
             compared with.
-        common: See :class:`Tuner`.
+        common: ``regularisation`` and others of :class:`DeepPrompts`.
 
     Raises:
         ValueError: for a depth that the tower does not have, or a negative number of prompts.

@@ -78,22 +78,48 @@ def clip_adapter(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return cross_entropy(model, 0.2 * adapted + 0.8 * f, texts(model), labels)
 
 
-def promptsrc(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    tuner = model.tuners["default"]
-    rows = [plain_sentence(model, tuner.ctx, f"{name}.") for name in NAMES]
-    g = torch.stack([plain_text(model, *row, tuner.text_deep) for row in rows])
-    f = torch.stack(
-        [plain_image(model, image, tuner.image_shallow, tuner.image_deep) for image in images]
-    )
+def self_consistency(
+    model: nn.Module, images: Tensor, labels: Tensor, f: Tensor, g: Tensor
+) -> Tensor:
+    """PromptSRC's loss. g (C, e), or (B, C, e) where each image has texts of its own."""
     every = torch.stack([texts(model, each("{}")) for each in OPENAI_IMAGENET_PROMPT[:60]])
     g0, f0, scale = every.mean(0).detach(), images_of(model, images), model.logit_scale.exp()
-    p, p0 = ((scale * unit(a) @ unit(b).T).softmax(-1) for a, b in ((f, g), (f0.detach(), g0)))
+    own = g if g.dim() == 3 else g.expand(len(f), -1, -1)
+    logits = scale * torch.stack([unit(b) @ unit(a) for a, b in zip(f, own, strict=True)])
+    p, p0 = logits.softmax(-1), (scale * unit(f0.detach()) @ unit(g0).T).softmax(-1)
     return (
-        cross_entropy(model, f, g, labels)
+        -logits.log_softmax(-1)[range(len(f)), labels].mean()
         + 25 * (unit(g) - unit(g0)).abs().sum() / g.numel()
         + 10 * (unit(f) - unit(f0)).abs().sum() / f.numel()
         + (p0 * (p0.log() - p.log())).sum() / p.numel()
     )
+
+
+def deep_prompts(model: nn.Module, images: Tensor, labels: Tensor, words: str = "") -> Tensor:
+    """PromptSRC's loss for prompts of both towers; ``words`` stay after the context."""
+    own = model.tuners["default"].prompts()
+    rows = [plain_sentence(model, own.ctx, f"{words}{name}.") for name in NAMES]
+    g = torch.stack([plain_text(model, *row, own.text_deep) for row in rows])
+    f = [plain_image(model, image, own.image_shallow, own.image_deep) for image in images]
+    return self_consistency(model, images, labels, torch.stack(f), g)
+
+
+def regularised_coop(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    ctx = model.tuners["default"].ctx
+    rows = [plain_sentence(model, ctx, f"{name}.") for name in NAMES]
+    g = torch.stack([plain_text(model, *row) for row in rows])
+    return self_consistency(model, images, labels, images_of(model, images).detach(), g)
+
+
+def regularised_cocoop(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    tuner, f = model.tuners["default"], images_of(model, images).detach()
+    net, g = tuner.meta_net, []
+    for own in f:
+        hidden = (net.linear1.weight @ (own / own.norm()) + net.linear1.bias).clamp(min=0)
+        ctx = tuner.ctx + net.linear2.weight @ hidden + net.linear2.bias
+        rows = [plain_sentence(model, ctx, f"{name}.") for name in NAMES]
+        g.append(torch.stack([plain_text(model, *row) for row in rows]))
+    return self_consistency(model, images, labels, f, torch.stack(g))
 
 
 def clip_lora(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -199,7 +225,14 @@ PLAIN: dict[str, tuple[dict, Callable[[nn.Module, Tensor, Tensor], Tensor]]] = {
         kgcoop_with_a_template,
     ),
     "CLIPAdapter": (dict(), clip_adapter),
-    "PromptSRC": (dict(depth=3), promptsrc),
+    "PromptSRC": (dict(depth=3), deep_prompts),
+    "MuDPT, regularised": (dict(depth=3, regularisation=True), deep_prompts),
+    "CLIPMaPLe, regularised": (
+        dict(depth=2, regularisation=True),
+        partial(deep_prompts, words="of a "),
+    ),
+    "CLIPCoOp, regularised": (dict(num_tokens=4, regularisation=True), regularised_coop),
+    "CoCoOp, regularised": (dict(regularisation=dict(text_weight=25.0)), regularised_cocoop),
     "CLIPLoRA": (dict(dropout=0.0), clip_lora),
     "MMA": (dict(depth=2), mma),
     "TCP": (dict(block=1, template="X X X X {}, a type of star"), tcp),
@@ -266,6 +299,33 @@ def test_the_teachers_texts_are_kept_until_classes_template_or_weights_change():
     with torch.no_grad():
         model.ln_final.weight.mul_(2)
     assert (teacher.encode_classes(NAMES, CAPTION) - first).abs().max() > 1e-3
+
+
+def test_regularisation_takes_the_weights_it_is_given_and_none_leave_the_loss_alone():
+    images, samples = make_images(2), make_samples(2)
+    weights = dict(text_weight=2.5, image_weight=0.0, logit_weight=3.0)
+    found = {}
+    for name, given in (("all", True), ("some", weights), ("none", False), ("absent", None)):
+        model = disturbed(dict(type="mmsdpt.MuDPT", regularisation=given)).train()
+        found[name] = model(images, samples, mode="loss")
+    assert found["none"].keys() == found["absent"].keys() == {"loss"}
+    assert (found["some"]["loss_text"] - found["all"]["loss_text"] / 10).abs() < EXACT
+    assert (found["some"]["loss_logits"] - found["all"]["loss_logits"] * 3).abs() < EXACT
+    assert found["some"]["loss_image"] == 0 < found["all"]["loss_image"]
+
+
+def test_a_regularised_methods_file_fits_it_without_and_a_frozen_one_has_no_losses(tmp_path):
+    model = disturbed(dict(type="mmsdpt.MuDPT", regularisation=True))
+    path = save_tuner(model, tmp_path / "tuner.safetensors")
+    plain = tuned_clip(dict(type="mmsdpt.MuDPT")).double()
+    load_tuner(plain, path)
+    assert torch.equal(plain(make_images(2)), model(make_images(2)))
+    slots = dict(
+        old=dict(type="mmsdpt.MuDPT", regularisation=True, frozen=True),
+        new=dict(type="mmsdpt.CLIPAdapter"),
+    )
+    stacked = tuned_clip(None, tuners=slots).double().train()
+    assert stacked(make_images(2), make_samples(2), mode="loss").keys() == {"loss"}
 
 
 # ---------------------------------------------------------------------- each one's own
@@ -374,6 +434,12 @@ def test_tip_adapters_votes_are_those_of_its_images_and_none_for_other_classes()
     [
         ("CLIPAdapter", dict(ratio=0.0), "ratio must be above 0 and at most 1"),
         ("CLIPAdapter", dict(reduction=97), "reduction must be at most 96"),
+        (
+            "MuDPT",
+            dict(regularisation=1.0),
+            "regularisation must be True, False or a dict of text_",
+        ),
+        ("CLIPCoOp", dict(regularisation=dict(weight=1.0)), "regularisation must be True"),
         ("CLIPLoRA", dict(dropout=1.0), "dropout must be from 0 to below 1"),
         ("MMA", dict(depth=4), "depth must be from 1 to 3"),
         ("MMA", dict(scale=0.0), "scale must be above 0"),

@@ -23,10 +23,11 @@ from torch import Tensor, nn
 
 from mmsdpt.hosts.clip.seams import ImageRowSeam, TextInput, TextInputSeam, TokenSeam
 from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RunBlock
-from mmsdpt.tuners.base import Seams, Tuner
+from mmsdpt.tuners.base import Seams
 
 from .class_context import ClassContext
 from .common import INIT_STD, drawn, positive_integer
+from .self_consistency import Regularised
 
 TEXT_SEAMS = ("text_inputs", "text_block_inputs")
 IMAGE_SEAMS = ("image_embeddings", "image_blocks")
@@ -50,7 +51,7 @@ class Prompts:
     image_deep: Tensor | None
 
 
-class DeepPrompts(Tuner):
+class DeepPrompts(Regularised):
     """Learned prompts in one or both towers, at the first D blocks.
 
     A tower with 0 prompts is left alone; with none in either, the host is the one without a tuner.
@@ -64,7 +65,7 @@ class DeepPrompts(Tuner):
         keep_words: What becomes of ``init_words`` beyond the n-th, see :class:`ClassContext`.
         learn_image_prompts: False: a subclass makes all image prompts.
         more_depths: Deep prompts beyond the depth: m = D - 1 + more_depths.
-        common: See :class:`Tuner`.
+        common: See :class:`Regularised`.
 
     Attributes:
         ctx: (n, d_t).
