@@ -29,7 +29,9 @@ Text = dict[str, Tensor]
 _IMAGE = "the backbone must be of type mmsdpt.SwinTransformer"
 _TEXT = "the language_model must be of type mmsdpt.BertModel"
 ENCODER_HINTS = {
-    **dict.fromkeys(("image_blocks", "image_ffns"), _IMAGE),
+    **dict.fromkeys(
+        ("image_blocks", "image_ffns", "image_attention_maps", "image_ffn_maps"), _IMAGE
+    ),
     **dict.fromkeys(
         (
             "text_blocks",

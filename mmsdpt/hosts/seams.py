@@ -14,6 +14,8 @@ kind                        class            a handler
 ``image_blocks``,           BlockSeam        runs the block, optionally with rows of prompts
 ``text_blocks``
 ``image_ffns``              BranchSeam       adds a branch beside the block's feed-forward network
+``image_attention_maps``,   MapSeam          changes the map after the attention's, or the
+``image_ffn_maps``                           feed-forward network's, residual
 ``text_attention_outputs``  FeatureSeam      changes what the attention returns, before the residual
 ``text_ffn_outputs``        FeatureSeam      the same after the feed-forward network
 ``text_embeddings``         RowSeam          gives word vectors to append to every caption
@@ -247,6 +249,14 @@ class FeatureSeam(Seam):
         for handler in self.active():
             features = handler(self, features, *context)
         return features
+
+
+class MapSeam(FeatureSeam):
+    """The tokens of a map, after a residual of a block: ``handler(seam, x, hw)`` returns new ones.
+
+    x is (B, L, d), hw the map's height and width, L = H W. Rows of prompts are not among the
+    tokens. Widths: ``width``, ``stage``.
+    """
 
 
 class RowSeam(Seam):

@@ -9,6 +9,7 @@ from .clip_adapter import CLIPAdapter
 from .clip_lora import CLIPLoRA
 from .cocoop import CoCoOp
 from .coop import CLIPCoOp, CoOp
+from .dora import DoRA, DoRAXMHA
 from .dpt import DPT
 from .full_fine_tuning import FullFineTuning
 from .glip_prompt import GLIPPrompt
@@ -21,10 +22,12 @@ from .lora import LoRA, LoRAXMHA
 from .maple import CLIPMaPLe, MaPLe
 from .mma import MMA
 from .mmrl import MMRL
+from .mona import Mona
 from .mudpt import MuDPT
 from .pmf import PMF
 from .promptsrc import PromptSRC
 from .sdpt import SDPT, InverseProjection, PrototypeTokens
+from .ssf import SSF
 from .tcp import TCP
 from .tip_adapter import TipAdapter
 from .upt import UPT
@@ -37,6 +40,7 @@ __all__ = [
     "MMRL",
     "PMF",
     "SDPT",
+    "SSF",
     "TCP",
     "UPT",
     "VPT",
@@ -52,6 +56,8 @@ __all__ = [
     "CLIPMaPLe",
     "CoCoOp",
     "CoOp",
+    "DoRA",
+    "DoRAXMHA",
     "FullFineTuning",
     "GLIPPrompt",
     "HostParameters",
@@ -64,6 +70,7 @@ __all__ = [
     "LoRA",
     "LoRAXMHA",
     "MaPLe",
+    "Mona",
     "MuDPT",
     "PromptSRC",
     "PrototypeTokens",

@@ -1,9 +1,11 @@
-"""LoRA in the files of the peft library, and back.
+"""LoRA and DoRA in the files of the peft library, and back.
 
 peft keeps a pair A (r x in), B (out x r) for each module that it changes, which is what
 :class:`~mmsdpt.tuners.lora.LoRA` has for each weight. A weight of a ``MultiheadAttention`` that
 holds query, key and value is one pair in peft, too; peft then also changes the output layer,
-where B = 0 stands for no change. Other methods change no weights, and have no such form.
+where B = 0 stands for no change. For :class:`~mmsdpt.tuners.dora.DoRA` peft keeps the lengths m
+(out), too, and it has no form for a ``MultiheadAttention``. Other methods change no weights, and
+have no such form.
 """
 
 from __future__ import annotations
@@ -20,20 +22,34 @@ from torch import Tensor, nn
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.errors import InputError, printable
 
+from .dora import DoRA
 from .lora import LoRA
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
+# What follows a module's name in peft, and our list of it.
+_PARTS = {"A.weight": "down", "B.weight": "up", "magnitude_vector": "magnitude"}
 
 
 def _lora(host: nn.Module, slot: str) -> LoRA:
     tuner = host._slot(slot)
     if not isinstance(tuner, LoRA):
         raise InputError(
-            f"{type(tuner).__name__} has no form in peft: only LoRA changes weights by a product of"
-            " two matrices"
+            f"{type(tuner).__name__} has no form in peft: only LoRA and DoRA change weights by a"
+            " product of two matrices"
+        )
+    if isinstance(tuner, DoRA) and any(
+        isinstance(seam.module, nn.MultiheadAttention) for seam in tuner.chosen
+    ):
+        raise InputError(
+            f"{type(tuner).__name__} on {type(host).__name__} has no form in peft, which changes no"
+            " MultiheadAttention so: merge it (tools/model_converters/merge_tuner.py), or use LoRA"
         )
     return tuner
+
+
+def _parts(tuner: LoRA) -> list[str]:
+    return [part for part in _PARTS if part != "magnitude_vector" or isinstance(tuner, DoRA)]
 
 
 def _modules(tuner: LoRA) -> list[str]:
@@ -50,14 +66,15 @@ def write_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Pa
         slot: Slot to write.
 
     Raises:
-        InputError: if the slot's method is not LoRA.
+        InputError: if the slot's method is not LoRA or DoRA, or peft has no form for it there.
     """
     tuner = _lora(host, slot)
     names = _modules(tuner)
     state: dict[str, Tensor] = {}
-    for name, seam, down, up in zip(names, tuner.chosen, tuner.down, tuner.up, strict=True):
-        state[f"{_PREFIX}{name}.lora_A.weight"] = down.detach().cpu().contiguous()
-        state[f"{_PREFIX}{name}.lora_B.weight"] = up.detach().cpu().contiguous()
+    for i, (name, seam) in enumerate(zip(names, tuner.chosen, strict=True)):
+        for part in _parts(tuner):
+            value = getattr(tuner, _PARTS[part])[i].detach().cpu().contiguous()
+            state[f"{_PREFIX}{name}.lora_{part}"] = value
         if isinstance(seam.module, nn.MultiheadAttention):
             width = seam.module.embed_dim
             out = f"{_PREFIX}{name}.base_layer.out_proj"
@@ -69,6 +86,7 @@ def write_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Pa
         lora_alpha=tuner.alpha,
         lora_dropout=0.0,
         bias="none",
+        use_dora=isinstance(tuner, DoRA),
         target_modules=names,
     )
     folder = Path(folder)
@@ -78,7 +96,8 @@ def write_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Pa
 
 
 def read_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> None:
-    """Fill a slot's LoRA from an adapter of peft; weights that it does not change keep B = 0.
+    """Fill a slot's LoRA or DoRA from an adapter of peft; weights that it does not change keep
+    B = 0 and, with DoRA, the lengths of the host's rows.
 
     Args:
         host: Model with the slot, of the adapter's rank and alpha.
@@ -86,8 +105,8 @@ def read_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Non
         slot: Slot to fill.
 
     Raises:
-        InputError: if the adapter cannot be read, is not LoRA, has another rank or scale, or
-            changes a weight that the slot does not.
+        InputError: if the adapter cannot be read, is not of the slot's method, has another rank or
+            scale, or changes a weight that the slot does not.
     """
     tuner = _lora(host, slot)
     folder = Path(folder)
@@ -97,13 +116,15 @@ def read_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Non
         kind = config["peft_type"]
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"{folder} is not an adapter of peft ({printable(error)})") from None
-    unusual = [
-        name
-        for name in ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
-        if config.get(name)
-    ]
+    unusual = [name for name in ("use_rslora", "rank_pattern", "alpha_pattern") if config.get(name)]
+    dora = isinstance(tuner, DoRA)
+    if bool(config.get("use_dora")) != dora:
+        unusual.append("without use_dora" if dora else "use_dora")
     if kind != "LORA" or unusual:
-        raise InputError(f"{folder} is {printable(kind)} {', '.join(unusual)}, expected plain LoRA")
+        raise InputError(
+            f"{folder} is {printable(kind)} {', '.join(unusual)}, expected plain"
+            f" {'DoRA' if dora else 'LoRA'}"
+        )
     found = (config.get("r"), config.get("lora_alpha"))
     if found != (tuner.rank, tuner.alpha):
         raise InputError(
@@ -114,7 +135,7 @@ def read_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Non
     new: dict[int, dict[str, Tensor]] = {}
     for key, value in state.items():
         name, _, rest = key.removeprefix(_PREFIX).partition(".lora_")
-        side = dict(zip(("A.weight", "B.weight"), ("down", "up"), strict=True)).get(rest)
+        side = _PARTS.get(rest) if rest in _parts(tuner) else None
         if name.endswith(".base_layer.out_proj") and side and (side == "down" or not value.any()):
             continue
         place = places.get(name)
@@ -125,10 +146,12 @@ def read_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Non
                 f" {type(tuner).__name__} on {type(host).__name__} does not"
             )
         new.setdefault(place, {})[side] = value
+    tuner.start_from_host()
     with torch.no_grad():
         for i in range(len(places)):
-            pair = new.get(i, {})
-            tuner.up[i].copy_(pair["up"] if len(pair) == 2 else torch.zeros_like(tuner.up[i]))
-            if len(pair) == 2:
-                tuner.down[i].copy_(pair["down"])
+            found_parts = new.get(i, {})
+            whole = len(found_parts) == len(_parts(tuner))
+            tuner.up[i].zero_()
+            for side, value in found_parts.items() if whole else ():
+                getattr(tuner, side)[i].copy_(value)
     tuner._ready = True

@@ -188,6 +188,31 @@ ROWS: tuple[PosterRow, ...] = (
         738.36,
         "+6.04 in Linears. The poster's +14.06 is not proportional to its +0.47 for ten tokens.",
     ),
+    PosterRow(
+        "DoRA",
+        ("baselines/dora",),
+        None,
+        None,
+        "Not in the poster: LoRA's matrices, and a length for each row of the weights. Formed"
+        " before the pass, or merged.",
+    ),
+    PosterRow("DoRA, X-MHA", ("baselines/dora_xmha",), None, None, "Not in the poster; as DoRA."),
+    PosterRow(
+        "Mona",
+        ("baselines/mona",),
+        None,
+        None,
+        "Not in the poster. The paper's three depth-wise convolutions run as one of 7 x 7, which is"
+        " what is counted.",
+    ),
+    PosterRow(
+        "SSF",
+        ("baselines/ssf",),
+        None,
+        None,
+        "Not in the poster: scales and shifts in the image encoder, formed into its parameters"
+        " before the pass, or merged.",
+    ),
 )
 
 

@@ -32,13 +32,20 @@ COUNTS = {
         ("Apollo", dict(), 5_544_896),
         ("Apollo", dict(depth=5, bottleneck=16), 3_188_576),
         ("CoOp", dict(), 12_288),
+        # LoRA's, and a length of each row: 54,144 + 27,648 in the encoders, 8 x 9,216 in X-MHA.
+        ("DoRA", dict(), 2_039_808 + 81_792),
+        ("DoRAXMHA", dict(), 1_966_080 + 73_728),
         ("DPT", dict(), 7_482_624),
         ("GLIPPrompt", dict(), 256 * 768),
         ("MaPLe", dict(), 5_181_504),
         ("MaPLe", dict(depth=5), 3_108_288),
+        # 2 x 24 adapters: 133 d each, and 64 x (83 + 64 + 5).
+        ("Mona", dict(), 2 * 133 * 18_048 + 48 * 64 * 152),
         ("PMF", dict(), 5_370_624),
         ("PMF", dict(hidden_width=768), 7_140_864),  # as in the released code
         ("PMF", dict(hidden_width=160), 1_535_104),  # published: 1.53 million
+        # 22 d in blocks; patches 4 x 192; between stages 8 C + 2 C; norms of 384, 768 and 1,536.
+        ("SSF", dict(), 22 * 18_048 + 768 + 10 * 1_344 + 2 * 2_688),
         ("UPT", dict(), 5_767_488),
         ("VPT", dict(num_tokens=1), 18_048),
         ("VPT", dict(num_tokens=10), 180_480),

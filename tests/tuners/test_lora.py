@@ -13,6 +13,7 @@ SIZE = (64, 96)
 
 def build(method: str = "LoRA", **kwargs) -> nn.Module:
     model = build_mini_glip(tuner=dict(type=f"mmsdpt.{method}", **kwargs)).double().eval()
+    model.tuners.default.prepare()
     for up in model.tuners.default.up:
         nn.init.normal_(up, std=0.1)
     return model
@@ -73,7 +74,7 @@ def test_it_computes_with_w_plus_scaled_ba(method):
     assert any(not torch.allclose(a, b) for a, b in zip(tuned, untouched, strict=True))
 
 
-@pytest.mark.parametrize("method", ["LoRA", "LoRAXMHA"])
+@pytest.mark.parametrize("method", ["LoRA", "LoRAXMHA", "DoRA", "DoRAXMHA"])
 def test_merging_keeps_the_output_and_unmerging_the_weights(method):
     model = build(method, rank=2)
     tuner = model.tuners.default

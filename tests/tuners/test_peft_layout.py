@@ -1,4 +1,4 @@
-"""LoRA goes to peft and comes back: the library computes what the tuner does."""
+"""LoRA and DoRA go to peft and come back: the library computes what the tuner does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from mmsdpt.utils.errors import InputError
 from tests.tuners.test_files_of_version_0_1 import RECORDS, reference
 
 peft = pytest.importorskip("peft", reason="pip install peft")
-METHODS = {"glip": "mmsdpt.LoRA", "clip": "mmsdpt.LoRA", "glip fusion": "mmsdpt.LoRAXMHA"}
+METHODS = {
+    "glip": "mmsdpt.LoRA",
+    "clip": "mmsdpt.LoRA",
+    "glip fusion": "mmsdpt.LoRAXMHA",
+    "glip dora": "mmsdpt.DoRA",
+}
 
 
 def tuned(name: str) -> nn.Module:
@@ -66,6 +71,15 @@ def test_another_kind_of_adapter_is_refused(change, tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps({**config, **change}))
     with pytest.raises(InputError, match=r"r, lora_alpha|expected plain LoRA"):
         read_peft(model, tmp_path)
+
+
+def test_lora_and_dora_are_not_taken_for_each_other(tmp_path):
+    write_peft(tuned("glip"), tmp_path)
+    with pytest.raises(InputError, match="LORA without use_dora, expected plain DoRA"):
+        read_peft(tuned("glip dora"), tmp_path)
+    model = reference.build("clip", RECORDS["hosts"]["clip"], dict(type="mmsdpt.DoRA", rank=2))
+    with pytest.raises(InputError, match="DoRA on CLIP has no form in peft"):
+        write_peft(model, tmp_path)
 
 
 def test_other_methods_and_other_weights_are_refused(tmp_path):

@@ -28,7 +28,7 @@ from torch.overrides import TorchFunctionMode
 
 from mmsdpt.hosts.recompute import recompute
 from mmsdpt.hosts.rows import gather, split
-from mmsdpt.hosts.seams import BlockSeam, BranchSeam, ForwardState, Rows, RunBlock, Seam
+from mmsdpt.hosts.seams import BlockSeam, BranchSeam, ForwardState, MapSeam, Rows, RunBlock, Seam
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.memo import Memo
 
@@ -38,6 +38,8 @@ from .swin_windows import FromWindows, ToWindows, WindowLayout, window_layout
 # or 25 tokens the plain form is as fast. The choice must not depend on what trains, or a model with
 # tuners switched off would differ from the plain one in its last bits.
 _PLAIN_WINDOW = 64
+
+Change = Callable[[Tensor], Tensor]
 
 
 def _attention(
@@ -81,7 +83,9 @@ class SwinBlock(nn.Module):
         x: Tensor,
         layout: WindowLayout,
         rows: Rows,
-        branches: Sequence[Callable[[Tensor], Tensor]],
+        branches: Sequence[Change] = (),
+        after_attention: Sequence[Change] = (),
+        after_ffn: Sequence[Change] = (),
     ) -> tuple[Tensor, Rows]:
         """x = x + MSA(LN(x)), then x + FFN(LN(x)) + branches(x).
 
@@ -92,6 +96,9 @@ class SwinBlock(nn.Module):
             layout: Of the map in windows.
             rows: Prompts by owner.
             branches: See :class:`mmsdpt.hosts.seams.BranchSeam`.
+            after_attention: Change the map after the first sum; see
+                :class:`mmsdpt.hosts.seams.MapSeam`.
+            after_ffn: The same after the second.
 
         Returns:
             (B, L, d) and the rows to keep, each (B, p, d).
@@ -99,6 +106,7 @@ class SwinBlock(nn.Module):
         Raises:
             ValueError: if rows do not have the block's width or the batch's size.
         """
+        tokens = x.shape[1]
         kept = {owner: row for owner, row in rows.items() if row.keep}
         ordered = [*kept.values(), *(row for row in rows.values() if not row.keep)]
         joined = gather(ordered, x) if ordered else None
@@ -110,10 +118,11 @@ class SwinBlock(nn.Module):
             x = torch.cat([x, joined[:, :num_kept].expand(len(x), -1, -1)], dim=1)
             attended = torch.cat([attended, rows_attended], dim=1)
         x = x + self.attn.drop(self.attn.w_msa.proj_drop(self.attn.w_msa.proj(attended)))
+        x = _changed(x, tokens, after_attention)
         out = self.ffn(self.norm2(x), identity=x)
         for branch in branches:
             out = out + branch(x)
-        return split(out, kept)
+        return split(_changed(out, tokens, after_ffn), kept)
 
     def _attend(
         self, x: Tensor, rows: Tensor | None, num_kept: int, layout: WindowLayout
@@ -176,6 +185,16 @@ class SwinBlock(nn.Module):
         return bias.view(*msa.relative_position_index.shape, -1).permute(2, 0, 1).contiguous()[None]
 
 
+def _changed(x: Tensor, tokens: int, changes: Sequence[Change]) -> Tensor:
+    """``x`` with its first ``tokens``, those of the map, changed."""
+    if not changes:
+        return x
+    own, rows = x[:, :tokens], x[:, tokens:]
+    for change in changes:
+        own = change(own)
+    return torch.cat([own, rows], dim=1) if rows.shape[1] else own
+
+
 # ------------------------------------------------------------------------------ encoder
 
 
@@ -198,6 +217,9 @@ class Progress:
     maps: tuple[Tensor, ...]
     state: ForwardState
     last: int
+
+
+_MAPS = ("image_attention_maps", "image_ffn_maps")
 
 
 class _LinspaceOnCPU(TorchFunctionMode):
@@ -228,9 +250,10 @@ class SwinTransformer(MMDetSwinTransformer):
         self._layouts: Memo[WindowLayout] = Memo(32)
         self._block_seams: list[list[BlockSeam]] = []
         self._ffn_seams: list[list[BranchSeam]] = []
+        self._map_seams: dict[str, list[list[MapSeam]]] = {kind: [] for kind in _MAPS}
         index = 0
         for s, stage in enumerate(self.stages):
-            blocks, ffns = [], []
+            blocks, ffns, maps = [], [], {kind: [] for kind in _MAPS}
             for position, built in enumerate(stage.blocks):
                 stage.blocks[position] = SwinBlock(built)
                 width = built.attn.w_msa.embed_dims
@@ -243,16 +266,20 @@ class SwinTransformer(MMDetSwinTransformer):
                 )
                 blocks.append(BlockSeam(index, widths, kind="image_blocks"))
                 ffns.append(BranchSeam(index, dict(width=width, stage=s), kind="image_ffns"))
+                for kind in _MAPS:
+                    maps[kind].append(MapSeam(index, dict(width=width, stage=s), kind=kind))
                 index += 1
             self._block_seams.append(blocks)
             self._ffn_seams.append(ffns)
+            for kind in _MAPS:
+                self._map_seams[kind].append(maps[kind])
 
     def seams(self) -> dict[str, list[Seam]]:
-        """``image_blocks`` and ``image_ffns``, one of each per block, from the input on."""
-        return dict(
-            image_blocks=[seam for stage in self._block_seams for seam in stage],
-            image_ffns=[seam for stage in self._ffn_seams for seam in stage],
-        )
+        """``image_blocks``, ``image_ffns``, ``image_attention_maps`` and ``image_ffn_maps``, one of
+        each per block, from the input on.
+        """
+        kinds = dict(image_blocks=self._block_seams, image_ffns=self._ffn_seams, **self._map_seams)
+        return {kind: [seam for stage in x for seam in stage] for kind, x in kinds.items()}
 
     def train(self, mode: bool = True):
         """Set the mode; ``frozen_stages`` stay in eval mode."""
@@ -350,11 +377,15 @@ class SwinTransformer(MMDetSwinTransformer):
         seam = self._ffn_seams[stage][position]
         # Settled here: a recomputation comes when tuners may be switched differently.
         branches = [partial(handler, seam) for handler in seam.active()]
+        changes = []
+        for kind in _MAPS:
+            place = self._map_seams[kind][stage][position]
+            changes.append([partial(handler, place, hw=hw) for handler in place.active()])
         key = (len(x), hw, block.attn.window_size, block.attn.shift_size, x.device)
         layout = self._layouts.get(key, partial(window_layout, *key))
         if block.with_cp and torch.is_grad_enabled():
-            return recompute(block, x, layout, rows, branches)
-        return block(x, layout, rows, branches)
+            return recompute(block, x, layout, rows, branches, *changes)
+        return block(x, layout, rows, branches, *changes)
 
     def _map(self, stage: int, x: Tensor, hw: tuple[int, int]) -> Tensor:
         x = getattr(self, f"norm{stage}")(x)

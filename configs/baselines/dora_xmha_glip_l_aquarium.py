@@ -1,0 +1,5 @@
+# DoRA, r = 16, on the fusion layers of GLIP-L and Aquarium: 2,039,808 parameters.
+_base_ = ["../sdpt/glip_l_aquarium_k10.py", "../_base_/methods/dora_xmha_glip.py"]
+
+model = dict(tuner=_base_.tuner)
+optim_wrapper = dict(optimizer=_base_.optimizer)

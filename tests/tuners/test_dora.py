@@ -1,0 +1,91 @@
+"""DoRA: its formula and gradients, its start; merging is in test_lora.py."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tests.hosts.small_glip import TEXTS, build_mini_glip, make_images, make_samples
+from tests.tuners.test_lora import SIZE, raw
+
+METHODS = ["DoRA", "DoRAXMHA"]
+
+
+def build(method: str, **settings) -> nn.Module:
+    """In float64, away from its start."""
+    model = build_mini_glip(tuner=dict(type=f"mmsdpt.{method}", **settings)).double().eval()
+    model.tuners.default.prepare()
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.tuners.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_host_computes_with_rows_of_learned_length(method):
+    model = build(method, rank=3, alpha=12.0)
+    tuned = raw(model)
+    with model.tuners_off():
+        untouched = raw(model)
+    state = model.state_dict()
+    for i, seam in enumerate(model.tuners.default.chosen):
+        parts = ("down", "up", "magnitude")
+        down, up, magnitude = (state[f"tuners.default.{part}.{i}"] for part in parts)
+        rows = []
+        for j, row in enumerate(state[seam.name] + 4.0 * up @ down):
+            rows.append(magnitude[j] * row / (row * row).sum().sqrt())
+        state[seam.name] = torch.stack(rows)
+    model.load_state_dict(state)
+    with model.tuners_off():
+        plain = raw(model)
+    for a, b in zip(tuned, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+    assert any(not torch.allclose(a, b) for a, b in zip(tuned, untouched, strict=True))
+
+
+@pytest.mark.parametrize("detach_norm", [True, False])
+def test_gradients_are_those_of_the_formula_with_and_without_the_lengths(detach_norm):
+    """Without detaching they are those of PyTorch's weight normalisation."""
+    tuner = build("DoRA", rank=2, detach_norm=detach_norm).tuners.default
+    for i in (0, len(tuner.chosen) - 1):
+        down, up, magnitude = tuner.down[i], tuner.up[i], tuner.magnitude[i]
+        direction = tuner.chosen[i].value() + up @ down
+        if detach_norm:
+            lengths = direction.detach().square().sum(1, keepdim=True).sqrt()
+            plain = magnitude[:, None] * direction / lengths
+        else:
+            plain = torch._weight_norm(direction, magnitude[:, None], 0)
+        found = tuner.changed(i)
+        assert (found - plain).abs().max() < 1e-9
+        weights = torch.linspace(-1, 1, plain.numel()).double().view_as(plain)
+        inputs = [down, up, magnitude]
+        for a, b in zip(
+            torch.autograd.grad((found * weights).sum(), inputs),
+            torch.autograd.grad((plain * weights).sum(), inputs),
+            strict=True,
+        ):
+            assert b.abs().max() > 1e-6
+            assert (a - b).abs().max() < 1e-9 * max(1.0, b.abs().max().item())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_part_gets_a_gradient_through_the_host(method):
+    """Through the re-associated X-MHA, too."""
+    model = build(method, rank=2).train()
+    losses = model(make_images(2, SIZE), make_samples(TEXTS[:2], SIZE), mode="loss")
+    sum(sum(x) if isinstance(x, list) else x for x in losses.values()).backward()
+    for name, parameter in model.tuners.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+
+
+def test_lengths_start_as_those_of_the_hosts_rows_and_zero_rows_stay_zero():
+    model = build_mini_glip(tuner=dict(type="mmsdpt.DoRAXMHA", rank=2)).eval()
+    tuner = model.tuners.default
+    with torch.no_grad():
+        tuner.chosen[0].value()[1] = 0
+    tuner.prepare()
+    for magnitude, seam in zip(tuner.magnitude, tuner.chosen, strict=True):
+        assert torch.allclose(magnitude, seam.value().square().sum(1).sqrt())
+    assert all(torch.equal(tuner.changed(i), seam.value()) for i, seam in enumerate(tuner.chosen))
