@@ -27,6 +27,10 @@ TWINS = {
     "accent": (ACCENT, "cafe"),
     "full width": ("\uff43\uff41\uff54", "cat"),
     "the same": ("cat", "cat"),
+    "zero-width space": ("cat\u200b", "cat"),
+    "mark of direction": ("cat", "\u200fcat\u200e"),
+    "byte order mark": ("\ufeffcat", "cat"),
+    "soft hyphen": ("cat\u00ad", "cat"),
 }
 
 
@@ -37,6 +41,13 @@ def test_two_classes_of_one_text_are_refused_with_both_names(names):
     assert all(repr(name) in str(error.value) for name in names)
     assert "'dog'" not in str(error.value) and "name of its own" in str(error.value)
     check_class_names([*names, "dog"], source="the data", strict=False)
+
+
+def test_signs_that_nobody_sees_leave_a_name():
+    for name in ("cat\u200b", "\ufeffcat", "\u202bcat\u202c", "ca\u00adt", "\u2066cat\u2069 "):
+        assert one_form(name) == "cat"
+    family, persian = "\U0001f469\u200d\U0001f467", "\u0645\u06cc\u200c\u062e"
+    assert one_form(family) == family and one_form(persian) == persian
 
 
 def test_different_names_pass():

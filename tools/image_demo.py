@@ -49,6 +49,10 @@ def main() -> int:
     args = parse_args()
     if not Path(args.images).exists():
         raise InputError(f"no image or folder: {args.images}")
+    if args.images.endswith((".safetensors", ".pth")):
+        raise InputError(
+            f"{args.images} is not an image: the image or folder comes first, then the tuner file"
+        )
     if not args.tuner_files and not args.config:
         raise InputError("give a tuner file, or --config for its base model")
     if args.annotations and not args.coco_json:

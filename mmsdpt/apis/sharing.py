@@ -36,6 +36,11 @@ def find_shared(name: str | Path, revision: str | None = None) -> Recipe:
         return Recipe.from_json(folder / CONFIG)
     if folder.is_dir():
         raise InputError(f"{folder} has no {CONFIG}: it was not written by save_pretrained")
+    if folder.is_file():
+        what = "the checkpoint of a run" if folder.suffix == ".pth" else "another kind of file"
+        raise InputError(
+            f"{printable(name)} is {what}: name the tuner file, which ends in .safetensors"
+        )
     if not _HUB_ID.fullmatch(str(name)):
         raise InputError(
             f"{printable(name)} is neither a tuner file, nor a folder, nor an id on the Hugging"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmsdpt.utils.class_names import as_read, name_problems
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.texts import no_folder
 
 from .coco_checks import NO_SCORE, NOTHING_TO_TRAIN_ON, CocoReport, check_coco
 from .converters import convert_voc, convert_yolo
@@ -58,7 +59,7 @@ def examine_folder(folder: str | Path) -> list[FolderFinding]:
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
-        raise InputError(f"the folder {folder} is missing")
+        raise InputError(f"{folder} {no_folder(folder)}")
     root = root.resolve()
     found = list(_examine(root))
     if not found:

@@ -17,6 +17,10 @@ from PIL import Image
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff", ".webp"}
 )
+OTHER_SUFFIXES = frozenset(
+    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf"}
+)
+"""Photographs that are not read: what telephones and cameras write besides JPEG."""
 MAX_ASPECT = 100
 """Longest side in terms of the shortest: a thinner image has no pixels left after resizing, or
 fills the memory.

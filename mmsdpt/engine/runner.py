@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -62,6 +63,7 @@ from .state import (
     random_state,
     run_settings,
     trained_state,
+    tuner_file_name,
     unpack_messages,
 )
 
@@ -440,6 +442,9 @@ class TunerRunner(Runner):
         self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
         if self.param_schedulers is not None:
             self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+            checkpoint["param_schedulers"] = self._with_later_schedules(
+                checkpoint.get("param_schedulers"), meta
+            )
         check_resumable(checkpoint, filename, self.optim_wrapper, self.param_schedulers)
         self._say_what_is_ignored(meta, checkpoint.get("param_schedulers"))
         self.train_loop._epoch, self.train_loop._iter = meta["epoch"], meta["iter"]
@@ -454,6 +459,7 @@ class TunerRunner(Runner):
             for name in self.param_schedulers if by_name else (slice(None),):
                 for scheduler, state in zip(self.param_schedulers[name], found[name], strict=True):
                     scheduler.load_state_dict(state)
+            self._begin_later_schedules(meta)
         self._has_loaded = True
         self.logger.info(f"Resumed at epoch {self.epoch}, iteration {self.iter}")
         if self.iter >= self.max_iters:
@@ -461,6 +467,34 @@ class TunerRunner(Runner):
                 "The run is finished, and nothing is left to train; a larger train_cfg.max_epochs"
                 " or max_iters makes it longer"
             )
+
+    def _with_later_schedules(self, found: Any, meta: Mapping) -> Any:
+        """The schedules of a checkpoint, with the present state of those that begin after the end
+        that the run then had, for which it left them out.
+        """
+        before = (meta.get("settings") or {}).get("train_cfg.max_epochs")
+        own = self.param_schedulers
+        if not isinstance(own, list) or not isinstance(found, list) or type(before) is not int:
+            return found
+        ends = {True: before, False: before * len(self.train_dataloader)}
+        later = [scheduler.begin >= ends[scheduler.by_epoch] for scheduler in own]
+        if len(found) != len(own) - sum(later):
+            return found
+        states = iter(found)
+        return [
+            scheduler.state_dict() if is_later else next(states)
+            for scheduler, is_later in zip(own, later, strict=True)
+        ]
+
+    def _begin_later_schedules(self, meta: Mapping) -> None:
+        """Let the schedules that were left out count what is done."""
+        for scheduler in self.param_schedulers if isinstance(self.param_schedulers, list) else ():
+            done = meta["epoch" if scheduler.by_epoch else "iter"]
+            if scheduler._global_step == 0 and done:
+                scheduler._global_step = done - 1
+                with warnings.catch_warnings():  # of MMEngine, about the order of first steps
+                    warnings.simplefilter("ignore")
+                    scheduler.step()
 
     def _check_classes(self, filename: str, meta: dict) -> None:
         """Refuse a run on other classes: its labels would take each other's names."""
@@ -495,9 +529,17 @@ class TunerRunner(Runner):
         if ignored:
             self.logger.warning(
                 f"A resumed run keeps its optimizer and schedules; ignored: {'; '.join(ignored)}."
-                " To train on with these, start a new run from the tuner file, without --resume:"
-                f" --cfg-options tuner_files.default={Path(self.work_dir) / 'tuner.safetensors'}"
+                " To train on with these, start a new run from what is learned: without --resume,"
+                f" with --work-dir ANOTHER_FOLDER --cfg-options {self._as_tuner_files()}"
             )
+
+    def _as_tuner_files(self) -> str:
+        """The setting that starts a run from the tuner files of this one."""
+        slots = [slot for slot, tuner in self.host.tuners.items() if not tuner.frozen]
+        return " ".join(
+            f"tuner_files.{slot}={Path(self.work_dir) / tuner_file_name(slot, slots)}"
+            for slot in slots
+        )
 
     def _changed_lengths(self, found: Any) -> list[str]:
         """Lengths of schedules that would follow another number of epochs."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -160,6 +160,11 @@ def run_settings(cfg: Mapping[str, Any]) -> dict[str, str | float | bool | None]
     for name in ("optim_wrapper", "param_scheduler", "train_cfg"):
         add(name, cfg.get(name))
     return found
+
+
+def tuner_file_name(slot: str, slots: Sequence[str]) -> str:
+    """The name under which a run keeps the tuner of a slot, one of those that train."""
+    return "tuner.safetensors" if len(slots) == 1 else f"tuner_{slot}.safetensors"
 
 
 def model_facts(cfg: Mapping[str, Any], host: nn.Module, dataset: Any) -> dict[str, Any]:

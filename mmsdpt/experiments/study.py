@@ -256,6 +256,9 @@ def load_study(path: str | os.PathLike, options: Mapping[str, Any] | None = None
     if not isinstance(given, Mapping):
         raise InputError(f"{path} has no study: write study = dict(name=..., protocol=..., ...)")
     given = dict(given)
+    for key in ("hosts", "methods", "data"):
+        if isinstance(given.get(key), str):  # --cfg-options study.methods=mudpt
+            given[key] = [given[key]]
     _check(path, given)
 
     def made(kind: type, name: Any) -> Any:

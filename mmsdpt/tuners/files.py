@@ -275,8 +275,8 @@ def _read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
             f"{path} is not a readable safetensors file ({printable(error)})"
         ) from None
     for name, value in tensors.items():
-        if problem := odd_kind(value):
-            raise TunerFileError(f"{path} has a tensor that is {problem}: {printable(name)}")
+        if problem := odd_kind(name, value):
+            raise TunerFileError(f"{path} cannot be used: {problem}")
     return tensors
 
 

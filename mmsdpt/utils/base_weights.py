@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmsdpt.utils.downloads import resolve_checkpoint
-from mmsdpt.utils.errors import CheckpointError
+from mmsdpt.utils.errors import CheckpointError, printable
 
 __all__ = ["CheckpointError", "load_base_weights", "read_checkpoint", "resolve_checkpoint"]
 
@@ -123,15 +123,23 @@ _USUAL = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.boo
 _USUAL |= {torch.int8, torch.int16, torch.int32, torch.int64}
 
 
-def odd_kind(value: Tensor) -> str:
-    """What makes a tensor of a file unusable here; empty for a usual one."""
-    if value.layout != torch.strided or value.is_quantized or value.is_meta:
-        return "not a plain tensor"
+def odd_kind(name: str, value: Tensor) -> str:
+    """What makes a tensor of a file unusable here and how to save it; empty for a usual one."""
+    name = printable(name)
+    if value.is_meta:
+        return f"the tensor {name} has no values: save the model after its weights are loaded"
+    if value.layout != torch.strided or value.is_quantized:
+        how = "to_dense" if value.layout != torch.strided else "dequantize"
+        return f"the tensor {name} is not a plain one: save tensor.{how}()"
     if value.dtype not in _USUAL:
-        return f"of type {str(value.dtype).removeprefix('torch.')}, which is not computed with here"
+        kind = str(value.dtype).removeprefix("torch.")
+        return (
+            f"the tensor {name} is of type {kind}, which PyTorch does not compute with: save it as"
+            " tensor.to(torch.float16) or float32, after multiplying by its scale if it has one"
+        )
     size = value.numel() * value.element_size()
     if size > max(value.untyped_storage().nbytes(), 2**20):
-        return "a view that is larger than its data"
+        return f"the tensor {name} is a view that is larger than its data: save tensor.clone()"
     return ""
 
 
@@ -142,8 +150,8 @@ def _checked(content: dict, path: str) -> dict:
     while waiting:  # not recursive: how deep a file nests has no bound
         name, value = waiting.pop()
         if isinstance(value, Tensor):
-            if problem := odd_kind(value):
-                raise CheckpointError(f"{path} has a tensor that is {problem}: {name[1:]}")
+            if problem := odd_kind(name[1:], value):
+                raise CheckpointError(f"{path} cannot be used: {problem}")
         elif isinstance(value, (Mapping, list, tuple)) and id(value) not in seen:
             seen.add(id(value))
             items = value.items() if isinstance(value, Mapping) else enumerate(value)

@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from .errors import InputError
 
 _SHOWN = 5  # names in a message
+_JOINERS = "\u200c\u200d"  # change how letters of some scripts and emoji look
 
 
 class Reading(NamedTuple):
@@ -37,7 +38,7 @@ def as_read(name: str) -> Reading:
     """
     text = re.sub(r"\(.*\)", "", name).replace("_", " ")
     decomposed = unicodedata.normalize("NFKD", text).casefold()
-    words = "".join(c for c in decomposed if unicodedata.category(c) != "Mn").split()
+    words = "".join(c for c in decomposed if unicodedata.category(c) not in ("Mn", "Cf")).split()
     known = any(c.isascii() and c.isalnum() for word in words for c in word)
     return Reading(tuple(words), " ".join(words), known)
 
@@ -49,7 +50,10 @@ def as_written(name: str) -> Reading:
 
 
 def one_form(name: str) -> str:
-    """A name in one encoding of its letters (NFC; macOS writes NFD), without space around it."""
+    """A name in one encoding of its letters (NFC; macOS writes NFD), without space around it and
+    without signs that nobody sees: marks of direction, zero-width spaces, soft hyphens.
+    """
+    name = "".join(c for c in name if c in _JOINERS or unicodedata.category(c) != "Cf")
     return unicodedata.normalize("NFC", " ".join(name.split()))
 
 

@@ -55,4 +55,4 @@ def disk_problem(error: OSError) -> str | None:
     if error.errno not in _OF_THE_DISK:
         return None
     name = error.filename2 or error.filename  # of a copy the target
-    return f"{_OF_THE_DISK[error.errno]}: {printable(error if name is None else name)}"
+    return _OF_THE_DISK[error.errno] + (f": {printable(name)}" if name else "")

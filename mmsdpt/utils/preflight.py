@@ -14,6 +14,7 @@ from .data_files import innermost_datasets, metric_configs, missing_files
 from .downloads import PUT_IT_THERE, how_to_get_data, resolve_checkpoint
 from .errors import InputError
 from .language_models import language_model_folder
+from .texts import is_archive, no_folder
 
 TRAINING = ("train", "val")
 TEST = ("test",)
@@ -87,7 +88,14 @@ def _missing_data(cfg: Config, roles: Sequence[str]) -> list[str]:
                 advice = f"docs/classification_data.md says where it comes from; {PUT_IT_THERE}"
         if paths:
             by_advice.setdefault(advice, {}).update(dict.fromkeys(paths))
-    return [f"data not found: {', '.join(paths)}; {advice}" for advice, paths in by_advice.items()]
+    return [
+        f"data not found: {', '.join(map(_with_reason, paths))}; {advice}"
+        for advice, paths in by_advice.items()
+    ]
+
+
+def _with_reason(path: str) -> str:
+    return f"{path} ({no_folder(path)})" if is_archive(path) else path
 
 
 def _missing_annotations(metric: Mapping[str, Any]) -> str | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+from pathlib import Path
 
+_ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ")
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # begins with the mark of UTF-16
@@ -26,3 +28,23 @@ def decode_text(content: bytes) -> str:
     """
     text = content.decode(encoding_of(content))
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def no_folder(path: str | Path) -> str:
+    """Why there is no folder at a path, as the end of a sentence that begins with the path."""
+    path = Path(path)
+    if not path.exists():
+        return "leads to nothing" if path.is_symlink() else "does not exist"
+    if is_archive(path):
+        return "is an archive: unpack it, and name the folder"
+    return "is a file, not a folder"
+
+
+def is_archive(path: str | Path) -> bool:
+    """Whether a file is a ZIP or another archive, by its first bytes."""
+    path = Path(path)
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(300)
+    return start.startswith(_ARCHIVES) or start[257:262] == b"ustar"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,11 +64,12 @@ def contact_sheet(
         for column, path in entry.pictures.items():
             below = Path(path).relative_to(folder)
             thumbnail = folder / _THUMBNAILS / f"{below}.jpg"
-            thumbnail.parent.mkdir(parents=True, exist_ok=True)
+            content = io.BytesIO()
             with Image.open(path) as picture:
                 picture.thumbnail((_WIDE if wide else _SIZE,) * 2)
-                picture.convert("RGB").save(thumbnail, quality=85)
+                picture.convert("RGB").save(content, "jpeg", quality=85)
                 size = picture.size
+            write_atomically(thumbnail, content.getvalue())
             links = [quote(p.as_posix()) for p in (below, thumbnail.relative_to(folder))]
             cells.append((column, *links, *size))
         rows.append((entry, cells))

@@ -19,7 +19,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
 
-from mmsdpt.datasets.image_files import is_tool_folder
+from mmsdpt.datasets.image_files import IMAGE_SUFFIXES, is_tool_folder
 from mmsdpt.engine.data_files import use_own_image_loader
 from mmsdpt.hosts.base import resolve_slots
 from mmsdpt.registry import MODELS
@@ -29,7 +29,6 @@ from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.untrusted import config_problems
 
 BEFORE = "before"
-IMAGE_ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"))
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -63,7 +62,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]
             found = [
                 path
                 for path in sorted(Path(argument).rglob("*"))
-                if path.suffix.lower() in IMAGE_ENDINGS
+                if path.suffix.lower() in IMAGE_SUFFIXES
                 and not any(is_tool_folder(part) for part in path.relative_to(argument).parts[:-1])
             ]
             if not found:

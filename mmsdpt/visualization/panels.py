@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
+
+from mmsdpt.utils.atomic import write_atomically
 
 from .boxes import Boxes, match_boxes
 
@@ -88,10 +91,7 @@ class ComparisonPicture:
         """Draw the picture and write it to ``path``; the ending names the format."""
         if not self._rows:
             raise ValueError("the picture has no rows: add images first")
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._draw(title).savefig(path, dpi=_DPI)
-        return path
+        return save_figure(self._draw(title), path, _DPI)
 
     def _draw(self, title: str) -> Figure:
         rows, columns = len(self._rows), len(self.columns)
@@ -254,3 +254,14 @@ def _place(
 
 def _overlap(a: _Place, b: _Place) -> bool:
     return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
+
+
+def save_figure(figure: Figure, path: str | Path, dpi: float) -> Path:
+    """Write a figure, and the folder that it lies in; the ending names the format."""
+    path = Path(path)
+    # Pillow itself leaves half a picture on a full disk, and says nothing.
+    content, kind = io.BytesIO(), path.suffix[1:].lower() or "png"
+    fast = dict(compress_level=1) if kind == "png" else {}
+    figure.savefig(content, format=kind, dpi=dpi, pil_kwargs=fast)
+    write_atomically(path, content.getvalue())
+    return path

@@ -14,7 +14,15 @@ from PIL import ImageOps
 from mmsdpt.datasets.image_files import open_image, read_bytes, to_rgb
 
 from .boxes import Boxes
-from .panels import LOOKS, Groups, Look, count_in_words, draw_boxes, matched_groups
+from .panels import (
+    LOOKS,
+    Groups,
+    Look,
+    count_in_words,
+    draw_boxes,
+    matched_groups,
+    save_figure,
+)
 
 _INCHES = 5.0
 _NARROWEST = 720  # pixels below which names could not be read
@@ -157,12 +165,3 @@ def _by_class(shown: Boxes) -> Groups:
         look = Look(colour, "white" if colour in _DARK else "black", "-", "", "")
         groups.append((look, shown.take(shown.labels == label)))
     return groups
-
-
-def save_figure(figure: Figure, path: str | Path, dpi: float) -> Path:
-    """Write a figure, and the folder that it lies in; the ending names the format."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fast = dict(compress_level=1) if path.suffix.lower() == ".png" else {}
-    figure.savefig(path, dpi=dpi, pil_kwargs=fast)
-    return path

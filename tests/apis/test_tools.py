@@ -52,9 +52,15 @@ def test_image_demo_classifies_with_other_words(tuned_clip, squares, tmp_path, c
         (["tests"], "give a tuner file"),
         (["tests", "a=x.safetensors", "y.safetensors"], "write SLOT=FILE"),
         (["tests", "no such folder"], "neither a tuner file, nor a folder"),
+        (["FOLDER/tuner.safetensors", "FOLDER/photo.jpg"], "the image or folder comes first"),
+        (["tests", "FOLDER/epoch_3.pth"], "the checkpoint of a run: name the tuner file"),
+        (["tests", "FOLDER/photo.jpg"], "another kind of file: name the tuner file"),
     ],
 )
-def test_image_demo_says_in_one_sentence_what_is_wrong(arguments, words, capsys):
+def test_image_demo_says_in_one_sentence_what_is_wrong(arguments, words, capsys, tmp_path):
+    for name in ("tuner.safetensors", "photo.jpg", "epoch_3.pth"):
+        (tmp_path / name).touch()
+    arguments = [argument.replace("FOLDER", str(tmp_path)) for argument in arguments]
     assert run("image_demo.py", *arguments) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and words in error

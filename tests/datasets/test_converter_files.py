@@ -1,16 +1,22 @@
-"""Conversions on disks that are full or closed to writing, and label files in other encodings."""
+"""Conversions on disks that are full or closed to writing, label files in other encodings, and what
+lies in folders beside the labels.
+"""
 
+import json
 import os
 import resource
+import shutil
+import zipfile
 
 import pytest
 
+from mmsdpt.datasets.converters import convert_coco
 from mmsdpt.datasets.converters.files import LabelRefused
 from mmsdpt.datasets.converters.voc_xml import parse_xml
 from mmsdpt.utils.atomic import staged
 from mmsdpt.utils.errors import InputError
 
-from .test_converters import boxes, from_yolo, load_tool, yolo
+from .test_converters import boxes, from_yolo, load_tool, picture, voc, yolo
 
 BOX = "0 0.5 0.5 0.5 0.5\n"
 
@@ -136,3 +142,96 @@ def test_deep_yaml_is_refused_at_once(tmp_path, text):
     source = yolo(tmp_path / "yolo", {"a": BOX}, data=text)
     with pytest.raises(InputError, match="nested over 100 deep"):
         from_yolo(source, tmp_path / "out")
+
+
+# ---------------------------------------------------------------- layouts
+
+
+def roboflow_darknet(root):
+    for split in ("train", "valid"):
+        picture(root / split / f"{split}_0.jpg")
+        (root / split / f"{split}_0.txt").write_text(BOX)
+        (root / split / "_darknet.labels").write_text("cat\ndog")
+
+
+def one_level_deeper(root):
+    yolo(root / "archive", {"a": BOX})
+    shutil.copytree(root / "archive" / "train", root / "archive" / "valid")
+    (root / "__MACOSX").mkdir()
+    (root / "__MACOSX" / "data.yaml").write_text("names: [x]")
+
+
+def capital_folders(root):
+    for split in ("train", "val"):  # the same names in both, so that a name alone finds no label
+        picture(root / "IMAGES" / split / "1.jpg")
+        (root / "Labels" / split).mkdir(parents=True)
+        (root / "Labels" / split / "1.txt").write_text(BOX)
+    (root / "data.yaml").write_text("train: IMAGES/train\nval: IMAGES/val\nnames: [cat]")
+
+
+@pytest.mark.parametrize("make", [roboflow_darknet, one_level_deeper, capital_folders])
+def test_further_yolo_layouts(tmp_path, make):
+    make(tmp_path / "src")
+    report = from_yolo(tmp_path / "src", tmp_path / "out")
+    for split in ("train", "val"):
+        assert boxes(tmp_path / "out", split) == [[10, 7.5, 20, 15]]
+    assert report.problems == 0
+
+
+def coco(images=(1, 2), **annotation):
+    return dict(
+        images=[dict(id=i, file_name=f"{i}.jpg", width=40, height=30) for i in images],
+        annotations=[dict(id=i, image_id=i, category_id=1, **annotation) for i in images],
+        categories=[dict(id=1, name="person")],
+    )
+
+
+def test_cocos_files_of_other_tasks_are_left_out(tmp_path):
+    box = dict(bbox=[10, 7, 20, 15], area=300, iscrowd=0)
+    for i in (1, 2):
+        picture(tmp_path / "src" / "train2017" / f"{i}.jpg")
+    folder = tmp_path / "src" / "annotations"
+    folder.mkdir()
+    captions = coco(caption="a person")
+    del captions["categories"]
+    for name, content in (
+        ("instances_train2017", coco(**box)),
+        ("person_keypoints_train2017", coco(**box, keypoints=[1, 2, 2])),
+        ("captions_train2017", captions),
+        ("image_info_test2017", dict(coco(()), images=coco()["images"])),
+    ):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    report = convert_coco(tmp_path / "src", tmp_path / "out", progress=False)
+    assert boxes(tmp_path / "out") == [[10, 7, 20, 15]] * 2
+    assert report.counts["other_task"] == 3 and report.problems == 0
+    # A file that is named itself is used, whatever it is called.
+    keypoints = folder / "person_keypoints_train2017.json"
+    convert_coco(keypoints, tmp_path / "out2", progress=False)
+    assert boxes(tmp_path / "out2") == [[10, 7, 20, 15]] * 2
+
+
+def test_photographs_in_formats_that_are_not_read_are_counted(tmp_path):
+    source = yolo(tmp_path / "yolo", {"a": BOX})
+    for name in ("b.HEIC", "c.avif"):
+        (source.parent / "train" / "images" / name).write_bytes(b"ftypheic")
+        (source.parent / "train" / "labels" / name).with_suffix(".txt").write_text(BOX)
+    report = from_yolo(source, tmp_path / "out")
+    assert report.counts["image_other_format"] == 2
+
+
+def test_archives_are_called_so(tmp_path):
+    yolo(tmp_path / "yolo", {"a": BOX})
+    archive = tmp_path / "data.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(tmp_path / "yolo" / "data.yaml", "data.yaml")
+    shutil.make_archive(str(tmp_path / "data"), "gztar", tmp_path / "yolo")
+    os.symlink(tmp_path / "nowhere", tmp_path / "link")
+    for path, reason in (
+        (archive, "is an archive: unpack it"),
+        (tmp_path / "data.tar.gz", "is an archive: unpack it"),
+        (tmp_path / "link", "leads to nothing"),
+        (tmp_path / "nowhere", "does not exist"),
+    ):
+        for convert in (from_yolo, voc, lambda src, out: convert_coco(src, out, progress=False)):
+            with pytest.raises(InputError, match=reason):
+                convert(path, tmp_path / "out")

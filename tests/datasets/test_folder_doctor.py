@@ -78,7 +78,7 @@ def test_what_a_converter_refuses_is_wrong(tmp_path):
 def test_folders_without_data_are_refused(tmp_path):
     with pytest.raises(InputError, match="holds no data that is known: COCO"):
         examine_folder(tmp_path)
-    with pytest.raises(InputError, match="is missing"):
+    with pytest.raises(InputError, match="does not exist"):
         examine_folder(tmp_path / "nowhere")
 
 

@@ -1,5 +1,6 @@
 """What a run says and keeps when it diverges, has no score, resumes otherwise, or is not alone."""
 
+import copy
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from mmdet.evaluation import CocoMetric
 from mmengine.hooks import Hook
 
 from mmsdpt.engine import build_runner
+from mmsdpt.engine.state import trained_state
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.atomic import lock_folder
 from mmsdpt.utils.errors import DivergedError, InputError
@@ -99,6 +101,28 @@ def test_validation_images_without_boxes_are_said_at_the_start(tiny_cfg, tiny_fo
     assert re.search(r"validation images have no boxes \(.*empty.json\)", log_of(runner))
 
 
+@pytest.mark.parametrize("by_iteration", [False, True])
+def test_a_schedule_that_began_after_the_end_is_there_when_the_run_is_made_longer(
+    tiny_cfg, make_tiny_cfg, tmp_path, by_iteration
+):
+    later = dict(type="LinearLR", start_factor=0.5, begin=1, convert_to_iter_based=by_iteration)
+    schedules = [dict(type="ConstantLR", factor=0.1, end=2), later]
+
+    def run(cfg, epochs, resume=False):
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        cfg.merge_from_dict(dict(train_cfg=dict(max_epochs=epochs), resume=resume))
+        cfg.param_scheduler = copy.deepcopy(schedules)
+        runner = build_runner(cfg)
+        runner.train()
+        return [s.state_dict() for s in runner.param_schedulers], trained_state(runner.host)
+
+    run(tiny_cfg, 1)
+    states, weights = run(tiny_cfg, 3, resume=True)
+    expected_states, expected = run(make_tiny_cfg(tmp_path / "straight"), 3)
+    assert states == expected_states and len(states) == 2
+    assert all(torch.equal(weights[name], value) for name, value in expected.items())
+
+
 def test_settings_that_a_resumed_run_ignores_are_named(tiny_cfg):
     tiny_cfg.val_cfg = tiny_cfg.val_dataloader = tiny_cfg.val_evaluator = None
     tiny_cfg.log_level = "INFO"
@@ -119,7 +143,10 @@ def test_settings_that_a_resumed_run_ignores_are_named(tiny_cfg):
     lines = [line for line in log_of(runner).splitlines() if "optimizer.lr=5.0" in line]
     assert len(lines) == 1 and "the run has 0.01" in lines[0] and "max_epochs" not in lines[0]
     assert "param_scheduler.0.T_max=2 (the run has 1)" in lines[0]
-    assert "--cfg-options tuner_files.default=" in lines[0]
+    assert (
+        f"--work-dir ANOTHER_FOLDER --cfg-options tuner_files.default={runner.work_dir}/tuner.saf"
+        in lines[0]
+    )
     assert "train_cfg.max_epochs=2 (the run has 1)" in log_of(runner)
     assert max(group["initial_lr"] for group in runner.optim_wrapper.param_groups) == 0.01
     again = build_runner(tiny_cfg)

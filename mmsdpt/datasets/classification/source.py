@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.texts import decode_text
+from mmsdpt.utils.texts import decode_text, no_folder
 
 from .items import Item, class_names, read_split
 
@@ -47,7 +47,7 @@ class Source(ABC):
         """An existing folder below the root."""
         path = self.root / name
         if not path.is_dir():
-            raise InputError(f"the folder {path} is missing")
+            raise InputError(f"the folder {path} is missing: it {no_folder(path)}")
         return path
 
     def text(self, name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from mmsdpt.datasets.coco_checks import CocoReport, check_coco
 from mmsdpt.datasets.split_names import split_in, split_of
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.texts import decode_text
+from mmsdpt.utils.texts import decode_text, is_archive, no_folder
 
 from .coco import check_output, note_renames, write_coco
 from .common import Instance, Sample, fit_box
@@ -61,7 +61,9 @@ def convert_coco(
     """
     src, out = Path(src), None if out is None else Path(out)
     if not src.exists():
-        raise InputError(f"{src} does not exist; name an annotation file or its folder.")
+        raise InputError(f"{src} {no_folder(src)}; name an annotation file or its folder.")
+    if is_archive(src):
+        raise InputError(f"{src} {no_folder(src)}.")
     root = (src if src.is_dir() else src.parent).resolve()
     if src.is_file() and root.name == "annotations":
         root = root.parent
@@ -97,9 +99,24 @@ def convert_coco(
 
 
 def coco_files(root: Path, report: ConversionReport, exclude: Path | None = None) -> list[Path]:
-    """The JSON files below a folder that have images and annotations."""
+    """The JSON files below a folder that have images and annotations. Of COCO's own files, those
+    of other tasks and those that repeat the boxes of ``instances_*.json`` are left out, and noted.
+    """
     found = scan(root, root, {".json"}, report, exclude and exclude.resolve())
-    return [path for path in found if _is_coco(path)]
+    found = [path for path in found if _is_coco(path)]
+    boxes = {path for path in found if path.name.startswith("instances_")}
+    usable = []
+    for path in found:
+        task = path.name.partition("_")[0]
+        beside = path.with_name(f"instances_{path.stem.rpartition('_')[2]}.json") in boxes
+        if (task == "person" and beside) or (boxes and task in _OTHER_TASKS):
+            report.add("other_task", path)
+        else:
+            usable.append(path)
+    return usable
+
+
+_OTHER_TASKS = ("captions", "panoptic", "stuff", "image")  # image_info has no annotations
 
 
 def _is_coco(path: Path) -> bool:

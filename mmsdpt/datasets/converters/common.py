@@ -80,6 +80,8 @@ def read_image_size(path: Path, report: ConversionReport) -> ImageFacts | None:
     try:
         facts = inspect_image(path, _FORMATS)
     except UnreadableImage as reason:
+        if "not an image" in str(reason):
+            reason = UnreadableImage("it is not a JPEG, PNG, BMP, TIFF or WebP image")
         kind = "image_too_large" if "limit of pixels" in str(reason) else "image_unreadable"
         report.drop_image(kind, path, str(reason))
         return None

@@ -7,13 +7,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
-from mmsdpt.datasets.image_files import is_tool_folder
+from mmsdpt.datasets.image_files import IMAGE_SUFFIXES, OTHER_SUFFIXES, is_tool_folder
 from mmsdpt.utils.atomic import write_atomically
 
 from .report import ConversionReport
 
 ImageMode = Literal["copy", "link", "in-place"]
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 MAX_LABEL_BYTES = 8 * 2**20
 """Largest label file read, in bytes. A real one has kilobytes."""
 
@@ -79,6 +78,8 @@ def scan(
         folders[:] = enter
         for name in sorted(files):
             path = here / name
+            if path.suffix.lower() in OTHER_SUFFIXES and suffixes >= IMAGE_SUFFIXES:
+                report.add("image_other_format", path)
             if path.suffix.lower() not in suffixes:
                 continue
             if name.startswith("."):

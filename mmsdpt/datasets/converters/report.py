@@ -34,6 +34,7 @@ KINDS: dict[str, Kind] = {
     "image_listed_twice": Kind("image listed again in the same split, skipped"),
     "image_in_two_splits": Kind("image in more than one split, kept in each"),
     "image_name_taken": Kind("image with the file name of another image, written under a new name"),
+    "image_other_format": Kind("image of a format that is not read, skipped; save it as JPEG"),
     "image_missing": Kind("image that is listed but not there, skipped"),
     "image_without_usable_label": Kind("image whose label file is unusable, skipped"),
     # label files
@@ -86,6 +87,7 @@ KINDS: dict[str, Kind] = {
     "split_from_folder": Kind(
         "split not named in the data file, its folder was used", problem=False
     ),
+    "other_task": Kind("COCO file of captions, keypoints or another task, not used", problem=False),
     "hidden_file": Kind("hidden file or folder, not looked at", problem=False),
 }
 

@@ -11,13 +11,14 @@ from xml.parsers import expat
 
 from tqdm import tqdm
 
-from mmsdpt.datasets.image_files import ImageFacts
+from mmsdpt.datasets.image_files import IMAGE_SUFFIXES, ImageFacts
 from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.texts import no_folder
 
 from .coco import check_output, note_renames, write_coco
 from .common import Box, Instance, Sample, fit_box, read_image_size, turn_box
-from .files import IMAGE_SUFFIXES, ImageMode, LabelRefused, read_label, scan
+from .files import ImageMode, LabelRefused, read_label, scan
 from .report import ConversionReport
 from .split import random_split
 from .voc_splits import folder_split, folder_splits, listed_splits
@@ -80,7 +81,7 @@ def convert_voc(
     src, out = Path(src), None if out is None else Path(out)
     if not src.is_dir():
         raise InputError(
-            f"{src} is not a folder; name the folder that holds the XML files and images."
+            f"{src} {no_folder(src)}; expected the folder that holds the XML files and images."
         )
     root = src.resolve()
     check_output(out, root, overwrite)

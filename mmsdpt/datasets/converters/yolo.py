@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from mmsdpt.datasets.split_names import SPLITS
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.texts import decode_text
+from mmsdpt.utils.texts import decode_text, is_archive, no_folder
 
 from .coco import check_output, note_renames, write_coco
 from .common import Instance, Sample, fit_box, read_image_size
@@ -22,6 +22,7 @@ from .yolo_folders import (
     class_names,
     find_data_file,
     label_side,
+    names_of_a_part,
     read_data_file,
 )
 
@@ -81,10 +82,10 @@ def convert_yolo(
     source, out = Path(src), None if out is None else Path(out)
     if source.is_dir():
         source = find_data_file(source)
-    if not source.is_file():
-        raise InputError(f"{source} is not a file; name the dataset's data.yaml.")
+    if not source.is_file() or is_archive(source):
+        raise InputError(f"{source} {no_folder(source)}; expected the dataset's data.yaml.")
     here = source.resolve().parent
-    if here.name.lower() == "labels" and source.suffix.lower() == ".txt":
+    if names_of_a_part(source):
         here = here.parent
     top = Path(root).resolve() if root is not None else here
     if not top.is_dir():

@@ -9,15 +9,21 @@ from typing import Any
 
 import yaml
 
+from mmsdpt.datasets.image_files import IMAGE_SUFFIXES, is_tool_folder
 from mmsdpt.datasets.split_names import split_of
 from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import decode_text
 
-from .files import IMAGE_SUFFIXES, LabelRefused, read_label, resolve_inside, scan
+from .files import LabelRefused, read_label, resolve_inside, scan
 from .report import ConversionReport
 
-_NAME_FILES = ("classes.txt", "obj.names", "classes.names", "predefined_classes.txt", "names.txt")
+_NAME_FILES = (
+    *("classes.txt", "obj.names", "classes.names", "predefined_classes.txt", "names.txt"),
+    "_darknet.labels",
+)
+_IMAGE_FOLDERS = ("images", "Images", "IMAGES", "JPEGImages")
+_LABEL_FOLDERS = ("labels", "Labels", "LABELS")
 _NO_LABELS = ("classes.txt", "notes.txt", "readme")
 """Beginnings of the names of what labelling tools put beside the labels."""
 _MAX_YAML_BYTES = 2**18
@@ -26,11 +32,27 @@ _MAX_DEPTH = 100
 
 
 def find_data_file(folder: Path) -> Path:
-    """The file that describes the data set in a folder.
+    """The file that describes the data set in a folder, or in the one folder inside it that has
+    such a file: archives often unpack to a folder of their own name.
 
     Raises:
         InputError: If there is none, or several.
     """
+    found = _data_files(folder) or [
+        path for inner in _folders(folder) for path in _data_files(inner)
+    ]
+    if len(found) > 1 and all(path.name == "_darknet.labels" for path in found):
+        found = found[:1]  # Roboflow puts the same one into each split's folder
+    if len(found) != 1:
+        told = ", ".join(path.relative_to(folder).as_posix() for path in found) or "none of these"
+        raise InputError(
+            f"{folder} must hold one data.yaml (Ultralytics, Roboflow), obj.data (CVAT) or"
+            f" classes.txt (Label Studio, labelImg); found {told}."
+        )
+    return found[0]
+
+
+def _data_files(folder: Path) -> list[Path]:
     here = [path for path in sorted(folder.iterdir()) if path.is_file()]
     found = [path for path in here if path.name.lower() == "data.yaml"] or [
         path for path in here if path.suffix.lower() in (".yaml", ".yml")
@@ -39,15 +61,16 @@ def find_data_file(folder: Path) -> Path:
     if not found:
         found = [path for path in here if path.name.lower() in _NAME_FILES][:1]
         # labelImg writes classes.txt into the folder of labels
-        for inner in ("labels", "Labels"):
+        for inner in _LABEL_FOLDERS:
             found = found or [path for n in _NAME_FILES if (path := folder / inner / n).is_file()]
-    if len(found) != 1:
-        told = ", ".join(path.name for path in found) or "none of these"
-        raise InputError(
-            f"{folder} must hold one data.yaml (Ultralytics, Roboflow), obj.data (CVAT) or"
-            f" classes.txt (Label Studio, labelImg); found {told}."
-        )
-    return found[0]
+    return found
+
+
+def names_of_a_part(source: Path) -> bool:
+    """Whether a list of class names lies in the folder of labels or of one split."""
+    folder = source.resolve().parent.name
+    in_labels = folder in _LABEL_FOLDERS and source.suffix.lower() == ".txt"
+    return in_labels or (source.name == "_darknet.labels" and split_of(folder) is not None)
 
 
 def read_data_file(source: Path) -> dict[str, Any]:
@@ -58,7 +81,7 @@ def read_data_file(source: Path) -> dict[str, Any]:
         InputError: If it cannot be read, is no mapping or too large.
     """
     suffix = source.suffix.lower()
-    if suffix in (".txt", ".names"):
+    if suffix in (".txt", ".names", ".labels"):
         return {"names": _lines(source)}
     if suffix == ".data":
         pairs = (line.partition("=") for line in _lines(source) if not line.startswith("#"))
@@ -225,7 +248,7 @@ class DatasetFolders:
 
     def _unnamed(self, split: str) -> list[Path]:
         for base in dict.fromkeys(self.bases):
-            inside = [base / "images", base / "Images", base]
+            inside = [*(base / name for name in _IMAGE_FOLDERS), base]
             for folder in (each for part in inside if part.is_dir() for each in _folders(part)):
                 if split_of(folder.name) != split or resolve_inside(self.top, folder) is None:
                     continue
@@ -291,7 +314,9 @@ class DatasetFolders:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    return [
+        path for path in sorted(folder.iterdir()) if path.is_dir() and not is_tool_folder(path.name)
+    ]
 
 
 def _exists(path: Path) -> bool:
@@ -303,11 +328,12 @@ def _exists(path: Path) -> bool:
 
 def label_side(folder: Path, top: Path) -> Path:
     """Returns the folder of labels of a folder: its last ``images`` below ``top`` becomes
-    ``labels``.
+    ``labels``, in the case that is there.
     """
     parts = list(folder.relative_to(top).parts)
     for index in reversed(range(len(parts))):
-        if parts[index] in ("images", "Images", "JPEGImages"):
-            parts[index] = "Labels" if parts[index] == "Images" else "labels"
-            return top.joinpath(*parts)
+        if parts[index] in _IMAGE_FOLDERS:
+            before, after = top.joinpath(*parts[:index]), parts[index + 1 :]
+            there = [name for name in _LABEL_FOLDERS if (before / name).is_dir()]
+            return before.joinpath((there or ["labels"])[0], *after)
     return folder

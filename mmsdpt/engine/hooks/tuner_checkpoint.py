@@ -12,7 +12,14 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmsdpt.engine.runner import LAST_CHECKPOINT, TunerRunner
-from mmsdpt.engine.state import is_score, model_facts, plain, random_state, set_random_state
+from mmsdpt.engine.state import (
+    is_score,
+    model_facts,
+    plain,
+    random_state,
+    set_random_state,
+    tuner_file_name,
+)
 from mmsdpt.registry import HOOKS
 from mmsdpt.tuners.files import save_tuner
 from mmsdpt.utils.atomic import remove_unfinished, write_atomically
@@ -183,8 +190,7 @@ class TunerCheckpointHook(CheckpointHook):
         extra = dict(facts, classes=list(getattr(dataset, "metainfo", {}).get("classes", ())))
         model = model_facts(runner.cfg, runner.host, next(innermost_datasets(dataset)))
         for slot in slots:
-            suffix = "" if len(slots) == 1 else f"_{slot}"
-            path = Path(self.out_dir) / f"{prefix}tuner{suffix}.safetensors"
+            path = Path(self.out_dir) / f"{prefix}{tuner_file_name(slot, slots)}"
             save_tuner(runner.host, path, slot, extra, model)
 
 
