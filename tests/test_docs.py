@@ -40,8 +40,10 @@ def options(command: tuple[str, ...]) -> set[str]:
 
 def commands(page: Path) -> list[str]:
     """Lines of the page's shell blocks that run something of ours, with what continues them."""
-    blocks = re.findall(r"^```(?:bash)?\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    text = "\n".join(blocks).replace("\\\n", " ")
+    # Blocks of all kinds, or the end of one would be taken for the beginning of the next.
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    text = "\n".join(text for kind, text in blocks if kind in ("", "bash"))
+    text = text.replace("\\\n", " ")
     return [line for line in text.splitlines() if line.startswith("python ")]
 
 
