@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,7 @@ def compose(
         study: The study.
         cell: One of its cells.
         work_dir: Where the files of earlier trainings are.
-        count_classes: Gives the number of classes of a data set's config, for tuners that have
-            something for each class.
+        count_classes: Of a data set's config, for tuners that have something for each class.
 
     Raises:
         InputError: if a config lacks what belongs in it.
@@ -82,7 +82,7 @@ def compose(
     imports = [name for x in sources for name in x.get("custom_imports", {}).get("imports", ())]
     cfg["custom_imports"] = dict(imports=list(dict.fromkeys(imports)), allow_failed_imports=False)
     whole = Config(cfg)
-    whole.merge_from_dict(_dotted(study.cell))
+    whole.merge_from_dict(copy.deepcopy(dict(study.cell)))  # _delete_ is taken out of it
     whole.merge_from_dict({name: x for name, x in training.settings if "." in name})
     spread_text_encoder(whole)
     content = whole.to_dict()
@@ -232,17 +232,6 @@ def datasets(cfg: Any) -> Iterator[Content]:
             yield from datasets(part)
 
 
-def _dotted(settings: Mapping[str, Any], start: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value and "_delete_" not in value:
-            found.update(_dotted(value, f"{start}{name}."))
-        else:
-            found[f"{start}{name}"] = value
-    return found
-
-
 def num_blocks(model: Mapping[str, Any]) -> int:
     """Blocks that both towers of a CLIP have: the most that can have prompts."""
     arch = model["vision_backbone"].get("arch")
@@ -253,14 +242,9 @@ def num_blocks(model: Mapping[str, Any]) -> int:
 
 
 def ensemble_templates(name: str, template: str | Sequence[str] | None = None) -> list[str]:
-    """Sentences with ``{}`` for the class: OpenAI's for ImageNet, as MMPreTrain has them.
-
-    ImageNet and its variants have OpenAI's 80. Any other data has its own sentence and OpenAI's
-    seven that work best on their own ("itap of a {}." and so on), which suit all kinds of pictures.
-
-    Args:
-        name: Of the data set, as ``mmsdpt.ClassificationData`` knows it.
-        template: The data's own, where it is not the usual one.
+    """Sentences with ``{}`` for the class, as MMPreTrain has them: for ImageNet and its variants
+    OpenAI's 80, for other data their own (``template``, where it is not the usual one) and the
+    seven of OpenAI's that suit all kinds of pictures.
     """
     if name.startswith("imagenet"):
         return [sentence("{}") for sentence in OPENAI_IMAGENET_PROMPT]

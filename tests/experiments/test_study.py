@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mmsdpt.experiments.compose import compose
 from mmsdpt.experiments.study import load_study
 from mmsdpt.utils.errors import InputError
 
@@ -108,3 +109,14 @@ def test_options_change_the_study_and_all_cells(write_study):
     assert study.seeds == [7]
     assert study.cell["optim_wrapper"]["optimizer"]["lr"] == 0.5
     assert study.cell["model"]["predict_features"] is True
+
+
+def test_what_all_cells_get_may_replace_a_part_of_the_methods_config(write_study, tmp_path):
+    optim_wrapper = dict(_delete_=True, type="OptimWrapper", optimizer=dict(type="SGD", lr=0.5))
+    study = load_study(write_study(seeds=[1, 2], cell=dict(optim_wrapper=optim_wrapper)))
+    for cell in study.cells()[1:]:
+        config = compose(study, cell, tmp_path, lambda data: 4)
+        assert config["optim_wrapper"] == dict(
+            type="OptimWrapper", optimizer=dict(type="SGD", lr=0.5)
+        )
+        assert config["default_hooks"]["checkpoint"]["type"]  # all else is as it was
