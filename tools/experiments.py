@@ -8,9 +8,9 @@ docs/experiments.md.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
+
+from mmsdpt.utils.cli import Options, make_projects_importable, run_tool
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,7 +32,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         each.add_argument(
             "--cfg-options",
             nargs="+",
-            default=[],
+            action=Options,
             metavar="KEY=VALUE",
             help="override settings of the study, and, with cell., of every cell: study.seeds=1,2"
             " cell.optim_wrapper.optimizer.lr=0.01",
@@ -59,6 +59,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
+    make_projects_importable()
     # Imported only here: the help is to come at once.
     from mmsdpt.experiments import commands
 
@@ -66,8 +67,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # studies may use projects/
-    parse_args()
-    from mmsdpt.utils.cli import run_tool
-
     run_tool(main)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mmengine.config import DictAction
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -23,14 +21,7 @@ from .study import Study, load_study, records_file
 
 def read_study(args: argparse.Namespace) -> tuple[Study, Path]:
     """The study that arguments name, and the folder of its results."""
-    return load_study(args.study, parse_options(args.cfg_options)), Path(args.work_dir)
-
-
-def parse_options(options: Sequence[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` arguments, as MMEngine reads them."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--cfg-options", nargs="*", action=DictAction, default={})
-    return parser.parse_args(["--cfg-options", *options] if options else []).cfg_options
+    return load_study(args.study, args.cfg_options), Path(args.work_dir)
 
 
 def plan(args: argparse.Namespace) -> int:

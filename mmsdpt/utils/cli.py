@@ -43,7 +43,7 @@ def run_tool(main: Callable[[], int | None]) -> None:
     sys.exit(code or 0)
 
 
-class _Options(DictAction):
+class Options(DictAction):
     """``KEY=VALUE`` pairs; what is no pair is said in one sentence, and a text keeps its spaces."""
 
     @staticmethod
@@ -75,7 +75,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=_Options,
+        action=Options,
         help="override settings, e.g. --cfg-options train_cfg.max_epochs=5 load_from=PATH",
     )
     parser.add_argument(

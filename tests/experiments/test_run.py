@@ -320,7 +320,7 @@ def test_the_tool_says_what_failed_and_what_is_missing(write_study, tmp_path, ca
     def call(command: str, path, **more) -> tuple[int, str]:
         common = dict(study=str(path), work_dir=str(tmp_path / "work"), only=[], threads=1)
         settings = dict(jobs=1, gpus=None, address=None, redo=False, measure=False)
-        args = argparse.Namespace(**common, **settings, cfg_options=["study.seeds=[2]"])
+        args = argparse.Namespace(**common, **settings, cfg_options={"study.seeds": [2]})
         status = getattr(commands, command)(args)
         return status, " ".join(capsys.readouterr().out.split())
 
