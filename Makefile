@@ -89,7 +89,7 @@ $(STAMP): setup.py $(CONSTRAINTS)
 	fi
 	@echo "installing mmsdpt and what it needs into $(VENV) (about 3 GB to fetch the first time)"
 	@$(PIP_INSTALL) --quiet --upgrade pip
-	@$(PIP_INSTALL) --constraint $(CONSTRAINTS) --editable ".[experiments,tests,lint]"
+	@$(PIP_INSTALL) --constraint $(CONSTRAINTS) --editable ".[experiments,onnx,tests,lint]"
 	@$(BIN)/python -c "import cv2" 2>/dev/null || { \
 		echo "OpenCV's windows need a system library that is not here: taking its build without windows"; \
 		$(PIP_INSTALL) --force-reinstall --no-deps --constraint $(CONSTRAINTS) opencv-python-headless; }

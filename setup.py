@@ -46,13 +46,22 @@ EXTRAS = {
     "experiments": ["ray>=2.40", "tabulate>=0.9"],
     # Results of the Python API as supervision's detections.
     "supervision": ["supervision>=0.22"],
+    # Tuned models as ONNX files (docs/use.md).
+    "onnx": ["onnx>=1.16", "onnxruntime>=1.18"],
+    # The page in the browser (projects/web_demo).
+    "web": ["gradio>=6.17,<7", "starlette>=0.40"],
+    # nbclient and what it needs: the notebooks. selenium: the page in a real browser.
     # open-clip-torch: another implementation of CLIP, to compare ours with.
     "tests": [
         "hypothesis>=6.90",
+        "ipykernel>=6.29",
+        "nbclient>=0.10",
+        "nbformat>=5.10",
         "open-clip-torch>=2.20",
         "peft>=0.11",
         "pytest>=7.4",
         "pytest-xdist>=3.5",
+        "selenium>=4.20",
         "tensorboard>=2.14",
     ],
     "lint": ["mypy>=1.8", "pre-commit>=3.5", "pre-commit-hooks>=4.5", "ruff>=0.6"],

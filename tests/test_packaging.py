@@ -80,7 +80,8 @@ def test_every_requirement_has_one_tested_version_inside_its_range(arguments, py
     assert len(names) == len(set(names)), "a package has two pins"
     by_name = dict(zip(names, pins, strict=True))
     extras = arguments["extras_require"]
-    wanted = [text for name in ("experiments", "tests", "lint") for text in extras[name]]
+    tested = ("experiments", "onnx", "web", "tests", "lint")
+    wanted = [text for name in tested for text in extras[name]]
     for text in [*arguments["install_requires"], *wanted]:
         requirement = Requirement(text)
         (pin,) = by_name[canonicalize_name(requirement.name)].specifier
@@ -105,6 +106,8 @@ def test_every_imported_package_is_declared(folder, arguments, required):
     optional = {  # by the folder of the package that may use it
         "experiments": arguments["extras_require"]["experiments"],
         "apis": arguments["extras_require"]["supervision"],
+        "export": arguments["extras_require"]["onnx"],
+        "web_demo": arguments["extras_require"]["web"],
     }
     for name, path in imports(ROOT / folder):
         beside = (path.parent / f"{name}.py").exists() or (
@@ -117,7 +120,7 @@ def test_every_imported_package_is_declared(folder, arguments, required):
             continue
         distribution = canonicalize_name(DISTRIBUTIONS.get(name, name))
         allowed = set(required)
-        texts = optional.get(path.parent.name, ()) if folder == "mmsdpt" else ()
+        texts = optional.get(path.parent.name, ())
         allowed |= {canonicalize_name(Requirement(text).name) for text in texts}
         assert distribution in allowed, f"{path} imports {name}, which setup.py does not declare"
 

@@ -39,7 +39,7 @@ def join(x: Tensor, rows: Rows) -> Tensor:
     """x (B, L, d) with all rows after it, (B, L + P, d), in the dtype of x."""
     if not rows:
         return x
-    together = gather(rows.values(), x).expand(len(x), -1, -1)
+    together = gather(rows.values(), x).expand(x.shape[0], -1, -1)
     return torch.cat([x, together.to(x.dtype)], dim=1)
 
 

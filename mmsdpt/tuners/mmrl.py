@@ -114,7 +114,7 @@ class MMRL(Tuner):
 
     def _text(self, seam: TokenSeam, x: Tensor, state: ForwardState) -> Tensor:
         i = seam.index - self._first_text
-        own = self.text_maps[i](self.tokens).to(x.dtype).expand(len(x), -1, -1)
+        own = self.text_maps[i](self.tokens).to(x.dtype).expand(x.shape[0], -1, -1)
         return torch.cat([x[:, :1], own, x[:, 1 + (self.num_tokens if i else 0) :]], dim=1)
 
     def _image(

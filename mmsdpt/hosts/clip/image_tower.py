@@ -103,7 +103,7 @@ def embed_patches(
     as of :func:`vit_features`.
     """
     x, resolution = visual.patch_embed(images)
-    x = torch.cat([visual.cls_token.expand(len(x), -1, -1), x], dim=1)
+    x = torch.cat([visual.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
     positions = resize_pos_embed(
         visual.pos_embed,
         visual.patch_resolution,

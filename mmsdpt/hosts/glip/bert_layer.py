@@ -46,11 +46,13 @@ class _SelfAttention(nn.Module):
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, L, d/H)
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
         query, key, value = (self._heads(f(hidden)) for f in (self.query, self.key, self.value))
         scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])  # (B, H, L, L)
         scores = scores.clamp(-MAX_CLAMP_VALUE, MAX_CLAMP_VALUE)
-        probabilities = self.dropout((scores + mask).softmax(-1))
+        if mask is not None:
+            scores = scores + mask
+        probabilities = self.dropout(scores.softmax(-1))
         return (probabilities @ value).transpose(1, 2).flatten(2)
 
 
@@ -77,7 +79,7 @@ class _Attention(nn.Module):
         self.self = _SelfAttention(config)
         self.output = _Output(config, config.hidden_size, clamp=False)
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
         return self.output(self.self(hidden, mask), hidden)
 
 
@@ -122,18 +124,21 @@ class BertEncoderLayer(nn.Module):
         self.intermediate = _Intermediate(config)
         self.output = _Output(config, config.intermediate_size, clamp=True)
 
-    def forward_features(self, hidden: Tensor, masks: Tensor) -> Tensor:
+    def forward_features(self, hidden: Tensor, masks: Tensor | None) -> Tensor:
         """Apply the layer.
 
         Args:
             hidden: Text features (B, L, d).
-            masks: 1 at valid tokens, 0 at padding: (B, L), or (B, L, L) with a row per query.
+            masks: 1 at valid tokens, 0 at padding: (B, L), or (B, L, L) with a row per query. None:
+                all are valid.
 
         Returns:
             Text features (B, L, d).
         """
-        valid = masks[:, None, None] if masks.dim() == 2 else masks[:, None]
-        mask = (1 - valid.to(hidden.dtype)) * torch.finfo(hidden.dtype).min
+        mask: Tensor | None = None
+        if masks is not None:
+            valid = masks[:, None, None] if masks.dim() == 2 else masks[:, None]
+            mask = (1 - valid.to(hidden.dtype)) * torch.finfo(hidden.dtype).min
         attended = self.attention(hidden, mask)
         return self.output(self.intermediate(attended), attended)
 

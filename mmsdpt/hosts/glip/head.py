@@ -116,7 +116,16 @@ class VLFusionModule(nn.Module):
         width = language_feats["masks"].shape[1]
         length = text_length(language_feats["masks"])
         lang = {name: language_feats[name][:, :length] for name in ("hidden", "embedded", "masks")}
+        boxes, centerness, logits = self.predict(visual_feats, lang)
+        padding = (0, width - length)
+        return boxes, centerness, [F.pad(x, padding, value=-MAX_CLAMP_VALUE) for x in logits]
 
+    def predict(
+        self, visual_feats: Sequence[Tensor], lang: dict
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """As :meth:`forward`, with a text that is trimmed already; ``masks`` None: without any
+        padding.
+        """
         fused = self.dyhead_tower(dict(visual=list(visual_feats), lang=lang))
         embedding = fused["lang"]["hidden"] if self.early_fuse else lang["embedded"]
         embedding = F.normalize(embedding, p=2, dim=-1)
@@ -129,8 +138,7 @@ class VLFusionModule(nn.Module):
             centerness.append(self.centerness(level))
             queries = level.flatten(2).transpose(1, 2)  # (B, h w, C)
             logits = torch.matmul(queries, words.transpose(1, 2)) / self.log_scale.exp() + bias
-            logits = logits.clamp(-MAX_CLAMP_VALUE, MAX_CLAMP_VALUE)
-            cls_logits.append(F.pad(logits, (0, width - length), value=-MAX_CLAMP_VALUE))
+            cls_logits.append(logits.clamp(-MAX_CLAMP_VALUE, MAX_CLAMP_VALUE))
         return bbox_preds, centerness, cls_logits
 
 

@@ -32,7 +32,7 @@ from mmsdpt.hosts.seams import BlockSeam, BranchSeam, ForwardState, MapSeam, Row
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.memo import Memo
 
-from .swin_windows import FromWindows, ToWindows, WindowLayout, window_layout
+from .swin_windows import WindowLayout, window_layout
 
 # On the CPU the fused kernel pays for large windows (144 tokens: forward 2.4 times as fast); for 49
 # or 25 tokens the plain form is as fast. The choice must not depend on what trains, or a model with
@@ -143,7 +143,7 @@ class SwinBlock(nn.Module):
         heads, tokens = msa.num_heads, self.attn.window_size**2
         qkv = msa.qkv(x).flatten(0, 1)
         fill = msa.qkv.bias if layout.padding is not None else None
-        qkv = ToWindows.apply(qkv, None if fill is None else fill.to(qkv.dtype), layout)
+        qkv = layout.to_windows(qkv, None if fill is None else fill.to(qkv.dtype))
         query, key, value = (
             qkv.view(-1, tokens, 3, heads, x.shape[-1] // heads).permute(2, 0, 3, 1, 4).unbind(0)
         )  # (n, h, N, d/h)
@@ -153,7 +153,7 @@ class SwinBlock(nn.Module):
             num_rows = rows.shape[1]
             row_qkv = msa.qkv(rows).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
             # Windows are ordered by image within each place: (nW, B) flattened.
-            windows = len(query) // len(rows)
+            windows = query.shape[0] // rows.shape[0]
             row_query, row_key, row_value = (
                 part.expand(windows, -1, -1, -1, -1).flatten(0, 1) for part in row_qkv.unbind(0)
             )
@@ -172,7 +172,7 @@ class SwinBlock(nn.Module):
                 attention(query[start:stop], key[start:stop], value[start:stop], group_bias)
             )
         out = torch.cat(parts) if len(parts) > 1 else parts[0]
-        out = FromWindows.apply(out.flatten(0, 1), layout).view_as(x)
+        out = layout.from_windows(out.flatten(0, 1)).view_as(x)
         if row_query is None or not num_kept:
             return out, None
         row_out = attention(row_query[:, :, :num_kept], key, value, None)

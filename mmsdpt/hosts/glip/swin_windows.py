@@ -31,6 +31,14 @@ class WindowLayout:
     padding: Tensor | None
     groups: tuple[tuple[int, int, Tensor | None], ...]
 
+    def to_windows(self, tokens: Tensor, fill: Tensor | None) -> Tensor:
+        """(B L, c) tokens to (n N, c) rows, ``fill`` (c) at padding."""
+        return ToWindows.apply(tokens, fill, self)
+
+    def from_windows(self, rows: Tensor) -> Tensor:
+        """(n N, c) rows to (B L, c) tokens."""
+        return FromWindows.apply(rows, self)
+
 
 def window_layout(
     batch: int, size: tuple[int, int], window: int, shift: int, device: torch.device

@@ -1,0 +1,309 @@
+"""Write a tuned model as an ONNX file, and compare it with the model.
+
+The graph is traced (``torch.onnx.export(dynamo=False)``): that is the same on all versions of
+PyTorch that mmsdpt runs on, and images may have any size. Through ``torch.export``, whose symbolic
+sizes pass the same parts, the smallest model took more than twenty times as long.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from torch import nn
+
+from mmsdpt.apis import Classifier, Detector
+from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.errors import InputError
+from mmsdpt.version import __version__
+
+OPSET = 17
+FORMAT = "1"
+_MOST_BYTES = 2**31 - 1  # of a protocol buffer
+_LOADERS = ("LoadImageFromFile", "LoadPillowImage")
+
+
+def export_onnx(
+    model: Detector | Classifier,
+    path: str | Path,
+    classes: Sequence[str] | None = None,
+    template: str | Sequence[str] | None = None,
+) -> Path:
+    """Write a model, with the tuners that are switched on, for a fixed list of classes.
+
+    Args:
+        model: On the CPU.
+        path: The file; :class:`mmsdpt.export.onnx_runtime.OnnxModel` runs it.
+        classes: Names; by default those of the training.
+        template: CLIP's, as in a call of :class:`~mmsdpt.apis.Classifier`.
+
+    Raises:
+        InputError: if the model cannot be exported, with the reason.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise InputError(
+            'the export needs packages that are not installed: pip install "mmsdpt[onnx]"'
+        ) from None
+    if model.device.type != "cpu":
+        raise InputError(f"the export needs a model on the CPU, and it is on {model.device}")
+    if isinstance(classes, str):
+        raise InputError(f"classes must be a list of names, got the text {classes!r}")
+    names = list(classes or model.classes)
+    if not names:
+        raise InputError("no classes are known: give classes=[...]")
+    resize = _resizing(model)
+    make: Any = _detector if isinstance(model, Detector) else _classifier
+    content: bytes = make(model, names, template, resize)
+    if len(content) > _MOST_BYTES:
+        raise InputError(f"the model has {len(content):,} bytes, and an ONNX file at most 2 GiB")
+    written = onnx.load_from_string(content)
+    del written.graph.value_info[:]  # sizes of the traced image, which are not those of others
+    facts = dict(
+        mmsdpt_format=FORMAT,
+        mmsdpt_version=__version__,
+        kind="detector" if isinstance(model, Detector) else "classifier",
+        classes=json.dumps(names, ensure_ascii=False),
+        resize=json.dumps(resize),
+        tuners=json.dumps({slot: type(t).__name__ for slot, t in _acting(model).items()}),
+    )
+    for key, value in facts.items():
+        written.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(written)
+    write_atomically(path, written.SerializeToString())
+    return Path(path)
+
+
+def _acting(model: Detector | Classifier) -> dict[str, nn.Module]:
+    return {slot: tuner for slot, tuner in model.model.tuners.items() if tuner.enabled}
+
+
+def _resizing(model: Detector | Classifier) -> dict[str, Any]:
+    """What is to be done to an image before it enters the graph.
+
+    Raises:
+        InputError: if it is something that the runtime does not do.
+    """
+    steps = [
+        (str(step["type"]).rpartition(".")[2], step)
+        for step in model.recipe.pipeline
+        if not str(step["type"]).endswith((*_LOADERS, "PackDetInputs", "PackInputs"))
+    ]
+    wrong = InputError(
+        "the export knows the test pipelines of GLIP (FixScaleResize with keep_ratio, by pillow)"
+        f" and CLIP (ResizeEdge and CenterCrop, bicubic by pillow), and this one is"
+        f" {', '.join(name for name, _ in steps) or 'empty'}"
+    )
+    if not steps or any(step.get("backend", "pillow") != "pillow" for _, step in steps):
+        raise wrong
+    first, last = steps[0], steps[-1]
+    if isinstance(model, Detector):
+        kept = first[1].get("keep_ratio") and "backend" in first[1]
+        if len(steps) != 1 or first[0] != "FixScaleResize" or not kept:
+            raise wrong
+        return dict(within=list(map(int, first[1]["scale"])))
+    side: Any = first[1].get("scale")
+    same = last[1].get("crop_size") in (side, (side, side))
+    edge = (first[1].get("edge", "short"), first[1].get("interpolation"), first[1].get("backend"))
+    if [name for name, _ in steps] != ["ResizeEdge", "CenterCrop"] or not same:
+        raise wrong
+    if edge != ("short", "bicubic", "pillow"):
+        raise wrong
+    return dict(side=int(side))
+
+
+def _detector(model: Detector, names: list[str], template: Any, resize: Mapping[str, Any]) -> bytes:
+    from .glip_parts import SizesAsShapes
+    from .graphs import DetectorGraph
+
+    if template:
+        raise InputError("a template is for CLIP, and this model is a detector")
+    if model.recipe.model["type"] != "mmsdpt.GLIP":
+        raise InputError(f"the export knows GLIP and CLIP, not {model.recipe.model['type']}")
+    model.model.check_class_names(names, "classes", strict=False)
+    graph = DetectorGraph(model.model, names, model.recipe.captions)
+    short, long = sorted(resize["within"])
+    # Sides that differ, so that none is taken for the other.
+    image = torch.randint(0, 256, (short, min(long, short * 5 // 4), 3), dtype=torch.uint8)
+    if short == long:
+        image = image[: short * 3 // 4]
+    with SizesAsShapes():
+        return _trace(
+            graph,
+            (image, torch.tensor(image.shape[:2])),
+            ["image", "original_size"],
+            ["boxes", "scores", "labels"],
+            dict(
+                image={0: "height", 1: "width"},
+                boxes={0: "found"},
+                scores={0: "found"},
+                labels={0: "found"},
+            ),
+        )
+
+
+def _classifier(
+    model: Classifier, names: list[str], template: Any, resize: Mapping[str, Any]
+) -> bytes:
+    from .graphs import ClassifierGraph
+
+    depends = [slot for slot, t in _acting(model).items() if t.text_depends_on_image]
+    if depends:
+        raise InputError(
+            f"the tuner {depends[0]!r} gives each image texts of its own, and a file holds the"
+            " texts as constants: it cannot be exported"
+        )
+    model._set(names, template)
+    side = resize["side"]
+    images = torch.randint(0, 256, (2, side, side, 3), dtype=torch.uint8)
+    batch = {0: "batch"}
+    return _trace(
+        ClassifierGraph(model.model),
+        (images,),
+        ["images"],
+        ["logits", "scores"],
+        dict(images=batch, logits=batch, scores=batch),
+    )
+
+
+@torch.no_grad()
+def _trace(
+    graph: nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    input_names: list[str],
+    output_names: list[str],
+    free: Mapping[str, Mapping[int, str]],
+) -> bytes:
+    graph.eval()
+    graph(*inputs)  # what is remembered from now on is constant in the graph
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        # Of the exporter, about itself; and of the tracer, about values that are constants here.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph,
+            inputs,
+            content,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=input_names,
+            output_names=output_names,
+            dynamic_axes=free,
+        )
+    return content.getvalue()
+
+
+# ---------------------------------------------------------------------------------- comparison
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A file beside its model.
+
+    Attributes:
+        images: How many were compared.
+        results: Boxes, or probabilities, of the model.
+        missing: Boxes that only one of the two found: within rounding of a threshold.
+        score: Largest difference of two scores.
+        box: Largest difference of two boxes in pixels.
+        seconds: Processor time of the file on all images, from pixels to results.
+        model_seconds: The same of the model.
+    """
+
+    images: int
+    results: int
+    missing: int
+    score: float
+    box: float
+    seconds: float
+    model_seconds: float
+
+    def __str__(self) -> str:
+        found = f", boxes by {self.box:.1e} pixels" if self.box else ""
+        missing = f"; {self.missing} boxes were found by one alone" if self.missing else ""
+        return (
+            f"{self.images} images, {self.results} results: scores differ by {self.score:.1e} at"
+            f" most{found}{missing}; {self.seconds:.2f} s of processor time, PyTorch"
+            f" {self.model_seconds:.2f} s"
+        )
+
+
+def compare(
+    model: Detector | Classifier,
+    path: str | Path,
+    images: Sequence[Any],
+    template: str | Sequence[str] | None = None,
+) -> Comparison:
+    """Run a file and its model on the same images, with the same number of threads.
+
+    Args:
+        model: As it was when the file was written.
+        path: The file.
+        images: Paths, arrays or PIL images.
+        template: As for :func:`export_onnx`.
+    """
+    from .onnx_runtime import OnnxModel
+
+    file = OnnxModel(path, threads=torch.get_num_threads())
+    differences, results, missing = [(0.0, 0.0)], 0, 0
+    seconds = [0.0, 0.0]
+
+    def timed(which: int, run: Any, *args: Any, **options: Any) -> Any:
+        start = time.process_time()
+        found = run(*args, **options)
+        seconds[which] += time.process_time() - start
+        return found
+
+    if isinstance(model, Detector):
+        for image in images[:1]:  # the first run of both prepares what is remembered
+            file.boxes(image), model(image, classes=file.classes)
+        for image in images:
+            boxes, scores, labels = timed(0, file.boxes, image)
+            found = timed(1, model, image, classes=file.classes, threshold=0)
+            results += len(found)
+            pairs, alone = _pairs(found.boxes, found.labels, boxes, labels)
+            missing += alone
+            differences += [
+                (
+                    float(abs(found.scores[i] - scores[j])),
+                    float(abs(found.boxes[i] - boxes[j]).max()),
+                )
+                for i, j in pairs
+            ]
+    else:
+        options: dict[str, Any] = dict(classes=file.classes, template=template)
+        file.probabilities(images[:1]), model(images[0], **options)
+        for image in images:
+            probabilities = timed(0, file.probabilities, [image])[0]
+            expected = timed(1, model, image, **options).scores
+            results += len(expected)
+            differences.append((float(np.abs(probabilities - expected).max()), 0.0))
+    score, box = map(max, zip(*differences, strict=True))
+    if missing:
+        print_log(f"{missing} boxes were found by one of both alone", "current", logging.WARNING)
+    return Comparison(len(images), results, missing, score, box, *seconds)
+
+
+def _pairs(
+    boxes: np.ndarray, labels: np.ndarray, others: np.ndarray, other_labels: np.ndarray
+) -> tuple[list[tuple[int, int]], int]:
+    """Boxes of one label at one place (within half a pixel), and how many have no partner."""
+    pairs, free = [], set(range(len(others)))
+    for i, (box, label) in enumerate(zip(boxes, labels, strict=True)):
+        near = [(float(abs(others[j] - box).max()), j) for j in free if other_labels[j] == label]
+        distance, j = min(near, default=(1.0, -1))
+        if distance <= 0.5:
+            pairs.append((i, j))
+            free.remove(j)
+    return pairs, len(boxes) + len(others) - 2 * len(pairs)

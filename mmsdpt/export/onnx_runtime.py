@@ -1,0 +1,123 @@
+"""Use an exported model without PyTorch and OpenMMLab.
+
+This file needs numpy, Pillow and onnxruntime, and nothing else of mmsdpt: copy it beside the model.
+
+    from onnx_runtime import OnnxModel
+
+    model = OnnxModel("model.onnx")
+    print(model("photo.jpg"))
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+FORMAT = "1"
+
+
+class OnnxModel:
+    """A detector or classifier in a file that ``tools/export_onnx.py`` wrote.
+
+    Args:
+        path: The file.
+        threads: Of onnxruntime; None: as many as there are cores.
+        providers: Of onnxruntime, such as ``["CUDAExecutionProvider"]``.
+
+    Attributes:
+        classes: The names that the file knows.
+        detects: Whether it finds boxes.
+
+    Raises:
+        ValueError: if the file was not written by this version's exporter.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        threads: int | None = None,
+        providers: list[str] | None = None,
+    ) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        self.session = onnxruntime.InferenceSession(
+            os.fspath(path), options, providers=providers or ["CPUExecutionProvider"]
+        )
+        facts = self.session.get_modelmeta().custom_metadata_map
+        if facts.get("mmsdpt_format") != FORMAT:
+            raise ValueError(f"{path} was not written by tools/export_onnx.py of this version")
+        self.classes: list[str] = json.loads(facts["classes"])
+        self.resize: dict[str, Any] = json.loads(facts["resize"])
+        self.detects = facts["kind"] == "detector"
+
+    def __call__(self, image: Any, threshold: float = 0.3) -> list[tuple]:
+        """Find or classify.
+
+        Args:
+            image: A path, a PIL image, or an array (H, W, 3) in RGB.
+            threshold: Smallest score of a box.
+
+        Returns:
+            Of a detector, (name, score, (x1, y1, x2, y2) in pixels), best first; of a classifier,
+            (name, probability) of every class, best first.
+        """
+        picture = self._open(image)
+        if self.detects:
+            boxes, scores, labels = self.boxes(picture)
+            return [
+                (self.classes[label], float(score), tuple(map(float, box)))
+                for box, score, label in zip(boxes, scores, labels, strict=True)
+                if score >= threshold
+            ]
+        scores = self.probabilities([picture])[0]
+        return [(self.classes[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")]
+
+    def boxes(self, image: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Boxes (n, 4) xyxy, scores (n,) and labels (n,) of an image, best first."""
+        picture = self._open(image)
+        feed = dict(
+            image=np.asarray(self._resized(picture)),
+            original_size=np.array([picture.height, picture.width], dtype=np.int64),
+        )
+        boxes, scores, labels = self.session.run(["boxes", "scores", "labels"], feed)
+        return boxes, scores, labels
+
+    def probabilities(self, images: Any) -> np.ndarray:
+        """Probabilities (B, C) of B images."""
+        crops = np.stack([np.asarray(self._cropped(self._open(image))) for image in images])
+        (scores,) = self.session.run(["scores"], dict(images=crops))
+        return scores
+
+    @staticmethod
+    def _open(image: Any) -> Image.Image:
+        if isinstance(image, np.ndarray):
+            return Image.fromarray(image).convert("RGB")
+        if isinstance(image, Image.Image):
+            return image.convert("RGB")
+        with Image.open(image) as opened:
+            return ImageOps.exif_transpose(opened).convert("RGB")
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        """As large as fits into the two sides, either way up."""
+        short, long = sorted(self.resize["within"])
+        width, height = image.size
+        factor = min(long / max(width, height), short / min(width, height))
+        size = int(width * factor), int(height * factor)
+        return image.resize(size, Image.Resampling.BILINEAR)
+
+    def _cropped(self, image: Image.Image) -> Image.Image:
+        """The middle square, after the short side is resized to its side."""
+        side = self.resize["side"]
+        width, height = image.size
+        if width < height:
+            size = side, int(side * height / width)
+        else:
+            size = int(side * width / height), side
+        image = image.resize(size, Image.Resampling.BICUBIC)
+        left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
+        return image.crop((left, top, left + side, top + side))

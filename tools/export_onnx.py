@@ -1,0 +1,68 @@
+"""A tuned model as an ONNX file: ``export_onnx.py TUNER_FILE MODEL.onnx``.
+
+The classes are fixed and their texts constants in the file; an image goes in, and boxes, or
+probabilities, come out. docs/use.md says how to run it without PyTorch.
+"""
+
+import argparse
+
+from mmsdpt.utils.class_names import parse_names
+from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.errors import InputError
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "tuner_files",
+        nargs="*",
+        metavar="[SLOT=]TUNER_FILE",
+        help="tuner file, or the folder of a shared model; none: --config's base model",
+    )
+    parser.add_argument("out", metavar="MODEL.onnx", help="the file to write")
+    parser.add_argument("--config", help="config that the file was trained with")
+    parser.add_argument("--base", help="file of the base weights, if it is elsewhere now")
+    parser.add_argument("--text-encoder", help="folder of GLIP's BERT, if it is elsewhere now")
+    parser.add_argument(
+        "--classes", help='other classes than the trained ones: "red cell,white cell"'
+    )
+    parser.add_argument("--template", help='CLIP: sentence such as "a photo of a {}."')
+    parser.add_argument(
+        "--check", metavar="FOLDER", help="compare file and model on the images of a folder"
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    if not args.out.endswith(".onnx"):
+        raise InputError(f"the file to write comes last and ends in .onnx, got {args.out}")
+    if not args.tuner_files and not args.config:
+        raise InputError("give a tuner file, or --config for its base model")
+    # Not at the top: --help is quick.
+    from mmsdpt.apis import load_model
+    from mmsdpt.datasets.classification.images import find_images
+    from mmsdpt.export import compare, export_onnx
+
+    images = []
+    if args.check and not (images := [f"{args.check}/{name}" for name in find_images(args.check)]):
+        raise InputError(f"the folder {args.check} has no image")
+    model = load_model(
+        args.tuner_files,
+        config=args.config,
+        base=args.base,
+        text_encoder=args.text_encoder,
+        device="cpu",
+    )
+    classes = parse_names(args.classes) if args.classes else None
+    path = export_onnx(model, args.out, classes, args.template)
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    if images:
+        print(compare(model, path, images, args.template))
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(main)
