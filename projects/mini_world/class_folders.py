@@ -70,7 +70,9 @@ def draw(name: str, root: Path) -> bool:
                 folder = work / "new" / split / classes[i % len(classes)].replace(" ", "_")
                 folder.mkdir(parents=True, exist_ok=True)
                 image = change(pictures.sample(i)[0], np.random.default_rng((seed, i)))
-                cv2.imwrite(str(folder / f"{i // len(classes):03d}.png"), image[..., ::-1])
+                # cv2.imwrite would only return False on a full disk.
+                content = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+                (folder / f"{i // len(classes):03d}.png").write_bytes(content)
         os.replace(work / "new", target)
     finally:
         shutil.rmtree(work)
