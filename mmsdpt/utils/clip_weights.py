@@ -11,8 +11,9 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch import Tensor
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.base_weights import CheckpointError, not_finite, read_checkpoint
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.texts import decode_text
 
 from .torchscript_archive import read_torchscript
 
@@ -173,7 +175,8 @@ def convert_file(source: str, out: str, activation: str | None = None) -> str:
         torch.save({"state_dict": converted}, buffer)
         data = buffer.getvalue()
     write_atomically(out, data)
-    return f"{layout} ({container}): {architecture}"
+    heads = _other_heads(Path(source), architecture)
+    return f"{layout} ({container}): {architecture}{heads}"
 
 
 def _read(source: str) -> tuple[dict[str, Any], str]:
@@ -229,23 +232,54 @@ def _declared_activations(source: Path) -> tuple[Path | None, set[str]]:
                     for word, name in ((b"sigmoid(", "quick_gelu"), (b"gelu(", "gelu")):
                         if word in code:  # QuickGELU is x sigmoid(1.702 x)
                             return source, {name}
+    for config, content in _configs_beside(source):
+        if config.name == "open_clip_config.json":
+            return config, {"quick_gelu" if content.get("quick_gelu", False) else "gelu"}
+        # transformers leaves out what is the default
+        towers = [content.get(f"{tower}_config") or {} for tower in ("vision", "text")]
+        return config, {str(tower.get("hidden_act", "quick_gelu")) for tower in towers}
+    return None, set()
+
+
+def _configs_beside(source: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Configs of a CLIP, of transformers or open_clip, that lie beside weights; no other JSON."""
     folder = source if source.is_dir() else source.parent
     for name in ("config.json", "open_clip_config.json"):
         config = folder / name
         if not config.is_file():
             continue
         try:
-            content = json.loads(config.read_text(encoding="utf-8"))
-            if name == "open_clip_config.json":
-                quick = content.get("model_cfg", content).get("quick_gelu", False)
-                return config, {"quick_gelu" if quick else "gelu"}
-            if str(content.get("model_type", "clip")).startswith("clip"):
-                # transformers leaves out what is the default
-                towers = [content.get(f"{tower}_config") or {} for tower in ("vision", "text")]
-                return config, {str(tower.get("hidden_act", "quick_gelu")) for tower in towers}
-        except (ValueError, AttributeError, RecursionError) as error:
+            content = json.loads(decode_text(config.read_bytes()))
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{config} is not a model's config ({error})") from None
-    return None, set()
+        if not isinstance(content, dict):
+            raise InputError(f"{config} is not a model's config")
+        if name == "open_clip_config.json":
+            content = content.get("model_cfg", content)
+        parts = [content.get(f"{tower}_{end}") for tower, end in product(_TOWERS, _ENDS)]
+        if any(part is not None and not isinstance(part, dict) for part in parts):
+            raise InputError(f"{config} is not a model's config")
+        is_clip = any(parts) or str(content.get("model_type")).startswith("clip")
+        if is_clip or name == "open_clip_config.json":
+            yield config, content
+
+
+_TOWERS, _ENDS = ("vision", "text"), ("config", "cfg")
+
+
+def _other_heads(source: Path, architecture: Architecture) -> str:
+    """What a config beside the weights says of heads that are not of width 64."""
+    widths = dict(vision=architecture.image_width, text=architecture.text_width)
+    for _, content in _configs_beside(source):
+        for tower, width in widths.items():
+            part = content.get(f"{tower}_config") or content.get(f"{tower}_cfg") or {}
+            heads = part.get("num_attention_heads") or part.get("heads")
+            if not heads and part.get("head_width"):
+                heads = width // part["head_width"]
+            if heads and heads != width // 64:
+                name = "visual.arch.num_heads" if tower == "vision" else "text_backbone.heads"
+                return f"; not heads of width 64 as OpenAI's: the model needs {name}={heads}"
+    return ""
 
 
 # ---------------------------------------------------------------------- names

@@ -371,6 +371,28 @@ def test_a_folder_of_open_clip_says_its_activation(reference, tmp_path, quick):
             convert_file(str(tmp_path), str(out))
 
 
+def test_other_numbers_of_heads_are_said(reference, tmp_path):
+    torch.save(reference.state_dict(), tmp_path / "open_clip_pytorch_model.bin")
+    for vision, text, said in (
+        (dict(head_width=16), {}, "visual.arch.num_heads="),
+        ({}, dict(heads=7), "text_backbone.heads=7"),
+        ({}, {}, ""),
+    ):
+        model = dict(quick_gelu=True, vision_cfg=vision, text_cfg=text)
+        config = tmp_path / "open_clip_config.json"
+        config.write_text(json.dumps(dict(model_cfg=model)))
+        line = convert_file(str(tmp_path), str(tmp_path / "out.pth"))
+        assert said in line and ("heads" in line) == bool(said)
+
+
+@pytest.mark.parametrize("content", [dict(port=80), dict(model_type="bert", hidden_act="gelu")])
+def test_a_config_of_something_else_says_nothing_of_the_activation(reference, tmp_path, content):
+    torch.save(reference.state_dict(), tmp_path / "clip.pt")
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="does not say which activation"):
+        convert_file(str(tmp_path / "clip.pt"), str(tmp_path / "out.pth"))
+
+
 def test_weights_that_are_not_finite_are_refused(reference, tmp_path):
     state = {name: value.clone() for name, value in reference.state_dict().items()}
     state["ln_final.weight"].fill_(float("nan"))
