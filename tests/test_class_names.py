@@ -62,12 +62,18 @@ def test_different_names_pass():
         ("(unknown)", "does not read what stands in parentheses"),
         (True, "is a bool"),
         (3, "is a int"),
-        ("\ud800", "broken character"),
+        ("\ud800", "broken or control character"),
+        ("c\x1b[31mat", "broken or control character"),
     ],
 )
 def test_names_of_which_nothing_is_left_are_refused_also_where_twins_are_not(name, why):
     with pytest.raises(InputError, match=why):
         check_class_names(["cat", name], source="the data", strict=False)
+
+
+def test_letters_that_only_look_latin_are_doubtful():
+    assert name_problems(["cat", "\u0441at"])[2] == ["'\u0441at' has letters that only look Latin"]
+    assert not name_problems(["caf\u00e9", "na\u00efve", "M3"])[2]
 
 
 def test_numbers_are_doubtful():

@@ -8,6 +8,7 @@ folder that was shared (save_pretrained) or its id on the Hugging Face hub.
 import argparse
 from pathlib import Path
 
+from mmsdpt.utils.atomic import check_writable
 from mmsdpt.utils.class_names import parse_names
 from mmsdpt.utils.cli import run_tool
 from mmsdpt.utils.errors import InputError
@@ -57,6 +58,9 @@ def main() -> int:
         raise InputError("give a tuner file, or --config for its base model")
     if args.annotations and not args.coco_json:
         raise InputError("--annotations is for --coco-json")
+    for file in (args.json, args.coco_json):
+        if file:
+            check_writable(file)
     # Not at the top: --help is quick, and so is the answer to an image that is not there.
     from mmsdpt.apis import load_model
     from mmsdpt.apis.results import Detections, write_json

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from mmengine.config import Config, ConfigDict
 
+from mmsdpt.utils.atomic import check_writable
 from mmsdpt.utils.cli import add_common_arguments, load_config, run_tool
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.preflight import TEST
@@ -95,13 +96,11 @@ def add_pictures(cfg: ConfigDict, args: argparse.Namespace) -> None:
 
 def dump(runner: Runner, path: str) -> BaseMetric:
     """What writes the predictions."""
-    if not path.endswith(".json"):
-        from mmdet.evaluation import DumpDetResults
-
-        return DumpDetResults(out_file_path=path)
     from mmsdpt.engine.hooks.class_names import innermost_datasets
-    from mmsdpt.evaluation import JsonResults
+    from mmsdpt.evaluation import JsonResults, PickledResults
 
+    if not path.endswith(".json"):
+        return PickledResults(out_file_path=path)
     dataset = next(innermost_datasets(runner.test_dataloader.dataset))
     metric = JsonResults(path, getattr(dataset, "cat_ids", None))
     metric.dataset_meta = getattr(dataset, "metainfo", None)
@@ -113,6 +112,8 @@ def main() -> None:
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     if args.out and not args.out.endswith((".pkl", ".pickle", ".json")):
         raise InputError(f"--out writes .pkl or .json, got {args.out}")
+    if args.out:
+        check_writable(args.out)
     cfg = load_config(args, TEST, partial(take_tuner_files, arguments=args.tuner_files))
     # Not at the top: --help is quick, and so is the answer to a config that is not there.
     from mmsdpt.engine import build_runner

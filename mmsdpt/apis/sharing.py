@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -92,7 +91,7 @@ def write_shared(
     for slot, path in recipe.files.items():
         target = folder / names[slot]
         if not (target.exists() and target.samefile(path)):
-            shutil.copyfile(path, target)
+            write_atomically(target, Path(path).read_bytes())
     shared = Recipe(**{**recipe.__dict__, "files": names})
     write_atomically(folder / CONFIG, shared.to_json().encode())
     headers = {slot: read_tuner_header(path) for slot, path in recipe.files.items()}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from urllib.parse import unquote
 
 from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.texts import decode_text, encoding_of
+from mmsdpt.utils.texts import decode_text, encoding_of, folded
 
 from .image_files import ImageFacts, UnreadableImage, inspect_images
 
@@ -338,7 +337,7 @@ class _Finder:
                 return variant
         parts = [part for part in unquote(name).replace("\\", "/").split("/") if part not in "..."]
         for start in range(len(parts)):
-            if len(found := self._known().get(_folded("/".join(parts[start:])), [])) == 1:
+            if len(found := self._known().get(folded("/".join(parts[start:])), [])) == 1:
                 return found[0].relative_to(self.folder).as_posix()
         return None
 
@@ -351,12 +350,8 @@ class _Finder:
                     path = Path(current, file)
                     parts = path.relative_to(self.folder).parts
                     for start in range(len(parts)):
-                        self._paths[_folded("/".join(parts[start:]))].append(path)
+                        self._paths[folded("/".join(parts[start:]))].append(path)
         return self._paths
-
-
-def _folded(path: str) -> str:
-    return unicodedata.normalize("NFC", path).casefold()
 
 
 def _files(

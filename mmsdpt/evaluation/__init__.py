@@ -1,9 +1,10 @@
-"""Metrics. Importing this package registers ``mmsdpt.AlignmentMetric``, ``mmsdpt.JsonResults`` and
-``mmsdpt.LVISMetric``.
+"""Metrics. Importing this package registers ``mmsdpt.AlignmentMetric``, ``mmsdpt.JsonResults``,
+``mmsdpt.LVISMetric`` and ``mmsdpt.PickledResults``.
 """
 
 from .alignment import AlignmentMetric
 from .json_results import JsonResults
 from .lvis import LVISMetric
+from .pickled_results import PickledResults
 
-__all__ = ["AlignmentMetric", "JsonResults", "LVISMetric"]
+__all__ = ["AlignmentMetric", "JsonResults", "LVISMetric", "PickledResults"]

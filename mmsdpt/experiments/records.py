@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
+from mmsdpt.utils.atomic import naming
+
 FINISHED, FAILED = "finished", "failed"
 
 
@@ -64,8 +66,7 @@ class Record(TypedDict):
 def append_record(path: str | os.PathLike, record: Mapping[str, Any]) -> None:
     """Append one line, and wait until it is on the disk."""
     line = json.dumps(record, sort_keys=True) + "\n"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    with os.fdopen(descriptor, "r+b") as file:
+    with naming(path), os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
         size = file.seek(0, os.SEEK_END)
         if size:  # a line that was cut off keeps its own line
             file.seek(size - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -24,12 +25,37 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
         OSError: with the file's name, if there is no room or no permission; the previous file is
             then as it was.
     """
-    try:
+    with naming(path):
         _write(Path(path), data)
+
+
+@contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """Give errors of the disk the name of the file that is written: the system names the temporary
+    one, or none.
+    """
+    try:
+        yield
     except OSError as error:
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """See before the work that a file can be written where its result is to go.
+
+    Raises:
+        OSError: with the file's name, if it cannot.
+    """
+    path = Path(path)
+    with naming(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(_SUFFIX, f".{path.name}.", path.parent)
+        os.close(handle)
+        os.unlink(temporary)
 
 
 def _write(path: Path, data: bytes) -> None:

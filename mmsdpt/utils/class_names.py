@@ -77,8 +77,8 @@ def name_problems(
         if not isinstance(name, str):
             wrong.append(f"{name!r} is a {type(name).__name__}, not a text")
             continue
-        if any(0xD800 <= ord(c) < 0xE000 for c in name):
-            wrong.append(f"{name!r} has a broken character")
+        if any(unicodedata.category(c) in ("Cc", "Cs") for c in name.strip()):
+            wrong.append(f"{name!r} has a broken or control character")
             continue
         reading = read(name)
         if not reading.tokens:
@@ -91,6 +91,8 @@ def name_problems(
         texts[reading.tokens] = reading.text
         if not reading.known:
             unknown.append(f"{name!r} has no word that the model knows")
+        elif any(map(_mixes_scripts, name.split())):
+            unknown.append(f"{name!r} has letters that only look Latin")
         elif name.strip().isdecimal():
             unknown.append(f"{name!r} is a number, which does not say what is seen")
     for tokens, alike in by_tokens.items():
@@ -98,6 +100,12 @@ def name_problems(
             quoted = ", ".join(repr(name) for name in alike[:_SHOWN])
             same.append(f"{quoted} are the same text to the model ({texts[tokens]!r})")
     return wrong, same, unknown
+
+
+def _mixes_scripts(word: str) -> bool:
+    """Whether a word has Latin letters and some that look like them."""
+    scripts = {unicodedata.name(c, "?").split()[0] for c in word if c.isalpha()}
+    return "LATIN" in scripts and not scripts.isdisjoint({"CYRILLIC", "GREEK", "CHEROKEE"})
 
 
 def check_class_names(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import unicodedata
 from pathlib import Path
 
 _ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ")
@@ -28,6 +29,11 @@ def decode_text(content: bytes) -> str:
     """
     text = content.decode(encoding_of(content))
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def folded(name: str) -> str:
+    """A file name as file systems of Windows and macOS compare it."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def no_folder(path: str | Path) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shutil
+import unicodedata
 import zipfile
 
 import pytest
@@ -16,7 +17,7 @@ from mmsdpt.datasets.converters.voc_xml import parse_xml
 from mmsdpt.utils.atomic import staged
 from mmsdpt.utils.errors import InputError
 
-from .test_converters import boxes, from_yolo, load_tool, picture, voc, yolo
+from .test_converters import boxes, from_yolo, load_tool, pair, picture, voc, yolo
 
 BOX = "0 0.5 0.5 0.5 0.5\n"
 
@@ -235,3 +236,43 @@ def test_archives_are_called_so(tmp_path):
         for convert in (from_yolo, voc, lambda src, out: convert_coco(src, out, progress=False)):
             with pytest.raises(InputError, match=reason):
                 convert(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("spelt", ["A B \u00c9.txt", "a b \u00e9.TXT"])
+def test_labels_are_found_in_another_case_or_form(tmp_path, spelt):
+    name = "a b \u00e9"
+    source = yolo(tmp_path / "yolo", {"other": BOX})
+    picture(source.parent / "train" / "images" / f"{unicodedata.normalize('NFD', name)}.jpg")
+    (source.parent / "train" / "labels" / spelt).write_text(BOX)
+    report = from_yolo(source, tmp_path / "out")
+    assert boxes(tmp_path / "out") == [[10, 7.5, 20, 15]] * 2 and report.problems == 0
+
+
+@pytest.mark.parametrize("line", ["0 20 15 20 15", "0 50 50 50 50", "0 1e308 1e308 1e308 1e308"])
+def test_boxes_in_pixels_or_percent_are_called_so(tmp_path, line):
+    with pytest.raises(InputError, match="numbers over 1; a box is in fractions of its image"):
+        from_yolo(yolo(tmp_path / "yolo", {"a": line}), tmp_path / "out")
+
+
+def test_corners_in_place_of_centres_are_refused(tmp_path):
+    corners = "0 0.1 0.1 0.4 0.4\n1 0.5 0.55 0.9 0.95\n"
+    with pytest.raises(InputError, match="seem to be x1 y1 x2 y2.*, 2 of 3 leave"):
+        from_yolo(yolo(tmp_path / "a", {"a": corners, "b": "0 0.1 0.1 0.2 0.2"}), tmp_path / "out")
+    # A box that leaves its image is no proof, as long as another cannot be two corners.
+    report = from_yolo(yolo(tmp_path / "b", {"a": corners + "0 0.5 0.5 0.2 0.2"}), tmp_path / "out")
+    assert report.counts["box_clipped"] == 2
+
+
+def test_an_image_that_was_resized_after_labelling_is_left_out(tmp_path):
+    src = tmp_path / "src"
+    pair(src, "a")
+    pair(src, "b", size=(80, 60), boxes=[(30, 20, 70, 50)])
+    pair(src, "turned", size=(30, 40), boxes=[(2, 2, 20, 38)])
+    pair(src, "zero", size=(0, 0), boxes=[(1, 1, 20, 20)])
+    pair(src, "outside", size=(50, 30), boxes=[(1, 1, 70, 20)])  # fits neither: clipped
+    report = voc(src, tmp_path / "out")
+    assert {name for name, _ in report.named["resized"]} == {
+        "JPEGImages/b.jpg",
+        "JPEGImages/turned.jpg",
+    }
+    assert report.splits["train"]["images"] == 3 and report.counts["size_wrong"] == 4

@@ -5,6 +5,7 @@ sentence.
 import argparse
 import errno
 import os
+import resource
 
 import pytest
 from mmengine.config import Config
@@ -121,3 +122,17 @@ def test_a_fault_of_the_disk_is_one_sentence_with_the_file(
         printed.startswith(f"error: {words}") and str(path) in printed and printed.count("\n") == 1
     )
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == [path.name]
+
+
+def test_a_log_that_cannot_be_written_ends_the_run_in_one_sentence(tiny_cfg, capsys):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+    tiny_cfg.log_level = "INFO"
+    try:
+        with pytest.raises(SystemExit) as caught:
+            cli.run_tool(lambda: build_runner(tiny_cfg).train())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    printed = capsys.readouterr().err
+    assert caught.value.code == 2 and tiny_cfg.work_dir in printed
+    assert "Traceback" not in printed and "Logging error" not in printed

@@ -123,6 +123,9 @@ def convert_voc(
     return report
 
 
+_SLACK = 2.0  # pixels by which a box may leave its image: rounding
+
+
 class _Reader:
     """Reads XML files and pairs them with images."""
 
@@ -218,12 +221,26 @@ class _Reader:
             self.report.add(
                 "size_wrong", xml, f"{told}, the image is {size.displayed[0]}x{size.displayed[1]}"
             )
+            if self._is_resized(tree, declared, size.displayed):
+                self.report.drop_image("resized", image, f"{told} when it was labelled")
+                return None
         instances = [
             self._instance(node, f"{self.report.name(xml)}:{node.get('line')}", size, turn)
             for node in tree.findall("object")
         ]
         kept = [instance for instance in instances if instance is not None]
         return Sample(image, *size.displayed, kept, xml.stem)
+
+    def _is_resized(
+        self, tree: Element, declared: tuple[float | None, ...], size: tuple[int, int]
+    ) -> bool:
+        """Whether boxes fit the size in the file and not that of the image."""
+        corners = [c for c in map(_box_corners, tree.findall("object")) if c is not None]
+        if not corners or None in declared:
+            return False
+        x, y = (max(c[i] for c in corners) for i in (2, 3))
+        fits = [x <= w + _SLACK and y <= h + _SLACK for w, h in (declared, size)]
+        return fits == [True, False]
 
     def _find_image(self, xml: Path, file_name: str) -> Path | None:
         pure = PurePosixPath(file_name.replace("\\", "/"))
@@ -294,16 +311,25 @@ class _Reader:
 
     def _corners(self, node: Element, where: str) -> Box | None:
         """x1, y1, x2, y2 from 0 on, of <bndbox>, or around <robndbox> or <polygon>."""
-        found = [read_number(node, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
-        points = [value - self.offset for value in found if value is not None]
-        if len(points) == 4:
-            return points[0], points[1], points[2], points[3]
+        found = _box_corners(node)
+        if found is not None:
+            x1, y1, x2, y2 = (value - self.offset for value in found)
+            return x1, y1, x2, y2
         points = _rotated(node) or _polygon(node)
         if not points:
             return None
         self.report.add("polygon", where)
         xs, ys = points[0::2], points[1::2]
         return min(xs), min(ys), max(xs), max(ys)
+
+
+def _box_corners(node: Element) -> Box | None:
+    """The four numbers of <bndbox>."""
+    found = [read_number(node, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
+    x1, y1, x2, y2 = found
+    if x1 is None or y1 is None or x2 is None or y2 is None:
+        return None
+    return x1, y1, x2, y2
 
 
 def _rotated(node: Element) -> list[float]:

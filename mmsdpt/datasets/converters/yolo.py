@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from mmsdpt.datasets.split_names import SPLITS
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.texts import decode_text, is_archive, no_folder
+from mmsdpt.utils.texts import decode_text, folded, is_archive, no_folder
 
 from .coco import check_output, note_renames, write_coco
 from .common import Instance, Sample, fit_box, read_image_size
@@ -117,6 +117,7 @@ def convert_yolo(
     splits = {
         name: reader.read_all(paths, f"{name} labels", progress) for name, paths in pictures.items()
     }
+    reader.refuse_corners()
     reader.count_unused_labels(folders.label_files())
     if classes is not None:
         for name in sorted(set(categories) - reader.seen):
@@ -146,6 +147,10 @@ def _keypoints(data: Mapping, source: Path) -> int:
     return count * width
 
 
+_MOST = 1.5
+"""Largest fraction; more is a box in pixels or percent."""
+
+
 class _Reader:
     """Reads label files."""
 
@@ -161,10 +166,15 @@ class _Reader:
         self.names, self.chosen, self.keep_unlabelled = names, chosen, keep_unlabelled
         self.keypoints, self.report = keypoints, report
         self.by_path = {(path.parent, path.stem): path for path in reversed(labels)}
+        self.by_folded: dict[tuple[Path, str], list[Path]] = {}
+        for path in labels:
+            self.by_folded.setdefault((path.parent, folded(path.stem)), []).append(path)
         self.by_stem: dict[str, list[Path]] = {}
         for path in labels:
             self.by_stem.setdefault(path.stem, []).append(path)
         self.seen: set[str] = set()
+        self.conventions: list[bool] = []  # whether a box could be two corners
+        self.overshoots = 0  # boxes that leave their image as centre and size
         self.used_labels: dict[Path, Path] = {}
 
     def read_all(self, pictures: Sequence[Path], title: str, progress: bool) -> list[Sample]:
@@ -173,6 +183,19 @@ class _Reader:
             for path in tqdm(pictures, desc=title, unit="img", disable=not progress)
         ]
         return [sample for sample in samples if sample is not None]
+
+    def refuse_corners(self) -> None:
+        """Refuses boxes that all could be two corners and do not fit their images as YOLO's.
+
+        Raises:
+            InputError: If they are so.
+        """
+        if self.overshoots and all(self.conventions):
+            raise InputError(
+                f"the boxes of {self.report.root} seem to be x1 y1 x2 y2, and YOLO's are the centre"
+                f" and the size, cx cy w h: read so, {self.overshoots} of {len(self.conventions)}"
+                " leave their image; convert them first."
+            )
 
     def count_unused_labels(self, labels: Sequence[Path]) -> None:
         """Counts the label files that belong to no image found."""
@@ -219,6 +242,9 @@ class _Reader:
             label = self.by_path.get((folder, image.stem))
             if label is not None:
                 return label
+            alike = self.by_folded.get((folder, folded(image.stem)), [])
+            if len(alike) == 1:
+                return alike[0]
             outside = folder / f"{image.stem}.txt"
             if outside.is_file() and resolve_inside(root, outside) is None:
                 self.report.add("path_refused", outside, "link to a file outside")
@@ -268,6 +294,14 @@ class _Reader:
         if name not in self.chosen:
             self.report.drop_box("class_not_chosen", where, name)
             return None
+        if max(abs(value) for value in (values[:4] if kind == "box" else values)) > _MOST:
+            self.report.drop_box(
+                "object_malformed", where, "numbers over 1; a box is in fractions of its image"
+            )
+            return None
+        if kind == "box":
+            self.conventions.append(values[0] < values[2] <= 1 and values[1] < values[3] <= 1)
+            self.overshoots += max(fractions[2:]) > 1.02 or min(fractions) < -0.02
         width, height = size
         corners = (
             fractions[0] * width,
