@@ -105,7 +105,7 @@ def all_rows(small: bool = False) -> list[Row]:
     Args:
         small: GLIP-T instead of GLIP-L, and smaller images.
     """
-    return [*_sdpt(small), *_methods(small), *_growth(), *_lvis(), *_clip(), *_mini()]
+    return [*_sdpt(small), *_methods(), *_growth(), *_lvis(), *_clip(), *_mini()]
 
 
 def _sdpt(small: bool) -> list[Row]:
@@ -176,17 +176,16 @@ def methods() -> list[str]:
     return sorted(path.name.removesuffix(ending) for path in files)
 
 
-def _methods(small: bool) -> list[Row]:
-    """A step of each method over one of SDPT, on GLIP-T: the order is that of GLIP-L."""
-    size = 320 if small else 480
-    sdpt = Run("configs/sdpt/glip_t_coco_k10.py", size=size, classes=20, only="train")
+def _methods() -> list[Row]:
+    """A step of each method over one of SDPT, on GLIP-T."""
+    sdpt = Run("configs/sdpt/glip_t_coco_k10.py", size=320, classes=20, only="train")
     rows = []
     for name in methods():
         run = replace(sdpt, config=f"configs/baselines/{name}_glip_t_coco.py")
         rows.append(
             Row(
                 f"method_{name}",
-                f"step over SDPT's, GLIP-T, {size} x {size}, 20 classes",
+                "step over SDPT's, GLIP-T, 320 x 320, 20 classes",
                 dict(ours=run, sdpt=sdpt),
                 ratio("train_cpu_s", "ours", "sdpt"),
                 1.5,

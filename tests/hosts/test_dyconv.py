@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmsdpt.hosts.glip.dyconv import DyConv
-from projects.benchmark.plain_form import plain_dyconv
+from mmsdpt.hosts.glip.dyconv import DyConv, DyReLU
+from projects.benchmark.plain_form import plain_dyconv, plain_dyrelu
 
 CHANNELS = 8
 GROUPS = 4
@@ -151,3 +151,20 @@ def test_names_and_initial_values_are_those_of_mmdetection(dynamic):
     ).state_dict()
     assert list(found) == list(wanted)
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_the_upper_line_equals_the_plain_form_and_keeps_a_byte_per_value():
+    relu = DyReLU(CHANNELS).double().requires_grad_(False)
+    x = torch.randn(2, CHANNELS, 5, 3, dtype=torch.float64, requires_grad=True)
+    twin = x.detach().clone().requires_grad_()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        found = relu(x)
+    expected = plain_dyrelu(relu, twin)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    weights = torch.randn_like(found)
+    (found * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(x.grad, twin.grad, rtol=1e-9, atol=1e-9)
+    large = {t.data_ptr(): t for t in kept if t.numel() == x.numel()}
+    assert sorted(t.element_size() for t in large.values()) == [1, 8]

@@ -5,7 +5,8 @@ import torch
 from mmdet.models.utils.vlfuse_helper import BiMultiHeadAttention as PlainAttention
 from mmdet.models.utils.vlfuse_helper import VLFuse as PlainVLFuse
 
-from mmsdpt.hosts.glip.fusion import BiMultiHeadAttention, VLFuse
+from mmsdpt.hosts.glip.fusion import BiMultiHeadAttention, VLFuse, _ClampScores
+from mmsdpt.hosts.recompute import recompute
 from mmsdpt.hosts.seams import FusionTokens
 
 V, L, E, H = 12, 20, 48, 4
@@ -139,17 +140,18 @@ def test_dropout_has_the_plain_forms_distribution():
         assert torch.allclose(a.std(0), spread, rtol=0.15)
 
 
-@pytest.mark.parametrize("use_checkpoint", [False, True])
-def test_a_fusion_layer_equals_the_plain_layer_on_odd_pyramids(use_checkpoint):
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_a_fusion_layer_equals_the_plain_layer_on_odd_pyramids(recomputed):
     plain = PlainVLFuse(V, L, E, H, dropout=0.0).double()
-    fast = VLFuse(V, L, E, H, dropout=0.0, use_checkpoint=use_checkpoint).double()
+    fast = VLFuse(V, L, E, H, dropout=0.0).double()
     fast.load_state_dict(plain.state_dict())
     sizes = [(7, 9), (4, 5), (2, 3), (1, 2), (1, 1)]
     levels = [torch.randn(2, V, *size, dtype=torch.float64, requires_grad=True) for size in sizes]
     _, lang, mask = inputs(2)
     expected = plain(dict(visual=levels, lang=dict(hidden=lang, masks=mask)))
     given = dict(hidden=lang, masks=mask)
-    found = fast(dict(visual=levels, lang=given))
+    pyramid = dict(visual=levels, lang=given)
+    found = recompute(fast, pyramid) if recomputed else fast(pyramid)
     assert given["hidden"] is lang, "the caller's dict must be left alone: it may be a cache"
     pairs = [*zip(found["visual"], expected["visual"], strict=True)]
     pairs.append((found["lang"]["hidden"][mask.bool()], expected["lang"]["hidden"][mask.bool()]))
@@ -164,14 +166,38 @@ def test_a_fusion_layer_equals_the_plain_layer_on_odd_pyramids(use_checkpoint):
 
 
 def test_checkpointing_keeps_the_gradient_of_tokens_when_all_inputs_are_frozen():
-    layer = VLFuse(V, L, E, H, use_checkpoint=True).requires_grad_(False).eval()
+    layer = VLFuse(V, L, E, H).requires_grad_(False).eval()
     tokens = torch.randn(3, V, requires_grad=True)
     tuner = FixedTokens(tokens, None)
     layer.seam.connect(tuner, tuner)
     lang = dict(hidden=torch.randn(1, 4, L), masks=torch.ones(1, 4, dtype=torch.long))
-    out = layer(dict(visual=[torch.randn(1, V, 3, 3)], lang=lang))
+    out = recompute(layer, dict(visual=[torch.randn(1, V, 3, 3)], lang=lang))
     out["lang"]["hidden"].sum().backward()
     assert tokens.grad is not None and tokens.grad.abs().sum() > 0
+
+
+def test_scores_are_clamped_in_place_as_torch_does():
+    scores = torch.tensor([-6e4, -4e4, 1.5, float("inf"), float("nan")], dtype=torch.float64)
+    found, plain = scores.clone().requires_grad_(), scores.clone().requires_grad_()
+    given = found * 1
+    out, expected = _ClampScores.apply(given), plain.clamp(-5e4, 5e4)
+    assert out.data_ptr() == given.data_ptr()
+    torch.testing.assert_close(out, expected, rtol=0, atol=0, equal_nan=True)
+    weights = torch.arange(1.0, 6.0, dtype=torch.float64)
+    (out * weights)[:4].sum().backward()
+    (expected * weights)[:4].sum().backward()
+    torch.testing.assert_close(found.grad, plain.grad, rtol=0, atol=0)
+
+
+def test_of_the_scores_only_probabilities_and_a_byte_each_are_kept():
+    """Both directions' probabilities; the 39 x 3 x 7 scores themselves in no other float tensor."""
+    layer = BiMultiHeadAttention(V, L, E, H).requires_grad_(False).eval()
+    vision = torch.randn(1, 39, V, requires_grad=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        layer(vision, torch.randn(1, 7, L))
+    scores = {x.data_ptr(): x for x in kept if x.numel() == 39 * H * 7}
+    assert sorted(x.element_size() for x in scores.values()) == [1, 4, 4]
 
 
 def test_half_precision_autocast_stays_finite():

@@ -78,6 +78,8 @@ class Host:
     base_losses: ClassVar[set[str]]
     """Names of the losses that it has without a tuner."""
     autocasts: ClassVar[tuple[torch.dtype, ...]] = (torch.bfloat16,)
+    bfloat16_error: ClassVar[float] = 1e-3
+    """Of the loss under autocast, relative."""
     plain_hint: ClassVar[str]
     """What :meth:`plain` answers to a method that it has no seams for."""
     configs: ClassVar[str | None] = None

@@ -123,6 +123,16 @@ def test_autocast_stays_finite_and_leaves_the_parameters_in_float32(case):
     model.eval()
 
 
+def test_losses_in_bfloat16_are_those_of_float32(case):
+    """Within a thousandth where weights are trained ones."""
+    model, batch = case.trained, case.host.batch(3)
+    with torch.no_grad():
+        expected = total(losses_of(model, batch))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = total(losses_of(model, batch))
+    assert 0 < abs(found - expected) < case.host.bfloat16_error * expected
+
+
 # ---------------------------------------------------------------------- the base
 
 

@@ -40,7 +40,8 @@ def text_blocks(
     The attention is causal, so what the tower makes of the common tokens is the same for all texts:
     it is computed once, and the rest of each text reads it as keys and values. Of "a photo of a
     {}." half is common, of a learned context and a name nearly all. And of the last block only the
-    outputs at the end tokens are computed, as nothing reads the others.
+    outputs at the end tokens are computed, as nothing reads the others. What pads shorter texts
+    goes through the attention alone.
 
     Args:
         blocks: Its ``resblocks``.
@@ -56,7 +57,8 @@ def text_blocks(
     """
     G, P, d = prefix.shape
     C, K, _ = rest.shape
-    x = rest.repeat(G, 1, 1)  # (G C, K, d)
+    packing = _Packing(ends, K) if P else None
+    x = packing.collect(rest).repeat(G, 1, 1) if packing else rest.repeat(G, 1, 1)
     for i, block in enumerate(blocks):
         tokens, projection, branch = seams[i] if seams else _UNUSED
         last = i + 1 == len(blocks)
@@ -70,12 +72,12 @@ def text_blocks(
         mask = torch.ones(K, P + K, dtype=torch.bool, device=rest.device).tril(P)
         normed = layer_norm(block.ln_1, x)
         if not last or projection.active():
-            q, k, v = _heads(block.attn, normed, "qkv", projection)
+            q, k, v = _heads(block.attn, normed, "qkv", projection, packing)
         else:
-            k, v = _heads(block.attn, normed, "kv")
+            k, v = _heads(block.attn, normed, "kv", packing=packing)
         if last:
             index = ends.repeat(G)[:, None, None].expand(-1, 1, d)  # (G C, 1, d)
-            x, asking = x.gather(1, index), normed.gather(1, index)
+            x, asking = (packing.at_ends(y) if packing else y.gather(1, index) for y in (x, normed))
             if projection.active():
                 q = q.gather(2, index[:, None, :, : q.shape[-1]].expand(-1, q.shape[1], -1, -1))
             else:
@@ -87,13 +89,45 @@ def text_blocks(
             q_prefix, k_prefix, v_prefix = _heads(block.attn, normed_prefix, "qkv", projection)
             k = torch.cat([k_prefix.repeat_interleave(C, dim=0), k], dim=2)
             v = torch.cat([v_prefix.repeat_interleave(C, dim=0), v], dim=2)
-        x = x + _merge(block.attn, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+        x = x + _output(block.attn, packing.collect(y) if packing and not last else y)
         x = branch.add(x + block.mlp(layer_norm(block.ln_2, x)), normed)
         if P and not last:
             y = F.scaled_dot_product_attention(q_prefix, k_prefix, v_prefix, is_causal=True)
-            prefix = prefix + _merge(block.attn, y)
+            prefix = prefix + _output(block.attn, y.transpose(1, 2).flatten(2))
             prefix = branch.add(prefix + block.mlp(layer_norm(block.ln_2, prefix)), normed_prefix)
     return x.reshape(G, C, d)
+
+
+class _Packing:
+    """Texts of different lengths without what pads them: G groups of n rows, all tokens of a group.
+
+    Only the attention needs them as C texts of K places. Nothing that is read sees the padding: the
+    attention is causal, and what follows an end token comes after it.
+
+    Args:
+        ends: (C,) index of each text's end token.
+        length: K.
+    """
+
+    def __init__(self, ends: Tensor, length: int) -> None:
+        real = torch.arange(length, device=ends.device) <= ends[:, None]  # (C, K)
+        self.length = length
+        self.places = real.flatten().nonzero().flatten()  # (n,) of C K
+        self.rows = real.flatten().cumsum(0) - 1  # (C K,) of n; padding repeats the end token
+        self.ends = real.sum(1).cumsum(0) - 1  # (C,) of n
+
+    def collect(self, x: Tensor) -> Tensor:
+        """(G C, K, d) to (G, n, d)."""
+        return x.reshape(-1, len(self.rows), x.shape[-1]).index_select(1, self.places)
+
+    def spread(self, x: Tensor) -> Tensor:
+        """(G, n, d) to (G C, K, d)."""
+        return x.index_select(1, self.rows).view(-1, self.length, x.shape[-1])
+
+    def at_ends(self, x: Tensor) -> Tensor:
+        """(G, n, d) to the end tokens' (G C, 1, d)."""
+        return x.index_select(1, self.ends).view(-1, 1, x.shape[-1])
 
 
 def _heads(
@@ -101,6 +135,7 @@ def _heads(
     x: Tensor,
     which: str,
     projection: ProjectionSeam | None = None,
+    packing: _Packing | None = None,
 ) -> Tensor:
     """Some of queries, keys and values, (N, L, d) to (n, N, heads, L, d / heads).
 
@@ -112,19 +147,19 @@ def _heads(
         x: (N, L, d).
         which: ``q``, ``kv`` or ``qkv``; n is its length.
         projection: Of ``qkv``, the seam that acts on it.
+        packing: Of x; what comes out is spread.
     """
-    N, L, d = x.shape
+    d = x.shape[-1]
     rows = slice("qkv".index(which[0]) * d, ("qkv".index(which[-1]) + 1) * d)
     y = F.linear(x, attention.in_proj_weight[rows], attention.in_proj_bias[rows])
     y = y if projection is None else projection.change(y, x)
-    return y.view(N, L, len(which), attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    y = y if packing is None else packing.spread(y)
+    return y.unflatten(-1, (len(which), attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
 
 
-def _merge(attention: nn.MultiheadAttention, y: Tensor) -> Tensor:
-    """The heads' outputs, (N, heads, L, d / heads) to (N, L, d), after the output layer."""
-    return F.linear(
-        y.transpose(1, 2).flatten(2), attention.out_proj.weight, attention.out_proj.bias
-    )
+def _output(attention: nn.MultiheadAttention, y: Tensor) -> Tensor:
+    """The output layer on the heads' joined outputs (N, L, d)."""
+    return F.linear(y, attention.out_proj.weight, attention.out_proj.bias)
 
 
 def pool(x: Tensor, norm: nn.LayerNorm, projection: Tensor) -> Tensor:
@@ -136,6 +171,7 @@ def pool(x: Tensor, norm: nn.LayerNorm, projection: Tensor) -> Tensor:
         projection: ``text_projection``, (d, e).
 
     Returns:
-        (..., e), not normalised.
+        (..., e), not normalised, in the parameters' precision under autocast, too.
     """
-    return layer_norm(norm, x) @ projection
+    with torch.autocast(x.device.type, enabled=False):
+        return layer_norm(norm, x.to(projection.dtype)) @ projection

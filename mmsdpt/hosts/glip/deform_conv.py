@@ -8,9 +8,9 @@ At output position p, with the place q = p * stride - padding + k * dilation of 
 x(.) is bilinear, and zero outside the map. A bilinear sample is a weighted sum of four pixels, so
 all taps of all positions are one weighted gather of pixel vectors (``embedding_bag``, with the mask
 folded into the weights), followed by one matrix product. Against ``grid_sample`` times mask this
-loses no precision to normalised coordinates, and autograd keeps four indices and weights per tap
-instead of its C samples: where the convolution's weights are frozen, the sampled columns are freed
-at once.
+loses no precision to normalised coordinates, and autograd keeps four weights and 32-bit indices
+per tap instead of its C samples: where the convolution's weights are frozen, the sampled columns
+are freed at once.
 
 Letters: B images; C channels in, O out; (H, W) size of the input, (h, w) of the offset and mask
 maps, (Ho, Wo) of the output; K taps of the kernel, 9 for 3 x 3.
@@ -82,7 +82,7 @@ def _corners(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
     fraction = position - low
     lower = (1 - fraction) * ((low >= 0) & (low < size))
     upper = fraction * ((position > -1) & (low < size - 1))
-    indices = torch.stack((low, low + 1), dim=-1).long().clamp_(0, size - 1)
+    indices = torch.stack((low, low + 1), dim=-1).int().clamp_(0, size - 1)
     return indices, torch.stack((lower, upper), dim=-1)
 
 
@@ -126,7 +126,8 @@ def sample_taps(
     (rows, row_weights), (columns, column_weights) = axis(0), axis(1)
     mask = mask.to(x.dtype).unflatten(1, kernel_size).permute(0, 3, 4, 1, 2)
     row_weights = row_weights * mask.unsqueeze(-1)
-    rows = rows + H * torch.arange(B, device=x.device).view(-1, 1, 1, 1, 1, 1)
+    first = torch.arange(B, device=x.device, dtype=rows.dtype).view(-1, 1, 1, 1, 1, 1)
+    rows = rows + H * first
     pixels = (rows * W).unsqueeze(-1) + columns.unsqueeze(-2)
     pixel_weights = row_weights.unsqueeze(-1) * column_weights.unsqueeze(-2)
     samples = F.embedding_bag(

@@ -13,6 +13,7 @@ own class may resize by nearest neighbour, which gives other numbers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +71,39 @@ class DyReLU(nn.Module):
         a1, b1, a2, b2 = coefficients.chunk(4, dim=1)
         a1 = (a1 - 0.5) * 2 + 1.0
         a2 = (a2 - 0.5) * 2
-        return torch.maximum(torch.addcmul(b1 - 0.5, x, a1), torch.addcmul(b2 - 0.5, x, a2))
+        lines = x, a1, b1 - 0.5, a2, b2 - 0.5
+        if any(part.requires_grad for part in lines):
+            return _UpperLine.apply(*lines)
+        return torch.maximum(*_lines(*lines))
+
+
+def _lines(x: Tensor, a1: Tensor, b1: Tensor, a2: Tensor, b2: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.addcmul(b1, x, a1), torch.addcmul(b2, x, a2)
+
+
+class _UpperLine(torch.autograd.Function):
+    """max(a1 x + b1, a2 x + b2), which keeps x and a byte per value instead of x and both lines.
+
+    x is (B, C, H, W), the coefficients (B, C, 1, 1). Where the lines meet, the first one gets the
+    gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, a1: Tensor, b1: Tensor, a2: Tensor, b2: Tensor) -> Tensor:
+        first, second = _lines(x, a1, b1, a2, b2)
+        ctx.save_for_backward(x, a1, a2, first >= second)
+        return torch.maximum(first, second)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        x, a1, a2, upper = ctx.saved_tensors
+        on_first = gradient * upper
+        on_second = gradient - on_first
+        of_x = torch.addcmul(on_first * a1, on_second, a2)
+        slopes = ((part * x).sum((2, 3), keepdim=True) for part in (on_first, on_second))
+        shifts = (part.sum((2, 3), keepdim=True) for part in (on_first, on_second))
+        (of_a1, of_a2), (of_b1, of_b2) = slopes, shifts
+        return of_x, of_a1, of_b1, of_a2, of_b2
 
 
 class DyConv(nn.Module):

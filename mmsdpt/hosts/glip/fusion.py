@@ -18,13 +18,13 @@ values: T = 20 tokens instead of d = 256 per head.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
-from mmsdpt.hosts.recompute import recompute
 from mmsdpt.utils.memo import Memo
 
 from ..seams import FusionSeam
@@ -122,7 +122,7 @@ class BiMultiHeadAttention(nn.Module):
         scores = torch.matmul(image_rows, keys.flatten(1, 2).transpose(1, 2)) + key_bias.flatten(
             1
         ).unsqueeze(1)
-        scores = scores.clamp(-MAX_CLAMP_VALUE, MAX_CLAMP_VALUE)
+        scores = _clamped(scores)
         scores = scores.view(num_images, image_rows.shape[1], self.num_heads, keys.shape[2])
 
         delta_v = self._image_output(scores[:, :num_positions], values, attention_mask_l)
@@ -191,6 +191,29 @@ class BiMultiHeadAttention(nn.Module):
         weight = attention.sum(-1).unflatten(1, (self.num_heads, -1)).unsqueeze(-1)
         out = out + weight * self.values_v_proj.bias.view(self.num_heads, 1, self.head_dim)
         return self.out_l_proj(out.transpose(1, 2).flatten(2))
+
+
+def _clamped(scores: Tensor) -> Tensor:
+    if scores.requires_grad:
+        return _ClampScores.apply(scores)
+    return scores.clamp(-MAX_CLAMP_VALUE, MAX_CLAMP_VALUE)
+
+
+class _ClampScores(torch.autograd.Function):
+    """clamp(x, -MAX_CLAMP_VALUE, MAX_CLAMP_VALUE) in place, which keeps a byte per score instead of
+    the score.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward((x >= -MAX_CLAMP_VALUE).logical_and_(x <= MAX_CLAMP_VALUE))
+        ctx.mark_dirty(x)
+        return x.clamp_(-MAX_CLAMP_VALUE, MAX_CLAMP_VALUE)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (inside,) = ctx.saved_tensors
+        return gradient * inside
 
 
 class BiAttentionBlock(nn.Module):
@@ -277,9 +300,6 @@ class VLFuse(nn.Module):
         num_heads: Number of heads.
         dropout: Attention dropout.
         drop_path: Stochastic depth.
-        use_checkpoint: Recompute the layer in the backward pass. Non-reentrant: the reentrant form
-            of MMDetection cuts the gradient when all of its inputs are frozen, which is the rule
-            here.
         index: Position among the fusion layers.
     """
 
@@ -291,11 +311,9 @@ class VLFuse(nn.Module):
         num_heads: int = 8,
         dropout: float = 0.1,
         drop_path: float = 0.0,
-        use_checkpoint: bool = False,
         index: int = 0,
     ) -> None:
         super().__init__()
-        self.use_checkpoint = use_checkpoint
         self.b_attn = BiAttentionBlock(
             v_dim,
             l_dim,
@@ -316,9 +334,5 @@ class VLFuse(nn.Module):
         left alone.
         """
         lang = x["lang"]
-        args = (list(x["visual"]), lang["hidden"], lang["masks"])
-        if self.use_checkpoint and torch.is_grad_enabled():
-            visual, hidden = recompute(self.b_attn, *args)
-        else:
-            visual, hidden = self.b_attn(*args)
+        visual, hidden = self.b_attn(list(x["visual"]), lang["hidden"], lang["masks"])
         return dict(visual=visual, lang={**lang, "hidden": hidden})

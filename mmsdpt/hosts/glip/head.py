@@ -14,6 +14,7 @@ from mmdet.structures import SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmsdpt.hosts.recompute import recompute
 from mmsdpt.registry import MODELS
 
 from ..seams import FusionSeam
@@ -44,7 +45,8 @@ class VLFusionModule(nn.Module):
         fusion: Overrides for :class:`VLFuse`: ``embed_dim``, ``num_heads``, ``dropout``,
             ``drop_path``.
         num_levels: Levels of the pyramid.
-        use_checkpoint: Recompute the fusion layers in the backward pass.
+        use_checkpoint: Recompute the layers one by one in the backward pass instead of keeping what
+            is computed in them.
     """
 
     def __init__(
@@ -73,7 +75,6 @@ class VLFusionModule(nn.Module):
                     VLFuse(
                         v_dim=width,
                         l_dim=self.lang_dim,
-                        use_checkpoint=use_checkpoint,
                         index=i,
                         **(fusion or {}),
                     )
@@ -83,6 +84,7 @@ class VLFusionModule(nn.Module):
             # width.
             layers.append(DyConv(width, feat_channels, dynamic=width == feat_channels))
         self.dyhead_tower = nn.Sequential(*layers)
+        self.use_checkpoint = use_checkpoint
 
         self.bbox_pred = nn.Conv2d(feat_channels, num_base_priors * 4, kernel_size=1)
         self.centerness = nn.Conv2d(feat_channels, num_base_priors, kernel_size=1)
@@ -126,19 +128,24 @@ class VLFusionModule(nn.Module):
         """As :meth:`forward`, with a text that is trimmed already; ``masks`` None: without any
         padding.
         """
-        fused = self.dyhead_tower(dict(visual=list(visual_feats), lang=lang))
+        fused = dict(visual=list(visual_feats), lang=lang)
+        for layer in self.dyhead_tower:
+            saves = self.use_checkpoint and torch.is_grad_enabled()
+            fused = recompute(layer, fused) if saves else layer(fused)
         embedding = fused["lang"]["hidden"] if self.early_fuse else lang["embedded"]
         embedding = F.normalize(embedding, p=2, dim=-1)
         words = self.dot_product_projection_text(embedding / 2.0)  # (B, T, C)
         bias = (torch.matmul(embedding, self.bias_lang) + self.bias0).unsqueeze(1)  # (B, 1, T)
 
         bbox_preds, centerness, cls_logits = [], [], []
+        precise = self.bias0.dtype
         for level, scale in zip(fused["visual"], self.scales, strict=True):
-            bbox_preds.append(scale(self.bbox_pred(level)))
-            centerness.append(self.centerness(level))
+            # Losses are computed in float32 under autocast, too.
+            bbox_preds.append(scale(self.bbox_pred(level)).to(precise))
+            centerness.append(self.centerness(level).to(precise))
             queries = level.flatten(2).transpose(1, 2)  # (B, h w, C)
             logits = torch.matmul(queries, words.transpose(1, 2)) / self.log_scale.exp() + bias
-            cls_logits.append(logits.clamp(-MAX_CLAMP_VALUE, MAX_CLAMP_VALUE))
+            cls_logits.append(logits.to(precise).clamp(-MAX_CLAMP_VALUE, MAX_CLAMP_VALUE))
         return bbox_preds, centerness, cls_logits
 
 
@@ -176,7 +183,7 @@ class ATSSVLFusionHead(MMDetATSSVLFusionHead):
 
     Args:
         early_fuse: Whether there are fusion layers (GLIP-T(A) has none).
-        use_checkpoint: Recompute fusion layers in the backward pass.
+        use_checkpoint: Recompute the layers of the head in the backward pass.
         num_dyhead_blocks: Number of blocks of ``dyhead_tower``.
         lang_model_name: Hub name or folder of the BERT.
         fusion: See :class:`VLFusionModule`.
