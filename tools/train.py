@@ -24,6 +24,12 @@ def parse_args() -> argparse.Namespace:
         metavar="CHECKPOINT",
         help="continue from this checkpoint of a run, or from the newest in the work directory",
     )
+    parser.add_argument(
+        "--cache-features",
+        type=int,
+        metavar="K",
+        help="compute what is frozen once, for K fixed views of each training image",
+    )
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -34,6 +40,8 @@ def main() -> None:
     if args.resume:
         named = None if args.resume == "auto" else args.resume
         args.cfg_options = {**(args.cfg_options or {}), "resume": True, "resume_from": named}
+    if args.cache_features is not None:
+        args.cfg_options = {**(args.cfg_options or {}), "feature_cache.views": args.cache_features}
     cfg = load_config(args, TRAINING)
     # Not at the top: --help is quick, and so is the answer to a config that is not there.
     from mmengine.device import get_device

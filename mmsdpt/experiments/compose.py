@@ -24,6 +24,7 @@ from .study import Cell, Method, Study, Training, read_config
 Content = dict[str, Any]
 CLASSIFICATION = "mmsdpt.ClassificationData"
 TUNER_FILE = "tuner.safetensors"
+FEATURES = "features"
 DATA_ROOT = "data/"
 _TRAIN, _TEST = ("train_dataloader",), ("test_dataloader", "test_evaluator", "test_cfg")
 _VALIDATION = ("val_dataloader", "val_evaluator", "val_cfg")
@@ -86,6 +87,8 @@ def compose(
     whole.merge_from_dict({name: x for name, x in training.settings if "." in name})
     spread_text_encoder(whole)
     content = whole.to_dict()
+    if content.get("feature_cache") is not None:
+        content["feature_cache"].setdefault("folder", str(work_dir / FEATURES))
     if not content["load_from"]:
         raise InputError(f"{host.config} names no base weights: set load_from of the host")
     for tuner in content["model"]["tuners"].values():

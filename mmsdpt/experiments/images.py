@@ -18,8 +18,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmsdpt.engine.data_files import use_own_image_loader
+from mmsdpt.engine.feature_cache import FeatureCacheSettings
 from mmsdpt.registry import DATASETS, TRANSFORMS
 from mmsdpt.utils.data_files import check_dataset_files
+from mmsdpt.utils.feature_store import FeatureStore
 
 _LOADERS = ("LoadPillowImage", "LoadImageFromFile")
 _BUDGET = 1 << 30
@@ -115,6 +117,14 @@ class DatasetCache:
         self._datasets: dict[str, Dataset] = {}
         self._tests: dict[str, TestImages] = {}
         self._digests: dict[str, str] = {}
+        self._stores: dict[str, FeatureStore] = {}
+
+    def feature_store(self, cfg: Any) -> FeatureStore:
+        """The features of a ``feature_cache``, which all cells with the same settings share."""
+        key = json.dumps(cfg, sort_keys=True, default=str)
+        if key not in self._stores:
+            self._stores[key] = FeatureCacheSettings.of(cfg).store()
+        return self._stores[key]
 
     def take(self, size: int) -> bool:
         """Whether there is room for ``size`` bytes more, which are then taken."""

@@ -194,6 +194,10 @@ def _job(
     depends: dict[str, Any] = dict(
         model=config["model"], base=base_digest(config["load_from"]), versions=versions()
     )
+    features = config.get("feature_cache")
+    if features is not None:  # where they are kept changes nothing
+        of = ("views", "seed", "dtype") if training.data is not None else ("dtype",)
+        depends["feature_cache"] = {name: features.get(name) for name in of}
     if training.data is not None:
         job.trainable = trainable
         depends.update({name: config.get(name) for name in _TRAINING_PARTS}, on=on)

@@ -48,7 +48,7 @@ def _measure(job: Job, folder: Path, cache: DatasetCache) -> dict[str, float]:
     cfg.tuner_files = {}  # they may not be there yet
     trains = job.training.data is not None
     if not trains or fitting_slot(cfg):
-        host = build_host(cfg)
+        host = build_host(cfg, cache)
         found["build"] = time.perf_counter() - started
     else:
         dataset = cache.dataset(cfg.train_dataloader.dataset)

@@ -21,6 +21,7 @@ from mmengine.runner import Runner, set_random_seed
 from mmengine.visualization import Visualizer
 from torch import nn
 
+from mmsdpt.engine.feature_cache import FeatureCache
 from mmsdpt.engine.runner import TunerRunner
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import load_tuner
@@ -66,14 +67,20 @@ def clean_up_after(name: str) -> Iterator[None]:
                     instance.removeHandler(handler)
 
 
-def build_host(cfg: Mapping[str, Any]) -> nn.Module:
-    """The model of a config with its base weights, on the device, in eval mode."""
+def build_host(cfg: Mapping[str, Any], cache: DatasetCache) -> nn.Module:
+    """The model of a config with its base weights, on the device, in eval mode; it keeps features
+    where the config says so.
+    """
     with quiet():
         host = MODELS.build(cfg["model"])
         host.init_weights()
     path = resolve_checkpoint(cfg["load_from"])
     load_base_weights(host, read_checkpoint(path)["state_dict"], path)
-    return host.to(get_device()).eval()
+    host = host.to(get_device()).eval()
+    settings = cfg.get("feature_cache")
+    if settings is not None:
+        FeatureCache(settings, host, cache.feature_store(settings))
+    return host
 
 
 def train(
@@ -110,6 +117,10 @@ def train(
     with clean_up_after(name):
         runner = QuietRunner(**{key: given[key] for key in known & set(given)})
         runner.cfg.tuner_files = cfg.tuner_files
+        settings = cfg.get("feature_cache")
+        if settings is not None:
+            runner.cfg.feature_cache = settings
+            runner.feature_store = cache.feature_store(settings)
         started = time.perf_counter()
         runner.train()
         seconds = time.perf_counter() - started
@@ -130,7 +141,7 @@ def fit(cfg: ConfigDict, slot: str, cache: DatasetCache) -> tuple[nn.Module, dic
     """
     started = time.perf_counter()
     set_random_seed(cfg.randomness.seed)
-    host = build_host(cfg)
+    host = build_host(cfg, cache)
     pipeline = cfg.test_dataloader.dataset.pipeline  # no augmentation
     sets: list[torch.Tensor] = []
     names: Sequence[str] = ()

@@ -107,9 +107,9 @@ class Worker:
         """The trained model, or the plain one."""
         cfg = loading_config(job.config)
         if job.training.data is None:
-            return build_host(cfg)
+            return build_host(cfg, self.cache)
         if not redo and _training_facts(job, self.root):
-            host = build_host(cfg)
+            host = build_host(cfg, self.cache)
             for slot, path in {**cfg.tuner_files, **tuner_files(host, folder)}.items():
                 load_tuner(host, path, slot)
             return host

@@ -1,0 +1,34 @@
+"""tools/feature_cache.py lists and clears what runs have kept."""
+
+import runpy
+import sys
+
+import pytest
+import torch
+
+from mmsdpt.utils.feature_store import FeatureStore, Space
+
+
+@pytest.fixture
+def tool(repository, monkeypatch, capsys):
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["feature_cache.py", *map(str, args)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(repository / "tools/feature_cache.py"), run_name="__main__")
+        return ended.value.code, capsys.readouterr()
+
+    return call
+
+
+def test_what_is_kept_is_listed_and_cleared(tool, tmp_path):
+    about = dict(what="image features of GLIP", computed="cpu, float32", kept="as computed")
+    store = FeatureStore(0, tmp_path)
+    store.put(Space("0" * 32, about), {"a": (torch.ones(250_000),), "b": (torch.ones(250_000),)})
+    code, said = tool("list", tmp_path)
+    assert code == 0
+    assert "image features of GLIP" in said.out and "2.0" in said.out
+    assert tool("clear", tmp_path, "--unused-days", "1")[1].out == "removed 0 files, 0.0 MB\n"
+    assert tool("clear", tmp_path)[1].out == "removed 1 files, 2.0 MB\n"
+    code, said = tool("list", tmp_path / "nowhere")
+    assert code == 2 and "is no folder: name the one that feature_cache.folder names" in said.err

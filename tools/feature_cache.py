@@ -1,0 +1,51 @@
+"""Look at and clear a folder of kept features (``feature_cache.folder`` of a config):
+``python tools/feature_cache.py list FOLDER``, ``python tools/feature_cache.py clear FOLDER``.
+"""
+
+import argparse
+import time
+
+from mmsdpt.utils.cli import run_tool
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser("list", help="what is kept, and how much")
+    clearing = commands.add_parser("clear", help="remove features; runs compute them again")
+    clearing.add_argument(
+        "--unused-days", type=float, default=0.0, help="only what was not used for so many days"
+    )
+    for command in (listing, clearing):
+        command.add_argument("folder", help="folder of kept features")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    # Not at the top: --help is quick.
+    from rich.console import Console
+    from rich.table import Table
+
+    from mmsdpt.utils.feature_store import clear_features, list_features
+
+    if args.command == "clear":
+        count, size = clear_features(args.folder, args.unused_days)
+        print(f"removed {count} files, {size / 1e6:,.1f} MB")
+        return
+    facts = list_features(args.folder)
+    table = Table()
+    for name in ("features", "computed in", "kept in", "by", "last used"):
+        table.add_column(name)
+    for name in ("entries", "MB"):
+        table.add_column(name, justify="right")
+    for each in facts:
+        about = [each.about.get(name, "?") for name in ("what", "computed", "kept", "versions")]
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.used))
+        table.add_row(*about, used, f"{each.entries:,}", f"{each.size / 1e6:,.1f}")
+    Console().print(table)
+    print(f"in all {sum(each.size for each in facts) / 1e6:,.1f} MB in {args.folder}")
+
+
+if __name__ == "__main__":
+    run_tool(main)
