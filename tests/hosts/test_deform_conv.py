@@ -245,3 +245,18 @@ def test_layer_has_the_parameters_of_mmcv():
     x, offset, mask, *_ = make_inputs(2, (7, 5), (4, 3), channels=6, dtype=torch.float32)
     wanted = modulated_deform_conv2d(x, offset, mask, layer.weight, layer.bias, 2, 1)
     assert torch.equal(layer(x, offset, mask), wanted)
+
+
+def test_the_gradient_of_pixels_is_that_of_pytorchs_embedding(monkeypatch):
+    """On few cores it is a product with a sparse matrix."""
+    torch.manual_seed(0)
+    shapes = (2, 5, 7, 6), (2, 18, 7, 6), (2, 9, 7, 6), (4, 5, 3, 3)
+    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+
+    def run(cores):
+        monkeypatch.setattr("mmsdpt.hosts.glip.deform_conv._FEW_CORES", cores)
+        y = modulated_deform_conv2d(*inputs, None, 1, 1)
+        return [y, *torch.autograd.grad(y.square().sum(), inputs)]
+
+    for found, wanted in zip(run(4), run(0), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)

@@ -19,10 +19,14 @@ maps, (Ho, Wo) of the output; K taps of the kernel, 9 for 3 x 3.
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.sparse import csc_matrix
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.utils import _pair
 
 
@@ -68,6 +72,9 @@ def read_flat(maps: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
             " before it."
         )
     return maps.flatten(1)[:, : channels * height * width].view(-1, channels, height, width)
+
+
+_FEW_CORES = 4  # PyTorch's gradient of an embedding runs on all of them
 
 
 def _corners(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -130,15 +137,54 @@ def sample_taps(
     rows = rows + H * first
     pixels = (rows * W).unsqueeze(-1) + columns.unsqueeze(-2)
     pixel_weights = row_weights.unsqueeze(-1) * column_weights.unsqueeze(-2)
-    samples = F.embedding_bag(
-        pixels.reshape(-1, 4),
+    samples = weighted_rows(
         x.permute(0, 2, 3, 1)
         .contiguous()
         .view(B * H * W, C),  # a strided view gathers many times slower
-        per_sample_weights=pixel_weights.reshape(-1, 4),
-        mode="sum",
+        pixels.reshape(-1, 4),
+        pixel_weights.reshape(-1, 4),
     )
     return samples.view(B, *size, math.prod(kernel_size), C)
+
+
+def weighted_rows(rows: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
+    """Sums of weighted rows: y_m = sum_j w_mj x_(i_mj).
+
+    Args:
+        rows: x (P, C).
+        indices: i (M, n).
+        weights: w (M, n).
+
+    Returns:
+        (M, C).
+    """
+    on_few_cores = rows.device.type == "cpu" and torch.get_num_threads() <= _FEW_CORES
+    if not (on_few_cores and rows.requires_grad and torch.is_grad_enabled()):
+        return F.embedding_bag(indices, rows, per_sample_weights=weights, mode="sum")
+    sums = F.embedding_bag(indices, rows.detach(), per_sample_weights=weights, mode="sum")
+    return _GradientOfRows.apply(sums, rows, indices, weights)
+
+
+class _GradientOfRows(torch.autograd.Function):
+    """Returns the sums of :func:`weighted_rows`; the gradient of the rows is S^T g with S (M, P)
+    sparse. PyTorch's own sorts the indices first, which takes several times longer on one core.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, sums: Tensor, rows: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(indices, weights)
+        ctx.count = len(rows)
+        return sums.view_as(sums)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        indices, weights = ctx.saved_tensors
+        M, n = indices.shape
+        starts = np.arange(0, M * n + 1, n, dtype=np.int32)
+        parts = (weights.detach().reshape(-1).numpy(), indices.reshape(-1).int().numpy(), starts)
+        transposed = csc_matrix(parts, shape=(ctx.count, M))
+        return grad, torch.from_numpy(transposed @ grad.contiguous().numpy()), None, None
 
 
 def modulated_deform_conv2d(
