@@ -38,6 +38,7 @@ REQUIRED = [
     "pillow",
     "pyyaml",
     "rich",
+    "scipy",
     "tokenizers",
     "tqdm",
 ]
