@@ -8,6 +8,7 @@ import hashlib
 import io
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -164,17 +165,33 @@ def inspect_image(path: str | Path, formats: Iterable[str] | None = None) -> Ima
 def inspect_images(
     paths: Iterable[Path], workers: int = 4
 ) -> dict[Path, ImageFacts | UnreadableImage]:
-    """:func:`inspect_image` of many files, each once; Pillow decodes outside Python's lock."""
+    """:func:`inspect_image` of many files, each once for every state of the file, as a study reads
+    the same ones for each number of shots and seed. Pillow decodes outside Python's lock.
+    """
 
     def look(path: Path) -> ImageFacts | UnreadableImage:
         try:
-            return inspect_image(path)
+            return _inspected(path, _state(path))
         except UnreadableImage as reason:
             return reason
 
     paths = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(workers) as pool:
         return dict(zip(paths, pool.map(look, paths), strict=True))
+
+
+@lru_cache(maxsize=2**16)
+def _inspected(path: Path, state: tuple[int, int] | None) -> ImageFacts:
+    return inspect_image(path)
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """What changes with a file's content; None where inspection has to say what is wrong."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _reason(error: Exception) -> str:

@@ -11,9 +11,9 @@ from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mmsdpt.datasets import LoadImageFromFile
+from mmsdpt.datasets import LoadImageFromFile, image_files
 from mmsdpt.datasets.classification import LoadPillowImage
-from mmsdpt.datasets.image_files import UnreadableImage, inspect_image
+from mmsdpt.datasets.image_files import UnreadableImage, inspect_image, inspect_images
 from mmsdpt.utils.errors import InputError
 
 LOADERS = [LoadImageFromFile(imdecode_backend="pillow"), LoadPillowImage()]
@@ -121,3 +121,20 @@ def test_a_broken_image_in_a_worker_ends_in_one_sentence(tmp_path):
         next(iter(DataLoader(_OneImage(path), num_workers=1)))
     assert str(error.value).startswith(f"the image {path} cannot be used")
     assert "Traceback" not in str(error.value)
+
+
+def test_an_image_is_looked_at_again_when_its_file_has_changed(tmp_path, monkeypatch):
+    path, lost = tmp_path / "image.png", tmp_path / "lost.png"
+    looked, inspect = [], inspect_image
+    monkeypatch.setattr(
+        image_files, "inspect_image", lambda path: looked.append(path) or inspect(path)
+    )
+    Image.new("RGB", (8, 6)).save(path)
+    for _ in range(2):
+        found = inspect_images([path, lost])
+        assert found[path].size == (8, 6) and "no such file" in str(found[lost])
+    assert looked.count(path) == 1
+    Image.new("RGB", (9, 6)).save(path)
+    assert inspect_images([path])[path].size == (9, 6)
+    path.write_bytes(path.read_bytes()[:40])
+    assert isinstance(inspect_images([path])[path], UnreadableImage)
