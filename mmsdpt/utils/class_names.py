@@ -93,6 +93,8 @@ def name_problems(
             unknown.append(f"{name!r} has no word that the model knows")
         elif any(map(_mixes_scripts, name.split())):
             unknown.append(f"{name!r} has letters that only look Latin")
+        elif re.fullmatch(r"\w?\d{6,}", name.strip()):
+            unknown.append(f"{name!r} is an identifier, which does not say what is seen")
         elif name.strip().isdecimal():
             unknown.append(f"{name!r} is a number, which does not say what is seen")
     for tokens, alike in by_tokens.items():

@@ -464,7 +464,7 @@ def _named(name: str) -> str:
     [
         ("[" * 100_000, "is not a JSON file"),
         ('{"train": [["a", 0, "x"]], "tests": []}', "has the key 'tests'"),
-        (_named("\ud800"), "broken character"),
+        (_named("\ud800"), "broken or control character"),
         (_named(""), "'' is empty"),
     ],
     ids=["deep", "unknown key", "surrogate", "empty name"],

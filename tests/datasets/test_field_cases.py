@@ -179,7 +179,7 @@ def test_lists_of_images(clip_cases, tmp_path):
         ("deep.json", "is not a JSON file"),
         ("leak.json", "images in both train and test"),
         ("empty_name.json", "'' is empty"),
-        ("surrogate.json", "one class|broken character|both train and test"),
+        ("surrogate.json", "one class|broken or control character|both train and test"),
     ):
         with pytest.raises(InputError, match=message):
             read(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmsdpt.datasets.split_names import split_of
+from mmsdpt.datasets.split_names import split_in, split_of
 from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
 
@@ -40,8 +40,11 @@ class ClassFolders(OwnData):
         """Folder by split; ``{"": top}`` where class folders lie in it themselves."""
         names = subfolders(self.root / top)
         found: dict[str, str] = {}
+        by_words = {split_in(name) for name in names}
+        # "train_set" beside "test_set"; but "train" beside "bus" is a class of vehicles.
+        of_folder = split_in if {"train", "test"} <= by_words and None not in by_words else split_of
         for name in names:
-            split = split_of(name)
+            split = of_folder(name)
             if split in found:
                 raise InputError(
                     f"{self.root / top} has both {found[split]} and {name}; expected one of them"
@@ -56,10 +59,10 @@ class ClassFolders(OwnData):
             self.say(f"{', '.join(others)} beside the splits is ignored")
         return {split: join(top, name) for split, name in found.items()}
 
-    def _class_folders(self) -> dict[str, dict[str, list[str]]]:
-        """By split and class, the folders of its images relative to the root."""
+    def _class_folders(self) -> dict[str, dict[str, str]]:
+        """By split and class, the folder of its images relative to the root."""
         self.folder("")
-        result: dict[str, dict[str, list[str]]] = {}
+        result: dict[str, dict[str, str]] = {}
         for split, outer in self._split_folders(self._inner("")).items():
             folder = self._inner(outer) if split else outer
             names = subfolders(self.root / folder)
@@ -74,17 +77,23 @@ class ClassFolders(OwnData):
                 inner = {split_of(part): part for part in subfolders(self.root / folder / name)}
                 if not split and inner and None not in inner and "train" in inner:
                     for part, sub in inner.items():  # <class>/<split>/<images>
-                        of_class = result.setdefault(str(part), {})
-                        of_class.setdefault(one_form(name), []).append(join(folder, name, sub))
+                        self._add(result.setdefault(str(part), {}), name, join(folder, name, sub))
                     continue
-                of_class = result.setdefault(split, {})
-                of_class.setdefault(one_form(name), []).append(join(folder, name))
+                self._add(result.setdefault(split, {}), name, join(folder, name))
         if len(result) > 1 and "" in result:
             raise InputError(
                 f"some class folders of {self.root} have folders for train and test, others do"
                 " not; expected all or none"
             )
         return result
+
+    def _add(self, of_class: dict[str, str], name: str, folder: str) -> None:
+        before = of_class.setdefault(one_form(name), folder)
+        if before != folder:
+            raise InputError(
+                f"the folders {before!r} and {folder!r} of {self.root} have one class name,"
+                f" {one_form(name)!r}: they differ in signs that nobody sees; rename or join them"
+            )
 
     def _read(self) -> dict[str, list[Item]]:
         folders = self._class_folders()
@@ -95,10 +104,10 @@ class ClassFolders(OwnData):
         splits: dict[str, list[Item]] = {}
         for split, of_class in folders.items():
             splits[split] = [
-                Item(join(folder, path), label, names[name])
+                Item(join(of_class[name], path), label, names[name])
                 for label, name in enumerate(classes)
-                for folder in of_class.get(name, [])
-                for path in find_images(Path(self.root / folder), self._left_out)
+                if name in of_class
+                for path in find_images(Path(self.root / of_class[name]), self._left_out)
             ]
         filled = {item.label for items in splits.values() for item in items}
         empty = [name for label, name in enumerate(classes) if label not in filled]

@@ -29,7 +29,8 @@ class Item:
 
 
 def inside(path: str, source: str) -> str:
-    """Return ``path`` if it stays below the folder that it is relative to.
+    """Return ``path``, with ``/`` between its parts, if it stays below the folder that it is
+    relative to.
 
     The check is on the text. Links that a person made below the data root may lead anywhere.
 
@@ -48,7 +49,7 @@ def inside(path: str, source: str) -> str:
             f"{source} names the image {path!r}, which does not lie below the data root; write "
             "paths relative to it, without '..'"
         )
-    return path
+    return path.replace("\\", "/")
 
 
 def join(*parts: str) -> str:

@@ -82,11 +82,33 @@ class OwnData(Source):
         elif not splits.get("val"):
             self.say(f"no val, so it is a fifth of train, seed {self.split_seed}")
             splits = hold_out_val(splits, self.split_seed)
+        splits = {split: self._each_once(items, split) for split, items in splits.items()}
         self._check(splits)
         self._splits = splits
         if sentence := self._left_out.sentence():
             self.say(f"left out {sentence}")
         return splits
+
+    def _each_once(self, items: list[Item], split: str) -> list[Item]:
+        """The images of a split without repeats.
+
+        Raises:
+            InputError: if one has two classes.
+        """
+        found: dict[str, Item] = {}
+        for item in items:
+            before = found.setdefault(item.path, item)
+            if before.label != item.label:
+                raise InputError(
+                    f"{self._title()} gives {item.path} two classes, {before.class_name!r} and"
+                    f" {item.class_name!r}; an image needs one"
+                )
+        if len(found) < len(items):
+            self.say(
+                f"{len(items) - len(found)} {split} images are listed again and count once",
+                logging.WARNING,
+            )
+        return list(found.values())
 
     def _check(self, splits: dict[str, list[Item]]) -> None:
         """Refuse images that are both trained and tested on, and class names of no use."""
@@ -111,6 +133,17 @@ class OwnData(Source):
             advice=f"rename them, or name the folders in words in {CLASS_NAMES_FILE}",
         )
         self.say(f"{len(names)} classes: {', '.join(names)}")
+        for split in SPLITS:
+            there = {item.label for item in splits[split]}
+            absent = [name for label, name in enumerate(names) if label not in there]
+            if absent and there:
+                what = "is not trained" if split == "train" else f"is not measured in {split}"
+                self.say(
+                    f"{split} has no image of {', '.join(map(repr, absent[:5]))}"
+                    + (", ..." if len(absent) > 5 else "")
+                    + f": what has no image {what}",
+                    logging.WARNING,
+                )
 
     def say(self, sentence: str, level: int = logging.INFO) -> None:
         """Write a line about the data to the log."""
