@@ -111,7 +111,7 @@ def _devices() -> str:
 def _deformable_convolution() -> str:
     import torch
 
-    from .hosts.glip.deform_conv import modulated_deform_conv2d
+    from .hosts.glip.deform_conv import chosen_form, modulated_deform_conv2d
 
     x, weight = torch.arange(32.0).view(1, 2, 4, 4), torch.arange(36.0).view(2, 2, 3, 3)
     y = modulated_deform_conv2d(
@@ -119,7 +119,8 @@ def _deformable_convolution() -> str:
     )
     # Zero offsets and a mask of ones are an ordinary convolution.
     torch.testing.assert_close(y, torch.nn.functional.conv2d(x, weight, padding=1))
-    return "mmsdpt, by sampling (tried)"
+    form = chosen_form("cuda" if torch.cuda.is_available() else "cpu")
+    return f"{'mmsdpt, by sampling' if form == 'gather' else form} (tried)"
 
 
 def _compiled_ops() -> str:

@@ -70,7 +70,7 @@ def use_mixed_precision(settings: MutableMapping[str, Any], device: str) -> None
         settings.setdefault("loss_scale", "dynamic")
 
 
-def bfloat16_slowdown(size: int = 192) -> float:
+def bfloat16_slowdown(size: int = 256) -> float:
     """How many times the time of float32 a product of matrices takes in bfloat16 on this CPU: below
     one where the processor has instructions for it, ten and more where they are emulated.
     """
@@ -78,7 +78,7 @@ def bfloat16_slowdown(size: int = 192) -> float:
     for dtype in (torch.float32, torch.bfloat16):
         matrix = torch.ones(size, size, dtype=dtype)
         times = []
-        for _ in range(4):  # the first one starts the library
+        for _ in range(6):  # the first one starts the library
             start = time.perf_counter()
             torch.matmul(matrix, matrix)
             times.append(time.perf_counter() - start)

@@ -121,7 +121,10 @@ def _optim_wrapper(cfg, model, args: argparse.Namespace):
 
     settings = copy.deepcopy(cfg.optim_wrapper)
     if args.amp:
-        use_mixed_precision(settings, args.device)
+        kind = args.device.partition(":")[0]
+        if kind != "cpu":
+            settings.dtype, settings.loss_scale = "bfloat16", 1.0
+        use_mixed_precision(settings, kind)
     return build_optim_wrapper(model, settings)
 
 
@@ -137,13 +140,15 @@ def measure(args: argparse.Namespace, form: str, bert: str | None = None) -> dic
         ``train_s``, ``test_s`` (medians of the steps that count) and their processor time
         ``train_cpu_s``, ``test_cpu_s``; ``test_bytes`` and ``train_bytes`` (peaks); ``losses`` of
         all training steps; ``size`` (H, W) and ``text`` of the inputs; ``trainable`` parameters;
-        with ``args.count``, ``train_macs`` and ``test_macs``, the multiply-adds of a step. What
-        belongs to a step that ``args.only`` leaves out is not there.
+        with ``args.count``, ``train_macs``, the multiply-adds of a training step. What belongs to
+        a step that ``args.only`` leaves out is not there.
     """
     import torch
 
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(args.device)
     cfg = load(args, bert)
     host = host_of(cfg)
     model = build(cfg, args, form)
@@ -161,13 +166,18 @@ def measure(args: argparse.Namespace, form: str, bert: str | None = None) -> dic
     # Testing first: peaks only grow, and that of training is higher.
     for name in [name for name in ("test", "train") if args.only in (None, name)]:
         model.train(name == "train")
+        losses: list[float] = []
+        if name == "train" and args.count:
+            if args.only:  # what is computed once does not count
+                losses = [steps[name]()]
+            more, result["train_macs"] = _counted(steps[name])
+            losses += more
+            args.warm_up = 0
         wall, processor, outputs = _timed(steps[name], args, f"{form}, {name} step")
         result[f"{name}_s"], result[f"{name}_cpu_s"] = wall, processor
         result[f"{name}_bytes"] = _peak_bytes(args.device)
         if name == "train":
-            result["losses"] = outputs
-        if args.count:
-            result[f"{name}_macs"] = _multiply_adds(steps[name])
+            result["losses"] = losses + outputs
     return result
 
 
@@ -175,8 +185,7 @@ def _test_step(model, data: dict, args: argparse.Namespace) -> None:
     import torch
 
     kind = torch.device(args.device).type
-    dtype = torch.bfloat16 if kind == "cpu" else torch.float16
-    with torch.no_grad(), torch.autocast(kind, dtype=dtype, enabled=args.amp):
+    with torch.no_grad(), torch.autocast(kind, dtype=torch.bfloat16, enabled=args.amp):
         model.test_step(copy.deepcopy(data))
 
 
@@ -184,15 +193,15 @@ def _train_step(model, data: dict, optim_wrapper) -> float:
     return model.train_step(copy.deepcopy(data), optim_wrapper)["loss"].item()
 
 
-def _multiply_adds(step: Callable[[], object]) -> int:
-    """Of the matrix products, attention and convolutions of one step, backward pass included; what
-    is computed once has been computed.
+def _counted(step: Callable[[], float]) -> tuple[list[float], int]:
+    """The loss of a training step, in a list, and the multiply-adds of its matrix products,
+    attention and convolutions, backward pass included.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
-        step()
-    return counter.get_total_flops() // 2
+        loss = step()
+    return [loss], counter.get_total_flops() // 2
 
 
 def _num_classes(args: argparse.Namespace, host) -> int:
@@ -250,7 +259,6 @@ def make_table(results: dict[str, dict]) -> Table:
         ("inference step, s", "test_s", 1.0, ".3f"),
         ("inference step, CPU s", "test_cpu_s", 1.0, ".3f"),
         ("multiply-adds of training, 10^9", "train_macs", GIGA, ",.1f"),
-        ("multiply-adds of inference, 10^9", "test_macs", GIGA, ",.1f"),
         ("peak memory of training, GB", "train_bytes", GIGA, ".2f"),
         ("peak memory of inference, GB", "test_bytes", GIGA, ".2f"),
     ]
@@ -291,8 +299,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=3, help="timed steps")
     parser.add_argument("--warm-up", type=int, default=1, help="steps before them")
     parser.add_argument("--only", choices=("train", "test"), help="leave the other step out")
-    parser.add_argument("--amp", action="store_true", help="mixed precision, as of tools/train.py")
-    parser.add_argument("--count", action="store_true", help="count the multiply-adds, too")
+    parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
+    parser.add_argument("--count", action="store_true", help="count multiply-adds, in a step more")
     parser.add_argument("--classes", type=int, help="classes (default: GLIP 80, CLIP 100)")
     parser.add_argument("--form", nargs="+", choices=(*FORMS, CACHED), default=list(FORMS))
     parser.add_argument(

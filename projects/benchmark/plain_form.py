@@ -82,12 +82,15 @@ def plain_conv(
 
         def flat(values: Tensor) -> Tensor:
             """MMCV's way with maps of another size: the first values of each image's memory."""
+            values = values.to(conv.weight.dtype)
             count = values.shape[1] * size[0] * size[1]
             return torch.stack([v.reshape(-1)[:count].reshape(-1, *size) for v in values])
 
-        x = deform_conv2d(
-            x, flat(maps[0]), conv.weight, conv.bias, stride=stride, padding=1, mask=flat(maps[1])
-        )
+        offset, mask, x = flat(maps[0]), flat(maps[1]), x.to(conv.weight.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            x = deform_conv2d(
+                x, offset, conv.weight, conv.bias, stride=stride, padding=1, mask=mask
+            )
     return F.group_norm(x, norm.num_groups, norm.weight, norm.bias)
 
 

@@ -99,18 +99,19 @@ def select(rows: Sequence[Row], patterns: Sequence[str] | None) -> list[Row]:
     return [row for row in rows if not patterns or any(re.search(p, row.name) for p in patterns)]
 
 
-def all_rows(small: bool = False) -> list[Row]:
+def all_rows(small: bool = False, size: int | None = None) -> list[Row]:
     """The table, top to bottom.
 
     Args:
-        small: GLIP-T instead of GLIP-L, and smaller images.
+        small: GLIP-T instead of GLIP-L in the first rows.
+        size: Of their images; None: 800 pixels, or 480.
     """
-    return [*_sdpt(small), *_methods(), *_growth(), *_lvis(), *_clip(), *_mini()]
+    return [*_sdpt(small, size), *_methods(), *_growth(), *_lvis(), *_clip(), *_mini()]
 
 
-def _sdpt(small: bool) -> list[Row]:
+def _sdpt(small: bool, size: int | None) -> list[Row]:
     """SDPT with ten tokens beside MMDetection's GLIP."""
-    size, letter = (480, "t") if small else (800, "l")
+    size, letter = (size or 480, "t") if small else (size or 800, "l")
     config = f"configs/sdpt/glip_{letter}_coco_k10.py"
     rows = []
     for classes, wanted in ((1, (5.5, 11.0)), (80, (4.0, 7.5))):

@@ -5,8 +5,8 @@
 Every measurement is a step in a process of its own on one thread, with drawn weights, and counts
 processor seconds. Results are kept in the folder: a run that is interrupted resumes, and
 ``--rows sdpt_l`` measures some rows alone (regular expressions over their names; ``--list``
-shows them). The full GLIP-L in MMDetection's form takes three minutes and 13 GB a step; ``--small``
-takes GLIP-T and smaller images instead.
+shows them). The full GLIP-L in MMDetection's form takes three minutes and 13 GB a step;
+``--size 512`` or ``--small``, GLIP-T at 480 pixels, takes less.
 
 The limit of a step is the time that its multiply-adds would take at the matrix rate, which is
 measured in the same run: one large product of matrices in float32.
@@ -143,7 +143,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", default="work_dirs/benchmark", help="folder for the results")
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="only rows whose name matches")
-    parser.add_argument("--small", action="store_true", help="GLIP-T and smaller images")
+    parser.add_argument("--small", action="store_true", help="GLIP-T instead of GLIP-L")
+    parser.add_argument("--size", type=int, help="of GLIP-L's images (default: 800 pixels)")
     parser.add_argument("--list", action="store_true", help="print the rows' names and stop")
     parser.add_argument("--show", action="store_true", help="print what is there, measure nothing")
     return parser.parse_args(argv)
@@ -153,7 +154,7 @@ def main() -> int:
     args = parse_args()
     console = Console()
     console.width = max(console.width, 150)
-    rows = select(all_rows(args.small), args.rows)
+    rows = select(all_rows(args.small, args.size), args.rows)
     if args.list:
         for row in rows:
             console.print(f"{row.name:28} {row.what}")

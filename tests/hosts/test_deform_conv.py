@@ -13,7 +13,9 @@ from torch import Tensor
 from torchvision.ops import deform_conv2d
 
 from mmsdpt.compat import has_compiled_ops
+from mmsdpt.hosts.glip import deform_conv
 from mmsdpt.hosts.glip.deform_conv import ModulatedDeformConv2d, modulated_deform_conv2d, read_flat
+from mmsdpt.utils.errors import InputError
 from tests.oracles.glip import plain_deform_conv
 
 
@@ -128,6 +130,34 @@ def test_other_kernels_strides_and_dilations_equal_torchvision():
     settings = {"stride": (2, 1), "padding": (1, 0), "dilation": (2, 1)}
     found = modulated_deform_conv2d(x, offset, mask, weight, **settings)
     assert (found - deform_conv2d(x, offset, weight, mask=mask, **settings)).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(("size", "map_size", "stride"), SIZES)
+def test_the_form_that_is_chosen_by_name_gives_the_same(size, map_size, stride, monkeypatch):
+    inputs = make_inputs(2, size, map_size)
+    wanted = output_and_gradients(ours(stride), inputs)
+    monkeypatch.setenv("MMSDPT_DEFORM_CONV", "torchvision")
+    calls = []
+    operator = deform_conv._OPERATORS["torchvision"]
+    monkeypatch.setitem(
+        deform_conv._OPERATORS, "torchvision", lambda *args: calls.append(1) or operator(*args)
+    )
+    assert_all_close(output_and_gradients(ours(stride), inputs), wanted, 1e-9)
+    assert calls == [1]
+    with torch.autocast("cpu", torch.bfloat16):  # the operator has no kernel for it
+        found = ours(stride)(*(t.float() for t in inputs))
+    assert (found - wanted[0]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [("cuda", "must be gather, torchvision or mmcv"), ("mmcv", "needs MMCV with compiled")],
+)
+def test_a_form_that_is_not_there_is_refused(form, message, monkeypatch):
+    monkeypatch.setenv("MMSDPT_DEFORM_CONV", form)
+    monkeypatch.setattr(deform_conv, "has_compiled_ops", lambda: False)
+    with pytest.raises(InputError, match=message):
+        ours(1)(*make_inputs(1, (4, 4), (4, 4)))
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -19,6 +19,7 @@ maps, (Ho, Wo) of the output; K taps of the kernel, 9 for 3 x 3.
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,10 @@ from scipy.sparse import csc_matrix
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.utils import _pair
+from torchvision.ops import deform_conv2d
+
+from mmsdpt.compat import has_compiled_ops
+from mmsdpt.utils.errors import InputError
 
 
 def read_flat(maps: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
@@ -203,7 +208,7 @@ def modulated_deform_conv2d(
     Precision: positions and samples are float32 at least, whatever the inputs (a bfloat16 position
     cannot tell 256 from 257). The matrix product and the output have the type of ``weight``, or
     autocast's where that is on. A sample is a convex combination of pixels times the mask, so it
-    cannot overflow.
+    cannot overflow. The operators that :func:`chosen_form` may name compute in float32 throughout.
 
     Args:
         x: (B, C, H, W).
@@ -237,18 +242,56 @@ def modulated_deform_conv2d(
             f"deformable convolution has no output position for an input of {tuple(x.shape)}."
         )
     taps = math.prod(kernel_size)
-    samples = sample_taps(
-        x.to(torch.promote_types(x.dtype, torch.float32)),
-        read_flat(offset, 2 * taps, (Ho, Wo)),
-        read_flat(mask, taps, (Ho, Wo)),
-        kernel_size,
-        steps,
-        pads,
-        tap_steps,
-    )
+    offset, mask = read_flat(offset, 2 * taps, (Ho, Wo)), read_flat(mask, taps, (Ho, Wo))
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    form = chosen_form(x.device.type)
+    if form != "gather":
+        maps = (part.to(x.dtype).contiguous() for part in (offset, mask))
+        parameters = (weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+        with torch.autocast(x.device.type, enabled=False):
+            return _OPERATORS[form](x.contiguous(), *maps, *parameters, steps, pads, tap_steps)
+    samples = sample_taps(x, offset, mask, kernel_size, steps, pads, tap_steps)
     # One product over taps and channels; the kernel is brought to the order of the samples, (K, C).
     out = F.linear(samples.flatten(3).to(weight.dtype), weight.permute(0, 2, 3, 1).flatten(1), bias)
     return out.permute(0, 3, 1, 2)
+
+
+def chosen_form(device: str) -> str:
+    """Which form computes deformable convolutions on a type of device: that of the environment
+    variable ``MMSDPT_DEFORM_CONV``, else the fastest known (:data:`_FASTEST`).
+
+    Raises:
+        InputError: for a form that does not exist, or MMCV's without compiled operators.
+    """
+    form = os.environ.get("MMSDPT_DEFORM_CONV") or _FASTEST.get(device, "gather")
+    if form not in ("gather", *_OPERATORS):
+        raise InputError(
+            "MMSDPT_DEFORM_CONV must be gather, torchvision or mmcv, the form of deformable"
+            f" convolution, got {form!r}"
+        )
+    if form == "mmcv" and not has_compiled_ops():
+        raise InputError(
+            "MMSDPT_DEFORM_CONV=mmcv needs MMCV with compiled operators, and this one has none: use"
+            " gather or torchvision"
+        )
+    return form
+
+
+def _by_torchvision(*inputs: Tensor | tuple[int, int] | None) -> Tensor:
+    x, offset, mask, weight, bias, *steps = inputs
+    return deform_conv2d(x, offset, weight, bias, *steps, mask=mask)
+
+
+def _by_mmcv(*inputs: Tensor | tuple[int, int] | None) -> Tensor:
+    from mmcv.ops import modulated_deform_conv2d as compiled
+
+    return compiled(*inputs)
+
+
+# By type of device, where another form than ours, ``gather``, is the fastest: projects/benchmark/
+# gpu.sh measures it. On the CPU ours is, by far (docs/performance.md).
+_FASTEST: dict[str, str] = {}
+_OPERATORS = dict(torchvision=_by_torchvision, mmcv=_by_mmcv)
 
 
 class ModulatedDeformConv2d(nn.Module):

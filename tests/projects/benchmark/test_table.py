@@ -72,7 +72,7 @@ def test_a_step_is_measured_and_its_multiply_adds_are_counted(repository, monkey
     ours, plain = (measurements.step(run, "") for run in (MINI, MINI.plain()))
     assert ours["losses"][0] == pytest.approx(plain["losses"][0], rel=1e-4)
     assert len(ours["losses"]) == 2 and len(plain["losses"]) == 1
-    assert ours["train_macs"] > ours["test_macs"] > 10**6 and "train_macs" not in plain
+    assert ours["train_macs"] > 10**6 and "train_macs" not in plain
     assert table.matrix_rate(size=64) > 0
 
 
