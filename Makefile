@@ -9,6 +9,9 @@ PIP_ARGS ?=
 MARKS ?= not slow
 ARGS ?=
 WORKERS ?=
+# Another transformers for "make test-transformers": by default the oldest that the tests run on, and one that MMDetection's
+# own BERT works with, so that ours is compared with it.
+TRANSFORMERS ?= 4.46.3
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.mmsdpt-installed
@@ -28,7 +31,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 unexport PIP_NO_BUILD_ISOLATION
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz lint format install doctor clean clean-venv
+.PHONY: help demo test test-all test-transformers fuzz lint format install doctor clean clean-venv
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## */  make \1	/' | expand -t 20
@@ -36,13 +39,30 @@ help:  ## this list
 demo: install  ## SDPT improves a detector, in a few minutes on a CPU: a table and a picture
 	@$(ONE_THREAD) $(BIN)/python tools/demo.py
 
-test: install  ## all tests but the slow ones (ARGS="-k name" for some)
-	@cores=$$($(BIN)/python -c '$(COUNT_CORES)'); workers=$(or $(WORKERS),$$((cores < 4 ? cores : 4))); \
+# Runs pytest with the interpreter $(1) on what $(2) says.
+RUN_TESTS = cores=$$($(BIN)/python -c '$(COUNT_CORES)'); workers=$(or $(WORKERS),$$((cores < 4 ? cores : 4))); \
 	if [ "$$workers" -le 1 ]; then workers=0; fi; \
-	$(ONE_THREAD) $(BIN)/python -m pytest -n "$$workers" --dist worksteal -m "$(MARKS)" $(ARGS)
+	$(ONE_THREAD) $(1) -m pytest -n "$$workers" --dist worksteal -m "$(MARKS)" $(2)
+
+test: install  ## all tests but the slow ones (ARGS="-k name" for some)
+	@$(call RUN_TESTS,$(BIN)/python,$(ARGS))
 
 test-all: MARKS := slow or not slow
 test-all: test  ## the slow tests too
+
+# An environment of its own for transformers, and all else from $(VENV).
+PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
+OTHER := $(VENV)/with-transformers-$(TRANSFORMERS)
+test-transformers: install  ## tests of hosts and tokenizers with another transformers (TRANSFORMERS=4.57.6)
+	@set -e; if [ ! -e "$(OTHER)/.installed" ]; then \
+		$(BIN)/python -m venv --clear "$(OTHER)"; \
+		own=$$("$(OTHER)/bin/python" -c '$(PACKAGES)'); shared=$$($(BIN)/python -c '$(PACKAGES)'); \
+		echo "import site; site.addsitedir('$$shared')" > "$$own/shared.pth"; \
+		"$(OTHER)/bin/python" -m pip install --disable-pip-version-check --no-compile $(PIP_ARGS) --quiet \
+			"transformers==$(TRANSFORMERS)"; \
+		touch "$(OTHER)/.installed"; \
+	fi
+	@$(call RUN_TESTS,"$(OTHER)/bin/python",$(or $(ARGS),tests/hosts tests/utils/test_token_ids.py tests/utils/test_clip_convert.py))
 
 fuzz: export FUZZ_EXAMPLES ?= 8400
 fuzz: export FUZZ_KILLS ?= 1000

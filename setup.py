@@ -21,7 +21,7 @@ REQUIRED = [
     "onedl-mmcv>=2.1,<2.4",
     "onedl-mmdetection>=3.3,<3.6",
     "onedl-mmpretrain>=1.2,<1.4",
-    "transformers>=4.40,<4.54",
+    "tokenizers>=0.20",
     "pycocotools>=2.0.7",
     "lvis>=0.5.3",
     "safetensors>=0.4.3",
@@ -39,7 +39,6 @@ REQUIRED = [
     "pyyaml",
     "rich",
     "scipy",
-    "tokenizers",
     "tqdm",
 ]
 EXTRAS = {
@@ -64,6 +63,8 @@ EXTRAS = {
         "pytest-xdist>=3.5",
         "selenium>=4.20",
         "tensorboard>=2.14",
+        # Other implementations of BERT, CLIP and Grounding DINO, to compare ours with.
+        "transformers>=4.46",
     ],
     "lint": ["mypy>=1.8", "pre-commit>=3.5", "pre-commit-hooks>=4.5", "ruff>=0.6"],
 }

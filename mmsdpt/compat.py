@@ -1,12 +1,13 @@
 """Everything that depends on the versions of other packages, in one place.
 
 Three jobs: say in one sentence what is missing or does not fit, let MMDetection be imported where
-MMCV has no compiled extension, and keep messages from the screen that a user can do nothing about.
-The second is needed because plain pip builds MMCV without ``mmcv._ext`` while ``mmdet.models``
-imports ``mmcv.ops`` unguarded.
+MMCV has no compiled extension or transformers is too new for MMPreTrain, and keep messages from the
+screen that a user can do nothing about. The second is needed because plain pip builds MMCV without
+``mmcv._ext`` while ``mmdet.models`` imports ``mmcv.ops`` unguarded, and because MMDetection imports
+MMPreTrain, whose multi-modal models are written for transformers below 5.
 
-None imports the packages: versions are read from their metadata, and MMCV is mended when somebody
-imports it.
+None imports the packages: versions are read from their metadata, and the toolboxes are mended when
+somebody imports them.
 """
 
 from __future__ import annotations
@@ -62,9 +63,7 @@ REQUIREMENTS = (
     Requirement("mmcv", ("onedl-mmcv", "mmcv"), ">=2.1,<2.4"),
     Requirement("mmdet", ("onedl-mmdetection", "mmdet"), ">=3.3,<3.6"),
     Requirement("mmpretrain", ("onedl-mmpretrain", "mmpretrain"), ">=1.2,<1.4"),
-    # 4.54 changed a signature that MMDetection's GLIP calls; from 4.56 MMDetection silently loses
-    # its BERT.
-    Requirement("transformers", ("transformers",), ">=4.40,<4.54"),
+    Requirement("tokenizers", ("tokenizers",), ">=0.20"),
     Requirement("pycocotools", ("pycocotools",), ">=2.0.7"),
     Requirement("lvis", ("lvis",), ">=0.5.3"),
     Requirement("safetensors", ("safetensors",), ">=0.4.3"),
@@ -254,6 +253,30 @@ def ensure_mmcv_ext() -> None:
     mmcv._ext = module
 
 
+def ensure_clip_without_transformers(dependency: Any) -> None:
+    """Let MMPreTrain's own CLIP be imported where its other multi-modal models cannot be.
+
+    Those import transformers, in a version that has what version 5 removed. Without them MMPreTrain
+    puts placeholders under their names, and under CLIP's, which needs nothing of transformers and
+    whose layers are part of our host.
+
+    Args:
+        dependency: ``mmpretrain.utils.dependency``, before anything has read it.
+    """
+    try:
+        version = Version(importlib.metadata.version("transformers"))
+    except (importlib.metadata.PackageNotFoundError, InvalidVersion):
+        version = None
+    if version is not None and version.release >= (5,):
+        dependency.WITH_MULTIMODAL = False
+    register = dependency.register_multimodal_placeholder
+
+    def register_all_but_clip(names: Sequence[str], registry: object) -> None:
+        register([name for name in names if name not in ("CLIP", "CLIPZeroShot")], registry)
+
+    dependency.register_multimodal_placeholder = register_all_but_clip
+
+
 class _Loader(Loader):
     """Imports a module as its own loader does, in the surroundings that the module needs."""
 
@@ -271,6 +294,9 @@ class _Loader(Loader):
             _check_opencv()
             self.loader.exec_module(module)
             ensure_mmcv_ext()
+        elif module.__name__ == "mmpretrain.utils.dependency":
+            self.loader.exec_module(module)
+            ensure_clip_without_transformers(module)
         else:
             with redirect_stdout(cast(TextIO, _WithoutLines(sys.stdout, "Could not import OneDL"))):
                 self.loader.exec_module(module)
@@ -301,7 +327,13 @@ class _Finder(MetaPathFinder):
     """Finds modules where the other finders do, and lets :class:`_Loader` load them."""
 
     # The datasets announce on the screen that the training platform of the fork is not installed.
-    names = ("mmcv", "mmdet.datasets", "mmdet.datasets.transforms", "mmpretrain.datasets")
+    names = (
+        "mmcv",
+        "mmdet.datasets",
+        "mmdet.datasets.transforms",
+        "mmpretrain.datasets",
+        "mmpretrain.utils.dependency",
+    )
 
     def find_spec(
         self,
@@ -321,7 +353,8 @@ class _Finder(MetaPathFinder):
 
 def mend_toolboxes() -> None:
     """Call :func:`ensure_mmcv_ext` as soon as MMCV has been imported, or now if it has been, and
-    keep the toolboxes quiet where there is nothing to be done about what they say.
+    :func:`ensure_clip_without_transformers` when MMPreTrain is; keep the toolboxes quiet where
+    there is nothing to be done about what they say.
 
     Importing MMCV then raises ImportError with the remedy where OpenCV cannot be loaded.
     """

@@ -43,12 +43,12 @@ def test_a_working_installation_has_every_package_and_operator_tried(capsys):
 def test_a_wrong_version_is_a_problem_and_nothing_is_tried_with_it(monkeypatch, capsys):
     real = compat.installed_version
     monkeypatch.setattr(
-        compat, "installed_version", lambda r: "5.0" if r.module == "transformers" else real(r)
+        compat, "installed_version", lambda r: "0.13" if r.module == "tokenizers" else real(r)
     )
     monkeypatch.setattr(doctor, "find_operators", lambda: pytest.fail("operators were tried"))
     assert doctor.main([]) == 1
     shown = capsys.readouterr().out
-    assert 'pip install "transformers' in shown and "PROBLEM" in shown and "cannot be used" in shown
+    assert 'pip install "tokenizers' in shown and "PROBLEM" in shown and "cannot be used" in shown
 
 
 def test_an_operator_that_fails_is_a_problem_and_not_a_crash(monkeypatch):

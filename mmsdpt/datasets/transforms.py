@@ -10,10 +10,9 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
 from mmdet.models.detectors.glip import clean_label_name
-from tokenizers import BertWordPieceTokenizer
-from tokenizers.models import WordPiece
 
 from mmsdpt.registry import TRANSFORMS
+from mmsdpt.utils.bert_tokenizer import BertTokenizer
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.language_models import language_model_folder
 
@@ -99,18 +98,15 @@ class SampleCaptionClasses(BaseTransform):
         self._costs: dict[str, int] = {}
 
     @cached_property
-    def _tokenizer(self) -> BertWordPieceTokenizer:
-        folder = language_model_folder(self.language_model)
-        words = WordPiece.read_file(str(folder / "vocab.txt"))
-        return BertWordPieceTokenizer(words, lowercase=True)
+    def _tokenizer(self) -> BertTokenizer:
+        return BertTokenizer(language_model_folder(self.language_model))
 
     def _cost(self, name: str) -> int:
         """Tokens of a name in a caption, with the dot behind it."""
         if self.language_model is None:
             return 0
         if name not in self._costs:
-            words = self._tokenizer.encode(clean_label_name(name), add_special_tokens=False)
-            self._costs[name] = len(words.ids) + 1
+            self._costs[name] = len(self._tokenizer.tokenize(clean_label_name(name))) + 1
         return self._costs[name]
 
     def _fitting(self, labels: np.ndarray, classes: tuple[str, ...], chosen: list[int]) -> None:

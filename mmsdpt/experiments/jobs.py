@@ -335,7 +335,7 @@ def versions() -> dict[str, str | None]:
     """Versions of what results depend on."""
     installed = {each.module: compat.installed_version(each) for each in compat.REQUIREMENTS}
     found = dict(mmsdpt=__version__, python=platform.python_version(), torch=torch.__version__)
-    return found | {name: installed[name] for name in ("mmdet", "mmpretrain", "transformers")}
+    return found | {name: installed[name] for name in ("mmdet", "mmpretrain", "tokenizers")}
 
 
 def _what_is_loaded(loader: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.resources
+import json
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 
@@ -41,9 +43,24 @@ def mini_bert_folder() -> str:
     return str(importlib.resources.files("mmsdpt") / "assets" / "mini_bert")
 
 
-def has_weights(folder: Path) -> bool:
-    """Whether a folder holds weights that transformers reads."""
-    return any((folder / name).is_file() for name in _WEIGHT_FILES)
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file with an object.
+
+    Raises:
+        InputError: It cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, expected an object")
+    return content
+
+
+def weight_file(folder: Path) -> Path | None:
+    """The file of a folder that holds its weights, or the index of several; None without."""
+    return next((folder / name for name in _WEIGHT_FILES if (folder / name).is_file()), None)
 
 
 def _is_text_folder(folder: Path) -> bool:
@@ -58,7 +75,7 @@ def _from_hub(name: str, weights: bool) -> Path:
     wanted = [*_TEXT_FILES, *(["model.safetensors"] if weights else [])]
 
     def is_complete(folder: Path) -> bool:
-        return _is_text_folder(folder) and (not weights or has_weights(folder))
+        return _is_text_folder(folder) and (not weights or weight_file(folder) is not None)
 
     folder, reason = None, ""
     # The cache first: what was fetched once needs no network, nor the seconds that a failing one

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 import string
 from pathlib import Path
@@ -14,12 +16,14 @@ def make_bert(folder: str | Path) -> None:
     unused. There are no weights: mmsdpt then builds BERT with random ones.
     """
     from mmdet.datasets import CocoDataset, LVISV1Dataset
-    from transformers import BertConfig
+
+    from mmsdpt.hosts.glip.bert_modules import BertConfig
 
     config = BertConfig()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    config.save_pretrained(folder)
+    content = {"model_type": "bert", **dataclasses.asdict(config)}
+    (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n")
     letters = string.ascii_lowercase + string.digits
     names = CocoDataset.METAINFO["classes"] + LVISV1Dataset.METAINFO["classes"]
     parts = " ".join(names).lower()

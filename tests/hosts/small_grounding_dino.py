@@ -14,6 +14,7 @@ from mmdet.models.layers.transformer.utils import coordinate_to_encoding
 from mmengine.config import Config
 from torch import nn
 
+from tests.hosts import mmdet_bert
 from tests.hosts.small_glip import build
 
 SPECIAL = ["[CLS]", "[SEP]", ".", "?"]
@@ -36,7 +37,8 @@ def grounding_dino_config(folder: Path | str, ours: bool, **kwargs: Any) -> dict
         as_two_stage=True,
         data_preprocessor=dict(type="DetDataPreprocessor", pad_mask=False),
         language_model=dict(
-            type=f"{scope}BertModel",
+            # MMDetection's own where it works; test_text.py compares the two.
+            type=f"{scope}BertModel" if mmdet_bert.WORKS else "mmsdpt.BertModel",
             name=str(folder),
             pad_to_max=False,
             use_sub_sentence_represent=True,
@@ -185,6 +187,7 @@ def pair(folder: Path, **kwargs: Any) -> tuple[nn.Module, nn.Module]:
     """
     theirs = build_small_grounding_dino(folder, ours=False)
     ours = build_small_grounding_dino(folder, ours=True, **kwargs)
+    nn.init.normal_(theirs.level_embed)  # MMDetection leaves it as the memory was
     make_every_parameter_matter(theirs)
     ours.load_state_dict(theirs.state_dict())
     return ours.double(), theirs.double()

@@ -19,6 +19,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from torch import Tensor, nn
 
+from tests.hosts.mmdet_bert import skip_without_mmdetections_bert
 from tests.hosts.small_glip import (
     TEXTS,
     assert_near,
@@ -43,6 +44,7 @@ MINI_SIZE = (64, 96)
 @pytest.fixture
 def on_meta(monkeypatch):
     """Build big models without memory: from configs, on the meta device."""
+    skip_without_mmdetections_bert()
 
     def from_config(name, config, add_pooling_layer):
         return mmdet_glip_bert(config, add_pooling_layer=add_pooling_layer)
@@ -130,6 +132,7 @@ def test_glip_l_has_mmdetections_names_and_sdpt_trains_only_its_tokens(
 @pytest.fixture(scope="module")
 def pair(text_folder) -> tuple[nn.Module, nn.Module]:
     """MMDetection's model and ours with the same weights, in double precision."""
+    skip_without_mmdetections_bert()
     plain = build_small_glip(text_folder, ours=False)
     make_every_parameter_matter(plain)
     ours = build_small_glip(text_folder, ours=True)

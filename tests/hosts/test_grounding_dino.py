@@ -15,6 +15,7 @@ from mmdet.registry import MODELS
 from mmengine.hub import get_config
 from torch import nn
 
+from tests.hosts.mmdet_bert import skip_without_mmdetections_bert
 from tests.hosts.small_glip import (
     assert_near,
     assert_same_predictions,
@@ -89,6 +90,7 @@ def samples_of(texts, padded: bool = False, **kwargs):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_it_has_mmdetections_names_and_shapes(name, tmp_path, monkeypatch):
+    skip_without_mmdetections_bert()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?"]
     (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
     (tmp_path / "config.json").write_text(json.dumps(dict(model_type="bert", vocab_size=30522)))

@@ -13,11 +13,14 @@ import torch
 from mmdet.models.language_models import BertModel as MMDetBertModel
 from mmengine.logging import MMLogger
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
+from safetensors.torch import load_file, save_file
 
 from mmsdpt.hosts.glip.bert_folder import bert_config
 from mmsdpt.hosts.glip.text import BertModel
 from mmsdpt.registry import MODELS
+from mmsdpt.utils.errors import CheckpointError, InputError
 from mmsdpt.utils.language_models import MINI_BERT, language_model_folder, mini_bert_folder
+from tests.hosts.mmdet_bert import needs_mmdetections_bert
 from tests.hosts.text_spy import Spy
 
 CAPTIONS = ["striped blue star. red circle", "raccoon", "a cow that is brown. penguin. zyx-wolf"]
@@ -98,6 +101,7 @@ def test_is_built_from_a_config_with_mmdetections_parameter_names():
     assert "language_backbone.body.model.embeddings.word_embeddings.weight" in keys
 
 
+@needs_mmdetections_bert
 @pytest.mark.parametrize(
     "kwargs",
     [
@@ -149,8 +153,9 @@ def test_features_are_zero_at_padding(model):
 def test_attention_forms_agree():
     sdpa = BertModel(name=MINI_BERT, pretrained=False, attn_implementation="sdpa").eval()
     eager = BertModel(name=MINI_BERT, pretrained=False, attn_implementation="eager").eval()
-    assert eager.language_backbone.body.model.config._attn_implementation == "eager"
-    assert sdpa.language_backbone.body.model.config._attn_implementation == "sdpa"
+    for model, written_out in ((eager, True), (sdpa, False)):
+        for layer in model.language_backbone.body.model.encoder.layer:
+            assert layer.attention.self.written_out is written_out
     eager.load_state_dict(sdpa.state_dict())
     with torch.no_grad():
         assert_same_features(sdpa(CAPTIONS), eager(CAPTIONS), atol=1e-6)
@@ -165,10 +170,6 @@ def test_checkpointing_keeps_the_gradient_of_later_layers():
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
-        # sdpa takes dropout from a number, so leave checkpointing on (it is off in eval mode) and
-        # that off.
-        for layer in model.language_backbone.body.model.encoder.layer:
-            layer.attention.self.dropout_prob = 0.0
         model.language_backbone.body.model.embeddings.requires_grad_(False)
         model(CAPTIONS)["hidden"].square().sum().backward()
         gradients.append(
@@ -373,8 +374,12 @@ def test_a_wanted_gradient_is_not_cut_by_the_cache(model):
 
 
 def save_folder(model: BertModel, folder, safe: bool = True) -> None:
-    model.language_backbone.body.model.save_pretrained(folder, safe_serialization=safe)
-    for name in ("vocab.txt", "tokenizer_config.json"):
+    state = model.language_backbone.body.model.state_dict()
+    if safe:
+        save_file(state, f"{folder}/model.safetensors", metadata={"format": "pt"})
+    else:
+        torch.save(state, f"{folder}/pytorch_model.bin")
+    for name in ("config.json", "vocab.txt", "tokenizer_config.json"):
         shutil.copy(f"{mini_bert_folder()}/{name}", folder)
 
 
@@ -419,8 +424,6 @@ def test_missing_weights_are_an_error_when_asked_for():
 
 
 def test_incomplete_weights_are_an_error(tmp_path, built):
-    from safetensors.torch import load_file, save_file
-
     save_folder(built, tmp_path)
     state = load_file(tmp_path / "model.safetensors")
     del state["encoder.layer.2.output.dense.bias"]
@@ -429,6 +432,55 @@ def test_incomplete_weights_are_an_error(tmp_path, built):
         ValueError, match="lack 1 of BERT's parameters, first 'encoder.layer.2.output.dense.bias'"
     ):
         BertModel(name=str(tmp_path))
+
+
+def test_weights_of_another_shape_are_an_error(tmp_path, built):
+    save_folder(built, tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    state["encoder.layer.1.output.dense.bias"] = torch.zeros(3)
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"dense.bias' has shape \(3,\) instead of \(128,\)"):
+        BertModel(name=str(tmp_path))
+
+
+def test_names_of_the_first_years_and_of_models_with_heads_load(tmp_path, built):
+    """As in bert-base-uncased: ``bert.`` in front, ``gamma`` and ``beta``, heads."""
+    save_folder(built, tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    old = {"cls.predictions.bias": torch.zeros(5), "bert.pooler.dense.bias": torch.zeros(128)}
+    for key, value in state.items():
+        if "LayerNorm" in key:
+            key = key.replace("weight", "gamma").replace("bias", "beta")
+        old[f"bert.{key}"] = value.half()
+    save_file(old, tmp_path / "model.safetensors")
+    loaded = BertModel(name=str(tmp_path), pretrained=True).state_dict()
+    for key, value in built.state_dict().items():
+        assert loaded[key].dtype == torch.float32 and torch.equal(loaded[key], value.half().float())
+
+
+def test_weights_in_several_files_load_and_names_stay_in_the_folder(tmp_path, built):
+    save_folder(built, tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "whole")
+    state = load_file(tmp_path / "whole")
+    places = {key: f"part{i % 2}.safetensors" for i, key in enumerate(state)}
+    for part in ("part0.safetensors", "part1.safetensors"):
+        save_file({k: v for k, v in state.items() if places[k] == part}, tmp_path / part)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": places}))
+    loaded = BertModel(name=str(tmp_path), pretrained=True).state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in built.state_dict().items())
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(places, "../whole")}))
+    with pytest.raises(CheckpointError, match="index.json does not name the files beside it"):
+        BertModel(name=str(tmp_path))
+
+
+def test_a_config_that_is_not_json_is_one_sentence(tmp_path, built):
+    save_folder(built, tmp_path)
+    for content, message in (("{", "cannot be read as JSON"), ("[]", "holds a list, expected an")):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(InputError, match=message) as caught:
+            BertModel(name=str(tmp_path))
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def plain_text(host, captions):
             ("text_attention_outputs", layer.attention.output, None),
             ("text_ffn_outputs", layer.output, layer.intermediate),
         ):
-            h = layer.attention.self(x, added)[0] if h is None else h(x)
+            h = layer.attention.self(x, added) if h is None else h(x)
             h = h @ part.dense.weight.T + part.dense.bias
             for tuner in tuners:
                 down, up = tuner.adapters[kind][i].down, tuner.adapters[kind][i].up

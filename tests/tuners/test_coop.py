@@ -6,6 +6,7 @@ from torch import nn
 
 from mmsdpt.hosts.seams import RowSeam
 from mmsdpt.tuners.coop import CoOp
+from tests.oracles.bert import hugging_face
 from tests.tuners.tiny_bert import (
     CAPTIONS,
     DEPTH,
@@ -29,7 +30,7 @@ def plain_caption(host, caption, context):
     ids, _ = host.tokens([caption])
     words = host.bert.embeddings.word_embeddings(ids)
     sequence = torch.cat([words, context[None]], dim=1)
-    return host.bert(inputs_embeds=sequence).last_hidden_state[0, : ids.shape[1]]
+    return hugging_face(host.bert)(inputs_embeds=sequence).last_hidden_state[0, : ids.shape[1]]
 
 
 def test_coop_is_bert_on_the_caption_and_the_context_behind_it(folder):

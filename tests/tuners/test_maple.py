@@ -7,6 +7,7 @@ from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.layers.coupled_prompts import evenly_spaced
 from tests.hosts.small_glip import TEXTS, build_mini_glip, make_images, make_samples
+from tests.oracles.bert import hugging_face, run_layer
 from tests.tuners.seams_of_glip_l import seams
 
 N = 2
@@ -29,7 +30,7 @@ def captions_of(model) -> list[str]:
 def plain_hidden(model, caption: str) -> torch.Tensor:
     """Hugging Face's layers on one caption without padding, prompts by concatenation."""
     prompts = model.tuners["default"].prompts.text
-    bert = model.language_model.language_backbone.body.model
+    bert = hugging_face(model.language_model.language_backbone.body.model)
     tokens = model.language_model.tokenizer(caption, return_tensors="pt").input_ids
     length = tokens.shape[1]
     words = torch.cat([bert.embeddings.word_embeddings(tokens), prompts[:1]], dim=1)
@@ -37,7 +38,7 @@ def plain_hidden(model, caption: str) -> torch.Tensor:
     for i, layer in enumerate(bert.encoder.layer):
         if 0 < i < len(prompts):
             x = torch.cat([x[:, :length], prompts[i : i + 1]], dim=1)
-        x = layer(x)[0]
+        x = run_layer(layer, x)
     return x[0, :length]
 
 

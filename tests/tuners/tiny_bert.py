@@ -10,6 +10,7 @@ from torch import nn
 from transformers import BertConfig
 
 from mmsdpt.hosts.base import TunableMixin
+from mmsdpt.hosts.glip.bert_modules import Bert
 from mmsdpt.hosts.glip.text import BertModel
 from mmsdpt.hosts.seams import ForwardState, SeamMap
 from mmsdpt.utils.language_models import mini_bert_folder
@@ -52,8 +53,8 @@ class TextHost(TunableMixin, nn.Module):
         self.double().eval()
 
     @property
-    def bert(self) -> nn.Module:
-        """Hugging Face's model."""
+    def bert(self) -> Bert:
+        """The encoder's modules."""
         return self.language_model.language_backbone.body.model
 
     def parameter_group(self, name: str) -> str:

@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
-from transformers import CLIPTokenizerFast
 
 from mmsdpt.utils.errors import InputError
 
 MINI_CLIP = "mmsdpt://mini_clip"
 _PACKAGE_FOLDERS = {MINI_CLIP: "mini_clip/tokenizer"}
 _DEFAULT_FOLDER = "clip_tokenizer"
+_START, _END = "<|startoftext|>", "<|endoftext|>"
+# OpenAI's pattern of a word.
+_WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _SHOWN = 60  # characters of a text in a message
 _ADVICE = (
     "give a folder with vocab.json and merges.txt (or tokenizer.json), or leave it out for CLIP's"
@@ -68,6 +71,28 @@ def clean_text(text: str) -> str:
     return " ".join(text.split()).lower()
 
 
+def _read_vocabulary(folder: Path) -> Tokenizer:
+    """The byte pair encoding of a folder; damaged files raise nearly anything."""
+    if (folder / "tokenizer.json").is_file():
+        bpe = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        bpe.no_truncation()
+        bpe.no_padding()
+        return bpe
+    files = [str(folder / name) for name in ("vocab.json", "merges.txt")]
+    bpe = Tokenizer(models.BPE.from_file(*files, end_of_word_suffix="</w>", unk_token=_END))
+    bpe.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORD), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    bpe.add_special_tokens([name for name in (_START, _END) if bpe.token_to_id(name) is not None])
+    return bpe
+
+
 class CLIPTokenizer:
     """Texts to rows of ids ``<|startoftext|> … <|endoftext|> 0 0 …``, the same as OpenAI's
     ``clip.tokenize``.
@@ -92,7 +117,7 @@ class CLIPTokenizer:
             )
         path = tokenizer_folder(folder)
         try:
-            loaded = CLIPTokenizerFast.from_pretrained(str(path), local_files_only=True)
+            self._bpe = _read_vocabulary(path)
         except Exception as error:  # damaged files raise nearly anything, also from Rust
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
@@ -100,15 +125,18 @@ class CLIPTokenizer:
             ) from None
         self.folder = folder
         self.context_length = context_length
-        self.start: int = loaded.bos_token_id
-        self.end: int = loaded.eos_token_id
-        self.vocab_size = len(loaded)
+        start, end = (self._bpe.token_to_id(name) for name in (_START, _END))
+        if start is None or end is None:
+            raise InputError(
+                f"the vocabulary in '{path}' is not CLIP's kind: it lacks {_START} or {_END}"
+            )
+        self.start, self.end = start, end
+        self.vocab_size = self._bpe.get_vocab_size()
         if self.end != self.vocab_size - 1:
             raise InputError(
                 f"the vocabulary in '{path}' is not CLIP's kind: its end of text has id {self.end},"
                 f" but must have the highest of {self.vocab_size}, {self.vocab_size - 1}"
             )
-        self._bpe = loaded.backend_tokenizer
 
     def encode(self, text: str) -> list[int]:
         """Ids of the cleaned text, without start and end."""

@@ -1,4 +1,4 @@
-"""BERT with seams: Hugging Face's modules in a layer loop of our own.
+"""BERT with seams: a loop over its layers.
 
     x = LN(word + position + type)                                          embeddings
     a = LN(x + f(Dropout(W_o Attention(x)))),   x' = LN(a + g(Dropout(W_2 gelu(W_1 a))))   layer
@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
 from mmsdpt.hosts.recompute import recompute
 from mmsdpt.hosts.rows import join, split
@@ -32,8 +31,10 @@ from mmsdpt.hosts.seams import (
     RunBlock,
     Seam,
 )
+from mmsdpt.utils.bert_tokenizer import BertTokenizer
 
 from .bert_folder import bert_config, load_bert
+from .bert_modules import Attention, Layer, Output
 
 
 class AttentionMasks:
@@ -106,29 +107,27 @@ class TextProgress:
 
 
 class SeamedLayer(nn.Module):
-    """A layer of Hugging Face's BERT with its feature seams.
+    """A layer of BERT with its feature seams.
 
     Made again in each pass: the recomputation in the backward pass must meet the handlers that were
     active in the forward pass.
     """
 
-    def __init__(
-        self, layer: nn.Module, after_attention: FeatureSeam, after_ffn: FeatureSeam
-    ) -> None:
+    def __init__(self, layer: Layer, after_attention: FeatureSeam, after_ffn: FeatureSeam) -> None:
         super().__init__()
         self.layer = layer
         self.after_attention = [partial(f, after_attention) for f in after_attention.active()]
         self.after_ffn = [partial(f, after_ffn) for f in after_ffn.active()]
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        layer = cast(Any, self.layer)
-        attended = layer.attention.self(x, mask)[0]
+        layer = self.layer
+        attended = layer.attention.self(x, mask)
         x = self._add(layer.attention.output, attended, x, self.after_attention)
         return self._add(layer.output, layer.intermediate(x), x, self.after_ffn)
 
     @staticmethod
     def _add(
-        output: Any, x: Tensor, residual: Tensor, changes: Sequence[Callable[[Tensor], Tensor]]
+        output: Output, x: Tensor, residual: Tensor, changes: Sequence[Callable[[Tensor], Tensor]]
     ) -> Tensor:
         x = output.dropout(output.dense(x))
         for change in changes:
@@ -137,7 +136,7 @@ class SeamedLayer(nn.Module):
 
 
 class BertEncoder(nn.Module):
-    """Hugging Face's BERT under the name ``model``, returning GLIP's language dict.
+    """BERT under the name ``model``, returning GLIP's language dict.
 
     Args:
         name: See :func:`language_model_folder`.
@@ -147,33 +146,22 @@ class BertEncoder(nn.Module):
         num_layers_of_embedded: Number of last layers that ``embedded`` averages.
         use_checkpoint: Whether to recompute activations in the backward pass
             (:func:`mmsdpt.hosts.recompute.recompute`).
-        attn_implementation: See :func:`bert_config`.
-
-    Raises:
-        ValueError: if the BERT is a decoder or has no absolute positions.
+        attn_implementation: 'sdpa' (torch's kernels) or 'eager' (written out).
     """
 
     def __init__(
         self,
         name: str,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: BertTokenizer,
         pretrained: bool | Literal["auto"] = "auto",
         add_pooling_layer: bool = False,
         num_layers_of_embedded: int = 1,
         use_checkpoint: bool = False,
-        attn_implementation: str | None = None,
+        attn_implementation: Attention = "sdpa",
     ) -> None:
         super().__init__()
-        config = bert_config(name, attn_implementation)
-        if config.is_decoder or config.position_embedding_type != "absolute":
-            raise ValueError(
-                f"The language model '{name}' has is_decoder={config.is_decoder} and"
-                f" position_embedding_type='{config.position_embedding_type}', but GLIP's BERT is"
-                " an encoder with 'absolute' positions."
-            )
-        self.model = load_bert(name, config, pretrained, add_pooling_layer)
-        # from_pretrained leaves it in eval mode, a new module is in training mode.
-        self.model.train()
+        config = bert_config(name)
+        self.model = load_bert(name, config, pretrained, add_pooling_layer, attn_implementation)
         self.tokenizer = tokenizer
         self.use_checkpoint = use_checkpoint
         self.language_dim = config.hidden_size

@@ -2,48 +2,59 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from pathlib import Path
 from typing import Literal, cast
 
+import torch
 from mmengine.logging import print_log
-from transformers import BertConfig
-from transformers import BertModel as HFBertModel
+from torch import Tensor
 
+from mmsdpt.utils.base_weights import read_checkpoint
+from mmsdpt.utils.errors import CheckpointError, InputError
 from mmsdpt.utils.language_models import (
     ADVICE,
     LanguageModelNotFoundError,
-    has_weights,
     language_model_folder,
+    read_json,
+    weight_file,
 )
 
+from .bert_modules import Attention, Bert, BertConfig
 
-def bert_config(name: str, attn_implementation: str | None = None) -> BertConfig:
+
+def bert_config(name: str) -> BertConfig:
     """Configuration of the BERT called ``name``.
 
     Args:
         name: See :func:`language_model_folder`.
-        attn_implementation: 'sdpa', 'eager' or None for transformers' own choice.
 
     Raises:
         LanguageModelNotFoundError: The model cannot be found.
-        ValueError: It is not a BERT.
+        InputError: It is not a BERT, or not one that can be built here.
     """
-    folder = language_model_folder(name)
-    kind = BertConfig.get_config_dict(str(folder))[0].get("model_type", "bert")
+    content = read_json(language_model_folder(name) / "config.json")
+    kind = content.get("model_type", "bert")
     if kind != "bert":
-        raise ValueError(
+        raise InputError(
             f"The language model '{name}' is of type '{kind}', but GLIP needs type 'bert'."
         )
-    # transformers annotates the base class here.
-    return cast(
-        BertConfig, BertConfig.from_pretrained(str(folder), attn_implementation=attn_implementation)
-    )
+    known = {field.name for field in dataclasses.fields(BertConfig)}
+    try:
+        return BertConfig(**{key: value for key, value in content.items() if key in known})
+    except InputError as error:
+        raise InputError(f"the language model '{name}' cannot be used: {error}") from None
 
 
 def load_bert(
-    name: str, config: BertConfig, pretrained: bool | Literal["auto"], add_pooling_layer: bool
-) -> HFBertModel:
-    """BERT of a folder, in eval mode where its weights were loaded, else in training mode.
+    name: str,
+    config: BertConfig,
+    pretrained: bool | Literal["auto"],
+    add_pooling_layer: bool,
+    attention: Attention,
+) -> Bert:
+    """BERT of a folder.
 
     Args:
         name: See :func:`language_model_folder`.
@@ -51,38 +62,81 @@ def load_bert(
         pretrained: True: the folder must hold weights. 'auto': load them if they are there, else
             build BERT from ``config.json`` and warn. False: build from ``config.json``.
         add_pooling_layer: Whether BERT has its pooling layer.
+        attention: 'sdpa' or 'eager'.
 
     Raises:
         LanguageModelNotFoundError: The model, or weights that are asked for, cannot be found.
-        ValueError: The weights lack parameters.
+        CheckpointError: The weights cannot be read or do not fit.
     """
     if pretrained not in (True, False, "auto"):
         raise ValueError(f"pretrained must be True, False or 'auto', but it is {pretrained!r}.")
     folder = language_model_folder(name, weights=bool(pretrained))
-    if not pretrained or not has_weights(folder):
-        if pretrained is True:
-            raise LanguageModelNotFoundError(
-                f"The language model folder '{folder}' has no weights; {ADVICE}."
+    file = weight_file(folder) if pretrained else None
+    if file is not None:
+        return _with_weights(file, config, add_pooling_layer, attention)
+    if pretrained is True:
+        raise LanguageModelNotFoundError(
+            f"The language model folder '{folder}' has no weights; {ADVICE}."
+        )
+    if pretrained == "auto":
+        print_log(
+            f"The language model '{name}' comes without weights: the text encoder is random"
+            " until a checkpoint that includes it is loaded (load_from).",
+            logger="current",
+            level=logging.WARNING,
+        )
+    return Bert(config, add_pooling_layer, attention)
+
+
+def _with_weights(
+    file: Path, config: BertConfig, add_pooling_layer: bool, attention: Attention
+) -> Bert:
+    """BERT with the weights of ``file``, in float32."""
+    with torch.device("meta"):  # no random values that would be replaced
+        bert = Bert(config, add_pooling_layer, attention)
+    found = {_current_name(key): value for key, value in _read_weights(file).items()}
+    state: dict[str, Tensor] = {}
+    missing = []
+    for key, wanted in bert.state_dict().items():
+        value = found.get(key)
+        if value is None and key.startswith("pooler."):  # nothing reads it
+            value = torch.zeros(wanted.shape)
+        if value is None:
+            missing.append(key)
+        elif value.shape != wanted.shape:
+            raise CheckpointError(
+                f"The weights in '{file.parent}' do not fit its config.json: '{key}' has shape"
+                f" {tuple(value.shape)} instead of {tuple(wanted.shape)}; {ADVICE}."
             )
-        if pretrained == "auto":
-            print_log(
-                f"The language model '{name}' comes without weights: the text encoder is random"
-                " until a checkpoint that includes it is loaded (load_from).",
-                logger="current",
-                level=logging.WARNING,
-            )
-        return HFBertModel(config, add_pooling_layer=add_pooling_layer)
-    # transformers takes safetensors first, and reads a .bin with weights_only.
-    model, info = HFBertModel.from_pretrained(
-        str(folder),
-        config=config,
-        add_pooling_layer=add_pooling_layer,
-        output_loading_info=True,
-    )
-    missing = [key for key in info["missing_keys"] if not key.startswith("pooler.")]
+        else:
+            state[key] = value.float().contiguous()
     if missing:
-        raise ValueError(
-            f"The weights in '{folder}' lack {len(missing)} of BERT's parameters, first"
+        raise CheckpointError(
+            f"The weights in '{file.parent}' lack {len(missing)} of BERT's parameters, first"
             f" '{missing[0]}'; {ADVICE}."
         )
-    return model
+    bert.load_state_dict(state, assign=True)
+    return bert
+
+
+def _current_name(key: str) -> str:
+    """Names as today: models with a head on BERT put ``bert.`` in front, files of the first years
+    (bert-base-uncased's are) say ``gamma`` and ``beta``.
+    """
+    start, _, end = key.removeprefix("bert.").rpartition(".")
+    return f"{start}.{dict(gamma='weight', beta='bias').get(end, end)}"
+
+
+def _read_weights(file: Path) -> dict[str, Tensor]:
+    """State dict of a file, or of all files that an index names."""
+    if file.suffix != ".json":
+        return cast(dict[str, Tensor], read_checkpoint(str(file))["state_dict"])
+    parts = read_json(file).get("weight_map")
+    if not isinstance(parts, dict) or not all(
+        isinstance(part, str) and Path(part).name == part for part in parts.values()
+    ):
+        raise CheckpointError(f"{file} does not name the files beside it that hold the weights")
+    state: dict[str, Tensor] = {}
+    for part in sorted(set(parts.values())):
+        state |= read_checkpoint(str(file.parent / part))["state_dict"]
+    return state

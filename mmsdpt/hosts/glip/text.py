@@ -16,14 +16,15 @@ from mmdet.models.language_models import BertModel as MMDetBertModel
 from mmdet.models.language_models.bert import generate_masks_with_special_tokens_and_transfer_map
 from mmengine.model import BaseModel
 from torch import Tensor, nn
-from transformers import AutoTokenizer
 
 from mmsdpt.hosts.seams import FeatureSeam, ForwardState, RunBlock, Seam, SeamUser
 from mmsdpt.registry import MODELS
+from mmsdpt.utils.bert_tokenizer import BertTokenizer
 from mmsdpt.utils.language_models import language_model_folder
 from mmsdpt.utils.memo import Memo
 
 from .bert import BertEncoder, TextProgress
+from .bert_modules import Attention
 
 CaptionFeatures = dict[str, Tensor]
 """``embedded`` and ``hidden`` of one caption without padding, each (L, d); with sub-sentences also
@@ -58,7 +59,7 @@ class BertModel(MMDetBertModel):
         add_pooling_layer: Whether BERT has its pooling layer.
         num_layers_of_embedded: Number of last layers that ``embedded`` averages.
         use_checkpoint: Whether to recompute activations in the backward pass (non-reentrant).
-        attn_implementation: 'sdpa', 'eager' or None for transformers' own choice.
+        attn_implementation: 'sdpa' (torch's kernels) or 'eager' (written out).
         max_cached_captions: Captions kept; the one unused for longest goes first. One of 256 tokens
             takes 0.8 MB with BERT-base.
         **kwargs: ``init_cfg`` and ``data_preprocessor`` of :class:`mmengine.model.BaseModel`.
@@ -75,7 +76,7 @@ class BertModel(MMDetBertModel):
         num_layers_of_embedded: int = 1,
         use_checkpoint: bool = False,
         pretrained: bool | Literal["auto"] = "auto",
-        attn_implementation: str | None = None,
+        attn_implementation: Attention = "sdpa",
         max_cached_captions: int = 1024,
         **kwargs: Any,
     ) -> None:
@@ -91,14 +92,11 @@ class BertModel(MMDetBertModel):
             )
         self.max_tokens = max_tokens
         self.pad_to_max = pad_to_max
-        self.tokenizer = AutoTokenizer.from_pretrained(
-            str(language_model_folder(name)), use_fast=True
-        )
-        if not self.tokenizer.is_fast:
+        if attn_implementation not in ("sdpa", "eager"):
             raise ValueError(
-                f"The tokenizer of '{name}' cannot map characters to tokens, as GLIP needs; use a"
-                " fast one."
+                f"attn_implementation must be 'sdpa' or 'eager', but it is {attn_implementation!r}."
             )
+        self.tokenizer = BertTokenizer(language_model_folder(name))
         body = BertEncoder(
             name,
             self.tokenizer,
@@ -132,8 +130,7 @@ class BertModel(MMDetBertModel):
         return self.language_backbone.body
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
-        # A buffer (0, 1, 2, ...) that transformers saved until 4.30, so public checkpoints may have
-        # it.
+        # A buffer (0, 1, 2, ...) of transformers until 4.30: public checkpoints may have it.
         state_dict.pop(f"{prefix}language_backbone.body.model.embeddings.position_ids", None)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 

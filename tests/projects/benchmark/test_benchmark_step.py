@@ -11,9 +11,9 @@ import sys
 import pytest
 import torch
 from mmdet.datasets import CocoDataset
-from transformers import BertTokenizerFast
 
 from mmsdpt.hosts.glip.bert_folder import bert_config
+from mmsdpt.utils.bert_tokenizer import BertTokenizer
 from mmsdpt.utils.errors import InputError
 from projects.benchmark import benchmark_step
 
@@ -106,7 +106,7 @@ def test_the_bert_folder_needs_no_network_and_knows_cocos_words(tmp_path):
     importlib.import_module("projects.benchmark.random_bert").make_bert(tmp_path)
     config = bert_config(str(tmp_path))
     assert (config.hidden_size, config.num_hidden_layers, config.vocab_size) == (768, 12, 30522)
-    tokenizer = BertTokenizerFast(str(tmp_path / "vocab.txt"))
+    tokenizer = BertTokenizer(tmp_path)
     assert len(tokenizer) == config.vocab_size
     names = CocoDataset.METAINFO["classes"]
     ids = tokenizer(". ".join(names)).input_ids

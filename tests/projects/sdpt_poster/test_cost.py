@@ -9,9 +9,9 @@ import torch
 from mmengine.config import Config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoTokenizer
 
 from mmsdpt.hosts.glip.deform_conv import ModulatedDeformConv2d
+from mmsdpt.utils.bert_tokenizer import BertTokenizer
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.language_models import mini_bert_folder
 from projects.sdpt_poster.cost import CostMeter, DeformableProduct, class_names
@@ -150,7 +150,7 @@ def test_attention_without_a_formula_is_refused():
 
 @pytest.mark.parametrize("tokens", [3, 4, 5, 17, 160, 161, 162, 240, 256])
 def test_captions_have_the_length_that_is_asked_for(tokens):
-    tokenizer = AutoTokenizer.from_pretrained(mini_bert_folder())
+    tokenizer = BertTokenizer(mini_bert_folder())
     names = class_names(tokenizer, tokens)
     assert len(tokenizer(". ".join(names)).input_ids) == tokens
     assert len(names) == min(80, (tokens - 1) // 2)
