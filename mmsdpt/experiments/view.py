@@ -53,7 +53,8 @@ class View:
             for settings in (points if method.trains else [{}])
         ]
         self.settings = list(dict.fromkeys(name for line in self.lines for name in line.settings))
-        self.parts = [host] * (len(study.hosts) > 1) + [question] * (question is not None)
+        parts = [host] if len(study.hosts) > 1 else []
+        self.parts = [*parts, question] if question else parts
 
     def title(self, *parts: str | None) -> str:
         """A heading from the parts that there are."""
