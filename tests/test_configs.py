@@ -57,14 +57,22 @@ FILES = sorted(
     # Those of CLIP are in test_clip_configs.py.
     and not re.search("clip|clothing|mudpt", path.relative_to(FOLDER).as_posix())
 )
-FULL_SIZE = [name for name in FILES if "glip_l" in name or "glip_t" in name]
+FULL_SIZE = [name for name in FILES if re.search("glip_[lt]|grounding_dino", name)]
 # What is counted in the papers, or follows from it: k tokens of width 2048 in 8 or 6 layers, and of
-# width 256 in the 3 layers of mini GLIP.
+# width 256 in the 3 layers of mini GLIP, of width 1024 in the 6 of Grounding DINO.
 TRAINABLE = {
     "sdpt/glip_l_coco_k10.py": 163_840,
     "sdpt/glip_l_coco_k120.py": 1_966_080,
     "sdpt/glip_t_coco_k10.py": 122_880,
     "mini/sdpt_mini_thermal.py": 7_680,
+    **{
+        f"sdpt/{model}_coco_k10.py": 61_440
+        for model in (
+            "grounding_dino_swin_t",
+            "mm_grounding_dino_swin_t",
+            "mm_grounding_dino_swin_l",
+        )
+    },
 }
 FROZEN = {"sdpt/glip_l_coco_k10.py": 430_401_824}
 ROLES = ("train", "val", "test")
@@ -142,7 +150,8 @@ def built_model(name: str, bert_folder: Path) -> torch.nn.Module:
     model_cfg = _read_once(name).model.to_dict()
     if name in FULL_SIZE:
         model_cfg["language_model"]["name"] = str(bert_folder)
-        model_cfg["bbox_head"]["lang_model_name"] = str(bert_folder)
+        if "lang_model_name" in model_cfg["bbox_head"]:
+            model_cfg["bbox_head"]["lang_model_name"] = str(bert_folder)
     for key in ("train_cfg", "test_cfg"):
         model_cfg.pop(key)
     return _built_once(json.dumps(model_cfg, sort_keys=True), name in FULL_SIZE)
@@ -289,7 +298,8 @@ def test_data_root_replaces_the_folder_everywhere():
 
 
 def test_boxes_and_pixels_follow_glips_conventions():
-    for name, cfg in different("model", *(f"{role}_dataloader" for role in ROLES)):
+    files = [name for name in FILES if "grounding_dino" not in name]
+    for name, cfg in different("model", *(f"{role}_dataloader" for role in ROLES), files=files):
         head, assigner = cfg.model.bbox_head, cfg.model.train_cfg.assigner
         assert cfg.model.type == "mmsdpt.GLIP" and head.type == "mmsdpt.ATSSVLFusionHead"
         assert head.bbox_coder.type == "DeltaXYWHBBoxCoderForGLIP"
@@ -321,9 +331,26 @@ def test_boxes_and_pixels_follow_glips_conventions():
                 assert "GTBoxSubOne_GLIP" not in names
 
 
+def test_boxes_and_pixels_of_grounding_dino_are_mmdetections():
+    found = 0
+    for name, cfg in different(
+        *(f"{role}_dataloader" for role in ROLES),
+        files=[name for name in FULL_SIZE if "grounding_dino" in name],
+    ):
+        assert cfg.model.type == "mmsdpt.GroundingDINO"
+        assert cfg.model.bbox_head.type == "mmsdpt.GroundingDINOHead"
+        assert cfg.model.data_preprocessor.bgr_to_rgb is True
+        for role, dataset in datasets_of(cfg).items():
+            names = kinds(innermost(dataset)["pipeline"])
+            assert names[-1] == "PackDetInputs" and not any("GLIP" in kind for kind in names)
+            assert ("RandomFlip" in names) is (role == "train"), name
+            found += 1
+    assert found >= 6
+
+
 def test_nothing_that_is_frozen_is_checkpointed_or_decayed():
     for name, cfg in different("model", "optim_wrapper", "load_from", files=FULL_SIZE):
-        assert not cfg.model.bbox_head.use_checkpoint
+        assert not cfg.model.bbox_head.get("use_checkpoint")
         assert cfg.optim_wrapper.constructor == "mmsdpt.TrainableOptimWrapperConstructor"
         # The optimizer holds the tuner alone, so that decay is a matter of the method; none for
         # tokens.

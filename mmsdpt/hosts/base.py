@@ -64,6 +64,8 @@ class TunableMixin:
     features: StageCache | None = None
     """What the frozen stages have computed, where that is kept; see :meth:`keep_features`."""
     _stages: Mapping[str, Stage] = MappingProxyType({})
+    starts_at_zero: tuple[str, ...] = ()
+    """Parameters that base weights may lack, as only training needs them: they are zero then."""
     _parameter_seams: Sequence[ParameterSeam] = ()
     _is_tuned = False
     _loads_as_asked = False
@@ -179,7 +181,8 @@ class TunableMixin:
     def _refuse_parts(self, state: Mapping[str, Any]) -> None:
         """Refuse a checkpoint that would leave the host's weights random."""
         names = [name for name, _ in self.named_parameters()]  # type: ignore[attr-defined]
-        missing = [n for n in names if n not in state and not n.startswith("tuners.")]
+        known = {*state, *self.starts_at_zero}
+        missing = [n for n in names if n not in known and not n.startswith("tuners.")]
         if missing:
             raise CheckpointError(
                 f"the checkpoint lacks {len(missing)} of the weights of {type(self).__name__}, such"

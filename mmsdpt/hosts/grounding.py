@@ -250,6 +250,10 @@ class GroundingMixin(TunableMixin, PromptMixin):
         with self.tuned():
             return self._head_outputs(*self.encode(images, state), batch_data_samples)
 
+    def token_logits(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Tensor:
+        """(B, N, L): how well each of N places or queries fits each token of the caption."""
+        raise NotImplementedError
+
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:

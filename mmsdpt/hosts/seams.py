@@ -338,7 +338,7 @@ class ParameterSeam(Seam):
         name: The parameter's name in the host.
         shape: Its shape.
         group: Part of the host: ``image``, ``neck``, ``text``, ``fusion``, ``fused_text``,
-            ``dyconv`` or ``outputs``.
+            ``dyconv``, ``encoder``, ``decoder`` or ``outputs``.
         role: The last two parts of the name, such as ``qkv.weight``.
         module: Module that holds it.
     """

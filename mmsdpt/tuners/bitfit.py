@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from mmengine.logging import print_log
 
@@ -15,6 +15,7 @@ from .base import Seams
 from .host_parameters import HostParameters
 
 GROUPS = ("image", "neck", "text", "fusion", "fused_text", "dyconv", "outputs")
+MORE_GROUPS = ("encoder", "decoder")  # named in a tuner file only where the host has them
 
 
 @MODELS.register_module()
@@ -26,8 +27,9 @@ class BitFit(HostParameters):
 
     Args:
         groups: Parts of the host: ``image``, ``neck``, ``text``, ``fusion``, ``fused_text``,
-            ``dyconv`` and ``outputs``. BitFit is defined for a Transformer; which parts of a
-            detector count is our choice: by default all.
+            ``dyconv``, ``outputs``, and of Grounding DINO ``encoder`` and ``decoder``. BitFit is
+            defined for a Transformer; which parts of a detector count is our choice: by default,
+            None, all.
         common: See :class:`Tuner`.
 
     Raises:
@@ -40,13 +42,17 @@ class BitFit(HostParameters):
         self,
         *,
         seams: Seams,
-        groups: Sequence[str] = GROUPS,
+        groups: Sequence[str] | None = None,
         **common: Any,
     ) -> None:
-        unknown = [group for group in groups if group not in GROUPS]
+        parameters = cast(Sequence[ParameterSeam], seams.get("parameters", ()))
+        present = {seam.group for seam in parameters}
+        known = (*GROUPS, *(group for group in MORE_GROUPS if group in present))
+        groups = known if groups is None else groups
+        unknown = [group for group in groups if group not in known]
         if unknown or not groups:
-            raise ValueError(f"groups must be some of {', '.join(GROUPS)}, got {list(groups)}")
-        self.groups = tuple(group for group in GROUPS if group in groups)
+            raise ValueError(f"groups must be some of {', '.join(known)}, got {list(groups)}")
+        self.groups = tuple(group for group in known if group in groups)
         super().__init__(seams=seams, **common)
 
     def selects(self, seam: ParameterSeam) -> bool:

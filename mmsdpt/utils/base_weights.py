@@ -233,7 +233,8 @@ def _renamed(function: Callable, module: str, name: str) -> Callable:
 
 
 def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load the base model; every tensor of the host must be there with its shape.
+    """Load the base model; every tensor of the host must be there with its shape, but for those
+    that only training needs (``starts_at_zero`` of the model), which are set to zero.
 
     MMEngine warns and continues with random weights where a checkpoint belongs to another model;
     here that is an error.
@@ -247,6 +248,16 @@ def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str
     own = {
         name: value for name, value in model.state_dict().items() if not name.startswith("tuners.")
     }
+    zeros = {
+        name: torch.zeros_like(own[name])
+        for name in getattr(model, "starts_at_zero", ())
+        if name in own and name not in state
+    }
+    if zeros:
+        print_log(
+            f"{origin} has no {_listed([*zeros])}, which training needs: set to zero", "current"
+        )
+        state.update(zeros)
     missing = [name for name in own if name not in state]
     wrong = [
         f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"

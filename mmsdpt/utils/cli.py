@@ -217,7 +217,8 @@ def spread_text_encoder(cfg: Config) -> None:
     if name is None or "language_model" not in cfg.get("model", {}):
         return
     cfg.model.language_model.name = name
-    cfg.model.bbox_head.lang_model_name = name
+    if "lang_model_name" in cfg.model.bbox_head:  # GLIP's head has text layers of BERT's size
+        cfg.model.bbox_head.lang_model_name = name
     for dataset in innermost_datasets((cfg.get("train_dataloader") or {}).get("dataset")):
         for step in dataset.get("pipeline") or ():
             if isinstance(step, dict) and step.get("language_model"):

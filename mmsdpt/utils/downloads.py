@@ -15,8 +15,19 @@ PACKAGE_SCHEME = "mmsdpt://"
 _ASSETS = {name: f"assets/{name}/{name}.safetensors" for name in ("mini_clip", "mini_glip")}
 
 _GLIP = "https://download.openmmlab.com/mmdetection/v3.0/glip/"
+_DINO = "https://download.openmmlab.com/mmdetection/v3.0/"
 _CLIP = "https://openaipublic.azureedge.net/clip/models/"
 GLIP_CHECKPOINTS = {"GLIP-L": "glip_l_mmdet-abfe026b.pth", "GLIP-T": "glip_tiny_mmdet-c24ce662.pth"}
+# Their folders on the server.
+GROUNDING_DINO_CHECKPOINTS = {
+    "groundingdino_swint_ogc_mmdet-822d7e9d.pth": "grounding_dino",
+    "grounding_dino_swin-t_pretrain_obj365_goldg_grit9m_v3det_20231204_095047-b448804b.pth": (
+        "mm_grounding_dino/grounding_dino_swin-t_pretrain_obj365_goldg_grit9m_v3det"
+    ),
+    "grounding_dino_swin-l_pretrain_all-56d69e78.pth": (
+        "mm_grounding_dino/grounding_dino_swin-l_pretrain_all"
+    ),
+}
 CLIP_CHECKPOINTS = {
     "CLIP ViT-B/16": "clip_vit_b16.safetensors",
     "CLIP ViT-B/32": "clip_vit_b32.safetensors",
@@ -42,6 +53,8 @@ def how_to_get(path: str) -> str | None:
     file = Path(path).name
     if file in GLIP_CHECKPOINTS.values():
         return f"download {_GLIP}{file} to it"
+    if file in GROUNDING_DINO_CHECKPOINTS:
+        return f"download {_DINO}{GROUNDING_DINO_CHECKPOINTS[file]}/{file} to it"
     if file in _SOURCES:
         return (
             f"download {_CLIP}{_SOURCES[file]} and run python"

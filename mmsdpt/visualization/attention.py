@@ -160,7 +160,7 @@ def look_of_detector(
     """Attention of each class's words and of prototype tokens, and Grad-CAM of the backbone.
 
     Args:
-        host: GLIP, in eval mode.
+        host: A detector, in eval mode.
         images: (1, 3, H, W), normalised and padded.
         sample: The image's data sample with ``text``, its class names.
         choose: Which classes Grad-CAM is made for, by their scores.
@@ -200,7 +200,7 @@ def look_of_detector(
 
     hooks = [(layer, record) for layer in layers] + [(host.neck, keep)]
     with torch.enable_grad(), _hooks(hooks):
-        logits = torch.cat(host._forward(images, [sample])[0], dim=1)[0]  # (N, L)
+        logits = host.token_logits(images, [sample])[0]  # (N, L)
         of_class = class_map[:, : logits.shape[1]].to(logits)
         by_class = (logits @ of_class.t() / of_class.sum(1)).sigmoid()  # (N, C)
         best = by_class.max(dim=0).values.tolist()

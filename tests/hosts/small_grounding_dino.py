@@ -1,4 +1,4 @@
-"""A small Grounding DINO, MMDetection's and ours, with what MMDetection fixes: 256 channels."""
+"""A small Grounding DINO, MMDetection's and ours."""
 
 from __future__ import annotations
 
@@ -20,16 +20,21 @@ from tests.hosts.small_glip import build
 SPECIAL = ["[CLS]", "[SEP]", ".", "?"]
 
 
-def grounding_dino_config(folder: Path | str, ours: bool, **kwargs: Any) -> dict:
+def grounding_dino_config(
+    folder: Path | str, ours: bool, channels: int = 256, layers: int = 2, **kwargs: Any
+) -> dict:
     """Config of the small Grounding DINO; the same for both but for the types.
 
     Args:
         folder: Of the text encoder.
         ours: Whether the types are mmsdpt's.
+        channels: Width of the encoder and the decoder; MMDetection fixes 256.
+        layers: Of the encoder and of the decoder.
         kwargs: More settings of the detector.
     """
     scope = "mmsdpt." if ours else ""
-    width, ffn = dict(embed_dims=256, dropout=0.0), dict(embed_dims=256, feedforward_channels=32)
+    width = dict(embed_dims=channels, dropout=0.0)
+    ffn = dict(embed_dims=channels, feedforward_channels=32)
     return dict(
         type=f"{scope}GroundingDINO",
         num_queries=12,
@@ -58,22 +63,27 @@ def grounding_dino_config(folder: Path | str, ours: bool, **kwargs: Any) -> dict
             type="ChannelMapper",
             in_channels=[16, 32, 64],
             kernel_size=1,
-            out_channels=256,
+            out_channels=channels,
             act_cfg=None,
             bias=True,
             norm_cfg=dict(type="GN", num_groups=32),
             num_outs=4,
         ),
         encoder=dict(
-            num_layers=2,
+            num_layers=layers,
             layer_cfg=dict(self_attn_cfg=dict(num_levels=4, **width), ffn_cfg=ffn),
             text_layer_cfg=dict(self_attn_cfg=dict(num_heads=4, **width), ffn_cfg=ffn),
             fusion_layer_cfg=dict(
-                v_dim=256, l_dim=256, embed_dim=1024, num_heads=4, dropout=0.0, init_values=0.3
+                v_dim=channels,
+                l_dim=channels,
+                embed_dim=4 * channels,
+                num_heads=4,
+                dropout=0.0,
+                init_values=0.3,
             ),
         ),
         decoder=dict(
-            num_layers=2,
+            num_layers=layers,
             return_intermediate=True,
             layer_cfg=dict(
                 self_attn_cfg=dict(num_heads=8, **width),
@@ -83,9 +93,12 @@ def grounding_dino_config(folder: Path | str, ours: bool, **kwargs: Any) -> dict
             ),
             post_norm_cfg=None,
         ),
-        positional_encoding=dict(num_feats=128, normalize=True, offset=0.0, temperature=20),
+        positional_encoding=dict(
+            num_feats=channels // 2, normalize=True, offset=0.0, temperature=20
+        ),
         bbox_head=dict(
             type=f"{scope}GroundingDINOHead",
+            embed_dims=channels,
             num_classes=80,
             sync_cls_avg_factor=True,
             contrastive_cfg=dict(max_text_len=256, log_scale="auto", bias=True),

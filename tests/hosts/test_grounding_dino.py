@@ -12,6 +12,7 @@ import pytest
 import torch
 from mmdet.models.language_models import bert as mmdet_bert
 from mmdet.registry import MODELS
+from mmengine.config import Config
 from mmengine.hub import get_config
 from torch import nn
 
@@ -35,14 +36,15 @@ SAME = [("red circle", "striped blue star")] * 2
 RAGGED = [("red circle",), ("jellyfish", "penguin (bird)", "star_fish", "a hollow pentagon")]
 TOLERANCE = 1e-9
 SDPT = dict(type="mmsdpt.SDPT", num_tokens=3)
-CONFIGS = [
-    "grounding_dino/grounding_dino_swin-t_pretrain_obj365_goldg_cap4m",
-    "grounding_dino/grounding_dino_swin-t_finetune_16xb2_1x_coco",
-    "grounding_dino/grounding_dino_swin-b_pretrain_mixeddata",
-    "mm_grounding_dino/grounding_dino_swin-t_pretrain_obj365",
-    "mm_grounding_dino/grounding_dino_swin-b_pretrain_all",
-    "mm_grounding_dino/grounding_dino_swin-l_pretrain_all",
-]
+# MMDetection's configs, with ours for the same model where there is one.
+CONFIGS = {
+    "grounding_dino/grounding_dino_swin-t_pretrain_obj365_goldg_cap4m": None,
+    "grounding_dino/grounding_dino_swin-t_finetune_16xb2_1x_coco": None,
+    "grounding_dino/grounding_dino_swin-b_pretrain_mixeddata": None,
+    "mm_grounding_dino/grounding_dino_swin-t_pretrain_obj365": "mm_grounding_dino_swin_t",
+    "mm_grounding_dino/grounding_dino_swin-b_pretrain_all": None,
+    "mm_grounding_dino/grounding_dino_swin-l_pretrain_all": "mm_grounding_dino_swin_l",
+}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def samples_of(texts, padded: bool = False, **kwargs):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_it_has_mmdetections_names_and_shapes(name, tmp_path, monkeypatch):
+def test_it_has_mmdetections_names_and_shapes(name, tmp_path, monkeypatch, repository):
     skip_without_mmdetections_bert()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?"]
     (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
@@ -111,6 +113,10 @@ def test_it_has_mmdetections_names_and_shapes(name, tmp_path, monkeypatch):
     theirs.encoder.pop("num_cp", None)  # which needs fairscale, and adds no parameter
     for part in (ours, ours.backbone, ours.language_model, ours.bbox_head):
         part.type = f"mmsdpt.{part.type}"
+    if CONFIGS[name]:
+        path = repository / f"configs/_base_/models/{CONFIGS[name]}.py"
+        ours = Config.fromfile(str(path)).model
+        ours.language_model.name = str(tmp_path)
     ours.tuner = dict(type="mmsdpt.SDPT", num_tokens=10)
     with torch.device("meta"):
         wanted, found = MODELS.build(theirs).state_dict(), MODELS.build(ours)

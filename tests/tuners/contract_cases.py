@@ -270,7 +270,7 @@ def relative_error(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) ->
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:
     """What is minimised."""
-    return torch.stack([value for name, value in losses.items() if "loss" in name]).sum()
+    return torch.stack([value.sum() for name, value in losses.items() if "loss" in name]).sum()
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:

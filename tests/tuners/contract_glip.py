@@ -57,12 +57,8 @@ class GLIPHost(Host):
     @staticmethod
     def large(folder: Path, name: str) -> nn.Module:
         """GLIP-L with BERT-base."""
-        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-        words += [f"word{i}" for i in range(30522 - len(words))]
-        (folder / "vocab.txt").write_text("\n".join(words) + "\n")
-        (folder / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": 30522}))
         config = Config.fromfile(str(REPOSITORY / "configs/_base_/models/glip_l.py")).model
-        config.bbox_head.lang_model_name = config.language_model.name = str(folder)
+        config.bbox_head.lang_model_name = config.language_model.name = bert_base_folder(folder)
         init_default_scope("mmdet")
         with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
             # Swin reads its drop-path rates off a linspace, which must hold numbers.
@@ -151,6 +147,15 @@ class GLIPHost(Host):
         """Logits are as wide as the longest caption of the batch."""
         found = super().of_image(together, i, alone)
         return {name: value[..., : alone[name].shape[-1]] for name, value in found.items()}
+
+
+def bert_base_folder(folder: Path) -> str:
+    """The sizes of bert-base-uncased, without weights."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words += [f"word{i}" for i in range(30522 - len(words))]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": 30522}))
+    return str(folder)
 
 
 def _build(**changes: Any) -> nn.Module:

@@ -38,16 +38,28 @@ from tests.tuners.contract_cases import (
 )
 from tests.tuners.contract_clip import CLIPHost
 from tests.tuners.contract_glip import GLIPHost
+from tests.tuners.contract_grounding_dino import GroundingDINOHost
 
-HOSTS: dict[str, type[Host]] = {host.name: host for host in (GLIPHost, CLIPHost)}
+HOSTS: dict[str, type[Host]] = {host.name: host for host in (GLIPHost, GroundingDINOHost, CLIPHost)}
 METHODS = registered_methods()
 
 
-CASES = [(host, name) for host in HOSTS for name in methods_of(HOSTS[host])]
+# GLIP shows what a method does in a detector; on Grounding DINO, the slower one, only those are in
+# every run that act where it differs.
+OFTEN = {"GroundingDINO": {"SDPT", "GLIPPrompt"}}
+
+
+def _case(host: str, *methods: str):
+    often = OFTEN.get(host, METHODS)
+    marks = () if all(name in often for name in methods) else pytest.mark.slow
+    return pytest.param((host, *methods), marks=marks, id="-".join((host, *methods)))
+
+
+CASES = [_case(host, name) for host in HOSTS for name in methods_of(HOSTS[host])]
 PAIRS = [
-    (host, first, second)
+    _case(host, *pair)
     for host in HOSTS
-    for first, second in itertools.combinations_with_replacement(methods_of(HOSTS[host]), 2)
+    for pair in itertools.combinations_with_replacement(methods_of(HOSTS[host]), 2)
 ]
 
 pytestmark = pytest.mark.usefixtures("short_beginnings")
@@ -70,7 +82,7 @@ def small_host(host_of) -> Host:
     return host_of("GLIP", small=True)
 
 
-@pytest.fixture(scope="module", params=CASES, ids="-".join)
+@pytest.fixture(scope="module", params=CASES)
 def case(request, host_of, tmp_path_factory) -> Case:
     """A method on a host; the scope makes pytest finish with one before the next."""
     host, name = request.param
@@ -339,8 +351,9 @@ def alone(host_of) -> Callable[[str, str], tuple[Outputs, Outputs]]:
     return of
 
 
-@pytest.mark.parametrize(("host", "first", "second"), PAIRS, ids=map("-".join, PAIRS))
-def test_two_methods_stack_or_say_why_they_do_not(host_of, alone, host, first, second):
+@pytest.mark.parametrize("pair", PAIRS)
+def test_two_methods_stack_or_say_why_they_do_not(host_of, alone, pair):
+    host, first, second = pair
     (state_a, alone_a), (state_b, alone_b) = alone(host, first), alone(host, second)
     at = host_of(host, small=True)
     configs = dict(a=at.config_of(METHODS[first]), b=at.config_of(METHODS[second]))
@@ -407,7 +420,8 @@ def test_a_newly_registered_method_is_in_the_suite_of_the_hosts_that_have_its_se
     before = {host: methods_of(HOSTS[host]) for host in HOSTS}
     assert all(before.values()) and not any("Shift" in methods for methods in before.values())
     with registered(broken.Shift, broken.ShiftPooledText):
-        assert methods_of(GLIPHost) == {**before["GLIP"], "Shift": broken.Shift}
+        for host in (GLIPHost, GroundingDINOHost):
+            assert methods_of(host) == {**before[host.name], "Shift": broken.Shift}
         pooled = {"ShiftPooledText": broken.ShiftPooledText}
         assert methods_of(CLIPHost) == {**before["CLIP"], **pooled}
     assert registered_methods() == METHODS
@@ -415,7 +429,7 @@ def test_a_newly_registered_method_is_in_the_suite_of_the_hosts_that_have_its_se
 
 
 def test_every_registered_method_belongs_to_a_host():
-    assert {name for _, name in CASES} == set(METHODS)
+    assert {name for host in HOSTS.values() for name in methods_of(host)} == set(METHODS)
 
 
 def test_a_method_that_keeps_every_promise_passes(small_host, tmp_path):

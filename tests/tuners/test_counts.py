@@ -51,6 +51,17 @@ COUNTS = {
         ("VPT", dict(num_tokens=10), 180_480),
         ("VPT", dict(num_tokens=236), 4_259_328),
     ],
+    # Six fusion layers: width 256 on both sides, joint width 1024.
+    "Grounding DINO-T": [
+        ("SDPT", dict(num_tokens=10), 61_440),
+        ("SDPT", dict(LEARNABLE), 6 * 200 * 1024 + 6 * 2 * 1025 * 256),
+        ("BitFitXMHA", dict(), 6 * (4 * 1024 + 2 * 256 + 2 * 256)),
+        ("LoRAXMHA", dict(rank=16), 6 * 6 * 16 * (256 + 1024)),
+        ("GLIPPrompt", dict(), 256 * 256),
+        ("CoOp", dict(), 16 * 768),
+        # Two hidden layers and one of four outputs, for six decoder layers and the proposals.
+        ("LinearProbing", dict(), 7 * (2 * 257 * 256 + 257 * 4)),
+    ],
     "ViT-B/16": [
         ("CLIPAdapter", dict(), 131_072),
         ("CLIPLoRA", dict(), 184_320),

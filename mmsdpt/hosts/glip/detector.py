@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+import torch
 from mmdet.models.detectors import GLIP as MMDetGLIP
 from mmdet.structures import SampleList
 from mmengine.structures import InstanceData
@@ -79,3 +80,7 @@ class GLIP(GroundingMixin, MMDetGLIP):
     def _head_outputs(self, visual: Levels, text: Text, samples: SampleList) -> tuple:
         """Box deltas, centerness and logits, see :class:`VLFusionModule`."""
         return self.bbox_head(visual, text)
+
+    def token_logits(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Tensor:
+        """Of every position of the pyramid."""
+        return torch.cat(self._forward(batch_inputs, batch_data_samples)[0], dim=1)

@@ -20,14 +20,17 @@ from mmdet.models.layers.transformer.utils import coordinate_to_encoding
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
+from .attention import MultiheadAttention
 from .deform_attn import DeformableAttention
 
 
 class DecoderLayer(GroundingDinoTransformerDecoderLayer):
-    """MMDetection's, with deformable attention that needs no operators."""
+    """MMDetection's, with attention of ours, which needs no operators."""
 
     def _init_layers(self) -> None:
         super()._init_layers()
+        self.self_attn = MultiheadAttention(**self.self_attn_cfg)
+        self.cross_attn_text = MultiheadAttention(**self.cross_attn_text_cfg)
         self.cross_attn = DeformableAttention(**self.cross_attn_cfg)
 
 

@@ -16,6 +16,7 @@ from mmengine.runner.amp import autocast
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmsdpt.hosts.glip.fusion import MAX_CLAMP_VALUE
 from mmsdpt.hosts.grounding import GroundingMixin, Levels, Text
 from mmsdpt.hosts.seams import FeatureSeam, ForwardState, SeamMap
 from mmsdpt.hosts.stages import Images
@@ -57,6 +58,9 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
             than the head.
     """
 
+    # What denoising queries add for a class: the original weights have none. Zero leaves them their
+    # boxes.
+    starts_at_zero = ("dn_query_generator.label_embedding.weight",)
     _finds_whole_captions = True
 
     def __init__(
@@ -274,3 +278,8 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
         outputs = self.forward_transformer(visual, text, samples)
         names = ("hidden_states", "references", "memory_text", "text_token_mask")
         return {name: outputs[name] for name in names}
+
+    def token_logits(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Tensor:
+        """Of every query after the last decoder layer; very low where there is no token."""
+        logits = self._forward(batch_inputs, batch_data_samples)[0][-1]
+        return logits.nan_to_num(neginf=-MAX_CLAMP_VALUE)

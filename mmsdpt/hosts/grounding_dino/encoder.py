@@ -24,6 +24,7 @@ from mmsdpt.hosts.glip.fusion import BiAttentionBlock
 from mmsdpt.hosts.recompute import recompute
 from mmsdpt.hosts.seams import FusionSeam
 
+from .attention import MultiheadAttention
 from .deform_attn import DeformableAttention, Sizes
 
 
@@ -51,6 +52,14 @@ class ImageLayer(DeformableDetrTransformerEncoderLayer):
             spatial_shapes=sizes,
         )
         return self.norms[1](self.ffn(self.norms[0](query)))
+
+
+class TextLayer(DetrTransformerEncoderLayer):
+    """Self-attention of the text within its sub-sentences, and a feed-forward network."""
+
+    def _init_layers(self) -> None:
+        super()._init_layers()
+        self.self_attn = MultiheadAttention(**self.self_attn_cfg)
 
 
 class FusionLayer(BiAttentionBlock):
@@ -97,9 +106,7 @@ class Encoder(DeformableDetrTransformerEncoder):
     def _init_layers(self) -> None:
         count = range(self.num_layers)
         self.layers = ModuleList([ImageLayer(**self.layer_cfg) for _ in count])
-        self.text_layers = ModuleList(
-            [DetrTransformerEncoderLayer(**self.text_layer_cfg) for _ in count]
-        )
+        self.text_layers = ModuleList([TextLayer(**self.text_layer_cfg) for _ in count])
         self.fusion_layers = ModuleList(
             [FusionLayer(**self.fusion_layer_cfg, index=i) for i in count]
         )

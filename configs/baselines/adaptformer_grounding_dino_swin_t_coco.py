@@ -1,0 +1,5 @@
+# AdaptFormer on Grounding DINO-T and COCO: 570,432 parameters.
+_base_ = ["../sdpt/grounding_dino_swin_t_coco_k10.py", "../_base_/methods/adaptformer_glip.py"]
+
+model = dict(tuner=_base_.tuner)
+optim_wrapper = dict(optimizer=_base_.optimizer)

@@ -1,0 +1,5 @@
+# LoRA, r = 16, on Grounding DINO-T and COCO: 1,167,360 parameters.
+_base_ = ["../sdpt/grounding_dino_swin_t_coco_k10.py", "../_base_/methods/lora_glip.py"]
+
+model = dict(tuner=_base_.tuner)
+optim_wrapper = dict(optimizer=_base_.optimizer)

@@ -1,0 +1,32 @@
+# SDPT on MM-Grounding-DINO with Swin-L and your own data, as the converters write it
+# (docs/new_dataset.md): 61,440 parameters.
+_base_ = "mm_grounding_dino_swin_l_coco_k10.py"
+
+data_root = "data/raccoon/"
+metainfo = dict(classes=("raccoon",))
+train_dataloader = dict(
+    dataset=dict(
+        data_root=data_root,
+        metainfo=metainfo,
+        ann_file="annotations/train.json",
+        data_prefix=dict(img="images/train/"),
+    )
+)
+val_dataloader = dict(
+    dataset=dict(
+        data_root=data_root,
+        metainfo=metainfo,
+        ann_file="annotations/val.json",
+        data_prefix=dict(img="images/val/"),
+    )
+)
+test_dataloader = dict(
+    dataset=dict(
+        data_root=data_root,
+        metainfo=metainfo,
+        ann_file="annotations/test.json",
+        data_prefix=dict(img="images/test/"),
+    )
+)
+val_evaluator = dict(ann_file=data_root + "annotations/val.json")
+test_evaluator = dict(ann_file=data_root + "annotations/test.json")
