@@ -253,7 +253,8 @@ class SwinTransformer(MMDetSwinTransformer):
         self._map_seams: dict[str, list[list[MapSeam]]] = {kind: [] for kind in _MAPS}
         index = 0
         for s, stage in enumerate(self.stages):
-            blocks, ffns, maps = [], [], {kind: [] for kind in _MAPS}
+            blocks, ffns = [], []
+            maps: dict[str, list[MapSeam]] = {kind: [] for kind in _MAPS}
             for position, built in enumerate(stage.blocks):
                 stage.blocks[position] = SwinBlock(built)
                 width = built.attn.w_msa.embed_dims
@@ -278,7 +279,9 @@ class SwinTransformer(MMDetSwinTransformer):
         """``image_blocks``, ``image_ffns``, ``image_attention_maps`` and ``image_ffn_maps``, one of
         each per block, from the input on.
         """
-        kinds = dict(image_blocks=self._block_seams, image_ffns=self._ffn_seams, **self._map_seams)
+        kinds: dict[str, Sequence[Sequence[Seam]]] = dict(
+            image_blocks=self._block_seams, image_ffns=self._ffn_seams, **self._map_seams
+        )
         return {kind: [seam for stage in x for seam in stage] for kind, x in kinds.items()}
 
     def train(self, mode: bool = True):

@@ -21,6 +21,7 @@ methods = dict(
 study = dict(
     name="later_base_to_new",
     title="MuDPT and later methods, from base to new classes",
+    published="projects.mudpt_paper.published_later",
     methods=[
         *("independent_vl", "maple", "mudpt", "mudpt_one_way", "mudpt_transformer"),
         *("promptsrc", "mma", "tcp", "mmrl"),  # MMRL's own number is 10 here
