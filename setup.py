@@ -44,6 +44,8 @@ REQUIRED = [
 EXTRAS = {
     # Studies in several processes or on several machines, and their tables (docs/experiments.md).
     "experiments": ["ray>=2.40", "tabulate>=0.9"],
+    # COCO's average precision by compiled code.
+    "fast-eval": ["faster-coco-eval>=1.6"],
     # Results of the Python API as supervision's detections.
     "supervision": ["supervision>=0.22"],
     # Tuned models as ONNX files (docs/use.md).
@@ -53,6 +55,7 @@ EXTRAS = {
     # nbclient and what it needs: the notebooks. selenium: the page in a real browser.
     # open-clip-torch: another implementation of CLIP, to compare ours with.
     "tests": [
+        "faster-coco-eval>=1.6",
         "hypothesis>=6.90",
         "ipykernel>=6.29",
         "nbclient>=0.10",

@@ -106,6 +106,7 @@ def test_every_imported_package_is_declared(folder, arguments, required):
     optional = {  # by the folder of the package that may use it
         "experiments": arguments["extras_require"]["experiments"],
         "apis": arguments["extras_require"]["supervision"],
+        "evaluation": arguments["extras_require"]["fast-eval"],
         "export": arguments["extras_require"]["onnx"],
         "web_demo": arguments["extras_require"]["web"],
     }

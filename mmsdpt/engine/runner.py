@@ -27,6 +27,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmsdpt.compat import NoiseFilter
+from mmsdpt.evaluation.faster_coco import use_faster_coco_eval
 from mmsdpt.registry import RUNNERS
 from mmsdpt.tuners.files import (
     describe_tuners,
@@ -269,8 +270,11 @@ class TunerRunner(Runner):
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def build_evaluator(self, evaluator) -> Evaluator:
-        """As MMEngine's, after a look at the files that the metrics name."""
+        """As MMEngine's, after a look at the files that the metrics name, and with faster-coco-eval
+        where that is installed.
+        """
         check_evaluator_files(evaluator)
+        use_faster_coco_eval()
         return super().build_evaluator(evaluator)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:

@@ -1,0 +1,76 @@
+"""faster-coco-eval gives the numbers of pycocotools."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmdet.evaluation.metrics import CocoMetric, coco_metric
+
+from mmsdpt.evaluation.faster_coco import use_faster_coco_eval
+
+CLASSES = ("cat", "dog", "bird")
+
+
+@pytest.fixture
+def annotations(tmp_path):
+    """Twelve images with up to nine boxes of every size, crowds among them, some without any."""
+    rng = np.random.default_rng(0)
+    boxes = []
+    for image in range(12):
+        for _ in range(rng.integers(0, 10)):
+            x, y, w, h = (*rng.uniform(0, 200, 2), *(2 ** rng.uniform(3, 7.5, 2)))
+            entry = dict(id=len(boxes) + 1, image_id=image, category_id=int(rng.integers(1, 4)))
+            crowd = int(rng.random() < 0.1)
+            boxes.append({**entry, "bbox": [x, y, w, h], "area": w * h, "iscrowd": crowd})
+    images = [dict(id=i, width=400, height=400, file_name=f"{i}.jpg") for i in range(12)]
+    categories = [dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)]
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(dict(images=images, annotations=boxes, categories=categories)))
+    return path
+
+
+def evaluate(path, folder):
+    """Of detections near the boxes, with wrong classes and many too many."""
+    rng = np.random.default_rng(1)
+    content = json.loads(path.read_text())
+    metric = CocoMetric(
+        ann_file=str(path), metric="bbox", classwise=True, outfile_prefix=str(folder / "out")
+    )
+    metric.dataset_meta = dict(classes=CLASSES)
+    for image in content["images"]:
+        own = [a for a in content["annotations"] if a["image_id"] == image["id"]]
+        found = [[*a["bbox"]] for a in own for _ in range(3)] + [[9.0, 9.0, 50.0, 40.0]] * 120
+        labels = [a["category_id"] - 1 for a in own for _ in range(3)] + [0, 1, 2] * 40
+        boxes = np.array(found)
+        boxes[:, :2] += rng.normal(0, 6, (len(found), 2))
+        boxes[:, 2:] = boxes[:, :2] + boxes[:, 2:] * rng.uniform(0.7, 1.3, (len(found), 2))
+        scores = rng.random(len(found)) * np.where(np.arange(len(found)) < 3 * len(own), 1, 0.3)
+        predictions = dict(
+            bboxes=torch.tensor(boxes),
+            scores=torch.tensor(np.round(scores, 2)),  # many ties
+            labels=torch.tensor(labels),
+        )
+        sample = dict(img_id=image["id"], ori_shape=(400, 400), pred_instances=predictions)
+        metric.process({}, [sample])
+    return metric.evaluate(size=12)
+
+
+def test_numbers_are_those_of_pycocotools(annotations, tmp_path, monkeypatch):
+    pytest.importorskip("faster_coco_eval", reason="the extra fast-eval is not installed")
+    monkeypatch.setattr(coco_metric, "COCOeval", coco_metric.COCOeval)  # put back afterwards
+    plain = evaluate(annotations, tmp_path)
+    assert use_faster_coco_eval()
+    assert coco_metric.COCOeval.__module__.startswith("faster_coco_eval")
+    fast = evaluate(annotations, tmp_path)
+    assert fast == plain
+    assert 0.05 < plain["coco/bbox_mAP"] < 0.95 and plain["coco/bird_precision"] > 0
+
+
+def test_without_the_package_nothing_changes(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    before = coco_metric.COCOeval
+    assert not use_faster_coco_eval()
+    assert coco_metric.COCOeval is before
