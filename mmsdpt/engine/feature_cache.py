@@ -115,17 +115,19 @@ class FeatureCache(Hook):
 
     def views(self, loader: DataLoader) -> Views:
         """The views of a training loader; runs that share a dataset and a store share them."""
-        notes = self.stages.store.notes if self.stages is not None else {}
-        kind = self.settings.seed, self.settings.views is None
-        known: dict[tuple[int, int], KnownView]
-        known = notes.setdefault(loader.dataset, {}).setdefault(kind, {})
+        known: dict[tuple[int, int], KnownView] = {}
+        wanted = None
+        if (stages := self.stages) is not None:
+            kind = self.settings.seed, self.settings.views is None
+            known = stages.store.notes.setdefault(loader.dataset, {}).setdefault(kind, known)
+            wanted = lambda: stages.on.get("image", False)  # noqa: E731
         self._views = Views(
             loader,
             self.settings.views,
             self.settings.seed,
             known,
             _preprocess(self.host),
-            lambda: self.stages is not None and self.stages.on.get("image", False),
+            wanted,
         )
         return self._views
 

@@ -74,7 +74,7 @@ class Views:
         known: Where views are kept, for all runs on this dataset.
         preprocess: Makes of a batch the pixels that the host gets, (B, 3, H, W); None: pixels are
             always loaded, because the batch decides what becomes of them.
-        wanted: Whether features of images are kept at present.
+        wanted: Whether features of images are kept at present; None: they never are.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Views:
         seed: int,
         known: dict[tuple[int, int], KnownView],
         preprocess: Callable[[dict], Tensor] | None,
-        wanted: Callable[[], bool],
+        wanted: Callable[[], bool] | None,
     ) -> None:
         self.loader, self.count, self.seed = loader, count, seed
         self.known, self.preprocess, self.wanted = known, preprocess, wanted
@@ -100,7 +100,7 @@ class Views:
             index.seed = (self.seed, *self._identity(int(index)), number)
         index.view = (int(index), number)
         view = self.known.get(index.view)
-        if view is not None and self.preprocess is not None and self.wanted():
+        if view is not None and self.preprocess and self.wanted and self.wanted():
             index.shape = view.shape
 
     def _identity(self, index: int) -> tuple[int, ...]:
@@ -128,7 +128,7 @@ class Views:
         same = True
         for i, sample in enumerate(samples or ()):
             note = sample.pop("view", None)
-            if note is None:
+            if note is None or self.wanted is None:
                 continue
             place, seed, moved, left_out = note
             if left_out:

@@ -60,6 +60,9 @@ def demo_config(args: argparse.Namespace) -> Config:
     cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
     cfg.default_hooks.checkpoint.interval = -1  # only at the end: nobody resumes so short a run
     cfg.resume = False
+    if cfg.get("feature_cache") is None:
+        # Images are flipped or not: among eight draws of each, both are there.
+        cfg.feature_cache = dict(views=8)
     return cfg
 
 

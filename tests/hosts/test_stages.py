@@ -10,7 +10,7 @@ import torch
 from mmsdpt.hosts.stages import KnownImages, StageCache, digest
 from mmsdpt.utils.feature_store import FeatureStore
 
-from . import small_clip, small_glip
+from . import small_clip, small_glip, small_grounding_dino
 from .small_glip import build_mini_glip, losses_of
 
 TEXTS = (("red circle", "raccoon"), ("raccoon",), ("red circle", "raccoon"))
@@ -232,3 +232,19 @@ def test_methods_inside_the_image_tower_of_clip(tuner):
         assert_same(step(model, *batch), plain)
     # MMRL also compares with the untouched host, whose features are kept.
     assert cache.computed["image"] == cache.found["image"] == (4 if tuner == "MMRL" else 0)
+
+
+def test_methods_behind_the_encoders_of_grounding_dino(text_folder):
+    model = small_grounding_dino.build_small_grounding_dino(
+        text_folder, ours=True, tuner=dict(type="mmsdpt.SDPT", num_tokens=2)
+    )
+    small_grounding_dino.make_every_parameter_matter(model)
+    images = small_glip.make_images(3, (64, 96), torch.float32)
+    samples = small_glip.make_samples(TEXTS, (64, 96))
+    plain, store = step(model, images, samples), FeatureStore()
+    for known in (False, True):
+        other = copy.deepcopy(model)
+        cache = keep(other, store)
+        assert_same(step(other, images, samples), plain)
+        counts = dict(image=3, text=2), {}
+        assert (+cache.found, +cache.computed) == (counts if known else counts[::-1])
