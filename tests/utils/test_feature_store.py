@@ -148,6 +148,8 @@ def test_processes_write_and_read_at_once(tmp_path):
     for process in (*writers, reader):
         process.start()
     reader.join()
+    while not all(has(FeatureStore(0, tmp_path), 0, 1, 20, 21)):
+        time.sleep(0.05)  # on a busy machine
     for process in writers:
         process.kill()
         process.join()
