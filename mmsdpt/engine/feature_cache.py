@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -19,6 +19,8 @@ from mmsdpt.utils.feature_store import FeatureStore
 
 from .views import KnownView, Views
 
+DRAWN = "drawn"
+
 
 @dataclass(frozen=True)
 class FeatureCacheSettings:
@@ -26,6 +28,8 @@ class FeatureCacheSettings:
 
     Args:
         views: K views of each training image, drawn once; None: the pipeline draws nothing.
+            ``"drawn"``: images are drawn anew each time, as without the cache, and features serve
+            again where the pixels are the same, as where a flip is all that is random.
         seed: Of the views; all runs with the same seed share them.
         folder: Where features are kept for other processes and runs; None: in memory alone.
         memory_gb: Bound of what is held in memory, in 10^9 bytes.
@@ -37,7 +41,7 @@ class FeatureCacheSettings:
         InputError: for a value that cannot be.
     """
 
-    views: int | None = None
+    views: int | Literal["drawn"] | None = None
     seed: int = 0
     folder: str | os.PathLike | None = None
     memory_gb: float = 1.0
@@ -49,10 +53,11 @@ class FeatureCacheSettings:
         for name, least in (("views", 1), ("seed", 0)):
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool)
-            if (value is not None or name == "seed") and not (whole and value >= least):
-                raise InputError(
-                    f"feature_cache.{name} must be an integer of at least {least}, got {value!r}"
-                )
+            if value in (None, DRAWN) and name == "views" or whole and value >= least:
+                continue
+            raise InputError(
+                f"feature_cache.{name} must be an integer of at least {least}, got {value!r}"
+            )
         for name in ("memory_gb", "max_gb"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
@@ -113,8 +118,12 @@ class FeatureCache(Hook):
             self.stages.store.begin_run()
             host.keep_features(self.stages)
 
-    def views(self, loader: DataLoader) -> Views:
-        """The views of a training loader; runs that share a dataset and a store share them."""
+    def views(self, loader: DataLoader) -> Views | None:
+        """The fixed views of a training loader, if there are to be any; runs that share a dataset
+        and a store share them.
+        """
+        if self.settings.views == DRAWN:
+            return None
         known: dict[tuple[int, int], KnownView] = {}
         wanted = None
         if (stages := self.stages) is not None:

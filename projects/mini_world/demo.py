@@ -61,8 +61,8 @@ def demo_config(args: argparse.Namespace) -> Config:
     cfg.default_hooks.checkpoint.interval = -1  # only at the end: nobody resumes so short a run
     cfg.resume = False
     if cfg.get("feature_cache") is None:
-        # Images are flipped or not: among eight draws of each, both are there.
-        cfg.feature_cache = dict(views=8)
+        # Images are flipped or not: what the frozen encoders make of both is computed once.
+        cfg.feature_cache = dict(views="drawn")
     return cfg
 
 

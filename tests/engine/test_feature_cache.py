@@ -197,6 +197,15 @@ def test_without_random_transforms_no_number_of_views_is_needed(cfg, encoded, re
     assert sum(encoded) == len(read) == 4
 
 
+def test_what_is_drawn_anew_is_found_by_its_pixels(cfg, encoded):
+    plain = train(cfg)
+    encoded.clear()
+    kept = train(cfg, dict(views="drawn"))
+    assert_same_run(kept, plain)
+    assert kept[0].feature_cache.stages.computed["image"] <= 8  # four images, flipped or not
+    assert len(encoded) < 8
+
+
 def test_workers_load_only_what_is_not_known(cfg, encoded):
     plain = train(cfg, dict(views=2, keep=False))
     encoded.clear()
