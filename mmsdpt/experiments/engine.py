@@ -30,6 +30,7 @@ OnRecord = Callable[[Record], None]
 _OBJECT_STORE = 200 * 1024**2  # bytes; jobs and results are small
 _RETRIES = 1  # with the same worker, by Ray
 _MOVES, _PAUSE = 3, 5.0  # to another worker; seconds before the first time
+_STARTS = 4  # of Ray
 
 
 class Ledger:
@@ -247,7 +248,7 @@ def _ray(jobs: int, threads: int | None, address: str | None) -> Iterator[int]:
     threads = threads or max(1, _cores() // jobs)
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # sockets there have short names only
     try:
-        ray.init(
+        _start_ray(
             num_cpus=jobs * threads,
             include_dashboard=False,
             object_store_memory=_OBJECT_STORE,
@@ -258,6 +259,23 @@ def _ray(jobs: int, threads: int | None, address: str | None) -> Iterator[int]:
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start_ray(**options: Any) -> None:
+    """Start Ray on this machine. It gives up after 30 seconds, and a busy machine needs more."""
+    import ray
+
+    for attempt in range(1, _STARTS + 1):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:  # Ray's own has no other type
+            ray.shutdown()
+            if attempt == _STARTS:
+                raise InputError(
+                    f"Ray does not start ({error}): run again when the machine is less busy, or"
+                    " with --jobs 1"
+                ) from error
 
 
 def _cores() -> int:

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from mmsdpt.experiments import engine
 from mmsdpt.experiments.engine import run
 from mmsdpt.experiments.records import read_records
 from mmsdpt.experiments.study import load_study
+from mmsdpt.utils.errors import InputError
 
 pytestmark = pytest.mark.slow
 ray = pytest.importorskip("ray")
@@ -55,6 +57,29 @@ def test_stacks_wait_for_the_training_that_they_build_on(write_study, tmp_path):
     one, _ = run(load_study(path), tmp_path / "one", threads=1)
     two, _ = run(load_study(path), tmp_path / "two", jobs=2, threads=1)
     assert numbers(two) == numbers(one)
+
+
+@pytest.mark.parametrize("failures", [1, 9])
+def test_ray_is_started_again_where_a_busy_machine_lets_it_give_up(
+    path, tmp_path, monkeypatch, failures
+):
+    tried, start = [], ray.init
+
+    def busy(**options):
+        tried.append(options)
+        if len(tried) <= failures:
+            raise Exception("The current node timed out during startup.")
+        start(**options)
+
+    monkeypatch.setattr(ray, "init", busy)
+    if failures > engine._STARTS:
+        with pytest.raises(InputError, match="--jobs 1"):
+            run(load_study(path), tmp_path / "work", jobs=2, threads=1)
+        assert len(tried) == engine._STARTS
+    else:
+        with engine._ray(2, 1, None) as threads:
+            assert ray.is_initialized() and threads == 1
+    assert not ray.is_initialized()
 
 
 def workers_of(marker: str) -> list[int]:
