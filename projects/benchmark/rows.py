@@ -196,33 +196,51 @@ def _methods() -> list[Row]:
     return rows
 
 
+_GROWING = Run("configs/sdpt/glip_t_coco_k10.py", size=320, classes=10, only="train")
+
+
+def growth() -> dict[str, dict[int, Run]]:
+    """Runs of SDPT on GLIP-T by what grows, and its value; all else is as in the first one."""
+    base = _GROWING
+
+    def with_tokens(k: int) -> Run:
+        return replace(base, options=(("model.tuner.num_tokens", k),))
+
+    return {
+        "images in a batch": {1: base, **{n: replace(base, batch=n) for n in (2, 4, 8)}},
+        "side of the image, pixels": {
+            320: base,
+            **{n: replace(base, size=n) for n in (160, 480, 640)},
+        },
+        "class names": {10: base, **{n: replace(base, classes=n) for n in (1, 40, 80)}},
+        "tokens k": {10: base, **{k: with_tokens(k) for k in (1, 50, 200)}},
+    }
+
+
 def _growth() -> list[Row]:
     """What a step costs as one thing grows, on GLIP-T at 320 x 320."""
-    base = Run("configs/sdpt/glip_t_coco_k10.py", size=320, classes=10, only="train")
+    batches, *others = growth().items()
     rows = []
-    for batch in (2, 4, 8):
+    for n, run in batches[1].items():
+        if run == _GROWING:
+            continue
         rows.append(
             Row(
-                f"batch_{batch}",
-                f"cost per image, batch {batch} over 1",
-                dict(ours=replace(base, batch=batch), one=base),
-                lambda r, n=batch: r["ours"]["train_cpu_s"] / n / r["one"]["train_cpu_s"],
+                f"batch_{n}",
+                f"cost per image, batch {n} over 1",
+                dict(ours=run, one=_GROWING),
+                lambda r, n=n: r["ours"]["train_cpu_s"] / n / r["one"]["train_cpu_s"],
                 1.05,
                 at_least=False,
             )
         )
-    sweeps = [
-        *((f"size_{size}", f"{size} pixels", replace(base, size=size)) for size in (160, 480, 640)),
-        *((f"classes_{n}", f"{n} classes", replace(base, classes=n)) for n in (1, 40, 80)),
-        *(
-            (f"k_{k}", f"{k} tokens", replace(base, options=(("model.tuner.num_tokens", k),)))
-            for k in (1, 50, 200)
-        ),
-    ]
-    for name, what, run in sweeps:
-        pair = dict(ours=run, base=base)
-        value = ratio("train_cpu_s", "ours", "base")
-        rows.append(Row(name, f"step with {what} over 320 pixels, 10 classes, k = 10", pair, value))
+    for name, (title, runs) in zip(("size", "classes", "k"), others, strict=True):
+        for n, run in runs.items():
+            if run != _GROWING:
+                what = f"step over that of 320 pixels, 10 classes, k = 10: {title} {n}"
+                pair = dict(ours=run, base=_GROWING)
+                value = ratio("train_cpu_s", "ours", "base")
+                rows.append(Row(f"{name}_{n}", what, pair, value))
     return rows
 
 

@@ -29,7 +29,8 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from projects.benchmark.rows import Row, Run, all_rows, select
+from mmsdpt.utils.errors import InputError
+from projects.benchmark.rows import Row, Run, all_rows, growth, select
 
 GIGA = 1e9
 
@@ -137,6 +138,36 @@ def make_table(rows: list[Row], measurements: Measurements, rate: float) -> Tabl
     return table
 
 
+def plot_growth(measurements: Measurements, path: Path) -> None:
+    """CPU seconds of a step against batch, image, caption and tokens, as far as they are measured.
+
+    Raises:
+        InputError: if nothing is.
+    """
+    from matplotlib.figure import Figure
+
+    series = {
+        title: sorted(
+            (x, found["train_cpu_s"])
+            for x, run in runs.items()
+            if (found := measurements.get(run)) is not None
+        )
+        for title, runs in growth().items()
+    }
+    if not any(series.values()):
+        raise InputError(
+            "--plot needs measurements of how the cost grows: --rows batch_ size_ classes_ k_"
+        )
+    figure = Figure(figsize=(12, 3), layout="constrained")
+    for axis, (title, points) in zip(figure.subplots(1, len(series)), series.items(), strict=True):
+        axis.plot(*zip(*points, strict=True) if points else ((), ()), marker="o")
+        axis.set_xlabel(title)
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("CPU s of a training step")
+    figure.savefig(path, dpi=120)
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -146,6 +177,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="GLIP-T instead of GLIP-L")
     parser.add_argument("--size", type=int, help="of GLIP-L's images (default: 800 pixels)")
     parser.add_argument("--list", action="store_true", help="print the rows' names and stop")
+    parser.add_argument("--plot", metavar="FILE", help="draw how the cost grows, too")
     parser.add_argument("--show", action="store_true", help="print what is there, measure nothing")
     return parser.parse_args(argv)
 
@@ -181,6 +213,8 @@ def main() -> int:
             for run in tqdm(runs, file=sys.stderr):
                 measurements.add(run, bert)
     console.print(make_table(rows, measurements, rate))
+    if args.plot:
+        plot_growth(measurements, Path(args.plot))
     return 0
 
 

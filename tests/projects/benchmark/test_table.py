@@ -9,7 +9,7 @@ import pytest
 
 from mmsdpt.utils.errors import InputError
 from projects.benchmark import measurements, table
-from projects.benchmark.rows import Row, Run, all_rows, methods, ratio, select
+from projects.benchmark.rows import Row, Run, all_rows, growth, methods, ratio, select
 
 MINI = Run("configs/mini/sdpt_mini_thermal.py", size=64, classes=3)
 
@@ -81,3 +81,15 @@ def test_what_is_computed_once_and_what_a_tuner_costs_are_measured(repository, m
     assert measurements.inverse_projections(MINI, "")["seconds"] > 0
     found = measurements.tuned_and_untuned(MINI, "")
     assert 0.2 < found["ratio"] < 5 and found["test_cpu_s"] > 0
+
+
+def test_growth_is_drawn_from_what_is_there(tmp_path):
+    kept = table.Measurements(tmp_path / "results")
+    with pytest.raises(InputError, match="--rows batch_ size_"):
+        table.plot_growth(kept, tmp_path / "growth.png")
+    for runs in growth().values():
+        for x, run in runs.items():
+            content = dict(run=run.settings(), result=result(0.1 * x**0.5))
+            kept._path(run).write_text(json.dumps(content))
+    table.plot_growth(kept, tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
