@@ -58,6 +58,13 @@ def main() -> int:
         raise InputError("give a tuner file, or --config for its base model")
     if args.annotations and not args.coco_json:
         raise InputError("--annotations is for --coco-json")
+    names = parse_names(args.classes) if args.classes is not None else None
+    if names is not None and (not all(names) or len(set(names)) < len(names)):
+        raise InputError(f"--classes needs different names, a,b,c; got {args.classes!r}")
+    if not 0 <= args.threshold <= 1:
+        raise InputError(f"--threshold is a score from 0 to 1, got {args.threshold:g}")
+    if args.top_k < 1:
+        raise InputError(f"--top-k must be a positive integer, got {args.top_k}")
     for file in (args.json, args.coco_json):
         if file:
             check_writable(file)
@@ -80,7 +87,7 @@ def main() -> int:
         raise InputError("--coco-json is for boxes, and this model classifies")
     options = dict(threshold=args.threshold) if detects else dict(template=args.template)
     images = args.images if Path(args.images).is_dir() else [args.images]
-    results = model(images, classes=parse_names(args.classes) if args.classes else None, **options)
+    results = model(images, classes=names, **options)
     for result in results:
         found = result if isinstance(result, Detections) else result.top(args.top_k)
         listed = ", ".join(f"{each[0]} {each[1]:.2f}" for each in found)

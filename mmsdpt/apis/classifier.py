@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from mmengine.dataset import default_collate
 
+from mmsdpt.utils.class_names import as_written, check_class_names
 from mmsdpt.utils.errors import InputError
 
 from .base import TunedModel
@@ -112,6 +113,8 @@ class Classifier(TunedModel):
         names = classes if classes is not None else self.classes
         if not names:
             raise InputError("no classes are known: give classes=[...]")
+        if classes is not None:  # the file's own were checked in training
+            check_class_names(names, as_written, source="classes", strict=False)
         self.model.set_classes(names, template or self.templates or None)
         return tuple(names)
 

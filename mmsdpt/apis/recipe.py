@@ -26,7 +26,7 @@ from mmsdpt.datasets.classification.templates import default_template
 from mmsdpt.hosts.base import resolve_slots
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.cli import load_config
-from mmsdpt.utils.data_files import innermost_datasets
+from mmsdpt.utils.data_files import dataset_configs
 from mmsdpt.utils.errors import InputError, printable
 from mmsdpt.utils.untrusted import MAX_TEXT, config_problems
 
@@ -140,7 +140,7 @@ class Recipe:
                 " a file: name the slot, dict(SLOT=FILE)"
             )
         loader = cfg.get("test_dataloader") or cfg.get("val_dataloader") or {}
-        dataset = next(innermost_datasets(loader.get("dataset")), None)
+        dataset = next(dataset_configs(loader.get("dataset")), None)
         if dataset is None or not dataset.get("pipeline"):
             raise InputError(f"{path} has no test_dataloader, whose pipeline prepares the images")
         recipe = cls(
@@ -317,7 +317,7 @@ def _check(recipe: Recipe, origin: str) -> None:
         for problem in config_problems(part, what):
             refuse(problem)
     if recipe.model.get("type") not in ("mmsdpt.GLIP", "mmsdpt.GroundingDINO", "mmsdpt.CLIP"):
-        refuse(f"its model is {printable(recipe.model.get('type'))}, which is no host of mmsdpt")
+        refuse(f"its model is {printable(recipe.model.get('type'))}, and mmsdpt has no such host")
     if not all(isinstance(step, dict) and "type" in step for step in recipe.pipeline):
         refuse("its pipeline has a step without a type")
 

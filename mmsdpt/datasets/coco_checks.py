@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.texts import decode_text, encoding_of, folded
+from mmsdpt.utils.texts import decode_text, disguise, encoding_of, folded
 
 from .image_files import ImageFacts, UnreadableImage, inspect_images
 
@@ -164,6 +164,9 @@ def _read(report: CocoReport) -> dict | None:
     """The JSON object of a file, in any encoding that it declares."""
     try:
         raw = report.path.read_bytes()
+        if what := disguise(raw):
+            report._add("errors", f"this is not a JSON file but {what}")
+            return None
         content = json.loads(decode_text(raw))
     except (ValueError, RecursionError, OSError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
@@ -433,7 +436,7 @@ def _annotations(report: CocoReport, content: dict, categories: dict, images: di
     """Check the annotations; fill in what follows from the rest."""
     by_id = {image["id"]: image for image in content["images"]}
     names = {category["id"]: category["name"] for category in content["categories"]}
-    kept, ids = [], []
+    kept, ids, seen = [], [], set()
     shapes = Counter()
     entries = _list(report, content, "annotations")
     for number, entry in enumerate(entries):
@@ -471,6 +474,10 @@ def _annotations(report: CocoReport, content: dict, categories: dict, images: di
             # They stay in the file: the metric counts them as COCO's own evaluation does.
             what = "boxes outside their image or under one pixel, which training skips"
             report.left_out.setdefault(what, []).append(where)
+        same = (image_id, category, *box, entry["iscrowd"])
+        if same in seen:
+            report._add("filled", "annotations that repeat another one exactly, kept", where)
+        seen.add(same)
         kept.append(entry)
         ids.append(entry.get("id"))
     content["annotations"] = kept

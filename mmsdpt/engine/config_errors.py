@@ -7,6 +7,7 @@ import errno
 import inspect
 import math
 import re
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ import mmengine.registry
 from mmengine.config import Config
 from mmengine.registry import Registry
 
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, printable
 
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _COUNTS = {
@@ -38,6 +39,9 @@ def check_numbers(cfg: Config) -> None:
         if value is not None and not (type(value) is int and value >= least):
             kind = "a positive integer" if least else "an integer, 0 or more"
             raise InputError(f"{name} must be {kind}, got {value!r}")
+    seed = _setting(cfg, "randomness.seed")
+    if seed is not None and not (type(seed) is int and 0 <= seed < 2**32):
+        raise InputError(f"randomness.seed must be an integer from 0 to {2**32 - 1}, got {seed!r}")
     rate = _setting(cfg, "optim_wrapper.optimizer.lr")
     is_number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
     if rate is not None and not (is_number and math.isfinite(rate) and rate >= 0):
@@ -63,6 +67,25 @@ def settings_explained(cfg: Config) -> Iterator[None]:
         if sentence is None:
             raise
         raise InputError(sentence) from error
+    except (ValueError, AssertionError) as error:
+        part = _refusing_part(error)
+        if part is None:
+            raise
+        shown = ", ".join(f"{name}={value!r}" for name, value in part.items() if name != "type")
+        reason = printable(str(error) or f"it does not take {shown}", 400)
+        raise InputError(f"{_name(part)} cannot be built from the config: {reason}") from error
+
+
+def _refusing_part(error: BaseException) -> Mapping | None:
+    """The config of the part whose constructor refused a setting; None if it is another error."""
+    part, where = None, error.__traceback__
+    while where is not None:
+        if where.tb_frame.f_code.co_name == "build_from_cfg":
+            part = where.tb_frame.f_locals.get("cfg")
+        where = where.tb_next
+    line = traceback.extract_tb(error.__traceback__)[-1].line or ""
+    is_refusal = line.startswith(("raise ", "assert "))
+    return part if is_refusal and isinstance(part, Mapping) else None
 
 
 def _sentence(cfg: Config, text: str) -> str | None:
@@ -75,6 +98,11 @@ def _sentence(cfg: Config, text: str) -> str | None:
         return f"{_join(place, found[1])} is not a setting of {_name(part)}" + _nearest(
             found[1], known
         )
+    kind = _setting(cfg, "optim_wrapper.optimizer.type")
+    if text == "None is not a callable object" and isinstance(kind, str):
+        # MMEngine looks the optimizer up without seeing whether it is there.
+        known = list(mmengine.registry.OPTIMIZERS.module_dict)
+        return f"optim_wrapper.optimizer.type={kind!r} is not known" + _nearest(kind, known)
     if found := re.match(r"(\S+) is not in the (\S+) registry", text):
         places = [(place, part) for place, part in _parts(cfg) if part.get("type") == found[1]]
         if not places:

@@ -23,7 +23,7 @@ from mmsdpt.datasets.coco_checks import (
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.data_files import (
     check_dataset_files,
-    innermost_datasets,
+    dataset_configs,
     joined,
     metric_configs,
     refuse_text,
@@ -65,7 +65,7 @@ def prepare_data(
     splits, problems = [], []
     seen: dict[tuple, CocoReport] = {}
     for role, loader in loaders.items():
-        for dataset in innermost_datasets(
+        for dataset in dataset_configs(
             loader.get("dataset") if isinstance(loader, Mapping) else None
         ):
             try:
@@ -213,7 +213,7 @@ def _write_copies(splits: Sequence[_Split], evaluators: Mapping[str, Any], folde
 
 def use_own_image_loader(cfg: Any) -> None:
     """Put :class:`mmsdpt.LoadImageFromFile` in the place of MMCV's in a dataset's pipeline."""
-    for dataset in innermost_datasets(cfg):
+    for dataset in dataset_configs(cfg):
         for step in dataset.get("pipeline") or ():
             if isinstance(step, dict) and step.get("type") == "LoadImageFromFile":
                 step["type"] = "mmsdpt.LoadImageFromFile"

@@ -362,7 +362,15 @@ class TunerRunner(Runner):
                 )
 
     def load_trained(self, path: str, slot: str = "default") -> None:
-        """Load a tuner file, or the trained part of a run's checkpoint, onto the base weights."""
+        """Load a tuner file, or the trained part of a run's checkpoint, onto the base weights.
+
+        Raises:
+            InputError: if it does not fit, or there is no such slot.
+        """
+        if slot not in (slots := getattr(self.host, "tuners", {})):
+            raise InputError(
+                f"tuner_files.{slot}: the model has the slots {', '.join(slots) or 'none'}"
+            )
         if str(path).endswith(".safetensors"):
             load_tuner(self.host, path, slot)
         else:
@@ -388,6 +396,12 @@ class TunerRunner(Runner):
         """Load the trained part of a run's checkpoint; the base weights stay as they are."""
         if not Path(filename).is_file():
             raise CheckpointError(f"checkpoint not found: {filename}")
+        if filename.endswith(".safetensors"):
+            raise CheckpointError(
+                f"{filename} is not the checkpoint of a run, which ends in .pth: a tuner file has"
+                " no state of the optimizer; a new run starts from it with --cfg-options"
+                f" tuner_files.default={filename}"
+            )
         checkpoint = read_checkpoint(str(filename), map_location="cpu")
         self._check_belongs(filename, checkpoint)
         checkpoint["message_hub"] = unpack_messages(checkpoint["message_hub"])

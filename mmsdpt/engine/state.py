@@ -15,6 +15,8 @@ import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 from torch import Tensor, nn
 
+from mmsdpt.utils.data_files import dataset_configs
+
 # MMEngine keeps a million values of every scalar: after some epochs of COCO they would outweigh
 # the tokens a hundred times. What a resumed run reads is the window that its log averages over.
 KEPT_VALUES = 500
@@ -182,10 +184,7 @@ def model_facts(cfg: Mapping[str, Any], host: nn.Module, dataset: Any) -> dict[s
         are under ``extra``. What is no JSON, or more than :data:`MAX_FACTS_BYTES`, is None.
     """
     loader = cfg.get("test_dataloader") or cfg.get("val_dataloader")
-    tested = loader.get("dataset") if isinstance(loader, Mapping) else None
-    while isinstance(tested, Mapping) and "dataset" in tested:
-        tested = tested["dataset"]
-    tested = tested if isinstance(tested, Mapping) else {}
+    tested = next(dataset_configs(loader.get("dataset") if isinstance(loader, Mapping) else {}), {})
     return dict(
         model=dict(
             scope=cfg.get("default_scope"),

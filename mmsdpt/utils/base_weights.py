@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mmsdpt.utils.downloads import resolve_checkpoint
 from mmsdpt.utils.errors import CheckpointError, printable
+from mmsdpt.utils.texts import disguise
 
 __all__ = ["CheckpointError", "load_base_weights", "read_checkpoint", "resolve_checkpoint"]
 
@@ -100,23 +101,18 @@ def _is_safetensors(path: str) -> bool:
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         start = file.read(64)
-    text = start.lstrip().lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        what = "an HTML page, as a failed download leaves it: fetch the file again"
-    elif text.startswith(b"version https://git-lfs"):
-        what = "a pointer of Git LFS: fetch the file itself with git lfs pull"
-    elif not size:
-        what = "empty: fetch the file again"
-    else:
-        if start.startswith(b"PK"):
-            with zipfile.ZipFile(path) as archive:
-                # PyTorch never compresses, and what a file unpacks to has no bound.
-                if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
-                    raise CheckpointError(f"{path} is a compressed archive, not PyTorch's")
-            return False
-        header = int.from_bytes(start[:8], "little")
-        return start[8:9] == b"{" and 2 <= header <= size - 8 or path.endswith(".safetensors")
-    raise CheckpointError(f"{path} is {what}")
+    header = int.from_bytes(start[:8], "little")
+    if start[8:9] == b"{" and 2 <= header <= size - 8:
+        return True
+    if start.startswith(b"PK"):
+        with zipfile.ZipFile(path) as archive:
+            # PyTorch never compresses, and what a file unpacks to has no bound.
+            if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
+                raise CheckpointError(f"{path} is a compressed archive, not PyTorch's")
+        return False
+    if what := disguise(start):
+        raise CheckpointError(f"{path} is {what}")
+    return path.endswith(".safetensors")
 
 
 _USUAL = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from mmengine.config import Config, DictAction
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import import_modules_from_strings
 
-from .data_files import innermost_datasets
+from .data_files import dataset_configs
 from .detection_benchmarks import apply_benchmark
 from .errors import InputError, disk_problem
 from .preflight import require_all
@@ -102,6 +103,13 @@ def load_config(
     """
     if not Path(args.config).is_file():
         raise InputError(f"config not found: {args.config}")
+    if not args.config.endswith((".py", ".json", ".yaml", ".yml")):
+        raise InputError(f"{args.config} is not a config, which ends in .py")
+    if args.launcher == "pytorch" and "RANK" not in os.environ:
+        raise InputError(
+            "--launcher pytorch is for processes that torchrun starts: torchrun --nproc_per_node 2"
+            " tools/train.py CONFIG --launcher pytorch; one process needs no --launcher"
+        )
     make_projects_importable()
     cfg = Config.fromfile(args.config, import_custom_modules=False)
     cfg.launcher = args.launcher
@@ -219,7 +227,7 @@ def spread_text_encoder(cfg: Config) -> None:
     cfg.model.language_model.name = name
     if "lang_model_name" in cfg.model.bbox_head:  # GLIP's head has text layers of BERT's size
         cfg.model.bbox_head.lang_model_name = name
-    for dataset in innermost_datasets((cfg.get("train_dataloader") or {}).get("dataset")):
+    for dataset in dataset_configs((cfg.get("train_dataloader") or {}).get("dataset")):
         for step in dataset.get("pipeline") or ():
             if isinstance(step, dict) and step.get("language_model"):
                 step["language_model"] = name

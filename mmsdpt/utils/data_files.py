@@ -20,7 +20,7 @@ def missing_files(cfg: Any) -> list[tuple[str, str]]:
     Datasets on other storage than the local one have none, nor has anything but a dataset's config.
     """
     missing = []
-    for dataset in innermost_datasets(cfg):
+    for dataset in dataset_configs(cfg):
         if dataset.get("backend_args"):
             continue
         root = dataset.get("data_root") or ""
@@ -48,7 +48,7 @@ def check_dataset_files(cfg: Any, classes: bool = True) -> None:
     """
     for what, path in missing_files(cfg):
         raise InputError(f"{what} not found: {path}; {how_to_get_data(path)}")
-    for dataset in innermost_datasets(cfg):
+    for dataset in dataset_configs(cfg):
         if dataset.get("backend_args"):
             continue
         root = dataset.get("data_root") or ""
@@ -137,7 +137,7 @@ def metric_configs(cfg: Any) -> list[Any]:
     return inner + [each for each in metrics if not each.get("backend_args")]
 
 
-def innermost_datasets(cfg: Any) -> Iterator[Mapping]:
+def dataset_configs(cfg: Any) -> Iterator[Mapping]:
     """The configs of the plain datasets inside wrappers and concatenations."""
     if not isinstance(cfg, Mapping):
         return
@@ -146,7 +146,7 @@ def innermost_datasets(cfg: Any) -> Iterator[Mapping]:
         yield cfg
         return
     for part in inner if isinstance(inner, (list, tuple)) else [inner]:
-        yield from innermost_datasets(part)
+        yield from dataset_configs(part)
 
 
 def joined(root: str, path: str) -> str:

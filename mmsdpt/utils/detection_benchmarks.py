@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from .data_files import innermost_datasets, joined, metric_configs
+from .data_files import dataset_configs, joined, metric_configs
 from .errors import InputError
 
 DATA_ROOT = "data/"
@@ -174,7 +174,7 @@ def apply_benchmark(cfg: Any, data_root: str | None = None) -> None:
     for split in SPLITS:
         annotations, images = benchmark.files[split]
         loader = cfg.get(f"{split}_dataloader") or {}
-        for dataset in innermost_datasets(loader.get("dataset")):
+        for dataset in dataset_configs(loader.get("dataset")):
             _check_kind(benchmark, dataset, own)
             dataset.update(data_root=root, ann_file=annotations, data_prefix=dict(img=images))
             _set_classes(dataset, classes)

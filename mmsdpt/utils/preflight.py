@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .data_files import innermost_datasets, metric_configs, missing_files
+from .data_files import dataset_configs, metric_configs, missing_files
 from .downloads import PUT_IT_THERE, how_to_get_data, resolve_checkpoint
 from .errors import InputError
 from .language_models import language_model_folder
@@ -74,13 +74,13 @@ def _missing_data(cfg: Config, roles: Sequence[str]) -> list[str]:
     for role in roles:
         dataset = (cfg.get(f"{role}_dataloader") or {}).get("dataset")
         paths = [path for _, path in missing_files(dataset)]
-        if any(each.get("ann_file") for each in innermost_datasets(dataset)):
+        if any(each.get("ann_file") for each in dataset_configs(dataset)):
             # Other datasets draw their files at first use.
             metrics = metric_configs(cfg.get(f"{role}_evaluator"))
             paths += [path for each in metrics if (path := _missing_annotations(each))]
         # The name of an annotation file tells the source, that of a folder does not.
         advice = max((how_to_get_data(path) for path in paths), key=len, default="")
-        for each in innermost_datasets(dataset):
+        for each in dataset_configs(dataset):
             if each.get("type") == "mmsdpt.ClassificationData" and (
                 found := _missing_benchmark(each)
             ):

@@ -52,5 +52,24 @@ def is_archive(path: str | Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        start = file.read(300)
+        return _is_archive(file.read(300))
+
+
+def _is_archive(start: bytes) -> bool:
     return start.startswith(_ARCHIVES) or start[257:262] == b"ustar"
+
+
+def disguise(start: bytes) -> str:
+    """What the content of a file of another name is, and the way out; empty for a usual one.
+
+    Args:
+        start: The first 300 bytes or more.
+    """
+    text = start[:300].lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
+        return "an HTML page, as a failed download leaves it: fetch the file again"
+    if text.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS: fetch the file itself with git lfs pull"
+    if not start:
+        return "empty: fetch the file again"
+    return "an archive: unpack it first" if _is_archive(start) else ""

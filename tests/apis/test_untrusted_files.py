@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from mmsdpt.apis import Detector
 from mmsdpt.apis.recipe import Recipe
-from mmsdpt.utils.data_files import innermost_datasets
+from mmsdpt.utils.data_files import dataset_configs
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.untrusted import is_known_part
 from mmsdpt.visualization import models
@@ -98,7 +98,7 @@ def test_files_of_our_own_configs_can_be_used(repository):
         unknown |= {t for t in types(Config.fromfile(path).model.to_dict()) if not is_known_part(t)}
     for name in ("mini/sdpt_mini_raccoon", "mini/mudpt_mini_clothing", "sdpt/glip_l_coco_k10"):
         cfg = Config.fromfile(repository / f"configs/{name}.py", import_custom_modules=False)
-        dataset = next(innermost_datasets(cfg.test_dataloader.dataset))
+        dataset = next(dataset_configs(cfg.test_dataloader.dataset))
         steps = {step.type for step in dataset.pipeline} - {"LoadAnnotations"}
         unknown |= {name for name in steps if not is_known_part(name)}
     assert unknown == set()

@@ -303,7 +303,7 @@ def test_classes_that_a_model_cannot_tell_apart_are_refused_with_the_way_out(tmp
 
 
 def test_classes_are_renamed_in_every_format(tmp_path):
-    yolo_source = yolo(tmp_path / "yolo", {"a": BOX + "1 0.5 0.5 0.5 0.5\n"})
+    yolo_source = yolo(tmp_path / "yolo", {"a": BOX + "1 0.5 0.5 0.4 0.5\n"})
     report = from_yolo(yolo_source, tmp_path / "y", rename={"dog": "cat"})
     assert report.categories == ("cat",) and len(boxes(tmp_path / "y")) == 2
     pair(tmp_path / "voc", "a", name="RBC")

@@ -11,6 +11,8 @@ import zipfile
 
 import pytest
 
+from mmsdpt.datasets.classification.items import read_split
+from mmsdpt.datasets.coco_checks import check_coco
 from mmsdpt.datasets.converters import convert_coco
 from mmsdpt.datasets.converters.files import LabelRefused
 from mmsdpt.datasets.converters.voc_xml import parse_xml
@@ -276,3 +278,37 @@ def test_an_image_that_was_resized_after_labelling_is_left_out(tmp_path):
         "JPEGImages/turned.jpg",
     }
     assert report.splits["train"]["images"] == 3 and report.counts["size_wrong"] == 4
+
+
+def test_boxes_that_an_image_has_twice_are_left_out(tmp_path):
+    source = yolo(tmp_path / "yolo", {"a": BOX + "1 0.5 0.5 0.5 0.5\n" + BOX})
+    report = from_yolo(source, tmp_path / "out")
+    assert boxes(tmp_path / "out") == [[10, 7.5, 20, 15]] * 2  # of two classes
+    assert report.counts["box_repeated"] == 1 and report.boxes_dropped == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"<!DOCTYPE html><html>", "an HTML page, as a failed download"),
+        (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
+        (b"PK\x03\x04", "an archive: unpack it"),
+        (b"", "empty: fetch the file again"),
+    ],
+)
+def test_files_that_are_no_json_are_called_what_they_are(tmp_path, content, what):
+    path = tmp_path / "train.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"not a JSON file but {what}"):
+        check_coco(path).refuse()
+    with pytest.raises(InputError, match=f"not a JSON file but {what}"):
+        read_split(path)
+
+
+def test_annotations_that_repeat_another_are_counted(tmp_path):
+    path = tmp_path / "train.json"
+    content = coco(bbox=[10, 7, 20, 15], area=300, iscrowd=0)
+    content["annotations"] += [dict(each, id=each["id"] + 10) for each in content["annotations"]]
+    path.write_text(json.dumps(content))
+    report = check_coco(path)
+    assert report.filled["annotations that repeat another one exactly, kept"] == ["id 11", "id 12"]

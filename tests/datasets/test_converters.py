@@ -498,13 +498,13 @@ def test_label_lines_are_boxes_polygons_or_named_problems(tmp_path):
             "0 0.5 0.5 0.5 0.5",
             "1 0.25 0.2 0.75 0.2 0.5 0.8",  # triangle
             "0 0.0 0.5 0.5 0.5",  # clipped
-            "0 0.5 0.5 -0.5 0.5",  # negative width
+            "0 0.5 0.5 -0.4 0.5",  # negative width
             "0 0.5 0.5 0 0.5",
             "0 1.5 0.5 0.5 0.5",
             "7 0.5 0.5 0.5 0.5",
             "-1 0.5 0.5 0.5 0.5",
             "0.5 0.5 0.5 0.5 0.5",
-            "0 0.5 0.5 0.5 0.5 0.9",  # a confidence
+            "0 0.5 0.5 0.5 0.4 0.9",  # a confidence
             "0 0.5 0.5",
             "cat 0.5 0.5 0.5 0.5",
             "0 nan 0.5 0.5 0.5",
@@ -517,8 +517,8 @@ def test_label_lines_are_boxes_polygons_or_named_problems(tmp_path):
         [10, 7.5, 20, 15],
         [10, 6, 20, 18],
         [0, 7.5, 10, 15],
-        [10, 7.5, 20, 15],
-        [10, 7.5, 20, 15],
+        [12, 7.5, 16, 15],
+        [10, 9, 20, 12],
     ]
     assert report.counts == {
         "polygon": 1,

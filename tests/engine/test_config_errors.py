@@ -9,6 +9,7 @@ import resource
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import HOOKS
 
 from mmsdpt.engine import build_runner
 from mmsdpt.utils import cli
@@ -37,6 +38,19 @@ from mmsdpt.utils.templates import checked_templates
         ({"train_dataloader.batch_size": 2.5}, "batch_size must be a positive integer"),
         ({"train_dataloader.num_workers": -1}, "num_workers must be an integer, 0 or more"),
         ({"load_from": 5}, "load_from must be the path of a file, got 5"),
+        (
+            {"model.tuner.num_tokens": 0},
+            "Tokens cannot be built.*num_tokens must be a positive",
+        ),
+        (
+            {"model.tuner.num_tokens": "x"},
+            "Tokens cannot be built.*num_tokens must be a positive",
+        ),
+        ({"optim_wrapper.optimizer.betas": [2, 3]}, "cannot be built.*Invalid beta"),
+        ({"optim_wrapper.optimizer.type": "Adamm"}, "optimizer.type='Adamm' is not known.*Adam"),
+        ({"randomness.seed": -1}, "randomness.seed must be an integer from 0 to"),
+        ({"tuner_files": {"other": "x.safetensors"}}, "tuner_files.other: .* slots default"),
+        ({"resume": True, "resume_from": __file__}, "cannot be read|not unpickle"),
     ],
 )
 def test_a_setting_that_cannot_be_right_is_named_with_its_place(tiny_cfg, options, words):
@@ -44,6 +58,33 @@ def test_a_setting_that_cannot_be_right_is_named_with_its_place(tiny_cfg, option
     with pytest.raises(InputError, match=words) as caught:
         build_runner(tiny_cfg).train()
     assert "\n" not in str(caught.value)
+
+
+def test_a_refusal_without_words_shows_the_settings(tiny_cfg, monkeypatch):
+    class Picky:
+        def __init__(self, size):
+            if size < 1:  # as "assert size > 0" does without pytest
+                raise AssertionError
+
+    monkeypatch.setitem(HOOKS.module_dict, "Picky", Picky)
+    tiny_cfg.custom_hooks = [dict(type="Picky", size=0)]
+    with pytest.raises(InputError, match="Picky cannot be built.*it does not take size=0"):
+        build_runner(tiny_cfg)
+
+
+def test_a_value_error_of_the_code_stays_one(tiny_cfg):
+    runner = build_runner(tiny_cfg)
+    runner.call_hook = lambda *args, **kwargs: int("x")
+    with pytest.raises(ValueError, match="invalid literal") as caught:
+        runner.train()
+    assert not isinstance(caught.value, InputError)
+
+
+def test_a_tuner_file_is_not_resumed(tiny_cfg, tmp_path):
+    (tmp_path / "tuner.safetensors").touch()
+    tiny_cfg.merge_from_dict(dict(resume=True, resume_from=str(tmp_path / "tuner.safetensors")))
+    with pytest.raises(InputError, match="a new run starts from it with --cfg-options tuner_files"):
+        build_runner(tiny_cfg).train()
 
 
 def test_an_error_of_the_code_stays_an_error(tiny_cfg):

@@ -208,6 +208,8 @@ def test_mixed_precision_trains_on_the_cpu(tool, config, tmp_path):
         (("train.py", "CONFIG", "--resume", "no.pth"), "checkpoint not found: no.pth"),
         (("train.py", "CONFIG", "--auto-scale-lr"), "--auto-scale-lr needs auto_scale_lr.base"),
         (("test.py", "CONFIG", "no.safetensors"), "tuner file not found: no.safetensors"),
+        (("train.py", "LICENSE"), "LICENSE is not a config, which ends in .py"),
+        (("train.py", "CONFIG", "--launcher", "pytorch"), "--launcher pytorch is for processes"),
         (("test.py", "CONFIG", "b=x.pth"), "b=x.pth: the config has tuner slots default; write"),
         (("test.py", "CONFIG", "--out", "x.txt"), "--out writes .pkl or .json, got x.txt"),
         (("test.py", "CONFIG", "--data-root", "/no"), "data not found: /no/annotations.json, /no"),

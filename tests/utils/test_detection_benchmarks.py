@@ -14,7 +14,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image
 
 from mmsdpt.utils.cli import load_config
-from mmsdpt.utils.data_files import innermost_datasets
+from mmsdpt.utils.data_files import dataset_configs
 from mmsdpt.utils.detection_benchmarks import (
     apply_benchmark,
     benchmark_names,
@@ -34,7 +34,7 @@ def loaded(path: str, data_root: str | None = None, **options) -> Config:
 
 
 def plain(cfg: Config, split: str) -> dict:
-    (dataset,) = innermost_datasets(cfg[f"{split}_dataloader"].dataset)
+    (dataset,) = dataset_configs(cfg[f"{split}_dataloader"].dataset)
     return dataset
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from mmsdpt.datasets.split_names import SPLITS, split_of
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.texts import decode_text
+from mmsdpt.utils.texts import decode_text, disguise
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,10 @@ def read_split(file: str | Path, image_dir: str = "") -> dict[str, list[Item]]:
     if not file.is_file():
         raise InputError(f"the file {file} is missing")
     try:
-        content = json.loads(decode_text(file.read_bytes()))
+        raw = file.read_bytes()
+        if what := disguise(raw):
+            raise InputError(f"{file} is not a JSON file but {what}")
+        content = json.loads(decode_text(raw))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is not a JSON file: {error}") from error
     form = '{"train": [[path, label, class name], ...], "val": [...], "test": [...]}'

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.texts import decode_text, no_folder
+from mmsdpt.utils.texts import decode_text, disguise, no_folder
 
 from .items import Item, class_names, read_split
 
@@ -55,8 +55,11 @@ class Source(ABC):
         path = self.root / name
         if not path.is_file():
             raise InputError(f"the file {path} is missing")
+        content = path.read_bytes()
+        if content and (what := disguise(content)):
+            raise InputError(f"{path} is not a text file but {what}")
         try:
-            return decode_text(path.read_bytes())
+            return decode_text(content)
         except UnicodeDecodeError as error:
             raise InputError(
                 f"{path} is not text in UTF-8: {error}; save it as UTF-8 (in Excel: CSV UTF-8)"

@@ -11,7 +11,7 @@ from mmsdpt.utils.atomic import staged
 from mmsdpt.utils.class_names import name_problems
 from mmsdpt.utils.errors import InputError
 
-from .common import ProblemsFound, Sample
+from .common import Instance, ProblemsFound, Sample
 from .files import ImageMode, place_image, write_json
 from .report import KINDS, ConversionReport, printable
 from .split import SPLITS
@@ -107,6 +107,8 @@ def write_coco(
         raise InputError(f"No usable image was found in {report.root} ({_summary(report)}).")
     _refuse_without_boxes(splits, report)
     check_classes(categories, report)
+    for samples in splits.values():
+        _drop_repeats(samples, report)
     report.categories = tuple(categories)
     _count_repeats(splits, report)
     names = {name: _file_names(samples, images, report) for name, samples in splits.items()}
@@ -170,6 +172,18 @@ def _summary(report: ConversionReport) -> str:
             told = printable(f"{where[:80]}: {detail[:80]}" if detail else where[:160])
             kinds.append(f"{count} {kind}, first {told}")
     return "; ".join(kinds[:3]) or f"{report.images_found} images"
+
+
+def _drop_repeats(samples: Sequence[Sample], report: ConversionReport) -> None:
+    """Leaves out boxes that an image has twice: a model can find only one of them."""
+    for sample in samples:
+        found: dict[tuple, Instance] = {}
+        for instance in sample.instances:
+            same = (instance.category, instance.box)
+            if same in found:
+                report.drop_box("box_repeated", sample.image, instance.category)
+            found.setdefault(same, instance)
+        sample.instances = list(found.values())
 
 
 def _count_repeats(splits: dict[str, list[Sample]], report: ConversionReport) -> None:

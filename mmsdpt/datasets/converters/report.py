@@ -57,6 +57,7 @@ KINDS: dict[str, Kind] = {
     "box_clipped": Kind("box partly outside the image, clipped"),
     "box_outside": Kind("box wholly outside the image, left out"),
     "box_empty": Kind("box less than one pixel wide or high, left out"),
+    "box_repeated": Kind("box that its image has already, with the same class, left out"),
     "class_name_doubtful": Kind("class name that says nothing to the model, see --rename"),
     # paths and lists
     "path_refused": Kind("path that leaves the source folder or is not valid, not followed"),
