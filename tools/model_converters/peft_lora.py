@@ -1,4 +1,4 @@
-"""LoRA from a tuner file to the peft library's adapter, and back.
+"""LoRA or DoRA from a tuner file to the peft library's adapter, and back.
 
 peft_lora.py export TUNER_FILE FOLDER
 peft_lora.py import FOLDER CONFIG TUNER_FILE
@@ -15,14 +15,14 @@ def parse_args() -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     export = commands.add_parser("export", help="write an adapter")
-    export.add_argument("tuner_file", help="tuner file (.safetensors) of LoRA")
+    export.add_argument("tuner_file", help="tuner file (.safetensors) of LoRA or DoRA")
     export.add_argument("folder", help="where to write the adapter")
     export.add_argument("--config", help="config that the file was trained with")
     export.add_argument("--base", help="file of the base weights, if it is elsewhere now")
     export.set_defaults(run=write_adapter)
     read = commands.add_parser("import", help="write a tuner file")
     read.add_argument("folder", help="adapter_config.json and adapter_model.safetensors")
-    read.add_argument("config", help="config of a model with LoRA of the adapter's rank and alpha")
+    read.add_argument("config", help="config of a model with the adapter's method, rank and alpha")
     read.add_argument("tuner_file", help="file to write (.safetensors)")
     read.set_defaults(run=read_adapter, launcher="none", work_dir=None, data_root=None)
     read.set_defaults(cfg_options=None)
