@@ -31,7 +31,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 unexport PIP_NO_BUILD_ISOLATION
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-transformers fuzz lint format install doctor clean clean-venv
+.PHONY: help demo test test-all test-transformers web web-demo test-browser fuzz lint format install doctor clean clean-venv
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## */  make \1	/' | expand -t 20
@@ -63,6 +63,15 @@ test-transformers: install  ## tests of hosts and tokenizers with another transf
 		touch "$(OTHER)/.installed"; \
 	fi
 	@$(call RUN_TESTS,"$(OTHER)/bin/python",$(or $(ARGS),tests/hosts tests/utils/test_token_ids.py tests/utils/test_clip_convert.py))
+
+web-demo: web  ## the page of projects/web_demo in the browser, on this machine alone
+	@$(BIN)/python -m projects.web_demo
+
+test-browser: web  ## the page in a real Chromium (Debian and Ubuntu: apt install chromium-driver)
+	@$(ONE_THREAD) $(BIN)/python -m pytest -m browser tests/projects/web_demo $(ARGS)
+
+web: install
+	@$(BIN)/python -c "import gradio" 2>/dev/null || $(PIP_INSTALL) --constraint $(CONSTRAINTS) --editable ".[web]"
 
 fuzz: export FUZZ_EXAMPLES ?= 8400
 fuzz: export FUZZ_KILLS ?= 1000

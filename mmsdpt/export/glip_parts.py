@@ -26,16 +26,20 @@ from mmsdpt.utils.errors import InputError
 _MASKED = -100.0
 
 
-class SizesAsShapes(TorchFunctionMode):
-    """``unflatten`` as a reshape: the exporter would take the traced sizes for constants."""
+class KnownShapes(TorchFunctionMode):
+    """What the exporter must be told: sizes in ``unflatten`` vary, where it would take the traced
+    ones for constants; and weights of convolutions that a tuner computes have a constant shape.
+    """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func is not torch.Tensor.unflatten:
-            return func(*args, **(kwargs or {}))
-        x, dim, sizes = args
-        dim = dim % x.dim()
-        shape = list(x.shape)
-        return x.reshape(*shape[:dim], *sizes, *shape[dim + 1 :])
+        if func is torch.Tensor.unflatten:
+            x, dim, sizes = args
+            dim = dim % x.dim()
+            shape = list(x.shape)
+            return x.reshape(*shape[:dim], *sizes, *shape[dim + 1 :])
+        if func is torch.conv2d and not isinstance(args[1], nn.Parameter):
+            args = (args[0], args[1].reshape([int(n) for n in args[1].shape]), *args[2:])
+        return func(*args, **(kwargs or {}))
 
 
 # ---------------------------------------------------------------------------------- windows
@@ -136,7 +140,8 @@ class _DeformConv(nn.Module):
 
     def __init__(self, built: ModulatedDeformConv2d, coarser: bool) -> None:
         super().__init__()
-        self.weight, self.bias = built.weight, built.bias
+        # Not its parameters: tuners put others in their place for the time of a pass.
+        self.built = built
         self.stride, self.coarser = built.stride[0], coarser
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
@@ -157,8 +162,9 @@ class _DeformConv(nn.Module):
         x_ = (offset[:, 1].reshape(3, 3, h, w) + taps.view(1, 3, 1, 1)) + places(w)
         grid = torch.stack([(2 * x_ + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
         sampled = F.grid_sample(x, grid.reshape(1, 9, h * w, 2), align_corners=False)
-        out = self.weight.flatten(1) @ (sampled * mask).reshape(-1, h * w)
-        return (out if self.bias is None else out + self.bias[:, None]).reshape(1, -1, h, w)
+        weight, bias = self.built.weight, self.built.bias
+        out = weight.flatten(1) @ (sampled * mask).reshape(-1, h * w)
+        return (out if bias is None else out + bias[:, None]).reshape(1, -1, h, w)
 
 
 def with_onnx_parts(host: GLIP) -> GLIP:

@@ -70,10 +70,12 @@ class DetectorGraph(nn.Module):
                 f"{len(names)} classes need {len(chunks)} captions, and a file has room for one:"
                 " name fewer classes"
             )
-        tokens, self.caption, _, _ = chunks[0]
+        tokens, self.caption, class_map, _ = chunks[0]
+        self.class_map = class_map.bool().float()
         with torch.no_grad():
             text = self.host.encode_text([self.caption])
         self.text = {key: value.clone() for key, value in text.items()}
+        assert tokens is not None  # it is where any token counts, which GLIP has not
         # (T, C): the mean over each class's tokens.
         weights = torch.zeros(text["masks"].shape[1], len(names))
         for label, places in tokens.items():
@@ -115,7 +117,7 @@ class DetectorGraph(nn.Module):
     def _candidates(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """By level the ``nms_pre`` best scores, their labels and boxes; a score of 0: none."""
         host, head = self.host, self.host.bbox_head
-        state = ForwardState(x, [self.caption])
+        state = ForwardState(x, [self.caption], [self.class_map])
         with host.tuned():
             visual, text = self._encode(x, state)
             outputs = head.head.predict(visual, {**text, "masks": None})

@@ -124,7 +124,7 @@ def _resizing(model: Detector | Classifier) -> dict[str, Any]:
 
 
 def _detector(model: Detector, names: list[str], template: Any, resize: Mapping[str, Any]) -> bytes:
-    from .glip_parts import SizesAsShapes
+    from .glip_parts import KnownShapes
     from .graphs import DetectorGraph
 
     if template:
@@ -138,7 +138,7 @@ def _detector(model: Detector, names: list[str], template: Any, resize: Mapping[
     image = torch.randint(0, 256, (short, min(long, short * 5 // 4), 3), dtype=torch.uint8)
     if short == long:
         image = image[: short * 3 // 4]
-    with SizesAsShapes():
+    with KnownShapes():
         return _trace(
             graph,
             (image, torch.tensor(image.shape[:2])),

@@ -6,6 +6,7 @@ import itertools
 import string
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -157,7 +158,8 @@ def show_attention(
         own = list(_shares(scene, views, pictures.words)) if pictures.detects else []
         shares += own
         files = {"attention": out / f"{scene.picture.name}.png"}
-        save_figure(_overview(scene, views, own, pictures), files["attention"], _DPI)
+        overview = _overview(scene, views, own, pictures.words, pictures.detects)
+        save_figure(overview, files["attention"], _DPI)
         if layers:
             for name, view in views.items():
                 for row in view.shown_rows():
@@ -171,6 +173,30 @@ def show_attention(
     title = f"Attention: {', '.join(columns)}"
     about = _ABOUT_DETECTOR[direction] if pictures.detects else _ABOUT_CLASSIFIER
     return contact_sheet(entries, out, title, about, wide=True), table
+
+
+def draw_attention(
+    host: Any, picture: Picture, words: Sequence[str], detects: bool, path: str | Path
+) -> Path:
+    """Draw where a model looks in one image, with its tuners off and, if any is on, as it is.
+
+    Args:
+        host: With its classes set, in eval mode.
+        picture: The image, prepared for it.
+        words: All classes; the maps are those of the three that score best.
+        detects: Whether the host finds boxes.
+        path: Where to write.
+    """
+    images, sample = picture.batch(host)
+    look = look_of_detector if detects else look_of_classifier
+    views: dict[str, Look] = {}
+    if any(tuner.enabled for tuner in host.tuners.values()):
+        views["after"] = look(host, images, sample, _best)
+    chosen = (lambda _: views["after"].classes) if views else _best
+    with host.tuners_off() if host.tuners else nullcontext():
+        views = {BEFORE: look(host, images, sample, chosen), **views}
+    scene = _scene(picture, images, sample, detects)
+    return save_figure(_overview(scene, views, [], words, detects), path, dpi=_DPI)
 
 
 def _shorten_caption(host: Any, sample: Any, names: Sequence[str]) -> None:
@@ -280,11 +306,15 @@ def _scale_of(values: Sequence[np.ndarray], from_zero: bool) -> Normalize:
 
 
 def _overview(
-    scene: _Scene, views: Mapping[str, Look], shares: Sequence[Mapping], pictures: Pictures
+    scene: _Scene,
+    views: Mapping[str, Look],
+    shares: Sequence[Mapping],
+    words: Sequence[str],
+    detects: bool,
 ) -> Figure:
     """The poster's panels: original and truth, before, then each method; a row for each view."""
     every = list(views.values())
-    evidence = "Grad-CAM" if pictures.detects else "similarity"
+    evidence = "Grad-CAM" if detects else "similarity"
     names = dict.fromkeys(name for view in every for name in view.shown_rows())
     rows = [("attention", name) for name in names]
     rows += [(evidence, name) for name in every[0].classes]
@@ -304,15 +334,15 @@ def _overview(
                 found[model] = _relative(view, maps)
             elif where != "attention":
                 maps = view.evidence[view.classes.index(name)]
-                found[model] = _relative(view, maps) if pictures.detects else maps.numpy()
+                found[model] = _relative(view, maps) if detects else maps.numpy()
         norm = _scale_of(list(found.values()), from_zero=where != "similarity")
         mine = [s for s in shares if (s["view"], s["what"]) == (where, name)]
         mean = {s["model"]: s for s in mine if s["layer"] == s["head"] == "mean"}
         truth = scene.truth
         if truth is not None:
             if name != PROTOTYPES:
-                truth = truth.take(truth.labels == pictures.words.index(name))
-            draw_boxes(panels[0], [(LOOKS["truth"], truth)], pictures.words)
+                truth = truth.take(truth.labels == words.index(name))
+            draw_boxes(panels[0], [(LOOKS["truth"], truth)], words)
             covered = [f"boxes cover {share['boxes']:.0%}" for share in mean.values()]
             panels[0].set_xlabel((covered or ["not in the image"])[0], fontsize=9)
         for panel, (model, view) in zip(panels[1:], views.items(), strict=True):

@@ -1,0 +1,63 @@
+"""mmsdpt in the browser: ``python -m projects.web_demo``, then open the address that it prints.
+
+Without options it uses mini GLIP and mini CLIP, which come with the package, and the tuner files in
+work_dirs. It listens on this machine alone, and needs no network.
+"""
+
+import argparse
+from pathlib import Path
+
+from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.errors import InputError
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "mini"
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m projects.web_demo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--tuners",
+        nargs="*",
+        default=["work_dirs", str(Path(__file__).parent / "tuners")],
+        metavar="FOLDER",
+        help="folders whose tuner files can be chosen; default: work_dirs and the page's own",
+    )
+    parser.add_argument(
+        "--config",
+        default=str(CONFIGS / "sdpt_mini_thermal.py"),
+        help="of the detector without a tuner file; default: mini GLIP",
+    )
+    parser.add_argument(
+        "--clip-config",
+        default=str(CONFIGS / "mudpt_mini_clothing.py"),
+        help="of the classifier without a tuner file; default: mini CLIP",
+    )
+    parser.add_argument("--base", help="file of the detector's base weights")
+    parser.add_argument("--text-encoder", help="folder of the detector's BERT")
+    parser.add_argument("--clip-base", help="file of the classifier's base weights")
+    parser.add_argument("--device", help="cpu, cuda:1, ...; default: a GPU if there is one")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; default: this machine alone"
+    )
+    parser.add_argument("--port", type=int, default=7860, help="default: %(default)s")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    for config in (args.config, args.clip_config):
+        if not Path(config).is_file():
+            raise InputError(f"config not found: {config}")
+    # Not at the top: --help is quick.
+    from .page import serve
+
+    serve(args)
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(main)

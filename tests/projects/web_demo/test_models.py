@@ -1,0 +1,88 @@
+"""Promises of what the page computes, without a browser."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mmsdpt.apis import Classifier, Detector
+from mmsdpt.utils.errors import InputError
+from projects.web_demo import models
+from projects.web_demo.models import Workbench
+
+ROOT = Path(__file__).parents[3]
+TUNERS = ROOT / "projects" / "web_demo" / "tuners"
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory) -> tuple[list[str], list[str]]:
+    return models.draw_examples(tmp_path_factory.mktemp("examples"))
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory) -> Workbench:
+    """The page's own tuner file, twice, and files that are none."""
+    folder = tmp_path_factory.mktemp("tuners")
+    (folder / "run 1").mkdir()
+    shutil.copy(TUNERS / "thermal.safetensors", folder / "run 1" / "tuner.safetensors")
+    shutil.copy(TUNERS / "thermal.safetensors", folder / "thermal.safetensors")
+    shutil.copy(ROOT / "mmsdpt/assets/mini_glip/mini_glip.safetensors", folder)
+    (folder / "broken.safetensors").write_bytes(b"none")
+    config = str(ROOT / "configs/mini/sdpt_mini_thermal.py")
+    return Workbench(Detector, [str(folder), "no such folder"], config, device="cpu")
+
+
+def test_only_tuner_files_of_the_host_can_be_chosen(bench):
+    assert bench.files() == ["run 1/tuner.safetensors (SDPT)", "thermal.safetensors (SDPT)"]
+    assert models.find_tuner_files(bench.folders, Classifier) == {}
+    assert Workbench.slots(bench.files()) == ["run_1_tuner", "thermal"]
+    assert Workbench.slots(["1.safetensors (A)", "s_1.safetensors (A)"]) == ["s_1", "s_1_"]
+    with pytest.raises(InputError, match="not there any more"):
+        bench.classes(["/etc/passwd (SDPT)"])
+
+
+def test_before_is_the_base_model_and_after_has_the_slots_that_are_on(bench, examples, tmp_path):
+    path, chosen = examples[0][0], bench.files()[1:]
+    before, after, rows = bench.predict(path, chosen, ["thermal"], "", 0.3, "", tmp_path)
+    model = Detector(TUNERS / "thermal.safetensors", device="cpu")
+    expected = [("after", each.name, round(each.score, 3)) for each in model(path)]
+    with model.tuners_off():
+        expected[:0] = [("before", each.name, round(each.score, 3)) for each in model(path)]
+    assert [row[:3] for row in rows] == expected
+    assert {when for when, *_ in expected} == {"before", "after"}
+    assert Image.open(before).size == Image.open(after).size
+    _, _, off = bench.predict(path, chosen, [], "", 0.3, "", tmp_path)
+    names = [[row[1:] for row in off if row[0] == when] for when in ("before", "after")]
+    assert names[0] == names[1] == [row[1:] for row in rows if row[0] == "before"]
+    picture = bench.attention(path, chosen, ["thermal"], "", "", tmp_path)
+    assert Image.open(picture).width > 600
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [("a," * 51, "51 classes"), ("x" * 2001, "2001 letters")],
+)
+def test_too_much_is_refused_before_a_model_is_built(bench, examples, classes, words, tmp_path):
+    classes = classes.replace("a,", "a ,") if classes.startswith("a") else classes
+    with pytest.raises(InputError, match=words):
+        bench.predict(examples[0][0], [], [], classes, 0.3, "", tmp_path)
+    with pytest.raises(InputError, match="choose an example"):
+        bench.predict(None, [], [], "", 0.3, "", tmp_path)
+    Image.new("1", (6000, 5000)).save(tmp_path / "large.png")
+    with pytest.raises(InputError, match="6000 x 5000 pixels"):
+        bench.predict(str(tmp_path / "large.png"), [], [], "", 0.3, "", tmp_path)
+
+
+def test_the_classifier_takes_any_words(examples, tmp_path):
+    config = str(ROOT / "configs/mini/mudpt_mini_clothing.py")
+    bench = Workbench(Classifier, [], config, device="cpu")
+    path = examples[1][0]
+    _, _, rows = bench.predict(path, [], [], "t-shirt, hat", 0.3, "a photo of a {}.", tmp_path)
+    assert [row[0] for row in rows] == ["before"] * 2 + ["after"] * 2
+    assert rows[:2] == [("before", *row[1:]) for row in rows[2:]]
+    assert sum(row[2] for row in rows[:2]) == pytest.approx(1, abs=0.002)
+    picture = bench.attention(path, [], [], "t-shirt, hat", "", tmp_path)
+    assert Image.open(picture).height > 300
