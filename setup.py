@@ -13,10 +13,10 @@ URL = "https://github.com/mmsdpt/mmsdpt"
 MIM = ("configs", "tools", "model-index.yml")
 
 # The same ranges as in mmsdpt/compat.py, which checks them at import (tests/test_packaging.py
-# compares them).
+# compares them). But PyTorch: older ones can be imported, and then read no .pth files.
 REQUIRED = [
-    "torch>=2.5",
-    "torchvision>=0.20",
+    "torch>=2.10",
+    "torchvision>=0.25",
     "onedl-mmengine>=0.10.4,<0.11",
     "onedl-mmcv>=2.1,<2.4",
     "onedl-mmdetection>=3.3,<3.6",

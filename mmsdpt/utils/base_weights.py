@@ -14,16 +14,19 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
+from packaging.version import Version
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmsdpt.utils.downloads import resolve_checkpoint
 from mmsdpt.utils.errors import CheckpointError, printable
+from mmsdpt.utils.foreign_layouts import CONVERTER, conversion_advice
 from mmsdpt.utils.texts import disguise
 
 __all__ = ["CheckpointError", "load_base_weights", "read_checkpoint", "resolve_checkpoint"]
 
+SAFE_TORCH = "2.10"  # the first that reads .pth files safely
 TUNER_FILE_KEY = "mmsdpt"  # of the metadata of safetensors
 _LISTED = 5
 
@@ -37,13 +40,15 @@ def read_checkpoint(path: str, map_location: str | torch.device = "cpu") -> dict
 
     Raises:
         CheckpointError: if it cannot be read that way, or has tensors of an odd kind: 8-bit floats,
-            sparse ones, views that are larger than their data.
+            sparse ones, views that are larger than their data; or if it is not safetensors and
+            PyTorch is too old to read it safely.
     """
     is_url = path.startswith(("http://", "https://"))
     try:
         if not is_url and _is_safetensors(path):
             _refuse_tuner_file(path)
             return _checked(dict(state_dict=load_file(path, device=str(map_location))), path)
+        _check_torch(path)
         with torch.serialization.safe_globals(_harmless_types()):
             if is_url:
                 content = torch.hub.load_state_dict_from_url(
@@ -70,6 +75,26 @@ def read_checkpoint(path: str, map_location: str | torch.device = "cpu") -> dict
         )
     content = dict(content) if "state_dict" in content else dict(state_dict=dict(content))
     return _checked(content, path)
+
+
+def _check_torch(path: str) -> None:
+    """Refuse to unpickle with a PyTorch whose ``weights_only`` is not safe: below 2.6 it runs code
+    (CVE-2025-32434), below 2.10 a file can corrupt memory (CVE-2026-24747).
+    """
+    if Version(torch.__version__).release < Version(SAFE_TORCH).release:
+        raise CheckpointError(
+            f"{path} is not read with torch {torch.__version__}, which such a file can harm"
+            f" (CVE-2026-24747): install torch {SAFE_TORCH} or later, or convert it in an"
+            f" environment that has it: {CONVERTER} {path} OUT.safetensors (or clip2mmsdpt.py)"
+        )
+
+
+def state_dict_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state dict of what :func:`read_checkpoint` returns; microsoft's and IDEA-Research's files
+    have it under ``model``.
+    """
+    state = content["state_dict"]
+    return state["model"] if isinstance(state.get("model"), Mapping) else state
 
 
 def _refuse_tuner_file(path: str) -> None:
@@ -238,6 +263,9 @@ def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str
     Raises:
         CheckpointError: naming what is missing or of another shape.
     """
+    if isinstance(state, Mapping):
+        if advice := conversion_advice(map(str, state_dict_of({"state_dict": state})), origin):
+            raise CheckpointError(advice)
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{origin} holds more than tensors where its state dict should be")
     state = {str(name).removeprefix("module."): value for name, value in state.items()}
@@ -251,7 +279,7 @@ def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str
     }
     if zeros:
         print_log(
-            f"{origin} has no {_listed([*zeros])}, which training needs: set to zero", "current"
+            f"{origin} has no {listed([*zeros])}, which training needs: set to zero", "current"
         )
         state.update(zeros)
     missing = [name for name in own if name not in state]
@@ -262,20 +290,19 @@ def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str
     ]
     if missing or wrong:
         parts = [
-            f"{len(names)} {what}: {_listed(names)}"
+            f"{len(names)} {what}: {listed(names)}"
             for what, names in _problems(missing, wrong)
             if names
         ]
         raise CheckpointError(f"{origin} does not fit {type(model).__name__}: {'; '.join(parts)}")
     if damaged := not_finite({name: state[name] for name in own}):
         raise CheckpointError(
-            f"{origin} is damaged: it has values that are not finite in {_listed(damaged)}"
+            f"{origin} is damaged: it has values that are not finite in {listed(damaged)}"
         )
     unexpected = [name for name in state if name not in own and not name.startswith("tuners.")]
     if unexpected:
         print_log(
-            f"{origin} has {len(unexpected)} tensors that the model does not:"
-            f" {_listed(unexpected)}",
+            f"{origin} has {len(unexpected)} tensors that the model does not: {listed(unexpected)}",
             "current",
         )
     model.load_state_dict({name: state[name] for name in own}, strict=False)
@@ -285,5 +312,6 @@ def _problems(missing: list[str], wrong: list[str]) -> tuple[tuple[str, list[str
     return ("tensors missing", missing), ("tensors of another shape", wrong)
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The first of some names, for a message."""
     return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")

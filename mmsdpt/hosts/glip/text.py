@@ -115,7 +115,7 @@ class BertModel(MMDetBertModel):
         self.language_backbone = _Backbone(OrderedDict(body=body))
         self.use_sub_sentence_represent = use_sub_sentence_represent
         if use_sub_sentence_represent:
-            self.special_tokens = self.tokenizer.convert_tokens_to_ids(special_tokens_list)
+            self.special_tokens = self.tokenizer.convert_tokens_to_ids(special_tokens_list or ())
         self.feature_seam = FeatureSeam(
             0, {"width": body.language_dim, "max_tokens": max_tokens}, kind="text_features"
         )
