@@ -6,11 +6,22 @@ data_root = "data/raccoon/"
 metainfo = dict(classes=("raccoon",))
 train_dataloader = dict(
     dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file="annotations/train.json",
-        data_prefix=dict(img="images/train/"),
-    )
+        _delete_=True,
+        type="mmsdpt.FewShotDataset",
+        shots=0,
+        copies=1,
+        seed=3,
+        dataset=dict(
+            type="CocoDataset",
+            data_root=data_root,
+            metainfo=metainfo,
+            ann_file="annotations/train.json",
+            data_prefix=dict(img="images/train/"),
+            filter_cfg=dict(filter_empty_gt=False),
+            pipeline=_base_.train_pipeline,
+            return_classes=True,
+        ),
+    ),
 )
 val_dataloader = dict(
     dataset=dict(

@@ -51,11 +51,15 @@ def load(args: argparse.Namespace, bert: str | None):
 
 def host_of(cfg):
     """The module that knows the host of a config."""
-    name = {"mmsdpt.GLIP": "glip_step", "mmsdpt.CLIP": "clip_step"}.get(cfg.model.type)
+    names = {"GLIP": "glip_step", "GroundingDINO": "grounding_dino_step", "CLIP": "clip_step"}
+    name = names.get(cfg.model.type.removeprefix("mmsdpt."))
     if name is None:
         from mmsdpt.utils.errors import InputError
 
-        raise InputError(f"model.type must be mmsdpt.GLIP or mmsdpt.CLIP, got {cfg.model.type!r}")
+        raise InputError(
+            "model.type must be mmsdpt.GLIP, mmsdpt.GroundingDINO or mmsdpt.CLIP, got"
+            f" {cfg.model.type!r}"
+        )
     return importlib.import_module(f"projects.benchmark.{name}")
 
 

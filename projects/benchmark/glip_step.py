@@ -9,6 +9,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 from mmsdpt.hosts.glip.detector import GLIP
+from mmsdpt.hosts.grounding import GroundingMixin
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import InputError
 from projects.benchmark.plain_form import PlainGLIP
@@ -43,6 +44,14 @@ def plain_form(host: GLIP, model: ConfigDict) -> PlainGLIP:
     Raises:
         InputError: if a tuner acts where the plain form has no seams.
     """
+    use_plain_backbone(host, model)
+    return PlainGLIP(host)
+
+
+def use_plain_backbone(host: GroundingMixin, model: ConfigDict) -> None:
+    """Give ``host`` MMDetection's own image encoder, with the same weights; see
+    :func:`plain_form`.
+    """
     for slot, tuner in host.tuners.items():
         if tuple(tuner.needs) != ("fusion",):
             raise InputError(
@@ -54,7 +63,6 @@ def plain_form(host: GLIP, model: ConfigDict) -> PlainGLIP:
     stock = MODELS.build(backbone)
     stock.load_state_dict(host.backbone.state_dict())
     host.backbone = stock.requires_grad_(False)
-    return PlainGLIP(host)
 
 
 def make_data(host: GLIP | PlainGLIP, size: tuple[int, int], batch: int, classes: int) -> dict:

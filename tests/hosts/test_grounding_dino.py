@@ -16,6 +16,8 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from torch import nn
 
+from mmsdpt.utils.base_weights import CheckpointError, load_base_weights
+from mmsdpt.visualization.attention import PROTOTYPES, look_of_detector
 from tests.hosts.mmdet_bert import skip_without_mmdetections_bert
 from tests.hosts.small_glip import (
     assert_near,
@@ -275,6 +277,30 @@ def test_losses_in_eval_mode_have_no_denoising(models):
     assert set(losses) == {
         f"{part}loss_{kind}" for part in ("", "d0.", "enc_") for kind in ("cls", "bbox", "iou")
     }
+
+
+def test_weights_without_label_embeddings_load_with_zeros(text_folder):
+    model = build_small_grounding_dino(text_folder, ours=True)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    name = "dn_query_generator.label_embedding.weight"
+    state.pop(name)
+    load_base_weights(model, state, "base.pth")
+    assert not model.state_dict()[name].any()
+    state.pop("text_feat_map.weight")
+    with pytest.raises(CheckpointError, match="1 tensors missing: text_feat_map.weight"):
+        load_base_weights(model, state, "base.pth")
+
+
+def test_a_look_shows_the_attention_of_its_fusion_layers(text_folder):
+    model = build_small_grounding_dino(text_folder, ours=True, tuner=SDPT)
+    (sample,) = make_samples([("cat", "red dog")])
+    images = make_images(1, dtype=torch.float32)
+    with torch.no_grad():
+        look = look_of_detector(model, images, sample, lambda scores: ["red dog"])
+    assert look.rows == ("cat", "red dog", PROTOTYPES)
+    assert look.attention.shape == (2, 4, 3, 9, 13) and look.attention.min() >= 0
+    assert look.evidence.shape == (1, 9, 13) and look.evidence.max() > 0
+    assert all(0 < score < 1 for score in look.scores.values())
 
 
 # ---------------------------------------------------------------------- what is refused
