@@ -27,6 +27,7 @@ class GroundingDINOHost(GLIPHost):
     name = "GroundingDINO"
     paper = "Grounding DINO-T"
     configs = None  # rates for mini GLIP do not suit random weights
+    bfloat16_error = 1e-2  # with random weights a query is easily matched to another box
     base_losses = {
         f"{part}loss_{kind}" for part in ("", "d0.", "enc_") for kind in ("cls", "bbox", "iou")
     }

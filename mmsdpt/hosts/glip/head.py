@@ -128,7 +128,7 @@ class VLFusionModule(nn.Module):
         """As :meth:`forward`, with a text that is trimmed already; ``masks`` None: without any
         padding.
         """
-        fused = dict(visual=list(visual_feats), lang=lang)
+        fused: dict = dict(visual=list(visual_feats), lang=lang)
         for layer in self.dyhead_tower:
             saves = self.use_checkpoint and torch.is_grad_enabled()
             fused = recompute(layer, fused) if saves else layer(fused)
