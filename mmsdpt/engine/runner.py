@@ -398,9 +398,9 @@ class TunerRunner(Runner):
             raise CheckpointError(f"checkpoint not found: {filename}")
         if filename.endswith(".safetensors"):
             raise CheckpointError(
-                f"{filename} is not the checkpoint of a run, which ends in .pth: a tuner file has"
-                " no state of the optimizer; a new run starts from it with --cfg-options"
-                f" tuner_files.default={filename}"
+                f"{filename} is not a checkpoint of an mmsdpt run, which ends in .pth: base weights"
+                " go into load_from, and a tuner file, which has no state of the optimizer, starts"
+                f" a new run with --cfg-options tuner_files.default={filename}"
             )
         checkpoint = read_checkpoint(str(filename), map_location="cpu")
         self._check_belongs(filename, checkpoint)

@@ -83,7 +83,7 @@ def test_a_value_error_of_the_code_stays_one(tiny_cfg):
 def test_a_tuner_file_is_not_resumed(tiny_cfg, tmp_path):
     (tmp_path / "tuner.safetensors").touch()
     tiny_cfg.merge_from_dict(dict(resume=True, resume_from=str(tmp_path / "tuner.safetensors")))
-    with pytest.raises(InputError, match="a new run starts from it with --cfg-options tuner_files"):
+    with pytest.raises(InputError, match="starts a new run with --cfg-options tuner_files"):
         build_runner(tiny_cfg).train()
 
 
