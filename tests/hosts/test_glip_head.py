@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmsdpt.hosts.glip import ATSSVLFusionHead
 from mmsdpt.hosts.glip.head import VLFusionModule
+from tests.hosts.mmdet_bert import skip_without_mmdetections_bert
 from tests.hosts.small_glip import (
     TEXTS,
     assert_near,
@@ -46,6 +47,8 @@ def build_head(folder, ours: bool, early_fuse: bool) -> nn.Module:
 
 
 def build_heads(folder, early_fuse: bool = True) -> tuple[nn.Module, nn.Module]:
+    if early_fuse:
+        skip_without_mmdetections_bert()
     plain, ours = (build_head(folder, kind, early_fuse).double() for kind in (False, True))
     found = ours.load_state_dict(plain.state_dict())
     assert not found.missing_keys and not found.unexpected_keys
