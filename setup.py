@@ -104,7 +104,7 @@ class BuildWithMim(build_py):
 setup(
     name="mmsdpt",
     version=read_version(),
-    description="Parameter-efficient tuning of GLIP and CLIP on OpenMMLab",
+    description="Parameter-efficient tuning of GLIP, Grounding DINO and CLIP on OpenMMLab",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
