@@ -2,7 +2,7 @@
 
 The graph is traced (``torch.onnx.export(dynamo=False)``): that is the same on all versions of
 PyTorch that mmsdpt runs on, and images may have any size. Through ``torch.export``, whose symbolic
-sizes pass the same parts, the smallest model took more than twenty times as long.
+sizes pass the same parts, the smallest model took many times as long.
 """
 
 from __future__ import annotations

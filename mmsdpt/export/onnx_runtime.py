@@ -5,7 +5,7 @@ This file needs numpy, Pillow and onnxruntime, and nothing else of mmsdpt: copy 
     from onnx_runtime import OnnxModel
 
     model = OnnxModel("model.onnx")
-    print(model("photo.jpg"))
+    boxes = model("photo.jpg")
 """
 
 from __future__ import annotations
