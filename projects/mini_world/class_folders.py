@@ -1,17 +1,15 @@
 """Draw the data sets of ``configs/_base_/datasets/clip_drawn_*_64px.py``: a folder per class.
 
-``python projects/mini_world/class_folders.py data`` writes ``data/drawn_clothes`` and
+``python tools/draw_class_folders.py data`` writes ``data/drawn_clothes`` and
 ``data/drawn_things``. The pictures are the same on every machine; a set that is there is kept.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -77,22 +75,3 @@ def draw(name: str, root: Path) -> bool:
     finally:
         shutil.rmtree(work)
     return True
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, help="where the sets are to lie, such as data")
-    args = parser.parse_args(argv)
-    for name in SETS:
-        written = draw(name, args.folder)
-        print(f"{args.folder / name}: {'written' if written else 'there already'}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from mmsdpt.utils.cli import run_tool
-
-    run_tool(main)

@@ -156,7 +156,8 @@ def hub(monkeypatch, tmp_path) -> Iterator[type[Hub]]:
     address = f"http://127.0.0.1:{server.server_port}"
     template = address + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    for module in (constants, file_download):  # where versions of huggingface_hub read it
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     Hub.files, Hub.created = {}, []
     yield Hub
@@ -167,7 +168,8 @@ def test_a_model_goes_to_the_hub_and_comes_back(tuned_clip, squares, hub):
     classifier = Classifier(tuned_clip, device="cpu")
     url = classifier.push_to_hub("person/model", token="hf_x", licence="mit")
     assert url.endswith("/commit/1")
-    assert hub.created[0]["private"] is True
+    # huggingface_hub 2 writes the word in place of the flag.
+    assert hub.created[0].get("private") is True or hub.created[0]["visibility"] == "private"
     assert sorted(hub.files) == ["README.md", "config.json", "tuner.safetensors"]
     again = Classifier.from_pretrained("person/model", device="cpu")
     assert again.classes == tuple(sorted(COLOURS))

@@ -51,8 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     init_default_scope(cfg.get("default_scope", "mmpretrain"))
     cfg.model.predict_features = True
     cfg.test_evaluator = [dict(type="Accuracy", topk=(1,)), dict(type="mmsdpt.AlignmentMetric")]
-    host = build_host(cfg)
-    images = DatasetCache().test_images(cfg.test_dataloader)
+    cache = DatasetCache()
+    host = build_host(cfg, cache)
+    images = cache.test_images(cfg.test_dataloader)
     table = Table()
     for name in ("", *MEASURES):
         table.add_column(name, justify="right" if name else "left")

@@ -136,7 +136,9 @@ def _decode(
 
 def _add(finding: Finding, sentence: str) -> None:
     """Note an error of a reader, unless the same folder or file was named already."""
-    if not any(problem.startswith(sentence) for problem in finding.problems):
+    missing = " is missing"
+    what = sentence.partition(missing)[0] + missing if missing in sentence else sentence
+    if not any(problem.startswith(what) for problem in finding.problems):
         finding.problems.append(sentence)
 
 

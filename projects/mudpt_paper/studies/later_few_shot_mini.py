@@ -1,5 +1,5 @@
 # The same on mini CLIP, photographs of clothing and two sets of drawings, with 2 images of each
-# class. The drawings: python projects/mini_world/class_folders.py data
+# class. The drawings: python tools/draw_class_folders.py data
 _base_ = "later_few_shot.py"
 
 study = dict(
