@@ -15,12 +15,11 @@ from mmsdpt.utils.detection_benchmarks import (
     find_benchmark,
 )
 
-from .classification.doctor import Finding
+from .classification.doctor import Finding, few
 from .coco_checks import check_coco
 from .image_files import inspect_images
 
 _EVERY_IMAGE = 10**9
-_SHOWN = 3
 
 
 def present_benchmarks(data_root: str | Path) -> list[str]:
@@ -61,7 +60,7 @@ def examine_detection(
     Args:
         name: As ``benchmark`` of a config.
         data_root: Folder that holds the benchmarks' folders.
-        check_images: Decode every image, and say which are in both train and another split.
+        check_images: Decode every image.
         advance: Called with the number of images of a split when it is done.
 
     Raises:
@@ -118,11 +117,11 @@ def _compare_names(
     finding.num_classes = max(finding.num_classes or 0, len(names))
     if benchmark.classes is None or names == benchmark.classes:
         return
-    lacking = [name for name in benchmark.classes if name not in names]
+    lacking = [repr(name) for name in benchmark.classes if name not in names]
     if lacking:
         finding.problems.append(
-            f"{path} has no category {_few(lacking)}; it has {_few(list(names))}: it is another"
-            " version of the data"
+            f"{path} has no category {few(lacking)}; it has {few([*map(repr, names)])}: it is"
+            " another version of the data"
         )
 
 
@@ -137,17 +136,13 @@ def _lvis(
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         finding.problems.append(f"{path} is no annotation file of LVIS: {error!r}")
         return {}
-    missing = [name for name in names if not (images / name).is_file()]
+    missing = [repr(name) for name in names if not (images / name).is_file()]
     if missing:
         finding.problems.append(
-            f"{len(missing):,} of {len(names):,} {split} images are missing: {_few(missing)}"
+            f"{len(missing):,} of {len(names):,} {split} images are missing: {few(missing)}"
         )
     if check_images and not missing:
         for file, facts in inspect_images([images / name for name in names]).items():
             if isinstance(facts, Exception):
                 finding.problems.append(f"{file} cannot be read: {facts}")
     return content
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")

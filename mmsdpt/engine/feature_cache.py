@@ -28,8 +28,8 @@ class FeatureCacheSettings:
 
     Args:
         views: K views of each training image, drawn once; None: the pipeline draws nothing.
-            ``"drawn"``: images are drawn anew each time, as without the cache, and features serve
-            again where the pixels are the same, as where a flip is all that is random.
+            ``"drawn"``: images are drawn anew each time, as without the cache, and kept features
+            are used where the pixels are the same, as where a flip is all that is random.
         seed: Of the views; all runs with the same seed share them.
         folder: Where features are kept for other processes and runs; None: in memory alone.
         memory_gb: Bound of what is held in memory, in 10^9 bytes.

@@ -112,13 +112,13 @@ def _examine_split(
         missing = [item.path for item in items if not (source.root / item.path).is_file()]
     if missing:
         finding.problems.append(
-            f"{len(missing):,} of {len(items):,} {split} images are missing: {_few(missing)}"
+            f"{len(missing):,} of {len(items):,} {split} images are missing: {few(missing)}"
         )
     if check_images:
         gone = set(missing)
         bad = _decode(source.root, [item for item in items if item.path not in gone], advance)
         if bad:
-            named = _few([f"{path} ({reason})" for path, reason in bad])
+            named = few([f"{path} ({reason})" for path, reason in bad])
             finding.problems.append(f"{len(bad):,} {split} images cannot be read: {named}")
 
 
@@ -162,7 +162,8 @@ def _near(path: Path) -> str:
     return ""
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
+    """The first names, and whether there are more."""
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
