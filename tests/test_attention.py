@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from safetensors.torch import save_file
 
-from mmsdpt.hosts.glip.fusion import BiMultiHeadAttention
+from mmsdpt.hosts.grounding.fusion import BiMultiHeadAttention
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import save_tuner
 from mmsdpt.utils.errors import InputError

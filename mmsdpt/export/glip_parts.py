@@ -3,7 +3,7 @@
 What the host computes by remembered indices or embedding bags is computed here from the sizes, so
 that a traced graph holds for every size. Values are the same up to rounding.
 
-Letters as in ``hosts/glip/swin_windows.py`` and ``deform_conv.py``.
+Letters as in ``hosts/grounding/swin_windows.py`` and ``deform_conv.py``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class KnownShapes(TorchFunctionMode):
 
 @dataclass(frozen=True, eq=False)
 class ComputedLayout:
-    """A :class:`~mmsdpt.hosts.glip.swin_windows.WindowLayout` of one image, as part of a graph.
+    """A :class:`~mmsdpt.hosts.grounding.swin_windows.WindowLayout` of one image, in a graph.
 
     Attributes:
         sources: (nW N,) the token of each row of the windows, L at padding.

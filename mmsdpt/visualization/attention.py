@@ -3,9 +3,9 @@ r"""Where a model looks: attention maps of GLIP's X-MHA and of CLIP, and what sp
 Letters: B images, N image positions, T text tokens, k prototype tokens, H heads, R rows of maps
 (classes, then prototype tokens), C classes, (h, w) the grid of a map.
 
-X-MHA is computed re-associated (:mod:`mmsdpt.hosts.glip.fusion`) and never forms what is shown here
-as such. A recording pass computes the weights plainly, from the inputs of each layer, beside the
-layer's own forward pass, which stays as it is:
+X-MHA is computed re-associated (:mod:`mmsdpt.hosts.grounding.fusion`) and never forms what is shown
+here as such. A recording pass computes the weights plainly, from the inputs of each layer, beside
+the layer's own forward pass, which stays as it is:
 
     S = (x W_q^T + b_q) (l W_k^T + b_k)^T / sqrt(d),    image to text: softmax over the T + k
     tokens,    text to image: softmax over the N positions
@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmsdpt.hosts.clip import CLIP
-from mmsdpt.hosts.glip.fusion import MAX_CLAMP_VALUE, BiMultiHeadAttention
+from mmsdpt.hosts.grounding.fusion import MAX_CLAMP_VALUE, BiMultiHeadAttention
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.utils.errors import InputError
 

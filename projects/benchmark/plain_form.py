@@ -24,8 +24,9 @@ from mmsdpt.compat import has_compiled_ops
 from mmsdpt.hosts.base import TunableMixin
 from mmsdpt.hosts.glip.detector import GLIP
 from mmsdpt.hosts.glip.dyconv import DyConv
-from mmsdpt.hosts.glip.fusion import BiMultiHeadAttention, VLFuse
+from mmsdpt.hosts.glip.fusion import VLFuse
 from mmsdpt.hosts.glip.head import VLFusionModule
+from mmsdpt.hosts.grounding.fusion import BiMultiHeadAttention
 
 
 def _adopt(module: nn.Module, fast: nn.Module) -> None:
@@ -52,7 +53,7 @@ class PlainAttention(MMDetAttention):
         attention_mask_v: Tensor | None = None,
         attention_mask_l: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Shapes as in :meth:`mmsdpt.hosts.glip.fusion.BiMultiHeadAttention.forward`."""
+        """Shapes as in :meth:`mmsdpt.hosts.grounding.fusion.BiMultiHeadAttention.forward`."""
         num_positions, num_words = vision.shape[1], lang.shape[1]
         tokens = self.seam.tokens()
         if tokens.image is not None:

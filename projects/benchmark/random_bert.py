@@ -17,7 +17,7 @@ def make_bert(folder: str | Path) -> None:
     """
     from mmdet.datasets import CocoDataset, LVISV1Dataset
 
-    from mmsdpt.hosts.glip.bert_modules import BertConfig
+    from mmsdpt.hosts.grounding.bert_modules import BertConfig
 
     config = BertConfig()
     folder = Path(folder)

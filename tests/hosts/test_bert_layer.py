@@ -7,7 +7,7 @@ import transformers
 from mmdet.models.utils.vlfuse_helper import BertEncoderLayer as MMDetBertEncoderLayer
 
 from mmsdpt.hosts.glip.bert_layer import BertEncoderLayer
-from mmsdpt.hosts.glip.bert_modules import BertConfig
+from mmsdpt.hosts.grounding.bert_modules import BertConfig
 from tests.hosts.mmdet_bert import needs_mmdetections_bert
 
 WIDTH = 32

@@ -15,8 +15,8 @@ import transformers
 from torch import Tensor, nn
 from transformers import BertConfig
 
-from mmsdpt.hosts.glip.bert_modules import Bert
-from mmsdpt.hosts.glip.text import BertModel
+from mmsdpt.hosts.grounding.bert_modules import Bert
+from mmsdpt.hosts.grounding.text import BertModel
 from mmsdpt.hosts.seams import BlockSeam, FeatureSeam, ForwardState, PromptRows, Rows, RowSeam
 from mmsdpt.tuners.base import Tuner
 from mmsdpt.utils.language_models import mini_bert_folder

@@ -5,7 +5,8 @@ import torch
 from mmdet.models.utils.vlfuse_helper import BiMultiHeadAttention as PlainAttention
 from mmdet.models.utils.vlfuse_helper import VLFuse as PlainVLFuse
 
-from mmsdpt.hosts.glip.fusion import BiMultiHeadAttention, VLFuse, _ClampScores
+from mmsdpt.hosts.glip.fusion import VLFuse
+from mmsdpt.hosts.grounding.fusion import BiMultiHeadAttention, _ClampScores
 from mmsdpt.hosts.recompute import recompute
 from mmsdpt.hosts.seams import FusionTokens
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from mmdet.models.backbones import SwinTransformer as PlainSwin
 
-from mmsdpt.hosts.glip.swin import SwinTransformer
+from mmsdpt.hosts.grounding.swin import SwinTransformer
 from mmsdpt.hosts.seams import PromptRows
 from mmsdpt.registry import MODELS
 

@@ -15,8 +15,8 @@ from mmengine.logging import MMLogger
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
 from safetensors.torch import load_file, save_file
 
-from mmsdpt.hosts.glip.bert_folder import bert_config
-from mmsdpt.hosts.glip.text import BertModel
+from mmsdpt.hosts.grounding.bert_folder import bert_config
+from mmsdpt.hosts.grounding.text import BertModel
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import CheckpointError, InputError
 from mmsdpt.utils.language_models import MINI_BERT, language_model_folder, mini_bert_folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmsdpt.hosts.glip.text import BertModel
+from mmsdpt.hosts.grounding.text import BertModel
 
 
 class Spy:

@@ -7,7 +7,7 @@ import dataclasses
 import transformers
 from torch import Tensor, nn
 
-from mmsdpt.hosts.glip.bert_modules import Bert
+from mmsdpt.hosts.grounding.bert_modules import Bert
 
 
 def hugging_face(ours: Bert) -> nn.Module:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmsdpt.hosts.base import TunableMixin
-from mmsdpt.hosts.glip.fusion import BiAttentionBlock
+from mmsdpt.hosts.grounding.fusion import BiAttentionBlock
 from mmsdpt.hosts.seams import SeamMap
 
 IMAGE, TEXT, JOINT, HEADS = 6, 10, 16, 2

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmsdpt.hosts.glip.swin import SwinTransformer
+from mmsdpt.hosts.grounding.swin import SwinTransformer
 from mmsdpt.hosts.seams import BranchSeam
 from mmsdpt.tuners.adaptformer import AdaptFormer
 

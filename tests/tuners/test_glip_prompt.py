@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmsdpt.hosts.glip.swin import SwinTransformer  # noqa: F401  registers the backbone
+from mmsdpt.hosts.grounding.swin import SwinTransformer  # noqa: F401  registers the backbone
 from mmsdpt.hosts.seams import FeatureSeam, ForwardState
 from mmsdpt.tuners.glip_prompt import GLIPPrompt
 from tests.hosts.small_glip import TEXTS, build_mini_glip, make_images, make_samples

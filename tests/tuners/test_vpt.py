@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmsdpt.hosts.glip.swin import SwinTransformer
+from mmsdpt.hosts.grounding.swin import SwinTransformer
 from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows
 from mmsdpt.tuners.vpt import VPT
 

@@ -10,8 +10,8 @@ from torch import nn
 from transformers import BertConfig
 
 from mmsdpt.hosts.base import TunableMixin
-from mmsdpt.hosts.glip.bert_modules import Bert
-from mmsdpt.hosts.glip.text import BertModel
+from mmsdpt.hosts.grounding.bert_modules import Bert
+from mmsdpt.hosts.grounding.text import BertModel
 from mmsdpt.hosts.seams import ForwardState, SeamMap
 from mmsdpt.utils.language_models import mini_bert_folder
 

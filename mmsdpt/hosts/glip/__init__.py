@@ -1,8 +1,8 @@
 """GLIP as a host, with MMDetection's parameter names."""
 
+from mmsdpt.hosts.grounding import BertModel, SwinTransformer
+
 from .detector import GLIP
 from .head import ATSSVLFusionHead
-from .swin import SwinTransformer
-from .text import BertModel
 
 __all__ = ["GLIP", "ATSSVLFusionHead", "BertModel", "SwinTransformer"]

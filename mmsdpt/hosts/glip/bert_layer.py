@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .bert_modules import BertConfig, Layer
+from mmsdpt.hosts.grounding.bert_modules import BertConfig, Layer
 
 
 class BertEncoderLayer(Layer):

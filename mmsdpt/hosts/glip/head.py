@@ -14,14 +14,15 @@ from mmdet.structures import SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmsdpt.hosts.grounding.bert_folder import bert_config
+from mmsdpt.hosts.grounding.fusion import MAX_CLAMP_VALUE
 from mmsdpt.hosts.recompute import recompute
+from mmsdpt.hosts.seams import FusionSeam
 from mmsdpt.registry import MODELS
 
-from ..seams import FusionSeam
-from .bert_folder import bert_config
 from .bert_layer import BertEncoderLayer
 from .dyconv import DyConv
-from .fusion import MAX_CLAMP_VALUE, VLFuse
+from .fusion import VLFuse
 
 
 def text_length(masks: Tensor) -> int:

@@ -16,8 +16,8 @@ from mmengine.runner.amp import autocast
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmsdpt.hosts.glip.fusion import MAX_CLAMP_VALUE
 from mmsdpt.hosts.grounding import GroundingMixin, Levels, Text
+from mmsdpt.hosts.grounding.fusion import MAX_CLAMP_VALUE
 from mmsdpt.hosts.seams import FeatureSeam, ForwardState, SeamMap
 from mmsdpt.hosts.stages import Images
 from mmsdpt.registry import MODELS

@@ -20,7 +20,7 @@ from mmdet.models.layers.transformer.utils import get_text_sine_pos_embed
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
-from mmsdpt.hosts.glip.fusion import BiAttentionBlock
+from mmsdpt.hosts.grounding.fusion import BiAttentionBlock
 from mmsdpt.hosts.recompute import recompute
 from mmsdpt.hosts.seams import FusionSeam
 

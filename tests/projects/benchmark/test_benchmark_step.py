@@ -12,7 +12,7 @@ import pytest
 import torch
 from mmdet.datasets import CocoDataset
 
-from mmsdpt.hosts.glip.bert_folder import bert_config
+from mmsdpt.hosts.grounding.bert_folder import bert_config
 from mmsdpt.utils.bert_tokenizer import BertTokenizer
 from mmsdpt.utils.errors import InputError
 from projects.benchmark import benchmark_step

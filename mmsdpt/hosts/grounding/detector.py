@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -12,14 +13,14 @@ from mmdet.structures import SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmsdpt.hosts.base import TunableMixin
+from mmsdpt.hosts.seams import ForwardState, LossSeam, Seam, SeamMap
+from mmsdpt.hosts.stages import Images, Stage, digest, pixels_of
 from mmsdpt.utils.feature_store import Entry
 from mmsdpt.utils.memo import Memo
 
-from .base import TunableMixin
 from .lockstep import Lockstep
 from .prompts import PromptMixin, label_names
-from .seams import ForwardState, LossSeam, Seam, SeamMap
-from .stages import Images, Stage, digest, pixels_of
 
 Levels = tuple[Tensor, ...]
 """A pyramid, (B, D, h, w) each."""
@@ -47,7 +48,7 @@ ENCODER_HINTS = {
 """What gives a detector the seams of its encoders, by kind."""
 
 
-class GroundingMixin(TunableMixin, PromptMixin):
+class GroundingMixin(TunableMixin, PromptMixin, ABC):
     """A detector of MMDetection with ``backbone``, ``neck`` and ``language_model`` as a host.
 
     The image side (backbone, neck) and the text side run without gradients where nothing in them
@@ -188,23 +189,23 @@ class GroundingMixin(TunableMixin, PromptMixin):
 
     # ------------------------------------------------------------------ training and testing
 
+    @abstractmethod
     def _head_losses(
         self, visual: Levels, text: Text, targets: Sequence[Tensor], state: ForwardState
     ) -> dict[str, Tensor]:
         """Losses; ``targets`` has for each image a map (G, max_tokens), 1 at the tokens of each
         box's class.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _head_predictions(
         self, visual: Levels, text: Text, samples: SampleList, rescale: bool
     ) -> list[InstanceData]:
         """Boxes of each image; ``sample.token_positive_map`` has the token indices by class."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _head_outputs(self, visual: Levels, text: Text, samples: SampleList) -> tuple:
         """Raw outputs."""
-        raise NotImplementedError
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Losses of a batch.
@@ -250,9 +251,9 @@ class GroundingMixin(TunableMixin, PromptMixin):
         with self.tuned():
             return self._head_outputs(*self.encode(images, state), batch_data_samples)
 
+    @abstractmethod
     def token_logits(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Tensor:
         """(B, N, L): how well each of N places or queries fits each token of the caption."""
-        raise NotImplementedError
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True

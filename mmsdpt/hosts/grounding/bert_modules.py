@@ -5,8 +5,8 @@
 
 with m = 0 at valid keys and the dtype's minimum elsewhere, and dropout after the embeddings, on the
 attention's probabilities and before each residual (Devlin et al., arXiv:1810.04805). The layers run
-in :class:`mmsdpt.hosts.glip.bert.BertEncoder`, which has the seams. With ``clamp`` the parts are
-those of GLIP's layer on fused text (:mod:`mmsdpt.hosts.glip.bert_layer`). Shapes: B captions, L
+in :class:`mmsdpt.hosts.grounding.bert.BertEncoder`, which has the seams. With ``clamp`` the parts
+are those of GLIP's layer on fused text (:mod:`mmsdpt.hosts.glip.bert_layer`). Shapes: B captions, L
 tokens, d the width, H heads.
 """
 
