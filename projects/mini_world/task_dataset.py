@@ -66,11 +66,31 @@ def _write_split(painter: TaskPainter, split: str, count: int, root: Path) -> No
                     "iscrowd": 0,
                 }
             )
-    categories = [{"id": label + 1, "name": name} for label, name in enumerate(painter.task.names)]
+    categories: list[dict[str, Any]] = [
+        {"id": label + 1, "name": name} for label, name in enumerate(painter.task.names)
+    ]
+    if painter.task.long_tail:
+        _add_lvis_fields(images, annotations, categories)
     target = root / "annotations" / f"{split}.json"
     target.parent.mkdir(exist_ok=True)
     content = {"images": images, "annotations": annotations, "categories": categories}
     target.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _add_lvis_fields(
+    images: list[dict[str, Any]], annotations: list[dict], categories: list[dict]
+) -> None:
+    """Complete the annotations to LVIS's format: the classes, sorted by how often they are drawn,
+    are frequent, common and rare, a third each, and every image is annotated for all of them.
+    """
+    for place, category in enumerate(categories):
+        category["frequency"] = "fcr"[3 * place // len(categories)]
+    present: dict[int, set[int]] = {}
+    for annotation in annotations:
+        present.setdefault(annotation["image_id"], set()).add(annotation["category_id"])
+    for image in images:
+        absent = {category["id"] for category in categories} - present.get(image["id"], set())
+        image.update(neg_category_ids=sorted(absent), not_exhaustive_category_ids=[])
 
 
 def generate_task(task: str, data_root: str | os.PathLike) -> Path:
@@ -137,7 +157,7 @@ class SceneTaskDataset(CocoDataset):
 
     Args:
         task: name of the task.
-        split: "train", "val" or "test"; ``seen`` and ``held_out`` have "test" only.
+        split: "train", "val" or "test"; ``seen`` and ``held_out`` have "test" and "short".
         data_root: folder of this task alone; ``data/scenes/<task>`` by default.
         ann_file: as in ``CocoDataset``; ``annotations/<split>.json`` by default.
         data_prefix: as in ``CocoDataset``; the pictures of the split by default.

@@ -1,13 +1,16 @@
 """The downstream tasks: what each shows, and how its classes are called.
 
-Every task moves away from pre-training in one way. The last two, ``seen`` and ``held_out``, measure
-pre-training itself.
+Most tasks move away from pre-training: in how things look (``infrared``, ``aerial``, ``clutter``,
+``backgrounds``), in how they are called (``new_names``, ``new_adjectives``), or in both
+(``thermal``, ``new_shapes``). ``common`` and ``long_tail`` do not; ``seen`` and ``held_out``
+measure pre-training itself.
 """
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +30,7 @@ from .world import (
 )
 
 _FEW_SHOT_SPLITS = (("train", 200), ("val", 50), ("test", 100))
+_MEASURES = (("test", 200), ("short", 60))
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class SceneTask:
         textures: the textures that occur.
         splits: (name, number of pictures) of each split.
         image_size: side of the square pictures, pixels.
+        long_tail: the n-th class is drawn 1 / n times as often as the first.
     """
 
     classes: tuple[tuple[str, Concept], ...]
@@ -53,6 +58,7 @@ class SceneTask:
     textures: tuple[str, ...] = TEXTURES
     splits: tuple[tuple[str, int], ...] = _FEW_SHOT_SPLITS
     image_size: int = 224
+    long_tail: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -86,25 +92,38 @@ _THERMAL = tuple(
     }.items()
 )
 
+_THERMAL_LOOK: dict[str, Any] = dict(
+    style=Style(
+        backgrounds=("flat", "gradient", "cloudy", "blobs", "photo"),
+        palette=_THERMAL,
+        grey_range=(75.0, 165.0),
+        shadow=0.0,
+        blur=1.0,
+        noise=14.0,
+        colour_jitter=0.0,
+    ),
+    colours=("white", "black"),
+    textures=("plain", "outlined", "dotted"),
+)
+
+
+def _in_brightness(*words: tuple[str, str]) -> tuple[tuple[str, Concept], ...]:
+    """Three shapes, bright and dark, each with the word for its brightness."""
+    return tuple(
+        (f"{word} {shape}", Concept(shape, colour))
+        for shape in ("arrow", "cross", "heart")
+        for word, colour in words
+    )
+
+
 TASKS: dict[str, SceneTask] = {
-    # A grey palette: brightness is all there is.
+    # A grey palette: brightness is all there is, and it has new words.
     "thermal": SceneTask(
-        classes=tuple(
-            (f"{word} {shape}", Concept(shape, colour))
-            for shape in ("arrow", "cross", "heart")
-            for word, colour in (("hot", "white"), ("cold", "black"))
-        ),
-        style=Style(
-            backgrounds=("flat", "gradient", "cloudy", "blobs", "photo"),
-            palette=_THERMAL,
-            grey_range=(75.0, 165.0),
-            shadow=0.0,
-            blur=1.0,
-            noise=14.0,
-            colour_jitter=0.0,
-        ),
-        colours=("white", "black"),
-        textures=("plain", "outlined", "dotted"),
+        classes=_in_brightness(("hot", "white"), ("cold", "black")), **_THERMAL_LOOK
+    ),
+    # The same pictures, in words that pre-training uses.
+    "infrared": SceneTask(
+        classes=_in_brightness(("white", "white"), ("black", "black")), **_THERMAL_LOOK
     ),
     # Smaller than anything in pre-training, and many.
     "aerial": SceneTask(
@@ -169,12 +188,28 @@ TASKS: dict[str, SceneTask] = {
         objects=(2, 5),
         distractors=(0, 2),
     ),
+    # Known shapes with adjectives that pre-training never uses: half of each name is known.
+    "new_adjectives": SceneTask(
+        classes=tuple(
+            (f"{word} {shape}", Concept(shape, colour))
+            for shape in ("heart", "moon", "flower")
+            for word, colour in (("ripe", "red"), ("raw", "green"))
+        ),
+        objects=(2, 5),
+        distractors=(0, 2),
+    ),
+    # Nothing is new but the set: what tuning gives where the model is at home.
+    "common": SceneTask(classes=_spread_phrases(seen_combinations())[:12], objects=(2, 7)),
+    # The same with many classes of which most are rare: the n-th is drawn 1 / n times as often.
+    "long_tail": SceneTask(
+        classes=_spread_phrases(seen_combinations()), objects=(2, 7), long_tail=True
+    ),
     # Pre-training itself: what it saw, and what it must compose.
     "seen": SceneTask(
-        classes=_spread_phrases(seen_combinations()), objects=(2, 7), splits=(("test", 200),)
+        classes=_spread_phrases(seen_combinations()), objects=(2, 7), splits=_MEASURES
     ),
     "held_out": SceneTask(
-        classes=_spread_phrases(held_out_combinations()), objects=(2, 7), splits=(("test", 200),)
+        classes=_spread_phrases(held_out_combinations()), objects=(2, 7), splits=_MEASURES
     ),
 }
 
@@ -222,9 +257,16 @@ class TaskPainter:
         ]
         return labels[0] if len(labels) == 1 else None
 
+    def _draw_label(self, rng: np.random.Generator) -> int:
+        count = len(self.task.classes)
+        if not self.task.long_tail:
+            return int(rng.integers(count))
+        shares = 1.0 / np.arange(1, count + 1)
+        return int(rng.choice(count, p=shares / shares.sum()))
+
     def _member(self, rng: np.random.Generator) -> Concept:
         while True:
-            label = int(rng.integers(len(self.task.classes)))
+            label = self._draw_label(rng)
             thing = self._complete(self.task.classes[label][1], rng)
             if self.label_of(thing) == label:
                 return thing

@@ -8,10 +8,13 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+import torch
+from lvis import LVIS
 from mmdet.evaluation import CocoMetric
 from mmengine.dataset import Compose
 from pycocotools.coco import COCO
 
+from mmsdpt.evaluation import LVISMetric
 from mmsdpt.registry import DATASETS
 from projects.mini_world import (
     TASKS,
@@ -22,7 +25,7 @@ from projects.mini_world import (
     task_dataset,
 )
 from projects.mini_world.tasks import TaskPainter
-from projects.mini_world.world import COLOURS, NEW_SHAPES, SHAPES
+from projects.mini_world.world import COLOURS, NEW_SHAPES, SHAPES, parse_phrase
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def small(monkeypatch):
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_shows_all_its_classes_again_and_again_the_same(name):
     painter = TaskPainter(name)
-    drawn = [painter.draw("test", index) for index in range(25)]
+    drawn = [painter.draw("test", index) for index in range(80 if painter.task.long_tail else 25)]
     labels = [label for _, found in drawn for label in found if label is not None]
     assert set(labels) == set(range(len(painter.task.classes)))
     assert all(any(label is not None for label in found) for _, found in drawn)
@@ -58,6 +61,50 @@ def test_every_task_differs_from_pretraining_in_the_way_it_says():
         NEW_SHAPES
     )
     assert not set(TASKS["new_names"].names) & {*SHAPES, *COLOURS}
+    # The same pictures but for the draw; known words, and new ones.
+    assert TASKS["infrared"].style == TASKS["thermal"].style
+    assert {parse_phrase(name) for name in TASKS["infrared"].names} == {
+        concept for _, concept in TASKS["thermal"].classes
+    }
+    for name, concept in TASKS["new_adjectives"].classes:
+        adjective, shape = name.split()
+        assert shape == concept.shape in SHAPES and adjective not in COLOURS
+    seen = set(seen_combinations())
+    assert {
+        concept for name in ("common", "long_tail") for _, concept in TASKS[name].classes
+    } <= seen
+
+
+def test_a_long_tail_is_annotated_as_lvis_is(small, tmp_path):
+    painter = TaskPainter("long_tail")
+    counts = np.zeros(24)
+    for index in range(60):
+        for label in painter.draw("train", index)[1]:
+            counts[label] += 1
+    thirds = counts.reshape(3, 8).sum(1)
+    assert thirds[0] > 2.5 * thirds[1] > 2.5 * thirds[2] > 0
+    truth = LVIS(str(generate_task("long_tail", tmp_path / "scenes") / "annotations" / "test.json"))
+    assert "".join(x["frequency"] for x in truth.load_cats(None)) == "f" * 8 + "c" * 8 + "r" * 8
+    present = {image: {x["category_id"] for x in anns} for image, anns in truth.img_ann_map.items()}
+    for image in truth.imgs.values():
+        found = present.get(image["id"], set())
+        assert not found & set(image["neg_category_ids"])
+        assert len(found) + len(image["neg_category_ids"]) == 24
+    dataset = SceneTaskDataset("long_tail", "test", str(tmp_path / "scenes"))
+    assert len(dataset) == 4
+    metric = LVISMetric(str(tmp_path / "scenes" / "annotations" / "test.json"))
+    metric.dataset_meta = dataset.metainfo
+    metric.process(None, [perfect(dataset, i) for i in range(4)])
+    assert metric.evaluate(4)["lvis/AP"] == pytest.approx(1.0)
+
+
+def perfect(dataset, index):
+    """What a perfect detector says of a picture."""
+    info = dataset.get_data_info(index)
+    boxes = torch.tensor([each["bbox"] for each in info["instances"]], dtype=torch.float32)
+    labels = torch.tensor([each["bbox_label"] for each in info["instances"]])
+    found = dict(bboxes=boxes.reshape(-1, 4), scores=torch.ones(len(labels)), labels=labels)
+    return dict(img_id=info["img_id"], pred_instances=found)
 
 
 def test_the_tasks_that_measure_pretraining_keep_seen_and_held_out_apart():
