@@ -155,7 +155,7 @@ class StageCache:
 
     def why_off(self, stage: Stage) -> str:
         """Why nothing of a stage is kept now; empty where it is kept."""
-        return self._off.get(stage.name) or _why_not_constant(self.host, stage)
+        return self._off.get(stage.name) or why_not_constant(self.host, stage)
 
     def is_on(self, stage: Stage) -> bool:
         """Whether the output of a stage is kept now; if not, that is said once."""
@@ -332,7 +332,7 @@ def _acting(host: nn.Module, stage: Stage) -> list[Any]:
     return list({id(tuner): tuner for seam in seams for tuner in seam.tuners()}.values())
 
 
-def _why_not_constant(host: nn.Module, stage: Stage) -> str:
+def why_not_constant(host: nn.Module, stage: Stage) -> str:
     """What makes the output of a stage another one the next time; empty where nothing does."""
     for tuner in _acting(host, stage):
         name = type(tuner).__name__

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmdet.models.detectors import GLIP as MMDetGLIP
@@ -13,11 +15,13 @@ from torch import Tensor
 
 from mmsdpt.hosts.grounding import GroundingMixin, Levels, Text
 from mmsdpt.hosts.seams import ForwardState, SeamMap
+from mmsdpt.hosts.stages import Images, why_not_constant
 from mmsdpt.registry import MODELS
 
 from .bert_layer import BertEncoderLayer
 from .dyconv import DyConv
 from .fusion import VLFuse
+from .retention import Retention
 
 _HINTS = {"fusion": "GLIP has fusion layers only with early_fuse=True"}
 _HEAD_GROUPS = {VLFuse: "fusion", BertEncoderLayer: "fused_text", DyConv: "dyconv"}
@@ -32,8 +36,12 @@ class GLIP(GroundingMixin, MMDetGLIP):
         tuners: Configs of several tuners by slot name.
         trainable: Regular expressions over the host's parameter names that train, too. None: all of
             them without a tuner, none with one.
+        retention: ``dict(phrases=..., weight=...)``: what the detector knew is held while tuners
+            train, see :class:`mmsdpt.hosts.glip.retention.Retention`; None: it is not.
         kwargs: As MMDetection's :class:`mmdet.models.GLIP`.
     """
+
+    _pyramid_of_all: Levels | None = None
 
     def __init__(
         self,
@@ -41,9 +49,11 @@ class GLIP(GroundingMixin, MMDetGLIP):
         tuner: Mapping | None = None,
         tuners: Mapping[str, Mapping] | None = None,
         trainable: Sequence[str] | None = None,
+        retention: Mapping[str, Any] | None = None,
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.retention = Retention.from_config(retention)
         self._attach(tuner, tuners, trainable)
 
     def seams(self) -> SeamMap:
@@ -60,6 +70,40 @@ class GLIP(GroundingMixin, MMDetGLIP):
         if layer is None:
             return "outputs"
         return _HEAD_GROUPS[type(self.bbox_head.head.dyhead_tower[int(layer[1])])]
+
+    def loss(self, batch_inputs: Images, batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """As :meth:`GroundingMixin.loss`, with those of ``retention``."""
+        trained = [slot for slot, tuner in self.tuners.items() if not tuner.frozen]
+        if self.retention is None or not trained:
+            return super().loss(batch_inputs, batch_data_samples)
+        images = self._known_images(batch_inputs, batch_data_samples)
+        samples = self.retention.samples(batch_data_samples)
+        with self._one_pyramid(images):
+            losses = super().loss(images, batch_data_samples)
+            with torch.no_grad(), self.tuners_off(*trained):
+                before = self._forward(images, samples)
+            tuned = self._forward(images, samples)
+        maps = [self._training_prompt(each)[1].to(images.device) for each in samples]
+        return {**losses, **self.retention.losses(tuned, before, maps)}
+
+    @contextmanager
+    def _one_pyramid(self, images: Images) -> Iterator[None]:
+        """For a while, one pyramid for all passes over these images, where nothing that is being
+        trained acts on it; a feature cache keeps it anyway.
+        """
+        if self.features is None and not why_not_constant(self, self.stages()[0]):
+            with torch.no_grad():
+                self._pyramid_of_all = self.extract_feat(images)
+        try:
+            yield
+        finally:
+            self._pyramid_of_all = None
+
+    def extract_feat(self, batch_inputs: Images, state: ForwardState | None = None) -> Levels:
+        """As :meth:`GroundingMixin.extract_feat`."""
+        if self._pyramid_of_all is not None:
+            return tuple(level.clone() for level in self._pyramid_of_all)
+        return super().extract_feat(batch_inputs, state)
 
     def _head_losses(
         self, visual: Levels, text: Text, targets: Sequence[Tensor], state: ForwardState
