@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ FEATURES = "features"
 DATA_ROOT = "data/"
 _TRAIN, _TEST = ("train_dataloader",), ("test_dataloader", "test_evaluator", "test_cfg")
 _VALIDATION = ("val_dataloader", "val_evaluator", "val_cfg")
+_MULTIPLE = re.compile(r"\*\s*(\d+(?:\.\d+)?(?:e-?\d+)?)")
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _DRAWS_SHOTS = (CLASSIFICATION, "mmsdpt.FewShotDataset")
 _STOPS = (
@@ -63,7 +65,7 @@ def compose(
     for name in ("tuner", "tuners"):
         model.pop(name, None)
     size = study.image_size or model.get("vision_backbone", {}).get("img_size", 224)
-    test = _read_data(study, cell.data, sources)
+    test = _read_tests(study, cell.data, sources)
     cfg.update({name: test[name] for name in _TEST})
     if study.metrics:
         cfg["test_evaluator"] = list(study.metrics)
@@ -84,7 +86,8 @@ def compose(
     cfg["custom_imports"] = dict(imports=list(dict.fromkeys(imports)), allow_failed_imports=False)
     whole = Config(cfg)
     whole.merge_from_dict(copy.deepcopy(dict(study.cell)))  # _delete_ is taken out of it
-    whole.merge_from_dict({name: x for name, x in training.settings if "." in name})
+    _set(whole, study.methods[training.method].settings)
+    _set(whole, dict(training.settings))
     spread_text_encoder(whole)
     content = whole.to_dict()
     if content.get("feature_cache") is not None:
@@ -95,6 +98,25 @@ def compose(
         if tuner.get("num_classes"):
             tuner["num_classes"] = count_classes(content["train_dataloader"]["dataset"])
     return content
+
+
+def _set(cfg: Config, settings: Mapping[str, Any]) -> None:
+    """Give a config the settings with dots in their names.
+
+    Raises:
+        InputError: for a multiple of what is no number.
+    """
+    for name, value in settings.items():
+        if "." not in name:
+            continue
+        if multiple := isinstance(value, str) and _MULTIPLE.fullmatch(value):
+            own: Any = cfg
+            for part in name.split("."):
+                own = own.get(part) if isinstance(own, (Mapping, Config)) else None
+            if isinstance(own, bool) or not isinstance(own, (int, float)):
+                raise InputError(f"{name}={value!r} multiplies {own!r}, which is no number")
+            value = own * float(multiple[1])
+        cfg.merge_from_dict({name: value})
 
 
 def _add_training(
@@ -182,8 +204,9 @@ def _read_method(method: Method, sources: list[Content]) -> Content:
     model["tuners"] = resolve_slots(model.get("tuner"), model.get("tuners"))
     if not model["tuners"]:
         raise InputError(f"{path} has no tuner, so there is nothing to train")
-    if method.settings:
-        _only(model["tuners"], method, "settings are for one").update(method.settings)
+    settings = {name: value for name, value in method.settings.items() if "." not in name}
+    if settings:
+        _only(model["tuners"], method, "settings are for one").update(settings)
     return content
 
 
@@ -195,7 +218,7 @@ def _only(tuners: Mapping[str, dict], method: Method, why: str) -> dict:
 
 def _read_data(study: Study, name: str, sources: list[Content]) -> Content:
     """The config of a data set; it is added to ``sources``."""
-    path = study.data[name].config
+    path = (study.data.get(name) or study.forgetting[name]).config
     content = read_config(path)
     missing = [each for each in (*_TRAIN, *_TEST) if each not in content]
     if missing:
@@ -204,6 +227,17 @@ def _read_data(study: Study, name: str, sources: list[Content]) -> Content:
         content = replace_prefix(content, DATA_ROOT, study.data_root.rstrip("/") + "/")
     sources.append(content)
     return content
+
+
+def _read_tests(study: Study, name: str, sources: list[Content]) -> Content:
+    """The config of a data set with the images that the study tests on as its test images."""
+    content = _read_data(study, name, sources)
+    if study.split == "test" or name in study.forgetting:
+        return content
+    if any(not content.get(each) for each in _VALIDATION):
+        raise InputError(f"study.split={study.split!r}: {name} has no validation images")
+    split = {test: content[val] for test, val in zip(_TEST[:2], _VALIDATION[:2], strict=True)}
+    return content | split
 
 
 def _choose(

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from mmsdpt.utils.errors import InputError
 
 from .images import DatasetCache
 from .jobs import Job, Prepared, new_record, prepare
-from .records import Record, append_record, read_records
-from .study import ZERO_SHOT, Study, records_file
+from .records import FINISHED, Record, append_record, read_records
+from .study import ZERO_SHOT, Study, Training, records_file
 from .worker import Result, Worker, known_results
 
 OnRecord = Callable[[Record], None]
@@ -49,6 +49,19 @@ class Ledger:
         self._written = {each["cell"]: each for each in read_records(self.path)}
         plain = [x for x in self._written.values() if x["method"] == ZERO_SHOT]
         self._plain = {_place(each): each["metrics"] or None for each in plain}
+
+    def known(self, job: Job, bases: Collection[Training | None]) -> dict[str, Result]:
+        """Results by digest of a job whose folder is gone, or was never here: a study goes on from
+        its file of results alone. A training that another one builds on is needed itself.
+        """
+        if job.training in bases:
+            return {}
+        found = {}
+        for test in job.tests:
+            record = self._written.get(test.cell.name, {})
+            if record.get("status") == FINISHED and record.get("digest") == test.digest:
+                found[test.digest] = {**record, "study": self.study.name}
+        return found
 
     def add(self, job: Job, found: Sequence[Mapping[str, Any]]) -> None:
         """Take the results of a job."""
@@ -120,8 +133,9 @@ def run(
             on_start(prepared)
         results = Ledger(study, root, on_record)
         todo = []
+        bases = {job.training.on for job in prepared.jobs}
         for job in sorted(prepared.jobs, key=lambda job: not _is_plain(job)):
-            known = {} if redo else known_results(job, root)
+            known = {} if redo else known_results(job, root) or results.known(job, bases)
             if all(test.digest in known for test in job.tests):
                 results.add(job, [known[test.digest] for test in job.tests])
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -133,6 +133,8 @@ def study_plots(study: Study, frame: pd.DataFrame) -> list[Plot]:
         for question in study.questions() or [None]:
             view = View(study, frame, host, question)
             kinds = [_against_setting] if question else [_against_shots, _against_parameters]
+            if study.protocol == "comparison" and not question:
+                kinds += [_against_memory, _against_time, _against_known]
             found += [kind(view, *panel) for panel in _panels(view) for kind in kinds]
     return [plot for plot in found if any(set(curve.points) - {None} for curve in plot.curves)]
 
@@ -182,18 +184,68 @@ def _against_shots(view: View, title: str, data: Sequence[str], classes: str) ->
     return _plot(view, "shots", title, data, classes, points, **labels)
 
 
-def _against_parameters(view: View, title: str, data: Sequence[str], classes: str) -> Plot:
+def _against_parameters(view: View, *panel: Any) -> Plot:
+    return _against_cost(view, *panel, "parameters", "trainable", 1, "trainable parameters", 10)
+
+
+def _against_memory(view: View, *panel: Any) -> Plot:
+    return _against_cost(view, *panel, "memory", "peak_memory_bytes", 1e-6, "peak memory, MB")
+
+
+def _against_time(view: View, *panel: Any) -> Plot:
+    return _against_cost(view, *panel, "time", "step_seconds", 1, "a training step, s")
+
+
+def _against_cost(
+    view: View,
+    title: str,
+    data: Sequence[str],
+    classes: str,
+    kind: str,
+    column: str,
+    scale: float,
+    x_label: str,
+    log: int = 0,
+) -> Plot:
+    """Scores with the most shots against a mean over the trainings on these data."""
+
+    def position(line: Line) -> float | None:
+        rows = view.rows(line, most)
+        values = rows[rows["trained_on"].isin(list(data))][column].dropna()
+        return float(values.mean()) * scale if len(values) else None
+
     most = most_shots(view.study)
-    points: list[Point] = []
-    for line in view.lines:
-        counts = view.rows(line, most)["trainable"].dropna()
-        if not line.trains:
-            points.append((line, None, line.label, None))
-        elif len(counts):
-            points.append((line, most, line.label, float(counts.mean())))
+    points = list(_points(view, most, position))
     title = f"{title}, {shots_in_words(most)}"
-    labels = dict(x_label="trainable parameters", log=10, ticks=None)
-    return _plot(view, "parameters", title, data, classes, points, **labels)
+    labels = dict(x_label=x_label, log=log, ticks=None)
+    return _plot(view, kind, title, data, classes, points, **labels)
+
+
+def _against_known(view: View, title: str, data: Sequence[str], classes: str) -> Plot:
+    """What was gained against what was kept, with the most shots."""
+
+    def position(line: Line) -> float | None:
+        known = view.known(line, most, data)
+        return known.mean if isinstance(known, Score) else None
+
+    most = most_shots(view.study)
+    # The model as it is stands where its own knowledge is, and not as a level line.
+    points = [(*point[:3], position(point[0])) for point in _points(view, most, position)]
+    x_label = f"{view.score_name} of what it knew ({', '.join(view.study.forgetting)})"
+    title = f"{title}, {shots_in_words(most)}"
+    labels = dict(x_label=x_label, ticks=None)
+    return _plot(view, "forgetting", title, data, classes, points, **labels)
+
+
+def _points(
+    view: View, shots: int | None, position: Callable[[Line], float | None]
+) -> Iterator[Point]:
+    """A point of each method at its position; a level line of what is not trained."""
+    for line in view.lines:
+        if not line.trains:
+            yield line, None, line.label, None
+        elif (x := position(line)) is not None:
+            yield line, shots, line.label, x
 
 
 def _against_setting(view: View, title: str, data: Sequence[str], classes: str) -> Plot:

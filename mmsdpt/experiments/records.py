@@ -48,6 +48,8 @@ class Record(TypedDict):
     steps: int | None  # of the optimizer
     train_seconds: float | None  # by the clock, without building the model
     train_cpu_seconds: float | None  # processor time of all threads
+    # Median of a step with its loading: processor time on a CPU, else by the clock.
+    step_seconds: float | None
     test_seconds: float | None  # by the clock
     # Of the training, or of the test where nothing is trained: on a GPU what PyTorch allocated
     # there, else the resident memory of the process.

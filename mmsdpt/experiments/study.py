@@ -32,6 +32,7 @@ from mmsdpt.utils.errors import InputError
 
 PROTOCOLS = ("few_shot", "base_to_new", "transfer", "comparison", "stacking")
 FROM_A_SOURCE = ("transfer", "stacking")
+SPLITS = ("test", "val")
 ZERO_SHOT = "zero_shot"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -52,6 +53,7 @@ class Data:
     name: str  # in tables and folders
     config: Path  # whose loaders and evaluators count
     epochs: int | None = None  # of trainings on it, instead of the methods'
+    group: str = ""  # what it has in common with others: tables have a mean over each group
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ class Method:
     ensemble: bool = False  # many sentences around a class name instead of one
     # Pairs (least number of shots, epochs); without a fitting pair the config's number.
     epochs: Sequence[tuple[int, int]] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)  # of the tuner, before the config's
+    # Of the tuner, or with dots of the whole config, in place of the config's; see Study.vary.
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def trains(self) -> bool:
@@ -93,7 +96,7 @@ class Training:
     method: str
     data: str | None = None  # None: nothing is trained
     classes: str = "all"  # or base, or new
-    shots: int | None = None  # images of each class; None: as the data's config says
+    shots: int | None = None  # images of each class; 0: all; None: as the data's config says
     seed: int | None = None  # of the draw of the images, where there are shots, and of the training
     settings: tuple[tuple[str, Any], ...] = ()  # varied ones, by name
     on: Training | None = None  # its tuner is there first, frozen
@@ -149,11 +152,15 @@ class Study:
     data: Mapping[str, Data]  # what is trained on and tested, with the source
     title: str = ""
     source: str | None = None  # data that transfer and stacking begin with
+    # What the model knew before, which every trained method is tested on, too.
+    forgetting: Mapping[str, Data] = field(default_factory=dict)
+    split: str = "test"  # "val": tests are on the validation images, to choose settings
     pairs: Sequence[tuple[str, str]] = ()  # first and second method, for stacking
-    shots: Sequence[int | None] = (None,)  # None: as many images as the data's config says
+    shots: Sequence[int | None] = (None,)  # 0: all images; None: as many as the data's config says
     seeds: Sequence[int] = (0,)
     # Questions by name: a list of settings, or a grid, lists of values by setting. A setting is one
-    # of the tuner, or with dots one of the whole config (optim_wrapper.optimizer.lr).
+    # of the tuner, or with dots one of the whole config (optim_wrapper.optimizer.lr); "*3" is three
+    # times what a config says.
     vary: Mapping[str, Any] = field(default_factory=dict)
     metrics: Sequence[Mapping[str, Any]] | None = None  # of the tests, instead of the data's
     # dict(monitor=..., rule="greater", interval=1, patience=None): validate every so many epochs,
@@ -199,6 +206,8 @@ class Study:
         else:
             halves = ("base", "new") if self.protocol == "base_to_new" else ("all",)
             trained = {data: [(data, half) for half in halves] for data in self.data}
+        for tests in trained.values():
+            tests += [(data, "all") for data in self.forgetting]
         classes = "base" if self.protocol == "base_to_new" else "all"
         methods = [each for each in self.methods.values() if each.name not in self.left_out]
         variants = dict.fromkeys(
@@ -256,7 +265,7 @@ def load_study(path: str | os.PathLike, options: Mapping[str, Any] | None = None
     if not isinstance(given, Mapping):
         raise InputError(f"{path} has no study: write study = dict(name=..., protocol=..., ...)")
     given = dict(given)
-    for key in ("hosts", "methods", "data"):
+    for key in ("hosts", "methods", "data", "forgetting"):
         if isinstance(given.get(key), str):  # --cfg-options study.methods=mudpt
             given[key] = [given[key]]
     _check(path, given)
@@ -271,12 +280,17 @@ def load_study(path: str | os.PathLike, options: Mapping[str, Any] | None = None
         given["source"] = source.name
         if source.name not in {each.name for each in data}:
             data = [source, *data]
+    known = [made(Data, each) for each in given.get("forgetting", ())]
+    both = {each.name for each in data} & {each.name for each in known}
+    if both:
+        raise InputError(f"{path}: {both.pop()} is in study.data and in study.forgetting")
     hosts = [made(Host, each) for each in given["hosts"]]
     methods = [made(Method, each) for each in (ZERO_SHOT, *named)]
     given.update(
         hosts={each.name: each for each in hosts},
         methods={each.name: each for each in methods},
         data={each.name: each for each in data},
+        forgetting={each.name: each for each in known},
         runtime=find_config(given["runtime"]),
         pairs=[tuple(pair) for pair in given.get("pairs", ())],
         cell=content.get("cell", {}),
@@ -298,6 +312,10 @@ def _check(path: Path, given: dict[str, Any]) -> None:
         )
     if protocol in FROM_A_SOURCE and not given.get("source"):
         raise InputError(f"{path}: the protocol {protocol} needs study.source")
+    if given.get("split", "test") not in SPLITS:
+        raise InputError(f"{path}: study.split must be {' or '.join(SPLITS)}")
+    if given.get("forgetting") and protocol not in ("comparison", "few_shot"):
+        raise InputError(f"{path}: study.forgetting is for the protocols comparison and few_shot")
     if (protocol == "stacking") != bool(given.get("pairs")):
         raise InputError(f"{path}: study.pairs belongs to the protocol stacking, and it needs it")
     for key in ("shots", "seeds"):

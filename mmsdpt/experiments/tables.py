@@ -17,11 +17,13 @@ from .view import Cell, Line, Table, View, as_text, most_shots, shots_in_words
 _COSTS = {
     "training, s": ("train_seconds", 1.0, ",.1f"),
     "training, CPU s": ("train_cpu_seconds", 1.0, ",.1f"),
+    "step, s": ("step_seconds", 1.0, ".2f"),
     "peak memory, MB": ("peak_memory_bytes", 1e-6, ",.0f"),
     "tuner file, kB": ("tuner_bytes", 1e-3, ",.0f"),
 }
 _TRAINABLE, _SHARE = "trainable parameters", "of the base"
-_OPTIONAL = {*_COSTS, _TRAINABLE, _SHARE, "AP50", "gain"}  # left out where no row has them
+_KNOWN = "of what it knew"
+_OPTIONAL = {*_COSTS, _TRAINABLE, _SHARE, _KNOWN, "AP50", "gain"}  # left out where no row has them
 _NOT_TRAINED = "no training"
 
 
@@ -105,13 +107,20 @@ def _transfer(view: View) -> list[Table]:
 
 def _comparison(view: View) -> list[Table]:
     names = list(view.study.data)
+    groups: dict[str, list[str]] = {}
+    for each in view.study.data.values():
+        if each.group:
+            groups.setdefault(f"mean: {each.group}", []).append(each.name)
 
     def overview(k: int | None) -> Table:
         def cells(line: Line) -> dict[str, Cell]:
             found: dict[str, Cell] = {name: view.score(line, k, [name]) for name in names}
-            return {**found, "average": view.score(line, k, names)}
+            found |= {group: view.score(line, k, data) for group, data in groups.items()}
+            found |= {"average": view.score(line, k, names), _KNOWN: view.known(line, k, names)}
+            return found | _costs(view.rows(line, k), line.trains) if groups else found
 
-        return _table(view, view.title(f"{view.score_name} on all data", words(k)), cells, names, k)
+        title = view.title(f"{view.score_name} on all data", words(k))
+        return _table(view, title, cells, names, k, _known_note(view.study))
 
     def details(k: int | None, name: str) -> Table:
         def cells(line: Line) -> dict[str, Cell]:
@@ -121,10 +130,12 @@ def _comparison(view: View) -> list[Table]:
                 view.score_name: view.score(line, k, [name]),
                 "AP50": view.score(line, k, [name], value="AP50"),
                 "gain": gain if line.trains else "",
+                _KNOWN: view.known(line, k, [name]),
             }
             return {_TRAINABLE: None, _SHARE: None, **scores, **costs}
 
-        return _table(view, view.title(name, words(k)), cells, [name], k)
+        note = _known_note(view.study)
+        return _table(view, view.title(name, words(k)), cells, [name], k, note)
 
     def words(k: int | None) -> str | None:
         return None if k is None else shots_in_words(k)
@@ -134,6 +145,17 @@ def _comparison(view: View) -> list[Table]:
         found += [overview(k)] if len(names) > 1 else []
         found += [details(k, name) for name in names]
     return found
+
+
+def _known_note(study: Study) -> str | None:
+    """What the column of forgetting says."""
+    if not study.forgetting:
+        return None
+    data = ", ".join(study.forgetting)
+    return (
+        f"{_KNOWN}: mean over {data} with the tuner switched on; switched off, the model is the"
+        " untuned one."
+    )
 
 
 def _stacking(view: View) -> list[Table]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import re
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,28 @@ from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolv
 from .compose import TUNER_FILE
 from .images import DatasetCache, quiet
 from .testing import pooled_features
+
+
+class StepClock(Hook):
+    """Notes how long each step takes, with the loading of its images: in processor time on a CPU,
+    which others on the machine do not change, else by the clock.
+    """
+
+    def __init__(self) -> None:
+        on_cpu = torch.device(get_device()).type == "cpu"
+        self._now = time.process_time if on_cpu else time.perf_counter
+        self._last = 0.0
+        self.seconds: list[float] = []
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Begin: what is between two epochs is no step."""
+        self._last = self._now()
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """A step ends, and the next one begins."""
+        now = self._now()
+        self.seconds.append(now - self._last)
+        self._last = now
 
 
 class QuietRunner(TunerRunner):
@@ -115,16 +139,22 @@ def train(
     # Without cfg=: the runner would format it as Python code, which takes seconds.
     known = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}
     with clean_up_after(name):
+        clock = StepClock()
         runner = QuietRunner(**{key: given[key] for key in known & set(given)})
+        runner.register_hook(clock)
         runner.cfg.tuner_files = cfg.tuner_files
         settings = cfg.get("feature_cache")
         if settings is not None:
             runner.cfg.feature_cache = settings
             runner.feature_store = cache.feature_store(settings)
         started = time.perf_counter()
-        runner.train()
+        # What COCO's tools print at each validation; the log has the scores.
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            runner.train()
         seconds = time.perf_counter() - started
-        facts = dict(train_seconds=seconds, epochs=runner.epoch, steps=runner.iter)
+        facts: dict[str, Any] = dict(train_seconds=seconds, epochs=runner.epoch, steps=runner.iter)
+        if clock.seconds:
+            facts["step_seconds"] = statistics.median(clock.seconds)
         runner.visualizer.close()
         if best:
             for slot, path in tuner_files(runner.host, folder / "log", "best_").items():

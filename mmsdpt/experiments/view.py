@@ -91,6 +91,19 @@ class View:
         rows = self.rows(line, shots)
         return mean_score(rows, value, places, self.seeds(line), style or self.style)
 
+    def known(self, line: Line, shots: int | None, data: Sequence[str]) -> Cell:
+        """Mean over what the model knew before, after training on each of ``data``."""
+        tests = list(self.study.forgetting)
+        if not tests:
+            return ""
+        if not line.trains:
+            return self.score(line, shots, tests)
+        rows = self.rows(line, shots)
+        rows = rows[rows["trained_on"].isin(list(data)) & rows["tested_on"].isin(tests)]
+        pairs = rows["trained_on"] + " then " + rows["tested_on"]
+        wanted = [f"{one} then {other}" for one in data for other in tests]
+        return mean_score(rows.assign(place=pairs), "score", wanted, self.seeds(line), self.style)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -118,12 +131,12 @@ class Table:
 
 def shots_in_words(shots: int | None) -> str:
     """``1 shot``, ``16 shots``, ``all images``."""
-    return "all images" if shots is None else f"{shots} shot{'' if shots == 1 else 's'}"
+    return "all images" if not shots else f"{shots} shot{'' if shots == 1 else 's'}"
 
 
 def most_shots(study: Study) -> int | None:
-    """The largest number of shots; None stands for all images."""
-    return None if None in study.shots else max(x for x in study.shots if x is not None)
+    """The largest number of shots; None and 0 stand for all images."""
+    return next((x for x in study.shots if not x), max(x or 0 for x in study.shots))
 
 
 def as_text(value: Any) -> str:

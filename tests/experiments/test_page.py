@@ -13,10 +13,11 @@ import pytest
 from mmsdpt.experiments.page import latex, write_plots, write_tables
 from mmsdpt.experiments.plots import study_plots
 from mmsdpt.experiments.records import append_record
+from mmsdpt.experiments.study import Data
 from mmsdpt.experiments.view import Table
 from mmsdpt.utils.errors import InputError
 
-from .by_hand import make_frame, make_records, make_study
+from .by_hand import CONFIG, make_frame, make_records, make_study
 
 
 class Nesting(HTMLParser):
@@ -149,6 +150,22 @@ def test_error_bars_stand_beside_each_other_and_zero_shot_is_a_level_line():
     assert [y for _, y in bar.get_segments()[0]] == [11.0, 13.0]
     parameters = plots["parameters_cats_4_shots"]
     assert [list(curve.points) for curve in parameters.curves] == [[None], [2048.0], [78080.0]]
+
+
+def test_a_comparison_is_drawn_against_its_costs_and_against_what_it_forgets():
+    known = {"old": Data("old", CONFIG)}
+    study = make_study("comparison", ("cats",), ("coop",), shots=(4,), forgetting=known)
+
+    def metrics(cell):
+        if cell.data == "old":
+            return {"coco/bbox_mAP": 0.7 if cell.training.data is None else 0.5}
+        return {"coco/bbox_mAP": 0.2 if cell.training.data is None else 0.6}
+
+    plots = {plot.name: plot for plot in study_plots(study, make_frame(study, metrics))}
+    curves = {c.label: c.points for c in plots["forgetting_cats_4_shots"].curves}
+    assert [(x, score.mean) for x, score in curves["CoOp"].items()] == [(50.0, 60.0)]
+    assert [(x, score.mean) for x, score in curves["Zero-shot"].items()] == [(70.0, 20.0)]
+    assert list(plots["memory_cats_4_shots"].curves[1].points) == [1228.0]
 
 
 def test_the_setting_named_last_is_the_x_axis():

@@ -43,6 +43,8 @@ MUDPT = ("mudpt", "mudpt_one_way", "mudpt_transformer")
 def test_every_method_is_trained_and_tested(compute):
     records, _ = compute(names=[*ALL, *MUDPT])
     assert len(records) == 2 + 9
+    steps = records["coop/clothing/1_shots_seed_1/on_clothing"]
+    assert 0 < steps["step_seconds"] * steps["steps"] <= 1.2 * steps["train_cpu_seconds"]
     plain = records["zero_shot/on_clothing"]
     for record in records.values():
         metrics = record["metrics"]
@@ -69,6 +71,22 @@ def test_a_finished_cell_is_never_computed_again(compute, monkeypatch):
         again, _ = compute(names=["vpt", "coop"], seeds=[1, 2])
     times = dict(time=None)
     assert [r | times for r in again.values()] == [r | times for r in first.values()]
+
+
+def test_a_study_goes_on_from_its_file_of_results_alone(compute, monkeypatch, tmp_path):
+    first, _ = compute(names=["vpt"], seeds=[1, 2])
+    shutil.rmtree(tmp_path / "work" / "tiny_clip")
+    trained = []
+    train = worker.train
+    monkeypatch.setattr(worker, "train", lambda *args: trained.append(1) or train(*args))
+    again, _ = compute(names=["vpt"], seeds=[1, 2, 3])
+    assert len(trained) == 1
+    assert [again[name] | dict(time=None) for name in first] == [
+        record | dict(time=None) for record in first.values()
+    ]
+    # A result of other settings is none of these.
+    compute({"cell.optim_wrapper.optimizer.lr": 0.5}, names=["vpt"], seeds=[1])
+    assert len(trained) == 2
 
 
 def test_other_settings_or_data_are_other_results(compute, monkeypatch, miniatures, tmp_path):

@@ -83,9 +83,51 @@ def test_vary_takes_grids_and_lists_and_computes_equal_settings_once(write_study
     ]
 
 
+def test_what_was_known_is_tested_after_each_training_and_once_without(write_study):
+    names = names_of(write_study(data=["clip_clothing"], forgetting=["clip_eurosat"]))
+    assert [name.split("/", 1)[1] for name in names] == [
+        "zero_shot/on_clothing",
+        "zero_shot/on_eurosat",
+        "coop/clothing/1_shots_seed_1/on_clothing",
+        "coop/clothing/1_shots_seed_1/on_eurosat",
+    ]
+
+
+def composed(path, tmp_path, number=-1):
+    study = load_study(path)
+    return compose(study, study.cells()[number], tmp_path, lambda cfg: 4)
+
+
+def test_settings_with_dots_are_of_the_whole_config_and_a_star_multiplies(write_study, tmp_path):
+    rate = "optim_wrapper.optimizer.lr"
+    config = "configs/clip_baselines/coop_vit_b16.py"
+    own = composed(write_study(), tmp_path)["optim_wrapper"]["optimizer"]["lr"]
+    varied = write_study(vary=dict(rate=[{rate: "*3"}]))
+    assert composed(varied, tmp_path)["optim_wrapper"]["optimizer"]["lr"] == pytest.approx(3 * own)
+    methods = dict(mine=dict(config=config, settings={rate: "* 0.5", "num_tokens": 7}))
+    halved = composed(write_study(["mine"], methods), tmp_path)
+    assert halved["optim_wrapper"]["optimizer"]["lr"] == pytest.approx(0.5 * own)
+    assert halved["model"]["tuners"]["default"]["num_tokens"] == 7
+    wrong = write_study(vary=dict(rate=[{"default_scope": "*3", "optim_wrapper.type": "*3"}]))
+    with pytest.raises(InputError, match="multiplies 'OptimWrapper', which is no number"):
+        composed(wrong, tmp_path)
+
+
+def test_settings_are_chosen_on_validation_images(write_study, tmp_path):
+    config = composed(write_study(split="val"), tmp_path)
+    assert config["test_dataloader"]["dataset"]["split"] == "val"
+    assert composed(write_study(), tmp_path)["test_dataloader"]["dataset"]["split"] == "test"
+
+
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
+        (dict(split="train"), "study.split must be test or val"),
+        (dict(forgetting=["clip_clothing"]), "clothing is in study.data and in study.forgetting"),
+        (
+            dict(forgetting=["clip_dtd"], protocol="base_to_new"),
+            "study.forgetting is for the protocols comparison and few_shot",
+        ),
         (dict(seed=[1]), "study has no key 'seed'; its keys are"),
         (dict(protocol="few_shots"), "there is no protocol 'few_shots'; there are few_shot"),
         (dict(protocol="transfer"), "the protocol transfer needs study.source"),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 import statistics
+from dataclasses import replace
 
 import pytest
 
 from mmsdpt.experiments.frame import Score, harmonic_mean, mean_score, scores_of, to_frame
+from mmsdpt.experiments.study import Data
 from mmsdpt.experiments.tables import study_tables
 from mmsdpt.utils.errors import InputError
 
-from .by_hand import make_frame, make_records, make_study
+from .by_hand import CONFIG, make_frame, make_records, make_study
 
 
 def texts(tables, title):
@@ -178,6 +180,31 @@ def test_a_comparison_has_scores_gain_and_cost():
         ("tuner file, kB", "37"),
     ]
     assert list(cats["Zero-shot"].values()) == ["Zero-shot", "", "", "44.4", "57.4", *[""] * 5]
+
+
+def test_a_comparison_says_what_was_forgotten_and_has_means_of_groups():
+    known = {name: Data(name, CONFIG) for name in ("old", "older")}
+    study = make_study("comparison", methods=("adapter",), seeds=(1, 2), forgetting=known)
+    grouped = {name: replace(data, group="pets") for name, data in study.data.items()}
+    study = replace(study, data=grouped)
+
+    def metrics(cell):
+        training, tested = cell.training, cell.data
+        if training.data is None:
+            return {"coco/bbox_mAP": dict(old=0.7, older=0.6).get(tested, 0.1)}
+        if tested in known:  # 0.5 or 0.4 after cats, 0.3 or 0.2 after dogs; seed 2 is 0.1 worse
+            after = 0.5 if training.data == "cats" else 0.3
+            return {"coco/bbox_mAP": after - 0.1 * (tested == "older") - 0.1 * (training.seed == 2)}
+        return {"coco/bbox_mAP": 0.9}
+
+    tables = study_tables(study, make_frame(study, metrics))
+    whole = texts(tables, "AP on all data")
+    assert whole["Zero-shot"]["of what it knew"] == "65.0"
+    # Seeds 1 and 2: means of 50, 40, 30, 20 and of ten less.
+    assert whole["Adapter"]["of what it knew"] == f"30.0 ± {50**0.5:.1f}"
+    assert whole["Adapter"]["mean: pets"] == whole["Adapter"]["average"] == "90.0 ± 0.0"
+    assert whole["Adapter"]["trainable parameters"] == "134,656"
+    assert texts(tables, "cats")["Adapter"]["of what it knew"] == f"40.0 ± {50**0.5:.1f}"
 
 
 def test_stacking_shows_both_data_with_each_combination_of_slots():

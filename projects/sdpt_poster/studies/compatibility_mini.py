@@ -1,5 +1,5 @@
 # A second method on a frozen first one: the poster's rows, on mini GLIP.
-_base_ = "comparison_mini.py"
+_base_ = "parts/tasks.py"
 
 study = dict(
     name="compatibility_mini",
@@ -8,4 +8,5 @@ study = dict(
     source="thermal",
     data=["new_names"],
     pairs=[("adapter", "adapter"), ("adapter", "sdpt"), ("vpt", "vpt"), ("vpt", "sdpt")],
+    published="projects.sdpt_poster.published",
 )
