@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -132,9 +133,11 @@ def study_plots(study: Study, frame: pd.DataFrame) -> list[Plot]:
     for host in study.hosts if study.protocol != "stacking" else ():
         for question in study.questions() or [None]:
             view = View(study, frame, host, question)
-            kinds = [_against_setting] if question else [_against_shots, _against_parameters]
-            if study.protocol == "comparison" and not question:
+            kinds: list[Callable[..., Plot]] = [_against_shots, _against_parameters]
+            if study.protocol == "comparison":
                 kinds += [_against_memory, _against_time, _against_known]
+            if question:
+                kinds = [_against_setting]
             found += [kind(view, *panel) for panel in _panels(view) for kind in kinds]
     return [plot for plot in found if any(set(curve.points) - {None} for curve in plot.curves)]
 
@@ -184,27 +187,16 @@ def _against_shots(view: View, title: str, data: Sequence[str], classes: str) ->
     return _plot(view, "shots", title, data, classes, points, **labels)
 
 
-def _against_parameters(view: View, *panel: Any) -> Plot:
-    return _against_cost(view, *panel, "parameters", "trainable", 1, "trainable parameters", 10)
-
-
-def _against_memory(view: View, *panel: Any) -> Plot:
-    return _against_cost(view, *panel, "memory", "peak_memory_bytes", 1e-6, "peak memory, MB")
-
-
-def _against_time(view: View, *panel: Any) -> Plot:
-    return _against_cost(view, *panel, "time", "step_seconds", 1, "a training step, s")
-
-
 def _against_cost(
     view: View,
     title: str,
     data: Sequence[str],
     classes: str,
+    *,
     kind: str,
     column: str,
-    scale: float,
     x_label: str,
+    scale: float = 1.0,
     log: int = 0,
 ) -> Plot:
     """Scores with the most shots against a mean over the trainings on these data."""
@@ -219,6 +211,17 @@ def _against_cost(
     title = f"{title}, {shots_in_words(most)}"
     labels = dict(x_label=x_label, log=log, ticks=None)
     return _plot(view, kind, title, data, classes, points, **labels)
+
+
+_against_parameters = partial(
+    _against_cost, kind="parameters", column="trainable", x_label="trainable parameters", log=10
+)
+_against_memory = partial(
+    _against_cost, kind="memory", column="peak_memory_bytes", x_label="peak memory, MB", scale=1e-6
+)
+_against_time = partial(
+    _against_cost, kind="time", column="step_seconds", x_label="a training step, s"
+)
 
 
 def _against_known(view: View, title: str, data: Sequence[str], classes: str) -> Plot:
