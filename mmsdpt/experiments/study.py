@@ -183,7 +183,11 @@ class Study:
                 points = [dict(zip(asked, x, strict=True)) for x in itertools.product(*lists)]
             else:
                 points = [dict(settings) for settings in asked]
-            found[name] = points
+            # A training is known by its settings, which must not change.
+            found[name] = [
+                {key: tuple(x) if isinstance(x, list) else x for key, x in each.items()}
+                for each in points
+            ]
         return found
 
     @property

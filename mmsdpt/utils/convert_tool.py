@@ -39,11 +39,12 @@ def converter_parser(
     )
     parser.add_argument(
         "--rename",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         metavar="OLD=NEW",
         help='rename a class, as in --rename RBC="red blood cell"; two classes that get'
-        " one name become one; may be given several times",
+        " one name become one",
     )
     mode = parser.add_mutually_exclusive_group()
     for name, told in (

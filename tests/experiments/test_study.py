@@ -71,6 +71,7 @@ def test_vary_takes_grids_and_lists_and_computes_equal_settings_once(write_study
             rate=[
                 {"optim_wrapper.optimizer.lr": 0.1},
                 dict(injection="linear", num_tokens=2),
+                dict(layers=[0, 1]),
             ],
         ),
     )
@@ -80,6 +81,7 @@ def test_vary_takes_grids_and_lists_and_computes_equal_settings_once(write_study
         "mudpt[injection=transformer,num_tokens=1]",
         "mudpt[injection=transformer,num_tokens=2]",
         "mudpt[optim_wrapper.optimizer.lr=0.1]",
+        "mudpt[layers=(0,1)]",
     ]
 
 

@@ -1,0 +1,26 @@
+# The poster's tables of synchrony and of inverse projections, on mini GLIP, k = 200.
+_base_ = "parts/tasks.py"
+
+sdpt_200 = dict(config="configs/ablations/mini/mini_thermal_k200.py")
+ablation = "configs/ablations/mini/mini_thermal_k200_{}.py"
+methods = dict(
+    synchronous=dict(sdpt_200, label="SDPT, k = 200"),
+    unshared=dict(label="tokens of its own for each side", config=ablation.format("unshared")),
+    asynchronous=dict(label="one side at a time", config=ablation.format("asynchronous")),
+    inverse_text=dict(label="text alone", config=ablation.format("inverse_text")),
+    inverse_image=dict(label="image alone", config=ablation.format("inverse_image")),
+    learnable_dual=dict(label="learnable", config=ablation.format("learnable_dual")),
+    learnable_text=dict(label="learnable, text alone", config=ablation.format("learnable_text")),
+    learnable_image=dict(label="learnable, image alone", config=ablation.format("learnable_image")),
+)
+study = dict(
+    name="synchrony_mini",
+    title="Synchrony and inverse projections",
+    protocol="comparison",
+    methods=list(methods),
+    data=["new_names", "infrared", "new_shapes"],
+    forgetting=["seen", "held_out"],
+    shots=[10],
+    seeds=[3, 30, 300],
+    selection=dict(monitor="coco/bbox_mAP", interval=9),
+)
