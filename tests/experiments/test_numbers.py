@@ -64,7 +64,12 @@ def test_few_shot_gives_the_numbers_of_version_0_1(repository, real_data, tmp_pa
 
 def test_stacking_gives_the_numbers_of_version_0_1(repository, tmp_path):
     path = repository / "projects/sdpt_poster/studies/compatibility_mini.py"
-    study = load_study(path, OPTIONS | {"study.pairs": [("adapter", "sdpt")]})
+    chosen = {
+        "study.pairs": [("adapter", "sdpt")],
+        "study.shots": [None],
+        "study.seeds": [0],
+    }
+    study = load_study(path, OPTIONS | chosen)
     records, _ = run(study, tmp_path, threads=1)
     for name, ap in STACKS.items():
         (record,) = [r for cell, r in records.items() if cell.endswith(name)]

@@ -48,7 +48,7 @@ class Retention:
     def __init__(
         self,
         phrases: Sequence[str] | str,
-        weight: float = 1.0,
+        weight: float = 0.3,
         phrases_per_caption: int = 6,
         num_captions: int = 64,
         seed: int = 0,
