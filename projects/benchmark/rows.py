@@ -20,7 +20,7 @@ class Run:
 
     Attributes:
         config: Of the model.
-        form: ``ours`` or ``plain``.
+        form: ``ours``, ``cached`` (ours, where what is frozen has been computed) or ``plain``.
         size: Side of the images; None: what the host takes.
         batch: Images in a batch.
         classes: Number of class names.
@@ -109,6 +109,11 @@ def all_rows(small: bool = False, size: int | None = None) -> list[Row]:
     return [*_sdpt(small, size), *_methods(), *_growth(), *_lvis(), *_clip(), *_mini()]
 
 
+_CACHED = {(1, False): 12.0, (1, True): 22.0, (80, True): 14.0}
+"""Wanted ratios with kept features, by classes and bfloat16."""
+_RECOMPUTED = (("model.bbox_head.use_checkpoint", True),)
+
+
 def _sdpt(small: bool, size: int | None) -> list[Row]:
     """SDPT with ten tokens beside MMDetection's GLIP."""
     size, letter = (size or 480, "t") if small else (size or 800, "l")
@@ -122,6 +127,12 @@ def _sdpt(small: bool, size: int | None) -> list[Row]:
             name = f"sdpt_{letter}_{classes}_{kind}"
             what = f"GLIP-{letter.upper()}, {size} x {size}, {classes} classes, {kind}"
             rows.append(Row(name, f"step, {what}", pair, ratio("train_cpu_s"), wanted[amp]))
+            if target := _CACHED.get((classes, amp)):
+                pair_cached = dict(pair, ours=replace(run, form="cached", only="train"))
+                what_cached = f"step with kept features, {what}"
+                rows.append(
+                    Row(f"{name}_cached", what_cached, pair_cached, ratio("train_cpu_s"), target)
+                )
             if classes > 1:
                 continue
             memory, testing = (0.35, 6.0) if amp else (0.40, 3.0)
@@ -143,6 +154,18 @@ def _sdpt(small: bool, size: int | None) -> list[Row]:
                     step="test",
                 ),
             ]
+    least = Run(config, "cached", size=size, classes=1, amp=True, only="train", options=_RECOMPUTED)
+    rows.append(
+        Row(
+            f"sdpt_{letter}_least_memory",
+            f"peak of the step, GLIP-{letter.upper()}, {size} x {size}, 1 class, bf16, kept"
+            " features, recomputed layers",
+            dict(ours=least, plain=Run(config, size=size, classes=1).plain()),
+            ratio("train_bytes", "ours", "plain"),
+            0.25,
+            at_least=False,
+        )
+    )
     first = Run(config, measure="inverse_projections")
     rows.append(
         Row(
@@ -279,6 +302,18 @@ def _clip() -> list[Row]:
                     wanted,
                 )
             )
+    for name in ("coop", "cocoop"):
+        run = Run(f"configs/clip_baselines/{name}_vit_b16_imagenet.py", batch=4, classes=100)
+        run = replace(run, only="train")
+        rows.append(
+            Row(
+                f"clip_{name}_cached",
+                "step with kept features, ViT-B/16, 100 classes, batch 4",
+                dict(ours=replace(run, form="cached", warm_up=2), plain=run.plain()),
+                ratio("train_cpu_s"),
+                20.0,
+            )
+        )
     return rows
 
 
@@ -287,4 +322,11 @@ def _mini() -> list[Row]:
         "configs/mini/sdpt_mini_new_names.py", size=160, batch=8, classes=4, only="train", warm_up=2
     )
     value: Callable[[Results], float] = lambda results: results["ours"]["train_cpu_s"]  # noqa: E731
-    return [Row("mini", "CPU s of a step of mini GLIP, batch 8, 160 x 160", dict(ours=run), value)]
+    what = "CPU s of a step of mini GLIP, batch 8, 160 x 160"
+    cached = replace(run, form="cached")
+    return [
+        Row("mini", what, dict(ours=run), value),
+        Row(
+            "mini_cached", f"{what}, kept features", dict(ours=cached), value, 0.25, at_least=False
+        ),
+    ]
