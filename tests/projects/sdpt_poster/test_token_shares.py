@@ -1,0 +1,32 @@
+"""Shares of attention that tokens take, against a plain softmax."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from projects.sdpt_poster.token_shares import Shares
+from tests.hosts.small_glip import TEXTS, build_mini_glip, make_images, make_samples
+
+
+def test_without_tokens_nothing_and_with_strong_ones_nearly_all():
+    model = build_mini_glip(tuner=dict(type="mmsdpt.SDPT", num_tokens=3)).eval()
+    samples = make_samples(TEXTS[:1], (64, 96))
+
+    def found() -> list[tuple[float, float]]:
+        recorded = Shares(model)
+        with torch.no_grad():
+            model.predict(make_images(1, (64, 96), torch.float32), copy.deepcopy(samples))
+        return recorded.means()
+
+    some = found()
+    assert len(some) == 2 and all(0 < side < 1 for layer in some for side in layer)
+    model.set_slot_enabled("default", False)
+    assert found() == [(0.0, 0.0)] * 2
+    model.set_slot_enabled("default", True)
+    with torch.no_grad():
+        for tokens in model.tuners["default"].tokens.parameters():
+            tokens.mul_(1e3)
+    strong = found()
+    assert all(max(layer) > 0.4 for layer in strong) and strong != some
