@@ -320,6 +320,13 @@ def test_settings_that_cannot_work_are_refused(text_folder):
         build("positional_encoding", num_feats=64)
 
 
+def test_images_with_fewer_positions_than_queries_are_refused(text_folder):
+    model = build_small_grounding_dino(text_folder, ours=True)
+    images = make_images(1, (16, 16), dtype=torch.float32)
+    with pytest.raises(ValueError, match="has 7 positions for 12 queries: enlarge the images"):
+        losses_of(model, images, make_samples([("cat",)], (16, 16)))
+
+
 def test_more_classes_than_label_embeddings_are_refused(text_folder):
     model = build_small_grounding_dino(
         text_folder, ours=True, merged=dict(bbox_head=dict(num_classes=1))

@@ -213,6 +213,11 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
             memory, shared["memory_mask"], shared["spatial_shapes"]
         )
         logits = self.bbox_head.cls_branches[last](features, memory_text, real)
+        if self.num_queries > logits.shape[1]:
+            raise ValueError(
+                f"the pyramid has {logits.shape[1]} positions for {self.num_queries} queries:"
+                " enlarge the images in the pipeline, or set a smaller num_queries"
+            )
         best = logits.max(-1)[0].topk(self.num_queries, dim=1)[1].unsqueeze(-1)
         boxes = self.bbox_head.reg_branches[last](features) + anchors
         return (
