@@ -25,6 +25,7 @@ _COLORS = (
     *("#3b82c4", "#e07b1a", "#2f9e44", "#d9484a", "#9467bd"),
     *("#a9745f", "#d764b4", "#1aa3b0", "#8c8f00", "#7d838c"),
 )
+_NAME = dict(textcoords="offset points", fontsize="x-small")
 _SPREAD = 0.3  # of the distance between positions, by all the error bars of one together
 _INK = "#0a0b0c"  # stands for the color of the page's text
 
@@ -68,8 +69,14 @@ class Plot:
         """As a figure of matplotlib."""
         figure = Figure(figsize=(6.4, 4.8), layout="constrained")
         self._draw(figure.subplots())
-        figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
+        if not self.is_scatter:
+            figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
         return figure
+
+    @property
+    def is_scatter(self) -> bool:
+        """Whether every curve is one point, named beside it, or a level line."""
+        return self.ticks is None and all(len(curve.points) == 1 for curve in self.curves)
 
     def save(self, format: str = "png") -> bytes:
         """As the content of a file: ``png``, ``pdf`` or ``svg``."""
@@ -102,6 +109,16 @@ class Plot:
             if number not in shifts:
                 level = curve.points[None].mean
                 axes.axhline(level, color=color, linestyle="--", label=curve.label)
+                if self.is_scatter:
+                    where = (1.0, level)
+                    axes.annotate(
+                        curve.label,
+                        where,
+                        xycoords=("axes fraction", "data"),
+                        xytext=(-2, 2),
+                        ha="right",
+                        **_NAME,
+                    )
                 continue
             shift = shifts[number]
             points = sorted((x, score) for x, score in curve.points.items() if x is not None)
@@ -116,6 +133,11 @@ class Plot:
                 capsize=3,
                 label=curve.label,
             )
+            if self.is_scatter:
+                (x, score), *_ = points
+                left = x < (positions[0] + positions[-1]) / 2
+                place = dict(xytext=(6 if left else -6, 0), ha="left" if left else "right")
+                axes.annotate(curve.label, (x, score.mean), va="center", **place, **_NAME)
         if self.log:
             axes.set_xscale("log", base=self.log)
         if self.ticks is not None:
