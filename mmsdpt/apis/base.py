@@ -6,19 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from mmcv.transforms import Compose
-from mmengine.config import ConfigDict
 from mmengine.device import get_device
-from torch import nn
 from tqdm import tqdm
 
-from mmsdpt.registry import MODELS, TRANSFORMS
-from mmsdpt.tuners.files import load_tuner
-from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
+from mmsdpt.registry import TRANSFORMS
+from mmsdpt.utils.downloads import resolve_checkpoint
 from mmsdpt.utils.errors import CheckpointError, InputError, printable
 
 from .inputs import Source, as_source, is_single, report, several
@@ -106,7 +104,8 @@ class TunedModel:
             self._use_text_encoder(recipe.model, str(text_encoder))
         self.classes = tuple(recipe.classes)
         self.device = torch.device(device or get_device())
-        self.model = self._build()
+        model = replace(recipe, load_from=_base_weights(recipe)).build()
+        self.model = model.to(self.device).eval()
         with in_scope(recipe.scope):
             steps = [
                 {**step, "type": self.loader} if _loads(step) else step for step in recipe.pipeline
@@ -119,16 +118,6 @@ class TunedModel:
                     if not _loads(step)
                 ]
             )
-
-    def _build(self) -> nn.Module:
-        recipe = self.recipe
-        with in_scope(recipe.scope):
-            model = MODELS.build(ConfigDict(recipe.model, tuners=recipe.tuners or None))
-        path = _base_weights(recipe)
-        load_base_weights(model, read_checkpoint(path)["state_dict"], path)
-        for slot, file in recipe.files.items():
-            load_tuner(model, file, slot)
-        return model.to(self.device).eval()
 
     # ------------------------------------------------------------------ sharing
 

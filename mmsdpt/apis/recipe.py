@@ -12,21 +12,26 @@ import argparse
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
+from torch import nn
 
 import mmsdpt.datasets
 import mmsdpt.hosts
 import mmsdpt.tuners  # noqa: F401
 from mmsdpt.datasets.classification.templates import default_template
 from mmsdpt.hosts.base import resolve_slots
-from mmsdpt.tuners.files import read_tuner_header
+from mmsdpt.registry import MODELS
+from mmsdpt.tuners.files import load_tuner, read_tuner_header
+from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint
 from mmsdpt.utils.cli import load_config
 from mmsdpt.utils.data_files import dataset_configs
+from mmsdpt.utils.downloads import resolve_checkpoint
 from mmsdpt.utils.errors import InputError, printable
 from mmsdpt.utils.untrusted import MAX_TEXT, config_problems
 
@@ -127,6 +132,12 @@ class Recipe:
                 config=str(path), cfg_options=None, data_root=None, work_dir=None, launcher="none"
             )
         )
+        return cls.of(cfg, files)
+
+    @classmethod
+    def of(cls, cfg: Config, files: Mapping[str, str] | str | None) -> Recipe:
+        """As :meth:`from_config`, of a config that was read."""
+        path = cfg.filename
         if "model" not in cfg:
             raise InputError(f"{path} has no model: name a config that tools/train.py takes")
         model = cfg.model.to_dict()
@@ -191,6 +202,49 @@ class Recipe:
         if found is None:
             raise InputError("give a tuner file, or the config of a model")
         return found
+
+    @classmethod
+    def of_one(cls, cfg: Config, file: str | None) -> Recipe:
+        """The host and base weights of a config with one tuner file, which says its settings.
+
+        Args:
+            cfg: A config of ``tools/train.py``, of whatever method.
+            file: The tuner file; one that does not say its settings (version 0.1) takes those of
+                the config's tuner of its method. None: the host alone.
+
+        Raises:
+            InputError: if neither says them, or the file is not to be trusted.
+        """
+        if file is None:
+            return cls.of(cfg, None)
+        header = read_tuner_header(file)
+        if section(header, "model").get("config") and section(header, "data").get("pipeline"):
+            part = _of_header(file, header, "")
+            return replace(cls.of(cfg, None), tuners=part.tuners, files=part.files)
+        slots = resolve_slots(cfg.model.get("tuner"), cfg.model.get("tuners"))
+        for slot, tuner in slots.items():
+            if tuner["type"].endswith(f".{header['method']}"):
+                return cls.of(cfg, {slot: file})
+        raise InputError(
+            f"{file} does not say its settings, as files of older versions: name the config that"
+            f" it was trained with, whose tuner is {header['method']}"
+        )
+
+    def build(self) -> nn.Module:
+        """The model with its base weights and tuners, on the CPU.
+
+        Raises:
+            InputError: if weights are missing or do not fit.
+        """
+        with in_scope(self.scope):
+            model = MODELS.build(ConfigDict(self.model, tuners=self.tuners or None))
+        if not self.load_from:
+            raise InputError("the base weights have no name: --cfg-options load_from=PATH")
+        path = resolve_checkpoint(self.load_from)
+        load_base_weights(model, read_checkpoint(path)["state_dict"], path)
+        for slot, file in self.files.items():
+            load_tuner(model, file, slot)
+        return model
 
 
 def section(header: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -6,27 +6,23 @@ import copy
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
 
+from mmsdpt.apis.recipe import Recipe
 from mmsdpt.datasets.image_files import IMAGE_SUFFIXES, is_tool_folder
 from mmsdpt.engine.data_files import use_own_image_loader
-from mmsdpt.hosts.base import resolve_slots
-from mmsdpt.registry import MODELS
-from mmsdpt.tuners.files import load_tuner, read_tuner_header
-from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
+from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.untrusted import config_problems
 
 BEFORE = "before"
 
@@ -75,56 +71,28 @@ def split_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]
     return tuners, images
 
 
-@contextmanager
-def _model(cfg: Config, tuner_file: str | None, classes: Sequence[str]) -> Iterator[nn.Module]:
-    """The base model, with a file's tuner if there is one."""
-    model = ConfigDict(cfg.model)
-    slots = resolve_slots(model.pop("tuner", None), model.pop("tuners", None))
-    if tuner_file is not None:
-        header = read_tuner_header(tuner_file)
-        described = (header.get("model") or {}).get("config") or {}
-        in_file = resolve_slots(described.get("tuner"), described.get("tuners"))
-        # What the file says it was trained with; older files say nothing: then the config does.
-        from_file = in_file.get(header.get("slot", ""))
-        for problem in config_problems(from_file, "tuner"):  # whoever wrote it
-            raise InputError(f"{tuner_file} is not used: {problem}")
-        tuner = from_file or next(
-            (t for t in slots.values() if t["type"].endswith(f".{header['method']}")), None
-        )
-        if tuner is None:
-            raise InputError(
-                f"{tuner_file} does not say its settings, as files of older versions: name the"
-                f" config that it was trained with, whose tuner is {header['method']}"
-            )
-        model.tuner = tuner
-        if described.get("trainable"):
-            model.trainable = described["trainable"]
-    host = MODELS.build(model)
-    if cfg.get("load_from"):
-        path = resolve_checkpoint(cfg.load_from)
-        load_base_weights(host, read_checkpoint(path)["state_dict"], path)
-    if tuner_file is not None:
-        load_tuner(host, tuner_file)
-    if hasattr(host, "set_classes"):
-        host.set_classes(classes)
-    yield host.to(get_device()).eval()
-
-
 def each_model(
     cfg: Config, tuners: Mapping[str, str], classes: Sequence[str]
 ) -> Iterator[tuple[str, nn.Module]]:
     """Name and model of each tuner, the last one first, and at the end ``before``: without any.
     One model is held at a time.
     """
-    for i, (name, path) in reversed(list(enumerate(tuners.items()))):
-        with _model(cfg, path, classes) as host:
-            yield name, host
-            if i == 0:
-                with host.tuners_off():
-                    yield BEFORE, host
-    if not tuners:
-        with _model(cfg, None, classes) as host:
-            yield BEFORE, host
+
+    def model(file: str | None) -> nn.Module:
+        host = Recipe.of_one(cfg, file).build()
+        if hasattr(host, "set_classes"):
+            host.set_classes(classes)
+        return host.to(get_device()).eval()
+
+    *others, first = reversed(tuners.items()) if tuners else [(BEFORE, None)]
+    for name, file in others:
+        yield name, model(file)
+    name, file = first
+    host = model(file)
+    if file is not None:
+        yield name, host
+    with host.tuners_off():
+        yield BEFORE, host
 
 
 @dataclass(frozen=True)

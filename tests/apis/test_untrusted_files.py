@@ -11,7 +11,7 @@ from mmengine.config import Config
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from mmsdpt.apis import Detector
+from mmsdpt.apis import Detector, recipe
 from mmsdpt.apis.recipe import Recipe
 from mmsdpt.utils.data_files import dataset_configs
 from mmsdpt.utils.errors import InputError
@@ -55,7 +55,7 @@ def with_header(path: Path, out: Path, key: str, value) -> Path:
 def test_a_header_that_asks_for_more_than_a_model_is_refused(name, tuned, tmp_path, monkeypatch):
     key, value, words = CASES[name]
     path = with_header(tuned, tmp_path / "bad.safetensors", key, value)
-    monkeypatch.setattr(Detector, "_build", lambda self: pytest.fail("it was built"))
+    monkeypatch.setattr(Recipe, "build", lambda self: pytest.fail("it was built"))
     with pytest.raises(InputError, match=words):
         Detector(path)
 
@@ -120,7 +120,8 @@ def test_no_address_that_a_header_names_is_fetched(tuned, tmp_path):
 def test_pages_of_models_build_no_part_that_a_tuner_file_makes_up(monkeypatch):
     tuner = dict(type="os.system", command="true")
     header = dict(method="SDPT", slot="default", model=dict(config=dict(tuner=tuner)))
-    monkeypatch.setattr(models, "read_tuner_header", lambda path: header)
+    header["data"] = dict(pipeline=[dict(type="PackDetInputs")])
+    monkeypatch.setattr(recipe, "read_tuner_header", lambda path: header)
     cfg = Config(dict(model=dict(type="mmsdpt.CLIP")))
     with pytest.raises(InputError, match="asks for os.system, which is not a part"):
         next(models.each_model(cfg, dict(SDPT="tuner.safetensors"), ()))
