@@ -38,7 +38,7 @@ def check_resumable(
     checkpoint: Mapping[str, Any],
     filename: str,
     optim_wrapper: OptimWrapper | OptimWrapperDict,
-    schedules: Sequence | Mapping[str, Sequence] | None,
+    schedules: Sequence | None,
 ) -> None:
     """Check optimizer and schedules against those that the config makes.
 
@@ -54,7 +54,7 @@ def check_resumable(
     try:
         _check_optimizer(_part(checkpoint, "optimizer", Mapping), optim_wrapper, "optimizer")
         if schedules is not None:
-            found = _part(checkpoint, "param_schedulers", (Sequence, Mapping))
+            found = _part(checkpoint, "param_schedulers", Sequence)
             _check_schedules(found, schedules, "param_schedulers")
     except _Damage as damage:
         raise CheckpointError(
@@ -163,13 +163,7 @@ def _check_optimizer(found: Mapping, wrapper: OptimWrapper | OptimWrapperDict, w
         _check_alike(found["loss_scaler"], own.get("loss_scaler"), f"{where}.loss_scaler")
 
 
-def _check_schedules(found: Any, own: Any, where: str) -> None:
-    if isinstance(own, Mapping):
-        for name, inner in own.items():
-            _require(isinstance(found, Mapping) and name in found, f"{where}.{name}", "missing")
-            _check_schedules(found[name], inner, f"{where}.{name}")
-        return
-    _require(isinstance(found, Sequence), where, "not a list")
+def _check_schedules(found: Sequence, own: Sequence, where: str) -> None:
     if len(found) != len(own):
         raise _Damage(f"it has {len(found)} schedules, and the config {len(own)}")
     for i, (state, schedule) in enumerate(zip(found, own, strict=True)):

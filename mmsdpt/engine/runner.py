@@ -1,26 +1,20 @@
-"""MMEngine's runner with small, safe, exact checkpoints."""
+"""The runner of tuning: its log, its data and what a run starts from."""
 
 from __future__ import annotations
 
-import io
 import logging
-import os
-import time
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import torch
 import torch.distributed as torch_dist
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import is_distributed, is_main_process, master_only
+from mmengine.dist import is_distributed, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
-from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
@@ -29,47 +23,21 @@ from torch.utils.data import DataLoader
 from mmsdpt.compat import NoiseFilter
 from mmsdpt.evaluation.faster_coco import use_faster_coco_eval
 from mmsdpt.registry import RUNNERS
-from mmsdpt.tuners.files import (
-    describe_tuners,
-    differences,
-    kind,
-    load_tuner,
-    tuner_differences,
-)
-from mmsdpt.utils.atomic import lock_folder, write_atomically
-from mmsdpt.utils.base_weights import (
-    CheckpointError,
-    load_base_weights,
-    read_checkpoint,
-    resolve_checkpoint,
-)
+from mmsdpt.tuners.files import load_tuner
+from mmsdpt.utils.atomic import lock_folder
+from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
 from mmsdpt.utils.data_files import check_dataset_files, check_evaluator_files
 from mmsdpt.utils.detection_benchmarks import apply_benchmark
-from mmsdpt.utils.errors import DivergedError, InputError
+from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.feature_store import FeatureStore
-from mmsdpt.utils.fingerprint import base_fingerprint
 from mmsdpt.version import __version__
 
-from .checkpoint_checks import check_contents, check_resumable
 from .config_errors import check_numbers, settings_explained
-from .data_files import (
-    prepare_data,
-    use_own_image_loader,
-)
+from .data_files import prepare_data, use_own_image_loader
 from .feature_cache import FeatureCache
+from .resumable import ResumableRunner
 from .sample_seeds import seed_samples
 from .schedules import follow_max_epochs
-from .state import (
-    pack_messages,
-    random_state,
-    run_settings,
-    trained_state,
-    tuner_file_name,
-    unpack_messages,
-)
-
-RUN_CHECKPOINT = "mmsdpt_run"
-LAST_CHECKPOINT = "last_checkpoint"
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -103,13 +71,12 @@ class _FormattedOnce(Config):
 
 
 @RUNNERS.register_module()
-class TunerRunner(Runner):
+class TunerRunner(ResumableRunner):
     """Runner for tuning; set ``runner_type = 'mmsdpt.TunerRunner'`` in the config.
 
     What differs from MMEngine's runner:
 
-    * a checkpoint holds what trains, optimizer, scheduler, log and random state; it is written
-      atomically and read without unpickling objects;
+    * checkpoints are small, safe and exact (:class:`~mmsdpt.engine.resumable.ResumableRunner`);
     * ``load_from`` names the base weights, and they must fit; ``resume`` continues a run *on top
       of* them;
     * ``tuner_files = dict(slot=path)`` in the config fills slots after the base weights are there;
@@ -126,10 +93,8 @@ class TunerRunner(Runner):
     :class:`mmsdpt.TunerCheckpointHook` belongs to it.
     """
 
-    resumed_random_states: list[dict] | None = None
     feature_cache: FeatureCache | None = None
     feature_store: FeatureStore | None = None  # that several runs share
-    _kept_settings: Mapping[str, Any] = MappingProxyType({})  # of a resumed run, not the config's
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> TunerRunner:
@@ -318,11 +283,6 @@ class TunerRunner(Runner):
 
     # ------------------------------------------------------------------ loading
 
-    @property
-    def host(self) -> nn.Module:
-        """The model without its distributed wrapper."""
-        return self.model.module if is_model_wrapper(self.model) else self.model
-
     def load_or_resume(self) -> None:
         """Base weights, then tuner files, then the state of an interrupted run."""
         if self._has_loaded:
@@ -377,329 +337,6 @@ class TunerRunner(Runner):
             self.load_checkpoint(str(path))
             self.resumed_random_states = None  # they belong to that run, not to this one
 
-    def _latest_checkpoint(self) -> str | None:
-        pointer = Path(self.work_dir) / LAST_CHECKPOINT
-        if not pointer.is_file():
-            return None
-        recorded = Path(pointer.read_text().strip())
-        # The work directory may have been moved since.
-        for path in (recorded, Path(self.work_dir) / recorded.name):
-            if path.is_file():
-                return str(path)
-        raise CheckpointError(
-            f"{pointer} names {recorded}, which does not exist: delete {pointer} to start a new run"
-        )
-
-    def load_checkpoint(
-        self, filename: str, map_location="cpu", strict: bool = True, revise_keys=None
-    ) -> dict:
-        """Load the trained part of a run's checkpoint; the base weights stay as they are."""
-        if not Path(filename).is_file():
-            raise CheckpointError(f"checkpoint not found: {filename}")
-        if filename.endswith(".safetensors"):
-            raise CheckpointError(
-                f"{filename} is not a checkpoint of an mmsdpt run, which ends in .pth: base weights"
-                " go into load_from, and a tuner file, which has no state of the optimizer, starts"
-                f" a new run with --cfg-options tuner_files.default={filename}"
-            )
-        checkpoint = read_checkpoint(str(filename), map_location="cpu")
-        self._check_belongs(filename, checkpoint)
-        checkpoint["message_hub"] = unpack_messages(checkpoint["message_hub"])
-        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        self.host.load_state_dict(checkpoint["state_dict"], strict=False)
-        for slot, tuner in getattr(self.host, "tuners", {}).items():
-            tuner.adopt(checkpoint["meta"]["tuners"][slot]["config"])
-        self.resumed_random_states = checkpoint["random_states"]
-        self.logger.info(f"Loaded {filename}")
-        return checkpoint
-
-    def _check_belongs(self, filename: str, checkpoint: dict) -> None:
-        """Refuse what another kind of run wrote, or one on other base weights."""
-        meta = checkpoint.get("meta")
-        if not isinstance(meta, dict) or meta.get(RUN_CHECKPOINT) is None:
-            raise CheckpointError(
-                f"{filename} is not a checkpoint of an mmsdpt run; base weights go into load_from,"
-                " tuner files end in .safetensors"
-            )
-        check_contents(checkpoint, filename)
-        found = {name: kind(value) for name, value in checkpoint["state_dict"].items()}
-        expected = {name: kind(value) for name, value in trained_state(self.host).items()}
-        different = tuner_differences(self.host, meta.get("tuners")) or differences(found, expected)
-        if different:
-            raise CheckpointError(
-                f"{filename} was written by a run that trained something else: {different}"
-            )
-        if meta.get("base") != self._fingerprint_of_frozen():
-            raise CheckpointError(
-                f"{filename} was written by a run on other base weights: name the same checkpoint"
-                " with load_from"
-            )
-
-    def _fingerprint_of_frozen(self) -> str | None:
-        """What identifies the base weights throughout the run; None where all of them train."""
-        if all(p.requires_grad for p in self.host.parameters()):
-            return None
-        return base_fingerprint(self.host, frozen_only=True)
-
-    def resume(
-        self,
-        filename: str,
-        resume_optimizer: bool = True,
-        resume_param_scheduler: bool = True,
-        map_location="cpu",
-    ) -> None:
-        """Continue the run that wrote ``filename``: weights, optimizer, schedules, log, random
-        state. Arguments as in MMEngine, whose own method runs a config that the file may hold.
-
-        Raises:
-            CheckpointError: if a part of the file is missing, damaged or does not fit.
-        """
-        checkpoint = self.load_checkpoint(filename)
-        meta = checkpoint["meta"]
-        self._check_classes(filename, meta)
-        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
-        if self.param_schedulers is not None:
-            self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
-            checkpoint["param_schedulers"] = self._with_later_schedules(
-                checkpoint.get("param_schedulers"), meta
-            )
-        check_resumable(checkpoint, filename, self.optim_wrapper, self.param_schedulers)
-        self._say_what_is_ignored(meta, checkpoint.get("param_schedulers"))
-        self.train_loop._epoch, self.train_loop._iter = meta["epoch"], meta["iter"]
-        self._take_over_seed(meta.get("seed"))
-        self.message_hub.load_state_dict(checkpoint["message_hub"])
-        self._find_best_checkpoints(filename)
-        if resume_optimizer:
-            self.optim_wrapper.load_state_dict(checkpoint["optimizer"])
-        if resume_param_scheduler and self.param_schedulers is not None:
-            found = checkpoint["param_schedulers"]
-            by_name = isinstance(self.param_schedulers, dict)
-            for name in self.param_schedulers if by_name else (slice(None),):
-                for scheduler, state in zip(self.param_schedulers[name], found[name], strict=True):
-                    scheduler.load_state_dict(state)
-            self._begin_later_schedules(meta)
-        self._has_loaded = True
-        self.logger.info(f"Resumed at epoch {self.epoch}, iteration {self.iter}")
-        if self.iter >= self.max_iters:
-            self.logger.warning(
-                "The run is finished, and nothing is left to train; a larger train_cfg.max_epochs"
-                " or max_iters makes it longer"
-            )
-
-    def _with_later_schedules(self, found: Any, meta: Mapping) -> Any:
-        """The schedules of a checkpoint, with the present state of those that begin after the end
-        that the run then had, for which it left them out.
-        """
-        before = (meta.get("settings") or {}).get("train_cfg.max_epochs")
-        own = self.param_schedulers
-        if not isinstance(own, list) or not isinstance(found, list) or type(before) is not int:
-            return found
-        ends = {True: before, False: before * len(self.train_dataloader)}
-        later = [scheduler.begin >= ends[scheduler.by_epoch] for scheduler in own]
-        if len(found) != len(own) - sum(later):
-            return found
-        states = iter(found)
-        return [
-            scheduler.state_dict() if is_later else next(states)
-            for scheduler, is_later in zip(own, later, strict=True)
-        ]
-
-    def _begin_later_schedules(self, meta: Mapping) -> None:
-        """Let the schedules that were left out count what is done."""
-        for scheduler in self.param_schedulers if isinstance(self.param_schedulers, list) else ():
-            done = meta["epoch" if scheduler.by_epoch else "iter"]
-            if scheduler._global_step == 0 and done:
-                scheduler._global_step = done - 1
-                with warnings.catch_warnings():  # of MMEngine, about the order of first steps
-                    warnings.simplefilter("ignore")
-                    scheduler.step()
-
-    def _check_classes(self, filename: str, meta: dict) -> None:
-        """Refuse a run on other classes: its labels would take each other's names."""
-        facts = meta.get("dataset_meta")
-        before = facts.get("classes") if isinstance(facts, Mapping) else None
-        now = getattr(self.train_dataloader.dataset, "metainfo", {}).get("classes")
-        if before is not None and now is not None and list(before) != list(now):
-            raise CheckpointError(
-                f"{filename} was written by a run on other classes or in another order:"
-                f" {_listed(before)}; the config's data has {_listed(now)}"
-            )
-
-    def _say_what_is_ignored(self, meta: dict, schedules: Any) -> None:
-        """One line on settings that a resumed run does not take from the config."""
-        before, now = dict(meta.get("settings") or {}), run_settings(self.cfg)
-        kept = {
-            name: before.get(name)
-            for name in {*before, *now}
-            if before.get(name) != now.get(name)
-            and not name.startswith(("train_cfg.", "train_dataloader.", "feature_cache."))
-        }
-        taken = [
-            _difference(name, now.get(name), before.get(name))
-            for name in sorted({*before, *now} - {*kept})
-            if before.get(name) != now.get(name)
-        ]
-        ignored = [_difference(name, now.get(name), kept[name]) for name in sorted(kept)]
-        ignored += self._changed_lengths(schedules)
-        self._kept_settings = kept
-        if taken:
-            self.logger.info(f"Resuming with another setting, from here on: {'; '.join(taken)}")
-        if ignored:
-            self.logger.warning(
-                f"A resumed run keeps its optimizer and schedules; ignored: {'; '.join(ignored)}."
-                " To train on with these, start a new run from what is learned: without --resume,"
-                f" with --work-dir ANOTHER_FOLDER --cfg-options {self._as_tuner_files()}"
-            )
-
-    def _as_tuner_files(self) -> str:
-        """The setting that starts a run from the tuner files of this one."""
-        slots = [slot for slot, tuner in self.host.tuners.items() if not tuner.frozen]
-        return " ".join(
-            f"tuner_files.{slot}={Path(self.work_dir) / tuner_file_name(slot, slots)}"
-            for slot in slots
-        )
-
-    def _changed_lengths(self, found: Any) -> list[str]:
-        """Lengths of schedules that would follow another number of epochs."""
-        if not self.param_schedulers:
-            return []
-        by_name = isinstance(self.param_schedulers, dict)
-        pairs = [
-            (i, scheduler.state_dict(), state)
-            for name in (self.param_schedulers if by_name else (slice(None),))
-            for i, (scheduler, state) in enumerate(
-                zip(self.param_schedulers[name], found[name], strict=True)
-            )
-        ]
-        return [
-            _difference(f"param_scheduler.{i}.{key}", now[key], before.get(key))
-            for i, now, before in pairs
-            for key in ("T_max", "end", "total_iters")
-            if key in now and now[key] != before.get(key)
-        ]
-
-    def _take_over_seed(self, seed: int | None) -> None:
-        before = self.seed
-        if seed is None or seed == before:
-            return
-        if self._randomness_cfg.get("seed") is not None:
-            self.logger.warning(f"The run has seed {seed}; the config's {before} is ignored")
-        self._randomness_cfg.update(seed=seed)
-        self.set_randomness(**self._randomness_cfg)
-        loader = self.train_dataloader
-        for owner in (loader, loader.batch_sampler):
-            sampler = getattr(owner, "sampler", None)
-            if getattr(sampler, "seed", None) == before:
-                # It was built with this process's seed, before the run's was known.
-                sampler.seed = self.seed
-
-    def _find_best_checkpoints(self, filename: str) -> None:
-        """The best checkpoints lie beside the resumed one; a path that a file names is not trusted:
-        the next best score removes what it names.
-        """
-        for name, path in list(self.message_hub.runtime_info.items()):
-            if name.startswith("best_ckpt") and path:
-                beside = Path(filename).parent / Path(path).name
-                self.message_hub.update_info(name, str(beside))
-
-    # ------------------------------------------------------------------ training
-
-    def check_finite(self, values: Mapping[str, torch.Tensor | float], done: int) -> None:
-        """Stop a training that has diverged.
-
-        Args:
-            values: Losses or trained tensors by name.
-            done: Iterations that are done.
-
-        Raises:
-            DivergedError: naming the value, the step and the last good checkpoint.
-        """
-        bad = [
-            name for name, value in values.items() if not torch.as_tensor(value).isfinite().all()
-        ]
-        if not bad:
-            return
-        good = self._latest_checkpoint()
-        raise DivergedError(
-            f"the training has diverged: {_listed(bad)} not finite at iteration {done}"
-            f" (epoch {self.epoch + 1}); "
-            + (f"the last good state is {good}" if good else "no state was written yet")
-            + "; use a lower optim_wrapper.optimizer.lr, or clip gradients"
-            " (optim_wrapper.clip_grad.max_norm)"
-        )
-
-    # ------------------------------------------------------------------ saving
-
-    @master_only
-    def save_checkpoint(
-        self,
-        out_dir: str,
-        filename: str,
-        file_client_args: dict | None = None,
-        save_optimizer: bool = True,
-        save_param_scheduler: bool = True,
-        meta: dict | None = None,
-        by_epoch: bool = True,
-        backend_args: dict | None = None,
-        random_states: list[dict] | None = None,
-    ) -> None:
-        """Write a checkpoint of the run, atomically. Arguments as in MMEngine.
-
-        Args:
-            random_states: For each process the state of the random generators that training will
-                continue with; None: this process's present one.
-        """
-        meta = dict(meta or {})
-        meta.setdefault("epoch", self.epoch + 1 if by_epoch else self.epoch)
-        meta.setdefault("iter", self.iter if by_epoch else self.iter + 1)
-        meta.update(
-            {RUN_CHECKPOINT: 1},
-            tuners=describe_tuners(self.host),
-            base=self._fingerprint_of_frozen(),
-            mmsdpt_version=__version__,
-            # MMEngine put it there when the run began; formatting takes a second each time.
-            cfg=self.message_hub.runtime_info.get("cfg") or self.cfg.pretty_text,
-            seed=self.seed,
-            settings={**run_settings(self.cfg), **self._kept_settings},
-            experiment_name=self.experiment_name,
-            time=time.strftime("%Y%m%d_%H%M%S", time.localtime()),
-        )
-        if hasattr(self.train_dataloader.dataset, "metainfo"):
-            meta["dataset_meta"] = self.train_dataloader.dataset.metainfo
-        state = {name: value.detach().cpu() for name, value in trained_state(self.host).items()}
-        self.check_finite(state, meta["iter"])
-        checkpoint = dict(
-            meta=meta,
-            state_dict=state,
-            message_hub=pack_messages(
-                self.message_hub.state_dict(), window=self.log_processor.window_size
-            ),
-            random_states=random_states or [random_state()],
-        )
-        if save_optimizer:
-            if not isinstance(self.optim_wrapper, OptimWrapper):
-                raise TypeError(
-                    f"expected an OptimWrapper, got {type(self.optim_wrapper).__name__}"
-                )
-            checkpoint["optimizer"] = self.optim_wrapper.state_dict()
-        if save_param_scheduler and self.param_schedulers is not None:
-            checkpoint["param_schedulers"] = [
-                scheduler.state_dict() for scheduler in self.param_schedulers
-            ]
-        self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        write_atomically(os.path.join(out_dir, filename), buffer.getvalue())
-
 
 def _raise_again(record: logging.LogRecord) -> None:
     raise  # noqa: PLE0704 - called where the error is handled
-
-
-def _difference(name: str, now: Any, before: Any) -> str:
-    return f"{name}={now!r} (the run has {before!r})"
-
-
-def _listed(names: Iterable[object], most: int = 5) -> str:
-    names = [str(name) for name in names]
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

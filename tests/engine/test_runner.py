@@ -14,7 +14,7 @@ from torch import nn
 
 from mmsdpt.engine import CheckpointError, TunerRunner, build_runner
 from mmsdpt.engine.hooks import TunerCheckpointHook
-from mmsdpt.engine.runner import RUN_CHECKPOINT
+from mmsdpt.engine.resumable import RUN_CHECKPOINT
 from mmsdpt.engine.state import KEPT_VALUES, pack_messages, unpack_messages
 from mmsdpt.hosts.base import TunableMixin
 from mmsdpt.hosts.seams import FusionSeam, SeamMap

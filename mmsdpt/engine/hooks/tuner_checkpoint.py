@@ -11,7 +11,8 @@ from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from mmsdpt.engine.runner import LAST_CHECKPOINT, TunerRunner
+from mmsdpt.engine.resumable import LAST_CHECKPOINT
+from mmsdpt.engine.runner import TunerRunner
 from mmsdpt.engine.state import (
     is_score,
     model_facts,
