@@ -1,36 +1,10 @@
 # The runner, hooks and log of the GLIP configs.
-custom_imports = dict(
-    imports=[
-        "mmsdpt.hosts",
-        "mmsdpt.tuners",
-        "mmsdpt.datasets",
-        "mmsdpt.engine",
-        "mmsdpt.evaluation",
-    ],
-    allow_failed_imports=False,
-)
-default_scope = "mmdet"
-runner_type = "mmsdpt.TunerRunner"
+_base_ = "runtime.py"
 
+default_scope = "mmdet"
 default_hooks = dict(
-    timer=dict(type="IterTimerHook"),
-    logger=dict(type="LoggerHook", interval=50),
-    param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(type="mmsdpt.TunerCheckpointHook", interval=1, max_keep_ckpts=2),
-    sampler_seed=dict(type="DistSamplerSeedHook"),
-    trainable_table=dict(type="mmsdpt.TrainableTableHook"),
     class_names=dict(type="mmsdpt.ClassNamesHook"),
-    visualization=dict(type="mmsdpt.VisualizationHook"),
 )
-env_cfg = dict(
-    cudnn_benchmark=False,
-    mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
-    dist_cfg=dict(backend="nccl"),
-)
-vis_backends = [dict(type="LocalVisBackend")]
-visualizer = dict(type="DetLocalVisualizer", vis_backends=vis_backends, name="visualizer")
-log_processor = dict(type="LogProcessor", window_size=50, by_epoch=True)
-log_level = "INFO"
+visualizer = dict(type="DetLocalVisualizer", vis_backends=_base_.vis_backends, name="visualizer")
 load_from = None
-resume = False
-randomness = dict(seed=0)

@@ -1,64 +1,20 @@
 # GLIP-T as a host, on MMDetection's own file: model, COCO pipelines and data. Everything is frozen
 # but the tuner that a config adds.
-_base_ = "mmdet::glip/glip_atss_swin-t_fpn_dyhead_16xb2_ms-2x_funtune_coco.py"
+_base_ = [
+    "mmdet::glip/glip_atss_swin-t_fpn_dyhead_16xb2_ms-2x_funtune_coco.py",
+    "../coco_tuning.py",
+]
 
-custom_imports = dict(
-    imports=[
-        "mmsdpt.hosts",
-        "mmsdpt.tuners",
-        "mmsdpt.datasets",
-        "mmsdpt.engine",
-        "mmsdpt.evaluation",
-    ],
-    allow_failed_imports=False,
-)
-runner_type = "mmsdpt.TunerRunner"
 load_from = "checkpoints/glip_tiny_mmdet-c24ce662.pth"
-
 model = dict(
     type="mmsdpt.GLIP",
     backbone=dict(type="mmsdpt.SwinTransformer"),
     bbox_head=dict(type="mmsdpt.ATSSVLFusionHead", use_checkpoint=False),
     language_model=dict(type="mmsdpt.BertModel"),
 )
-default_hooks = dict(
-    checkpoint=dict(
-        _delete_=True,
-        type="mmsdpt.TunerCheckpointHook",
-        interval=1,
-        max_keep_ckpts=2,
-        save_best="coco/bbox_mAP",
-        rule="greater",
-    ),
-    trainable_table=dict(type="mmsdpt.TrainableTableHook"),
-    class_names=dict(type="mmsdpt.ClassNamesHook"),
-)
-randomness = dict(seed=0)
-
-# COCO once per epoch: MMDetection's fine-tuning repeats it. Workers start again in every epoch, and
-# draw new seeds.
-train_dataloader = dict(
-    batch_size=2,
-    num_workers=4,
-    persistent_workers=False,
-    worker_init_fn=dict(type="mmsdpt.seed_worker"),
-    dataset=dict(times=1),
-)
+default_hooks = _base_.tuning_hooks
+# COCO once per epoch: MMDetection's fine-tuning repeats it.
+train_dataloader = dict(**_base_.tuning_loader, dataset=dict(times=1))
 train_cfg = dict(max_epochs=12)
-optim_wrapper = dict(
-    _delete_=True,
-    type="OptimWrapper",
-    constructor="mmsdpt.TrainableOptimWrapperConstructor",
-    optimizer=dict(type="AdamW"),  # a method sets its own rate and decay
-    clip_grad=dict(max_norm=1.0),
-)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=500),
-    # After epochs 8 and 11 of 12.
-    dict(
-        type="MultiStepLR",
-        by_epoch=True,
-        milestones=["8/12 max_epochs", "11/12 max_epochs"],
-        gamma=0.1,
-    ),
-]
+optim_wrapper = dict(**_base_.tuning_optim, clip_grad=dict(max_norm=1.0))
+param_scheduler = _base_.tuning_schedule
