@@ -1,5 +1,5 @@
-# How both detectors are tuned on COCO. MMDetection's files have the same keys, and MMEngine merges no
-# key of two bases: a config that inherits both takes these by name, ``_base_.tuning_hooks``.
+# How both detectors are tuned on COCO. MMDetection's files have the same keys, and MMEngine merges
+# no key of two bases: a config that inherits both takes these by name, ``_base_.tuning_hooks``.
 _base_ = "runner.py"
 
 tuning_hooks = dict(

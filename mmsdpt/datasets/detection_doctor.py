@@ -11,7 +11,6 @@ from mmsdpt.utils.detection_benchmarks import (
     SPLITS,
     DetectionBenchmark,
     benchmark_names,
-    category_names,
     find_benchmark,
 )
 
@@ -132,9 +131,9 @@ def _lvis(
     try:
         content = json.loads(path.read_bytes())
         names = [each["coco_url"].split("/", 3)[3] for each in content["images"]]
-        finding.num_classes = len(category_names({"categories": content["categories"]}))
+        finding.num_classes = len(content["categories"])
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        finding.problems.append(f"{path} is no annotation file of LVIS: {error!r}")
+        finding.problems.append(f"{path} is not an annotation file of LVIS: {error!r}")
         return {}
     missing = [repr(name) for name in names if not (images / name).is_file()]
     if missing:

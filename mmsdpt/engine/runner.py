@@ -223,11 +223,11 @@ class TunerRunner(ResumableRunner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """As MMEngine's, after a look at the files that the dataset names, and with an image
-        loader that names what it cannot read.
+        """As MMEngine's, where the files of the dataset are there, and with an image loader that
+        names what it cannot read.
         """
         if isinstance(dataloader, dict):
-            check_dataset_files(dataloader.get("dataset"))
+            check_dataset_files(dataloader.get("dataset"), classes=False)
             use_own_image_loader(dataloader.get("dataset"))
             if not dataloader.get("num_workers"):  # PyTorch refuses settings of workers, then
                 of_workers = ("persistent_workers", "prefetch_factor")

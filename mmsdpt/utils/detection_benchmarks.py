@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -221,24 +221,32 @@ def _classes(benchmark: DetectionBenchmark, root: str) -> tuple[str, ...] | None
     path = Path(joined(root, benchmark.files["train"][0]))
     if not path.is_file():
         return ()  # the check of files says so
+    return _names_in_file(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)  # a tool asks, and then the runner that it builds
+def _names_in_file(path: Path, changed: int) -> tuple[str, ...]:
     try:
-        return category_names(json.loads(path.read_bytes()))
+        content = json.loads(path.read_bytes())
+        used = {annotation["category_id"] for annotation in content.get("annotations", ())}
+        names = {each["name"] for each in content["categories"] if each["id"] in used}
+        return tuple(map(str, category_names(content["categories"], names)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is no annotation file of COCO: {error!r}") from error
+        raise InputError(f"{path} is not an annotation file of COCO: {error!r}") from error
 
 
-def category_names(content: Mapping[str, Any]) -> tuple[str, ...]:
-    """Category names of a COCO file, but for one without boxes that only groups the others, as
-    exports of Roboflow have it.
+def category_names(categories: Iterable[Mapping[str, Any]], used: Container[str]) -> list[Any]:
+    """Names of categories, but for one without boxes that only groups the others, as exports of
+    Roboflow have it.
+
+    Args:
+        categories: Of a COCO file.
+        used: Names that have boxes.
     """
-    categories = content["categories"]
-    used = {annotation["category_id"] for annotation in content.get("annotations", ())}
+    categories = list(categories)
     groups = {category.get("supercategory") for category in categories}
-    return tuple(
-        str(category["name"])
-        for category in categories
-        if category["id"] in used or category["name"] not in groups
-    )
+    names = [category["name"] for category in categories]
+    return [name for name in names if name in used or name not in groups]
 
 
 def _keep_in_samples(pipeline: Iterable[Any]) -> None:

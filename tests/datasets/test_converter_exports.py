@@ -11,7 +11,7 @@ import pytest
 from mmsdpt.datasets.converters import convert_coco
 from mmsdpt.utils.errors import InputError
 
-from .test_converters import (
+from .converter_sources import (
     balanced,
     boxes,
     counts,

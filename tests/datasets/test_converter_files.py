@@ -19,7 +19,7 @@ from mmsdpt.datasets.converters.voc_xml import parse_xml
 from mmsdpt.utils.atomic import staged
 from mmsdpt.utils.errors import InputError
 
-from .test_converters import boxes, from_yolo, load_tool, pair, picture, voc, yolo
+from .converter_sources import boxes, from_yolo, load_tool, pair, picture, voc, yolo
 
 BOX = "0 0.5 0.5 0.5 0.5\n"
 

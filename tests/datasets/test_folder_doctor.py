@@ -9,9 +9,9 @@ from mmsdpt.datasets.converters import convert_coco
 from mmsdpt.datasets.folder_doctor import examine_folder
 from mmsdpt.utils.errors import InputError
 
+from .converter_sources import pair, voc
 from .miniature_layouts import make_class_folders
 from .test_converter_exports import label_studio, roboflow
-from .test_converters import pair, voc
 
 TOOL = "tools/data_doctor.py"
 

@@ -1,5 +1,5 @@
-# Your own data as the converters write it (docs/new_dataset.md). A config of COCO has the same keys,
-# and MMEngine merges no key of two bases: one that inherits both takes these by name,
+# Your own data as the converters write it (docs/new_dataset.md). A config of COCO has the same
+# keys, and MMEngine merges no key of two bases: one that inherits both takes these by name,
 # ``_base_.own_train``, and brings the pipeline and the filter.
 own_data_root = "data/raccoon/"
 own_metainfo = dict(classes=("raccoon",))

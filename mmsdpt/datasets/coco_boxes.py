@@ -1,0 +1,158 @@
+"""The annotations of a COCO file: what follows from the rest is filled in, what cannot be used
+leaves, and boxes of another convention are refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .coco_report import CocoReport, as_key, as_number, objects_of
+
+_BOX = "x, y, width, height in pixels"
+
+
+def check_annotations(report: CocoReport, content: dict, categories: dict, images: dict) -> None:
+    """Check the annotations; fill in what follows from the rest."""
+    by_id = {image["id"]: image for image in content["images"]}
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    kept, ids, seen = [], [], set()
+    shapes = Counter()
+    entries = objects_of(report, content, "annotations")
+    for number, entry in enumerate(entries):
+        where = f"id {entry['id']}" if "id" in entry else f"entry {number}"
+        image_id = images.get(as_key(entry.get("image_id")))
+        if image_id is None:
+            report.add("left_out", "annotations of an image that is not listed", where)
+            continue
+        category = categories.get(as_key(entry.get("category_id")))
+        if category is None:
+            report.add("left_out", "annotations of a category that is not listed", where)
+            continue
+        if image_id not in by_id:
+            continue  # its image cannot be read, which was said
+        report.changed |= (entry["image_id"], entry["category_id"]) != (image_id, category)
+        entry["image_id"], entry["category_id"] = image_id, category
+        box = _box(report, entry, where)
+        if box is None:
+            continue
+        image = by_id[image_id]
+        if not image["width"] or not image["height"]:
+            report.add("errors", "images have no width and height", image["file_name"])
+            continue
+        shapes.update(_shape(box, image))
+        if not as_number(entry.get("area")) or as_number(entry.get("area")) <= 0:
+            report.add("filled", "annotations without area, taken from the box", where)
+            entry["area"] = box[2] * box[3]
+        if type(entry.get("iscrowd")) is not int:
+            report.add("filled", "annotations without iscrowd, taken as 0", where)
+            entry["iscrowd"] = int(entry.get("iscrowd") in (True, "1", "true", "True", 1.0))
+        usable = _usable(box, image)
+        if usable and not entry["iscrowd"] and not entry.get("ignore"):
+            report.boxes[names[category]] += 1
+        elif not usable:
+            # They stay in the file: the metric counts them as COCO's own evaluation does.
+            what = "boxes outside their image or under one pixel, which training skips"
+            report.left_out.setdefault(what, []).append(where)
+        same = (image_id, category, *box, entry["iscrowd"])
+        if same in seen:
+            report.add("filled", "annotations that repeat another one exactly, kept", where)
+        seen.add(same)
+        kept.append(entry)
+        ids.append(entry.get("id"))
+    content["annotations"] = kept
+    # COCO's evaluation takes an annotation of id 0 for none at all.
+    if len(set(map(str, ids))) != len(ids) or not all(type(i) is int and i > 0 for i in ids):
+        report.add("filled", "ids of annotations that are missing, 0 or repeated, renumbered")
+        for number, entry in enumerate(kept, start=1):
+            entry["id"] = number
+    _suspicious(report, shapes)
+    if entries and not report.boxes and not report.errors:
+        crowds = sum(bool(entry["iscrowd"]) for entry in kept)
+        why = (
+            f"all {crowds} are marked iscrowd, which is for groups that training ignores"
+            if crowds == len(entries)
+            else "; ".join(report.sentences("left_out"))
+        )
+        report.add("errors", f"none of its {len(entries)} boxes can be used: {why}")
+
+
+def _box(report: CocoReport, entry: dict, where: str) -> list[float] | None:
+    """The annotation's box, from its polygons where it has none."""
+    box = entry.get("bbox")
+    if not isinstance(box, list) or not box:
+        box = _around(entry.get("segmentation"))
+        if box is None:
+            report.add("left_out", "annotations without a bbox or polygon", where)
+            return None
+        report.add("filled", "annotations without a bbox, taken from the polygons", where)
+    numbers = [as_number(value) for value in box]
+    if len(numbers) != 4 or None in numbers:
+        report.add("left_out", f"annotations whose bbox is not {_BOX}", f"{where}: {box!r:.60}")
+        return None
+    values = [value for value in numbers if value is not None]
+    if any(isinstance(value, str) for value in box) or box is not entry.get("bbox"):
+        report.changed = True
+        entry["bbox"] = values
+    return values
+
+
+def _around(segmentation: Any) -> list[float] | None:
+    """The bounding box of polygons or of a run-length code."""
+    if isinstance(segmentation, dict):
+        from pycocotools import mask
+
+        try:
+            code = segmentation
+            if isinstance(code.get("counts"), list):
+                code = mask.frPyObjects(code, *code["size"])
+            return [float(value) for value in mask.toBbox(code)]
+        except (KeyError, TypeError, ValueError, IndexError):
+            return None
+    if not isinstance(segmentation, list) or not segmentation:
+        return None
+    polygons = segmentation if isinstance(segmentation[0], list) else [segmentation]
+    flat = [as_number(value) for polygon in polygons for value in polygon]
+    values = [value for value in flat if value is not None]
+    if len(values) != len(flat) or len(values) < 4 or len(values) % 2:
+        return None
+    xs, ys = values[0::2], values[1::2]
+    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+
+
+def _usable(box: Sequence[float], image: Mapping) -> bool:
+    """Whether MMDetection's ``CocoDataset`` trains on it."""
+    x, y, w, h = box
+    width = min(x + w, image["width"]) - max(x, 0)
+    height = min(y + h, image["height"]) - max(y, 0)
+    return w >= 1 and h >= 1 and width > 0 and height > 0
+
+
+def _shape(box: Sequence[float], image: Mapping) -> list[str]:
+    """What a box looks like, to tell other conventions."""
+    x, y, w, h = box
+    found = ["all"]
+    if 0 <= x <= 1 and 0 <= y <= 1 and 0 < w <= 1 and 0 < h <= 1:
+        found.append("fraction")
+    if x + w > image["width"] + 1 or y + h > image["height"] + 1:
+        found.append("leaves")
+    if x < w <= image["width"] + 1 and y < h <= image["height"] + 1:
+        found.append("corners")
+    return found
+
+
+def _suspicious(report: CocoReport, shapes: Counter) -> None:
+    """Refuse boxes of another convention: they would be trained on without any other sign."""
+    if shapes["all"] and shapes["fraction"] == shapes["all"]:
+        report.add(
+            "errors",
+            f"all {shapes['all']} boxes are fractions of the image, expected {_BOX}: multiply them "
+            "by the images' width and height",
+        )
+    elif shapes["all"] == shapes["corners"] and shapes["leaves"] * 2 > shapes["all"]:
+        report.add(
+            "errors",
+            f"boxes look like corners x1, y1, x2, y2: {shapes['leaves']} of {shapes['all']} would "
+            f"leave their image; expected {_BOX}",
+        )

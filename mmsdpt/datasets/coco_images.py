@@ -1,0 +1,125 @@
+"""The images of a COCO file: where they are, whether they can be read, and their sizes."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from mmsdpt.utils.texts import folded
+
+from .coco_report import CocoReport
+from .image_files import ImageFacts, UnreadableImage, inspect_images
+
+_SAME_SIZE = 2  # pixels by which a size may differ: rounding of the tool that resized
+
+
+class _Finder:
+    """Finds files under other spellings: backslashes, folders of another machine, case, percent
+    signs, encodings of letters.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._paths: dict[str, list[Path]] | None = None
+
+    def __call__(self, name: str) -> str | None:
+        """A name relative to the folder under which the file is there."""
+        for variant in dict.fromkeys((name, name.replace("\\", "/"), unquote(name))):
+            if os.path.exists(self.folder / variant):
+                return variant
+        parts = [part for part in unquote(name).replace("\\", "/").split("/") if part not in "..."]
+        for start in range(len(parts)):
+            if len(found := self._known().get(folded("/".join(parts[start:])), [])) == 1:
+                return found[0].relative_to(self.folder).as_posix()
+        return None
+
+    def _known(self) -> dict[str, list[Path]]:
+        """Files below the folder by each end of their paths."""
+        if self._paths is None:
+            self._paths = defaultdict(list)
+            for current, _, files in os.walk(self.folder):
+                for file in files:
+                    path = Path(current, file)
+                    parts = path.relative_to(self.folder).parts
+                    for start in range(len(parts)):
+                        self._paths[folded("/".join(parts[start:]))].append(path)
+        return self._paths
+
+
+def check_images(
+    report: CocoReport, content: dict, folder: Path, most: int, leave_out_missing: bool
+) -> None:
+    """Find the image files, decode them, and compare their sizes."""
+    finder, images = _Finder(folder), []
+    seen: dict[str, Any] = {}
+    for image in content["images"]:
+        name = finder(image["file_name"])
+        if name is not None:
+            images.append(image)
+        elif leave_out_missing:
+            report.add("left_out", "images that are missing", image["file_name"])
+            continue
+        else:
+            report.add(
+                "errors",
+                f"images are missing below {folder}; put them there, correct data_prefix, or leave"
+                " them out with tools/dataset_converters/coco2coco.py",
+                image["file_name"],
+            )
+            continue
+        if name != image["file_name"]:
+            report.add(
+                "filled", "file names that are spelt differently on disk", image["file_name"]
+            )
+            image["file_name"] = name
+        if seen.setdefault(name, image["id"]) != image["id"]:
+            report.add("filled", "images that are listed under two ids, kept", name)
+    if not images and not report.errors:
+        report.add("errors", f"none of its images is below {folder}")
+    if report.errors:
+        return
+    step = max(1, math.ceil(len(images) / most)) if most else len(images) + 1
+    chosen = images[::step] if most else []
+    unknown = [image for image in images if not image["width"] or not image["height"]]
+    paths = {id(image): folder / image["file_name"] for image in [*chosen, *unknown]}
+    found = inspect_images(paths.values())
+    broken: set[int] = set()
+    for image in images:
+        facts = found.get(paths.get(id(image), Path()))
+        if isinstance(facts, UnreadableImage):
+            report.add("left_out", "images that cannot be read", f"{image['file_name']}: {facts}")
+            broken.add(id(image))
+        elif facts is not None:
+            report.facts[folder / image["file_name"]] = facts
+            _size(report, image, facts)
+    content["images"] = [image for image in images if id(image) not in broken]
+    if images and not content["images"]:
+        report.add("errors", "none of its images can be read", str(paths[id(images[0])]))
+
+
+def _size(report: CocoReport, image: dict, facts: ImageFacts) -> None:
+    """Compare the size of an image with what the file says."""
+    name, told, found = image["file_name"], (image["width"], image["height"]), facts.displayed
+    if 0 in told:
+        report.add("filled", "images without width and height", name)
+    elif max(abs(a - b) for a, b in zip(told, found, strict=True)) <= _SAME_SIZE:
+        report.changed |= told != found
+    elif told == facts.size:
+        report.add(
+            "errors",
+            "boxes were drawn on images that the EXIF orientation turns for display; save the "
+            "images turned, without orientation, and turn their boxes with them",
+            name,
+        )
+    else:
+        report.add(
+            "errors",
+            "images have another size than the boxes were drawn on; use the images that the file "
+            "was made for",
+            f"{name}: {told[0]}x{told[1]} in the file, {found[0]}x{found[1]} on disk",
+        )
+    image["width"], image["height"] = found

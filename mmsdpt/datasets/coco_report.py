@@ -1,0 +1,110 @@
+"""What a check of an annotation file found, and how loosely typed values in one are read."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmsdpt.utils.detection_benchmarks import category_names
+from mmsdpt.utils.errors import InputError
+
+from .image_files import ImageFacts
+
+_SHOWN = 3  # entries in a message
+
+
+@dataclass
+class CocoReport:
+    """What one annotation file holds.
+
+    Args:
+        path: The file.
+        content: It as COCO's tools want it: ids are numbers, every value is there.
+        changed: Whether ``content`` differs from the file.
+        errors: What must be mended: sentence to the entries that it is about.
+        left_out: What leaves.
+        filled: What was filled in.
+        boxes: Usable boxes by category name.
+        facts: What is known of the images that were decoded.
+    """
+
+    path: Path
+    content: dict[str, Any] = field(default_factory=dict)
+    changed: bool = False
+    errors: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+    filled: dict[str, list[str]] = field(default_factory=dict)
+    boxes: Counter[str] = field(default_factory=Counter)
+    facts: dict[Path, ImageFacts] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The categories' names, but for a root that only groups the others."""
+        return category_names(self.content.get("categories", ()), +self.boxes)
+
+    def sentences(self, kind: str) -> list[str]:
+        """``errors``, ``left_out`` or ``filled`` as sentences that count and name."""
+        found: dict[str, list[str]] = getattr(self, kind)
+        return [
+            f"{sentence} ({_count(entries)})" if entries else sentence
+            for sentence, entries in found.items()
+        ]
+
+    def refuse(self) -> None:
+        """Raise if there is anything to mend.
+
+        Raises:
+            InputError: with all of it.
+        """
+        if self.errors:
+            raise InputError(f"{self.path}: {'; '.join(self.sentences('errors'))}")
+
+    def add(self, kind: str, sentence: str, entry: object = None) -> None:
+        entries = getattr(self, kind).setdefault(sentence, [])
+        if entry is not None:
+            entries.append(str(entry))
+        self.changed |= kind != "errors"
+
+
+def objects_of(report: CocoReport, content: dict, key: str) -> list[dict]:
+    """A list of objects; entries of another kind leave."""
+    value = content.get(key)
+    if value is None:
+        report.changed = True
+        value = []
+    if not isinstance(value, list):
+        report.add("errors", f"'{key}' is a {type(value).__name__}, expected a list")
+        value = []
+    kept = []
+    for number, entry in enumerate(value):
+        if isinstance(entry, dict):
+            kept.append(dict(entry))
+        else:
+            report.add("left_out", f"entries of '{key}' that are not objects", number)
+    content[key] = kept
+    return kept
+
+
+def as_number(value: Any) -> float | None:
+    """A finite number, also one that is written as text."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        return None
+    return None if isinstance(value, bool) or not math.isfinite(number) else number
+
+
+def as_key(value: Any) -> Any:
+    """An id to compare by: "7", 7 and 7.0 are one."""
+    number = as_number(value)
+    return int(number) if number is not None and number.is_integer() else str(value)
+
+
+def _count(entries: Sequence[str]) -> str:
+    return f"{len(entries)}: {', '.join(entries[:_SHOWN])}" + (
+        ", ..." if len(entries) > _SHOWN else ""
+    )

@@ -1,0 +1,144 @@
+"""The YOLO converter handles what real folders hold, and counts it exactly."""
+
+import pytest
+
+from mmsdpt.datasets.converters import files as converter_files
+from mmsdpt.utils.errors import InputError
+
+from .converter_sources import (
+    balanced,
+    boxes,
+    from_yolo,
+    picture,
+    read,
+    truncated,
+    yolo,
+)
+
+
+def test_label_lines_are_boxes_polygons_or_named_problems(tmp_path):
+    text = "\ufeff" + "\n".join(
+        [
+            "0 0.5 0.5 0.5 0.5",
+            "1 0.25 0.2 0.75 0.2 0.5 0.8",  # triangle
+            "0 0.0 0.5 0.5 0.5",  # clipped
+            "0 0.5 0.5 -0.4 0.5",  # negative width
+            "0 0.5 0.5 0 0.5",
+            "0 1.5 0.5 0.5 0.5",
+            "7 0.5 0.5 0.5 0.5",
+            "-1 0.5 0.5 0.5 0.5",
+            "0.5 0.5 0.5 0.5 0.5",
+            "0 0.5 0.5 0.5 0.4 0.9",  # a confidence
+            "0 0.5 0.5",
+            "cat 0.5 0.5 0.5 0.5",
+            "0 nan 0.5 0.5 0.5",
+            "",
+        ]
+    )
+    source = yolo(tmp_path / "src", {"a": text, "empty": "", "bare": None})
+    report = from_yolo(source, tmp_path / "out")
+    assert boxes(tmp_path / "out") == [
+        [10, 7.5, 20, 15],
+        [10, 6, 20, 18],
+        [0, 7.5, 10, 15],
+        [12, 7.5, 16, 15],
+        [10, 9, 20, 12],
+    ]
+    assert report.counts == {
+        "polygon": 1,
+        "further_columns": 1,
+        "box_clipped": 1,
+        "box_swapped": 1,
+        "box_empty": 1,
+        "box_outside": 1,
+        "class_unknown": 2,
+        "object_malformed": 4,
+        "label_missing": 1,
+        "image_without_boxes": 2,
+    }
+    assert report.named["class_unknown"][0] == ("train/labels/a.txt:7", "class 7")
+    assert report.boxes_found == 13 and balanced(report)
+
+
+def test_rounding_of_six_decimals_is_no_clipping(tmp_path):
+    source = yolo(tmp_path / "src", {"a": "0 0.500000 0.333333 1.000001 0.666667\n"})
+    assert from_yolo(source, tmp_path / "out").counts == {}
+
+
+def test_unusable_images_and_labels_of_yolo_are_named(tmp_path):
+    src = tmp_path / "src"
+    line = "0 0.5 0.5 0.5 0.5\n"
+    source = yolo(src, {"a": line, "cut": line, "binary": line, "large": line, "twin": line})
+    truncated(src / "train" / "images" / "cut.jpg")
+    (src / "train" / "labels" / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    with (src / "train" / "labels" / "large.txt").open("wb") as file:
+        file.truncate(converter_files.MAX_LABEL_BYTES + 1)
+    picture(src / "train" / "images" / "twin.png")
+    (src / "train" / "labels" / "ghost.txt").write_text(line)
+    (src / "train" / "labels" / "classes.txt").write_text("cat\ndog\n")
+    report = from_yolo(source, tmp_path / "out")
+    assert report.counts == {
+        "image_unreadable": 1,
+        "label_malformed": 1,
+        "label_refused": 1,
+        "image_without_usable_label": 2,
+        "image_name_duplicate": 1,
+        "label_without_image": 1,
+    }
+    assert [image["file_name"] for image in read(tmp_path / "out")["images"]] == [
+        "a.jpg",
+        "twin.jpg",
+    ]
+    assert report.images_found == 6 and balanced(report)
+
+
+ROBOFLOW = "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['cat', 'dog']\n"
+ULTRALYTICS = "path: .\ntrain: images/train\nval: [images/val]\ntest:\nnames:\n  0: cat\n  1: dog\n"
+LISTS = "path: ''\ntrain: train.txt\nval: ./images/val\nnames: {1: dog, 0: cat}\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "folders"),
+    [
+        (ROBOFLOW, ("train/{}", "valid/{}", "test/{}")),
+        (ULTRALYTICS, ("{}/train", "{}/val", "{}/test")),
+        (LISTS, ("{}/train", "{}/val", "{}/test")),
+    ],
+)
+def test_data_files_as_roboflow_and_ultralytics_write_them(tmp_path, data, folders):
+    src = tmp_path / "src"
+    for number, folder in enumerate(folders):
+        picture(src / folder.format("images") / f"{number}.jpg")
+        label = src / folder.format("labels") / f"{number}.txt"
+        label.parent.mkdir(parents=True)
+        label.write_text("1 0.5 0.5 0.5 0.5")
+    (src / "train.txt").write_text(
+        "./images/train/0.jpg\nimages/train/0.jpg\n./images/train/ghost.jpg\n"
+    )
+    (src / "data.yaml").write_text(data)
+    report = from_yolo(src, tmp_path / "out")
+    expected = {"split_from_folder": 1}  # test is not named, but there
+    if data == LISTS:
+        expected |= {"image_listed_twice": 1, "listed_absent": 1}
+    assert report.counts == expected and balanced(report)
+    for split in ("train", "val", "test"):
+        content = read(tmp_path / "out", split)
+        assert len(content["images"]) == 1 and content["annotations"][0]["category_id"] == 2
+    assert [category["name"] for category in content["categories"]] == ["cat", "dog"]
+
+
+def test_one_folder_for_train_and_val_is_said(tmp_path):
+    source = yolo(
+        tmp_path / "src", {"a": ""}, "train: train/images\nval: train/images\nnc: 3\nnames: [cat]\n"
+    )
+    report = from_yolo(source, tmp_path / "out")
+    assert report.counts == {"image_in_two_splits": 1, "nc_differs": 1, "image_without_boxes": 2}
+    assert balanced(report)
+
+
+def test_yolo_classes_can_be_chosen(tmp_path):
+    source = yolo(tmp_path / "src", {"a": "0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5\n"})
+    report = from_yolo(source, tmp_path / "out", classes=["dog"])
+    assert report.counts == {"class_not_chosen": 1} and len(boxes(tmp_path / "out")) == 1
+    with pytest.raises(InputError, match="cat, dog"):
+        from_yolo(source, tmp_path / "out2", classes=["emu"])
