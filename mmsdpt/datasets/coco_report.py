@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmsdpt.utils.detection_benchmarks import category_names
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, listed
 
 from .image_files import ImageFacts
 
@@ -46,11 +46,16 @@ class CocoReport:
         """The categories' names, but for a root that only groups the others."""
         return category_names(self.content.get("categories", ()), +self.boxes)
 
+    def images_also_in(self, others: Iterable[CocoReport]) -> list[Path]:
+        """The images whose content is in other files, too."""
+        digests = {facts.digest for other in others for facts in other.facts.values()}
+        return [path for path, facts in self.facts.items() if facts.digest in digests]
+
     def sentences(self, kind: str) -> list[str]:
         """``errors``, ``left_out`` or ``filled`` as sentences that count and name."""
         found: dict[str, list[str]] = getattr(self, kind)
         return [
-            f"{sentence} ({_count(entries)})" if entries else sentence
+            f"{sentence} ({len(entries)}: {listed(entries, _SHOWN)})" if entries else sentence
             for sentence, entries in found.items()
         ]
 
@@ -102,9 +107,3 @@ def as_key(value: Any) -> Any:
     """An id to compare by: "7", 7 and 7.0 are one."""
     number = as_number(value)
     return int(number) if number is not None and number.is_integer() else str(value)
-
-
-def _count(entries: Sequence[str]) -> str:
-    return f"{len(entries)}: {', '.join(entries[:_SHOWN])}" + (
-        ", ..." if len(entries) > _SHOWN else ""
-    )

@@ -13,8 +13,9 @@ from mmsdpt.utils.detection_benchmarks import (
     benchmark_names,
     find_benchmark,
 )
+from mmsdpt.utils.errors import listed
 
-from .classification.doctor import Finding, few
+from .classification.doctor import SHOWN, Finding
 from .coco_checks import check_coco
 from .image_files import inspect_images
 
@@ -119,8 +120,8 @@ def _compare_names(
     lacking = [repr(name) for name in benchmark.classes if name not in names]
     if lacking:
         finding.problems.append(
-            f"{path} has no category {few(lacking)}; it has {few([*map(repr, names)])}: it is"
-            " another version of the data"
+            f"{path} has no category {listed(lacking, SHOWN)}; it has"
+            f" {listed(map(repr, names), SHOWN)}: it is another version of the data"
         )
 
 
@@ -138,7 +139,8 @@ def _lvis(
     missing = [repr(name) for name in names if not (images / name).is_file()]
     if missing:
         finding.problems.append(
-            f"{len(missing):,} of {len(names):,} {split} images are missing: {few(missing)}"
+            f"{len(missing):,} of {len(names):,} {split} images are missing:"
+            f" {listed(missing, SHOWN)}"
         )
     if check_images and not missing:
         for file, facts in inspect_images([images / name for name in names]).items():

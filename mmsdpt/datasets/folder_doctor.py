@@ -92,22 +92,16 @@ def _yolo_source(root: Path) -> Path | None:
 
 def _coco(root: Path, files: list[Path]) -> Iterator[FolderFinding]:
     reports = [check_coco(path, image_folder(path, root), _EVERY_IMAGE) for path in files]
-    trained = {
-        facts.digest
-        for path, report in zip(files, reports, strict=True)
-        if file_split(path, root) == "train"
-        for facts in report.facts.values()
-    }
+    trained = [each for each in reports if file_split(each.path, root) == "train"]
     names = {tuple(report.names) for report in reports if not report.errors}
-    for path, report in zip(files, reports, strict=True):
-        split = file_split(path, root)
-        finding = FolderFinding(f"COCO, {split or 'no split'}: {path}")
+    for report in reports:
+        split = file_split(report.path, root)
+        finding = FolderFinding(f"COCO, {split or 'no split'}: {report.path}")
         finding.problems += report.sentences("errors")
         if not report.errors:
             _add_names(finding, report, split)
             if split in ("val", "test"):
-                both = [p for p, facts in report.facts.items() if facts.digest in trained]
-                if both:
+                if both := report.images_also_in(trained):
                     finding.problems.append(
                         f"{len(both)} of its images are also in train ({both[0].name}, ...)"
                     )

@@ -170,13 +170,8 @@ def _shared_images(split: _Split, splits: Sequence[_Split]) -> list[str]:
     """Images of the training set that are in another split, too."""
     if split.role == "train":
         return []
-    digests = {
-        facts.digest
-        for other in splits
-        if other.role == "train" and other.report is not split.report
-        for facts in other.report.facts.values()
-    }
-    both = [path for path, facts in split.report.facts.items() if facts.digest in digests]
+    trained = [each.report for each in splits if each.role == "train"]
+    both = split.report.images_also_in(each for each in trained if each is not split.report)
     if not both:
         return []
     return [

@@ -6,7 +6,7 @@ import io
 import os
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +21,7 @@ from torch import nn
 from mmsdpt.tuners.files import describe_tuners, differences, kind, tuner_differences
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.base_weights import CheckpointError, read_checkpoint
-from mmsdpt.utils.errors import DivergedError
+from mmsdpt.utils.errors import DivergedError, listed
 from mmsdpt.utils.fingerprint import base_fingerprint
 from mmsdpt.version import __version__
 
@@ -198,7 +198,7 @@ class ResumableRunner(Runner):
         if before is not None and now is not None and list(before) != list(now):
             raise CheckpointError(
                 f"{filename} was written by a run on other classes or in another order:"
-                f" {_listed(before)}; the config's data has {_listed(now)}"
+                f" {listed(before)}; the config's data has {listed(now)}"
             )
 
     def _say_what_is_ignored(self, meta: dict, schedules: Any) -> None:
@@ -290,7 +290,7 @@ class ResumableRunner(Runner):
             return
         good = self._latest_checkpoint()
         raise DivergedError(
-            f"the training has diverged: {_listed(bad)} not finite at iteration {done}"
+            f"the training has diverged: {listed(bad)} not finite at iteration {done}"
             f" (epoch {self.epoch + 1}); "
             + (f"the last good state is {good}" if good else "no state was written yet")
             + "; use a lower optim_wrapper.optimizer.lr, or clip gradients"
@@ -363,8 +363,3 @@ class ResumableRunner(Runner):
 
 def _difference(name: str, now: Any, before: Any) -> str:
     return f"{name}={now!r} (the run has {before!r})"
-
-
-def _listed(names: Iterable[object], most: int = 5) -> str:
-    names = [str(name) for name in names]
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -38,14 +38,13 @@ from torch import Tensor, nn
 
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.base_weights import TUNER_FILE_KEY, not_finite, odd_kind
-from mmsdpt.utils.errors import DivergedError, InputError, printable
+from mmsdpt.utils.errors import DivergedError, InputError, listed, printable
 from mmsdpt.utils.fingerprint import base_fingerprint
 from mmsdpt.version import __version__
 
 from .base import Tuner
 
 FORMAT = 1
-_LISTED = 5  # differences that a message names
 # Far above the largest method at its largest size; what is bigger is not a tuner file.
 MAX_FILE_BYTES = 2 * 1024**3
 MAX_HEADER_BYTES = 4 * 1024**2
@@ -330,4 +329,4 @@ def differences(found: Any, expected: Mapping[str, Any]) -> str:
                 f"{printable(name)}: {'absent' if a is missing else printable(a)} in the file,"
                 f" {'absent' if b is missing else printable(b)} in the model"
             )
-    return "; ".join(parts[:_LISTED]) + ("; ..." if len(parts) > _LISTED else "")
+    return listed(parts, separator="; ")

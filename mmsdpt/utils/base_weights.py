@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmsdpt.utils.downloads import resolve_checkpoint
-from mmsdpt.utils.errors import CheckpointError, printable
+from mmsdpt.utils.errors import CheckpointError, listed, printable
 from mmsdpt.utils.foreign_layouts import CONVERTER, conversion_advice
 from mmsdpt.utils.texts import disguise
 
@@ -28,7 +28,6 @@ __all__ = ["CheckpointError", "load_base_weights", "read_checkpoint", "resolve_c
 
 SAFE_TORCH = "2.10"  # the first that reads .pth files safely
 TUNER_FILE_KEY = "mmsdpt"  # of the metadata of safetensors
-_LISTED = 5
 
 
 def read_checkpoint(path: str, map_location: str | torch.device = "cpu") -> dict:
@@ -291,7 +290,7 @@ def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str
     if missing or wrong:
         parts = [
             f"{len(names)} {what}: {listed(names)}"
-            for what, names in _problems(missing, wrong)
+            for what, names in (("tensors missing", missing), ("tensors of another shape", wrong))
             if names
         ]
         raise CheckpointError(f"{origin} does not fit {type(model).__name__}: {'; '.join(parts)}")
@@ -306,12 +305,3 @@ def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str
             "current",
         )
     model.load_state_dict({name: state[name] for name in own}, strict=False)
-
-
-def _problems(missing: list[str], wrong: list[str]) -> tuple[tuple[str, list[str]], ...]:
-    return ("tensors missing", missing), ("tensors of another shape", wrong)
-
-
-def listed(names: list[str]) -> str:
-    """The first of some names, for a message."""
-    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")

@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 from mmengine.logging import print_log
 
-from .errors import InputError
+from .errors import InputError, listed
 
-_SHOWN = 5  # names in a message
 _JOINERS = "\u200c\u200d"  # change how letters of some scripts and emoji look
 
 
@@ -99,8 +98,9 @@ def name_problems(
             unknown.append(f"{name!r} is a number, which does not say what is seen")
     for tokens, alike in by_tokens.items():
         if len(alike) > 1:
-            quoted = ", ".join(repr(name) for name in alike[:_SHOWN])
-            same.append(f"{quoted} are the same text to the model ({texts[tokens]!r})")
+            same.append(
+                f"{listed(map(repr, alike))} are the same text to the model ({texts[tokens]!r})"
+            )
     return wrong, same, unknown
 
 
@@ -137,11 +137,11 @@ def check_class_names(
     wrong, same, unknown = name_problems(names, read)
     errors = (wrong if refuse_empty else []) + (same if strict else [])
     if errors:
-        raise InputError(f"class names of {source}: {_listed(errors)}; {advice}")
+        raise InputError(f"class names of {source}: {listed(errors, separator='; ')}; {advice}")
     doubtful = wrong + same + unknown
     if doubtful:
         print_log(
-            f"Class names of {source}: {_listed(doubtful)}; {advice}",
+            f"Class names of {source}: {listed(doubtful, separator='; ')}; {advice}",
             logger="current",
             level=logging.WARNING,
         )
@@ -160,7 +160,8 @@ def rows_by_name(trained: Sequence[str], names: Sequence[str]) -> list[int]:
     absent = [name for name, row in zip(names, rows, strict=True) if row is None]
     if absent:
         raise InputError(
-            f"was trained on the classes {_few(trained)} and knows nothing of {_few(absent)}"
+            f"was trained on the classes {listed(map(repr, trained))} and knows nothing of"
+            f" {listed(map(repr, absent))}"
         )
     return [row for row in rows if row is not None]
 
@@ -183,12 +184,3 @@ def parse_renames(pairs: Iterable[str]) -> dict[str, str]:
             raise InputError(f'--rename takes OLD=NEW, as in --rename RBC="red cell"; got {pair!r}')
         found[old] = new
     return found
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
-
-
-def _listed(sentences: Sequence[str]) -> str:
-    more = f"; and {len(sentences) - _SHOWN} more" if len(sentences) > _SHOWN else ""
-    return "; ".join(sentences[:_SHOWN]) + more

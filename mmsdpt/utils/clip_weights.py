@@ -23,16 +23,12 @@ from torch import Tensor
 
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.base_weights import CheckpointError, not_finite, read_checkpoint
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, listed
 from mmsdpt.utils.texts import decode_text
 
+from .foreign_layouts import one_weight_file, renamed
 from .torchscript_archive import read_torchscript
 
-_LISTED = 5
-_WEIGHTS_IN_A_FOLDER = (
-    *("model.safetensors", "pytorch_model.bin"),
-    *("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
-)
 _CODE_BYTES = 2**20  # of an archive's largest source file; OpenAI's have about 50 kB
 # Buffers and attributes that are no weights.
 _DROPPED = {"input_resolution", "context_length", "vocab_size", "position_ids", "attn_mask"}
@@ -183,15 +179,8 @@ def _read(source: str) -> tuple[dict[str, Any], str]:
     """State dict, and what it was read from."""
     path = Path(source)
     if path.is_dir():
-        for name in _WEIGHTS_IN_A_FOLDER:
-            if (path / name).is_file():
-                return read_checkpoint(str(path / name))["state_dict"], f"folder, {name}"
-            if (path / f"{name}.index.json").is_file():
-                raise CheckpointError(
-                    f"the weights in {source} are split into several files: save them as one, with"
-                    " transformers' save_pretrained(folder, max_shard_size='100GB')"
-                )
-        raise CheckpointError(f"{source} has none of {', '.join(_WEIGHTS_IN_A_FOLDER)}")
+        file = one_weight_file(path)
+        return read_checkpoint(str(file))["state_dict"], f"folder, {file.name}"
     if not path.is_file():
         raise CheckpointError(f"no such file or folder: {source}")
     if zipfile.is_zipfile(path):
@@ -311,17 +300,17 @@ def convert_state(state: Mapping[str, Tensor], origin: str) -> tuple[str, dict[s
     ]
     if others:
         raise CheckpointError(
-            f"{origin} is not a state dict of floating-point tensors: {_listed(others)}"
+            f"{origin} is not a state dict of floating-point tensors: {listed(others)}"
         )
     layout = _layout(state, origin)
     if layout == "Hugging Face's layout":
-        state = _renamed(_fused_attention(state, origin), _HUGGING_FACE_TO_OPENAI)
+        state = renamed(_fused_attention(state, origin), _HUGGING_FACE_TO_OPENAI)
         for name in ("visual.proj", "text_projection"):  # linear layers there
             if name in state and state[name].dim() == 2:
                 state[name] = state[name].t()
     elif layout == "open_clip's layout":
         state = {name.removeprefix("text."): value for name, value in state.items()}
-    state = _renamed(state, _OPENAI_TO_MMPRETRAIN)
+    state = renamed(state, _OPENAI_TO_MMPRETRAIN)
     # Copies: a file's tensors may share memory, which safetensors refuses to write.
     converted = {
         name: _in_shape(name, value.detach()).to(torch.float32, copy=True).contiguous()
@@ -330,7 +319,7 @@ def convert_state(state: Mapping[str, Tensor], origin: str) -> tuple[str, dict[s
     _check(converted, _architecture(converted, origin), origin)
     if damaged := not_finite(converted):
         raise CheckpointError(
-            f"{origin} is damaged: it has values that are not finite in {_listed(damaged)}"
+            f"{origin} is damaged: it has values that are not finite in {listed(damaged)}"
         )
     return layout, converted
 
@@ -363,7 +352,7 @@ def _layout(state: Mapping[str, Tensor], origin: str) -> str:
         return "OpenAI's layout"
     raise CheckpointError(
         f"{origin} holds no CLIP with a ViT in a known layout ({_READ}); its tensors are"
-        f" {_listed(list(state)) or 'none'}"
+        f" {listed(list(state)) or 'none'}"
     )
 
 
@@ -379,19 +368,10 @@ def _fused_attention(state: Mapping[str, Tensor], origin: str) -> dict[str, Tens
         parts = [f"{attention}.{other}_proj.{kind}" for other in "qkv"]
         missing = [part for part in parts if part not in state]
         if missing:
-            raise CheckpointError(f"{origin} does not fit CLIP: it lacks {_listed(missing)}")
+            raise CheckpointError(f"{origin} does not fit CLIP: it lacks {listed(missing)}")
         if letter == "q":
             fused[f"{attention}.in_proj.{kind}"] = torch.cat([state[part] for part in parts])
     return fused
-
-
-def _renamed(state: Mapping[str, Tensor], rules: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
-    renamed = {}
-    for name, value in state.items():
-        for pattern, replacement in rules:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = value
-    return renamed
 
 
 def _architecture(state: Mapping[str, Tensor], origin: str) -> Architecture:
@@ -442,7 +422,7 @@ def _check(state: Mapping[str, Tensor], architecture: Architecture, origin: str)
         if name in state and state[name].shape != shape
     ]
     problems = [
-        f"{what} {_listed(names)}"
+        f"{what} {listed(names)}"
         for what, names in (
             ("it lacks", missing),
             ("it has, besides,", unknown),
@@ -454,8 +434,3 @@ def _check(state: Mapping[str, Tensor], architecture: Architecture, origin: str)
         raise CheckpointError(
             f"{origin} does not fit CLIP with a ViT (MMPreTrain's names): {'; '.join(problems)}"
         )
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more

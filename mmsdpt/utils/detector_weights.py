@@ -18,13 +18,17 @@ import torch
 from torch import Tensor
 
 from .atomic import write_atomically
-from .base_weights import listed, not_finite, read_checkpoint, state_dict_of
-from .errors import CheckpointError, InputError
-from .foreign_layouts import GLIP, HUGGING_FACE, IDEA, layout_of
-from .language_models import weight_file
-
-Rules = tuple[tuple[str, str], ...]
-"""Patterns and what replaces them, applied one after the other."""
+from .base_weights import not_finite, read_checkpoint, state_dict_of
+from .errors import CheckpointError, InputError, listed
+from .foreign_layouts import (
+    GLIP,
+    HUGGING_FACE,
+    IDEA,
+    Rules,
+    layout_of,
+    one_weight_file,
+    renamed,
+)
 
 _BERT = "language_model.language_backbone.body.model."
 
@@ -153,14 +157,9 @@ def convert_detector(source: str, out: str) -> str:
     if not out.endswith(".safetensors"):
         raise InputError(f"the file to write must end in .safetensors, got {out}")
     path = Path(source)
-    file = weight_file(path) if path.is_dir() else path
-    if file is None or not file.is_file():
-        raise CheckpointError(f"no such file, or folder with weights: {source}")
-    if file.suffix == ".json":
-        raise CheckpointError(
-            f"the weights in {source} are split into several files: save them as one, with"
-            " transformers' save_pretrained(folder, max_shard_size='100GB')"
-        )
+    file = one_weight_file(path) if path.is_dir() else path
+    if not file.is_file():
+        raise CheckpointError(f"no such file or folder: {source}")
     layout, state = convert_state(state_dict_of(read_checkpoint(str(file))), source)
     write_atomically(out, safetensors.torch.save(state, metadata={"format": "pt"}))
     return f"{layout}: {len(state)} tensors"
@@ -190,7 +189,7 @@ def convert_state(state: Mapping[str, Any], origin: str) -> tuple[str, dict[str,
         )
     if layout in _RULES:
         state = {k: v for k, v in state.items() if not re.search(_DROPPED[layout], k)}
-        state = _merged(_renamed(state, _RULES[layout]), origin)
+        state = _merged(renamed(state, _RULES[layout]), origin)
         state = _swin_as_unfolded(state)
         if layout != GLIP:
             state = _grounding_dino(state)
@@ -210,15 +209,6 @@ _TARGET = re.compile(
     r"|text_feat_map|query_embedding|memory_trans_(fc|norm)|dn_query_generator)\.|"
     r"neck\.convs\.|level_embed$"
 )
-
-
-def _renamed(state: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
-    renamed = {}
-    for name, value in state.items():
-        for pattern, replacement in rules:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = value
-    return renamed
 
 
 def _merged(state: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:

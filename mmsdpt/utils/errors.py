@@ -1,6 +1,7 @@
 """Errors that are meant for the person at the keyboard."""
 
 import errno
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -30,6 +31,12 @@ def printable(value: object, most: int = 200) -> str:
     text = text[: most + 1] if len(text) > most else text
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return shown[:most] + ("..." if len(shown) > most else "")
+
+
+def listed(items: Iterable[object], most: int = 5, separator: str = ", ") -> str:
+    """The first of some items, for a message; dots where there are more."""
+    texts = list(map(str, items))
+    return separator.join(texts[:most] + ["..."] * (len(texts) > most))
 
 
 _OF_THE_DISK = {

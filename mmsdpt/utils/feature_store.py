@@ -427,5 +427,5 @@ def _remove_empty(space: Path) -> None:
 def _existing(folder: str | os.PathLike) -> Path:
     path = Path(folder)
     if not path.is_dir():
-        raise InputError(f"{path} is no folder: name the one that feature_cache.folder names")
+        raise InputError(f"{path} is not a folder: name the one that feature_cache.folder names")
     return path

@@ -1,8 +1,19 @@
-"""Whose names a detector's weights have, told by a few of them."""
+"""Weights of other projects: where they are in a folder, whose names they have, and other names for
+them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from .errors import CheckpointError
+
+T = TypeVar("T")
+Rules = tuple[tuple[str, str], ...]
+"""Patterns and what replaces them, applied one after the other."""
 
 GLIP = "microsoft/GLIP's layout"
 IDEA = "IDEA-Research's layout of Grounding DINO"
@@ -10,6 +21,10 @@ HUGGING_FACE = "Hugging Face's layout of Grounding DINO"
 MMDETECTION = "MMDetection's layout"
 CONVERTER = "tools/model_converters/detector2mmsdpt.py"
 
+_WEIGHT_FILES = (
+    *("model.safetensors", "pytorch_model.bin"),
+    *("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+)
 # In this order: the first that fits.
 _BEGINNINGS = (
     (GLIP, ("backbone.body.", "rpn.head.")),
@@ -34,3 +49,30 @@ def conversion_advice(names: Iterable[str], origin: str) -> str:
     if layout in (None, MMDETECTION):
         return ""
     return f"{origin} has {layout}: convert it first, {CONVERTER} {origin} OUT.safetensors"
+
+
+def renamed(state: Mapping[str, T], rules: Rules) -> dict[str, T]:
+    """The values by the names that the rules give."""
+    found = {}
+    for name, value in state.items():
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        found[name] = value
+    return found
+
+
+def one_weight_file(folder: Path) -> Path:
+    """The file of a folder of Hugging Face that holds all weights, of transformers or open_clip.
+
+    Raises:
+        CheckpointError: if there is none, or they are split into several.
+    """
+    for name in _WEIGHT_FILES:
+        if (folder / name).is_file():
+            return folder / name
+        if (folder / f"{name}.index.json").is_file():
+            raise CheckpointError(
+                f"the weights in {folder} are split into several files: save them as one, with"
+                " transformers' save_pretrained(folder, max_shard_size='100GB')"
+            )
+    raise CheckpointError(f"{folder} has none of {', '.join(_WEIGHT_FILES)}")

@@ -13,15 +13,7 @@ from mmengine.logging import print_log
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
-_EXPONENTS = (
-    6.0,
-    4.0,
-    2.0,
-    0.0,
-    -2.0,
-    -4.0,
-    -6.0,
-)  # of C = 10^x, tried first, the best first found
+_EXPONENTS = (6.0, 4.0, 2.0, 0.0, -2.0, -4.0, -6.0)  # of C = 10^x, the best first found
 _STEPS = 8  # halvings of the interval around the best
 _MAX_ITER = 1000
 
@@ -43,9 +35,6 @@ def search_logistic_regression(
 
     Returns:
         weight (C, e), bias (C,), and the chosen strength.
-
-    Raises:
-        ImportError: if scikit-learn is not installed.
     """
     fits: dict[float, tuple[float, LogisticRegression]] = {}
 
@@ -77,14 +66,10 @@ def search_logistic_regression(
 
 
 def _fit(features: np.ndarray, labels: np.ndarray, strength: float) -> LogisticRegression:
-    try:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression
-    except ImportError:
-        raise ImportError(
-            "the linear probe is fitted by scikit-learn, which is not installed: pip install"
-            " scikit-learn"
-        ) from None
+    # Not at the top: importing it takes a second, and only linear probes need it.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     model = LogisticRegression(solver="lbfgs", max_iter=_MAX_ITER, C=strength)
     with warnings.catch_warnings():
         # Most of what is tried is thrown away; the caller tells about the one that is not.

@@ -84,13 +84,12 @@ def each_model(
             host.set_classes(classes)
         return host.to(get_device()).eval()
 
-    *others, first = reversed(tuners.items()) if tuners else [(BEFORE, None)]
-    for name, file in others:
-        yield name, model(file)
-    name, file = first
-    host = model(file)
-    if file is not None:
-        yield name, host
+    for name in list(tuners)[:0:-1]:
+        yield name, model(tuners[name])
+    first = next(iter(tuners), None)
+    host = model(None if first is None else tuners[first])
+    if first is not None:
+        yield first, host
     with host.tuners_off():
         yield BEFORE, host
 

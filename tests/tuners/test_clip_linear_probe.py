@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -233,12 +231,6 @@ def test_what_cannot_be_fitted_is_refused():
             tuner.fit(*arguments)
         assert "\n" not in str(caught.value)
     assert torch.equal(tuner.weight, before)
-
-
-def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
-    with pytest.raises(ImportError, match="not installed: pip install scikit-learn"):
-        build().tuners["default"].fit(*clusters(2), *clusters(1), NAMES)
 
 
 def test_a_number_of_classes_that_makes_no_sense_is_refused():

@@ -336,7 +336,7 @@ def test_missing_left_over_and_misshapen_tensors_are_named(reference):
 def test_missing_layer_or_projection_of_hugging_face_is_named():
     state = hugging_face_model().state_dict()
     names = [name for name in state if "vision_model.encoder.layers.0" in name]
-    with pytest.raises(InputError, match=r"lacks visual\.layers\.0.* and 7 more"):
+    with pytest.raises(InputError, match=r"lacks visual\.layers\.0.*, \.\.\."):
         convert_state({n: v for n, v in state.items() if n not in names}, "model")
     del state["text_model.encoder.layers.1.self_attn.k_proj.bias"]
     with pytest.raises(InputError, match=r"lacks text_model\.encoder\.layers\.1\.self_attn\.k_"):

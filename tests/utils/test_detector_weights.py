@@ -268,7 +268,7 @@ def test_mmdetections_own_names_are_written_as_they_are(text_folder, tmp_path):
 def test_what_cannot_be_converted_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"must end in .safetensors, got out.pth"):
         convert_detector("x", "out.pth")
-    with pytest.raises(CheckpointError, match="no such file, or folder with weights: nowhere"):
+    with pytest.raises(CheckpointError, match="no such file or folder: nowhere"):
         convert_detector("nowhere", "out.safetensors")
     with pytest.raises(CheckpointError, match="none of the known layouts .* its tensors are a.b"):
         convert_state({"a.b": torch.zeros(1)}, "x")

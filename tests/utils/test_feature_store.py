@@ -174,7 +174,7 @@ def test_list_and_clear(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "notes"]
     assert (tmp_path / "notes/mine.safetensors").read_bytes() == b"mine"
     assert has(FeatureStore(0, tmp_path), 1) == [False]
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         list_features(tmp_path / "nowhere")
     with pytest.raises(InputError, match="cannot be a folder"):
         FeatureStore(0, tmp_path / "notes/mine.safetensors")

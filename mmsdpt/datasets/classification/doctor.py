@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, listed
 
 from .benchmarks import BENCHMARKS, Benchmark
 from .images import find_unreadable
@@ -112,13 +112,14 @@ def _examine_split(
         missing = [item.path for item in items if not (source.root / item.path).is_file()]
     if missing:
         finding.problems.append(
-            f"{len(missing):,} of {len(items):,} {split} images are missing: {few(missing)}"
+            f"{len(missing):,} of {len(items):,} {split} images are missing:"
+            f" {listed(missing, SHOWN)}"
         )
     if check_images:
         gone = set(missing)
         bad = _decode(source.root, [item for item in items if item.path not in gone], advance)
         if bad:
-            named = few([f"{path} ({reason})" for path, reason in bad])
+            named = listed((f"{path} ({reason})" for path, reason in bad), SHOWN)
             finding.problems.append(f"{len(bad):,} {split} images cannot be read: {named}")
 
 
@@ -160,11 +161,6 @@ def _near(path: Path) -> str:
         if there[near] not in BENCHMARKS:
             return f"; {there[near]} is there, is it the same?"
     return ""
-
-
-def few(names: Sequence[str]) -> str:
-    """The first names, and whether there are more."""
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 def all_well(findings: Iterable[Finding], required: bool) -> bool:

@@ -15,7 +15,7 @@ from mmsdpt.datasets.image_files import (
     inspect_images,
     is_tool_folder,
 )
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, listed
 
 
 @dataclass
@@ -38,16 +38,13 @@ class LeftOut:
         if self.hidden:
             parts.append(f"{self.hidden} hidden")
         if self.other:
-            parts.append(f"{len(self.other)} without an image's suffix ({_few(self.other, shown)})")
+            parts.append(
+                f"{len(self.other)} without an image's suffix ({listed(self.other, shown)})"
+            )
         if self.unreadable:
-            named = [f"{path}: {reason}" for path, reason in self.unreadable[:shown]]
-            more = ", ..." if len(self.unreadable) > shown else ""
-            parts.append(f"{len(self.unreadable)} that cannot be read ({'; '.join(named)}{more})")
+            named = listed((f"{path}: {why}" for path, why in self.unreadable), shown, "; ")
+            parts.append(f"{len(self.unreadable)} that cannot be read ({named})")
         return ", ".join(parts)
-
-
-def _few(names: list[str], shown: int) -> str:
-    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
 
 
 def _cannot_list(error: OSError) -> NoReturn:

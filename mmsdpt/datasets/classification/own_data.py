@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 
 from mmsdpt.datasets.split_names import SPLITS
 from mmsdpt.utils.class_names import as_written, check_class_names, one_form
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, listed
 
 from .hold_out import hold_out_val, split_all
 from .imagenet import CLASS_NAMES_FILE, parse_class_names
@@ -137,11 +137,10 @@ class OwnData(Source):
             there = {item.label for item in splits[split]}
             absent = [name for label, name in enumerate(names) if label not in there]
             if absent and there:
+                named = listed(map(repr, absent))
                 what = "is not trained" if split == "train" else f"is not measured in {split}"
                 self.say(
-                    f"{split} has no image of {', '.join(map(repr, absent[:5]))}"
-                    + (", ..." if len(absent) > 5 else "")
-                    + f": what has no image {what}",
+                    f"{split} has no image of {named}: what has no image {what}",
                     logging.WARNING,
                 )
 
