@@ -132,23 +132,52 @@ def run(
         if on_start is not None:
             on_start(prepared)
         results = Ledger(study, root, on_record)
-        todo = []
+        todo: list[Job] = []
+        finished: list[tuple[Job, list[Result]]] = []
         bases = {job.training.on for job in prepared.jobs}
         for job in sorted(prepared.jobs, key=lambda job: not _is_plain(job)):
             known = {} if redo else known_results(job, root) or results.known(job, bases)
             if all(test.digest in known for test in job.tests):
-                results.add(job, [known[test.digest] for test in job.tests])
+                finished.append((job, [known[test.digest] for test in job.tests]))
             else:
                 todo.append(job)
-        if jobs <= 1 and address is None:
-            worker = Worker(root, threads, cache)
-            for job in todo:
-                results.add(job, worker.compute(job, redo))
-        elif todo:
-            with closing(_on_ray(todo, root, jobs, threads, gpus, address, redo)) as computed:
-                for job, found in computed:
-                    results.add(job, found)
+        with closing(_computed(todo, cache, root, jobs, threads, gpus, address, redo)) as computed:
+            # A result is written beside that of the plain model, so that comes first.
+            for job, found in _plain_first(finished, computed):
+                results.add(job, found)
     return results.records, prepared
+
+
+def _computed(
+    todo: Sequence[Job],
+    cache: DatasetCache,
+    root: Path,
+    jobs: int,
+    threads: int | None,
+    gpus: float | None,
+    address: str | None,
+    redo: bool,
+) -> Generator[tuple[Job, list[Result]], None, None]:
+    """Results of jobs as they come, those of the plain model first."""
+    if jobs <= 1 and address is None:
+        worker = Worker(root, threads, cache)
+        yield from ((job, worker.compute(job, redo)) for job in todo)
+    elif todo:
+        yield from _on_ray(todo, root, jobs, threads, gpus, address, redo)
+
+
+def _plain_first(
+    finished: Sequence[tuple[Job, list[Result]]], computed: Iterator[tuple[Job, list[Result]]]
+) -> Iterator[tuple[Job, list[Result]]]:
+    """What is finished and what is being computed, in one order: the plain model's before all."""
+    yield from ((job, found) for job, found in finished if _is_plain(job))
+    others = [(job, found) for job, found in finished if not _is_plain(job)]
+    for job, found in computed:
+        if not _is_plain(job):
+            yield from others
+            others = []
+        yield job, found
+    yield from others
 
 
 # ------------------------------------------------------------------------------- several at a time

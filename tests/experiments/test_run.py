@@ -89,6 +89,16 @@ def test_a_study_goes_on_from_its_file_of_results_alone(compute, monkeypatch, tm
     assert len(trained) == 2
 
 
+def test_what_is_compared_with_the_plain_model_waits_for_it(compute, tmp_path):
+    compute(names=["coop"])
+    (tmp_path / "work" / "tiny.jsonl").unlink()
+    # Another test of the plain model is open now, and the trained one is finished.
+    records, _ = compute(names=["coop"], data=["clip_clothing", "clip_eurosat"])
+    before = records["coop/clothing/1_shots_seed_1/on_clothing"]["before"]
+    assert before == records["zero_shot/on_clothing"]["metrics"]
+    assert all(record["before"] for record in records.values())
+
+
 def test_other_settings_or_data_are_other_results(compute, monkeypatch, miniatures, tmp_path):
     compute(names=["vpt"])
     trained = []
