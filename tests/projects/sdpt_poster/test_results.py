@@ -1,0 +1,25 @@
+"""The results in the repository belong to studies, and tables can be made of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mmsdpt.experiments.page import write_tables
+from mmsdpt.experiments.study import load_study
+
+RESULTS = sorted(Path(__file__).parents[3].glob("projects/*/results/*.jsonl"))
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_results_are_cells_of_their_study(path, repository, tmp_path):
+    study = load_study(path.parents[1] / "studies" / f"{path.stem}.py")
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {record["cell"] for record in records} <= {cell.name for cell in study.cells()}
+    assert all(record["status"] == "finished" for record in records)
+    shutil.copy(path, tmp_path)
+    (page,) = write_tables(study, tmp_path, ["md"])
+    assert study.title in page.read_text()
