@@ -67,6 +67,13 @@ class GroundingDINOHost(GLIPHost):
         """With MMDetection's Swin."""
         return _build(**{"backbone.type": "mmdet.SwinTransformer"})
 
+    def item(self) -> dict[str, Any]:
+        """The very image of :meth:`batch`, which the small model's preprocessor leaves as it is: with
+        random weights, a step on a rounded one may raise the loss of another.
+        """
+        image, (sample,) = self.batch(1)
+        return dict(inputs=image[0], data_samples=sample)
+
     def raw_outputs(self, model: nn.Module, batch: Batch, training: bool = False) -> Outputs:
         """What the head returns, of each decoder layer; logits are zero where no token is."""
         images, samples = batch
