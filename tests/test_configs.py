@@ -57,7 +57,7 @@ FILES = sorted(
     # Those of CLIP are in test_clip_configs.py.
     and not re.search("clip|clothing|mudpt", path.relative_to(FOLDER).as_posix())
 )
-FULL_SIZE = [name for name in FILES if re.search("glip_[lt]|grounding_dino", name)]
+FULL_SIZE = [name for name in FILES if re.search("(?<!mini_)(glip_[lt]|grounding_dino)", name)]
 # What is counted in the papers, or follows from it: k tokens of width 2048 in 8 or 6 layers, and of
 # width 256 in the 3 layers of mini GLIP, of width 1024 in the 6 of Grounding DINO.
 TRAINABLE = {

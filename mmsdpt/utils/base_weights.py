@@ -198,7 +198,7 @@ def only_tensors_are_read() -> Iterator[None]:
     before = dict(schemes)
 
     def load(filename: str, map_location: Any = None) -> dict:
-        return read_checkpoint(str(filename), map_location or "cpu")
+        return read_checkpoint(resolve_checkpoint(str(filename)), map_location or "cpu")
 
     def refuse(filename: str, map_location: Any = None) -> dict:
         raise CheckpointError(

@@ -16,7 +16,12 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from torch import nn
 
-from mmsdpt.utils.base_weights import CheckpointError, load_base_weights
+from mmsdpt.utils.base_weights import (
+    CheckpointError,
+    load_base_weights,
+    read_checkpoint,
+    resolve_checkpoint,
+)
 from mmsdpt.visualization.attention import PROTOTYPES, look_of_detector
 from tests.hosts.mmdet_bert import skip_without_mmdetections_bert
 from tests.hosts.small_glip import (
@@ -301,6 +306,18 @@ def test_a_look_shows_the_attention_of_its_fusion_layers(text_folder):
     assert look.attention.shape == (2, 4, 3, 9, 13) and look.attention.min() >= 0
     assert look.evidence.shape == (1, 9, 13) and look.evidence.max() > 0
     assert all(0 < score < 1 for score in look.scores.values())
+
+
+def test_the_mini_one_starts_from_the_encoders_of_mini_glip(repository):
+    config = Config.fromfile(str(repository / "configs/mini/pretrain_mini_grounding_dino.py"))
+    model = MODELS.build(config.model)
+    model.init_weights()
+    found = model.state_dict()
+    known = read_checkpoint(resolve_checkpoint("mmsdpt://mini_glip"))["state_dict"]
+    for part in ("backbone.", "language_model."):
+        names = {name for name in found if name.startswith(part)}
+        assert names == {name for name in known if name.startswith(part)}
+        assert [name for name in names if not torch.equal(found[name], known[name].float())] == []
 
 
 # ---------------------------------------------------------------------- what is refused

@@ -68,8 +68,9 @@ class GroundingDINOHost(GLIPHost):
         return _build(**{"backbone.type": "mmdet.SwinTransformer"})
 
     def item(self) -> dict[str, Any]:
-        """The very image of :meth:`batch`, which the small model's preprocessor leaves as it is: with
-        random weights, a step on a rounded one may raise the loss of another.
+        """The very image of :meth:`batch`, which the small model's preprocessor leaves as it is.
+
+        With random weights, a step on a rounded one may raise the loss of another.
         """
         image, (sample,) = self.batch(1)
         return dict(inputs=image[0], data_samples=sample)
