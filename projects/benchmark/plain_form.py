@@ -77,7 +77,9 @@ def plain_conv(
     elif has_compiled_ops():
         from mmcv.ops import modulated_deform_conv2d
 
-        x = modulated_deform_conv2d(x, *maps, conv.weight, conv.bias, stride, 1)
+        # On a CPU it reads memory as it lies, whatever the strides.
+        offset, mask = (part.contiguous() for part in maps)
+        x = modulated_deform_conv2d(x.contiguous(), offset, mask, conv.weight, conv.bias, stride, 1)
     else:
         size = [(s - 1) // stride + 1 for s in x.shape[2:]]
 

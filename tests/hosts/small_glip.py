@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from transformers import BertConfig
 from transformers import BertModel as HFBertModel
 
+from mmsdpt import compat
 from mmsdpt.utils.language_models import mini_bert_folder
 
 MINI_CONFIG = Path(__file__).parents[2] / "configs" / "_base_" / "models" / "mini_glip.py"
@@ -198,7 +201,10 @@ def losses_of(model: nn.Module, images: Tensor, samples: list[DetDataSample]) ->
 def predictions_of(
     model: nn.Module, images: Tensor, samples: list[DetDataSample], rescale: bool = True
 ) -> list[InstanceData]:
-    with torch.no_grad():
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        if images.dtype == torch.float64:  # MMCV's compiled operator takes float32 alone
+            operators = importlib.import_module("mmcv.ops.nms").ext_module
+            patch.setattr(operators, "nms", compat._nms)
         found = model.predict(images, copy.deepcopy(samples), rescale=rescale)
     return [sample.pred_instances for sample in found]
 
