@@ -97,10 +97,10 @@ def check_file(args: argparse.Namespace) -> None:
     """
     from mmengine.registry import init_default_scope
 
-    from mmsdpt.hosts.base import resolve_slots
+    from mmsdpt.hosts.base import build_on_base, resolve_slots
     from mmsdpt.registry import MODELS
     from mmsdpt.tuners.files import load_tuner, read_tuner_header
-    from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
+    from mmsdpt.utils.base_weights import resolve_checkpoint
 
     header = read_tuner_header(args.file)
     cfg = load_config(args)
@@ -112,16 +112,15 @@ def check_file(args: argparse.Namespace) -> None:
         found = f"there is no slot {slot!r}" if slot else "it has several slots"
         raise InputError(f"{args.config}: {found}; give --slot, one of {', '.join(slots)}")
     init_default_scope(cfg.get("default_scope", "mmdet"))
-    model = MODELS.build(cfg.model)
-    base = "base weights not compared"
-    if not args.skip_base:
+    if args.skip_base:
+        model, base = MODELS.build(cfg.model), "base weights not compared"
+    else:
         if not cfg.get("load_from"):
             raise InputError(
                 f"{args.config} names no base weights to compare with: give --cfg-options"
                 " load_from=PATH, or --skip-base"
             )
-        path = resolve_checkpoint(cfg.load_from)
-        load_base_weights(model, read_checkpoint(path)["state_dict"], path)
+        model = build_on_base(cfg.model, resolve_checkpoint(cfg.load_from))
         base = f"on {cfg.load_from}"
     load_tuner(model, args.file, slot, check_base=not args.skip_base)
     print(f"{args.file} fits {args.config}: {header['method']} in slot {slot!r}, {base}")

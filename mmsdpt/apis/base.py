@@ -95,6 +95,11 @@ class TunedModel:
                 f"{type(self).__name__} is for {' and '.join(self.hosts)}, and the model is"
                 f" {recipe.model.get('type')}: use {self._other()}"
             )
+        if not any(map(_loads, recipe.pipeline)):
+            raise InputError(
+                "the test pipeline of this config reads no image file (its data set draws the"
+                " images): name a config whose data are image files"
+            )
         if not isinstance(batch_size, int) or batch_size < 1:
             raise InputError(f"batch_size must be a positive integer, got {batch_size!r}")
         self.recipe, self.batch_size = recipe, batch_size

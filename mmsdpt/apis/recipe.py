@@ -25,10 +25,8 @@ import mmsdpt.datasets
 import mmsdpt.hosts
 import mmsdpt.tuners  # noqa: F401
 from mmsdpt.datasets.classification.templates import default_template
-from mmsdpt.hosts.base import resolve_slots
-from mmsdpt.registry import MODELS
+from mmsdpt.hosts.base import build_on_base, resolve_slots
 from mmsdpt.tuners.files import load_tuner, read_tuner_header
-from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint
 from mmsdpt.utils.cli import load_config
 from mmsdpt.utils.data_files import dataset_configs
 from mmsdpt.utils.downloads import resolve_checkpoint
@@ -236,12 +234,12 @@ class Recipe:
         Raises:
             InputError: if weights are missing or do not fit.
         """
-        with in_scope(self.scope):
-            model = MODELS.build(ConfigDict(self.model, tuners=self.tuners or None))
         if not self.load_from:
             raise InputError("the base weights have no name: --cfg-options load_from=PATH")
         path = resolve_checkpoint(self.load_from)
-        load_base_weights(model, read_checkpoint(path)["state_dict"], path)
+        config = ConfigDict(self.model, tuners=self.tuners or None)
+        with in_scope(self.scope):
+            model = build_on_base(config, path)
         for slot, file in self.files.items():
             load_tuner(model, file, slot)
         return model

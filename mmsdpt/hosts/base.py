@@ -11,11 +11,16 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from torch import Tensor, nn
 
+from mmsdpt.compat import NoiseFilter
 from mmsdpt.registry import MODELS
-from mmsdpt.utils.base_weights import only_tensors_are_read
+from mmsdpt.utils.base_weights import (
+    load_base_weights,
+    only_tensors_are_read,
+    read_checkpoint,
+)
 from mmsdpt.utils.errors import CheckpointError
 from mmsdpt.utils.memo import Memo
 
@@ -48,6 +53,24 @@ def resolve_slots(tuner: Mapping | None, tuners: Mapping[str, Mapping] | None) -
                 " choose another name"
             )
     return {name: copy.deepcopy(dict(cfg)) for name, cfg in slots.items() if cfg is not None}
+
+
+def build_on_base(config: Mapping[str, Any], path: str) -> nn.Module:
+    """The model of a config with the base weights of a file.
+
+    What the toolboxes say of parts that have no weights yet is left out of the log.
+
+    Raises:
+        CheckpointError: if the file cannot be read or does not fit.
+    """
+    logger, noise = MMLogger.get_current_instance(), NoiseFilter(has_base=True)
+    logger.addFilter(noise)
+    try:
+        model = MODELS.build(config)
+    finally:
+        logger.removeFilter(noise)
+    load_base_weights(model, read_checkpoint(path)["state_dict"], path)
+    return model
 
 
 class TunableMixin:

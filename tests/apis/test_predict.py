@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.logging import MMLogger
 from PIL import Image
 
 from mmsdpt.apis import Classifier, Detector
+from mmsdpt.hosts.glip.text import BertModel
 from mmsdpt.utils.errors import InputError
 from tests.apis.conftest import CLASSES, run_test_tool
 
@@ -167,6 +169,22 @@ def test_each_class_refuses_the_other_host(tuned, tuned_clip):
 
 
 # ---------------------------------------------------------------------- results
+
+
+def test_a_config_whose_data_set_draws_its_images_is_refused(repository):
+    with pytest.raises(InputError, match="reads no image file"):
+        Classifier(config=repository / "configs/mini/zero_shot_mini_clip.py", device="cpu")
+
+
+def test_no_weights_are_called_missing_that_the_base_brings(repository, monkeypatch):
+    said = []
+    logger = MMLogger.get_instance("weights of the base")  # the current one from here on
+    monkeypatch.setattr(logger, "callHandlers", lambda record: said.append(record.msg))
+    file = repository / "projects" / "model_zoo" / "sdpt_mini_glip_thermal.safetensors"
+    Detector(file, device="cpu")
+    assert said and not any("comes without weights" in text for text in said)
+    BertModel(name="mmsdpt://mini_bert")
+    assert "comes without weights" in said[-1]
 
 
 def test_results_go_out_as_json_and_coco(detector, squares, tiny_folder, tmp_path):

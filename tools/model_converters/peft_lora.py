@@ -42,15 +42,13 @@ def read_adapter(args: argparse.Namespace) -> None:
     from mmengine.registry import DefaultScope
 
     from mmsdpt.engine.state import model_facts
-    from mmsdpt.registry import MODELS
+    from mmsdpt.hosts.base import build_on_base
     from mmsdpt.tuners.files import save_tuner
     from mmsdpt.tuners.peft_layout import read_peft
-    from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
+    from mmsdpt.utils.base_weights import resolve_checkpoint
 
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
-        model = MODELS.build(cfg.model)
-    path = resolve_checkpoint(cfg.load_from)
-    load_base_weights(model, read_checkpoint(path)["state_dict"], path)
+        model = build_on_base(cfg.model, resolve_checkpoint(cfg.load_from))
     slot = next(iter(model.tuners), "default")
     read_peft(model, args.folder, slot)
     classes = list((cfg.get("metainfo") or {}).get("classes", ()))
