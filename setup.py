@@ -119,6 +119,8 @@ setup(
     keywords="vision-language prompt-tuning parameter-efficient GLIP CLIP OpenMMLab",
     cmdclass={"build_py": BuildWithMim},
     python_requires=">=3.10,<3.13",
+    # A path for an editable installation: it is then found beside a folder called mmsdpt, too.
+    package_dir={"": "."},
     packages=find_packages(include=["mmsdpt", "mmsdpt.*"]),
     package_data={"mmsdpt": ["assets/**", "datasets/*.yaml"]},
     include_package_data=False,

@@ -162,6 +162,26 @@ def test_assets_and_all_packages_are_in_the_wheel(tmp_path):
     assert not any("__pycache__" in name for name in packed)
 
 
+def test_an_editable_installation_is_found_where_a_folder_has_its_name(tmp_path):
+    """Beside a clone, say: without a path of its own the folder would be the package."""
+    copy, site = tmp_path / "source", tmp_path / "site"
+    (copy / "mmsdpt").mkdir(parents=True)
+    (copy / "mmsdpt" / "__init__.py").write_text("")
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "mmsdpt/version.py"):
+        (copy / name).write_bytes((ROOT / name).read_bytes())
+    build = "import sys; from setuptools import build_meta; build_meta.build_editable(sys.argv[1])"
+    command = [sys.executable, "-c", build, str(tmp_path)]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("mmsdpt-*.whl")
+    ZipFile(wheel).extractall(site)
+    (tmp_path / "work" / "mmsdpt").mkdir(parents=True)
+    find = "import site, sys; site.addsitedir(sys.argv[1]); import mmsdpt; print(mmsdpt.__file__)"
+    command = [sys.executable, "-E", "-S", "-c", find, str(site)]
+    done = subprocess.run(command, cwd=tmp_path / "work", capture_output=True, text=True)
+    assert done.stdout.strip() == str(copy / "mmsdpt" / "__init__.py"), done.stderr
+
+
 def test_a_config_inherits_from_the_wheel(tmp_path):
     """As another package's, by scope, from a folder that holds nothing else."""
     site = tmp_path / "site" / "mmsdpt"
