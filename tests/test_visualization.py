@@ -9,7 +9,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mmsdpt.visualization import Boxes, Entry, contact_sheet, draw_detections, draw_scores
+from mmsdpt.visualization import (
+    Boxes,
+    Entry,
+    contact_sheet,
+    draw_detections,
+    draw_scores,
+    single,
+)
 from mmsdpt.visualization.panels import LOOKS, draw_boxes
 
 IMAGE = np.full((60, 100, 3), 200, np.uint8)
@@ -48,12 +55,41 @@ def test_no_name_lies_on_another_one():
     figure = Figure(figsize=(4, 4))
     panel = figure.add_axes((0, 0, 1, 1))
     panel.imshow(np.zeros((80, 80, 3), np.uint8))
-    left_out = draw_boxes(panel, [(LOOKS["correct"], boxes)], ("a rather long name",))
+    left_out = draw_boxes(panel, [(LOOKS["correct"], boxes)], ("a rather long name",), 4.0)
     assert 0 < left_out < 40 and len(panel.texts) == 40 - left_out
     extents = [text.get_window_extent() for text in panel.texts]
     for i, a in enumerate(extents):
         for b in extents[:i]:
             assert min(a.x1, b.x1) <= max(a.x0, b.x0) or min(a.y1, b.y1) <= max(a.y0, b.y0)
+
+
+def test_a_crowd_of_one_class_hides_no_name_of_another():
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 60, (40, 2))
+    boxes = np.concatenate([corners, corners + 15], 1)
+    crowd = Boxes(boxes[:-1], np.zeros(39), np.full(39, 0.9))
+    last = Boxes(boxes[-1:], [1], [0.3])
+    figure = Figure(figsize=(4, 4))
+    panel = figure.add_axes((0, 0, 1, 1))
+    panel.imshow(np.zeros((80, 80, 3), np.uint8))
+    names = ("a rather long name", "another")
+    assert draw_boxes(panel, [(LOOKS["correct"], crowd), (LOOKS["wrong"], last)], names, 4.0) > 0
+    assert any("another" in text.get_text() for text in panel.texts)
+
+
+def test_the_line_under_a_picture_is_no_wider_than_the_picture(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 30, (90, 2))
+    found = Boxes(np.concatenate([corners, corners + 20], 1), np.arange(90) % 30, rng.random(90))
+    seen = {}
+    monkeypatch.setattr(single, "save_figure", lambda figure, path, dpi: seen.update({dpi: figure}))
+    names = [f"class {i}" for i in range(30)]
+    draw_detections(IMAGE, found, names, tmp_path / "a.png", found.take([0, 1]), iou_thr=0.9)
+    ((dpi, figure),) = seen.items()
+    figure.set_dpi(dpi)
+    (line,) = figure.texts
+    assert "names left out" in line.get_text()
+    assert line.get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_only_the_best_boxes_are_shown_with_top_k(tmp_path):

@@ -340,9 +340,11 @@ def _overview(
         mean = {s["model"]: s for s in mine if s["layer"] == s["head"] == "mean"}
         truth = scene.truth
         if truth is not None:
-            if name != PROTOTYPES:
+            if name == PROTOTYPES:
+                draw_boxes(panels[0], [(LOOKS["truth"], truth)], words, _INCHES * 0.97)
+            else:  # the row has the class's name
                 truth = truth.take(truth.labels == words.index(name))
-            draw_boxes(panels[0], [(LOOKS["truth"], truth)], words)
+                _frames(panels[0], truth.boxes)
             covered = [f"boxes cover {share['boxes']:.0%}" for share in mean.values()]
             panels[0].set_xlabel((covered or ["not in the image"])[0], fontsize=9)
         for panel, (model, view) in zip(panels[1:], views.items(), strict=True):

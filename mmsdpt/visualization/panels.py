@@ -109,12 +109,12 @@ class ComparisonPicture:
                 panel.set(xticks=[], yticks=[])
                 panel.spines[:].set_visible(False)
             row[0].set_ylabel(name, fontsize=9, color="0.35")
-            draw_boxes(row[0], [(LOOKS["truth"], truth)], self.classes)
+            draw_boxes(row[0], [(LOOKS["truth"], truth)], self.classes, INCHES * 0.97)
             row[0].set_xlabel(f"objects: {len(truth)}", fontsize=9)
             for panel, found in zip(row[1:], detections, strict=True):
                 shown = found.shown(self.score_thr, self.iou_thr)
                 groups = matched_groups(shown, truth, self.iou_thr)
-                draw_boxes(panel, groups, self.classes)
+                draw_boxes(panel, groups, self.classes, INCHES * 0.97)
                 panel.set_xlabel(count_in_words(groups, truth), fontsize=9)
         for panel, text in zip(axes[0], self.columns, strict=True):
             panel.set_title(text, fontsize=12, fontweight="bold")
@@ -161,20 +161,22 @@ def count_in_words(groups: Groups, truth: Boxes) -> str:
     return f"{len(right)} of {len(truth)} right, {len(wrong)} wrong"
 
 
-def draw_boxes(panel: Axes, groups: Groups, classes: Sequence[str]) -> int:
+def draw_boxes(panel: Axes, groups: Groups, classes: Sequence[str], inches: float) -> int:
     """Draw boxes with names and scores on a panel that shows an image over its whole area.
+
+    The first box of each class in each group gets its name before all others, so that a crowd of
+    one class hides no other.
 
     Args:
         panel: With the image.
         groups: Boxes and their looks; later ones are drawn over earlier ones.
         classes: Names by label.
+        inches: Width of the panel.
 
     Returns:
         Number of names that are left out, because they would cover another name.
     """
     height, width = panel.images[0].get_array().shape[:2]
-    figure = panel.figure
-    inches = INCHES * 0.97 if figure.get_layout_engine() else figure.get_size_inches()[0]
     points = 72 * inches / width  # per pixel of the image
     # Names after all frames, so that none is crossed out.
     for look, shown in groups:
@@ -186,26 +188,36 @@ def draw_boxes(panel: Axes, groups: Groups, classes: Sequence[str]) -> int:
             )
     taken: list[_Place] = []
     left_out = 0
-    for look, shown in groups:
-        for i, box in enumerate(shown.boxes):
-            text = look.sign + classes[shown.labels[i]]
-            if shown.scores is not None:
-                text += f" {shown.scores[i]:.2f}"
-            place = _place(box, _size(text, points), width, height, taken)
-            if place is None:
-                left_out += 1
-                continue
-            taken.append(place)
-            panel.text(
-                *place[:2],
-                text,
-                fontsize=_FONT,
-                color=look.contrast,
-                va="top",
-                ha="left",
-                bbox=dict(facecolor=look.colour, edgecolor="none", pad=1.0, alpha=0.9),
-            )
+    for look, shown, i in _in_order_of_names(groups):
+        text = look.sign + classes[shown.labels[i]]
+        if shown.scores is not None:
+            text += f" {shown.scores[i]:.2f}"
+        place = _place(shown.boxes[i], _size(text, points), width, height, taken)
+        if place is None:
+            left_out += 1
+            continue
+        taken.append(place)
+        panel.text(
+            *place[:2],
+            text,
+            fontsize=_FONT,
+            color=look.contrast,
+            va="top",
+            ha="left",
+            bbox=dict(facecolor=look.colour, edgecolor="none", pad=1.0, alpha=0.9),
+        )
     return left_out
+
+
+def _in_order_of_names(groups: Groups) -> list[tuple[Look, Boxes, int]]:
+    """Every box with its look: the first of each class in each group, then the others."""
+    first: list[tuple[Look, Boxes, int]] = []
+    others: list[tuple[Look, Boxes, int]] = []
+    for look, shown in groups:
+        begins = set(np.unique(shown.labels, return_index=True)[1])
+        for i in range(len(shown)):
+            (first if i in begins else others).append((look, shown, i))
+    return first + others
 
 
 _Place = tuple[float, float, float, float]

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.textpath import TextPath
 from PIL import ImageOps
 
 from mmsdpt.datasets.image_files import open_image, read_bytes, to_rgb
@@ -73,20 +72,22 @@ def draw_detections(
         meanings = [f"{look.sign}{look.meaning}" for look, _ in reversed(groups)]
         line = count_in_words(groups, truth)
     height, width = image.shape[:2]
-    tall = _INCHES * height / width
+    tall, dpi = _INCHES * height / width, max(width, _NARROWEST) / _INCHES
     figure = Figure(figsize=(_INCHES, tall + (_LINE if line else 0)))
     FigureCanvasAgg(figure)
     total = figure.get_size_inches()[1]
     panel = figure.add_axes((0, 1 - tall / total, 1, tall / total))
     panel.imshow(image)
     panel.set_axis_off()
-    left_out = draw_boxes(panel, groups, classes)
+    left_out = draw_boxes(panel, groups, classes, _INCHES)
     if line:
         line += f", {left_out} names left out" if left_out else ""
         line += f"     ({',  '.join(meanings)})"
-        size = min(7.5, 7.5 * _INCHES * 70 / TextPath((0, 0), line, size=7.5).get_extents().width)
-        figure.text(0.01, 0.06 / total, line, fontsize=size, va="bottom", color="0.2")
-    return save_figure(figure, path, dpi=max(width, _NARROWEST) / _INCHES)
+        text = figure.text(0.01, 0.06 / total, line, fontsize=7.5, va="bottom", color="0.2")
+        figure.set_dpi(dpi)  # the width of letters depends on it
+        taken = text.get_window_extent().width / figure.bbox.width
+        text.set_fontsize(min(7.5, 7.5 * 0.97 / taken))
+    return save_figure(figure, path, dpi)
 
 
 def draw_scores(
