@@ -88,6 +88,18 @@ class CLIPLoRA(LoRA):
         """(alpha / sqrt(r)) B A of the i-th block, (3d, d)."""
         return self.scale * (self.up[i] @ self.down[i]).flatten(0, 1)
 
+    def factors(self, i: int) -> tuple[Tensor, Tensor]:
+        """The three pairs as one of rank 3r: A (3r, d) stacked, B (3d, 3r) block-diagonal."""
+        return self.down[i].flatten(0, 1), torch.block_diag(*self.up[i])
+
+    @staticmethod
+    def from_factors(down: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+        blocks = up.unflatten(0, (3, -1)).unflatten(2, (3, -1))  # (3, d, 3, r)
+        own = torch.stack([blocks[j, :, j] for j in range(3)])  # (3, d, r)
+        if not torch.equal(torch.block_diag(*own), up):
+            raise ValueError("query, key and value share A, and CLIPLoRA has an A for each")
+        return down.unflatten(0, (3, -1)), own
+
     def _drops(self) -> bool:
         return self.training and self.dropout.p > 0
 

@@ -104,9 +104,27 @@ class LoRA(Merging):
         up = like.new_zeros(width_out, self.rank, dtype=torch.float32)
         return nn.init.kaiming_uniform_(down, a=math.sqrt(5)), up
 
+    @property
+    def scale(self) -> float:
+        """alpha / r."""
+        return self.alpha / self.rank
+
     def change(self, i: int) -> Tensor:
         """(alpha / r) B A of the i-th weight, (out, in)."""
-        return (self.alpha / self.rank) * (self.up[i] @ self.down[i])
+        return self.scale * (self.up[i] @ self.down[i])
+
+    def factors(self, i: int) -> tuple[Tensor, Tensor]:
+        """A (r, in) and B (out, r), of which the i-th change is ``scale`` times B A."""
+        return self.down[i], self.up[i]
+
+    @staticmethod
+    def from_factors(down: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``down`` and ``up`` have of a weight, from A and B as :meth:`factors` gives them.
+
+        Raises:
+            ValueError: if the method has no such pair.
+        """
+        return down, up
 
     def _changed(self, i: int, seam: ParameterSeam, value: Tensor) -> Tensor:
         return value + self.change(i).to(value.dtype)

@@ -1,7 +1,9 @@
 """LoRA and DoRA in the files of the peft library, and back.
 
 peft keeps a pair A (r x in), B (out x r) for each module that it changes, which is what
-:class:`~mmsdpt.tuners.lora.LoRA` has for each weight. A weight of a ``MultiheadAttention`` that
+:class:`~mmsdpt.tuners.lora.LoRA` has for each weight.
+:class:`~mmsdpt.tuners.clip_lora.CLIPLoRA` has three pairs for each, one for a third of its rows:
+they are one pair of rank 3r whose B is block-diagonal. A weight of a ``MultiheadAttention`` that
 holds query, key and value is one pair in peft, too; peft then also changes the output layer,
 where B = 0 stands for no change. For :class:`~mmsdpt.tuners.dora.DoRA` peft keeps the lengths m
 (out), too, and it has no form for a ``MultiheadAttention``. Other methods change no weights, and
@@ -11,6 +13,7 @@ have no such form.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.atomic import staged, write_atomically
 from mmsdpt.utils.errors import InputError, printable
 
 from .dora import DoRA
@@ -27,8 +30,8 @@ from .lora import LoRA
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-# What follows a module's name in peft, and our list of it.
-_PARTS = {"A.weight": "down", "B.weight": "up", "magnitude_vector": "magnitude"}
+# What follows a module's name in peft.
+_A, _B, _LENGTHS = "A.weight", "B.weight", "magnitude_vector"
 
 
 def _lora(host: nn.Module, slot: str) -> LoRA:
@@ -48,13 +51,26 @@ def _lora(host: nn.Module, slot: str) -> LoRA:
     return tuner
 
 
-def _parts(tuner: LoRA) -> list[str]:
-    return [part for part in _PARTS if part != "magnitude_vector" or isinstance(tuner, DoRA)]
+def _parts(tuner: LoRA, i: int) -> dict[str, Tensor]:
+    """What peft keeps of the i-th weight's change."""
+    down, up = tuner.factors(i)
+    found = {_A: down, _B: up}
+    return {**found, _LENGTHS: tuner.magnitude[i]} if isinstance(tuner, DoRA) else found
+
+
+def _rank_and_alpha(tuner: LoRA) -> tuple[int, float]:
+    """peft's r and lora_alpha; the scale is lora_alpha / r."""
+    rank = tuner.factors(0)[0].shape[0]
+    return rank, tuner.scale * rank
 
 
 def _modules(tuner: LoRA) -> list[str]:
     """The module of each changed weight."""
     return [seam.name.rpartition(".")[0] for seam in tuner.chosen]
+
+
+def _is_close(found: Any, wanted: float) -> bool:
+    return isinstance(found, (int, float)) and math.isclose(found, wanted)
 
 
 def write_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Path:
@@ -70,29 +86,29 @@ def write_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Pa
     """
     tuner = _lora(host, slot)
     names = _modules(tuner)
+    rank, alpha = _rank_and_alpha(tuner)
     state: dict[str, Tensor] = {}
     for i, (name, seam) in enumerate(zip(names, tuner.chosen, strict=True)):
-        for part in _parts(tuner):
-            value = getattr(tuner, _PARTS[part])[i].detach().cpu().contiguous()
-            state[f"{_PREFIX}{name}.lora_{part}"] = value
+        for part, value in _parts(tuner, i).items():
+            state[f"{_PREFIX}{name}.lora_{part}"] = value.detach().cpu().contiguous()
         if isinstance(seam.module, nn.MultiheadAttention):
             width = seam.module.embed_dim
             out = f"{_PREFIX}{name}.base_layer.out_proj"
-            state[f"{out}.lora_A.weight"] = torch.zeros(tuner.rank, width)
-            state[f"{out}.lora_B.weight"] = torch.zeros(width, tuner.rank)
+            state[f"{out}.lora_{_A}"] = torch.zeros(rank, width)
+            state[f"{out}.lora_{_B}"] = torch.zeros(width, rank)
     config = dict(
         peft_type="LORA",
-        r=tuner.rank,
-        lora_alpha=tuner.alpha,
+        r=rank,
+        lora_alpha=alpha,
         lora_dropout=0.0,
         bias="none",
         use_dora=isinstance(tuner, DoRA),
         target_modules=names,
     )
-    folder = Path(folder)
-    write_atomically(folder / CONFIG, json.dumps(config, indent=1).encode())
-    write_atomically(folder / WEIGHTS, save(state, metadata={"format": "pt"}))
-    return folder
+    with staged(folder, last=CONFIG) as stage:
+        write_atomically(stage / CONFIG, json.dumps(config, indent=1).encode())
+        write_atomically(stage / WEIGHTS, save(state, metadata={"format": "pt"}))
+    return Path(folder)
 
 
 def read_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> None:
@@ -126,32 +142,40 @@ def read_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Non
             f" {'DoRA' if dora else 'LoRA'}"
         )
     found = (config.get("r"), config.get("lora_alpha"))
-    if found != (tuner.rank, tuner.alpha):
+    wanted = _rank_and_alpha(tuner)
+    if found[0] != wanted[0] or not _is_close(found[1], wanted[1]):
         raise InputError(
-            f"{folder} has r, lora_alpha = {printable(found)}, and the model's LoRA"
-            f" {tuner.rank}, {tuner.alpha}: set rank and alpha in its config"
+            f"{folder} has r, lora_alpha = {printable(found)}, and the model's"
+            f" {type(tuner).__name__} {wanted[0]}, {wanted[1]:g}: set rank and alpha in its config"
         )
     places = {name: i for i, name in enumerate(_modules(tuner))}
     new: dict[int, dict[str, Tensor]] = {}
     for key, value in state.items():
         name, _, rest = key.removeprefix(_PREFIX).partition(".lora_")
-        side = _PARTS.get(rest) if rest in _parts(tuner) else None
-        if name.endswith(".base_layer.out_proj") and side and (side == "down" or not value.any()):
+        if name.endswith(".base_layer.out_proj") and (
+            rest == _A or (rest == _B and not value.any())
+        ):
             continue
         place = places.get(name)
-        own = None if place is None or side is None else getattr(tuner, side)[place]
-        if place is None or side is None or own is None or own.shape != value.shape:
+        own = None if place is None else _parts(tuner, place).get(rest)
+        if place is None or own is None or own.shape != value.shape:
             raise InputError(
                 f"{folder} changes {printable(key)} {tuple(value.shape)}, which"
                 f" {type(tuner).__name__} on {type(host).__name__} does not"
             )
-        new.setdefault(place, {})[side] = value
+        new.setdefault(place, {})[rest] = value
+    new = {i: parts for i, parts in new.items() if len(parts) == len(_parts(tuner, i))}
+    try:
+        pairs = {i: tuner.from_factors(parts[_A], parts[_B]) for i, parts in new.items()}
+    except ValueError as error:
+        raise InputError(f"{folder} does not fit the model: {error}") from None
     tuner.start_from_host()
     with torch.no_grad():
-        for i in range(len(places)):
-            found_parts = new.get(i, {})
-            whole = len(found_parts) == len(_parts(tuner))
-            tuner.up[i].zero_()
-            for side, value in found_parts.items() if whole else ():
-                getattr(tuner, side)[i].copy_(value)
+        for up in tuner.up:
+            up.zero_()
+        for i, (down, up) in pairs.items():
+            tuner.down[i].copy_(down)
+            tuner.up[i].copy_(up)
+            if isinstance(tuner, DoRA):
+                tuner.magnitude[i].copy_(new[i][_LENGTHS])
     tuner._ready = True

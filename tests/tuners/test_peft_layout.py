@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mmsdpt.tuners.peft_layout import read_peft, write_peft
@@ -19,6 +20,7 @@ METHODS = {
     "clip": "mmsdpt.LoRA",
     "glip fusion": "mmsdpt.LoRAXMHA",
     "glip dora": "mmsdpt.DoRA",
+    "clip three pairs": "mmsdpt.CLIPLoRA",
 }
 
 
@@ -61,6 +63,24 @@ def test_an_adapter_comes_back_to_the_bit(name, tmp_path):
     read_peft(other, tmp_path)
     for key, value in model.tuners.state_dict().items():
         assert torch.equal(value, other.tuners.state_dict()[key])
+
+
+def test_a_pair_that_query_key_and_value_share_is_not_three(tmp_path):
+    write_peft(
+        reference.build("clip", RECORDS["hosts"]["clip"], dict(type="mmsdpt.LoRA", rank=6)),
+        tmp_path,
+    )
+    file = tmp_path / "adapter_model.safetensors"
+    state = {name: torch.ones_like(value) for name, value in load_file(file).items()}
+    save_file({name: v for name, v in state.items() if "out_proj" not in name}, file)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    config["lora_alpha"] = 3 * 3.0 * 2**0.5  # that of CLIPLoRA with rank 2 and alpha 3
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    model = tuned("clip three pairs")
+    before = copy.deepcopy(model.tuners.state_dict())
+    with pytest.raises(InputError, match="query, key and value share A"):
+        read_peft(model, tmp_path)
+    assert all(torch.equal(before[key], value) for key, value in model.tuners.state_dict().items())
 
 
 @pytest.mark.parametrize("change", [dict(r=3), dict(peft_type="IA3"), dict(use_dora=True)])
