@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
+import itertools
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -15,6 +19,7 @@ from safetensors.torch import load_file
 
 from mmsdpt.apis import Detector
 from mmsdpt.engine import build_runner
+from mmsdpt.utils.base_weights import resolve_checkpoint
 from mmsdpt.utils.cli import run_tool
 from mmsdpt.utils.errors import InputError
 from tests.apis.conftest import CLASSES, save_with_noise
@@ -69,6 +74,47 @@ def test_a_merged_checkpoint_gives_the_same_boxes_without_any_tuner(
     ).pred_instances
     assert np.allclose(found.bboxes.numpy(), expected.boxes, atol=1e-3)
     assert np.allclose(found.scores.numpy(), expected.scores, atol=1e-6)
+
+
+# A converter with its input and output, and the call of fsync (two for each file) that fails.
+CONVERTERS = {
+    "detector2mmsdpt": ("mmsdpt://mini_glip", "model.safetensors", 1),
+    "export_base": ("mmsdpt://mini_glip", "model.safetensors", 1),
+    "merge_tuner": ("lora.safetensors", "merged.pth", 1),
+    "peft_lora export": ("lora.safetensors", "adapter", 3),
+    "make_clip_tokenizer": ("merges.gz", "tokenizer", 3),
+}
+
+
+@pytest.mark.parametrize("name", CONVERTERS)
+def test_a_full_disk_is_one_sentence_and_leaves_no_half_of_a_conversion(
+    name, make_tiny_cfg, tmp_path, monkeypatch, capsys
+):
+    source, target, failing = CONVERTERS[name]
+    source = str(tmp_path / source) if "://" not in source else resolve_checkpoint(source)
+    if source.endswith("lora.safetensors"):
+        os.rename(of_method(make_tiny_cfg, tmp_path, MERGED["LoRA"]), source)
+    elif source.endswith(".gz"):
+        Path(source).write_bytes(gzip.compress(b"#version: 0.2\ni n\nt h\n"))
+    tool, *command = name.split()
+    options = ["--merges", "2"] if tool == "make_clip_tokenizer" else []
+    calls, fsync = itertools.count(1), os.fsync
+
+    def fill_up(handle: int) -> None:
+        if next(calls) >= failing:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
+    out = tmp_path / "out"
+    arguments = (*command, source, out / target, *options)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fill_up)
+        assert run(f"model_converters/{tool}.py", *arguments) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("error: no space left") and message.endswith(f"{out / target}")
+    assert not [path for path in out.rglob("*") if path.is_file()]
+    assert run(f"model_converters/{tool}.py", *arguments) == 0
+    assert [path for path in out.rglob("*") if path.is_file()]
 
 
 def test_what_cannot_be_merged_is_refused_in_one_sentence(tuned, tmp_path, capsys):

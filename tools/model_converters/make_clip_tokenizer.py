@@ -11,9 +11,8 @@ import argparse
 import gzip
 import json
 import zlib
-from pathlib import Path
 
-from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.atomic import staged, write_atomically
 from mmsdpt.utils.cli import run_tool
 from mmsdpt.utils.errors import InputError
 
@@ -87,8 +86,10 @@ def folder_files(merges: list[str]) -> dict[str, str]:
 
 def main() -> None:
     args = parse_args()
-    for name, content in folder_files(read_merges(args.merges_file, args.merges)).items():
-        write_atomically(Path(args.out) / name, content.encode("utf-8"))
+    files = folder_files(read_merges(args.merges_file, args.merges))
+    with staged(args.out, last="tokenizer_config.json") as stage:
+        for name, content in files.items():
+            write_atomically(stage / name, content.encode("utf-8"))
 
 
 if __name__ == "__main__":
