@@ -5,6 +5,7 @@ image, through the metric and through the tool.
 from __future__ import annotations
 
 import importlib.util
+import re
 
 import pytest
 import torch
@@ -134,12 +135,25 @@ def test_predictions_from_known_features_equal_those_from_images(tuner):
         assert torch.equal(a.text_features, b.text_features)
 
 
-def test_the_tool_prints_the_measure_without_and_with_a_tuner(repository, tmp_path, capsys):
+@pytest.fixture
+def tool(repository):
     spec = importlib.util.spec_from_file_location(
         "alignment_tool", repository / "tools" / "analysis_tools" / "alignment.py"
     )
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
+    return tool
+
+
+def test_the_tool_measures_drawn_pictures(tool, repository, capsys):
+    config = repository / "configs" / "mini" / "zero_shot_mini_clip.py"
+    tool.main([str(config), "--cfg-options", "test_dataloader.dataset.num_samples=48"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "%" in line]
+    accuracy, matched, unmatched = [float(each) for each in re.findall(r"[\d.]+", line)[:3]]
+    assert accuracy > 30 and matched > unmatched + 0.2
+
+
+def test_the_tool_prints_the_measure_without_and_with_a_tuner(tool, repository, tmp_path, capsys):
     make_class_folders(tmp_path / "data" / "clothing", dict(train=1, test=2), NAMES)
     tuner = dict(type="mmsdpt.CLIPVPT", num_tokens=2)
     model = tuned_clip(tuner)

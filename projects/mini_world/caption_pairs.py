@@ -230,6 +230,14 @@ class SceneCaptionDataset(BaseDataset):
             info["gt_label"] = index % len(self.things)
         return info
 
+    def get_gt_labels(self) -> np.ndarray:
+        """The label of every sample, (N,), as MMPreTrain's data sets have it; for ``classes``."""
+        if self.things is None:
+            raise InputError("captions have no labels: give classes")
+        if not self._fully_initialized:
+            self.full_init()
+        return np.asarray(self.data_list) % len(self.things)
+
     def __len__(self) -> int:
         return len(self.data_list) if self._fully_initialized else self.num_samples
 
