@@ -13,7 +13,7 @@ from mmengine.logging import MMLogger
 from PIL import Image
 
 from mmsdpt.apis import Classifier, Detector
-from mmsdpt.hosts.glip.text import BertModel
+from mmsdpt.hosts.grounding.text import BertModel
 from mmsdpt.utils.errors import InputError
 from tests.apis.conftest import CLASSES, run_test_tool
 
