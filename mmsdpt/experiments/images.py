@@ -156,7 +156,9 @@ class DatasetCache:
         return self._tests[key]
 
     def digest(self, cfg: Mapping[str, Any]) -> str:
-        """SHA-256 of what a data set holds: its annotations, and names and sizes of its images."""
+        """SHA-256 of what a data set holds: its annotations, and names and sizes of its images;
+        the same wherever the folder is.
+        """
         key = json.dumps(cfg, sort_keys=True, default=str)
         if key not in self._digests:
             dataset = self.dataset(cfg)
@@ -166,6 +168,7 @@ class DatasetCache:
                 info.pop("sample_idx", None)
                 path = info.get("img_path", "")
                 size = os.path.getsize(path) if os.path.isfile(path) else None
+                info["img_path"] = os.path.basename(path)
                 found.update(json.dumps([size, info], sort_keys=True, default=str).encode())
             self._digests[key] = found.hexdigest()
         return self._digests[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -21,11 +22,12 @@ from mmengine.utils import import_modules_from_strings
 from mmsdpt import compat
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.base_weights import resolve_checkpoint
+from mmsdpt.utils.cli import replace_prefix
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.preflight import find_missing
 from mmsdpt.version import __version__
 
-from .compose import compose
+from .compose import DATA_ROOT, compose
 from .images import DatasetCache, quiet
 from .records import FAILED, FINISHED, Record
 from .study import Cell, Study, Training
@@ -142,7 +144,7 @@ def prepare(
                 if training not in jobs:
                     on = jobs[training.on].digest if training.on else None
                     jobs[training] = _job(study, training, config, cache, on)
-                jobs[training].tests.append(_test(cell, config, jobs[training], cache))
+                jobs[training].tests.append(_test(study, cell, config, jobs[training], cache))
         except (InputError, ValueError, KeyError, TypeError) as error:
             done.refused.setdefault(in_one_line(error), []).append(cell.name)
     done.jobs = list(jobs.values())
@@ -213,11 +215,11 @@ def _job(
         job.images = len(cache.dataset(dataset_of(config, "train")))
         if study.selection:
             job.validation_images = len(cache.dataset(dataset_of(config, "val")))
-    job.digest = digest(depends)
+    job.digest = digest(_wherever_data_are(study, depends))
     return job
 
 
-def _test(cell: Cell, config: dict[str, Any], job: Job, cache: DatasetCache) -> Test:
+def _test(study: Study, cell: Cell, config: dict[str, Any], job: Job, cache: DatasetCache) -> Test:
     whole = cell.slots == cell.training.slots
     slots = list(config["model"]["tuners"] if whole else cell.slots)
     evaluators = config["test_evaluator"]
@@ -231,7 +233,16 @@ def _test(cell: Cell, config: dict[str, Any], job: Job, cache: DatasetCache) -> 
         files=[file_digest(each["ann_file"]) for each in evaluators if each.get("ann_file")],
         slots=slots,
     )
-    return Test(cell, config, slots, digest(depends), len(cache.dataset(dataset)))
+    found = digest(_wherever_data_are(study, depends))
+    return Test(cell, config, slots, found, len(cache.dataset(dataset)))
+
+
+def _wherever_data_are(study: Study, depends: dict[str, Any]) -> dict[str, Any]:
+    """With the paths that the configs of the data have."""
+    if not study.data_root:
+        return depends
+    root = study.data_root.rstrip("/") + "/"
+    return replace_prefix(copy.deepcopy(depends), root, DATA_ROOT)
 
 
 def dataset_of(config: Mapping[str, Any], role: str) -> dict[str, Any]:

@@ -99,6 +99,14 @@ def test_what_is_compared_with_the_plain_model_waits_for_it(compute, tmp_path):
     assert all(record["before"] for record in records.values())
 
 
+def test_data_may_move(compute, monkeypatch, miniatures, tmp_path):
+    compute(names=["vpt"])
+    moved = shutil.copytree(miniatures, tmp_path / "moved")
+    monkeypatch.setattr(worker, "train", lambda *_: pytest.fail("it was trained again"))
+    records, _ = compute(names=["vpt"], data_root=str(moved))
+    assert all(record["status"] == "finished" for record in records.values())
+
+
 def test_other_settings_or_data_are_other_results(compute, monkeypatch, miniatures, tmp_path):
     compute(names=["vpt"])
     trained = []
