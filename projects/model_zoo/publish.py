@@ -1,8 +1,8 @@
-"""Put the tuner files of the study model_zoo.py where people find them, with their scores.
+"""Put the tuner files of a study of this folder where people find them, with their scores.
 
 ``python -m projects.model_zoo.publish WORK_DIR`` after ``python tools/experiments.py run
-projects/model_zoo/studies/model_zoo.py --work-dir WORK_DIR`` writes
-``projects/model_zoo/*.safetensors`` and the table in docs/model_zoo.md.
+projects/model_zoo/studies/model_zoo.py --work-dir WORK_DIR`` (or ``model_zoo_clip.py``) writes
+``projects/model_zoo/*.safetensors`` and the study's table in docs/model_zoo.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from mmsdpt.utils.errors import InputError
 ROOT = Path(__file__).parents[2]
 ZOO = Path(__file__).parent
 PAGE = ROOT / "docs" / "model_zoo.md"
-MARKS = ("<!-- table: begin -->\n", "<!-- table: end -->")
+# By host: what its scores are called, and their names in a record.
+SCORES = {
+    "mini_glip": ("AP / AP50", {"coco/bbox_mAP": 100, "coco/bbox_mAP_50": 100}),
+    "mini_clip": ("accuracy", {"accuracy": 1}),
+}
 
 
 def main() -> None:
@@ -32,9 +36,10 @@ def main() -> None:
     rows = read_rows(args.work_dir)
     for row in rows:
         shutil.copyfile(row["source"], ZOO / row["file"])
-    before, _, rest = PAGE.read_text().partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    write_atomically(PAGE, (before + MARKS[0] + as_table(rows) + MARKS[1] + after).encode())
+    begin, end = (f"<!-- table of {rows[0]['host']}: {word} -->" for word in ("begin", "end"))
+    before, _, rest = PAGE.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    write_atomically(PAGE, f"{before}{begin}\n{as_table(rows)}{end}{after}".encode())
     print(as_table(rows))
 
 
@@ -46,9 +51,11 @@ def read_rows(work_dir: Path) -> list[dict]:
     """
     import pandas as pd  # not at the top: --help is quick
 
-    records = work_dir / "model_zoo.jsonl"
-    if not records.is_file():
-        raise InputError(f"{records} is missing: run projects/model_zoo/studies/model_zoo.py first")
+    records = next(work_dir.glob("model_zoo*.jsonl"), None)
+    if records is None:
+        raise InputError(
+            f"{work_dir} has no model_zoo*.jsonl: run a study of projects/model_zoo/studies first"
+        )
     frame = pd.read_json(records, lines=True).drop_duplicates("cell", keep="last")
     frame = frame[frame["method"] != "zero_shot"].sort_values("tested_on")
     if wrong := list(frame[frame["status"] != "finished"]["cell"]):
@@ -56,32 +63,34 @@ def read_rows(work_dir: Path) -> list[dict]:
     rows = []
     for each in frame.to_dict("records"):
         source = work_dir / each["tuner_file"]
+        task = each["tested_on"].removesuffix("_64px")
+        scores = SCORES[each["host"]][1]
         rows.append(
             dict(
                 source=source,
-                task=each["tested_on"],
-                file=f"{each['method']}_{each['host']}_{each['tested_on']}.safetensors",
+                host=each["host"],
+                task=task,
+                file=f"{each['method']}_{each['host']}_{task}.safetensors",
                 parameters=each["trainable"],
                 size=source.stat().st_size,
                 digest=hashlib.sha256(source.read_bytes()).hexdigest(),
-                before=_scores(each["before"]),
-                after=_scores(each["metrics"]),
-                config=f"configs/mini/{each['method']}_mini_{each['tested_on']}.py",
+                before=_in_percent(each["before"], scores),
+                after=_in_percent(each["metrics"], scores),
+                config=f"configs/mini/{each['method']}_mini_{task}.py",
             )
         )
     return rows
 
 
-def _scores(metrics: dict) -> str:
-    return " / ".join(
-        f"{100 * metrics[name]:.1f}" for name in ("coco/bbox_mAP", "coco/bbox_mAP_50")
-    )
+def _in_percent(metrics: dict, scores: dict[str, float]) -> str:
+    return " / ".join(f"{factor * metrics[name]:.1f}" for name, factor in scores.items())
 
 
 def as_table(rows: list[dict]) -> str:
     """Markdown, one row for each file."""
+    score = SCORES[rows[0]["host"]][0]
     lines = [
-        "| file | task | AP / AP50 before | after | parameters | KB | SHA-256 |",
+        f"| file | task | {score} before | after | parameters | KB | SHA-256 |",
         "|---|---|--:|--:|--:|--:|---|",
     ]
     for row in rows:

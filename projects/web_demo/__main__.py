@@ -22,9 +22,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--tuners",
         nargs="*",
-        default=["work_dirs", str(Path(__file__).parent / "tuners")],
+        default=[
+            "work_dirs",
+            str(Path(__file__).parent / "tuners"),
+            str(Path(__file__).parents[1] / "model_zoo"),
+        ],
         metavar="FOLDER",
-        help="folders whose tuner files can be chosen; default: work_dirs and the page's own",
+        help="folders whose tuner files can be chosen; default: work_dirs, the page's own and the"
+        " model zoo",
     )
     parser.add_argument(
         "--config",

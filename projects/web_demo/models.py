@@ -21,12 +21,14 @@ from mmsdpt.utils.class_names import parse_names
 from mmsdpt.utils.errors import InputError
 from mmsdpt.visualization.attention_page import draw_attention
 from mmsdpt.visualization.models import Picture
+from projects.mini_world.class_folders import grey
 from projects.mini_world.garments import draw_garment
 from projects.mini_world.tasks import TaskPainter
 
 MOST_CLASSES, MOST_LETTERS, MOST_PIXELS = 50, 2000, 25_000_000
 EXAMPLES = ("thermal", "clutter", "new_shapes")
 GARMENTS = ("t-shirt", "brimmed hat", "shoes", "dress")
+GREY_GARMENTS = ("bag", "glove", "hoodie")  # of the data that the page's tuner file is for
 _ROW = tuple[str, str, float] | tuple[str, str, float, str]
 """Before or after, name, score, and of a detector the box in words."""
 
@@ -55,10 +57,10 @@ def draw_examples(folder: Path) -> tuple[list[str], list[str]]:
             path = folder / f"{task}_{i}.png"
             Image.fromarray(painter.draw("test", i)[0].image).save(path)
             scenes.append(str(path))
-    for i, kind in enumerate(GARMENTS):
-        path = folder / f"{kind}.png"
-        picture = draw_garment(np.random.default_rng(i), 224, kind)
-        Image.fromarray(picture.image).save(path)
+    for i, kind in enumerate((*GREY_GARMENTS, *GARMENTS)):
+        path, rng = folder / f"{kind}.png", np.random.default_rng(i)
+        image = draw_garment(rng, 224, kind).image
+        Image.fromarray(grey(image, rng) if kind in GREY_GARMENTS else image).save(path)
         garments.append(str(path))
     return scenes, garments
 

@@ -148,7 +148,8 @@ def build(args: argparse.Namespace, folder: Path) -> gr.Blocks:
             words = "" if detector.files() else "red circle, blue star"
             _tab(detector, scenes, words, folder)
         with gr.Tab("Classify (CLIP)"):
-            _tab(classifier, garments, "t-shirt, hat, shoes, dress, pants", folder)
+            words = "" if classifier.files() else "bag, glove, hoodie, t-shirt, hat, shoes, dress"
+            _tab(classifier, garments, words, folder)
     return page.queue(max_size=_QUEUE, api_open=False)
 
 

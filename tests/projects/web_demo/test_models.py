@@ -86,3 +86,15 @@ def test_the_classifier_takes_any_words(examples, tmp_path):
     assert sum(row[2] for row in rows[:2]) == pytest.approx(1, abs=0.002)
     picture = bench.attention(path, [], [], "t-shirt, hat", "", tmp_path)
     assert Image.open(picture).height > 300
+
+
+def test_the_tuner_file_of_clip_is_used_on_drawn_clothes(examples, tmp_path):
+    config = str(ROOT / "configs/mini/mudpt_mini_clothing.py")
+    bench = Workbench(Classifier, [str(ROOT / "projects/model_zoo")], config, device="cpu")
+    chosen = bench.files()
+    assert chosen == ["mudpt_mini_clip_drawn_clothes.safetensors (MuDPT)"]
+    path = next(path for path in examples[1] if "glove" in path)
+    *_, rows = bench.predict(path, chosen, Workbench.slots(chosen), "", 0.0, "", tmp_path)
+    before, after = ([row[1:] for row in rows if row[0] == when] for when in ("before", "after"))
+    assert {name for name, _ in after} == set(bench.classes(chosen)) and len(after) == 6
+    assert before != after
