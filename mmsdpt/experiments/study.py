@@ -366,7 +366,9 @@ def _made(kind: type, name: Any, content: Mapping[str, Any]) -> Any:
         found["config"] = find_config(found["config"])
     if kind is Method:
         found["label"] = found.get("label") or found["name"]
-        found["epochs"] = tuple(tuple(pair) for pair in found.get("epochs", ()))
+        epochs = found.get("epochs", ())
+        pairs = [(0, epochs)] if isinstance(epochs, int) else epochs
+        found["epochs"] = tuple(tuple(pair) for pair in pairs)
     if kind is Data:
         found["name"] = found["name"].removeprefix("clip_")
     return kind(**found)

@@ -115,6 +115,16 @@ def test_settings_with_dots_are_of_the_whole_config_and_a_star_multiplies(write_
         composed(wrong, tmp_path)
 
 
+def test_epochs_are_a_number_or_by_least_number_of_shots(write_study):
+    config = "configs/clip_baselines/coop_vit_b16.py"
+    methods = dict(
+        one=dict(config=config, epochs=30), some=dict(config=config, epochs=[(1, 50), (8, 200)])
+    )
+    found = load_study(write_study(["one", "some"], methods)).methods
+    assert [found["one"].epochs_for(shots) for shots in (None, 1, 16)] == [30, 30, 30]
+    assert [found["some"].epochs_for(shots) for shots in (1, 7, 16)] == [50, 50, 200]
+
+
 def test_settings_are_chosen_on_validation_images(write_study, tmp_path):
     config = composed(write_study(split="val"), tmp_path)
     assert config["test_dataloader"]["dataset"]["split"] == "val"
