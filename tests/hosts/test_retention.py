@@ -8,10 +8,12 @@ import math
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmsdpt.hosts.glip.retention import Retention
 from mmsdpt.hosts.stages import StageCache
+from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.feature_store import FeatureStore
 from tests.hosts.small_glip import TEXTS, build_mini_glip, losses_of, make_images, make_samples
@@ -162,6 +164,13 @@ def test_classes_of_a_data_set():
 def test_what_is_refused(settings, words):
     with pytest.raises(InputError, match=words):
         Retention.from_config(settings)
+
+
+def test_grounding_dino_refuses_it():
+    with DefaultScope.overwrite_default_scope("mmdet"), pytest.raises(InputError, match="for GLIP"):
+        MODELS.build(
+            dict(type="mmsdpt.GroundingDINO", language_model={}, retention=dict(phrases=OLD))
+        )
 
 
 def test_nothing_left_to_keep_is_refused():

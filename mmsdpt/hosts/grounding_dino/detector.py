@@ -21,6 +21,7 @@ from mmsdpt.hosts.grounding.fusion import MAX_CLAMP_VALUE
 from mmsdpt.hosts.seams import FeatureSeam, ForwardState, SeamMap
 from mmsdpt.hosts.stages import Images
 from mmsdpt.registry import MODELS
+from mmsdpt.utils.errors import InputError
 
 from .decoder import Decoder
 from .encoder import Encoder
@@ -50,10 +51,12 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
             them without a tuner, none with one.
         independent_captions: Whether an image's result is independent of the other captions of its
             batch, see :class:`Encoder`. False: as in MMDetection.
+        retention: Refused; it is GLIP's.
         kwargs: As MMDetection's :class:`mmdet.models.GroundingDINO`. ``encoder.num_cp`` recomputes
             activations without fairscale.
 
     Raises:
+        InputError: with ``retention``.
         ValueError: if the text encoder does not keep class names apart, or takes longer captions
             than the head.
     """
@@ -71,8 +74,14 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
         tuners: Mapping[str, Mapping] | None = None,
         trainable: Sequence[str] | None = None,
         independent_captions: bool = True,
+        retention: Mapping | None = None,
         **kwargs,
     ) -> None:
+        if retention is not None:
+            raise InputError(
+                "model.retention is for GLIP: it compares two passes place by place, and Grounding"
+                " DINO chooses its queries anew in each; remove it"
+            )
         if not language_model.get("use_sub_sentence_represent"):
             raise ValueError(
                 "Grounding DINO encodes each class name by itself: set"
