@@ -8,6 +8,7 @@ import resource
 import shutil
 import unicodedata
 import zipfile
+from contextlib import contextmanager
 
 import pytest
 
@@ -24,16 +25,17 @@ from .converter_sources import boxes, from_yolo, load_tool, pair, picture, voc, 
 BOX = "0 0.5 0.5 0.5 0.5\n"
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
-    """No file may become larger than 1,000 bytes: JSON files of a few boxes fit, images do not."""
+    """No file may become larger than 1,000 bytes: JSON files of a few boxes fit, images do not. It
+    ends before the test does: what pytest writes about it is longer.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def fill() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-
-    yield fill
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def listing(folder):
@@ -41,18 +43,15 @@ def listing(folder):
     return {path.relative_to(folder): path.read_bytes() for path in files}
 
 
-def test_without_room_nothing_is_left_and_the_earlier_conversion_stays(
-    tmp_path, small_disk, capsys
-):
+def test_without_room_nothing_is_left_and_the_earlier_conversion_stays(tmp_path, capsys):
     tool, out = load_tool("yolo2coco"), tmp_path / "out"
     first = str(yolo(tmp_path / "first", {"a": BOX}))
     second = str(yolo(tmp_path / "second", {"a": BOX, "b": BOX}))
     assert tool.main([first, "--out", str(out), "--quiet"]) == 0
     before = listing(out)
-    small_disk()
     for arguments in ([str(out), "--overwrite"], [str(tmp_path / "new" / "folder")]):
         capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
+        with pytest.raises(SystemExit) as stop, small_disk():
             tool.main([second, "--quiet", "--out", *arguments])
         error = capsys.readouterr().err
         assert stop.value.code == 2
