@@ -14,13 +14,15 @@ import argparse
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from mmsdpt.utils.cli import run_tool
+
+if TYPE_CHECKING:  # --help is quick
+    from torch import nn
 
 
 class Shares:
@@ -81,6 +83,8 @@ def main() -> None:
     parser.add_argument("--others", nargs="+", required=True, help="names that were not trained")
     parser.add_argument("--count", type=int, default=20, help="images, in the order of their names")
     args = parser.parse_args()
+    import torch
+
     from mmsdpt.apis import Detector
 
     images = sorted(path for path in args.images.iterdir() if path.is_file())[: args.count]
