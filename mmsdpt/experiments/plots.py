@@ -155,11 +155,11 @@ def study_plots(study: Study, frame: pd.DataFrame) -> list[Plot]:
     for host in study.hosts if study.protocol != "stacking" else ():
         for question in study.questions() or [None]:
             view = View(study, frame, host, question)
-            kinds: list[Callable[..., Plot]] = [_against_shots, _against_parameters]
-            if study.protocol == "comparison":
-                kinds += [_against_memory, _against_time, _against_known]
-            if question:
-                kinds = [_against_setting]
+            kinds: list[Callable[..., Plot]] = [_against_setting]
+            if not question:
+                kinds = [_against_shots, _against_parameters]
+                if study.protocol == "comparison":
+                    kinds += [_against_memory, _against_time, _against_known]
             found += [kind(view, *panel) for panel in _panels(view) for kind in kinds]
     return [plot for plot in found if any(set(curve.points) - {None} for curve in plot.curves)]
 
@@ -222,14 +222,15 @@ def _against_cost(
     log: int = 0,
 ) -> Plot:
     """Scores with the most shots against a mean over the trainings on these data."""
-
-    def position(line: Line) -> float | None:
+    most = most_shots(view.study)
+    points: list[Point] = []
+    for line in view.lines:
         rows = view.rows(line, most)
         values = rows[rows["trained_on"].isin(list(data))][column].dropna()
-        return float(values.mean()) * scale if len(values) else None
-
-    most = most_shots(view.study)
-    points = list(_points(view, most, position))
+        if not line.trains:
+            points.append((line, None, line.label, None))
+        elif len(values):
+            points.append((line, most, line.label, float(values.mean()) * scale))
     title = f"{title}, {shots_in_words(most)}"
     labels = dict(x_label=x_label, log=log, ticks=None)
     return _plot(view, kind, title, data, classes, points, **labels)
@@ -247,30 +248,19 @@ _against_time = partial(
 
 
 def _against_known(view: View, title: str, data: Sequence[str], classes: str) -> Plot:
-    """What was gained against what was kept, with the most shots."""
-
-    def position(line: Line) -> float | None:
-        known = view.known(line, most, data)
-        return known.mean if isinstance(known, Score) else None
-
+    """What was gained against what was kept, with the most shots; the model as it is has its point,
+    too.
+    """
     most = most_shots(view.study)
-    # The model as it is stands where its own knowledge is, and not as a level line.
-    points = [(*point[:3], position(point[0])) for point in _points(view, most, position)]
+    points: list[Point] = []
+    for line in view.lines:
+        known = view.known(line, most, data)
+        if isinstance(known, Score):
+            points.append((line, most if line.trains else None, line.label, known.mean))
     x_label = f"{view.score_name} of what it knew ({', '.join(view.study.forgetting)})"
     title = f"{title}, {shots_in_words(most)}"
     labels = dict(x_label=x_label, ticks=None)
     return _plot(view, "forgetting", title, data, classes, points, **labels)
-
-
-def _points(
-    view: View, shots: int | None, position: Callable[[Line], float | None]
-) -> Iterator[Point]:
-    """A point of each method at its position; a level line of what is not trained."""
-    for line in view.lines:
-        if not line.trains:
-            yield line, None, line.label, None
-        elif (x := position(line)) is not None:
-            yield line, shots, line.label, x
 
 
 def _against_setting(view: View, title: str, data: Sequence[str], classes: str) -> Plot:

@@ -39,7 +39,7 @@ class Retention:
         weight: w.
         phrases_per_caption: Phrases of each caption.
         num_captions: Captions, drawn once, so that a frozen text encoder reads each once.
-        seed: Of that draw; which image gets which caption is drawn anew each step.
+        seed: Of that draw; which image gets which of them is drawn at each step.
 
     Raises:
         InputError: for a value that cannot be.

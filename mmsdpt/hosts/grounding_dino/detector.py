@@ -80,7 +80,7 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
         if retention is not None:
             raise InputError(
                 "model.retention is for GLIP: it compares two passes place by place, and Grounding"
-                " DINO chooses its queries anew in each; remove it"
+                " DINO chooses other queries in each; remove it"
             )
         if not language_model.get("use_sub_sentence_represent"):
             raise ValueError(
