@@ -36,7 +36,7 @@ def main() -> None:
     facts = list_features(args.folder)
     table = Table()
     for name in ("features", "computed in", "kept in", "by", "last used"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("entries", "MB"):
         table.add_column(name, justify="right")
     for each in facts:

@@ -167,7 +167,7 @@ class FeatureCache(Hook):
         for name in sorted({*self.stages.found, *self.stages.computed}):
             print_log(
                 f"Feature cache: {self.stages.computed[name]} {name} features were computed, and"
-                f" {self.stages.found[name]} times one was there",
+                f" {self.stages.found[name]} were taken from it",
                 "current",
             )
 

@@ -57,7 +57,12 @@ def main() -> int:
     for config in (args.config, args.clip_config):
         if not Path(config).is_file():
             raise InputError(f"config not found: {config}")
-    # Not at the top: --help is quick.
+    try:
+        import gradio  # noqa: F401  # not at the top: --help is quick
+    except ModuleNotFoundError:
+        raise InputError(
+            "the page needs packages that are not installed: pip install -e '.[web]'"
+        ) from None
     from .page import serve
 
     serve(args)

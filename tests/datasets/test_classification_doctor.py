@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import shutil
 from dataclasses import replace
 from types import MappingProxyType
@@ -125,9 +126,17 @@ def test_what_was_not_asked_for_may_be_absent(tmp_path, small):
 
 def test_the_table_shows_paths_as_they_are(tmp_path, small):
     finding = doctor.Finding("dtd", problems=["the folder [red]/x is missing"])
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))
+    console = Console(width=200, record=True, file=io.StringIO())
     console.print(doctor.as_table([finding]))
     assert "the folder [red]/x is missing" in console.export_text()
+
+
+def test_a_narrow_table_cuts_no_address(small):
+    finding = doctor.Finding("dtd", problems=["download it from https://example.org/" + "a" * 60])
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(doctor.as_table([finding]))
+    text = console.export_text()
+    assert text.count("a") >= 60 and "…" not in text
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 # Drawn clothes in grey for mini CLIP, six kinds that are not among those of clip_clothing_64px.py:
-#   python projects/mini_world/class_folders.py data
+#   python tools/draw_class_folders.py data
 _base_ = "clip_clothing_64px.py"
 
 data_root = "data/drawn_clothes/"

@@ -1,6 +1,6 @@
 # Drawn things out of focus for mini CLIP, six combinations of shape, colour and texture that its
 # pre-training never showed or named:
-#   python projects/mini_world/class_folders.py data
+#   python tools/draw_class_folders.py data
 _base_ = "clip_clothing_64px.py"
 
 data_root = "data/drawn_things/"

@@ -182,6 +182,7 @@ def as_table(findings: Iterable[Finding]) -> Table:
     table = Table("dataset", "state", "classes", "train", "val", "test", "what is wrong")
     for column in table.columns[2:6]:
         column.justify = "right"
+    table.columns[-1].overflow = "fold"  # an address or a path that is cut is of no use
     colours = {"OK": "green", "WRONG": "red", "not there": "yellow"}
     for finding in findings:
         counts = [f"{finding.counts[key]:,}" if key in finding.counts else "" for key in SPLITS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from mmsdpt.apis import Classifier, Detector
 from mmsdpt.utils.errors import InputError
 from projects.web_demo import models
+from projects.web_demo.__main__ import main as serve_page
 from projects.web_demo.models import Workbench
 
 ROOT = Path(__file__).parents[3]
@@ -33,6 +35,13 @@ def bench(tmp_path_factory) -> Workbench:
     (folder / "broken.safetensors").write_bytes(b"none")
     config = str(ROOT / "configs/mini/sdpt_mini_thermal.py")
     return Workbench(Detector, [str(folder), "no such folder"], config, device="cpu")
+
+
+def test_without_the_extra_the_page_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)  # as if it were not installed
+    monkeypatch.setattr(sys, "argv", ["web_demo"])
+    with pytest.raises(InputError, match=r"pip install -e '\.\[web\]'"):
+        serve_page()
 
 
 def test_only_tuner_files_of_the_host_can_be_chosen(bench):
