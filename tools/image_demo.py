@@ -94,7 +94,7 @@ def main() -> int:
         print(f"{result.path}: {listed or 'nothing found'}")
     if not args.no_pictures:
         results.save(args.out_dir)
-        print(f"{len(results)} picture{'s' * (len(results) != 1)}: {args.out_dir}")
+        print(f"{len(results)} picture{'s' * (len(results) != 1)} in {args.out_dir}")
     if args.json:
         results.to_json(args.json)
         print(f"results: {args.json}")

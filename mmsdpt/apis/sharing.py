@@ -51,12 +51,19 @@ def find_shared(name: str | Path, revision: str | None = None) -> Recipe:
         recipe = Recipe.from_json(Path(hf_hub_download(str(name), CONFIG, revision=revision)))
         for slot, path in recipe.files.items():
             recipe.files[slot] = hf_hub_download(str(name), Path(path).name, revision=revision)
-    except (OSError, ValueError) as error:  # no network, no such model or file
+    except _hub_errors() as error:  # no network, no such model or file
         if isinstance(error, InputError):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{name} could not be fetched from the hub ({reason})") from None
     return recipe
+
+
+def _hub_errors() -> tuple[type[BaseException], ...]:
+    """What huggingface_hub raises; the last one is that of the HTTP library of its version."""
+    from huggingface_hub.utils import HfHubHTTPError
+
+    return OSError, ValueError, *HfHubHTTPError.__bases__
 
 
 def write_shared(
@@ -107,7 +114,7 @@ def push(recipe: Recipe, name: str, private: bool, token: str | None, **card: An
         The URL of the commit.
 
     Raises:
-        InputError: if the name is no id, or the hub refuses.
+        InputError: if the name is no id, or the hub refuses or cannot be reached.
     """
     if not _HUB_ID.fullmatch(name):
         raise InputError(f"an id on the hub is person/model, got {printable(name)}")
@@ -121,7 +128,7 @@ def push(recipe: Recipe, name: str, private: bool, token: str | None, **card: An
             commit = api.upload_folder(
                 repo_id=name, folder_path=folder, commit_message="Add a tuner of mmsdpt"
             )
-        except (OSError, ValueError) as error:
+        except _hub_errors() as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(f"the hub did not take {name}: {reason}") from None
     return str(commit.commit_url)

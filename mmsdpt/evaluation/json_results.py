@@ -26,6 +26,8 @@ class JsonResults(BaseMetric):
         category_ids: Of the labels; by default counted from 1.
     """
 
+    default_prefix = "json"  # without one MMEngine warns
+
     def __init__(self, out: str | Path, category_ids: Sequence[int] | None = None) -> None:
         super().__init__()
         self.out, self.category_ids = Path(out), category_ids

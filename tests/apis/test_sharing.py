@@ -181,6 +181,14 @@ def test_a_model_that_is_not_on_the_hub_ends_in_one_sentence(hub):
         Detector.from_pretrained("person/other")
 
 
+def test_a_hub_that_cannot_be_reached_ends_in_one_sentence(tuned_clip, hub, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    with pytest.raises(InputError, match="the hub did not take person/model: .*refused"):
+        Classifier(tuned_clip, device="cpu").push_to_hub("person/model", token="hf_x")
+
+
 def test_a_hub_model_cannot_name_files_outside_its_repository(tuned, hub, tmp_path):
     Detector(tuned, device="cpu").save_pretrained(tmp_path)
     content = json.loads((tmp_path / "config.json").read_text())
