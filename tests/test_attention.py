@@ -15,6 +15,7 @@ from mmengine.registry import init_default_scope
 from safetensors.torch import save_file
 
 from mmsdpt.hosts.grounding.fusion import BiMultiHeadAttention
+from mmsdpt.hosts.seams import FusionTokens
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import save_tuner
 from mmsdpt.utils.errors import InputError
@@ -54,8 +55,8 @@ def test_recorded_weights_times_values_are_what_xmha_returns(tuned):
         torch.nn.init.normal_(parameter)
     image_tokens, text_tokens = torch.randn(3, 12).double(), torch.randn(2, 20).double()
     if tuned:
-        tokens = SimpleNamespace(image=image_tokens, text=text_tokens)
-        layer.seam.tokens = lambda: tokens
+        tokens = FusionTokens(image_tokens, text_tokens)
+        layer.seam.tokens = lambda own_words: tokens
     vision, lang = torch.randn(2, 9, 12).double(), torch.randn(2, 5, 20).double()
     text_mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
     image_mask = torch.zeros(2, 9, dtype=torch.bool)

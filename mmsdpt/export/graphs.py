@@ -74,7 +74,10 @@ class DetectorGraph(nn.Module):
         self.class_map = class_map.bool().float()
         with torch.no_grad():
             text = self.host.encode_text([self.caption])
-        self.text = {key: value.clone() for key, value in text.items()}
+        self.text: dict[str, Any] = {key: value.clone() for key, value in text.items()}
+        self.names = tuple(names)
+        state = ForwardState(None, [self.caption], [self.class_map], phrases=[self.names])
+        self.text = self.host._with_own_words(self.text, state)
         assert tokens is not None  # it is where any token counts, which GLIP has not
         # (T, C): the mean over each class's tokens.
         weights = torch.zeros(text["masks"].shape[1], len(names))
@@ -117,7 +120,7 @@ class DetectorGraph(nn.Module):
     def _candidates(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """By level the ``nms_pre`` best scores, their labels and boxes; a score of 0: none."""
         host, head = self.host, self.host.bbox_head
-        state = ForwardState(x, [self.caption], [self.class_map])
+        state = ForwardState(x, [self.caption], [self.class_map], phrases=[self.names])
         with host.tuned():
             visual, text = self._encode(x, state)
             outputs = head.head.predict(visual, {**text, "masks": None})
@@ -141,9 +144,7 @@ class DetectorGraph(nn.Module):
             found.append((torch.sqrt(score * factor), index - place * count, boxes))
         return found
 
-    def _encode(
-        self, x: Tensor, state: ForwardState
-    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    def _encode(self, x: Tensor, state: ForwardState) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
         if self.host._lockstep.active():
             return self.host.encode(x, state)
         state.text = self.text

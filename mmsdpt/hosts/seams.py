@@ -49,6 +49,7 @@ class SeamUser(Protocol):
     enabled: bool
     frozen: bool
     training: bool
+    own_words_only: bool
 
     @property
     def image_depends_on_text(self) -> bool:
@@ -129,6 +130,7 @@ class ForwardState:
         captions: B captions.
         class_maps: Per image a (C, max_tokens) map that is 1 where a token belongs to a class.
         samples: The B data samples, with ground truth in training.
+        phrases: Per image the C names whose tokens ``class_maps`` has.
         class_names: Names of the classes, where a host classifies.
         pooled_image: (B, e), once the image is encoded, where a host classifies.
         image_features: (B, e), the same normalised.
@@ -147,6 +149,7 @@ class ForwardState:
     captions: Sequence[str] = ()
     class_maps: Sequence[Tensor] = ()
     samples: Sequence[Any] = ()
+    phrases: Sequence[Sequence[str]] = ()
     class_names: Sequence[str] = ()
     pooled_image: Tensor | None = None
     image_features: Tensor | None = None
@@ -407,10 +410,28 @@ class FusionTokens:
             text queries.
         text: (k, D_text) rows appended to the layer-normed text features: extra keys for the image
             queries.
+        groups: Of joined tokens, those that act for a part of the caption only.
     """
 
     image: Tensor | None = None
     text: Tensor | None = None
+    groups: tuple[TokenGroup, ...] = ()
+
+
+@dataclass(frozen=True)
+class TokenGroup:
+    """Tokens that act for a part of the caption: other words do not look at them, and an image
+    position looks at them as far as it looks at these words.
+
+    Attributes:
+        image: Their rows among ``FusionTokens.image``.
+        text: Their rows among ``FusionTokens.text``.
+        words: (B, L) bool, the tokens of the captions that they act for.
+    """
+
+    image: slice
+    text: slice
+    words: Tensor
 
 
 class FusionSeam(Seam):
@@ -429,13 +450,39 @@ class FusionSeam(Seam):
         super().__init__(index, widths)
         self.projections = dict(projections)
 
-    def tokens(self) -> FusionTokens:
-        """Tokens of all active tuners, concatenated in the order of the slots."""
-        offers: list[FusionTokens] = [handler(self) for handler in self.active()]
+    def tokens(self, own_words: OwnWords | None = None) -> FusionTokens:
+        """Tokens of all active tuners, concatenated in the order of the slots.
+
+        Args:
+            own_words: Of each tuner that acts for its own words only, where they are in the
+                captions. Without an entry it has none there, and gives no tokens.
+        """
+        offers: list[FusionTokens] = []
+        groups: list[TokenGroup] = []
+        ends = [0, 0]
+        for tuner, handler, _ in self._handlers:
+            restricted = tuner.own_words_only
+            if not tuner.enabled or (restricted and tuner not in (own_words or {})):
+                continue
+            offers.append(handler(self))
+            starts, sizes = ends, map(_count, (offers[-1].image, offers[-1].text))
+            ends = [start + size for start, size in zip(starts, sizes, strict=True)]
+            if restricted and own_words is not None:
+                image, text = map(slice, starts, ends)
+                groups.append(TokenGroup(image, text, own_words[tuner]))
         return FusionTokens(
             image=_concatenate(offer.image for offer in offers),
             text=_concatenate(offer.text for offer in offers),
+            groups=tuple(groups),
         )
+
+
+OwnWords = Mapping[SeamUser, Tensor]
+"""By tuner, the tokens of the captions (B, L) that belong to classes that it was trained on."""
+
+
+def _count(tokens: Tensor | None) -> int:
+    return 0 if tokens is None else len(tokens)
 
 
 def _concatenate(parts: Iterable[Tensor | None]) -> Tensor | None:

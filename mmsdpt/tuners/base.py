@@ -46,8 +46,10 @@ class Tuner(BaseModule):
 
     text_depends_on_image: ClassVar[bool] = False
     """Whether each image has class texts of its own."""
-    remembers_classes: ClassVar[bool] = False
+    remembers_classes: bool = False
     """Whether what it does depends on which classes it was trained on: a tuner file brings them."""
+    own_words_only: bool = False
+    """Whether it acts only for words of classes that it was trained on, see :class:`SDPT`."""
     settings: ClassVar[tuple[str, ...]]
     """Attributes that give the parameters their meaning: a tuner file fits where they agree."""
     renamed: ClassVar[Mapping[str, str]] = {}

@@ -207,6 +207,12 @@ class SDPT(Tuner):
         init_scale: See ``init``.
         tokens: Config of a registered module of your own in place of :class:`PrototypeTokens`,
             built with ``num_layers``, ``num_tokens`` and ``width``; it draws its own first values.
+        own_words_only: Let the tokens act for the words of the classes that they were trained on,
+            and leave other words alone. Without such a word in the caption the model is the one
+            without them, bit for bit. A text row of another word does not see the tokens; an image
+            row sees them as far as it looks at own words, see
+            :func:`mmsdpt.hosts.grounding.fusion.restricted`. Not in the paper, whose tokens act
+            under every caption: those forget more of what the model knew.
         mask_text_tokens: Hide the text's tokens from the image queries, as the authors' released
             code does. What is left of them has no effect, so this equals ``sides='image'``; the
             paper's method is False.
@@ -217,7 +223,16 @@ class SDPT(Tuner):
     """
 
     needs = ("fusion",)
-    settings = ("num_tokens", "layers", "sides", "share", "projection", "mask_text_tokens")
+    settings = (
+        "num_tokens",
+        "layers",
+        "sides",
+        "share",
+        "projection",
+        "mask_text_tokens",
+        "own_words_only",
+    )
+    added = dict(own_words_only=False)
 
     def __init__(
         self,
@@ -232,6 +247,7 @@ class SDPT(Tuner):
         init_scale: float = 1.0,
         tokens: Mapping[str, Any] | None = None,
         mask_text_tokens: bool = False,
+        own_words_only: bool = False,
         **common: Any,
     ) -> None:
         super().__init__(seams=seams, **common)
@@ -241,6 +257,7 @@ class SDPT(Tuner):
         self.num_tokens, self.sides, self.share = num_tokens, sides, share
         self.projection = projection if isinstance(projection, str) else dict(projection)
         self.mask_text_tokens = mask_text_tokens
+        self.own_words_only = self.remembers_classes = own_words_only
         self.used_sides: tuple[str, ...] = SIDES if sides == "dual" else (sides,)
         if mask_text_tokens:
             self.used_sides = ("image",)

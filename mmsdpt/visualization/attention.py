@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmsdpt.hosts.clip import CLIP
-from mmsdpt.hosts.grounding.fusion import MAX_CLAMP_VALUE, BiMultiHeadAttention
-from mmsdpt.hosts.seams import ForwardState
+from mmsdpt.hosts.grounding.fusion import MAX_CLAMP_VALUE, BiMultiHeadAttention, restricted
+from mmsdpt.hosts.seams import ForwardState, OwnWords
 from mmsdpt.utils.errors import InputError
 
 PROTOTYPES = "prototype tokens"
@@ -53,9 +53,10 @@ def xmha_weights(
     lang: Tensor,
     attention_mask_v: Tensor | None = None,
     attention_mask_l: Tensor | None = None,
+    own_words: OwnWords | None = None,
 ) -> XMHAWeights:
     """The attention weights of a layer, computed plainly. Arguments as of the layer's forward."""
-    tokens = layer.seam.tokens()
+    tokens = layer.seam.tokens(own_words)
 
     def heads(x: Tensor, extra: Tensor | None, linear: nn.Linear) -> Tensor:
         if extra is not None:
@@ -74,9 +75,19 @@ def xmha_weights(
         return scores.masked_fill(hidden[:, None, None], float("-inf"))
 
     padding = None if attention_mask_l is None else attention_mask_l == 0
+    of_image, of_text = scores[:, :, : vision.shape[1]], scores.transpose(-1, -2)
+    if tokens.groups:
+        num_words = lang.shape[1]
+        of_image, of_words = restricted(
+            of_image.transpose(1, 2),
+            scores[..., :num_words].transpose(1, 2),
+            tokens,
+            attention_mask_l,
+        )
+        of_image = of_image.transpose(1, 2)
+        of_text = torch.cat([of_words.permute(0, 2, 3, 1), of_text[:, :, num_words:]], dim=2)
     return XMHAWeights(
-        hide(scores[:, :, : vision.shape[1]], padding).softmax(-1),
-        hide(scores.transpose(-1, -2), attention_mask_v).softmax(-1),
+        hide(of_image, padding).softmax(-1), hide(of_text, attention_mask_v).softmax(-1)
     )
 
 
@@ -185,7 +196,7 @@ def look_of_detector(
         if layer in recorded:  # a layer that is recomputed in the backward pass
             return
         with torch.no_grad():
-            names = ("vision", "lang", "attention_mask_v", "attention_mask_l")
+            names = ("vision", "lang", "attention_mask_v", "attention_mask_l", "own_words")
             inputs = dict(zip(names, args, strict=False)) | kwargs
             words, positions = inputs["lang"].shape[1], inputs["vision"].shape[1]
             weights = xmha_weights(layer, **inputs)

@@ -52,6 +52,7 @@ class PlainAttention(MMDetAttention):
         lang: Tensor,
         attention_mask_v: Tensor | None = None,
         attention_mask_l: Tensor | None = None,
+        own_words: None = None,
     ) -> tuple[Tensor, Tensor]:
         """Shapes as in :meth:`mmsdpt.hosts.grounding.fusion.BiMultiHeadAttention.forward`."""
         num_positions, num_words = vision.shape[1], lang.shape[1]

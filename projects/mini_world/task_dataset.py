@@ -29,7 +29,10 @@ MARKER = "scenes.json"
 
 def fingerprint(task: str) -> str:
     """SHA-256 of everything that decides what the pictures of ``task`` look like."""
-    settings = {"version": GENERATOR_VERSION, "task": asdict(get_task(task)), "palette": PALETTE}
+    drawn = asdict(get_task(task))
+    if not drawn["absent"]:  # as before there was such a thing
+        del drawn["absent"]
+    settings = {"version": GENERATOR_VERSION, "task": drawn, "palette": PALETTE}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

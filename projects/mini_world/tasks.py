@@ -9,7 +9,7 @@ measure pre-training itself.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,7 @@ class SceneTask:
         splits: (name, number of pictures) of each split.
         image_size: side of the square pictures, pixels.
         long_tail: the n-th class is drawn 1 / n times as often as the first.
+        absent: names that captions have besides those of the classes; nothing is drawn for them.
     """
 
     classes: tuple[tuple[str, Concept], ...]
@@ -59,11 +60,12 @@ class SceneTask:
     splits: tuple[tuple[str, int], ...] = _FEW_SHOT_SPLITS
     image_size: int = 224
     long_tail: bool = False
+    absent: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the classes; their order is the order of the labels."""
-        return tuple(name for name, _ in self.classes)
+        """What captions name: the classes, in the order of the labels, and what is absent."""
+        return tuple(name for name, _ in self.classes) + self.absent
 
 
 def _phrases(*phrases: str) -> tuple[tuple[str, Concept], ...]:
@@ -212,6 +214,11 @@ TASKS: dict[str, SceneTask] = {
         classes=_spread_phrases(held_out_combinations()), objects=(2, 7), splits=_MEASURES
     ),
 }
+# Old and new words in one caption.
+TASKS["seen_among_new_names"] = replace(TASKS["seen"], absent=TASKS["new_names"].names)
+TASKS["new_names_among_seen"] = replace(
+    TASKS["new_names"], absent=TASKS["seen"].names[:12], splits=(("test", 100),)
+)
 
 
 def get_task(name: str) -> SceneTask:

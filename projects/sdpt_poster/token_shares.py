@@ -46,7 +46,7 @@ class Shares:
         from mmsdpt.visualization.attention import xmha_weights
 
         def record(layer: nn.Module, args: tuple, kwargs: dict, out: object) -> None:
-            names = ("vision", "lang", "attention_mask_v", "attention_mask_l")
+            names = ("vision", "lang", "attention_mask_v", "attention_mask_l", "own_words")
             inputs = dict(zip(names, args, strict=False)) | kwargs
             positions, words = inputs["vision"].shape[1], inputs["lang"].shape[1]
             weights = xmha_weights(layer, **inputs)

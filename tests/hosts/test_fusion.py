@@ -16,8 +16,9 @@ V, L, E, H = 12, 20, 48, 4
 class FixedTokens:
     """A stand-in tuner: offers the same tokens to every layer."""
 
-    def __init__(self, image, text):
+    def __init__(self, image, text, own_words_only=False):
         self.enabled = True
+        self.own_words_only = own_words_only
         self.offer = FusionTokens(image=image, text=text)
 
     def __call__(self, seam):

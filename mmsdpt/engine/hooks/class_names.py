@@ -77,7 +77,15 @@ class ClassNamesHook(Hook):
         if hasattr(model, "check_class_names"):
             model.check_class_names(names, f"the {role} dataset", self.strict)
         for slot, tuner in getattr(model, "tuners", {}).items():
-            if tuner.enabled and tuner.trained_classes not in ((), tuple(names)):
+            if tuner.own_words_only and role == "train" and not tuner.frozen:
+                tuner.trained_classes = tuple(names)
+            if tuner.enabled and tuner.own_words_only:
+                own = [name for name in names if name in tuner.trained_classes]
+                runner.logger.info(
+                    f"Slot {slot} acts for words that it was trained on, which are {len(own)} of"
+                    f" {len(names)} classes of the {role} dataset"
+                )
+            elif tuner.enabled and tuner.trained_classes not in ((), tuple(names)):
                 runner.logger.warning(
                     f"The parameters of slot {slot} belong to the caption of"
                     f" {', '.join(tuner.trained_classes)}; the {role} dataset has the caption"

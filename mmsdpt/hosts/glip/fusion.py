@@ -49,8 +49,10 @@ class VLFuse(nn.Module):
 
     def forward(self, x: dict) -> dict:
         """Fuse ``x = dict(visual=[levels], lang=dict(hidden, masks, ...))``; the incoming dict is
-        left alone.
+        left alone. ``lang["own_words"]``: see :meth:`mmsdpt.hosts.seams.FusionSeam.tokens`.
         """
         lang = x["lang"]
-        visual, hidden = self.b_attn(list(x["visual"]), lang["hidden"], lang["masks"])
+        visual, hidden = self.b_attn(
+            list(x["visual"]), lang["hidden"], lang["masks"], lang.get("own_words")
+        )
         return dict(visual=visual, lang={**lang, "hidden": hidden})

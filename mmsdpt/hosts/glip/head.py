@@ -110,8 +110,8 @@ class VLFusionModule(nn.Module):
 
         Args:
             visual_feats: Levels (B, C, h, w).
-            language_feats: ``hidden`` and ``embedded`` (B, L, D), ``masks`` (B, L), right-padded;
-                left alone.
+            language_feats: ``hidden`` and ``embedded`` (B, L, D), ``masks`` (B, L), right-padded,
+                and optionally ``own_words`` for :class:`VLFuse`; left alone.
 
         Returns:
             Per level: box deltas (B, 4, h, w), centerness (B, 1, h, w), logits (B, h w, L).
@@ -119,6 +119,7 @@ class VLFusionModule(nn.Module):
         width = language_feats["masks"].shape[1]
         length = text_length(language_feats["masks"])
         lang = {name: language_feats[name][:, :length] for name in ("hidden", "embedded", "masks")}
+        lang["own_words"] = language_feats.get("own_words")
         boxes, centerness, logits = self.predict(visual_feats, lang)
         padding = (0, width - length)
         return boxes, centerness, [F.pad(x, padding, value=-MAX_CLAMP_VALUE) for x in logits]

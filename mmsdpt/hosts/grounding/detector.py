@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -14,8 +14,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmsdpt.hosts.base import TunableMixin
-from mmsdpt.hosts.seams import ForwardState, LossSeam, Seam, SeamMap
+from mmsdpt.hosts.seams import ForwardState, LossSeam, Seam, SeamMap, SeamUser
 from mmsdpt.hosts.stages import Images, Stage, digest, pixels_of
+from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.feature_store import Entry
 from mmsdpt.utils.memo import Memo
 
@@ -69,6 +70,7 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
     ) -> None:
         """To be called at the end of the constructor."""
         self._prompts = Memo(1024)
+        self._readings: Memo[list[Hashable]] = Memo(1024)
         self._losses = LossSeam(0, {})
         self._lockstep = Lockstep(
             seams_of(self.backbone),
@@ -123,9 +125,10 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
                 maps, text = self._lockstep.encode(
                     self.backbone, self.language_model, pixels_of(images), state
                 )
-                return self._pyramid(maps), self._text_for_head(text)
+                return self._pyramid(maps), self._with_own_words(self._text_for_head(text), state)
             state.text = self._encode_captions(state.captions, state)
-            return self.extract_feat(images, state), self._text_for_head(state.text)
+            levels = self.extract_feat(images, state)
+            return levels, self._with_own_words(self._text_for_head(state.text), state)
 
     def extract_feat(self, batch_inputs: Images, state: ForwardState | None = None) -> Levels:
         """(B, 3, H, W) to the pyramid; without gradients where nothing in it trains."""
@@ -187,6 +190,38 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
         """The language model's features as the head takes them."""
         return text
 
+    def _with_own_words(self, text: Text, state: ForwardState) -> dict[str, Any]:
+        """The text with ``own_words``: for tuners that act for their own words only, where these
+        are, (B, max_tokens); a tuner without any in these captions is left out.
+
+        Raises:
+            InputError: if such a tuner does not know its classes.
+        """
+        found: dict[SeamUser, Tensor] = {}
+        for slot, tuner in self.tuners.items():
+            if not (tuner.enabled and tuner.own_words_only):
+                continue
+            if not tuner.trained_classes:
+                raise InputError(
+                    f"slot {slot!r} acts for the words of its own classes only and does not know"
+                    " them: load its tuner file (.safetensors), which names them"
+                )
+            own = set(self._read_names(tuner.trained_classes))
+            words = torch.stack(
+                [
+                    class_map[[each in own for each in self._read_names(names)]].bool().any(0)
+                    for class_map, names in zip(state.class_maps, state.phrases, strict=True)
+                ]
+            )
+            if words.any():
+                found[tuner] = words
+        return {**text, "own_words": found} if found else text
+
+    def _read_names(self, names: Sequence[str]) -> list[Hashable]:
+        """What the model reads of each name."""
+        key = ("read", *names)
+        return self._readings.get(key, lambda: [self.read_class_name(n).tokens for n in names])
+
     # ------------------------------------------------------------------ training and testing
 
     @abstractmethod
@@ -236,7 +271,8 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
             class_maps.append(class_map.to(batch_inputs.device))
             targets.append(class_maps[-1][labels])
         images = self._known_images(batch_inputs, batch_data_samples)
-        state = ForwardState(images, captions, class_maps, batch_data_samples)
+        phrases = [self._phrases(sample) for sample in batch_data_samples]
+        state = ForwardState(images, captions, class_maps, batch_data_samples, phrases)
         with self.tuned():
             visual, text = self.encode(images, state)
             losses = self._head_losses(visual, text, targets, state)
@@ -247,7 +283,8 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
         prompts = [self._training_prompt(sample) for sample in batch_data_samples]
         captions, class_maps = zip(*prompts, strict=True)
         images = self._known_images(batch_inputs, batch_data_samples)
-        state = ForwardState(images, captions, class_maps, batch_data_samples)
+        phrases = [self._phrases(sample) for sample in batch_data_samples]
+        state = ForwardState(images, captions, class_maps, batch_data_samples, phrases)
         with self.tuned():
             return self._head_outputs(*self.encode(images, state), batch_data_samples)
 
@@ -291,6 +328,7 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
                     [caption for _, caption, _, _ in chunk],
                     [class_map.to(batch_inputs.device) for _, _, class_map, _ in chunk],
                     samples,
+                    [names for _, _, _, names in chunk],
                 )
                 for sample, (token_map, _, _, _) in zip(samples, chunk, strict=True):
                     sample.token_positive_map = token_map
@@ -298,7 +336,7 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
                     levels, text = self.encode(state.images, state)
                     visual = levels
                 else:
-                    text = self.encode_text(state.captions, state)
+                    text = self._with_own_words(self.encode_text(state.captions, state), state)
                     levels = visual if every else tuple(level[images] for level in visual)
                 predictions = self._head_predictions(levels, text, samples, rescale)
                 for i, prediction, (_, _, class_map, names) in zip(

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import FusionSeam
+from mmsdpt.hosts.seams import FusionSeam, FusionTokens, OwnWords
 from mmsdpt.utils.memo import Memo
 
 # MMDetection's bound on attention scores and class logits: half precision overflows at 65,504.
@@ -88,6 +88,7 @@ class BiMultiHeadAttention(nn.Module):
         lang: Tensor,
         attention_mask_v: Tensor | None = None,
         attention_mask_l: Tensor | None = None,
+        own_words: OwnWords | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Attend in both directions.
 
@@ -97,13 +98,14 @@ class BiMultiHeadAttention(nn.Module):
             attention_mask_v: (B, N) bool, True where the text must not look at the image.
             attention_mask_l: (B, T), non-zero where the text is real; the rest is hidden from the
                 image.
+            own_words: See :meth:`mmsdpt.hosts.seams.FusionSeam.tokens`.
 
         Returns:
             The image's change (B, N, v_dim) and the text's change (B, T, l_dim).
         """
         num_images, num_positions, _ = vision.shape
         num_words = lang.shape[1]
-        tokens = self.seam.tokens()
+        tokens = self.seam.tokens(own_words)
 
         keys, values, key_bias = self._text_factors(lang)
         if tokens.text is not None:
@@ -124,8 +126,11 @@ class BiMultiHeadAttention(nn.Module):
         scores = _clamped(scores)
         scores = scores.view(num_images, image_rows.shape[1], self.num_heads, keys.shape[2])
 
-        delta_v = self._image_output(scores[:, :num_positions], values, attention_mask_l)
-        delta_l = self._text_output(scores[..., :num_words], image_rows, attention_mask_v)
+        of_image, of_text = scores[:, :num_positions], scores[..., :num_words]
+        if tokens.groups:
+            of_image, of_text = restricted(of_image, of_text, tokens, attention_mask_l)
+        delta_v = self._image_output(of_image, values, attention_mask_l)
+        delta_l = self._text_output(of_text, image_rows, attention_mask_v)
         return delta_v, delta_l
 
     def _heads(self, features: Tensor) -> Tensor:
@@ -192,6 +197,44 @@ class BiMultiHeadAttention(nn.Module):
         return self.out_l_proj(out.transpose(1, 2).flatten(2))
 
 
+def restricted(
+    of_image: Tensor, of_text: Tensor, tokens: FusionTokens, text_mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Scores with which tokens act for their own words only.
+
+    Other words do not see a group's tokens, and the weight that an image position gives to them is
+    multiplied by the share a of its attention to the caption that goes to the group's words:
+    exp(S + log a) = a exp(S).
+
+    Args:
+        of_image: (B, N, H, T + k), what N image positions look at.
+        of_text: (B, N + k, H, T), how much T words look at each row.
+        tokens: With ``groups``.
+        text_mask: (B, T), non-zero at real text; None: all.
+
+    Returns:
+        New scores of both.
+    """
+    T, N = of_text.shape[3], of_image.shape[1]
+    to_text = of_image[..., :T]
+    if text_mask is not None:
+        to_text = to_text.masked_fill((text_mask == 0)[:, None, None], float("-inf"))
+    attention = to_text.softmax(dim=-1)
+    log_shares = torch.zeros_like(of_image)
+    hidden = torch.zeros_like(of_text, dtype=torch.bool)
+    for group in tokens.groups:
+        words = group.words[:, :T]
+        with torch.autocast(attention.device.type, enabled=False):
+            share = torch.einsum("bnht,bt->bnh", attention, words.to(attention.dtype))
+        log_share = share.clamp(min=torch.finfo(share.dtype).tiny).log().unsqueeze(-1)
+        absent = ~words.any(dim=1)[:, None, None, None]
+        columns = slice(T + group.text.start, T + group.text.stop)
+        log_shares[..., columns] = log_share.masked_fill(absent, float("-inf"))
+        rows = slice(N + group.image.start, N + group.image.stop)
+        hidden[:, rows] = ~words[:, None, None]
+    return of_image + log_shares, of_text.masked_fill(hidden, float("-inf"))
+
+
 def _clamped(scores: Tensor) -> Tensor:
     if scores.requires_grad:
         return _ClampScores.apply(scores)
@@ -250,7 +293,11 @@ class BiAttentionBlock(nn.Module):
         self.gamma_l = nn.Parameter(init_values * torch.ones(l_dim))
 
     def forward(
-        self, visual: Sequence[Tensor], lang: Tensor, attention_mask_l: Tensor | None = None
+        self,
+        visual: Sequence[Tensor],
+        lang: Tensor,
+        attention_mask_l: Tensor | None = None,
+        own_words: OwnWords | None = None,
     ) -> tuple[list[Tensor], Tensor]:
         """Fuse a pyramid with a text.
 
@@ -258,6 +305,7 @@ class BiAttentionBlock(nn.Module):
             visual: Levels (B, v_dim, h, w).
             lang: (B, T, l_dim).
             attention_mask_l: (B, T), non-zero where the text is real.
+            own_words: See :meth:`mmsdpt.hosts.seams.FusionSeam.tokens`.
 
         Returns:
             The fused levels, same shapes, and the fused text (B, T, l_dim).
@@ -266,7 +314,7 @@ class BiAttentionBlock(nn.Module):
         flat = torch.cat(
             [level.flatten(2).transpose(1, 2) for level in visual], dim=1
         )  # (B, N, v_dim)
-        flat, lang = self.fuse(flat, lang, attention_mask_l=attention_mask_l)
+        flat, lang = self.fuse(flat, lang, None, attention_mask_l, own_words)
         levels = flat.transpose(1, 2).split([h * w for h, w in sizes], dim=2)
         return [
             level.unflatten(2, tuple(size)) for level, size in zip(levels, sizes, strict=True)
@@ -278,12 +326,13 @@ class BiAttentionBlock(nn.Module):
         lang: Tensor,
         attention_mask_v: Tensor | None = None,
         attention_mask_l: Tensor | None = None,
+        own_words: OwnWords | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The same on flat features (B, N, v_dim) and (B, T, l_dim); the masks as in
+        """The same on flat features (B, N, v_dim) and (B, T, l_dim); the rest as in
         :meth:`BiMultiHeadAttention.forward`.
         """
         visual, lang = self.layer_norm_v(visual), self.layer_norm_l(lang)
-        delta_v, delta_l = self.attn(visual, lang, attention_mask_v, attention_mask_l)
+        delta_v, delta_l = self.attn(visual, lang, attention_mask_v, attention_mask_l, own_words)
         visual = visual + self.drop_path(self.gamma_v * delta_v)
         lang = lang + self.drop_path(self.gamma_l * delta_l)
         return visual, lang

@@ -214,15 +214,23 @@ class PromptMixin:
 
     def get_tokens_positive_and_prompts_chunked(self, original_caption, enhanced_text_prompts=None):
         """As MMDetection's; class names may be one string, too."""
-        names = original_caption
-        if isinstance(names, str):
-            names = [name for name in names.strip(". ").split(self._special_tokens) if name]
+        names = self._split_names(original_caption)
         size = self._chunk_size
         parts = [
             self._prompt(names[i : i + size], True, enhanced_text_prompts)
             for i in range(0, len(names), size)
         ]
         return tuple(list(column) for column in zip(*parts, strict=True))
+
+    def _split_names(self, names: Sequence[str] | str) -> Sequence[str]:
+        """Class names that may be one string."""
+        if not isinstance(names, str):
+            return names
+        return [name for name in names.strip(". ").split(self._special_tokens) if name]
+
+    def _phrases(self, sample: DetDataSample) -> Sequence[str]:
+        """The names whose tokens the class map of :meth:`_training_prompt` has."""
+        return self._split_names(self._class_names(sample))
 
     @staticmethod
     def _class_names(sample: DetDataSample) -> Sequence[str] | str:

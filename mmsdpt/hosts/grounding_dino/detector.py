@@ -240,15 +240,19 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
         """As for GLIP; a sample may instead have ``tokens_positive``, character spans by label in
         its ``text``, as MMDetection's data for pre-training does.
         """
-        spans = sample.get("tokens_positive", None)
+        spans = _spans(sample)
         if spans is None:
             return super()._training_prompt(sample)
-        if isinstance(spans, Mapping):
-            spans = [spans.get(label, []) for label in range(max(spans, default=-1) + 1)]
         tokenized = self.language_model.tokenizer([sample.text], return_tensors="pt")
         self._check_length(tokenized, len(spans))
         _, class_map = self.get_positive_map(tokenized, spans)
         return sample.text, class_map.bool().float()
+
+    def _phrases(self, sample: Any) -> Sequence[str]:
+        spans = _spans(sample)
+        if spans is None:
+            return super()._phrases(sample)
+        return [" ".join(sample.text[start:end] for start, end in each) for each in spans]
 
     def _head_losses(
         self, visual: Levels, text: Text, targets: Sequence[Tensor], state: ForwardState
@@ -297,3 +301,11 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
         """Of every query after the last decoder layer; very low where there is no token."""
         logits = self._forward(batch_inputs, batch_data_samples)[0][-1]
         return logits.nan_to_num(neginf=-MAX_CLAMP_VALUE)
+
+
+def _spans(sample: Any) -> list | None:
+    """Character spans of each label in the sample's text; None: the text is class names."""
+    spans = sample.get("tokens_positive", None)
+    if isinstance(spans, Mapping):
+        return [spans.get(label, []) for label in range(max(spans, default=-1) + 1)]
+    return spans

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mmsdpt.hosts.grounding.fusion import BiAttentionBlock
 from mmsdpt.hosts.recompute import recompute
-from mmsdpt.hosts.seams import FusionSeam
+from mmsdpt.hosts.seams import FusionSeam, OwnWords
 
 from .attention import MultiheadAttention
 from .deform_attn import DeformableAttention, Sizes
@@ -71,9 +71,10 @@ class FusionLayer(BiAttentionBlock):
         lang: Tensor,
         padding: Tensor | None,
         real_text: Tensor | None,
+        own_words: OwnWords | None,
     ) -> tuple[Tensor, Tensor]:
         """See :meth:`BiAttentionBlock.fuse`."""
-        return self.fuse(visual, lang, padding, real_text)
+        return self.fuse(visual, lang, padding, real_text, own_words)
 
 
 class Encoder(DeformableDetrTransformerEncoder):
@@ -123,7 +124,7 @@ class Encoder(DeformableDetrTransformerEncoder):
         key_padding_mask: Tensor | None,
         spatial_shapes: Tensor,
         valid_ratios: Tensor,
-        text: Mapping[str, Tensor],
+        text: Mapping[str, Any],
     ) -> tuple[Tensor, Tensor]:
         """Enhance both features.
 
@@ -134,7 +135,8 @@ class Encoder(DeformableDetrTransformerEncoder):
             spatial_shapes: (L, 2), h and w of each level.
             valid_ratios: (B, L, 2), the part of each level's width and height that is no padding.
             text: ``embedded`` (B, T, C), ``masks`` (B, T, T) true where a token sees another,
-                ``position_ids`` and ``text_token_mask`` (B, T), true at real tokens.
+                ``position_ids`` and ``text_token_mask`` (B, T), true at real tokens; optionally
+                ``own_words``, see :meth:`mmsdpt.hosts.seams.FusionSeam.tokens`.
 
         Returns:
             Both, in the same shapes.
@@ -152,7 +154,7 @@ class Encoder(DeformableDetrTransformerEncoder):
             zip(self.fusion_layers, self.text_layers, self.layers, strict=True)
         ):
             run = recompute if i < self.num_cp and torch.is_grad_enabled() else _call
-            query, lang = run(fuse, query, lang, key_padding_mask, real)
+            query, lang = run(fuse, query, lang, key_padding_mask, real, text.get("own_words"))
             lang = text_layer(
                 query=lang, query_pos=lang_pos, attn_mask=hidden, key_padding_mask=None
             )
