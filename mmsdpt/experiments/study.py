@@ -27,6 +27,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmsdpt.utils.cli import read_config_file
 from mmsdpt.utils.detection_benchmarks import apply_benchmark
 from mmsdpt.utils.errors import InputError
 
@@ -403,7 +404,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """A config's content, the caller's own to change; the file is read once for all cells.
 
     Raises:
-        InputError: if the file does not exist.
+        InputError: if the file, or one that it inherits, does not exist.
     """
     if not path.is_file():
         raise InputError(f"config not found: {path}")
@@ -412,6 +413,6 @@ def read_config(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _parse(path: Path, changed: int) -> bytes:
-    cfg = Config.fromfile(path)
+    cfg = read_config_file(path)
     apply_benchmark(cfg)
     return pickle.dumps(cfg.to_dict())  # copied faster than the objects

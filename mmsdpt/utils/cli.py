@@ -111,7 +111,7 @@ def load_config(
             " tools/train.py CONFIG --launcher pytorch; one process needs no --launcher"
         )
     make_projects_importable()
-    cfg = Config.fromfile(args.config, import_custom_modules=False)
+    cfg = read_config_file(args.config, import_custom_modules=False)
     cfg.launcher = args.launcher
     if args.cfg_options:
         _check_names(args.cfg_options, cfg)
@@ -131,6 +131,21 @@ def load_config(
     if cfg.get("custom_imports"):
         import_modules_from_strings(**cfg.custom_imports)
     return cfg
+
+
+def read_config_file(path: str | Path, **kwargs: Any) -> Config:
+    """MMEngine's ``Config.fromfile`` of a file that is there.
+
+    Raises:
+        InputError: if a file that it names, as in ``_base_``, is not there.
+    """
+    try:
+        return Config.fromfile(path, **kwargs)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path} needs {error.filename}, which is not there; paths in _base_ begin in the"
+            " config's own folder"
+        ) from None
 
 
 # What a run reads where a config may not have it: arguments of MMEngine's Runner, and the rest.

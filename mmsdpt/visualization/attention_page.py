@@ -397,5 +397,7 @@ def summary(table: pd.DataFrame) -> str:
     mean["view"] += ": " + mean["what"]
     columns = list(dict.fromkeys(mean["model"]))
     shares = mean.pivot_table("share", "view", "model", sort=False)[columns]
+    shares = shares.rename_axis(index=None, columns=None)
     shares.insert(0, "boxes cover", mean.groupby("view")["boxes"].mean())
-    return (100 * shares).round(1).to_string(na_rep="-")
+    heading = "Share of each map inside the true boxes, %, mean over images:"
+    return f"{heading}\n{(100 * shares).round(1).to_string(na_rep='-')}"

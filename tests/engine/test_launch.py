@@ -9,7 +9,8 @@ import mmengine
 import pytest
 import torch
 
-from mmsdpt.utils.cli import add_common_arguments, load_config, run_tool
+from mmsdpt.experiments.study import load_study
+from mmsdpt.utils.cli import add_common_arguments, load_config, read_config_file, run_tool
 from mmsdpt.utils.errors import InputError
 
 CONFIG = """
@@ -40,6 +41,15 @@ def load(tmp_path):
         return load_config(parser.parse_args([str(config), *arguments]))
 
     return call
+
+
+def test_a_base_that_is_not_there_is_named(tmp_path):
+    config = tmp_path / "mine.py"
+    config.write_text('_base_ = "configs/_base_/nowhere.py"')
+    missing = tmp_path / "configs/_base_/nowhere.py"
+    for read in (read_config_file, load_study):
+        with pytest.raises(InputError, match=f"mine.py needs {missing}, which is not there"):
+            read(config)
 
 
 def test_the_work_directory_is_named_after_the_config_or_as_asked(load):

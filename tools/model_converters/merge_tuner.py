@@ -44,6 +44,7 @@ def main() -> None:
         text_encoder=args.text_encoder,
         device="cpu",
     )
+    merged = ", ".join(type(tuner).__name__ for tuner in loaded.model.tuners.values())
     for tuner in loaded.model.tuners.values():
         try:
             tuner.merge()
@@ -55,12 +56,14 @@ def main() -> None:
         if not name.startswith("tuners.")
     }
     if args.out.endswith(".safetensors"):
-        write_atomically(args.out, save(state))
-        return
-    buffer = io.BytesIO()
-    meta = dict(dataset_meta=dict(classes=loaded.classes))  # where init_detector finds the names
-    torch.save(dict(state_dict=state, meta=meta), buffer)
-    write_atomically(args.out, buffer.getvalue())
+        content = save(state)
+    else:
+        buffer = io.BytesIO()
+        meta = dict(dataset_meta=dict(classes=loaded.classes))  # where init_detector finds them
+        torch.save(dict(state_dict=state, meta=meta), buffer)
+        content = buffer.getvalue()
+    write_atomically(args.out, content)
+    print(f"{args.out}: the base weights with {merged}")
 
 
 if __name__ == "__main__":

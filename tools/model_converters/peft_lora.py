@@ -35,6 +35,7 @@ def write_adapter(args: argparse.Namespace) -> None:
 
     loaded = load_model([args.tuner_file], config=args.config, base=args.base, device="cpu")
     write_peft(loaded.model, args.folder, loaded.slots[0])
+    print(f"{args.folder}: an adapter of the peft library")
 
 
 def read_adapter(args: argparse.Namespace) -> None:
@@ -53,6 +54,7 @@ def read_adapter(args: argparse.Namespace) -> None:
     read_peft(model, args.folder, slot)
     classes = list((cfg.get("metainfo") or {}).get("classes", ()))
     save_tuner(model, args.tuner_file, slot, dict(classes=classes), model_facts(cfg, model, None))
+    print(f"{args.tuner_file}: {type(model.tuners[slot]).__name__} for {args.config}")
 
 
 def main() -> None:
