@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
@@ -242,7 +241,7 @@ def _wherever_data_are(study: Study, depends: dict[str, Any]) -> dict[str, Any]:
     if not study.data_root:
         return depends
     root = study.data_root.rstrip("/") + "/"
-    return replace_prefix(copy.deepcopy(depends), root, DATA_ROOT)
+    return replace_prefix(depends, root, DATA_ROOT)
 
 
 def dataset_of(config: Mapping[str, Any], role: str) -> dict[str, Any]:

@@ -207,7 +207,8 @@ def replace_data_root(cfg: Config, folder: str) -> None:
                 ": change them in the config"
             )
         (old,) = roots
-    cfg._cfg_dict = replace_prefix(cfg._cfg_dict, old + "/", folder.rstrip("/") + "/")
+    for key in list(cfg):
+        cfg[key] = replace_prefix(cfg[key], old + "/", folder.rstrip("/") + "/")
 
 
 def data_roots(value) -> Iterator[str]:
@@ -223,10 +224,9 @@ def data_roots(value) -> Iterator[str]:
 
 
 def replace_prefix(value, old: str, new: str):
+    """A config's value with ``new`` where a path in it begins with ``old``; it is left as it is."""
     if isinstance(value, dict):
-        for key in value:
-            value[key] = replace_prefix(value[key], old, new)
-        return value
+        return type(value)({key: replace_prefix(value[key], old, new) for key in value})
     if isinstance(value, (list, tuple)):
         return type(value)(replace_prefix(item, old, new) for item in value)
     if isinstance(value, str) and f"{value}/".startswith(old):

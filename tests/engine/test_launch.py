@@ -8,9 +8,16 @@ import sys
 import mmengine
 import pytest
 import torch
+from mmengine.config import ConfigDict
 
 from mmsdpt.experiments.study import load_study
-from mmsdpt.utils.cli import add_common_arguments, load_config, read_config_file, run_tool
+from mmsdpt.utils.cli import (
+    add_common_arguments,
+    load_config,
+    read_config_file,
+    replace_prefix,
+    run_tool,
+)
 from mmsdpt.utils.errors import InputError
 
 CONFIG = """
@@ -68,6 +75,7 @@ def test_another_data_root_reaches_every_place_and_nothing_else(load, folder):
     cfg = load("--data-root", folder)
     dataset = cfg.train_dataloader.dataset
     assert dataset.data_root.rstrip("/") == cfg.data_root.rstrip("/") == "/mine"
+    assert set(cfg) - {"work_dir", "launcher"} == set(load()) - {"work_dir", "launcher"}
     assert dataset.datasets[0].data_root == "/mine/part"
     assert dataset.datasets[1].data_root == "data/coco2017/"
     assert cfg.test_evaluator.ann_file == "/mine/annotations/val.json"
@@ -88,6 +96,14 @@ def test_another_data_root_reaches_datasets_with_a_root_of_their_own(tmp_path, l
     dataset = load("--data-root", "/mine", config=path).train_dataloader.dataset
     roots = [dataset.data_root, *(part.data_root for part in dataset.datasets)]
     assert {root.rstrip("/") for root in roots} == {"/mine"}
+
+
+def test_a_replaced_prefix_leaves_what_was_given_as_it_is():
+    given = ConfigDict(a="data/x", b=[dict(c=("data/", "database", 3))])
+    found = replace_prefix(given, "data/", "/mine/")
+    assert found == dict(a="/mine/x", b=[dict(c=("/mine/", "database", 3))])
+    assert isinstance(found.b[0], ConfigDict)
+    assert given == dict(a="data/x", b=[dict(c=("data/", "database", 3))])
 
 
 @pytest.mark.parametrize("option", ["data_root=None", "data_root="])
