@@ -18,7 +18,7 @@ kind                        class            a handler
 ``image_ffn_maps``                           feed-forward network's, residual
 ``text_attention_outputs``  FeatureSeam      changes what the attention returns, before the residual
 ``text_ffn_outputs``        FeatureSeam      the same after the feed-forward network
-``text_embeddings``         RowSeam          gives word vectors to append to every caption
+``text_embeddings``         WordSeam         gives word vectors to append to every caption
 ``text_features``           FeatureSeam      changes the language features after the encoder
 ``encoder_pairs``           PairSeam         runs an image block and a text block together
 ``encoder_outputs``         PairedSeam       changes both encoders' outputs
@@ -263,15 +263,29 @@ class MapSeam(FeatureSeam):
 
 
 class RowSeam(Seam):
-    """The word vectors of the text encoder. ``handler(seam, state)`` returns :class:`PromptRows`
-    under a key, as a dict.
+    """Rows of prompts beside what enters an encoder: ``handler(seam, state)`` returns
+    :class:`PromptRows` under a key, as a dict.
 
-    They come after the caption, at the positions that follow its last token, and get position and
+    Widths: ``width``.
+    """
+
+    def rows(self, state: ForwardState) -> Rows:
+        """Rows of all active tuners."""
+        found: Rows = {}
+        for handler in self.active():
+            found.update(handler(self, state))
+        return found
+
+
+class WordSeam(RowSeam):
+    """The word vectors of the text encoder.
+
+    Rows come after the caption, at the positions that follow its last token, and get position and
     type embeddings and the embeddings' norm like words. Their outputs are not part of the text
     features. With ``keep`` they travel through the encoder.
 
-    Widths: ``width``. ``word_vectors(text)`` gives the (n, d) vectors of a text's tokens, for
-    prompts that start as words; it reads the base weights, so it is to be called after loading.
+    ``word_vectors(text)`` gives the (n, d) vectors of a text's tokens, for prompts that start as
+    words; it reads the base weights, so it is to be called after loading.
     """
 
     def __init__(
@@ -283,13 +297,6 @@ class RowSeam(Seam):
     ) -> None:
         super().__init__(index, widths, kind)
         self.word_vectors = word_vectors
-
-    def rows(self, state: ForwardState) -> Rows:
-        """Rows of all active tuners."""
-        found: Rows = {}
-        for handler in self.active():
-            found.update(handler(self, state))
-        return found
 
 
 class PairSeam(Seam):

@@ -35,7 +35,7 @@ from typing import Any, ClassVar, cast
 from torch import Tensor, nn
 
 from mmsdpt.hosts.clip.seams import TextInput, TextInputSeam
-from mmsdpt.hosts.seams import ForwardState, PromptRows, Rows, RowSeam
+from mmsdpt.hosts.seams import ForwardState, PromptRows, Rows, WordSeam
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import InputError
 
@@ -75,7 +75,7 @@ class CoOp(Tuner):
     ) -> None:
         super().__init__(seams=seams, **common)
         self.num_tokens, self.init_words = positive_integer("num_tokens", num_tokens), init_words
-        (self.seam,) = cast(Sequence[RowSeam], seams["text_embeddings"])
+        (self.seam,) = cast(Sequence[WordSeam], seams["text_embeddings"])
         if init_words is not None:
             found = len(self.seam.word_vectors(init_words))
             if found != num_tokens:
@@ -91,7 +91,7 @@ class CoOp(Tuner):
         if self.init_words is not None:
             self.context.copy_(self.seam.word_vectors(self.init_words))
 
-    def _rows(self, seam: RowSeam, state: ForwardState) -> Rows:
+    def _rows(self, seam: WordSeam, state: ForwardState) -> Rows:
         # Kept: the vectors pass through the layers like words, which read and change them.
         return {self: PromptRows(self.context, keep=True)}
 

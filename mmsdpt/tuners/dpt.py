@@ -48,8 +48,8 @@ from mmsdpt.hosts.seams import (
     LossSeam,
     PromptRows,
     Rows,
-    RowSeam,
     RunBlock,
+    WordSeam,
 )
 from mmsdpt.registry import MODELS
 
@@ -219,7 +219,7 @@ class DPT(Tuner):
             block.connect(self, self._prompt_image)
         losses.connect(self, self._losses)
 
-    def _prompt_text(self, seam: RowSeam, state: ForwardState) -> Rows:
+    def _prompt_text(self, seam: WordSeam, state: ForwardState) -> Rows:
         return {self: PromptRows(self.context, keep=True)}
 
     def _prompt_image(

@@ -26,7 +26,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RowSeam, RunBlock
+from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RunBlock, WordSeam
 from mmsdpt.registry import MODELS
 
 from .base import Seams, Tuner
@@ -94,7 +94,7 @@ class UPT(Tuner):
             state.memo[self] = text, by_stage
         return state.memo[self]
 
-    def _prompt_text(self, seam: RowSeam, state: ForwardState) -> Rows:
+    def _prompt_text(self, seam: WordSeam, state: ForwardState) -> Rows:
         return {self: PromptRows(self._of(state)[0], keep=True)}
 
     def _prompt_image(

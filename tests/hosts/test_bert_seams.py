@@ -17,7 +17,7 @@ from transformers import BertConfig
 
 from mmsdpt.hosts.grounding.bert_modules import Bert
 from mmsdpt.hosts.grounding.text import BertModel
-from mmsdpt.hosts.seams import BlockSeam, FeatureSeam, ForwardState, PromptRows, Rows, RowSeam
+from mmsdpt.hosts.seams import BlockSeam, FeatureSeam, ForwardState, PromptRows, Rows, WordSeam
 from mmsdpt.tuners.base import Tuner
 from mmsdpt.utils.language_models import mini_bert_folder
 from tests.hosts.text_spy import Spy
@@ -99,7 +99,7 @@ class Words(Tuner):
         self.states: list[ForwardState] = []
         kwargs["seams"]["text_embeddings"][0].connect(self, self.rows)
 
-    def rows(self, seam: RowSeam, state: ForwardState) -> Rows:
+    def rows(self, seam: WordSeam, state: ForwardState) -> Rows:
         self.states.append(state)
         return {self: PromptRows(self.words, keep=self.keep)}
 
@@ -107,7 +107,7 @@ class Words(Tuner):
 class CaptionWords(Words):
     """Word vectors that depend on the caption, (B, p, d)."""
 
-    def rows(self, seam: RowSeam, state: ForwardState) -> Rows:
+    def rows(self, seam: WordSeam, state: ForwardState) -> Rows:
         found = [seam.word_vectors(caption).mean(0) for caption in state.captions]
         values = self.words + torch.stack(found).unsqueeze(1)
         return {self: PromptRows(values, keep=self.keep)}

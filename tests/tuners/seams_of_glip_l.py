@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mmsdpt.hosts.seams import BlockSeam, LossSeam, PairedSeam, PairSeam, RowSeam, SeamMap
+from mmsdpt.hosts.seams import BlockSeam, LossSeam, PairedSeam, PairSeam, SeamMap, WordSeam
 
 DEPTHS = (2, 2, 18, 2)
 TEXT, LAST = 768, 1536
@@ -27,7 +27,7 @@ def seams() -> SeamMap:
         "GLIP-L",
         dict(
             image_blocks=blocks,
-            text_embeddings=[RowSeam(0, dict(width=TEXT), _no_words, kind="text_embeddings")],
+            text_embeddings=[WordSeam(0, dict(width=TEXT), _no_words, kind="text_embeddings")],
             text_blocks=[
                 BlockSeam(
                     i,

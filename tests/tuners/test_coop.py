@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmsdpt.hosts.seams import RowSeam
+from mmsdpt.hosts.seams import WordSeam
 from mmsdpt.tuners.coop import CoOp
 from tests.oracles.bert import hugging_face
 from tests.tuners.tiny_bert import (
@@ -106,7 +106,7 @@ def test_words_of_another_number_are_refused_before_training(folder):
 
 
 def test_without_words_the_context_is_drawn_from_a_narrow_normal_distribution():
-    seams = {"text_embeddings": [RowSeam(0, dict(width=768), nn.Identity())]}
+    seams = {"text_embeddings": [WordSeam(0, dict(width=768), nn.Identity())]}
     tuner = CoOp(seams=seams)
     assert tuner.context.shape == (16, 768)
     assert tuner.context.std().item() == pytest.approx(0.02, rel=0.05)

@@ -16,14 +16,21 @@ from torch import Tensor, nn
 
 from mmsdpt.hosts.base import TunableMixin
 from mmsdpt.hosts.clip.seams import (
-    ImageRowSeam,
     LogitsSeam,
     ProjectionSeam,
     TeacherSeam,
     TextInputSeam,
     TokenSeam,
 )
-from mmsdpt.hosts.seams import BlockSeam, BranchSeam, FeatureSeam, ForwardState, LossSeam, SeamMap
+from mmsdpt.hosts.seams import (
+    BlockSeam,
+    BranchSeam,
+    FeatureSeam,
+    ForwardState,
+    LossSeam,
+    RowSeam,
+    SeamMap,
+)
 from mmsdpt.hosts.stages import Images, Stage, pixels_of
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import InputError
@@ -163,14 +170,12 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
             )
             for i, block in enumerate(blocks)
         ]
-        self._image_embeddings: ImageRowSeam | None = None
+        self._image_embeddings: RowSeam | None = None
         self._image_blocks: list[BlockSeam] = []
         self._image_parts: list[ImagePartSeams] = []
         if isinstance(self.visual, VisionTransformer) and self.visual.out_type == "cls_token":
             image_width = self.visual.embed_dims
-            self._image_embeddings = ImageRowSeam(
-                0, dict(width=image_width), kind="image_embeddings"
-            )
+            self._image_embeddings = RowSeam(0, dict(width=image_width), kind="image_embeddings")
             self._image_blocks = [
                 BlockSeam(
                     i,

@@ -11,9 +11,9 @@ from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
-from mmsdpt.hosts.clip.seams import ImageRowSeam, ProjectionSeam
+from mmsdpt.hosts.clip.seams import ProjectionSeam
 from mmsdpt.hosts.rows import join, split
-from mmsdpt.hosts.seams import BlockSeam, BranchSeam, ForwardState, Rows
+from mmsdpt.hosts.seams import BlockSeam, BranchSeam, ForwardState, Rows, RowSeam
 
 ImagePartSeams = tuple[ProjectionSeam, BranchSeam]
 """Of one block: its ``image_projections`` and ``image_block_branches``."""
@@ -95,7 +95,7 @@ def _attend(
 
 
 def embed_patches(
-    visual: VisionTransformer, images: Tensor, embeddings: ImageRowSeam, state: ForwardState
+    visual: VisionTransformer, images: Tensor, embeddings: RowSeam, state: ForwardState
 ) -> tuple[Tensor, Rows]:
     """What enters the first block: (B, 1 + N, d), after ``pre_norm``, and rows of tuners.
 
@@ -119,7 +119,7 @@ def embed_patches(
 def vit_features(
     visual: VisionTransformer,
     images: Tensor,
-    embeddings: ImageRowSeam,
+    embeddings: RowSeam,
     blocks: Sequence[BlockSeam],
     parts: Sequence[ImagePartSeams],
     state: ForwardState,

@@ -14,7 +14,8 @@ kind                   class          a handler
 branches``,
 ``image_block_
 branches``
-``image_embeddings``   ImageRowSeam   gives rows to append to the patches, before the first norm
+``image_embeddings``   RowSeam        gives rows that come after the patches and their positions,
+                                      before the first norm
 ``image_blocks``       BlockSeam      runs the block, optionally with rows of prompts; the last
                                       block returns the class token alone, (B, 1, d)
 ``pooled_image``       FeatureSeam    changes the image features (B, e), before they are normalised
@@ -40,7 +41,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmsdpt.hosts.seams import FeatureSeam, ForwardState, Rows, Seam
+from mmsdpt.hosts.seams import FeatureSeam, ForwardState, Seam
 
 
 @dataclass(frozen=True)
@@ -127,21 +128,6 @@ class ProjectionSeam(FeatureSeam):
 
     def active(self) -> list[Callable[..., Any]]:
         return [act for tuner, act, _ in self._handlers if tuner.enabled and tuner.training]
-
-
-class ImageRowSeam(Seam):
-    """The patches of an image with their positions: ``handler(seam, state)`` returns
-    :class:`PromptRows` under a key, as a dict. They come last and pass the first norm.
-
-    Widths: ``width``.
-    """
-
-    def rows(self, state: ForwardState) -> Rows:
-        """Rows of all active tuners."""
-        found: Rows = {}
-        for handler in self.active():
-            found.update(handler(self, state))
-        return found
 
 
 class LogitsSeam(FeatureSeam):

@@ -27,9 +27,9 @@ from mmsdpt.hosts.seams import (
     ForwardState,
     PromptRows,
     Rows,
-    RowSeam,
     RunBlock,
     Seam,
+    WordSeam,
 )
 from mmsdpt.utils.bert_tokenizer import BertTokenizer
 
@@ -168,7 +168,7 @@ class BertEncoder(nn.Module):
         self.num_layers_of_embedded = num_layers_of_embedded
 
         width, depth = {"width": config.hidden_size}, config.num_hidden_layers
-        self.row_seam = RowSeam(0, width, self.word_vectors, kind="text_embeddings")
+        self.row_seam = WordSeam(0, width, self.word_vectors, kind="text_embeddings")
         self.block_seams: list[BlockSeam] = []
         self.attention_seams: list[FeatureSeam] = []
         self.ffn_seams: list[FeatureSeam] = []

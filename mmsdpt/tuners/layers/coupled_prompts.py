@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RowSeam, RunBlock
+from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RunBlock, WordSeam
 
 from .common import drawn, positive_integer
 
@@ -74,7 +74,7 @@ class CoupledPrompts(nn.Module):
             )
         self.num_tokens = positive_integer("num_tokens", num_tokens)
         self.depth, self.init_words = depth, init_words
-        (self._embeddings,) = cast(Sequence[RowSeam], seams["text_embeddings"])
+        (self._embeddings,) = cast(Sequence[WordSeam], seams["text_embeddings"])
         self._layers = list(layers[:depth])
         self.image_blocks = evenly_spaced(depth, len(blocks))
         self._blocks = [blocks[index] for index in self.image_blocks]
@@ -102,7 +102,7 @@ class CoupledPrompts(nn.Module):
             words = self._embeddings.word_vectors(self.init_words)[: self.num_tokens]
             self.text[0, : len(words)].copy_(words)
 
-    def append_words(self, seam: RowSeam, state: ForwardState) -> Rows:
+    def append_words(self, seam: WordSeam, state: ForwardState) -> Rows:
         """The prompts of depth 0, (n, d_text), after every caption."""
         return {} if self.off else {self: PromptRows(self.text[0], keep=True)}
 

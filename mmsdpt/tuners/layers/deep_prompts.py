@@ -21,8 +21,8 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from mmsdpt.hosts.clip.seams import ImageRowSeam, TextInput, TextInputSeam, TokenSeam
-from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RunBlock
+from mmsdpt.hosts.clip.seams import TextInput, TextInputSeam, TokenSeam
+from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RowSeam, RunBlock
 from mmsdpt.tuners.base import Seams
 
 from .class_context import ClassContext
@@ -126,7 +126,7 @@ class DeepPrompts(Regularised):
             for tokens in seams["text_block_inputs"][1 : m + 1]:
                 tokens.connect(self, self._replace_tokens, exclusive=True)
         if num_image_tokens:
-            (patches,) = cast(Sequence[ImageRowSeam], seams["image_embeddings"])
+            (patches,) = cast(Sequence[RowSeam], seams["image_embeddings"])
             self.image_width = patches.widths["width"]
             if learn_image_prompts:
                 shape = num_image_tokens, self.image_width
@@ -185,7 +185,7 @@ class DeepPrompts(Regularised):
             dim=1,
         )
 
-    def _append_rows(self, seam: ImageRowSeam, state: ForwardState) -> Rows:
+    def _append_rows(self, seam: RowSeam, state: ForwardState) -> Rows:
         shallow = cast(Tensor, self._prompts_of(state).image_shallow)
         return {self: PromptRows(shallow, keep=True)}
 
