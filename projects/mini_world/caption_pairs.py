@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from mmengine.dataset import BaseDataset
 
 from mmsdpt.registry import DATASETS
 from mmsdpt.utils.errors import InputError
 
 from .captions import positive_phrases
 from .garments import GARMENTS, GarmentPicture, draw_garment
-from .grounding import related_concepts
+from .grounding import DrawnDataset, related_concepts
 from .render import SceneRenderer, Style
 from .world import Concept, combinations, parse_phrase
 
@@ -101,7 +100,7 @@ def garment_caption(
 
 
 @DATASETS.register_module()
-class SceneCaptionDataset(BaseDataset):
+class SceneCaptionDataset(DrawnDataset):
     """Procedural pictures with captions, made on the fly: things of the procedural world (shapes in
     colours and textures, alone or in small groups) and drawn clothes. Sample i depends on (seed, i)
     and the arguments only.
@@ -167,14 +166,6 @@ class SceneCaptionDataset(BaseDataset):
             lazy_init=lazy_init,
         )
 
-    def load_data_list(self) -> Sequence[int]:
-        """The numbers of all samples; nothing is drawn yet."""
-        return range(self.num_samples)
-
-    def filter_data(self) -> Sequence[int]:
-        """All samples: none is without an object."""
-        return self.data_list
-
     def sample(self, index: int) -> tuple[np.ndarray, str]:
         """Picture ``index``, (H, W, 3) uint8 RGB, and its caption."""
         rng = np.random.default_rng((self.seed, index))
@@ -237,9 +228,6 @@ class SceneCaptionDataset(BaseDataset):
         if not self._fully_initialized:
             self.full_init()
         return np.asarray(self.data_list) % len(self.things)
-
-    def __len__(self) -> int:
-        return len(self.data_list) if self._fully_initialized else self.num_samples
 
 
 def _kinds(which: str) -> tuple[Concept, ...]:

@@ -34,8 +34,25 @@ def related_concepts(
     return [first] + [pool[int(rng.integers(len(pool)))] for _ in range(count - 1)]
 
 
+class DrawnDataset(BaseDataset):
+    """Samples that are drawn when they are asked for; ``num_samples`` says how many there are."""
+
+    num_samples: int
+
+    def load_data_list(self) -> Sequence[int]:
+        """The numbers of all samples; nothing is drawn yet."""
+        return range(self.num_samples)
+
+    def filter_data(self) -> Sequence[int]:
+        """All samples: none is without an object."""
+        return self.data_list
+
+    def __len__(self) -> int:
+        return len(self.data_list) if self._fully_initialized else self.num_samples
+
+
 @DATASETS.register_module()
-class SceneGroundingDataset(BaseDataset):
+class SceneGroundingDataset(DrawnDataset):
     """Procedural scenes with phrases, made on the fly. Sample i depends on (seed, i) and the
     arguments only.
 
@@ -129,14 +146,6 @@ class SceneGroundingDataset(BaseDataset):
                 )
         return kinds
 
-    def load_data_list(self) -> Sequence[int]:
-        """The numbers of all samples; nothing is drawn yet."""
-        return range(self.num_samples)
-
-    def filter_data(self) -> Sequence[int]:
-        """All samples: none is without an object."""
-        return self.data_list
-
     def sample(self, index: int) -> tuple[Scene, tuple[Concept, ...], list[int]]:
         """Scene ``index``, the phrases of its caption, and for each object the index of its
         phrase.
@@ -208,6 +217,3 @@ class SceneGroundingDataset(BaseDataset):
                 for box, label in zip(scene.boxes, labels, strict=True)
             ],
         }
-
-    def __len__(self) -> int:
-        return len(self.data_list) if self._fully_initialized else self.num_samples
