@@ -7,11 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 from mmsdpt.experiments.page import write_tables
 from mmsdpt.experiments.study import load_study
+from projects.mini_world import TASKS, seen_combinations
 
-RESULTS = sorted(Path(__file__).parents[3].glob("projects/*/results/*.jsonl"))
+ROOT = Path(__file__).parents[3]
+RESULTS = sorted(ROOT.glob("projects/*/results/*.jsonl"))
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
@@ -23,3 +26,12 @@ def test_results_are_cells_of_their_study(path, repository, tmp_path):
     shutil.copy(path, tmp_path)
     (page,) = write_tables(study, tmp_path, ["md"])
     assert study.title in page.read_text()
+
+
+def test_the_words_of_the_studies_are_those_of_the_drawn_world():
+    """Configs write them out, so that reading one does not import PyTorch and MMDetection."""
+    folder = ROOT / "projects/sdpt_poster/studies"
+    known = Config.fromfile(folder / "parts/tasks.py").known_phrases
+    assert known == [concept.phrase for concept in seen_combinations()]
+    first = Config.fromfile(folder / "compatibility_mini.py").first_names
+    assert set(first) == set(TASKS["thermal"].names) and len(first) == len(set(first))
