@@ -12,9 +12,6 @@ import pytest
 from mmsdpt.datasets.classification import (
     BENCHMARKS,
     ClassificationData,
-    Item,
-    read_split,
-    write_split,
 )
 from mmsdpt.utils.errors import InputError
 from tests.datasets.miniature_layouts import (
@@ -221,19 +218,6 @@ def test_two_classes_may_share_a_name(tmp_path):
     make_dataset("dtd", tmp_path, classes=["crane", "maillot", "crane"])
     data = ClassificationData("dtd", str(tmp_path), "test")
     assert data.metainfo["classes"] == ("crane", "maillot", "crane")
-
-
-def test_a_written_split_file_is_read_back(tmp_path):
-    splits = {
-        "train": [Item("dtd/images/a_b/1.jpg", 0, "a_b")],
-        "val": [],
-        "test": [Item("dtd/images/é/2.jpg", 1, "é")],
-    }
-    write_split(tmp_path / "split.json", splits, "dtd/images")
-    assert json.loads((tmp_path / "split.json").read_text())["test"] == [["é/2.jpg", 1, "é"]]
-    assert read_split(tmp_path / "split.json", "dtd/images") == splits
-    with pytest.raises(InputError, match="does not lie in other/"):
-        write_split(tmp_path / "split.json", splits, "other")
 
 
 def test_the_dataset_travels_to_workers_and_starts_lazily(tmp_path):

@@ -7,7 +7,7 @@ from .base_new import select_classes
 from .benchmarks import BENCHMARKS, Benchmark
 from .dataset import ClassificationData
 from .few_shot import sample_few_shot, sample_shots
-from .items import Item, read_split, write_split
+from .items import Item, read_split
 from .templates import TEMPLATES, default_template
 from .transforms import LoadPillowImage
 
@@ -23,5 +23,4 @@ __all__ = [
     "sample_few_shot",
     "sample_shots",
     "select_classes",
-    "write_split",
 ]

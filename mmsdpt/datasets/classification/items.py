@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from mmsdpt.datasets.split_names import SPLITS, split_of
-from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import decode_text, disguise
 
@@ -101,30 +100,6 @@ def _item(entry: object, file: Path, image_dir: str, form: str) -> Item:
         case [str(path), int(label), str(name)] if label >= 0 and not isinstance(label, bool):
             return Item(join(image_dir, inside(path, str(file))), label, name)
     raise InputError(f"{file} has the entry {entry!r:.200}; expected {form}")
-
-
-def write_split(
-    file: str | Path, splits: Mapping[str, Iterable[Item]], image_dir: str = ""
-) -> None:
-    """Write what :func:`read_split` reads, atomically.
-
-    Args:
-        file: The JSON file.
-        splits: Items by split.
-        image_dir: Folder below the data root that the written paths shall be relative to.
-
-    Raises:
-        InputError: if an image does not lie in ``image_dir``.
-    """
-    prefix = f"{join(image_dir)}/" if join(image_dir) else ""
-    content: dict[str, list] = {}
-    for split, items in splits.items():
-        content[split] = []
-        for item in items:
-            if not item.path.startswith(prefix):
-                raise InputError(f"{item.path} does not lie in {prefix}")
-            content[split].append([item.path[len(prefix) :], item.label, item.class_name])
-    write_atomically(file, json.dumps(content, ensure_ascii=False, indent=1).encode())
 
 
 def class_names(items: Iterable[Item], source: str) -> tuple[str, ...]:
