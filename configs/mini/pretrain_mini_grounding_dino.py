@@ -2,41 +2,18 @@
 # docs/hosts.md has what is known.
 #   python -m torch.distributed.run --nproc_per_node=2 tools/train.py \
 #     configs/mini/pretrain_mini_grounding_dino.py --launcher pytorch
-_base_ = ["../_base_/models/mini_grounding_dino.py", "../_base_/mini_world_runtime.py"]
+_base_ = ["../_base_/models/mini_grounding_dino.py", "../_base_/mini_world_pretraining.py"]
 
 train_dataloader = dict(
-    batch_size=8,  # in each of two processes
-    num_workers=0,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
-        type="mmsdpt.SceneGroundingDataset",
-        num_samples=1_000_000,
-        image_size=160,
         max_objects=4,
         max_phrases=6,
         single_attribute=0.6,
         hard_negatives=0.1,
         related=0.0,
         seed=1,
-        combinations="seen",
-        pipeline=[
-            dict(type="RandomFlip", prob=0.5),
-            dict(
-                type="PackDetInputs",
-                meta_keys=(
-                    "img_id",
-                    "img_path",
-                    "ori_shape",
-                    "img_shape",
-                    "scale_factor",
-                    "flip",
-                    "flip_direction",
-                    "text",
-                    "custom_entities",
-                ),
-            ),
-        ],
-    ),
+        pipeline=[dict(type="RandomFlip", prob=0.5), _base_.packed],
+    )
 )
 # Swin and BERT are mini GLIP's and bear a tenth of the rate; the rest starts at random.
 model = dict(
@@ -48,23 +25,16 @@ model = dict(
     encoder=dict(fusion_layer_cfg=dict(init_values=0.3)),
 )
 max_iters = 6000
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters + 1)
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters + 1)
 optim_wrapper = dict(
-    type="OptimWrapper",
-    constructor="mmsdpt.TrainableOptimWrapperConstructor",
-    optimizer=dict(type="AdamW", lr=4e-4, weight_decay=0.05),
+    optimizer=dict(lr=4e-4),
     paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
         custom_keys={
             "backbone": dict(lr_mult=0.1),
             "language_model": dict(lr_mult=0.1),
-        },
+        }
     ),
-    clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=50),
 ]
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=100), logger=dict(interval=20))
-log_processor = dict(by_epoch=False)

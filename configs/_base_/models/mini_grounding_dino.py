@@ -27,17 +27,7 @@ model = dict(
         use_sub_sentence_represent=True,
         special_tokens_list=["[CLS]", "[SEP]", ".", "?"],
     ),
-    backbone=dict(
-        type="mmsdpt.SwinTransformer",
-        embed_dims=32,
-        depths=[2, 2, 2],
-        num_heads=[2, 4, 8],
-        window_size=5,
-        mlp_ratio=4,
-        strides=(4, 2, 2),
-        drop_path_rate=0.0,
-        out_indices=(1, 2),
-    ),
+    backbone=_base_.model.backbone,
     neck=dict(
         type="ChannelMapper",
         in_channels=[64, 128],
