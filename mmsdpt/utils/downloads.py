@@ -66,8 +66,9 @@ def how_to_get(path: str) -> str | None:
 def how_to_get_bert(name: str = BERT) -> str:
     """What to do to have the language model ``name`` of the Hugging Face hub."""
     return (
-        f"put config.json, vocab.txt and model.safetensors of https://huggingface.co/{name} into"
-        f" {(CHECKPOINTS / name).resolve()}"
+        f"put config.json and vocab.txt of https://huggingface.co/{name} into"
+        f" {(CHECKPOINTS / name).resolve()} (model.safetensors, too, where the base weights bring"
+        " no BERT)"
     )
 
 
