@@ -3,6 +3,7 @@ what is there."""
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib
 import re
@@ -13,6 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
+
+from mmsdpt.experiments.study import load_study
+from mmsdpt.utils.cli import Options
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -113,6 +117,18 @@ def test_commands_in_comments_of_configs_name_what_exists():
     assert lines
     for line in lines:
         check(line)
+
+
+@pytest.mark.parametrize("page", PRESENT, ids=name)
+def test_studies_take_the_options_that_commands_give_them(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=Options)
+    for line in commands(page):
+        words = shlex.split(line, comments=True)
+        if "tools/experiments.py" in words and CONFIG.fullmatch(words[3]):
+            options, _ = parser.parse_known_args(words[4:])
+            assert load_study(words[3], options.cfg_options).cells()
 
 
 @pytest.mark.parametrize("page", PRESENT, ids=name)

@@ -397,7 +397,8 @@ def find_config(path: str | os.PathLike) -> Path:
         found = folder / path
         if found.is_file():
             return found
-    raise InputError(f"config not found: {path} (looked in {Path.cwd()} and {REPOSITORY})")
+    looked = " and ".join(dict.fromkeys((str(Path.cwd()), str(REPOSITORY))))
+    raise InputError(f"config not found: {path} (looked in {looked})")
 
 
 def read_config(path: Path) -> dict[str, Any]:
