@@ -13,7 +13,7 @@ from PIL import Image
 
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.texts import decode_text
+from mmsdpt.utils.texts import read_json
 from mmsdpt.visualization import Boxes, draw_detections, draw_scores
 from mmsdpt.visualization.single import read_upright
 
@@ -277,7 +277,7 @@ class Results(Sequence):
             raise InputError("COCO's result format is for boxes, and these results have none")
         if annotations is None:
             return [b for i, result in enumerate(self.items, 1) for b in result.to_coco(i)]
-        content = json.loads(decode_text(Path(annotations).read_bytes()))
+        content = read_json(annotations)
         images = {image["file_name"]: image["id"] for image in content["images"]}
         by_name = {category["name"]: category["id"] for category in content["categories"]}
         found = []

@@ -5,7 +5,7 @@ leaves, and boxes of another convention are refused.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .coco_report import CocoReport, as_key, as_number, objects_of
@@ -28,7 +28,8 @@ def check_annotations(report: CocoReport, content: dict, categories: dict, image
             continue
         category = categories.get(as_key(entry.get("category_id")))
         if category is None:
-            report.add("left_out", "annotations of a category that is not listed", where)
+            told = f"{where}: {entry.get('category_id')!r:.60}"
+            report.add("left_out", "annotations of a category that is not listed", told)
             continue
         if image_id not in by_id:
             continue  # its image cannot be read, which was said
@@ -45,9 +46,13 @@ def check_annotations(report: CocoReport, content: dict, categories: dict, image
         if not as_number(entry.get("area")) or as_number(entry.get("area")) <= 0:
             report.add("filled", "annotations without area, taken from the box", where)
             entry["area"] = box[2] * box[3]
+        elif isinstance(entry["area"], str):
+            report.changed = True
+            entry["area"] = as_number(entry["area"])
         if type(entry.get("iscrowd")) is not int:
-            report.add("filled", "annotations without iscrowd, taken as 0", where)
             entry["iscrowd"] = int(entry.get("iscrowd") in (True, "1", "true", "True", 1.0))
+            what = f"annotations without iscrowd 0 or 1, taken as {entry['iscrowd']}"
+            report.add("filled", what, where)
         usable = _usable(box, image)
         if usable and not entry["iscrowd"] and not entry.get("ignore"):
             report.boxes[names[category]] += 1
@@ -81,13 +86,13 @@ def check_annotations(report: CocoReport, content: dict, categories: dict, image
 def _box(report: CocoReport, entry: dict, where: str) -> list[float] | None:
     """The annotation's box, from its polygons where it has none."""
     box = entry.get("bbox")
-    if not isinstance(box, list) or not box:
+    if not box:
         box = _around(entry.get("segmentation"))
         if box is None:
             report.add("left_out", "annotations without a bbox or polygon", where)
             return None
         report.add("filled", "annotations without a bbox, taken from the polygons", where)
-    numbers = [as_number(value) for value in box]
+    numbers = [as_number(value) for value in box] if isinstance(box, list) else []
     if len(numbers) != 4 or None in numbers:
         report.add("left_out", f"annotations whose bbox is not {_BOX}", f"{where}: {box!r:.60}")
         return None
@@ -107,18 +112,26 @@ def _around(segmentation: Any) -> list[float] | None:
             code = segmentation
             if isinstance(code.get("counts"), list):
                 code = mask.frPyObjects(code, *code["size"])
-            return [float(value) for value in mask.toBbox(code)]
-        except (KeyError, TypeError, ValueError, IndexError):
+            x, y, width, height = (float(value) for value in mask.toBbox(code))
+            inside = x + width <= code["size"][1] and y + height <= code["size"][0]
+            return [x, y, width, height] if inside else None
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError):
             return None
-    if not isinstance(segmentation, list) or not segmentation:
-        return None
-    polygons = segmentation if isinstance(segmentation[0], list) else [segmentation]
-    flat = [as_number(value) for polygon in polygons for value in polygon]
-    values = [value for value in flat if value is not None]
+    flat = list(_flat(segmentation)) if isinstance(segmentation, list) else []
+    values = [value for value in map(as_number, flat) if value is not None]
     if len(values) != len(flat) or len(values) < 4 or len(values) % 2:
         return None
     xs, ys = values[0::2], values[1::2]
     return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+
+
+def _flat(values: list) -> Iterator[Any]:
+    """What is in lists in lists: tools write [[x, y, x, y]], [[x, y], [x, y]] or one list more."""
+    for value in values:
+        if isinstance(value, list):
+            yield from _flat(value)
+        else:
+            yield value
 
 
 def _usable(box: Sequence[float], image: Mapping) -> bool:

@@ -7,13 +7,13 @@ Every sentence names the file and the entries.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmsdpt.utils.class_names import one_form
-from mmsdpt.utils.texts import decode_text, disguise, encoding_of
+from mmsdpt.utils.class_names import as_read, one_form
+from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.texts import encoding_of, parse_json
 
 from .coco_boxes import check_annotations
 from .coco_images import check_images
@@ -74,11 +74,17 @@ def put_in_order(report: CocoReport, classes: Sequence[str], other_names: Iterab
         )
         return
     by_name = {category["name"]: category for category in content["categories"]}
+    by_words = {as_read(name).tokens: name for name in reversed(by_name)}
     free = max((category["id"] for category in content["categories"]), default=0) + 1
     for name in classes:
         known = one_form(name)
+        alike = by_words.get(as_read(name).tokens)
         if list(classes).count(name) > 1:
             report.add("errors", f"the config names the class {name!r} twice; name it once")
+        elif known not in by_name and alike is not None and alike not in classes:
+            report.add("filled", "categories that the config spells differently", f"{alike!r}")
+            by_name[known] = by_name.pop(alike)
+            report.boxes[name] = report.boxes.pop(alike, 0)
         elif known not in by_name and known in others:
             report.add("filled", "categories that only the other splits have", repr(name))
             by_name[known] = dict(id=free, name=name, supercategory="none")
@@ -86,6 +92,8 @@ def put_in_order(report: CocoReport, classes: Sequence[str], other_names: Iterab
         elif known not in by_name:
             quoted = ", ".join(map(repr, report.names)) or "none"
             report.add("errors", f"it has no category {name!r}; it has {quoted}")
+        if known != name:
+            report.boxes[name] = report.boxes.pop(known, 0)
     if report.errors:
         return
     ordered = [dict(by_name.pop(one_form(name)), name=name) for name in classes]
@@ -98,22 +106,18 @@ def _read(report: CocoReport) -> dict | None:
     """The JSON object of a file, in any encoding that it declares."""
     try:
         raw = report.path.read_bytes()
-        if what := disguise(raw):
-            report.add("errors", f"this is not a JSON file but {what}")
-            return None
-        content = json.loads(decode_text(raw))
-    except (ValueError, RecursionError, OSError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        report.add("errors", f"this is not a JSON file ({reason})")
+        content = parse_json(raw)
+    except (InputError, OSError) as error:
+        report.add("errors", str(error) if isinstance(error, InputError) else str(error.strerror))
         return None
     report.changed = encoding_of(raw) != "utf-8"
     if isinstance(content, dict) and isinstance(content.get("images"), list):
         return content
-    report.add("errors", f"this is not COCO's format but {_guess(content)}")
+    report.add("errors", f"this is not COCO's format but {what_json(content)}")
     return None
 
 
-def _guess(content: Any) -> str:
+def what_json(content: Any) -> str:
     """What a JSON file that is not COCO's seems to be."""
     if not isinstance(content, list | dict):
         return f"a JSON {type(content).__name__}"
@@ -130,15 +134,19 @@ def _guess(content: Any) -> str:
         return "Label Studio's own JSON: export as COCO or YOLO there"
     if {"image", "annotations"} <= inner:
         return "CreateML's: export as COCO or VOC"
+    if {"file_name", "annotations"} <= inner:
+        return "a list of images with their annotations (Detectron2): save it as COCO"
     if inner & {"bbox", "image_id"}:
         return "a bare list of annotations or results, without images and categories"
     return f"a JSON {type(content).__name__} without a list 'images'"
 
 
 def _new_ids(report: CocoReport, entries: list[dict], what: str) -> dict[Any, int]:
-    """Make ids whole numbers from 1 on where any is something else; old to new."""
+    """Make ids whole numbers from 1 on where any is something else, or more than NumPy's integers
+    hold; old to new.
+    """
     keys = [as_key(entry.get("id")) for entry in entries]
-    usable = all(isinstance(key, int) and not isinstance(key, bool) for key in keys)
+    usable = all(isinstance(key, int) and abs(key) < 2**63 for key in keys)
     if usable and all(type(entry.get("id")) is int for entry in entries):
         return {key: key for key in keys}
     report.add("filled", f"ids of {what} that are not integers, renumbered")

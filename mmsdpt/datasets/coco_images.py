@@ -28,6 +28,7 @@ class _Finder:
 
     def __call__(self, name: str) -> str | None:
         """A name relative to the folder under which the file is there."""
+        name = name if os.path.exists(self.folder / name) else name.strip()
         for variant in dict.fromkeys((name, name.replace("\\", "/"), unquote(name))):
             if os.path.exists(self.folder / variant):
                 return variant
@@ -66,8 +67,9 @@ def check_images(
         else:
             report.add(
                 "errors",
-                f"images are missing below {folder}; put them there, correct data_prefix, or leave"
-                " them out with tools/dataset_converters/coco2coco.py",
+                f"images are missing below {folder}, or several of the name are there; put them"
+                " there, correct data_prefix, or leave them out with"
+                " tools/dataset_converters/coco2coco.py",
                 image["file_name"],
             )
             continue
@@ -122,4 +124,7 @@ def _size(report: CocoReport, image: dict, facts: ImageFacts) -> None:
             "was made for",
             f"{name}: {told[0]}x{told[1]} in the file, {found[0]}x{found[1]} on disk",
         )
+    if facts.orientation != 1 and (0 in told or facts.size == found):
+        what = "images that the EXIF orientation turns; their boxes are taken as drawn on the turned"
+        report.add("filled", what, name)
     image["width"], image["height"] = found

@@ -105,5 +105,9 @@ def as_number(value: Any) -> float | None:
 
 def as_key(value: Any) -> Any:
     """An id to compare by: "7", 7 and 7.0 are one."""
+    if type(value) is int:
+        return value  # of any length: a float would round it
+    if isinstance(value, str) and value.strip().isdecimal():
+        return int(value) if len(value) < 50 else value
     number = as_number(value)
     return int(number) if number is not None and number.is_integer() else str(value)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmsdpt.utils.class_names import as_read, name_problems
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, listed
 from mmsdpt.utils.texts import no_folder
 
 from .coco_checks import NO_SCORE, NOTHING_TO_TRAIN_ON, CocoReport, check_coco
 from .converters import convert_voc, convert_yolo
-from .converters.coco_export import coco_files, file_split, image_folder
+from .converters.coco_export import coco_files, file_split, image_folder, is_coco
 from .converters.files import scan
 from .converters.report import ConversionReport, printable
 from .converters.yolo_folders import find_data_file
@@ -73,12 +73,14 @@ def examine_folder(folder: str | Path) -> list[FolderFinding]:
 def _examine(root: Path) -> Iterator[FolderFinding]:
     unused = ConversionReport(root, "coco")
     files = coco_files(root, unused)
-    if files:
-        yield from _coco(root, files)
+    if any(map(is_coco, files)):
+        yield from _coco(root, files, unused)
     elif scan(root, root, {".xml"}, unused):
         yield _converted(root, "VOC", convert_voc)
     elif (source := _yolo_source(root)) is not None:
         yield _converted(source, "YOLO", convert_yolo)
+    elif files:  # none can be read
+        yield from _coco(root, files, unused)
     elif scan(root, root, IMAGE_SUFFIXES, unused):
         yield _classes(root)
 
@@ -90,7 +92,7 @@ def _yolo_source(root: Path) -> Path | None:
         return None
 
 
-def _coco(root: Path, files: list[Path]) -> Iterator[FolderFinding]:
+def _coco(root: Path, files: list[Path], unused: ConversionReport) -> Iterator[FolderFinding]:
     reports = [check_coco(path, image_folder(path, root), _EVERY_IMAGE) for path in files]
     trained = [each for each in reports if file_split(each.path, root) == "train"]
     names = {tuple(report.names) for report in reports if not report.errors}
@@ -109,6 +111,9 @@ def _coco(root: Path, files: list[Path]) -> Iterator[FolderFinding]:
                 finding.notes.append("the files do not have the same categories")
         finding.notes += [f"corrected in a run: {text}" for text in report.sentences("filled")]
         finding.problems += [f"left out in a run: {text}" for text in report.sentences("left_out")]
+        if report is reports[-1]:
+            others = (f"{where}: {what}" for where, what in unused.named.get("other_task", ()))
+            finding.notes += [f"not used: {listed(others, 3, '; ')}"] * bool(unused.counts)
         yield finding
 
 

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from mmsdpt.utils.texts import disguise
+
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff", ".webp"}
 )
@@ -90,20 +92,33 @@ def read_bytes(path: str | Path) -> bytes:
     return content
 
 
-def open_image(content: bytes, formats: Iterable[str] | None = None) -> Image.Image:
-    """An image that is not decoded yet.
+def open_image(content: bytes) -> Image.Image:
+    """An image of a usual format that is not decoded yet.
 
     Raises:
-        UnreadableImage: if Pillow does not know the format, or the image is too large or too thin.
+        UnreadableImage: if it is no such image, or too large or too thin.
     """
     try:
-        image = Image.open(io.BytesIO(content), formats=None if formats is None else list(formats))
+        image = Image.open(io.BytesIO(content), formats=_formats())
+    except Image.UnidentifiedImageError as error:
+        what = disguise(content) or f"not an image that can be read ({', '.join(_formats())})"
+        raise UnreadableImage(f"it is {what}") from error
     except Exception as error:  # Pillow's plugins raise many kinds; each means the same here
         raise UnreadableImage(_reason(error)) from error
     width, height = image.size
     if max(width, height) > MAX_ASPECT * max(1, min(width, height)):
         raise UnreadableImage(f"it is too thin, {width}x{height} pixels")
     return image
+
+
+@lru_cache
+def _formats() -> tuple[str, ...]:
+    """Keeps hostile files away from Pillow's rarer plugins: EPS, for one, is a program that
+    Ghostscript runs. MPO, which telephones write, is opened as JPEG.
+    """
+    Image.init()
+    usual = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "AVIF")
+    return tuple(name for name in usual if name in Image.OPEN)
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -135,7 +150,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8)).convert("RGB")
 
 
-def inspect_image(path: str | Path, formats: Iterable[str] | None = None) -> ImageFacts:
+def inspect_image(path: str | Path) -> ImageFacts:
     """Decode an image once, so that a truncated one is met here and not during training.
 
     JPEG files are decoded at an eighth of their size: every byte is read, in less time.
@@ -144,7 +159,7 @@ def inspect_image(path: str | Path, formats: Iterable[str] | None = None) -> Ima
         UnreadableImage: with the reason.
     """
     content = read_bytes(path)
-    with open_image(content, formats) as image:
+    with open_image(content) as image:
         size, orientation = image.size, 1
         try:
             if image.mode in _DEEP_MODES:
@@ -197,6 +212,4 @@ def _state(path: Path) -> tuple[int, int] | None:
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return "it is over Pillow's limit of pixels"
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "it is not an image that Pillow can read"
     return str(error) or type(error).__name__

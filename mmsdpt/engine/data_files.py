@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,15 +68,17 @@ def prepare_data(
         for dataset in dataset_configs(
             loader.get("dataset") if isinstance(loader, Mapping) else None
         ):
+            where = None
             try:
-                check_dataset_files(dataset, classes=_coco_paths(dataset) is None)
+                where = _coco_paths(dataset)
+                check_dataset_files(dataset, classes=where is None)
             except InputError as error:
                 problems.append((role, str(error)))
-            where = _coco_paths(dataset)
             if where is not None and Path(where[0]).is_file():
                 if where not in seen:
                     seen[where] = check_coco(*where)
                 splits.append(_Split(role, dataset, seen[where]))
+    problems += _metrics_of_other_images(splits, evaluators)
     _put_all_in_order(splits)
     for split in splits:
         if split.role == "train" and not split.report.errors and not split.report.boxes:
@@ -96,14 +98,23 @@ def prepare_data(
 
 
 def _coco_paths(dataset: Mapping) -> tuple[str, str] | None:
-    """Annotation file and image folder of a ``CocoDataset`` on local storage."""
+    """Annotation file and image folder of a ``CocoDataset`` on local storage.
+
+    Raises:
+        InputError: if its config names no folder of images.
+    """
     kind = dataset.get("type")
     name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
     annotations, root = dataset.get("ann_file"), dataset.get("data_root") or ""
     if name.rpartition(".")[2] != "CocoDataset" or not annotations or dataset.get("backend_args"):
         return None
-    folders = dataset.get("data_prefix") or {}
-    paths = (joined(root, annotations), joined(root, folders.get("img") or ""))
+    folders = dataset.get("data_prefix")
+    if not isinstance(folders, Mapping) or not isinstance(folders.get("img"), str):
+        raise InputError(
+            f"the dataset of {joined(root, annotations)} has data_prefix={folders!r}, expected"
+            " dict(img='FOLDER/'), the folder of its images below data_root"
+        )
+    paths = (joined(root, annotations), joined(root, folders["img"]))
     return None if any("://" in path for path in paths) else paths
 
 
@@ -119,8 +130,35 @@ def _class_list(dataset: Mapping) -> list[str] | None:
     return None if classes is None else list(classes)
 
 
+def _metrics_of_other_images(
+    splits: Sequence[_Split], evaluators: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Role and sentence of each metric whose file is another one than its dataset's, with other
+    images: what the dataset does not have would count as missed.
+    """
+    for role, evaluator in evaluators.items():
+        reports = [split.report for split in splits if split.role == role]
+        for path in (metric.get("ann_file") for metric in metric_configs(evaluator)):
+            own = isinstance(path, str) and os.path.isfile(path) and len(reports) == 1
+            if not own or os.path.samefile(path, reports[0].path) or reports[0].errors:
+                continue
+            found = check_coco(path).content.get("images", ())
+            if _ids(found) != _ids(reports[0].content["images"]):
+                yield (
+                    role,
+                    f"the metric of {role} reads {path}, and its dataset {reports[0].path}, which"
+                    " has other images or ids: give both the same file",
+                )
+
+
+def _ids(images: Iterable[Mapping]) -> set[tuple[int, str]]:
+    return {(image["id"], image["file_name"]) for image in images}
+
+
 def _put_all_in_order(splits: Sequence[_Split]) -> None:
     """Bring every file's categories into the order of its dataset's classes."""
+    from mmdet.datasets import CocoDataset
+
     names = [name for split in splits for name in split.report.names]
     done: dict[int, list[str]] = {}
     for split in splits:
@@ -128,8 +166,8 @@ def _put_all_in_order(splits: Sequence[_Split]) -> None:
         if report.errors:
             continue
         classes = _class_list(split.dataset)
-        if classes is None:
-            known = _default_classes(split.dataset)
+        if not classes:
+            known = CocoDataset.METAINFO["classes"]
             if not set(known) <= {each["name"] for each in report.content["categories"]}:
                 report.errors[
                     "the config names no classes, so those of COCO would be taken: set"
@@ -140,20 +178,18 @@ def _put_all_in_order(splits: Sequence[_Split]) -> None:
             put_in_order(report, classes, names)
 
 
-def _default_classes(dataset: Mapping) -> Sequence[str]:
-    from mmdet.datasets import CocoDataset
-
-    return CocoDataset.METAINFO["classes"] if dataset.get("metainfo") is None else ()
-
-
 def _warn(splits: Sequence[_Split], problems: Sequence[str]) -> None:
     """Say what was filled in, what leaves, and what is doubtful."""
     lines = list(problems)
-    reports = {id(split.report): split for split in splits}.values()
-    for split in reports:
+    seen: set[int] = set()
+    for split in splits:
         report, path = split.report, split.report.path
         if report.errors:
             continue
+        lines += _shared_images(split, splits)
+        if id(report) in seen:
+            continue
+        seen.add(id(report))
         lines += [f"{path}: corrected: {text}" for text in report.sentences("filled")]
         lines += [f"{path}: left out: {text}" for text in report.sentences("left_out")]
         empty = [name for name in _class_list(split.dataset) or () if not report.boxes[name]]
@@ -161,7 +197,6 @@ def _warn(splits: Sequence[_Split], problems: Sequence[str]) -> None:
             lines.append(f"{path}: {NO_SCORE}")
         elif empty and split.role == "train":
             lines.append(f"{path}: no box to train on for {', '.join(map(repr, empty))}")
-        lines += _shared_images(split, splits)
     for line in dict.fromkeys(lines):
         print_log(line, logger="current", level=logging.WARNING)
 
@@ -171,7 +206,7 @@ def _shared_images(split: _Split, splits: Sequence[_Split]) -> list[str]:
     if split.role == "train":
         return []
     trained = [each.report for each in splits if each.role == "train"]
-    both = split.report.images_also_in(each for each in trained if each is not split.report)
+    both = split.report.images_also_in(trained)
     if not both:
         return []
     return [

@@ -24,7 +24,7 @@ from torch import Tensor
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.base_weights import CheckpointError, not_finite, read_checkpoint
 from mmsdpt.utils.errors import InputError, listed
-from mmsdpt.utils.texts import decode_text
+from mmsdpt.utils.texts import read_json
 
 from .foreign_layouts import one_weight_file, renamed
 from .torchscript_archive import read_torchscript
@@ -237,10 +237,7 @@ def _configs_beside(source: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         config = folder / name
         if not config.is_file():
             continue
-        try:
-            content = json.loads(decode_text(config.read_bytes()))
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{config} is not a model's config ({error})") from None
+        content = read_json(config)
         if not isinstance(content, dict):
             raise InputError(f"{config} is not a model's config")
         if name == "open_clip_config.json":

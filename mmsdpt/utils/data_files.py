@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from .downloads import how_to_get_data
 from .errors import InputError
-from .texts import decode_text
+from .texts import read_json
 
 
 def missing_files(cfg: Any) -> list[tuple[str, str]]:
@@ -25,7 +24,8 @@ def missing_files(cfg: Any) -> list[tuple[str, str]]:
             continue
         root = dataset.get("data_root") or ""
         annotations, folders = dataset.get("ann_file"), dataset.get("data_prefix") or {}
-        if annotations and not _exists(path := joined(root, annotations)):
+        path = joined(root, annotations or "")
+        if annotations and (not _exists(path) or Path(path).is_dir()):
             missing.append(("annotation file", path))
         for folder in folders.values() if isinstance(folders, Mapping) else ():
             if not _exists(path := joined(root, folder or "")):
@@ -82,7 +82,7 @@ def check_classes(metainfo: Any, path: str) -> None:
     if isinstance(classes, str):
         refuse_text(classes)
         return
-    content = json.loads(decode_text(Path(path).read_bytes()))
+    content = read_json(path)
     categories = content.get("categories") if isinstance(content, Mapping) else None
     if not categories:
         return

@@ -2,33 +2,76 @@
 
 from __future__ import annotations
 
-import codecs
+import json
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from .errors import InputError
 
 _ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ")
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # begins with the mark of UTF-16
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),  # what Windows calls Unicode
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 
 def encoding_of(content: bytes) -> str:
-    """The encoding that a byte order mark tells; UTF-8 without one."""
-    return next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    """The encoding that a byte order mark, or a null byte in the first four, tells; else UTF-8."""
+    return json.detect_encoding(content)
 
 
 def decode_text(content: bytes) -> str:
     """The text of a file, without a byte order mark and with ``\\n`` at the ends of lines.
 
     Raises:
-        UnicodeDecodeError: if it is neither UTF-8 nor what its mark says.
+        InputError: if it is neither UTF-8 nor what its mark says.
     """
-    text = content.decode(encoding_of(content))
+    encoding = encoding_of(content)
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"it is not text in {encoding.upper()}, see byte {error.start}; save it as UTF-8"
+        ) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parse_json(content: bytes) -> Any:
+    """What a JSON file says.
+
+    Raises:
+        InputError: if it is something else, or an object has a key twice, of which any reader
+            would take one.
+    """
+
+    def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ValueError(f"an object has the key {twice!r} twice")
+        return found
+
+    if what := disguise(content):
+        raise InputError(f"this is not a JSON file but {what}")
+    try:
+        return json.loads(decode_text(content), object_pairs_hook=once)
+    except RecursionError as error:
+        raise InputError("this is not a JSON file (it is nested too deeply)") from error
+    except ValueError as error:
+        raise InputError(f"this is not a JSON file ({error})") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """:func:`parse_json` of a file.
+
+    Raises:
+        InputError: with the path, if it cannot be read.
+    """
+    try:
+        return parse_json(Path(path).read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def folded(name: str) -> str:

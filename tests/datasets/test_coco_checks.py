@@ -125,6 +125,11 @@ def run_length(entry):
     return dict(entry, segmentation=dict(size=code["size"], counts=code["counts"].decode()))
 
 
+def points(entry):
+    x, y, w, h = entry.pop("bbox")
+    return dict(entry, segmentation=[[[x, y], [x + w, y], [x + w, y + h], [x, y + h]]])
+
+
 FILLED = {
     "no area": (without("area"), "without area"),
     "area of 0": (lambda entry: dict(entry, area=0), "without area"),
@@ -142,6 +147,8 @@ FILLED = {
     "polygons only": (polygons, "taken from the polygons"),
     "bbox null beside polygons": (lambda e: dict(polygons(e), bbox=None), "polygons"),
     "run-length masks only": (run_length, "taken from the polygons"),
+    "points in pairs": (points, "taken from the polygons"),
+    "area as text": (lambda entry: dict(entry, area=str(entry["area"])), ""),
     "nothing missing": (lambda entry: entry, ""),
 }
 
@@ -243,6 +250,20 @@ LEFT = {
     "bbox infinite": (lambda e: dict(e, bbox=[1, 2, float("inf"), 4]), "whose bbox is not"),
     "outside": (lambda e: dict(e, bbox=[200, 5, 30, 20]), "outside their image"),
     "too small": (lambda e: dict(e, bbox=[5, 5, 0.5, 20]), "under one pixel"),
+    "bbox of names": (lambda e: dict(e, bbox=dict(x=1, y=2, w=3, h=4)), "whose bbox is not"),
+    "bbox as text": (lambda e: dict(e, bbox="1,2,30,40"), "whose bbox is not"),
+    "polygons of another kind": (
+        lambda e: dict(e, bbox=None, segmentation=[[1, 2, 9, 9], None]),
+        "without a bbox or polygon",
+    ),
+    "run lengths below 0": (
+        lambda e: dict(e, bbox=None, segmentation=dict(size=[80, 96], counts=[-5, 9])),
+        "without a bbox or polygon",
+    ),
+    "a code that is none": (
+        lambda e: dict(e, bbox=None, segmentation=dict(size=[80, 96], counts="\x01zzzzz~~~~" * 3)),
+        "without a bbox or polygon",
+    ),
 }
 
 
@@ -343,6 +364,12 @@ REFUSED = {
     "Label Studio": (_text("train", '[{"data": {}, "annotations": []}]'), "Label Studio's own"),
     "labelme": (_text("train", '{"shapes": [], "imagePath": "a.jpg"}'), "labelme"),
     "a list": (_text("train", '[{"bbox": [], "image_id": 1}]'), "bare list of annotations"),
+    "Detectron2": (_text("train", '[{"file_name": "a", "annotations": []}]'), "Detectron2"),
+    "a key twice": (
+        _text("train", '{"images": [], "annotations": [], "annotations": []}'),
+        "the key 'annotations' twice",
+    ),
+    "Latin-1": (_text("train", '{"info": "é"}'.encode("latin-1")), "UTF-8, see byte 10; save it"),
 }
 
 
@@ -372,9 +399,61 @@ def test_a_byte_order_mark_is_read(data, encoding):
     assert labelled(data.prepare()["train"]) == EXPECTED
 
 
+def test_long_ids_stay_apart(data):
+    """A float holds 53 bits, and NumPy's integers 63."""
+    for start in (2**60, 10**25):
+        data.splits = {split: coco(split) for split in data.splits}
+        for content in data.splits.values():
+            for entry in content["images"]:
+                entry["id"] += start
+            for entry in content["annotations"]:
+                entry["image_id"] = str(entry["image_id"] + start)
+        data.save()
+        assert labelled(data.prepare()["train"]) == EXPECTED
+
+
+def test_names_that_are_the_same_to_the_model_are_one_class_in_all_splits(data, caplog):
+    for category, name in zip(data.splits["val"]["categories"], ("Circle ", "SQUARE"), strict=True):
+        category["name"] = name
+    data.save()
+    datasets = data.prepare(classes=("circle", "square\u200b"))
+    assert labelled(datasets["train"]) == labelled(datasets["val"]) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(metainfo=dict(CLASSES=CLASSES)), "the config names no classes"),
+        (dict(metainfo=dict(classes=())), "the config names no classes"),
+        (dict(data_prefix=dict(img_path="images/train/")), r"expected dict\(img='FOLDER/'\)"),
+        (dict(data_prefix="images/train/"), r"expected dict\(img='FOLDER/'\)"),
+        (dict(ann_file="annotations"), "annotation file not found"),
+    ],
+)
+def test_settings_of_a_dataset_that_mean_nothing_are_refused(data, change, message):
+    data.save()
+    loader = dict(dataset=data.config("train") | change)
+    with pytest.raises(InputError, match=message):
+        prepare_data({"train": loader}, {}, data.root / "work")
+
+
+def test_a_metric_reads_the_file_of_its_dataset(data):
+    """The images that it does not get predictions of would count as missed."""
+    data.splits["test"]["images"][0]["id"] = 9
+    data.save()
+    files = {split: f"{data.root}/annotations/{split}.json" for split in data.splits}
+    loaders = {"val": dict(dataset=data.config("val"))}
+    with pytest.raises(InputError, match="metric of val reads .*test.json, and its dataset .*val"):
+        prepare_data(loaders, {"val": dict(ann_file=files["test"])}, data.root / "work")
+    twin = data.root / "twin.json"
+    twin.symlink_to(files["val"])
+    prepare_data(loaders, {"val": dict(ann_file=str(twin))}, data.root / "work")
+
+
 @pytest.mark.parametrize(
     "spell",
     [
+        lambda name: f"{name} ",
         lambda name: f"images\\{name}",
         lambda name: f"C:\\Users\\me\\data\\{name}",
         lambda name: f"/data/upload/1/{name}",
@@ -435,6 +514,27 @@ def test_boxes_on_the_unturned_image_are_refused(data):
     data.save()
     with pytest.raises(InputError, match="EXIF orientation .*train_0.jpg"):
         data.prepare()
+
+
+def test_a_turn_that_keeps_the_size_is_said(data):
+    exif = Image.Exif()
+    exif[0x0112] = 3  # by 180 degrees
+    picture(data.root / "images" / "train" / "train_0.jpg", exif=exif)
+    data.save()
+    report = check_coco(data.root / "annotations" / "train.json", data.root / "images" / "train")
+    (sentence,) = report.sentences("filled")
+    assert "EXIF orientation turns" in sentence and "1: train_0.jpg" in sentence
+
+
+def test_one_file_for_train_and_val_is_said(data, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        "mmsdpt.engine.data_files.print_log", lambda text, **options: said.append(text)
+    )
+    data.save()
+    loaders = {role: dict(dataset=data.config("train")) for role in ("train", "val")}
+    prepare_data(loaders, {}, data.root / "work")
+    assert any("2 of its images are also in train" in line for line in said)
 
 
 def test_images_of_train_in_another_split_are_said(data, monkeypatch):

@@ -68,6 +68,10 @@ def _broken(folder, kind):
         path.touch()
     elif kind == "no image":
         path.write_text("<html>")
+    elif kind == "pointer":
+        path.write_text("version https://git-lfs.github.com/spec/v1\n")
+    elif kind == "program":  # Pillow would start Ghostscript
+        Image.new("RGB", (8, 8)).save(path, format="EPS")
     elif kind == "not finite":
         path = folder / "a.tif"
         Image.fromarray(np.full((4, 4), np.nan, dtype=np.float32)).save(path)
@@ -87,7 +91,9 @@ REASONS = {
     "no regular file": "not a regular file",
     "no such file": "there is no such file",
     "empty": "the file is empty",
-    "no image": "not an image that Pillow can read",
+    "no image": "an HTML page",
+    "pointer": "git lfs pull",
+    "program": "not an image that can be read .JPEG, PNG",
     "not finite": "values that are not finite",
     "too thin": "too thin, 5000x2",
     "truncated": "",

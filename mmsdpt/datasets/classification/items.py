@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from mmsdpt.datasets.split_names import SPLITS, split_of
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.texts import decode_text, disguise
+from mmsdpt.utils.texts import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +72,7 @@ def read_split(file: str | Path, image_dir: str = "") -> dict[str, list[Item]]:
     file = Path(file)
     if not file.is_file():
         raise InputError(f"the file {file} is missing")
-    try:
-        raw = file.read_bytes()
-        if what := disguise(raw):
-            raise InputError(f"{file} is not a JSON file but {what}")
-        content = json.loads(decode_text(raw))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is not a JSON file: {error}") from error
+    content = read_json(file)
     form = '{"train": [[path, label, class name], ...], "val": [...], "test": [...]}'
     if not isinstance(content, dict) or not any(map(split_of, content)):
         raise InputError(f"{file} has no key train, val or test; expected {form}")

@@ -60,10 +60,8 @@ class Source(ABC):
             raise InputError(f"{path} is not a text file but {what}")
         try:
             return decode_text(content)
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{path} is not text in UTF-8: {error}; save it as UTF-8 (in Excel: CSV UTF-8)"
-            ) from error
+        except InputError as error:
+            raise InputError(f"{path}: {error} (in Excel: CSV UTF-8)") from error
 
     def lines(self, name: str) -> list[str]:
         """The lines of such a file, stripped, without empty ones."""

@@ -1,14 +1,13 @@
 """COCO JSON as other tools export it to clean COCO JSON."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mmsdpt.datasets.coco_checks import CocoReport, check_coco
+from mmsdpt.datasets.coco_checks import CocoReport, check_coco, what_json
 from mmsdpt.datasets.split_names import split_in, split_of
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.texts import decode_text, is_archive, no_folder
+from mmsdpt.utils.texts import is_archive, no_folder, read_json
 
 from .coco import check_output, note_renames, write_coco
 from .common import Instance, Sample, fit_box
@@ -99,11 +98,16 @@ def convert_coco(
 
 
 def coco_files(root: Path, report: ConversionReport, exclude: Path | None = None) -> list[Path]:
-    """The JSON files below a folder that have images and annotations. Of COCO's own files, those
-    of other tasks and those that repeat the boxes of ``instances_*.json`` are left out, and noted.
+    """The JSON files below a folder that have images and annotations, or cannot be read. Files of
+    another kind are left out, and noted: of COCO's own those of other tasks, and those that repeat
+    the boxes of ``instances_*.json``.
     """
-    found = scan(root, root, {".json"}, report, exclude and exclude.resolve())
-    found = [path for path in found if _is_coco(path)]
+    found = []
+    for path in scan(root, root, {".json"}, report, exclude and exclude.resolve()):
+        if is_coco(path) is False:
+            report.add("other_task", path, what_json(read_json(path)))
+        else:
+            found.append(path)
     boxes = {path for path in found if path.name.startswith("instances_")}
     usable = []
     for path in found:
@@ -119,11 +123,12 @@ def coco_files(root: Path, report: ConversionReport, exclude: Path | None = None
 _OTHER_TASKS = ("captions", "panoptic", "stuff", "image")  # image_info has no annotations
 
 
-def _is_coco(path: Path) -> bool:
+def is_coco(path: Path) -> bool | None:
+    """Whether a JSON file has images; None where it cannot be read."""
     try:
-        content = json.loads(decode_text(path.read_bytes()))
-    except (ValueError, OSError, RecursionError):
-        return False
+        content = read_json(path)
+    except InputError:
+        return None
     return isinstance(content, dict) and isinstance(content.get("images"), list)
 
 
@@ -136,8 +141,8 @@ def file_split(path: Path, root: Path) -> str | None:
 def image_folder(path: Path, root: Path) -> Path:
     """Where the images of an annotation file lie: the first usual place that has the first one."""
     try:
-        first = json.loads(decode_text(path.read_bytes()))["images"][0]["file_name"]
-    except (ValueError, OSError, LookupError, TypeError, RecursionError):
+        first = read_json(path)["images"][0]["file_name"]
+    except (InputError, LookupError, TypeError):
         return root
     split = split_in(path.stem)
     usual: list[Path] = [path.parent]

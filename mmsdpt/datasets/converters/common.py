@@ -10,9 +10,6 @@ from .report import ConversionReport
 
 Box = tuple[float, float, float, float]
 
-# Keeps hostile files away from Pillow's rarer plugins. MPO, which telephones write, is opened as
-# JPEG.
-_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _OVERSHOOT = 0.01
 """Pixels a box may leave the image by without being counted as clipped: the rounding of six
 decimals.
@@ -78,10 +75,8 @@ def read_image_size(path: Path, report: ConversionReport) -> ImageFacts | None:
         Its size, or None where it is skipped, which is counted.
     """
     try:
-        facts = inspect_image(path, _FORMATS)
+        facts = inspect_image(path)
     except UnreadableImage as reason:
-        if "not an image" in str(reason):
-            reason = UnreadableImage("it is not a JPEG, PNG, BMP, TIFF or WebP image")
         kind = "image_too_large" if "limit of pixels" in str(reason) else "image_unreadable"
         report.drop_image(kind, path, str(reason))
         return None

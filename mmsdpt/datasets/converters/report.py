@@ -89,7 +89,7 @@ KINDS: dict[str, Kind] = {
     "split_from_folder": Kind(
         "split not named in the data file, its folder was used", problem=False
     ),
-    "other_task": Kind("COCO file of captions, keypoints or another task, not used", problem=False),
+    "other_task": Kind("JSON file of captions, keypoints or another kind, not used", problem=False),
     "hidden_file": Kind("hidden file or folder, not looked at", problem=False),
 }
 

@@ -43,7 +43,7 @@ def listed_splits(
             continue
         try:
             text = decode_text(read_label(path))
-        except (LabelRefused, UnicodeDecodeError) as error:
+        except (LabelRefused, InputError) as error:
             raise InputError(f"The split list {path} cannot be read: {error}.") from error
         splits[name] = []
         taken: set[str] = set()

@@ -223,8 +223,8 @@ class _Reader:
             self.report.add("label_refused", label, str(error))
             self.report.drop_image("image_without_usable_label", image)
             return None
-        except UnicodeDecodeError:
-            self.report.add("label_malformed", label, "it is not UTF-8 text")
+        except InputError as error:
+            self.report.add("label_malformed", label, str(error))
             self.report.drop_image("image_without_usable_label", image)
             return None
         instances = []

@@ -91,7 +91,7 @@ def read_data_file(source: Path) -> dict[str, Any]:
         text = decode_text(read_label(source, _MAX_YAML_BYTES))
         _refuse_deep(text)
         data = yaml.load(text, Loader=yaml.BaseLoader)  # makes text, lists and mappings alone
-    except (LabelRefused, UnicodeDecodeError, RecursionError, ValueError, yaml.YAMLError) as error:
+    except (LabelRefused, RecursionError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{source} cannot be read as YAML: {reason}.") from error
     if not isinstance(data, dict):
@@ -120,8 +120,8 @@ def _lines(path: Path) -> list[str]:
     """
     try:
         text = decode_text(read_label(path))
-    except (LabelRefused, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text in UTF-8: {error}.") from error
+    except (LabelRefused, InputError) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
     return [line.strip() for line in text.split("\n") if line.strip()]
 
 
