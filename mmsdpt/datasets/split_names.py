@@ -6,9 +6,9 @@ import re
 
 SPLITS = ("train", "val", "test")
 _WORDS = {
-    "train": ("train", "training", "trn"),
-    "val": ("val", "valid", "validation", "dev", "eval"),
-    "test": ("test", "testing", "tst"),
+    "train": ("train", "training", "trainset", "trn", "tr"),
+    "val": ("val", "valid", "validation", "validate", "valset", "dev", "eval"),
+    "test": ("test", "testing", "testset", "tst", "te"),
 }
 _SPLIT_OF = {word: split for split, words in _WORDS.items() for word in words}
 

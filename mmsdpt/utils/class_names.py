@@ -94,8 +94,11 @@ def name_problems(
             unknown.append(f"{name!r} has letters that only look Latin")
         elif re.fullmatch(r"\w?\d{6,}", name.strip()):
             unknown.append(f"{name!r} is an identifier, which does not say what is seen")
-        elif name.strip().isdecimal():
+        elif re.fullmatch(r"[\d.,]+", name.strip()):
             unknown.append(f"{name!r} is a number, which does not say what is seen")
+    texts_only = [name for name in names if isinstance(name, str)]
+    if len(texts_only) > 1 and all(re.match(r"\s*\d+[\s._-]+[^\W\d]", n) for n in texts_only):
+        unknown.append(f"all begin with a number, as {texts_only[0]!r}, which the model reads, too")
     for tokens, alike in by_tokens.items():
         if len(alike) > 1:
             same.append(

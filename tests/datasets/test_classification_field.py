@@ -34,7 +34,13 @@ def test_folders_of_one_class_name_are_refused_with_both(tmp_path, twin):
 
 
 @pytest.mark.parametrize(
-    "names", [("train_set", "test_set"), ("Training Data", "Validation Data", "Testing Data")]
+    "names",
+    [
+        ("train_set", "test_set"),
+        ("Training Data", "Validation Data", "Testing Data"),
+        ("TrainSet", "TestSet"),
+        ("tr", "te"),
+    ],
 )
 def test_splits_may_be_a_word_of_the_folders_names(tmp_path, names):
     make_class_folders(tmp_path, dict.fromkeys(names, 3))
@@ -76,3 +82,62 @@ def test_a_list_counts_an_image_once_and_under_one_class(tmp_path, log):  # noqa
 
 def test_identifiers_are_doubtful_names():
     assert len(name_problems(["n01440764", "10000001", "cat", "M3", "747"])[2]) == 3
+
+
+def test_folders_of_another_language_are_named(tmp_path, log):  # noqa: F811
+    make_class_folders(tmp_path, {"entrenamiento": 6, "prueba": 6})
+    load("folder", tmp_path)
+    assert "classes are entrenamiento, prueba, and each has the folders owl, red_fox" in log.text
+
+
+def test_a_copy_of_the_class_folders_among_them_is_refused(tmp_path):
+    make_class_folders(tmp_path, {"": 3, "data": 3})
+    with pytest.raises(InputError, match="/data has folders of the same names as those beside it"):
+        load("folder", tmp_path)
+
+
+def test_twins_are_named_as_their_folders_are(tmp_path):
+    make_class_folders(tmp_path, {"": 3})
+    shutil.copytree(tmp_path / "red_fox", tmp_path / "red fox")
+    with pytest.raises(InputError, match="'red fox', 'red_fox' are the same text"):
+        load("folder", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("owl a\nowl b\nred_fox c\nsea_lion d", "names 'owl' twice, 'a' and 'b'"),
+        ("big owl a\nbig fox b", "names 'big' twice.* a tab before the name"),
+    ],
+)
+def test_a_folder_has_one_name(tmp_path, text, message):
+    make_class_folders(tmp_path, {"": 3})
+    (tmp_path / "classnames.txt").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load("folder", tmp_path)
+
+
+def test_a_class_without_images_is_refused_with_what_it_has(tmp_path):
+    make_class_folders(tmp_path, {"": 3})
+    (tmp_path / "bird").mkdir()
+    (tmp_path / "bird" / "a.heic").touch()
+    with pytest.raises(InputError, match=r"is bird; .* without an image's suffix \(a.heic\)"):
+        load("folder", tmp_path)
+
+
+def test_tables_as_programs_write_them(tmp_path):
+    write_list(tmp_path)
+    path = tmp_path / "list.csv"
+    path.write_text(path.read_text() + "\n\n,,\n,,,,\n")
+    assert sum(map(len, load("csv", tmp_path, file="list.csv").values())) == 21
+    path.write_text("path,class,Class\na.jpg,a,b\n")
+    with pytest.raises(InputError, match="a column twice: path, class, Class"):
+        load("csv", tmp_path, file="list.csv")
+    path.write_text("path,label\ntrain/owl/000.jpg,0.0\ntrain/red_fox/000.jpg,1.0\n")
+    with pytest.raises(InputError, match="numbers its classes"):
+        load("csv", tmp_path, file="list.csv")
+
+
+def test_numbers_before_all_names_are_doubtful():
+    assert "all begin with a number, as '001.Tern'" in name_problems(["001.Tern", "2_owl"])[2][0]
+    assert not name_problems(["7 up", "cola"])[2]

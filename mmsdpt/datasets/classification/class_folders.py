@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from mmsdpt.datasets.split_names import split_in, split_of
 from mmsdpt.utils.class_names import one_form
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, listed
 
 from .images import find_images, has_images, subfolders
 from .items import Item, join
@@ -73,6 +74,7 @@ class ClassFolders(OwnData):
                     " classes are unknown; put each class's images into a folder of its name"
                     + ("" if split == "train" or not split else ", or remove the folder")
                 )
+            self._check_below(folder, names, split)
             for name in names:
                 inner = {split_of(part): part for part in subfolders(self.root / folder / name)}
                 if not split and inner and None not in inner and "train" in inner:
@@ -86,6 +88,30 @@ class ClassFolders(OwnData):
                 " not; expected all or none"
             )
         return result
+
+    def _check_below(self, folder: str, names: list[str], split: str) -> None:
+        """Refuse a copy of the class folders among them; warn where they seem to be splits.
+
+        Raises:
+            InputError: if a folder holds folders of its neighbours' names.
+        """
+        below = {name: set(subfolders(self.root / folder / name)) for name in names}
+        for name, inner in below.items():
+            if copied := inner & (below.keys() - {name}):
+                raise InputError(
+                    f"{self.root / folder / name} has folders of the same names as those beside it"
+                    f" ({listed(sorted(copied))}): remove what is a copy"
+                )
+        first = next(iter(below.values()), set())
+        unknown = not split and not any(map(split_of, first))
+        if unknown and len(first) > 1 and len(below) > 1 and set(map(frozenset, below.values())) == {
+            frozenset(first)
+        }:
+            self.say(
+                f"the classes are {listed(names)}, and each has the folders {listed(sorted(first))}:"
+                " if these are the classes, call the folders around them train, val and test",
+                logging.WARNING,
+            )
 
     def _add(self, of_class: dict[str, str], name: str, folder: str) -> None:
         before = of_class.setdefault(one_form(name), folder)
@@ -112,8 +138,10 @@ class ClassFolders(OwnData):
         filled = {item.label for items in splits.values() for item in items}
         empty = [name for label, name in enumerate(classes) if label not in filled]
         if empty:
+            others = self._left_out.sentence()
             raise InputError(
                 f"the folders of {len(empty)} classes in {self.root} have no images, the first is "
                 f"{empty[0]}; remove them or fill them"
+                + (f" (there are {others})" if others else "")
             )
         return splits

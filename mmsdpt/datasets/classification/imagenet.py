@@ -17,13 +17,20 @@ def parse_class_names(lines: list[str], source: str) -> dict[str, str]:
     """Read lines ``<folder> <name>``, such as ``n01440764 tench``, keeping their order.
 
     A tab in place of the space lets the folder itself have spaces.
+
+    Raises:
+        InputError: if a line has no name, or a folder two.
     """
     names = {}
     for line in lines:
         folder, _, name = line.partition("\t" if "\t" in line else " ")
         if not name.strip():
             raise InputError(f"{source} has the line {line!r}; expected '<folder> <name>'")
-        names[folder] = name.strip()
+        if names.setdefault(folder, name.strip()) != name.strip():
+            raise InputError(
+                f"{source} names {folder!r} twice, {names[folder]!r} and {name.strip()!r}; where"
+                " folders have spaces, put a tab before the name"
+            )
     return names
 
 

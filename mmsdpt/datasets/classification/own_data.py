@@ -121,17 +121,18 @@ class OwnData(Source):
                     f" is {both[0]}; what is measured on them says nothing about new images"
                 )
         every = [item for items in splits.values() for item in items]
-        names = [name.replace("_", " ") for name in class_names(every, self._title())]
+        names = class_names(every, self._title())
         if len(names) < 2:
             raise InputError(
                 f"{self._title()} has one class, {', '.join(names)}; a classifier needs two or more"
             )
         check_class_names(
             names,
-            as_written,
+            lambda name: as_written(name.replace("_", " ")),
             source=self._title(),
             advice=f"rename them, or name the folders in words in {CLASS_NAMES_FILE}",
         )
+        names = [name.replace("_", " ") for name in names]
         self.say(f"{len(names)} classes: {', '.join(names)}")
         for split in SPLITS:
             there = {item.label for item in splits[split]}
@@ -193,12 +194,13 @@ class OwnData(Source):
             names = {one_form(key): one_form(name) for key, name in named.items()}
             unnamed = [key for key in keys if key not in names]
             if unnamed:
+                tab = ", with a tab before the name" if " " in unnamed[0] else ""
                 raise InputError(
                     f"{path} has no name for {unnamed[0]!r} ({len(unnamed)} of {len(keys)} classes "
-                    f"are missing); add lines such as '{unnamed[0]} name of the class'"
+                    f"are missing); add lines such as '{unnamed[0]} name of the class'{tab}"
                 )
             return {key: names[key] for key in keys}
-        if keys and all(key.isdecimal() for key in keys):
+        if keys and all(key.replace(".", "", 1).isdecimal() for key in keys):
             raise InputError(
                 f"{self._title()} numbers its classes, and CLIP compares images with names: add "
                 f"{path} with lines such as '{keys[0]} name of the class'"

@@ -52,6 +52,8 @@ class CsvFile(_ListedData):
         except csv.Error as error:
             raise InputError(f"{self._title()}, line 1: {error}; expected CSV") from error
         columns = {name.strip().lower(): name for name in names if name}
+        if len(columns) < len([name for name in names if name]):
+            raise InputError(f"{self._title()} has a column twice: {', '.join(names)}")
         if "path" not in columns or not {"class", "label"} & set(columns):
             raise InputError(
                 f"{self._title()} has the columns {', '.join(columns) or 'none'}; expected "
@@ -60,12 +62,14 @@ class CsvFile(_ListedData):
         rows = []
         try:
             for row in reader:
-                if None in row:
+                if any(row.pop(None, ())):
                     raise InputError(
                         f"{self._title()}, line {reader.line_num}, has more cells than the header; "
                         "put a path with a comma in quotes"
                     )
                 cells = {name: (row[key] or "").strip() for name, key in columns.items()}
+                if not any(cells.values()):
+                    continue  # spreadsheets write empty rows
                 cells |= {
                     name: one_form(cells[name]) for name in ("class", "label") if name in cells
                 }

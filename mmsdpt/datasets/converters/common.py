@@ -54,7 +54,7 @@ class Sample:
         width: Of the displayed image, in pixels.
         height: Of the displayed image, in pixels.
         instances: Its boxes.
-        key: The name by which split lists know it.
+        key: Path without its suffix by which split lists know it.
     """
 
     image: Path

@@ -86,8 +86,10 @@ def scan(
                 report.add("hidden_file", path)
             elif resolve_inside(root, path) is None:
                 report.add("path_refused", path, "link to a file outside")
-            elif path.is_file():  # neither a pipe nor a device nor a broken link
+            elif path.is_file():
                 found.append(path)
+            else:
+                report.add("path_refused", path, "a link to nothing, or no regular file")
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 

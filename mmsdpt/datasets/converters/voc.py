@@ -107,7 +107,8 @@ def convert_voc(
     note_renames(rename, sorted(reader.old_names), report)
     categories = list(classes) if classes is not None else sorted(reader.names)
     if not categories:
-        found = report.named.get("object_malformed", [("no <object>", "")])[0]
+        kinds = ("object_malformed", "label_malformed", "label_refused")
+        found = next((report.named[k][0] for k in kinds if k in report.named), ("no <object>", ""))
         raise InputError(
             f"No object with a class and a box was found in the {len(xmls)} XML files of {src}:"
             f" {': '.join(filter(None, found))}."
@@ -174,7 +175,7 @@ class _Reader:
                 self.report.add("label_missing", path, "kept without boxes")
                 size = read_image_size(path, self.report)
                 if size is not None:
-                    samples.append(Sample(path, *size.displayed, [], path.stem))
+                    samples.append(Sample(path, *size.displayed, [], self.report.name(path.with_suffix(""))))
         return samples
 
     def _read(self, xml: Path) -> Sample | None:
@@ -229,7 +230,7 @@ class _Reader:
             for node in tree.findall("object")
         ]
         kept = [instance for instance in instances if instance is not None]
-        return Sample(image, *size.displayed, kept, xml.stem)
+        return Sample(image, *size.displayed, kept, self.report.name(xml.with_suffix("")))
 
     def _is_resized(
         self, tree: Element, declared: tuple[float | None, ...], size: tuple[int, int]
@@ -360,6 +361,12 @@ def _polygon(node: Element) -> list[float]:
 
 
 def _shared_folders(first: Path, second: Path) -> int:
-    """Returns the number of folders that two paths share, from the top."""
-    pairs = zip(first.parent.parts, second.parent.parts, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    """Returns the number of folders that two paths share, from the top and from the end:
+    ``Annotations/cam1/0.xml`` belongs to ``JPEGImages/cam1/0.jpg``.
+    """
+    ends = (first.parent.parts, second.parent.parts)
+    count = 0
+    for one, other in (ends, (ends[0][::-1], ends[1][::-1])):
+        pairs = zip(one, other, strict=False)
+        count += sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return count

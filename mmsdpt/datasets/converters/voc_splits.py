@@ -1,7 +1,8 @@
 """Splits that come with a VOC dataset: lists under ImageSets, or folders."""
 
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from mmsdpt.datasets.split_names import split_of
@@ -9,60 +10,90 @@ from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import decode_text
 
 from .common import Sample
-from .files import LabelRefused, read_label, resolve_inside
+from .files import LabelRefused, read_label, scan
 from .report import ConversionReport
 
 
 def listed_splits(
     root: Path, samples: Sequence[Sample], report: ConversionReport
 ) -> dict[str, list[Sample]]:
-    """Reads ``ImageSets/Main`` (any case; CVAT writes ``Train.txt`` and ``Validation.txt``), where
-    ``trainval`` serves if ``train`` is absent.
+    """Reads ``ImageSets/Main`` (any case, at any depth: ``VOCdevkit/VOC2007``; CVAT writes
+    ``Train.txt`` and ``Validation.txt``), where ``trainval`` serves if ``train`` is absent.
 
     Returns:
         Samples by split, empty where there are no lists.
     """
-    lists: dict[str, Path] = {}
-    for path in sorted((root / "ImageSets" / "Main").glob("*.[tT][xX][tT]")):
-        split = split_of(path.stem)
-        if split in lists:
-            raise InputError(f"{lists[split]} and {path} list the same split; remove one of them.")
-        if split is not None:
-            lists[split] = path
-    if "train" not in lists:
-        lists["train"] = root / "ImageSets" / "Main" / "trainval.txt"
-    by_key: dict[str, Sample] = {}
+    by_end: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
-        by_key.setdefault(sample.key, sample)
+        for end in _ends(sample.key):
+            by_end[end].append(sample)
     splits: dict[str, list[Sample]] = {}
-    for name, path in lists.items():
-        if not path.exists():
-            continue
-        if resolve_inside(root, path) is None:
-            report.add("path_refused", path, "link to a file outside")
-            continue
+    for name, path in _lists(root):
         try:
             text = decode_text(read_label(path))
         except (LabelRefused, InputError) as error:
             raise InputError(f"The split list {path} cannot be read: {error}.") from error
-        splits[name] = []
-        taken: set[str] = set()
+        chosen = splits.setdefault(name, [])
+        taken = {id(sample) for sample in chosen}
         for number, line in enumerate(text.split("\n"), start=1):
-            entry = line.split()[0] if line.strip() else ""
+            entry = line.strip().replace("\\", "/")
             where = f"{report.name(path)}:{number}"
             if not entry:
                 continue
-            listed = by_key.get(entry) or by_key.get(PurePosixPath(entry).stem)
-            if entry in taken:
-                report.add("image_listed_twice", where, entry)
-            elif listed is None:
+            alike = _named(entry, by_end)
+            if not alike:
                 report.add("listed_absent", where, entry)
+            elif len(alike) > 1:
+                report.add("listed_absent", where, f"{entry} may be any of {len(alike)} files")
+            elif id(alike[0]) in taken:
+                report.add("image_listed_twice", where, entry)
             else:
-                splits[name].append(listed)
-            taken.add(entry)
+                chosen.append(alike[0])
+                taken.add(id(alike[0]))
     if splits:
         _account(splits, samples, report)
     return splits
+
+
+def _lists(root: Path) -> list[tuple[str, Path]]:
+    """Split and path of each list.
+
+    Raises:
+        InputError: if a folder has two lists of one split.
+    """
+    found: dict[tuple[Path, str], Path] = {}
+    trainval: list[Path] = []
+    for path in scan(root, root, {".txt"}, ConversionReport(root, "voc")):
+        folders = [part.lower() for part in path.parent.parts[-2:]]
+        split = split_of(path.stem)
+        if folders != ["imagesets", "main"]:
+            continue
+        if path.stem.lower() == "trainval":
+            trainval.append(path)
+        elif split is not None:
+            if (other := found.setdefault((path.parent, split), path)) != path:
+                raise InputError(f"{other} and {path} list the same split; remove one of them.")
+    for path in trainval:
+        found.setdefault((path.parent, "train"), path)
+    return [(split, path) for (_, split), path in found.items()]
+
+
+def _named(entry: str, by_end: Mapping[str, list[Sample]]) -> list[Sample]:
+    """The samples of a line: a name or path, with or without suffix, and with or without the 1, 0
+    or -1 that VOC's lists of one class have behind it.
+    """
+    plain = re.sub(r"\s+[+-]?[01]$", "", entry)
+    for name in (entry, plain, entry.rpartition(".")[0], plain.rpartition(".")[0]):
+        for end in _ends(name):
+            if end in by_end:
+                return by_end[end]
+    return []
+
+
+def _ends(path: str) -> list[str]:
+    """The ends of a path, the longest first."""
+    parts = path.split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
 def folder_splits(samples: Sequence[Sample], report: ConversionReport) -> dict[str, list[Sample]]:

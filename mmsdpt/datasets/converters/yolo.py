@@ -112,12 +112,15 @@ def convert_yolo(
         here, top, data, exclude, report, short_paths=source.suffix.lower() == ".data"
     )
     pictures = {name: folders.images(name) for name in SPLITS}
+    if not pictures["train"] and any(pictures.values()) and "split_missing" in report.named:
+        told = "; ".join(": ".join(each) for each in report.named["split_missing"])
+        raise InputError(f"{source} has no training images: {told} is not there.")
     if not any(pictures.values()) and not report.problems:
         pictures = {"train": folders.everything()}
     splits = {
         name: reader.read_all(paths, f"{name} labels", progress) for name, paths in pictures.items()
     }
-    reader.refuse_corners()
+    reader.refuse_other_conventions()
     reader.count_unused_labels(folders.label_files())
     if classes is not None:
         for name in sorted(set(categories) - reader.seen):
@@ -138,13 +141,12 @@ def _keypoints(data: Mapping, source: Path) -> int:
     shape = data.get("kpt_shape")
     if shape is None:
         return 0
-    try:
-        count, width = (int(value) for value in shape)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"kpt_shape in {source} must be [number, 2 or 3], as in [17, 3]; got {shape!r}."
-        ) from error
-    return count * width
+    match shape:
+        case [str(count), "2" | "3" as width] if count.isdecimal():
+            return int(count) * int(width)
+    raise InputError(
+        f"kpt_shape in {source} must be [number, 2 or 3], as in [17, 3]; got {shape!r}."
+    )
 
 
 _MOST = 1.5
@@ -173,6 +175,8 @@ class _Reader:
         for path in labels:
             self.by_stem.setdefault(path.stem, []).append(path)
         self.seen: set[str] = set()
+        self.numbers: set[int] = set()  # of classes, with a name or without
+        self.angle = ""  # the first place of a rotated box
         self.conventions: list[bool] = []  # whether a box could be two corners
         self.overshoots = 0  # boxes that leave their image as centre and size
         self.used_labels: dict[Path, Path] = {}
@@ -184,12 +188,26 @@ class _Reader:
         ]
         return [sample for sample in samples if sample is not None]
 
-    def refuse_corners(self) -> None:
-        """Refuses boxes that all could be two corners and do not fit their images as YOLO's.
+    def refuse_other_conventions(self) -> None:
+        """Refuses boxes that all could be two corners and do not fit their images as YOLO's,
+        rotated boxes, and classes that count from another number than the names.
 
         Raises:
             InputError: If they are so.
         """
+        used, known = self.numbers, set(self.names)
+        for shift in (1, -1):
+            if not used <= known and {number - shift for number in used} <= known:
+                raise InputError(
+                    f"the labels of {self.report.root} have the classes {min(used)} to {max(used)},"
+                    f" and the names are those of {min(known)} to {max(known)}: both must count"
+                    " from the same number."
+                )
+        if self.angle:
+            raise InputError(
+                f"the number after the box in {self.angle} is no confidence and no track: rotated"
+                " boxes, cx cy w h angle, must be converted first."
+            )
         if self.overshoots and all(self.conventions):
             raise InputError(
                 f"the boxes of {self.report.root} seem to be x1 y1 x2 y2, and YOLO's are the centre"
@@ -260,14 +278,15 @@ class _Reader:
         try:
             number, *values = (float(column) for column in columns)
         except ValueError:
-            self.report.drop_box("object_malformed", where, "a column is not a number")
+            told = f"a column is not a number: {' '.join(columns)[:60]}"
+            self.report.drop_box("object_malformed", where, told)
             return None
         if not all(math.isfinite(value) for value in (number, *values)) or not number.is_integer():
             self.report.drop_box(
                 "object_malformed", where, "a column is not finite, or the class is not an integer"
             )
             return None
-        kind = self._kind(values)
+        kind = self._kind(values, tracked=columns[-1].isdecimal())
         if kind == "box":
             cx, cy, w, h = values[:4]
             fractions = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
@@ -286,6 +305,7 @@ class _Reader:
                 ),
             )
             return None
+        self.numbers.add(int(number))
         name = self.names.get(int(number))
         if name is None:
             self.report.drop_box("class_unknown", where, f"class {int(number)}")
@@ -300,6 +320,8 @@ class _Reader:
             )
             return None
         if kind == "box":
+            if len(values) == 5 and not (0 <= values[4] <= 1 or values[4].is_integer()):
+                self.angle = self.angle or where
             self.conventions.append(values[0] < values[2] <= 1 and values[1] < values[3] <= 1)
             self.overshoots += max(fractions[2:]) > 1.02 or min(fractions) < -0.02
         width, height = size
@@ -319,15 +341,16 @@ class _Reader:
             self.report.add(what, where, f"{len(values) - 4} numbers")
         return Instance(name, box)
 
-    def _kind(self, values: Sequence[float]) -> str | None:
+    def _kind(self, values: Sequence[float], tracked: bool) -> str | None:
         """Whether the numbers after the class are a box (with keypoints, a confidence or a track
-        number after it) or a polygon; None if neither.
+        number after it) or a polygon; None if neither. A triangle has as many numbers as a box
+        with both; its last one is seldom written as an integer.
         """
         count = len(values)
         if count == 4 or (self.keypoints and count == 4 + self.keypoints):
             return "box"
         if self.keypoints:
             return None
-        if count == 5 or (count == 6 and values[-1] > 1):
+        if count == 5 or (count == 6 and (tracked or values[-1] > 1)):
             return "box"
         return "polygon" if count >= 6 and count % 2 == 0 else None

@@ -3,6 +3,7 @@ names.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -13,7 +14,7 @@ from mmsdpt.datasets.image_files import IMAGE_SUFFIXES, is_tool_folder
 from mmsdpt.datasets.split_names import split_of
 from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.texts import decode_text
+from mmsdpt.utils.texts import decode_text, disguise
 
 from .files import LabelRefused, read_label, resolve_inside, scan
 from .report import ConversionReport
@@ -22,8 +23,8 @@ _NAME_FILES = (
     *("classes.txt", "obj.names", "classes.names", "predefined_classes.txt", "names.txt"),
     "_darknet.labels",
 )
-_IMAGE_FOLDERS = ("images", "Images", "IMAGES", "JPEGImages")
-_LABEL_FOLDERS = ("labels", "Labels", "LABELS")
+_IMAGE_FOLDERS = ("images", "Images", "IMAGES", "JPEGImages", "image", "imgs", "img")
+_LABEL_FOLDERS = ("labels", "Labels", "LABELS", "label", "txt")
 _NO_LABELS = ("classes.txt", "notes.txt", "readme")
 """Beginnings of the names of what labelling tools put beside the labels."""
 _MAX_YAML_BYTES = 2**18
@@ -82,14 +83,18 @@ def read_data_file(source: Path) -> dict[str, Any]:
     """
     suffix = source.suffix.lower()
     if suffix in (".txt", ".names", ".labels"):
-        return {"names": _lines(source)}
+        return {"names": _class_list(source)}
     if suffix == ".data":
         pairs = (line.partition("=") for line in _lines(source) if not line.startswith("#"))
         data = {key.strip(): value.strip() for key, _, value in pairs}
         return {("nc" if key == "classes" else key): value for key, value in data.items()}
     try:
-        text = decode_text(read_label(source, _MAX_YAML_BYTES))
+        content = read_label(source, _MAX_YAML_BYTES)
+        if what := disguise(content):
+            raise ValueError(f"it is {what}")
+        text = decode_text(content)
         _refuse_deep(text)
+        _refuse_twice(text)
         data = yaml.load(text, Loader=yaml.BaseLoader)  # makes text, lists and mappings alone
     except (LabelRefused, RecursionError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -112,8 +117,20 @@ def _refuse_deep(text: str) -> None:
             raise ValueError(f"it is nested over {_MAX_DEPTH} deep")
 
 
-def _lines(path: Path) -> list[str]:
-    """The lines of a text file that are not empty, stripped.
+def _refuse_twice(text: str) -> None:
+    """Refuse a key that is there twice: PyYAML takes the last one, other programs the first.
+
+    Raises:
+        ValueError: If a key is repeated.
+    """
+    keys = Counter(re.findall(r"^([\w-]+)\s*:", text, re.MULTILINE))
+    twice = [key for key, count in keys.items() if count > 1]
+    if twice:
+        raise ValueError(f"it has the key {twice[0]} twice")
+
+
+def _lines(path: Path, keep_empty: bool = False) -> list[str]:
+    """The lines of a text file, stripped, but for empty ones or those at the end.
 
     Raises:
         InputError: If it cannot be read.
@@ -122,7 +139,26 @@ def _lines(path: Path) -> list[str]:
         text = decode_text(read_label(path))
     except (LabelRefused, InputError) as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
-    return [line.strip() for line in text.split("\n") if line.strip()]
+    return [line.strip() for line in text.rstrip().split("\n") if keep_empty or line.strip()]
+
+
+def _class_list(path: Path) -> list[str]:
+    """The names of a file with one a line, perhaps behind its number: ``0 cat`` or ``0: cat``.
+
+    Raises:
+        InputError: If it cannot be read, or has lines that another program may or may not count.
+    """
+    lines = _lines(path, keep_empty=True)
+    for number, line in enumerate(lines, start=1):
+        if not line or line.startswith("#"):
+            raise InputError(
+                f"line {number} of {path} is {'empty' if not line else repr(line)}, so that the"
+                " numbers of the classes after it are not certain; remove it, or name the class."
+            )
+    numbered = [re.fullmatch(r"(\d+)[\s:]\s*(\S.*)", line) for line in lines]
+    if [match and int(match[1]) for match in numbered] == list(range(len(lines))):
+        return [match[2] for match in numbered if match]
+    return lines
 
 
 def class_names(data: dict[str, Any], source: Path, report: ConversionReport) -> dict[int, str]:
@@ -131,7 +167,7 @@ def class_names(data: dict[str, Any], source: Path, report: ConversionReport) ->
     if isinstance(names, str):
         files = [source.parent / part for part in (names, Path(names).name)]
         found = [path for path in files if resolve_inside(source.resolve().parent, path)]
-        names = next((_lines(path) for path in found if path.is_file()), None)
+        names = next((_class_list(path) for path in found if path.is_file()), None)
     if isinstance(names, list):
         names = dict(enumerate(names))
     result: dict[int, str] = {}
@@ -203,18 +239,18 @@ class DatasetFolders:
             if not isinstance(entry, str):
                 raise InputError(f"'{key}' in data.yaml must be a path or a list of paths.")
             path = self._find(entry, self.bases, f"data.yaml {key}", self.short_paths)
+            where = f"data.yaml {key}"
             if path is None:
-                self.report.add("split_missing", f"data.yaml {key}", entry)
-            elif path.is_dir():
-                found += self._scan(path)
-            elif path.suffix.lower() == ".txt":
-                found += self._listed(path)
-            else:
-                self.report.add(
-                    "split_missing",
-                    f"data.yaml {key}",
-                    f"{entry} is neither a folder nor a text file",
-                )
+                self.report.add("split_missing", where, entry)
+                continue
+            if not path.is_dir() and path.suffix.lower() != ".txt":
+                why = f"{entry} is neither a folder nor a text file"
+                self.report.add("split_missing", where, why)
+                continue
+            images = self._scan(path) if path.is_dir() else list(self._listed(path))
+            if not images and (path.is_dir() or not _lines(path)):
+                self.report.add("split_missing", where, f"{entry} has no image")
+            found += images
         unique: dict[Path, None] = {}
         for path in found:
             self.report.images_found += 1
@@ -269,7 +305,9 @@ class DatasetFolders:
         for number, line in enumerate(_lines(path), start=1):
             where = f"{self.report.name(path)}:{number}"
             # CVAT lists data/obj_train_data/a.jpg for obj_train_data/a.jpg.
-            image = self._find(line, [path.parent, *self.bases], where, shorten=True)
+            folders = [base / name for base in self.bases for name in _IMAGE_FOLDERS]
+            bases = [path.parent, *self.bases, *folders]
+            image = self._find(line, bases, where, shorten=True)
             if image is None or not image.is_file() or image.suffix.lower() not in IMAGE_SUFFIXES:
                 self.report.add("listed_absent", where, line.strip())
                 continue

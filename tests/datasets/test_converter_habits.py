@@ -1,0 +1,162 @@
+"""Habits of people and tools that cost boxes, or gave them to another class or image, silently."""
+
+import json
+
+import pytest
+
+from mmsdpt.datasets.converters import convert_coco
+from mmsdpt.datasets.folder_doctor import examine_folder
+from mmsdpt.utils.errors import InputError
+
+from .converter_sources import boxes, from_yolo, pair, picture, read, voc, xml, yolo
+from .test_converter_exports import BOX, PIXELS, label
+
+
+@pytest.mark.parametrize("track", ["0", "1"])
+def test_the_first_track_is_no_corner_of_a_triangle(tmp_path, track):
+    report = from_yolo(
+        yolo(tmp_path / "src", {"a": f"{BOX.strip()} 0.9 {track}"}), tmp_path / "out"
+    )
+    assert boxes(tmp_path / "out") == [PIXELS] and report.counts["further_columns"] == 1
+    triangle = yolo(tmp_path / "polygons", {"a": "0 0.25 0.25 0.75 0.25 0.5 0.75"})
+    from_yolo(triangle, tmp_path / "out2")
+    assert boxes(tmp_path / "out2") == [PIXELS]
+
+
+@pytest.mark.parametrize(
+    ("labels", "data", "message"),
+    [
+        (f"1{BOX[1:]}2{BOX[1:]}", "[cat, dog]", "have the classes 1 to 2, and the names .* 0 to 1"),
+        (f"0{BOX[1:]}1{BOX[1:]}", "{1: cat, 2: dog}", "have the classes 0 to 1, .* 1 to 2"),
+        (BOX.strip() + " 1.57", "[cat]", "after the box in .*a.txt:1 .* rotated"),
+        (BOX.strip() + " -0.3", "[cat]", "after the box in .*a.txt:1 .* rotated"),
+        (BOX, "[cat]\nnames: [dog]", "the key names twice"),
+        (BOX, "[cat]\nkpt_shape: 17", r"kpt_shape .* as in \[17, 3\]; got '17'"),
+        (BOX, "[cat]\nval: train/images\ntrain: tren", "the key train twice"),
+        ("cat 0.5 0.5 0.5 0.5", "[cat]", "a column is not a number: cat 0.5 0.5 0.5 0.5"),
+    ],
+)
+def test_what_would_give_boxes_another_meaning_is_refused(tmp_path, labels, data, message):
+    source = yolo(tmp_path / "src", {"a": labels}, f"train: train/images\nnames: {data}\n")
+    with pytest.raises(InputError, match=message):
+        from_yolo(source, tmp_path / "out")
+
+
+def test_validation_images_alone_are_no_data_set(tmp_path):
+    source = yolo(tmp_path / "src", {"a": BOX}, "train: tren\nval: train/images\nnames: [cat]\n")
+    with pytest.raises(InputError, match="no training images: data.yaml train: tren is not there"):
+        from_yolo(source, tmp_path / "out")
+
+
+def test_an_empty_list_is_said(tmp_path):
+    data = "train: train/images\ntest: test.txt\nnames: [cat]\n"
+    source = yolo(tmp_path / "src", {"a": BOX}, data)
+    (source.parent / "test.txt").touch()
+    report = from_yolo(source, tmp_path / "out")
+    assert report.named["split_missing"] == [("data.yaml test", "test.txt has no image")]
+
+
+@pytest.mark.parametrize("text", ["0 cat\n1 dog\n", "0: cat\n1: dog", "cat\ndog\n\n\n"])
+def test_a_list_of_classes_may_have_their_numbers(tmp_path, text):
+    source = yolo(tmp_path / "src", {"a": "1" + BOX[1:]}, "train: train/images\nnames: c.txt\n")
+    (source.parent / "c.txt").write_text(text)
+    assert from_yolo(source, tmp_path / "out").categories == ("cat", "dog")
+    assert read(tmp_path / "out")["annotations"][0]["category_id"] == 2
+
+
+@pytest.mark.parametrize("text", ["cat\n\ndog\n", "\ncat\ndog", "# animals\ncat\ndog"])
+def test_a_line_that_may_count_as_a_class_is_refused(tmp_path, text):
+    source = yolo(tmp_path / "src", {"a": BOX}, "train: train/images\nnames: c.txt\n")
+    (source.parent / "c.txt").write_text(text)
+    with pytest.raises(InputError, match="line [12] of .*c.txt is .*remove it"):
+        from_yolo(source, tmp_path / "out")
+
+
+def test_folders_called_image_and_label_and_lists_of_bare_names(tmp_path):
+    root = tmp_path / "src"
+    for split in ("train", "val"):  # the same names in both
+        picture(root / split / "image" / "1.jpg")
+        label(root / split / "label" / "1.txt")
+    picture(root / "images" / "bare.jpg")
+    label(root / "labels" / "bare.txt")
+    (root / "test.txt").write_text("bare.jpg\n")
+    (root / "data.yaml").write_text(
+        "train: train/image\nval: val/image\ntest: test.txt\nnames: [cat]"
+    )
+    report = from_yolo(root, tmp_path / "out")
+    assert all(boxes(tmp_path / "out", split) == [PIXELS] for split in ("train", "val", "test"))
+    assert report.problems == 0
+
+
+def test_links_to_nothing_are_counted(tmp_path):
+    source = yolo(tmp_path / "src", {"a": BOX})
+    (source.parent / "train" / "images" / "b.jpg").symlink_to("moved.jpg")
+    report = from_yolo(source, tmp_path / "out")
+    assert report.named["path_refused"][0][0] == "train/images/b.jpg"
+
+
+def names(out, split):
+    content = read(out, split)
+    classes = {each["id"]: each["name"] for each in content["categories"]}
+    return [classes[each["category_id"]] for each in content["annotations"]]
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [
+        ("my photo 1\nmy photo 2\n", "x.v1\n"),
+        ("my photo 1.jpg\nJPEGImages/my photo 2.jpg", "Annotations\\x.v1.xml"),
+        ("my photo 1  1\nmy photo 2 -1", "x.v1  0"),
+    ],
+)
+@pytest.mark.parametrize("folder", ["ImageSets/Main", "imagesets/main"])
+def test_lists_name_files_with_spaces_and_dots(tmp_path, train, val, folder):
+    root = tmp_path / "VOCdevkit"
+    for stem, name in (("my photo 1", "cat"), ("my photo 2", "dog"), ("x.v1", "owl")):
+        pair(root / "VOC2007", stem, name=name)
+    lists = root / "VOC2007" / folder
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text(train)
+    (lists / "val.txt").write_text(val)
+    report = voc(root, tmp_path / "out")
+    assert names(tmp_path / "out", "train") == ["cat", "dog"]
+    assert names(tmp_path / "out", "val") == ["owl"] and report.problems == 0
+
+
+def test_cameras_that_number_alike_keep_their_boxes(tmp_path):
+    root = tmp_path / "src"
+    for camera, name in (("cam1", "cat"), ("cam2", "dog")):
+        picture(root / "JPEGImages" / camera / "000.jpg")
+        xml(root / "Annotations" / camera / "000.xml", name=name)
+    lists = root / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("cam2/000\n")
+    (lists / "val.txt").write_text("cam1/000\n")
+    report = voc(root, tmp_path / "out")
+    assert names(tmp_path / "out", "train") == ["dog"] and report.problems == 0
+    (lists / "val.txt").write_text("000\n")
+    report = voc(root, tmp_path / "out2")
+    assert "may be any of 2 files" in report.named["listed_absent"][0][1]
+
+
+def test_the_reason_why_no_xml_file_is_read_is_told(tmp_path):
+    picture(tmp_path / "src" / "a.jpg")
+    (tmp_path / "src" / "a.xml").write_text("<annotations><image/></annotations>")
+    with pytest.raises(InputError, match="its root is <annotations>, expected <annotation>"):
+        voc(tmp_path / "src", tmp_path / "out")
+
+
+def test_a_broken_annotation_file_is_not_passed_over(tmp_path):
+    for split in ("train", "val"):
+        pair(tmp_path / "voc", split)
+    voc(tmp_path / "voc", tmp_path / "src", split=(1, 1, 0))
+    train = tmp_path / "src" / "annotations" / "train.json"
+    train.write_bytes(train.read_bytes()[:-20])
+    with pytest.raises(InputError, match="train.json: this is not a JSON file"):
+        convert_coco(tmp_path / "src", tmp_path / "out", progress=False)
+    wrong = [p for finding in examine_folder(tmp_path / "src") for p in finding.problems]
+    assert any("this is not a JSON file" in problem for problem in wrong)
+    train.write_text(json.dumps([dict(file_name="a.jpg", annotations=[])]))
+    report = convert_coco(tmp_path / "src", tmp_path / "out", progress=False)
+    told = dict(report.named["other_task"])["annotations/train.json"]
+    assert told.startswith("a list of images with their annotations")
