@@ -125,6 +125,6 @@ def _size(report: CocoReport, image: dict, facts: ImageFacts) -> None:
             f"{name}: {told[0]}x{told[1]} in the file, {found[0]}x{found[1]} on disk",
         )
     if facts.orientation != 1 and (0 in told or facts.size == found):
-        what = "images that the EXIF orientation turns; their boxes are taken as drawn on the turned"
+        what = "images that the EXIF orientation turns, taken as turned before boxes were drawn"
         report.add("filled", what, name)
     image["width"], image["height"] = found

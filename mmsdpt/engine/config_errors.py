@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import inspect
+import logging
 import math
 import re
 import traceback
@@ -28,12 +29,36 @@ _COUNTS = {
 }
 
 
-def check_numbers(cfg: Config) -> None:
-    """Check the numbers that are set most often.
+_TOGETHER = (
+    ("train_dataloader", "train_cfg", "optim_wrapper"),
+    ("val_dataloader", "val_cfg", "val_evaluator"),
+    ("test_dataloader", "test_cfg", "test_evaluator"),
+)
+
+
+def check_settings(cfg: Config) -> None:
+    """Check what is set most often, and most often wrong.
 
     Raises:
         InputError: naming the setting, and what it must be.
     """
+    for names in _TOGETHER:
+        there = [name for name in names if cfg.get(name) is not None]
+        if there and len(there) < len(names):
+            absent = [name for name in names if name not in there]
+            raise InputError(
+                f"{', '.join(absent)} is None, and {', '.join(there)} is not: they are set"
+                " together, or all to None to leave this part out"
+            )
+    hooks = cfg.get("custom_hooks") or ()
+    if any(isinstance(hook, Mapping) and hook.get("type") == "EMAHook" for hook in hooks):
+        raise InputError(
+            "custom_hooks has an EMAHook, which needs all weights in a run's checkpoints, and these"
+            " hold what trains: leave it out"
+        )
+    level = cfg.get("log_level")
+    if isinstance(level, str) and not isinstance(logging.getLevelName(level), int):
+        raise InputError(f"log_level must be a level such as INFO or WARNING, got {level!r}")
     for name, least in _COUNTS.items():
         value = _setting(cfg, name)
         if value is not None and not (type(value) is int and value >= least):
@@ -62,17 +87,17 @@ def settings_explained(cfg: Config) -> Iterator[None]:
         if error.filename is None and error.errno in _OF_WRITING:
             raise OSError(error.errno, error.strerror, cfg.work_dir) from error
         raise
-    except (TypeError, KeyError) as error:
-        sentence = _sentence(cfg, str(error.args[0]) if error.args else "")
-        if sentence is None:
-            raise
-        raise InputError(sentence) from error
-    except (ValueError, AssertionError) as error:
+    except (TypeError, KeyError, ValueError, AssertionError) as error:
+        if isinstance(error, (TypeError, KeyError)):
+            sentence = _sentence(cfg, str(error.args[0]) if error.args else "")
+            if sentence is not None:
+                raise InputError(sentence) from error
         part = _refusing_part(error)
         if part is None:
             raise
         shown = ", ".join(f"{name}={value!r}" for name, value in part.items() if name != "type")
-        reason = printable(str(error) or f"it does not take {shown}", 400)
+        text = str(error.args[0] if error.args else "")
+        reason = printable(text or f"it does not take {shown}", 400)
         raise InputError(f"{_name(part)} cannot be built from the config: {reason}") from error
 
 
@@ -84,17 +109,20 @@ def _refusing_part(error: BaseException) -> Mapping | None:
             part = where.tb_frame.f_locals.get("cfg")
         where = where.tb_next
     line = traceback.extract_tb(error.__traceback__)[-1].line or ""
-    is_refusal = line.startswith(("raise ", "assert "))
+    is_refusal = line.startswith(("raise ", "assert ")) or "__init__() missing" in str(error)
     return part if is_refusal and isinstance(part, Mapping) else None
 
 
 def _sentence(cfg: Config, text: str) -> str | None:
     if found := re.search(r"__init__\(\) got an unexpected keyword argument '(\w+)'", text):
-        places = [(place, part) for place, part in _parts(cfg) if found[1] in part]
+        places = [
+            (place, part, known)
+            for place, part in _parts(cfg)
+            if found[1] in part and found[1] not in (known := _arguments(part.get("type")))
+        ]
         if not places:
             return None  # not of the config: an error of the code
-        place, part = places[0]
-        known = _arguments(part.get("type"))
+        place, part, known = places[0]
         return f"{_join(place, found[1])} is not a setting of {_name(part)}" + _nearest(
             found[1], known
         )
@@ -103,7 +131,7 @@ def _sentence(cfg: Config, text: str) -> str | None:
         # MMEngine looks the optimizer up without seeing whether it is there.
         known = list(mmengine.registry.OPTIMIZERS.module_dict)
         return f"optim_wrapper.optimizer.type={kind!r} is not known" + _nearest(kind, known)
-    if found := re.match(r"(\S+) is not in the (\S+) registry", text):
+    if found := re.match(r"(\S+) is not in the (.+?) registry", text):
         places = [(place, part) for place, part in _parts(cfg) if part.get("type") == found[1]]
         if not places:
             return None

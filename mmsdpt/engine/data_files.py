@@ -78,6 +78,7 @@ def prepare_data(
                 if where not in seen:
                     seen[where] = check_coco(*where)
                 splits.append(_Split(role, dataset, seen[where]))
+    _name_annotations(splits, evaluators)
     problems += _metrics_of_other_images(splits, evaluators)
     _put_all_in_order(splits)
     for split in splits:
@@ -128,6 +129,15 @@ def _class_list(dataset: Mapping) -> list[str] | None:
     if classes is not None and not all(isinstance(name, str) for name in classes):
         metainfo["classes"] = classes = tuple(map(str, classes))  # type: ignore[index]
     return None if classes is None else list(classes)
+
+
+def _name_annotations(splits: Sequence[_Split], evaluators: Mapping[str, Any]) -> None:
+    """Let COCO's metric read the file of its dataset where it names none."""
+    for role, evaluator in evaluators.items():
+        paths = {str(split.report.path) for split in splits if split.role == role}
+        for metric in metric_configs(evaluator) if len(paths) == 1 else ():
+            if metric.get("type") == "CocoMetric" and not metric.get("ann_file"):
+                metric["ann_file"] = next(iter(paths))
 
 
 def _metrics_of_other_images(

@@ -32,7 +32,7 @@ from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.feature_store import FeatureStore
 from mmsdpt.version import __version__
 
-from .config_errors import check_numbers, settings_explained
+from .config_errors import check_settings, settings_explained
 from .data_files import prepare_data, use_own_image_loader
 from .feature_cache import FeatureCache
 from .resumable import ResumableRunner
@@ -46,7 +46,7 @@ def build_runner(cfg: Config) -> Runner:
     Raises:
         InputError: for a setting that is misspelt or cannot be.
     """
-    check_numbers(cfg)
+    check_settings(cfg)
     with settings_explained(cfg):
         return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
 
@@ -258,7 +258,14 @@ class TunerRunner(ResumableRunner):
                 )
             views = self.feature_cache and self.feature_cache.views(self._train_dataloader)
             seed_samples(self._train_dataloader, self, views)
-        return super().build_train_loop(loop)
+        built = super().build_train_loop(loop)
+        loader = built.dataloader
+        if isinstance(loader, DataLoader) and not len(loader):
+            raise InputError(
+                f"the {len(loader.dataset)} training images make no batch of {loader.batch_size}"
+                " with drop_last: lower train_dataloader.batch_size"
+            )
+        return built
 
     def _build_param_scheduler(self, scheduler, optim_wrapper: OptimWrapper) -> list:
         """As MMEngine's, for schedules that follow the length of the run, see

@@ -163,7 +163,12 @@ class TunableMixin:
             raise ValueError(
                 f"trainable must be a list of regular expressions, got the string {trainable!r}"
             )
-        patterns = [re.compile(pattern) for pattern in trainable]
+        try:
+            patterns = [re.compile(pattern) for pattern in trainable]
+        except (re.error, TypeError) as error:
+            raise ValueError(
+                f"trainable={trainable} has what is no regular expression: {error}"
+            ) from error
         names = [name for name, _ in self.named_parameters()]
         for pattern in patterns:
             if not any(pattern.search(name) for name in names):

@@ -40,6 +40,7 @@ from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.base_weights import TUNER_FILE_KEY, not_finite, odd_kind
 from mmsdpt.utils.errors import DivergedError, InputError, listed, printable
 from mmsdpt.utils.fingerprint import base_fingerprint
+from mmsdpt.utils.texts import disguise
 from mmsdpt.version import __version__
 
 from .base import Tuner
@@ -147,8 +148,12 @@ def read_tuner_header(path: str | os.PathLike) -> dict[str, Any]:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
+        with path.open("rb") as content:
+            start = content.read(300)
+        is_checkpoint = b"/data.pkl" in start
+        what = "a checkpoint of PyTorch" if is_checkpoint else disguise(start)
         raise TunerFileError(
-            f"{path} is not a readable safetensors file ({printable(error)})"
+            f"{path} is not a readable safetensors file ({what or printable(error)})"
         ) from None
     if TUNER_FILE_KEY not in metadata:
         raise TunerFileError(
@@ -225,7 +230,7 @@ def load_tuner(
     )
     if different:
         raise TunerFileError(f"{path} has a header that contradicts its tensors: {different}")
-    if damaged := not_finite(tensors):
+    if damaged := not_finite({name: x.to(own[name].dtype) for name, x in tensors.items()}):
         raise TunerFileError(f"{path} has values that are not finite in: {printable(damaged)}")
     if header.get("checksum", None) not in (None, _checksum(tensors)):
         raise TunerFileError(

@@ -294,7 +294,7 @@ def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str
             if names
         ]
         raise CheckpointError(f"{origin} does not fit {type(model).__name__}: {'; '.join(parts)}")
-    if damaged := not_finite({name: state[name] for name in own}):
+    if damaged := not_finite({name: state[name].to(value.dtype) for name, value in own.items()}):
         raise CheckpointError(
             f"{origin} is damaged: it has values that are not finite in {listed(damaged)}"
         )

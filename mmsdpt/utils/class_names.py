@@ -94,7 +94,7 @@ def name_problems(
             unknown.append(f"{name!r} has letters that only look Latin")
         elif re.fullmatch(r"\w?\d{6,}", name.strip()):
             unknown.append(f"{name!r} is an identifier, which does not say what is seen")
-        elif re.fullmatch(r"[\d.,]+", name.strip()):
+        elif re.fullmatch(r"\d[\d.,]*", name.strip()):
             unknown.append(f"{name!r} is a number, which does not say what is seen")
     texts_only = [name for name in names if isinstance(name, str)]
     if len(texts_only) > 1 and all(re.match(r"\s*\d+[\s._-]+[^\W\d]", n) for n in texts_only):

@@ -129,7 +129,10 @@ def load_config(
     if roles:
         require_all(cfg, roles)
     if cfg.get("custom_imports"):
-        import_modules_from_strings(**cfg.custom_imports)
+        try:
+            import_modules_from_strings(**cfg.custom_imports)
+        except ModuleNotFoundError as error:
+            raise InputError(f"custom_imports of {args.config}: {error}") from error
     return cfg
 
 
@@ -162,20 +165,33 @@ _OF_THE_RUNNER = (
 
 
 def _check_names(options: Mapping[str, Any], cfg: Config) -> None:
-    """Refuse an option whose first word is nothing that a config has: it would do nothing.
+    """Refuse an option that would do nothing: its first word is nothing that a config has, or a
+    later one is much like a neighbour in a dict without a type, which no constructor checks.
 
     Raises:
         InputError: with the nearest name.
     """
-    known = {*cfg, *_OF_THE_RUNNER}
     for name in options:
-        first = name.partition(".")[0]
-        if first not in known:
-            near = difflib.get_close_matches(first, known, 1)
-            raise InputError(
-                f"--cfg-options {name}: there is no {first} in the config"
-                + (f"; did you mean {near[0]}?" if near else "")
-            )
+        part: Any = cfg
+        for number, word in enumerate(name.split(".")):
+            checked = number > 0 and "type" in part
+            known = [*part] if number else [*part, *_OF_THE_RUNNER]
+            near = difflib.get_close_matches(word, known, 1, 0.8 if number else 0.6)
+            if word not in known and not checked and (near or not number):
+                raise InputError(
+                    f"--cfg-options {name}: there is no {word} in the config"
+                    + (f"; did you mean {near[0]}?" if near else "")
+                )
+            part = part.get(word)
+            if isinstance(part, (list, tuple)):
+                rest = name.split(".")[number + 1 :]
+                if rest and not (rest[0].isdigit() and int(rest[0]) < len(part)):
+                    raise InputError(
+                        f"--cfg-options {name}: {word} is a list of {len(part)}, and"
+                        f" {rest[0]!r} is no place in it; the first is 0"
+                    )
+            if not isinstance(part, Mapping):
+                break
 
 
 def make_projects_importable() -> None:

@@ -7,7 +7,6 @@ or have ``text.`` before those of the text tower) and Hugging Face's ``CLIPModel
 from __future__ import annotations
 
 import io
-import json
 import math
 import re
 import zipfile

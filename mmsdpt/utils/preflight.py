@@ -43,7 +43,10 @@ def find_missing(cfg: Config, roles: Sequence[str]) -> list[str]:
             resolve_checkpoint(cfg.load_from)
         except InputError as error:
             problems.append(str(error))
-    for path in (cfg.get("tuner_files") or {}).values():
+    files = cfg.get("tuner_files") or {}
+    if not isinstance(files, Mapping):
+        raise InputError(f"tuner_files must be dict(SLOT='FILE'), got {files!r}")
+    for path in files.values():
         if not Path(path).is_file():
             problems.append(f"tuner file not found: {path}")
     if cfg.get("resume") and cfg.get("resume_from") and not Path(cfg.resume_from).is_file():

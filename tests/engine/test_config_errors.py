@@ -51,6 +51,18 @@ from mmsdpt.utils.templates import checked_templates
         ({"randomness.seed": -1}, "randomness.seed must be an integer from 0 to"),
         ({"tuner_files": {"other": "x.safetensors"}}, "tuner_files.other: .* slots default"),
         ({"resume": True, "resume_from": __file__}, "cannot be read|not unpickle"),
+        ({"val_dataloader": None}, "val_dataloader is None, and val_cfg, val_evaluator is not"),
+        ({"log_level": "debug"}, "log_level must be a level .* got 'debug'"),
+        ({"custom_hooks": [dict(type="EMAHook")]}, "EMAHook.*leave it out"),
+        ({"train_dataloader.sampler.type": "DefaultSamplr"}, "sampler.type=.*DefaultSampler?"),
+        (
+            {"train_dataloader.drop_last": True, "train_dataloader.batch_size": 5},
+            "4 training images make no batch of 5 with drop_last",
+        ),
+        ({"param_scheduler": [dict(type="StepLR")]}, "StepLR cannot be built.*'step_size'"),
+        ({"model.trainable": ["["]}, "what is no regular expression: unterminated"),
+        ({"val_evaluator.metric": "mAP"}, "CocoMetric cannot be built.*metric should be one of"),
+        ({"val_evaluator.type": "VOCMetric"}, "val_evaluator.ann_file is not a setting of VOC"),
     ],
 )
 def test_a_setting_that_cannot_be_right_is_named_with_its_place(tiny_cfg, options, words):
@@ -134,6 +146,24 @@ def test_an_option_for_nothing_is_refused():
     cli._check_names({"own": 2, "optim_wrapper.x": 1, "tuner_files.default": "x"}, cfg)
     with pytest.raises(InputError, match="no optim_wraper in.*did you mean optim_wrapper"):
         cli._check_names({"optim_wraper.optimizer.lr": 1}, cfg)
+
+
+def test_an_option_much_like_one_that_no_constructor_checks_is_refused():
+    free = dict(nms_pre=5, tuners=dict(old=dict(type="A")))
+    cfg = Config(dict(model=dict(type="M", test_cfg=free), param_scheduler=[dict(type="S")]))
+    good = {"model.test_cfg.score_thr": 1, "model.tunr": 2, "param_scheduler.0.T_max": 3}
+    cli._check_names(good | {"model.test_cfg.tuners.new.type": "B"}, cfg)
+    with pytest.raises(InputError, match="no nms_pr in the config; did you mean nms_pre"):
+        cli._check_names({"model.test_cfg.nms_pr": 3}, cfg)
+    for name in ("param_scheduler.T_max", "param_scheduler.1.T_max"):
+        with pytest.raises(InputError, match="param_scheduler is a list of 1, and .* is no place"):
+            cli._check_names({name: 3}, cfg)
+
+
+def test_a_coco_metric_reads_the_file_of_its_dataset(tiny_cfg):
+    tiny_cfg.val_evaluator.pop("ann_file")
+    runner = build_runner(tiny_cfg)
+    assert runner.val().keys() >= {"coco/bbox_mAP"}
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,10 @@ def damaged_files(path: Path):
     def zero(data: bytearray) -> None:
         data[-64:] = bytes(64)
 
+    def checkpoint() -> Path:
+        torch.save({"state_dict": {}}, path.with_name("run.pth"))
+        return path.with_name("run.pth")
+
     other_config = dict(read_tuner_header(path)["config"], num_tokens=7)
     whole = path.read_bytes()
     return {
@@ -120,6 +124,14 @@ def damaged_files(path: Path):
         "a folder": (lambda: path.parent, "tuner file not found"),
         "empty": (lambda: written("empty", b""), "not a readable safetensors file"),
         "text": (lambda: written("text", b"hello" * 9), "not a readable safetensors file"),
+        "HTML": (lambda: written("page", b"<!DOCTYPE html><html>"), "an HTML page"),
+        "a checkpoint": (checkpoint, "a checkpoint of PyTorch"),
+        "beyond float32": (
+            lambda: rewrite(
+                path, tensors={"tokens.weight": tokens.double() + 1e300}, checksum=None
+            ),
+            "not finite in: tokens.weight",
+        ),
         "cut": (lambda: written("cut", whole[:-20]), "not a readable safetensors file"),
         "huge length": (
             lambda: written("huge", struct.pack("<Q", 2**60) + b"{}"),
@@ -187,6 +199,7 @@ CASES = [
     *("method", "host", "settings", "no settings", "base", "no base"),
     *("shapes", "names", "one more", "integers", "header's shapes", "NaN", "infinite"),
     *("a bit", "zeros", "8-bit floats", "large header", "control characters"),
+    *("HTML", "a checkpoint", "beyond float32"),
 ]
 
 

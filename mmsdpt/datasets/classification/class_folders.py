@@ -103,13 +103,12 @@ class ClassFolders(OwnData):
                     f" ({listed(sorted(copied))}): remove what is a copy"
                 )
         first = next(iter(below.values()), set())
-        unknown = not split and not any(map(split_of, first))
-        if unknown and len(first) > 1 and len(below) > 1 and set(map(frozenset, below.values())) == {
-            frozenset(first)
-        }:
+        alike = len(below) > 1 and all(inner == first for inner in below.values())
+        if alike and len(first) > 1 and not split and not any(map(split_of, first)):
             self.say(
-                f"the classes are {listed(names)}, and each has the folders {listed(sorted(first))}:"
-                " if these are the classes, call the folders around them train, val and test",
+                f"the classes are {listed(names)}, and each has the folders"
+                f" {listed(sorted(first))}: if these are the classes, call the folders around them"
+                " train, val and test",
                 logging.WARNING,
             )
 

@@ -21,7 +21,7 @@ def parse_class_names(lines: list[str], source: str) -> dict[str, str]:
     Raises:
         InputError: if a line has no name, or a folder two.
     """
-    names = {}
+    names: dict[str, str] = {}
     for line in lines:
         folder, _, name = line.partition("\t" if "\t" in line else " ")
         if not name.strip():

@@ -132,8 +132,7 @@ class OwnData(Source):
             source=self._title(),
             advice=f"rename them, or name the folders in words in {CLASS_NAMES_FILE}",
         )
-        names = [name.replace("_", " ") for name in names]
-        self.say(f"{len(names)} classes: {', '.join(names)}")
+        self.say(f"{len(names)} classes: {', '.join(names).replace('_', ' ')}")
         for split in SPLITS:
             there = {item.label for item in splits[split]}
             absent = [name for label, name in enumerate(names) if label not in there]

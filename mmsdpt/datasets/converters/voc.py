@@ -175,7 +175,9 @@ class _Reader:
                 self.report.add("label_missing", path, "kept without boxes")
                 size = read_image_size(path, self.report)
                 if size is not None:
-                    samples.append(Sample(path, *size.displayed, [], self.report.name(path.with_suffix(""))))
+                    samples.append(
+                        Sample(path, *size.displayed, [], self.report.name(path.with_suffix("")))
+                    )
         return samples
 
     def _read(self, xml: Path) -> Sample | None:

@@ -17,7 +17,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from mmsdpt.utils.class_names import Reading, check_class_names
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, listed
 from mmsdpt.utils.memo import Memo
 
 
@@ -60,6 +60,13 @@ class PromptMixin:
                 " annotation file)",
                 strict=strict,
             )
+            if dotted := [name for name in names if ". " in name]:
+                print_log(
+                    f"Class names of {source}: {listed(map(repr, dotted))} have '. ', which stands"
+                    " between two classes in a caption; write them without the dot",
+                    logger="current",
+                    level=logging.WARNING,
+                )
             self._checked_names = tuple(names)
 
     def get_positive_map(self, tokenized, tokens_positive: list) -> tuple[dict, Tensor]:
@@ -91,7 +98,7 @@ class PromptMixin:
             class.
 
         Raises:
-            ValueError: if the caption has more tokens than the text encoder takes, or a class none.
+            InputError: if the caption has more tokens than the text encoder takes, or a class none.
         """
         names = classes if isinstance(classes, str) else tuple(classes)
         words = ((name, *sorted(each.items())) for name, each in (enhanced or {}).items())
@@ -120,7 +127,7 @@ class PromptMixin:
         if custom_entities or not isinstance(classes, str):
             for name, tokens in zip(entities, positive_map, strict=True):
                 if not tokens.any():
-                    raise ValueError(
+                    raise InputError(
                         f"the class name {name!r} has no token in its caption, so the class could"
                         " neither be trained nor found: give it a name in plain words"
                     )
@@ -137,7 +144,7 @@ class PromptMixin:
                 else "train with fewer classes per caption (mmsdpt.SampleCaptionClasses in the"
                 " pipeline), or test with model.test_cfg.chunked_size=40"
             )
-            raise ValueError(
+            raise InputError(
                 f"the caption of {num_classes} classes has {num_tokens} tokens, but the text"
                 f" encoder takes {limit}: the last classes would be lost; {advice}"
             )
@@ -169,14 +176,14 @@ class PromptMixin:
             ``test_cfg.chunked_size`` a list of each, one item per chunk.
 
         Raises:
-            ValueError: if a caption has more tokens than the text encoder takes, a class has none,
+            InputError: if a caption has more tokens than the text encoder takes, a class has none,
                 or ``tokens_positive`` does not go with the caption.
         """
         if tokens_positive == -1 and self._finds_whole_captions:
             return self._whole_caption(original_caption)
         if tokens_positive is not None:
             if tokens_positive == -1 or not isinstance(original_caption, str):
-                raise ValueError(
+                raise InputError(
                     "tokens_positive must be character spans in a caption that is one string, got"
                     f" {tokens_positive} for {original_caption!r}; -1 (any token) is a feature of"
                     " Grounding DINO"
@@ -192,7 +199,7 @@ class PromptMixin:
         if not self._chunk_size:
             return self._prompt(original_caption, custom_entities, enhanced_text_prompt)
         if isinstance(original_caption, str) and not custom_entities:
-            raise ValueError(
+            raise InputError(
                 "test_cfg.chunked_size needs class names: a list, or custom_entities=True, got"
                 f" {original_caption!r}"
             )
@@ -201,7 +208,7 @@ class PromptMixin:
     def _whole_caption(self, caption: Sequence[str] | str) -> tuple[None, str, Tensor, list]:
         """A caption whose tokens all speak for one class: no token indices by class."""
         if not isinstance(caption, str):
-            raise ValueError(
+            raise InputError(
                 f"tokens_positive=-1 needs a caption that is one string, got {caption!r}"
             )
         if not caption.endswith("."):
@@ -236,7 +243,7 @@ class PromptMixin:
     def _class_names(sample: DetDataSample) -> Sequence[str] | str:
         """The caption's class names that the dataset gave to an image."""
         if not sample.get("text", None):
-            raise ValueError(
+            raise InputError(
                 "a sample has no class names: set return_classes=True on the dataset and add 'text'"
                 " and 'custom_entities' to the meta_keys of PackDetInputs"
             )
