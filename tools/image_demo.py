@@ -11,7 +11,8 @@ from pathlib import Path
 from mmsdpt.utils.atomic import check_writable
 from mmsdpt.utils.class_names import parse_names
 from mmsdpt.utils.cli import run_tool
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, printable
+from mmsdpt.utils.texts import read_json
 
 
 def parse_args() -> argparse.Namespace:
@@ -65,9 +66,13 @@ def main() -> int:
         raise InputError(f"--threshold is a score from 0 to 1, got {args.threshold:g}")
     if args.top_k < 1:
         raise InputError(f"--top-k must be a positive integer, got {args.top_k}")
-    for file in (args.json, args.coco_json):
+    for option, file in (("--json", args.json), ("--coco-json", args.coco_json)):
+        if file and not file.endswith(".json"):
+            raise InputError(f"{option} writes a .json file, got {file}")
         if file:
             check_writable(file)
+    if args.annotations:
+        read_json(args.annotations)
     # Not at the top: --help is quick, and so is the answer to an image that is not there.
     from mmsdpt.apis import load_model
     from mmsdpt.apis.results import Detections, write_json
@@ -85,13 +90,15 @@ def main() -> int:
     detects = type(model).__name__ == "Detector"
     if args.coco_json and not detects:
         raise InputError("--coco-json is for boxes, and this model classifies")
+    if args.template and detects:
+        raise InputError("--template is for a model that classifies, and this one detects")
     options = dict(threshold=args.threshold) if detects else dict(template=args.template)
     images = args.images if Path(args.images).is_dir() else [args.images]
     results = model(images, classes=names, **options)
     for result in results:
         found = result if isinstance(result, Detections) else result.top(args.top_k)
         listed = ", ".join(f"{each[0]} {each[1]:.2f}" for each in found)
-        print(f"{result.path}: {listed or 'nothing found'}")
+        print(f"{printable(result.path)}: {listed or 'nothing found'}")
     if not args.no_pictures:
         results.save(args.out_dir)
         print(f"{len(results)} picture{'s' * (len(results) != 1)} in {args.out_dir}")

@@ -108,7 +108,7 @@ class TunedModel:
         if text_encoder is not None:
             self._use_text_encoder(recipe.model, str(text_encoder))
         self.classes = tuple(recipe.classes)
-        self.device = torch.device(device or get_device())
+        self.device = _usable(device or get_device())
         model = replace(recipe, load_from=_base_weights(recipe)).build()
         self.model = model.to(self.device).eval()
         with in_scope(recipe.scope):
@@ -314,3 +314,17 @@ def _base_weights(recipe: Recipe) -> str:
     except CheckpointError as error:
         advice = str(error).replace("--cfg-options load_from=PATH", "base=PATH")
         raise CheckpointError(advice) from None
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    """The device, if this machine has it.
+
+    Raises:
+        InputError: if not.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter of a build without CUDA
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(f"device={str(device)!r} cannot be used here: {reason}") from error
+    return torch.device(device)

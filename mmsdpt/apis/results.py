@@ -278,8 +278,13 @@ class Results(Sequence):
         if annotations is None:
             return [b for i, result in enumerate(self.items, 1) for b in result.to_coco(i)]
         content = read_json(annotations)
-        images = {image["file_name"]: image["id"] for image in content["images"]}
-        by_name = {category["name"]: category["id"] for category in content["categories"]}
+        try:
+            images = {image["file_name"]: image["id"] for image in content["images"]}
+            by_name = {category["name"]: category["id"] for category in content["categories"]}
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{annotations} is not an annotation file of COCO: {error!r}"
+            ) from error
         found = []
         for result in self.items:
             parts = Path(result.path or result.source.name).parts

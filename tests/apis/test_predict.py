@@ -176,6 +176,11 @@ def test_a_config_whose_data_set_draws_its_images_is_refused(repository):
         Classifier(config=repository / "configs/mini/zero_shot_mini_clip.py", device="cpu")
 
 
+def test_a_device_that_is_not_here_is_refused(tuned):
+    with pytest.raises(InputError, match="device='gpu' cannot be used here: "):
+        Detector(tuned, device="gpu")
+
+
 def test_no_weights_are_called_missing_that_the_base_brings(repository, monkeypatch):
     said = []
     logger = MMLogger.get_instance("weights of the base")  # the current one from here on
@@ -197,6 +202,9 @@ def test_results_go_out_as_json_and_coco(detector, squares, tiny_folder, tmp_pat
     assert first["name"] == results[0].names[0]
     assert first["box"] == pytest.approx(results[0].boxes[0].tolist())
 
+    (tmp_path / "other.json").write_text('{"images": [{}]}')
+    with pytest.raises(InputError, match="other.json is not an annotation file of COCO"):
+        results.to_coco(tmp_path / "other.json")
     annotations = tiny_folder / "squares/annotations.json"
     (tmp_path / "coco.json").write_text(json.dumps(results.to_coco(annotations)))
     coco = COCO(annotations).loadRes(str(tmp_path / "coco.json"))

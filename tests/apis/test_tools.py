@@ -59,6 +59,11 @@ def test_image_demo_classifies_with_other_words(tuned_clip, squares, tmp_path, c
         (["FOLDER/tuner.safetensors", "FOLDER/photo.jpg"], "the image or folder comes first"),
         (["tests", "FOLDER/epoch_3.pth"], "the checkpoint of a run: name the tuner file"),
         (["tests", "FOLDER/photo.jpg"], "another kind of file: name the tuner file"),
+        (["tests", "x.safetensors", "--json", "FOLDER/photo.jpg"], "--json writes a .json file"),
+        (
+            ["tests", "x.safetensors", "--coco-json", "a.json", "--annotations", "FOLDER/none"],
+            "FOLDER/none cannot be read",
+        ),
     ],
 )
 def test_image_demo_says_in_one_sentence_what_is_wrong(arguments, words, capsys, tmp_path):
@@ -67,7 +72,13 @@ def test_image_demo_says_in_one_sentence_what_is_wrong(arguments, words, capsys,
     arguments = [argument.replace("FOLDER", str(tmp_path)) for argument in arguments]
     assert run("image_demo.py", *arguments) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("error: ") and words in error
+    assert error.startswith("error: ") and words.replace("FOLDER", str(tmp_path)) in error
+
+
+def test_options_of_the_other_kind_of_model_are_refused(tuned, squares, capsys):
+    arguments = [squares[0], tuned, "--device", "cpu", "--template", "a {}."]
+    assert run("image_demo.py", *arguments) == 2
+    assert "--template is for a model that classifies" in capsys.readouterr().err
 
 
 def test_the_test_tool_writes_boxes_as_cocos_metric_does(tuned, make_tiny_cfg, tmp_path):
