@@ -98,7 +98,7 @@ def main() -> int:
     for result in results:
         found = result if isinstance(result, Detections) else result.top(args.top_k)
         listed = ", ".join(f"{each[0]} {each[1]:.2f}" for each in found)
-        print(f"{printable(result.path)}: {listed or 'nothing found'}")
+        print(f"{printable(result.path, 4096)}: {listed or 'nothing found'}")
     if not args.no_pictures:
         results.save(args.out_dir)
         print(f"{len(results)} picture{'s' * (len(results) != 1)} in {args.out_dir}")

@@ -59,9 +59,9 @@ class ResumableRunner(Runner):
         pointer = Path(self.work_dir) / LAST_CHECKPOINT
         if not pointer.is_file():
             return None
-        recorded = Path(pointer.read_text().strip())
-        # The work directory may have been moved since.
-        for path in (recorded, Path(self.work_dir) / recorded.name):
+        recorded = Path(pointer.read_text(errors="replace").strip())
+        # The work directory may have been moved or copied since.
+        for path in (Path(self.work_dir) / recorded.name, recorded):
             if path.is_file():
                 return str(path)
         raise CheckpointError(
@@ -135,6 +135,7 @@ class ResumableRunner(Runner):
         checkpoint = self.load_checkpoint(filename)
         meta = checkpoint["meta"]
         self._check_classes(filename, meta)
+        self._check_optimizer(filename, meta)
         self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
         if self.param_schedulers is not None:
             self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
@@ -199,6 +200,17 @@ class ResumableRunner(Runner):
             raise CheckpointError(
                 f"{filename} was written by a run on other classes or in another order:"
                 f" {listed(before)}; the config's data has {listed(now)}"
+            )
+
+    def _check_optimizer(self, filename: str, meta: dict) -> None:
+        """Refuse the state of another optimizer: it lacks what this one computes with."""
+        name = "optim_wrapper.optimizer.type"
+        before, now = (meta.get("settings") or {}).get(name), run_settings(self.cfg).get(name)
+        if before is not None and before != now:
+            raise CheckpointError(
+                f"{filename} has the state of {before}, and the config's optimizer is {now}: to"
+                " train on with it, start a new run from what is learned, without --resume, with"
+                f" --work-dir ANOTHER_FOLDER --cfg-options {self._as_tuner_files()}"
             )
 
     def _say_what_is_ignored(self, meta: dict, schedules: Any) -> None:

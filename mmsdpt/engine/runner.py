@@ -35,7 +35,7 @@ from mmsdpt.version import __version__
 from .config_errors import check_settings, settings_explained
 from .data_files import prepare_data, use_own_image_loader
 from .feature_cache import FeatureCache
-from .resumable import ResumableRunner
+from .resumable import LAST_CHECKPOINT, ResumableRunner
 from .sample_seeds import seed_samples
 from .schedules import follow_max_epochs
 
@@ -202,6 +202,11 @@ class TunerRunner(ResumableRunner):
         """
         alone = lock_folder(self.work_dir) if is_main_process() else nullcontext()
         with settings_explained(self.cfg), alone:
+            if not self._resume and (Path(self.work_dir) / LAST_CHECKPOINT).exists():
+                self.logger.warning(
+                    f"{self.work_dir} has an earlier run's files, and this run replaces them: to"
+                    " keep them name another --work-dir, and to continue that run --resume"
+                )
             self._prepare("train", "val", optional=("test",))
             return super().train()
 

@@ -38,16 +38,15 @@ def parse_json(content: bytes) -> Any:
     """What a JSON file says.
 
     Raises:
-        InputError: if it is something else, or an object has a key twice, of which any reader
-            would take one.
+        InputError: if it is something else, or an object has a key twice, with two values of
+            which any reader would take one.
     """
 
     def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
-        if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise ValueError(f"an object has the key {twice!r} twice")
+        for key, value in pairs if len(found) < len(pairs) else ():
+            if found[key] != value:
+                raise ValueError(f"an object has the key {key!r} twice")
         return found
 
     if what := disguise(content):

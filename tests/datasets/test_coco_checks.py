@@ -366,7 +366,7 @@ REFUSED = {
     "a list": (_text("train", '[{"bbox": [], "image_id": 1}]'), "bare list of annotations"),
     "Detectron2": (_text("train", '[{"file_name": "a", "annotations": []}]'), "Detectron2"),
     "a key twice": (
-        _text("train", '{"images": [], "annotations": [], "annotations": []}'),
+        _text("train", '{"images": [], "annotations": [], "annotations": [{}]}'),
         "the key 'annotations' twice",
     ),
     "Latin-1": (_text("train", '{"info": "é"}'.encode("latin-1")), "UTF-8, see byte 10; save it"),

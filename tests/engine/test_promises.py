@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -148,6 +149,28 @@ def test_settings_that_a_resumed_run_ignores_are_named(tiny_cfg):
         in lines[0]
     )
     assert "train_cfg.max_epochs=2 (the run has 1)" in log_of(runner)
+    assert "has an earlier run's files" not in log_of(runner)
+    tiny_cfg.optim_wrapper.optimizer = dict(type="SGD", lr=0.1)
+    with pytest.raises(
+        InputError, match="epoch_2.pth has the state of AdamW, .* is SGD: .*start a"
+    ):
+        build_runner(tiny_cfg).train()
+
+
+def test_a_run_over_an_earlier_one_and_a_copied_folder_say_so_and_stay_apart(
+    tiny_cfg, make_tiny_cfg, tmp_path
+):
+    tiny_cfg.val_cfg = tiny_cfg.val_dataloader = tiny_cfg.val_evaluator = None
+    tiny_cfg.train_cfg.max_epochs = 1
+    tiny_cfg.log_level = "WARNING"
+    build_runner(tiny_cfg).train()
+    copied = make_tiny_cfg(tmp_path / "copy")
+    shutil.copytree(tiny_cfg.work_dir, copied.work_dir)
+    own = build_runner(copied)._latest_checkpoint()
+    assert own == f"{copied.work_dir}/epoch_1.pth", "the pointer still names the first folder"
+    runner = build_runner(tiny_cfg)
+    runner.train()
+    assert "has an earlier run's files, and this run replaces them" in log_of(runner)
     assert max(group["initial_lr"] for group in runner.optim_wrapper.param_groups) == 0.01
     again = build_runner(tiny_cfg)
     again.train()

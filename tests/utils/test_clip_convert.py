@@ -350,7 +350,7 @@ def test_hugging_face_weights_for_gelu_are_refused(tmp_path, name):
     with pytest.raises(InputError, match="activation of .*config.json is gelu.*QuickGELU"):
         convert_file(str(tmp_path / name), out)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match="config.json is not a model's config"):
+    with pytest.raises(InputError, match="config.json: this is not a JSON file"):
         convert_file(str(tmp_path / name), out)
     (tmp_path / "config.json").unlink()
     with pytest.raises(InputError, match="does not say which activation.*--activation quick_gelu"):
