@@ -1,11 +1,10 @@
 """Everything that depends on the versions of other packages, in one place.
 
-Four jobs: say in one sentence what is missing or does not fit, let MMDetection be imported where
-MMCV has no compiled extension or transformers is too new for MMPreTrain, keep scikit-learn out of
-that import, and keep messages from the screen that a user can do nothing about. The second is
-needed because plain pip builds MMCV without ``mmcv._ext`` while ``mmdet.models`` imports
-``mmcv.ops`` unguarded, and because MMDetection imports MMPreTrain, whose multi-modal models are
-written for transformers below 5.
+Three jobs: say in one sentence what is missing or does not fit, let MMDetection be imported where
+MMCV has no compiled extension or transformers is too new for MMPreTrain, and keep messages from the
+screen that a user can do nothing about. The second is needed because plain pip builds MMCV without
+``mmcv._ext`` while ``mmdet.models`` imports ``mmcv.ops`` unguarded, and because MMDetection imports
+MMPreTrain, whose multi-modal models are written for transformers below 5.
 
 None imports the packages: versions are read from their metadata, and the toolboxes are mended when
 somebody imports them.
@@ -13,7 +12,6 @@ somebody imports them.
 
 from __future__ import annotations
 
-import builtins
 import importlib
 import importlib.metadata
 import importlib.util
@@ -279,42 +277,6 @@ def ensure_clip_without_transformers(dependency: Any) -> None:
     dependency.register_multimodal_placeholder = register_all_but_clip
 
 
-class _Later(types.ModuleType):
-    """Stands in for a module whose functions and classes are only called, and imports it at the
-    first of these calls.
-    """
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return lambda *args, **kwargs: getattr(importlib.import_module(self.__name__), name)(
-            *args, **kwargs
-        )
-
-
-def _import_sklearn_later(
-    name: str,
-    globals: dict[str, Any] | None = None,
-    locals: dict[str, Any] | None = None,
-    fromlist: Sequence[str] = (),
-    level: int = 0,
-) -> Any:
-    """Python's ``__import__``, but modules of scikit-learn are :class:`_Later`."""
-    if level or not name.startswith("sklearn."):
-        return __import__(name, globals, locals, fromlist, level)
-    module = _Later(name)
-    # "import sklearn.mixture as skm" asks for sklearn and takes its mixture.
-    return module if fromlist else types.SimpleNamespace(**{name.split(".")[1]: module})
-
-
-# Modules of MMDetection that use scikit-learn in one function. Importing it takes a second, and few
-# configs name what they hold: PAA's mixtures, tracks interpolated by Gaussian processes.
-_RARELY_USE_SKLEARN = (
-    "mmdet.models.dense_heads.paa_head",
-    "mmdet.models.task_modules.tracking.interpolation",
-)
-
-
 class _Loader(Loader):
     """Imports a module as its own loader does, in the surroundings that the module needs."""
 
@@ -335,13 +297,6 @@ class _Loader(Loader):
         elif module.__name__ == "mmpretrain.utils.dependency":
             self.loader.exec_module(module)
             ensure_clip_without_transformers(module)
-        elif module.__name__ in _RARELY_USE_SKLEARN:
-            # Where Python looks for the __import__ of this module's code, and of no other's.
-            module.__dict__["__builtins__"] = {
-                **vars(builtins),
-                "__import__": _import_sklearn_later,
-            }
-            self.loader.exec_module(module)
         else:
             with redirect_stdout(cast(TextIO, _WithoutLines(sys.stdout, "Could not import OneDL"))):
                 self.loader.exec_module(module)
@@ -378,7 +333,6 @@ class _Finder(MetaPathFinder):
         "mmdet.datasets.transforms",
         "mmpretrain.datasets",
         "mmpretrain.utils.dependency",
-        *_RARELY_USE_SKLEARN,
     )
 
     def find_spec(

@@ -287,31 +287,6 @@ def test_mmdet_models_can_be_imported_after_mmsdpt_in_a_new_interpreter():
     assert done.stdout == "", "the toolboxes said something that nobody can do anything about"
 
 
-def test_what_mmdetection_does_with_sklearn_works_and_imports_it_only_then():
-    """PAA's mixtures and tracks interpolated by a Gaussian process, as MMDetection's configs name
-    them.
-    """
-    program = (
-        "import mmsdpt, sys, numpy, mmdet.models, mmdet.datasets\n"
-        "from mmdet.registry import TASK_UTILS\n"
-        "assert 'sklearn' not in sys.modules\n"
-        "from mmdet.models.dense_heads.paa_head import skm\n"
-        "mixture = skm.GaussianMixture(2, random_state=0).fit([[0.], [.1], [9.], [9.2]])\n"
-        "import sklearn.mixture\n"
-        "assert type(mixture) is sklearn.mixture.GaussianMixture\n"
-        "assert len(set(mixture.predict([[0.], [9.]]))) == 2\n"
-        "track = numpy.array([[f, 1, f, 0, f + 9, 9, 1.] for f in (1., 2, 3, 4, 7, 8, 9)])\n"
-        "fill = TASK_UTILS.build(dict(type='InterpolateTracklets', use_gsi=True))\n"
-        "filled = fill.forward(track)\n"
-        "assert filled[:, 0].tolist() == list(range(1, 10)), filled\n"
-        "numpy.testing.assert_allclose(filled[:, 2], filled[:, 0], atol=.5)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-
-
 def test_both_hosts_are_there_without_transformers():
     program = (
         "import importlib.metadata, sys\n"
