@@ -249,9 +249,9 @@ def load_tuner(
     host.load_state_dict(
         {name.removeprefix(_OF_HOST): tensors[name] for name in of_host}, strict=False
     )
+    tuner.adopt(header["config"])
     if tuner.per_class or tuner.remembers_classes:
         tuner.trained_classes = _classes(header)
-    tuner.adopt(header["config"])
     print_log(f"Loaded {header['method']} from {path} into slot {slot!r}", logger="current")
     return header
 

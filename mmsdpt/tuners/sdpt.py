@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, cast
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -232,7 +233,6 @@ class SDPT(Tuner):
         "mask_text_tokens",
         "own_words_only",
     )
-    added = dict(own_words_only=False)
 
     def __init__(
         self,
@@ -353,6 +353,20 @@ class SDPT(Tuner):
         if side not in self.synchronous_sides:
             tokens = tokens.detach()
         return self.projections[side][i](tokens, seam.projections[side])
+
+    def reconcile(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        return {**super().reconcile(config), "own_words_only": self.own_words_only}
+
+    def adopt(self, config: Mapping[str, Any]) -> None:
+        """Act for own words only where the file's tokens were trained so."""
+        own = bool(config.get("own_words_only", False))
+        if own != self.own_words_only:
+            self.own_words_only = self.remembers_classes = own
+            where = "the words of its classes only" if own else "every caption"
+            print_log(
+                f"The file was trained to act for {where}; the model now does the same",
+                logger="current",
+            )
 
     def config(self) -> dict[str, Any]:
         own = {} if self._tokens_config is None else dict(tokens=self._tokens_config)
