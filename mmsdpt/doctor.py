@@ -192,9 +192,15 @@ def find_weights() -> list[Finding]:
     """
     shipped = "it comes with mmsdpt: install mmsdpt again"
     places = [
-        ("mini GLIP", ASSETS / "mini_glip" / "mini_glip.safetensors", shipped),
+        *(
+            (name, ASSETS / asset / f"{asset}.safetensors", shipped)
+            for name, asset in (
+                ("mini GLIP", "mini_glip"),
+                ("mini Grounding DINO", "mini_grounding_dino"),
+                ("mini CLIP", "mini_clip"),
+            )
+        ),
         ("mini BERT", ASSETS / "mini_bert" / "vocab.txt", shipped),
-        ("mini CLIP", ASSETS / "mini_clip" / "mini_clip.safetensors", shipped),
         ("CLIP's vocabulary", ASSETS / "clip_tokenizer" / "vocab.json", shipped),
     ]
     shipped_count = len(places)

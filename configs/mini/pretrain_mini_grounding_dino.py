@@ -1,7 +1,5 @@
-# Pre-training of mini Grounding DINO on procedural scenes with phrases, begun but not finished;
-# docs/hosts.md has what is known.
-#   python -m torch.distributed.run --nproc_per_node=2 tools/train.py \
-#     configs/mini/pretrain_mini_grounding_dino.py --launcher pytorch
+# Pre-training of mini Grounding DINO on procedural scenes with phrases, in one process; what came
+# out is in mmsdpt/assets/mini_grounding_dino/README.md.
 _base_ = ["../_base_/models/mini_grounding_dino.py", "../_base_/mini_world_pretraining.py"]
 
 train_dataloader = dict(
@@ -24,7 +22,7 @@ model = dict(
     # Fusion that starts near zero, as in Grounding DINO, would need many steps to be seen.
     encoder=dict(fusion_layer_cfg=dict(init_values=0.3)),
 )
-max_iters = 6000
+max_iters = 4000
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters + 1)
 optim_wrapper = dict(
     optimizer=dict(lr=4e-4),
@@ -37,4 +35,12 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=50),
+    dict(
+        type="CosineAnnealingLR",
+        by_epoch=False,
+        begin=2800,
+        end=max_iters,
+        T_max=max_iters - 2800,
+        eta_min_ratio=0.01,
+    ),
 ]

@@ -1,11 +1,11 @@
-# How well the pre-training of mini Grounding DINO grounds what it never saw: 24 full phrases of
-# combinations that it never showed or named.
+# Zero-shot quality of mini Grounding DINO: 24 full phrases of combinations that pre-training never
+# showed or named.
 _base_ = [
     "../_base_/models/mini_grounding_dino.py",
     "../_base_/datasets/scene_task.py",
     "../_base_/mini_world_runtime.py",
 ]
-load_from = "work_dirs/pretrain_mini_grounding_dino/iter_6000.pth"
+load_from = "mmsdpt://mini_grounding_dino"
 
 task = "held_out"
 data_root = "data/scenes/held_out/"

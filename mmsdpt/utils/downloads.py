@@ -12,7 +12,10 @@ from .errors import CheckpointError
 CHECKPOINTS = Path("checkpoints")  # in the directory from which the tools are run
 BERT = "bert-base-uncased"
 PACKAGE_SCHEME = "mmsdpt://"
-_ASSETS = {name: f"assets/{name}/{name}.safetensors" for name in ("mini_clip", "mini_glip")}
+_ASSETS = {
+    name: f"assets/{name}/{name}.safetensors"
+    for name in ("mini_clip", "mini_glip", "mini_grounding_dino")
+}
 
 _GLIP = "https://download.openmmlab.com/mmdetection/v3.0/glip/"
 _DINO = "https://download.openmmlab.com/mmdetection/v3.0/"
