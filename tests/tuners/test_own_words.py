@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -147,6 +148,16 @@ def test_without_an_own_word_the_model_is_the_untuned_one_bit_for_bit(host):
     assert not same(predict(host, MIXED, MIXED), untuned[1])
     host.tuners["default"].trained_classes = ("Blue_Star",)  # as the model reads it
     assert not same(predict(host, MIXED, MIXED), untuned[1])
+
+
+def test_a_class_list_without_own_words_is_said_once(host, caplog):
+    with caplog.at_level(logging.INFO, MMLogger.get_current_instance().name):
+        MMLogger.get_current_instance().addHandler(caplog.handler)
+        predict(host, NONE, NONE)
+        predict(host, NONE)
+        MMLogger.get_current_instance().removeHandler(caplog.handler)
+    said = [each for each in caplog.messages if "leaves them to the untuned model" in each]
+    assert len(said) == 1 and "green ring" in said[0] and "blue star" in said[0]
 
 
 def test_an_image_whose_caption_has_none_is_left_alone_beside_one_that_has(host):

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from mmdet.structures import SampleList
+from mmengine.logging import print_log
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmsdpt.hosts.base import TunableMixin
 from mmsdpt.hosts.seams import ForwardState, LossSeam, Seam, SeamMap, SeamUser
 from mmsdpt.hosts.stages import Images, Stage, digest, pixels_of
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, listed
 from mmsdpt.utils.feature_store import Entry
 from mmsdpt.utils.memo import Memo
 
@@ -71,6 +72,7 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
         """To be called at the end of the constructor."""
         self._prompts = Memo(1024)
         self._readings: Memo[list[Hashable]] = Memo(1024)
+        self._idle: set[tuple[str, tuple[str, ...]]] = set()
         self._losses = LossSeam(0, {})
         self._lockstep = Lockstep(
             seams_of(self.backbone),
@@ -215,7 +217,21 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
             )
             if words.any():
                 found[tuner] = words
+            elif not self.training and not self._chunk_size:
+                self._say_idle(slot, state.phrases)
         return {**text, "own_words": found} if found else text
+
+    def _say_idle(self, slot: str, phrases: Sequence[Sequence[str]]) -> None:
+        """Say once of each class list that a tuner leaves it to the untuned model."""
+        names = tuple(dict.fromkeys(name for each in phrases for name in each))
+        if (slot, names) not in self._idle:
+            self._idle.add((slot, names))
+            print_log(
+                f"None of the classes {listed(names)} is one that slot {slot!r} was trained on"
+                f" ({listed(self.tuners[slot].trained_classes)}): it leaves them to the untuned"
+                " model",
+                logger="current",
+            )
 
     def _read_names(self, names: Sequence[str]) -> list[Hashable]:
         """What the model reads of each name."""
