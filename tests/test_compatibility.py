@@ -94,7 +94,7 @@ def test_a_frozen_old_method_has_its_file_and_a_new_one_trains(name):
 
 @pytest.mark.parametrize("name", [name for name in [*GLIP_L, *MINI] if "_then_" in name])
 def test_a_new_method_trains_as_it_does_alone(name):
-    """Same settings and optimizer as the method's own config."""
+    """Same settings and optimizer as the method's own config; SDPT acts for its own words."""
     cfg = config(name)
     new, task = name.split("_then_")[1].split("_", 1)
     if new == "sdpt":
@@ -102,7 +102,8 @@ def test_a_new_method_trains_as_it_does_alone(name):
     else:
         folder, stem = "baselines", f"{new}_{task.replace('new_names', 'thermal')}"
     own = Config.fromfile(REPOSITORY / "configs" / folder / f"{stem}.py")
-    assert dict(cfg.model.tuners.new) == dict(own.model.tuner)
+    more = dict(own_words_only=True) if new == "sdpt" else {}
+    assert dict(cfg.model.tuners.new) == {**own.model.tuner, **more}
     assert cfg.optim_wrapper == own.optim_wrapper
 
 
@@ -260,8 +261,10 @@ def test_either_task_is_tested_with_either_method_on_or_off(
         new=predict(path, task, new, others_off=True),
         both=predict(path, task, old, new),
     )
+    # SDPT leaves the words of the first task alone.
+    alike = [("none", "new"), ("old", "both")] if "sdpt" in stack and task == "thermal" else []
     for one, two in itertools.combinations(found, 2):
-        assert not same(found[one], found[two]), f"{one} and {two} predict the same"
+        assert same(found[one], found[two]) == ((one, two) in alike), f"{one} and {two}"
     # The base model itself, and the first method by itself.
     plain = REPOSITORY / "configs" / "mini" / f"sdpt_mini_{task}.py"
     assert same(found["none"], predict(plain, task, "--tuners-off"))
