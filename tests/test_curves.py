@@ -57,7 +57,7 @@ def test_tensorboard_reads_what_the_documented_line_writes(tmp_path, repository)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     line = '[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]'
-    assert f"vis_backends = {line}" in (repository / "docs" / "seeing.md").read_text("utf-8")
+    assert f"vis_backends={line}" in (repository / "docs" / "seeing.md").read_text("utf-8")
     visualizer = VISUALIZERS.build(
         dict(
             type="mmdet.DetLocalVisualizer",

@@ -355,7 +355,10 @@ class SDPT(Tuner):
         return self.projections[side][i](tokens, seam.projections[side])
 
     def reconcile(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        return {**super().reconcile(config), "own_words_only": self.own_words_only}
+        found = {"own_words_only": False, **super().reconcile(config)}
+        if isinstance(found["own_words_only"], bool):  # the file decides, see adopt
+            found["own_words_only"] = self.own_words_only
+        return found
 
     def adopt(self, config: Mapping[str, Any]) -> None:
         """Act for own words only where the file's tokens were trained so."""

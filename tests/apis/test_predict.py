@@ -104,12 +104,12 @@ def test_broken_images_of_a_folder_are_reported_and_skipped(detector, squares, t
     assert [result.source.name for result in results] == ["a/same name.png", "b/same name.png"]
     assert same(results[0], results[1]) and same(results[0], detector(squares[0], threshold=0))
     ((name, reason),) = results.skipped
-    assert name == "a/broken.jpg" and "Pillow" in reason
+    assert name == "a/broken.jpg" and "not an image that can be read" in reason
     pictures = results.save(tmp_path / "out")
     assert len(set(pictures)) == 2 and all(Image.open(path).width >= 640 for path in pictures)
     with pytest.raises(InputError, match="is the image itself"):
         results.save(tmp_path)
-    with pytest.raises(InputError, match="Pillow"):
+    with pytest.raises(InputError, match="not an image that can be read"):
         detector(tmp_path / "a" / "broken.jpg")
 
 

@@ -109,9 +109,9 @@ def test_the_run_is_the_same_and_each_view_is_read_and_encoded_once(cfg, encoded
     assert_same_run(kept, plain)
     assert len(views) <= len(read) <= 8  # two views of an image may be flipped alike
     assert len(encoded) < 8
+    computed, found = len(views), 16 - len(views)
     assert (
-        f"Feature cache: {len(views)} image features were computed, and {16 - len(views)} times one"
-        " was there"
+        f"Feature cache: {computed} image features were computed, and {found} were taken from it"
     ) in logged
 
 

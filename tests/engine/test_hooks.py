@@ -210,7 +210,9 @@ def test_class_names_are_checked_before_training_validation_and_testing():
 
 
 def test_parameters_of_a_captions_positions_are_warned_of_under_another_caption():
-    tuner = SimpleNamespace(enabled=True, trained_classes=("cat", "dog"))
+    tuner = SimpleNamespace(
+        enabled=True, own_words_only=False, frozen=False, trained_classes=("cat", "dog")
+    )
     told = []
     dataset = a_dataset()
     runner = SimpleNamespace(

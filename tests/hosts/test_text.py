@@ -522,7 +522,7 @@ def test_unknown_name_offline_says_how_to_provide_it(offline, tmp_path, monkeypa
     for part in (
         "'some-org/no-such-bert'",
         "--cfg-options lang_model_name=PATH",
-        "config.json, vocab.txt",
+        "config.json and vocab.txt",
     ):
         assert part in str(caught.value)
     assert is_one_sentence(caught.value)
