@@ -1,10 +1,20 @@
-# The tuner files of projects/model_zoo: SDPT on mini GLIP, one for each drawn task.
+# The tuner files of projects/model_zoo: SDPT on mini GLIP, one for each drawn task of ten shots.
 _base_ = "../../../configs/_base_/studies/glip.py"
 
 methods = dict(sdpt=dict(label="SDPT", config="configs/mini/sdpt_mini_thermal.py"))
 data = {
     task: dict(config=f"configs/mini/sdpt_mini_{task}.py")
-    for task in ("aerial", "backgrounds", "clutter", "new_names", "new_shapes", "thermal")
+    for task in (
+        "aerial",
+        "backgrounds",
+        "clutter",
+        "common",
+        "infrared",
+        "new_adjectives",
+        "new_names",
+        "new_shapes",
+        "thermal",
+    )
 }
 study = dict(
     name="model_zoo",
