@@ -30,6 +30,7 @@ from mmsdpt.utils.errors import InputError
 
 PROTOTYPES = "prototype tokens"
 CLASS_TOKEN = "class token"
+XMHA_INPUTS = ("vision", "lang", "attention_mask_v", "attention_mask_l", "own_words")
 DIRECTIONS = ("text_to_image", "image_to_text")
 _BEST_PLACES = 10
 
@@ -196,8 +197,7 @@ def look_of_detector(
         if layer in recorded:  # a layer that is recomputed in the backward pass
             return
         with torch.no_grad():
-            names = ("vision", "lang", "attention_mask_v", "attention_mask_l", "own_words")
-            inputs = dict(zip(names, args, strict=False)) | kwargs
+            inputs = dict(zip(XMHA_INPUTS, args, strict=False)) | kwargs
             words, positions = inputs["lang"].shape[1], inputs["vision"].shape[1]
             weights = xmha_weights(layer, **inputs)
             recorded[layer] = _rows(weights, class_map, words, positions, direction)

@@ -43,11 +43,10 @@ class Shares:
         ]
 
     def _hook(self, i: int):
-        from mmsdpt.visualization.attention import xmha_weights
+        from mmsdpt.visualization.attention import XMHA_INPUTS, xmha_weights
 
         def record(layer: nn.Module, args: tuple, kwargs: dict, out: object) -> None:
-            names = ("vision", "lang", "attention_mask_v", "attention_mask_l", "own_words")
-            inputs = dict(zip(names, args, strict=False)) | kwargs
+            inputs = dict(zip(XMHA_INPUTS, args, strict=False)) | kwargs
             positions, words = inputs["vision"].shape[1], inputs["lang"].shape[1]
             weights = xmha_weights(layer, **inputs)
             to_tokens = (

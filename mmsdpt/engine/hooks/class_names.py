@@ -80,9 +80,9 @@ class ClassNamesHook(Hook):
             if tuner.own_words_only and role == "train" and not tuner.frozen:
                 tuner.trained_classes = tuple(names)
             if tuner.enabled and tuner.own_words_only:
-                own = [name for name in names if name in tuner.trained_classes]
+                own = sum(model.trained_on(slot, names))
                 runner.logger.info(
-                    f"Slot {slot} acts for words that it was trained on, which are {len(own)} of"
+                    f"Slot {slot} acts for words that it was trained on, which are {own} of"
                     f" {len(names)} classes of the {role} dataset"
                 )
             elif tuner.enabled and tuner.trained_classes not in ((), tuple(names)):

@@ -208,10 +208,9 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
                     f"slot {slot!r} acts for the words of its own classes only and does not know"
                     " them: load its tuner file (.safetensors), which names them"
                 )
-            own = set(self._read_names(tuner.trained_classes))
             words = torch.stack(
                 [
-                    class_map[[each in own for each in self._read_names(names)]].bool().any(0)
+                    class_map[self.trained_on(slot, names)].bool().any(0)
                     for class_map, names in zip(state.class_maps, state.phrases, strict=True)
                 ]
             )
@@ -232,6 +231,11 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
                 " model",
                 logger="current",
             )
+
+    def trained_on(self, slot: str, names: Sequence[str]) -> list[bool]:
+        """Of each name, whether it reads as a class that a slot's tuner was trained on."""
+        own = set(self._read_names(self.tuners[slot].trained_classes))
+        return [each in own for each in self._read_names(names)]
 
     def _read_names(self, names: Sequence[str]) -> list[Hashable]:
         """What the model reads of each name."""
