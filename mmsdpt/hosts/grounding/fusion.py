@@ -220,19 +220,24 @@ def restricted(
     if text_mask is not None:
         to_text = to_text.masked_fill((text_mask == 0)[:, None, None], float("-inf"))
     attention = to_text.softmax(dim=-1)
-    log_shares = torch.zeros_like(of_image)
-    hidden = torch.zeros_like(of_text, dtype=torch.bool)
+    # Joined from parts: what is assigned to slices cannot be exported for images of any size.
+    image, text, column, row = [], [], 0, 0
     for group in tokens.groups:
         words = group.words[:, :T]
         with torch.autocast(attention.device.type, enabled=False):
-            share = torch.einsum("bnht,bt->bnh", attention, words.to(attention.dtype))
-        log_share = share.clamp(min=torch.finfo(share.dtype).tiny).log().unsqueeze(-1)
+            share = torch.matmul(attention, words[:, None, :, None].to(attention.dtype))
+        log_share = share.clamp(min=torch.finfo(share.dtype).tiny).log()
         absent = ~words.any(dim=1)[:, None, None, None]
-        columns = slice(T + group.text.start, T + group.text.stop)
-        log_shares[..., columns] = log_share.masked_fill(absent, float("-inf"))
-        rows = slice(N + group.image.start, N + group.image.stop)
-        hidden[:, rows] = ~words[:, None, None]
-    return of_image + log_shares, of_text.masked_fill(hidden, float("-inf"))
+        log_share = log_share.masked_fill(absent, float("-inf"))
+        start, stop = T + group.text.start, T + group.text.stop
+        image += [of_image[..., column:start], of_image[..., start:stop] + log_share]
+        column = stop
+        start, stop = N + group.image.start, N + group.image.stop
+        seen = of_text[:, start:stop].masked_fill(~words[:, None, None], float("-inf"))
+        text += [of_text[:, row:start], seen]
+        row = stop
+    image, text = [*image, of_image[..., column:]], [*text, of_text[:, row:]]
+    return torch.cat(image, dim=-1), torch.cat(text, dim=1)
 
 
 def _clamped(scores: Tensor) -> Tensor:
