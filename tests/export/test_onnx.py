@@ -89,6 +89,25 @@ def test_what_the_file_says_of_itself_is_what_the_model_was_asked_for(detector, 
     assert model(pictures[0], threshold=1.1) == []
 
 
+def test_tokens_of_their_own_words_are_in_the_file(tuned, tmp_path, pictures):
+    tuner = dict(type="mmsdpt.SDPT", num_tokens=3, own_words_only=True)
+    model = Detector.of(changed(tuned, tuners=dict(a=tuner), files={}), device="cpu")
+    (acting,) = model.model.tuners.values()
+    acting.prepare()
+    acting.trained_classes = (CLASSES[0],)
+    with torch.no_grad():
+        for parameter in acting.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+
+    own = export_onnx(model, tmp_path / "own.onnx", classes=[CLASSES[0], "green square"])
+    assert compare(model, own, pictures[:12]).score < 1e-4
+    other = export_onnx(model, tmp_path / "other.onnx", classes=["green square", "red star"])
+    with model.tuners_off():  # no word is the tuner's: the untuned model
+        assert compare(model, other, pictures[:4]).score < 1e-4
+        untuned = compare(model, own, pictures[:4])
+    assert untuned.score > 1e-4 or untuned.missing
+
+
 def test_an_image_without_any_box_gives_empty_arrays(tuned, tmp_path, pictures):
     model = Detector(tuned, device="cpu")
     model.model.test_cfg.score_thr = model.model.bbox_head.test_cfg.score_thr = 0.9999
