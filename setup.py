@@ -27,6 +27,7 @@ REQUIRED = [
     "safetensors>=0.4.3",
     "scikit-learn>=1.3",
     # Imported by mmsdpt itself, in any version that the packages above accept.
+    "adjustText>=1.1",
     "filelock",
     "huggingface_hub",
     "jinja2",
@@ -39,11 +40,12 @@ REQUIRED = [
     "pyyaml",
     "rich",
     "scipy",
+    "tabulate>=0.9",
     "tqdm",
 ]
 EXTRAS = {
-    # Studies in several processes or on several machines, and their tables (docs/experiments.md).
-    "experiments": ["ray>=2.40", "tabulate>=0.9"],
+    # Studies in several processes or on several machines (docs/experiments.md).
+    "experiments": ["ray>=2.40"],
     # COCO's average precision by compiled code.
     "fast-eval": ["faster-coco-eval>=1.6"],
     # Results of the Python API as supervision's detections.

@@ -11,9 +11,12 @@ from itertools import pairwise
 from typing import Any
 
 import pandas as pd
+from adjustText import adjust_text
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from .frame import Score
 from .study import Study
@@ -25,7 +28,7 @@ _COLORS = (
     *("#3b82c4", "#e07b1a", "#2f9e44", "#d9484a", "#9467bd"),
     *("#a9745f", "#d764b4", "#1aa3b0", "#8c8f00", "#7d838c"),
 )
-_NAME = dict(textcoords="offset points", fontsize="x-small")
+_NAME = dict(fontsize="x-small")
 _SPREAD = 0.3  # of the distance between positions, by all the error bars of one together
 _INK = "#0a0b0c"  # stands for the color of the page's text
 
@@ -68,9 +71,13 @@ class Plot:
     def figure(self) -> Figure:
         """As a figure of matplotlib."""
         figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-        self._draw(figure.subplots())
+        FigureCanvasAgg(figure)  # measures texts
+        axes = figure.subplots()
+        names = self._draw(axes)
         if not self.is_scatter:
             figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
+        figure.draw_without_rendering()  # after this, nothing moves but names
+        adjust_text(names, ax=axes, arrowprops=dict(arrowstyle="-", color="0.6", linewidth=0.5))
         return figure
 
     @property
@@ -97,7 +104,9 @@ class Plot:
         text = text[text.index("<svg") :].replace(_INK, "currentColor")
         return re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
 
-    def _draw(self, axes: Axes) -> None:
+    def _draw(self, axes: Axes) -> list[Text]:
+        """Draws all but the legend; returns the names of points, each on its point."""
+        names = []
         positions = sorted({x for c in self.curves for x in c.points if x is not None})
         lines = [number for number, c in enumerate(self.curves) if set(c.points) != {None}]
         # Error bars stand beside each other, so that none hides another.
@@ -116,6 +125,7 @@ class Plot:
                         where,
                         xycoords=("axes fraction", "data"),
                         xytext=(-2, 2),
+                        textcoords="offset points",
                         ha="right",
                         **_NAME,
                     )
@@ -135,9 +145,7 @@ class Plot:
             )
             if self.is_scatter:
                 (x, score), *_ = points
-                left = x < (positions[0] + positions[-1]) / 2
-                place = dict(xytext=(6 if left else -6, 0), ha="left" if left else "right")
-                axes.annotate(curve.label, (x, score.mean), va="center", **place, **_NAME)
+                names.append(axes.text(x, score.mean, curve.label, **_NAME))
         if self.log:
             axes.set_xscale("log", base=self.log)
         if self.ticks is not None:
@@ -147,6 +155,7 @@ class Plot:
         axes.set_xlabel(self.x_label)
         axes.set_ylabel(self.y_label)
         axes.grid(alpha=0.3)
+        return names
 
 
 def study_plots(study: Study, frame: pd.DataFrame) -> list[Plot]:

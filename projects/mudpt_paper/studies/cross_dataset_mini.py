@@ -1,5 +1,5 @@
-# The same on mini CLIP: from photographs of clothing to two sets of drawings, of other clothes and of other things. The
-# drawings: python tools/draw_class_folders.py data
+# The same on mini CLIP: from photographs of clothing to two sets of drawings, of other clothes and
+# of other things. The drawings: python tools/draw_class_folders.py data
 _base_ = "cross_dataset.py"
 
 study = dict(
