@@ -86,8 +86,12 @@ def compose(
     cfg["custom_imports"] = dict(imports=list(dict.fromkeys(imports)), allow_failed_imports=False)
     whole = Config(cfg)
     whole.merge_from_dict(copy.deepcopy(dict(study.cell)))  # _delete_ is taken out of it
-    _set(whole, study.methods[training.method].settings)
-    _set(whole, dict(training.settings))
+    for settings in (
+        study.methods[training.method].settings,
+        _settings_on_data(study, training),
+        dict(training.settings),
+    ):
+        _set(whole, settings)
     spread_text_encoder(whole)
     content = whole.to_dict()
     if content.get("feature_cache") is not None:
@@ -98,6 +102,11 @@ def compose(
         if tuner.get("num_classes"):
             tuner["num_classes"] = count_classes(content["train_dataloader"]["dataset"])
     return content
+
+
+def _settings_on_data(study: Study, training: Training) -> Mapping[str, Any]:
+    data = study.data.get(str(training.data))
+    return data.settings.get(training.method, {}) if data else {}
 
 
 def _set(cfg: Config, settings: Mapping[str, Any]) -> None:
@@ -126,7 +135,8 @@ def _add_training(
     data, method = study.data[str(training.data)], study.methods[training.method]
     parts = _read_method(method, sources)
     tuners = parts["model"]["tuners"]
-    settings = {name: value for name, value in training.settings if "." not in name}
+    settings = {**_settings_on_data(study, training), **dict(training.settings)}
+    settings = {name: value for name, value in settings.items() if "." not in name}
     if settings:
         _only(tuners, method, "settings are for one").update(settings)
     if training.on is not None:

@@ -55,6 +55,9 @@ class Data:
     config: Path  # whose loaders and evaluators count
     epochs: int | None = None  # of trainings on it, instead of the methods'
     group: str = ""  # what it has in common with others: tables have a mean over each group
+    # By method: settings of its trainings on these data, in place of its own, as a rate chosen on
+    # validation images; see Study.vary.
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -291,6 +294,9 @@ def load_study(path: str | os.PathLike, options: Mapping[str, Any] | None = None
         raise InputError(f"{path}: {both.pop()} is in study.data and in study.forgetting")
     hosts = [made(Host, each) for each in given["hosts"]]
     methods = [made(Method, each) for each in (ZERO_SHOT, *named)]
+    for each in data:
+        names = {*content.get("methods", ()), *(method.name for method in methods)}
+        _check_keys(f"{path}: settings of data {each.name!r}", each.settings, sorted(names))
     given.update(
         hosts={each.name: each for each in hosts},
         methods={each.name: each for each in methods},

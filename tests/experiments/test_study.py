@@ -115,6 +115,29 @@ def test_settings_with_dots_are_of_the_whole_config_and_a_star_multiplies(write_
         composed(wrong, tmp_path)
 
 
+def test_data_set_what_a_method_does_on_them(write_study, tmp_path):
+    rate = "optim_wrapper.optimizer.lr"
+    data = dict(
+        name="clothing",
+        config="configs/_base_/datasets/clip_clothing.py",
+        settings=dict(coop={rate: "*0.5", "num_tokens": 7}),
+    )
+    own = composed(write_study(), tmp_path)["optim_wrapper"]["optimizer"]["lr"]
+    study = write_study(data=[data])
+    found = composed(study, tmp_path)
+    assert found["optim_wrapper"]["optimizer"]["lr"] == pytest.approx(0.5 * own)
+    assert found["model"]["tuners"]["default"]["num_tokens"] == 7
+    names = [cell.name for cell in load_study(study).cells()]
+    assert names == [cell.name for cell in load_study(write_study()).cells()]
+    varied = composed(
+        write_study(data=[data], vary=dict(a=[{rate: "*4", "num_tokens": 2}])), tmp_path
+    )
+    assert varied["optim_wrapper"]["optimizer"]["lr"] == pytest.approx(2 * own)
+    assert varied["model"]["tuners"]["default"]["num_tokens"] == 2
+    vpt = composed(write_study(["vpt"], data=[data]), tmp_path)
+    assert vpt == composed(write_study(["vpt"]), tmp_path)
+
+
 def test_epochs_are_a_number_or_by_least_number_of_shots(write_study):
     config = "configs/clip_baselines/coop_vit_b16.py"
     methods = dict(
@@ -149,6 +172,17 @@ def test_settings_are_chosen_on_validation_images(write_study, tmp_path):
         (dict(seeds=["one"]), "study.seeds must hold integers, got 'one'"),
         (dict(hosts=[dict(config="configs/_base_/models/mini_clip.py", size=3)]), "no key 'size'"),
         (dict(data=[]), "study lacks data"),
+        (
+            dict(
+                data=[
+                    dict(
+                        config="configs/_base_/datasets/clip_dtd.py",
+                        settings=dict(cop=dict(num_tokens=2)),
+                    )
+                ]
+            ),
+            "settings of data 'dtd' has no key 'cop'",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence(write_study, keys, sentence):
