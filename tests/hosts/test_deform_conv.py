@@ -234,6 +234,14 @@ def test_infinite_offsets_sample_nothing():
     assert all(t.isfinite().all() for t in found)
 
 
+def test_a_nan_offset_shows_where_it_is():
+    inputs = make_inputs(1, (4, 4), (4, 4))
+    with torch.no_grad():
+        inputs[1][0, 0, 1, 2] = float("nan")
+    nan = ours(1)(*inputs).isnan().all(dim=1).nonzero()
+    assert nan.tolist() == [[0, 1, 2]]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_is_finite_and_near_float32(dtype):
     inputs = make_inputs(2, (9, 70), (9, 70), dtype=torch.float32)
@@ -277,8 +285,8 @@ def test_layer_has_the_parameters_of_mmcv():
     assert torch.equal(layer(x, offset, mask), wanted)
 
 
-def test_the_gradient_of_pixels_is_that_of_pytorchs_embedding(monkeypatch):
-    """On few cores it is a product with a sparse matrix."""
+def test_the_gradients_of_samples_are_those_of_pytorchs_embedding(monkeypatch):
+    """On few cores they are products with a sparse matrix."""
     torch.manual_seed(0)
     shapes = (2, 5, 7, 6), (2, 18, 7, 6), (2, 9, 7, 6), (4, 5, 3, 3)
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.sparse import csc_matrix
@@ -82,20 +82,99 @@ def read_flat(maps: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
 _FEW_CORES = 4  # PyTorch's gradient of an embedding runs on all of them
 
 
-def _corners(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Indices and linear weights, both (..., 2), of the two pixels around each position on an axis.
-
-    A pixel outside has weight zero and a legal index. At and beyond -1 and ``size`` weights and
-    gradients are zero, as in the DCN kernel, so that even an infinite offset is harmless; NaN stays
-    NaN.
+def _tap_positions(
+    offset: Tensor,
+    kernel_size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Tensor:
+    """Rows and columns of all taps in the input, (2, B, Ho, Wo, K). The axes come first, so that
+    what follows runs through long stretches of memory.
     """
-    position = position.clamp(-1, size)
-    low = position.detach().floor()
+    taps = math.prod(kernel_size)
+    size = offset.shape[2:]
+
+    def axis(i: int) -> Tensor:
+        start, tap = (
+            torch.arange(n, device=offset.device, dtype=offset.dtype)
+            for n in (size[i], kernel_size[i])
+        )
+        start = (start * stride[i] - padding[i]).view(-1, *[1] * (3 - i))
+        return start + (tap * dilation[i]).view(-1, *[1] * (1 - i))
+
+    grid = torch.stack(torch.broadcast_tensors(axis(0), axis(1)))  # (2, Ho, Wo, kernel h, kernel w)
+    offset = offset.unflatten(1, (taps, 2)).permute(2, 0, 3, 4, 1).contiguous()
+    return offset + grid.view(2, 1, *size, taps)
+
+
+def _corners(position: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """The two pixels around each position on each axis.
+
+    A pixel outside has weight zero. At and beyond -1 and the size weights and gradients are zero,
+    as in the DCN kernel, so that even an infinite offset is harmless; NaN stays NaN.
+
+    Args:
+        position: (2, ...).
+        size: (H, W).
+
+    Returns:
+        Legal indices (2 axes, 2 pixels, ...), whether a pixel has no weight, of the same shape, and
+        the weight of the second pixel among the two (2, ...).
+    """
+    limit = position.new_tensor(tuple(size)).view(2, *[1] * (position.dim() - 1))
+    position = torch.minimum(position.clamp(min=-1), limit)
+    low = position.floor()
     fraction = position - low
-    lower = (1 - fraction) * ((low >= 0) & (low < size))
-    upper = fraction * ((position > -1) & (low < size - 1))
-    indices = torch.stack((low, low + 1), dim=-1).int().clamp_(0, size - 1)
-    return indices, torch.stack((lower, upper), dim=-1)
+    outside = torch.stack(
+        ((low < 0).logical_or_(low >= limit), (position <= -1).logical_or_(low >= limit - 1)), dim=1
+    )
+    first = low.int()
+    indices = torch.stack((first, first + 1), dim=1)
+    for axis, length in zip(indices, size, strict=True):
+        axis.clamp_(0, length - 1)
+    return indices, outside, fraction
+
+
+def _axis_weights(outside: Tensor, fraction: Tensor) -> Tensor:
+    """Linear weights (2 axes, 2 pixels, ...)."""
+    return torch.stack((1 - fraction, fraction), dim=1).masked_fill_(outside, 0)
+
+
+def _four_last(pairs: Tensor) -> Tensor:
+    """(2, 2, ...) to (M, 4), in the order that is fast for so narrow a matrix."""
+    out = pairs.new_empty(pairs[0, 0].numel(), 4)
+    out.t().copy_(pairs.view(4, -1))
+    return out
+
+
+class _PixelWeights(torch.autograd.Function):
+    """Weights (M, 4) of the four pixels of each sample, with the gradient written out: autograd
+    would keep, and run through, each of a dozen steps.
+
+    ``position`` (2, ...) is where the gradient goes; what follows from it, ``outside`` and
+    ``fraction``, is given as well.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, position: Tensor, mask: Tensor, outside: Tensor, fraction: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(mask, outside, fraction)
+        rows, columns = _axis_weights(outside, fraction)
+        return _four_last((rows * mask).unsqueeze(1) * columns)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        mask, outside, fraction = ctx.saved_tensors
+        rows, columns = _axis_weights(outside, fraction)
+        grad = grad.t().view(2, 2, *mask.shape)
+        of_rows = torch.addcmul(grad[:, 0] * columns[0], grad[:, 1], columns[1])
+        of_mask = torch.addcmul(of_rows[0] * rows[0], of_rows[1], rows[1])
+        of_columns = torch.addcmul(grad[0] * rows[0], grad[1], rows[1])
+        slopes = torch.stack((of_rows, of_columns)).mul_(mask).masked_fill_(outside, 0)
+        return slopes[:, 1] - slopes[:, 0], of_mask, None, None
 
 
 def sample_taps(
@@ -122,34 +201,20 @@ def sample_taps(
         (B, Ho, Wo, K, C), of the type of ``x``.
     """
     B, C, H, W = x.shape
-    size = offset.shape[2:]
-    offset = offset.to(x.dtype).unflatten(1, (*kernel_size, 2)).permute(0, 4, 5, 1, 2, 3)
-
-    def axis(i: int) -> tuple[Tensor, Tensor]:
-        start, tap = (
-            torch.arange(n, device=x.device, dtype=x.dtype) for n in (size[i], kernel_size[i])
-        )
-        start = (start * stride[i] - padding[i]).view(-1, *[1] * (3 - i))
-        tap = (tap * dilation[i]).view(-1, *[1] * (1 - i))
-        return _corners(
-            offset[..., i] + (start + tap), x.shape[2 + i]
-        )  # (B, Ho, Wo, kernel h, kernel w, 2)
-
-    (rows, row_weights), (columns, column_weights) = axis(0), axis(1)
-    mask = mask.to(x.dtype).unflatten(1, kernel_size).permute(0, 3, 4, 1, 2)
-    row_weights = row_weights * mask.unsqueeze(-1)
-    first = torch.arange(B, device=x.device, dtype=rows.dtype).view(-1, 1, 1, 1, 1, 1)
-    rows = rows + H * first
-    pixels = (rows * W).unsqueeze(-1) + columns.unsqueeze(-2)
-    pixel_weights = row_weights.unsqueeze(-1) * column_weights.unsqueeze(-2)
+    position = _tap_positions(offset.to(x.dtype), kernel_size, stride, padding, dilation)
+    mask = mask.to(x.dtype).permute(0, 2, 3, 1).contiguous()
+    (rows, columns), outside, fraction = _corners(position.detach(), (H, W))
+    weights = _PixelWeights.apply(position, mask, outside, fraction)
+    first = torch.arange(B, device=x.device, dtype=rows.dtype).view(-1, 1, 1, 1)
+    pixels = _four_last(((rows + H * first) * W).unsqueeze(1) + columns)
     samples = weighted_rows(
         x.permute(0, 2, 3, 1)
         .contiguous()
         .view(B * H * W, C),  # a strided view gathers many times slower
-        pixels.reshape(-1, 4),
-        pixel_weights.reshape(-1, 4),
+        pixels,
+        weights,
     )
-    return samples.view(B, *size, math.prod(kernel_size), C)
+    return samples.view(*mask.shape, C)
 
 
 def weighted_rows(rows: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
@@ -164,32 +229,38 @@ def weighted_rows(rows: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
         (M, C).
     """
     on_few_cores = rows.device.type == "cpu" and torch.get_num_threads() <= _FEW_CORES
-    if not (on_few_cores and rows.requires_grad and torch.is_grad_enabled()):
-        return F.embedding_bag(indices, rows, per_sample_weights=weights, mode="sum")
-    sums = F.embedding_bag(indices, rows.detach(), per_sample_weights=weights, mode="sum")
-    return _GradientOfRows.apply(sums, rows, indices, weights)
+    if on_few_cores and len(rows) >= indices.shape[1]:  # a sparse matrix has no place twice
+        return _WeightedRows.apply(rows, indices, weights)
+    return F.embedding_bag(indices, rows, per_sample_weights=weights, mode="sum")
 
 
-class _GradientOfRows(torch.autograd.Function):
-    """Returns the sums of :func:`weighted_rows`; the gradient of the rows is S^T g with S (M, P)
-    sparse. PyTorch's own sorts the indices first, which takes several times longer on one core.
+class _WeightedRows(torch.autograd.Function):
+    """:func:`weighted_rows` as the product S x with a sparse S (M, P): the gradients are S^T g, and
+    g x^T where S has weights. PyTorch's own for an embedding sorts the indices first and takes the
+    dot products one by one, which is several times slower on one core.
     """
 
     @staticmethod
-    def forward(ctx: Any, sums: Tensor, rows: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
-        ctx.save_for_backward(indices, weights)
-        ctx.count = len(rows)
-        return sums.view_as(sums)
+    def forward(ctx: Any, rows: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, indices, weights)
+        return F.embedding_bag(indices, rows, per_sample_weights=weights, mode="sum")
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        indices, weights = ctx.saved_tensors
-        M, n = indices.shape
-        starts = np.arange(0, M * n + 1, n, dtype=np.int32)
-        parts = (weights.detach().reshape(-1).numpy(), indices.reshape(-1).int().numpy(), starts)
-        transposed = csc_matrix(parts, shape=(ctx.count, M))
-        return grad, torch.from_numpy(transposed @ grad.contiguous().numpy()), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
+        rows, indices, weights = ctx.saved_tensors
+        shape, grad = (len(indices), len(rows)), grad.contiguous()
+        starts = torch.arange(0, indices.numel() + 1, indices.shape[1], dtype=torch.int32)
+        columns, values = indices.int().view(-1), weights.reshape(-1)
+        of_rows = of_weights = None
+        if ctx.needs_input_grad[0]:
+            parts = (values.numpy(), columns.numpy(), starts.numpy())
+            of_rows = torch.from_numpy(csc_matrix(parts, shape=shape[::-1]) @ grad.numpy())
+        if ctx.needs_input_grad[2]:
+            places = torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=False)
+            products = torch.sparse.sampled_addmm(places, grad, rows.t(), beta=0.0)
+            of_weights = products.values().view_as(weights)
+        return of_rows, None, of_weights
 
 
 def modulated_deform_conv2d(
