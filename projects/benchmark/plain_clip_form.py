@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mmsdpt.hosts.clip.classifier import CLIP
 from mmsdpt.hosts.clip.image_tower import RunVisionBlock, embed_patches
+from mmsdpt.hosts.clip.quick_gelu import PlainQuickGELU, set_quick_gelu
 from mmsdpt.hosts.clip.seams import TextInput
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.utils.errors import InputError
@@ -30,6 +31,7 @@ class PlainCLIP(CLIP):
         super().__init__(*args, **kwargs)
         if self._image_embeddings is None:
             raise InputError("the plain form needs a VisionTransformer as vision_backbone")
+        set_quick_gelu(self, PlainQuickGELU)
         length = self.context_length
         mask = torch.full((length, length), float("-inf")).triu(1)
         for block in self.transformer.resblocks:

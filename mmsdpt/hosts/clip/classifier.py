@@ -37,6 +37,7 @@ from mmsdpt.utils.errors import InputError
 
 from .class_texts import TEXT_PARTS, ClassTextsMixin
 from .image_tower import ImagePartSeams, vit_features
+from .quick_gelu import QuickGELU, set_quick_gelu
 from .text_tower import TextPartSeams
 from .tokenizer import CLIPTokenizer
 
@@ -116,6 +117,7 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         self.visual_proj = MODELS.build(projection)
         # Its blocks run in text_tower.py, which needs no mask of the full context.
         self.transformer = MODELS.build({**text_backbone, "attn_mask": None})
+        set_quick_gelu(self, QuickGELU)
         self.token_embedding = nn.Embedding(vocab_size, transformer_width)
         self.positional_embedding = nn.Parameter(torch.empty(context_length, transformer_width))
         self.ln_final = LayerNorm(transformer_width)
