@@ -2,8 +2,8 @@
 
 A folder holds::
 
-    <space>/about.json               in words, what the features are of
-    <space>/<random>.safetensors     some entries, written at once
+    <space>/about.json          in words, what the features are of
+    <space>/<key>.safetensors   the tensors of one entry
 
 A space is what its entries have in common: the frozen weights that computed them, and how. Files
 appear complete or not at all. Any number of processes may read and write: whoever writes holds
@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import time
-import uuid
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +36,7 @@ from .errors import InputError
 Entry = tuple[Tensor, ...]
 GB = 10**9
 _FILES, _ABOUT, _SUFFIX = "*.safetensors", "about.json", ".unfinished"
-_OPEN = 512  # files that stay mapped
+_OPEN = 2048  # files that stay mapped
 
 
 @dataclass(frozen=True)
@@ -159,103 +158,79 @@ class _Folder:
                 f"feature_cache.folder is {path}, which cannot be a folder: {error.strerror}"
             ) from error
         self._lock = FileLock(path / ".lock")
-        self._where: dict[str, dict[str, Path]] = {}  # files by space and key
-        self._seen: dict[str, int] = {}  # when the folder of a space was looked at
-        self._files: OrderedDict[Path, _File] = OrderedDict()
+        self._open: OrderedDict[Path, tuple[Entry, float]] = OrderedDict()  # and when it was used
         self._broken = False
 
     def get(self, space: Space, key: str) -> Entry | None:
-        where = self._where.setdefault(space.name, {})
-        if key not in where:
-            self._look(space.name, where)
-        while (path := where.get(key)) is not None:
-            try:
-                return self._file(path).get(key, self.began)
-            except (OSError, SafetensorError, _Damaged) as error:
-                # Evicted by another process, or damaged by a crash of the machine.
-                if not isinstance(error, FileNotFoundError):
-                    path.unlink(missing_ok=True)
-                self._files.pop(path, None)
-                for other in [other for other, its in where.items() if its == path]:
-                    del where[other]
-        return None
-
-    def _file(self, path: Path) -> _File:
-        if path not in self._files:
-            self._files[path] = _File(path)
-            if len(self._files) > _OPEN:
-                self._files.popitem(last=False)
-        self._files.move_to_end(path)
-        return self._files[path]
-
-    def _look(self, name: str, where: dict[str, Path]) -> None:
-        """Read which entries are in files that were not there before."""
-        folder = self.path / name
+        path = self._path(space, key)
+        entry, used = self._open.pop(path, (None, -1.0))
         try:
-            changed = folder.stat().st_mtime_ns
-        except FileNotFoundError:
-            return
-        if self._seen.get(name) == changed:
-            return
-        known = set(where.values())
-        for path in folder.glob(_FILES):
-            if path not in known:
-                try:
-                    where.update(dict.fromkeys(_keys(path), path))
-                except (OSError, SafetensorError):
-                    continue  # evicted in this moment, or damaged: nobody asks for it
-        self._seen[name] = changed
+            if used < self.began:
+                os.utime(path)  # what is unused for longest goes first
+                used = time.time()
+            entry = entry or _read(path)
+        except FileNotFoundError:  # never written, or evicted by another process
+            return None
+        except (OSError, SafetensorError, ValueError):  # damaged by a crash of the machine
+            path.unlink(missing_ok=True)
+            return None
+        self._open[path] = entry, used
+        if len(self._open) > _OPEN:
+            self._open.popitem(last=False)
+        return entry
 
     def put(self, space: Space, entries: Mapping[str, Entry]) -> bool:
-        """Write entries into one file; False where there is no room for it."""
+        """Write entries; False where there is no room for them."""
         if self._broken:
             return False
-        folder = self.path / space.name
-        path = folder / f"{uuid.uuid4().hex}.safetensors"
+        about = self.path / space.name / _ABOUT
         try:
             with self._lock:
-                if not _make_room(self.path, self.max_bytes, self.began, _bytes(entries)):
+                wanted = sum(map(_file_size, entries.values()))
+                if not _make_room(self.path, self.max_bytes, self.began, wanted):
                     return False
-                if not (folder / _ABOUT).is_file():
-                    content = json.dumps(dict(space.about), indent=1)
-                    write_atomically(folder / _ABOUT, content.encode())
-                _write(path, entries)
+                if not about.is_file():
+                    write_atomically(about, json.dumps(dict(space.about), indent=1).encode())
+                for key, entry in entries.items():
+                    _write(self._path(space, key), entry)
         except (OSError, SafetensorError) as error:
             self._broken = True
-            print_log(f"Feature cache: cannot write to {folder}: {error}", "current")
+            print_log(f"Feature cache: cannot write to {about.parent}: {error}", "current")
             return False
-        self._where.setdefault(space.name, {}).update(dict.fromkeys(entries, path))
         return True
 
+    def _path(self, space: Space, key: str) -> Path:
+        return self.path / space.name / f"{key}.safetensors"
 
-class _Damaged(Exception):
-    """A file's content is not what was written."""
+
+# ------------------------------------------------------------------------------- files of a folder
 
 
-class _File:
-    """A file of entries, mapped into memory."""
+def _read(path: Path) -> Entry:
+    """The entry in a file, mapped into memory.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._handle = safe_open(path, framework="pt")
-        self._sums = json.loads((self._handle.metadata() or {}).get("crc32", "{}"))
-        self._used = -1.0
-        self._checked: set[str] = set()
+    Raises:
+        OSError, SafetensorError, ValueError: if it is not what was written.
+    """
+    with safe_open(path, framework="pt") as file:
+        sums = json.loads((file.metadata() or {}).get("crc32", "[]"))
+        entry = tuple(file.get_tensor(str(i)) for i in range(len(sums)))
+    if not sums or [_crc32(part) for part in entry] != sums:
+        raise ValueError(f"{path} is damaged")
+    return entry
 
-    def get(self, key: str, began: float) -> Entry:
-        """An entry; its content is checked when it is first read, as a check costs more than
-        mapping it.
-        """
-        if self._used < began:
-            os.utime(self.path)  # what is unused for longest goes first
-            self._used = time.time()
-        sums = self._sums.get(key, ())
-        entry = tuple(self._handle.get_tensor(f"{key}.{i}") for i in range(len(sums)))
-        if key not in self._checked:
-            if not sums or [_crc32(part) for part in entry] != sums:
-                raise _Damaged
-            self._checked.add(key)
-        return entry
+
+def _write(path: Path, entry: Entry) -> None:
+    """As :func:`write_atomically`, without waiting for the disk: what a crash of the machine
+    damages is found by its checksum, and computed again.
+    """
+    temporary = path.with_name(f".{path.name}{_SUFFIX}")
+    try:
+        sums = json.dumps([_crc32(part) for part in entry])
+        save_file({str(i): part for i, part in enumerate(entry)}, temporary, {"crc32": sums})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _crc32(part: Tensor) -> int:
@@ -263,42 +238,9 @@ def _crc32(part: Tensor) -> int:
     return zlib.crc32(flat.view(torch.uint8).numpy()) if flat.numel() else 0
 
 
-# ------------------------------------------------------------------------------- files of a folder
-
-
-def _bytes(entries: Mapping[str, Entry]) -> int:
-    """Size of a file of entries, a little more than it will be."""
-    parts = sum(len(entry) for entry in entries.values())
-    return sum(map(_size, entries.values())) + 200 * parts + 1000
-
-
-def _write(path: Path, entries: Mapping[str, Entry]) -> None:
-    """As :func:`write_atomically`, without waiting for the disk: what a crash of the machine
-    damages is found by its checksum, and computed again.
-    """
-    tensors = {f"{key}.{i}": part for key, entry in entries.items() for i, part in enumerate(entry)}
-    sums = {key: [_crc32(part) for part in entry] for key, entry in entries.items()}
-    temporary = path.with_name(f".{path.name}{_SUFFIX}")
-    try:
-        save_file(tensors, temporary, {"crc32": json.dumps(sums)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _keys(path: Path) -> set[str]:
-    """The keys in a file.
-
-    Raises:
-        OSError: if it is not there.
-        ValueError: if it is damaged.
-    """
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= os.fstat(file.fileno()).st_size - 8:
-            raise ValueError(f"{path} is damaged")
-        header = json.loads(file.read(length))
-    return {name.rpartition(".")[0] for name in header if name != "__metadata__"}
+def _file_size(entry: Entry) -> int:
+    """Of the file of an entry, a little more than it will be."""
+    return _size(entry) + 200 * len(entry) + 1000
 
 
 def _spaces(folder: Path) -> Iterator[Path]:
@@ -377,17 +319,11 @@ def list_features(folder: str | os.PathLike) -> list[SpaceFacts]:
     """
     facts = []
     for space in _spaces(_existing(folder)):
-        keys: set[str] = set()
         files = _files(space)
-        for _, _, path in files:
-            try:
-                keys |= _keys(path)
-            except (OSError, ValueError):
-                continue
         about = json.loads((space / _ABOUT).read_text(encoding="utf-8"))
         used = max((used for used, _, _ in files), default=0.0)
         size = sum(size for _, size, _ in files)
-        facts.append(SpaceFacts(space.name, about, len(keys), size, used))
+        facts.append(SpaceFacts(space.name, about, len(files), size, used))
     return sorted(facts, key=lambda each: each.used)
 
 
@@ -413,15 +349,10 @@ def clear_features(folder: str | os.PathLike, unused_days: float = 0.0) -> tuple
                 if used <= before:
                     file.unlink(missing_ok=True)
                     count, size = count + 1, size + its
-            if not _files(space):
-                (space / _ABOUT).unlink(missing_ok=True)
-                _remove_empty(space)
+            if [file.name for file in space.iterdir()] == [_ABOUT]:
+                (space / _ABOUT).unlink()
+                space.rmdir()
     return count, size
-
-
-def _remove_empty(space: Path) -> None:
-    if not any(space.iterdir()):
-        space.rmdir()
 
 
 def _existing(folder: str | os.PathLike) -> Path:
