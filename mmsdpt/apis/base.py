@@ -178,9 +178,7 @@ class TunedModel:
             name: ``person/model``; made if it does not exist.
             private: Whether a new repository is private.
             token: Of the hub; by default the one that ``huggingface-cli login`` keeps.
-            licence: See :meth:`save_pretrained`.
-            data: See :meth:`save_pretrained`.
-            command: See :meth:`save_pretrained`.
+            licence, data, command: As of :meth:`save_pretrained`.
 
         Returns:
             The URL of the commit.

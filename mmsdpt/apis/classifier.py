@@ -50,12 +50,10 @@ class Classifier(TunedModel):
         """Classify.
 
         Args:
-            images: See :meth:`Detector.__call__ <mmsdpt.apis.Detector.__call__>`.
+            images, batch_size, progress: See :meth:`mmsdpt.apis.Detector.__call__`.
             classes: Any list of words; by default the classes of the training.
             template: Sentence with ``{}`` for the word, or several, whose features are averaged.
                 Methods that learn a context use their own words instead.
-            batch_size: Instead of the one of the constructor.
-            progress: Whether a folder or list shows a bar on a terminal.
 
         Returns:
             :class:`Classification` of one image; :class:`Results` of a folder or list; for a
@@ -77,9 +75,7 @@ class Classifier(TunedModel):
         """Normalised image features (N, e), with the tuners that are switched on.
 
         Args:
-            images: As for a call, but no generator: one image gives (1, e).
-            batch_size: Instead of the one of the constructor.
-            progress: Whether a folder or list shows a bar on a terminal.
+            images, batch_size, progress: As for a call, but no generator; one image gives (1, e).
         """
         images = [images] if is_single(images) else images
         batches = self._predict(images, lambda source, x: x, {}, batch_size, progress, self._encode)

@@ -72,7 +72,6 @@ def several(inputs: Any, skip: Callable[[str, Exception], None]) -> list[Source]
     """The images of a folder, list or batch as a list, those of a generator one by one.
 
     Args:
-        inputs: What was given.
         skip: Takes the name of an image that cannot be used, and why.
 
     Raises:

@@ -178,9 +178,6 @@ class Recipe:
     def from_files(cls, files: Mapping[str, str] | str) -> Recipe:
         """Read tuner files that say what they belong to.
 
-        Args:
-            files: One tuner file, or one for each slot of the model to build.
-
         Raises:
             InputError: if a file does not say it, is not to be trusted, or two files belong to
                 different models.

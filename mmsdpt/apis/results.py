@@ -58,9 +58,7 @@ class Detections(_Result):
     """The n objects found in one image, best first.
 
     Attributes:
-        source: The image.
-        width: Of the original image in pixels.
-        height: The same.
+        width, height: Of the original image in pixels.
         boxes: (n, 4) float32, xyxy in pixels of the original image.
         scores: (n,) float32, between 0 and 1.
         labels: (n,) int64, indices into ``classes``.
@@ -174,7 +172,6 @@ class Classification(_Result):
     """What one image shows.
 
     Attributes:
-        source: The image.
         scores: (C,) float32, the probability of each class; they sum to 1.
         classes: C names.
     """

@@ -78,13 +78,9 @@ def write_shared(
     """Write a folder that :func:`find_shared` reads.
 
     Args:
-        recipe: Of the model.
         folder: Where to write; files of the same names are replaced.
         kind: Name of the class that loads it.
-        licence: Of the tuner files, as the hub names licences (``apache-2.0``); None: the card
-            says that none was given.
-        data: What it was trained on, for the card.
-        command: How it was trained, for the card.
+        licence, data, command: As of :meth:`mmsdpt.apis.Detector.save_pretrained`.
 
     Raises:
         InputError: if there are no tuner files, or the config is not plain values.

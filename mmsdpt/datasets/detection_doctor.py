@@ -59,8 +59,6 @@ def examine_detection(
 
     Args:
         name: As ``benchmark`` of a config.
-        data_root: Folder that holds the benchmarks' folders.
-        check_images: Decode every image.
         advance: Called with the number of images of a split when it is done.
 
     Raises:

@@ -67,7 +67,6 @@ class FewShotDataset:
             GLIP.
         count: What a shot is, ``"image"`` or ``"box"``.
         max_images: Stop after this many images, if given.
-        lazy_init: Whether to put off loading the annotations.
 
     Raises:
         TypeError: If ``dataset`` is neither of the two; wrap the parts of a concatenated dataset

@@ -58,10 +58,6 @@ class _OnlyTrainable:
 def use_mixed_precision(settings: MutableMapping[str, Any], device: str) -> None:
     """Change an optimizer's config to automatic mixed precision: bfloat16 on the CPU, float16 and a
     scaled loss elsewhere, unless the config says otherwise.
-
-    Args:
-        settings: ``optim_wrapper`` of a config.
-        device: Type of the device that is to train.
     """
     if device == "cpu":
         settings["type"] = "CPUAmpOptimWrapper"
@@ -92,9 +88,6 @@ class CPUAmpOptimWrapper(OptimWrapper):
 
     bfloat16 has the range of float32, so that no loss needs scaling. Where the processor computes
     it more slowly than float32, a warning says so.
-
-    Args:
-        kwargs: As :class:`mmengine.optim.OptimWrapper`.
     """
 
     def __init__(self, **kwargs: Any) -> None:

@@ -288,10 +288,6 @@ class ResumableRunner(Runner):
     def check_finite(self, values: Mapping[str, torch.Tensor | float], done: int) -> None:
         """Stop a training that has diverged.
 
-        Args:
-            values: Losses or trained tensors by name.
-            done: Iterations that are done.
-
         Raises:
             DivergedError: naming the value, the step and the last good checkpoint.
         """

@@ -17,9 +17,6 @@ def seed_worker(worker_id: int) -> None:
     MMEngine's default gives workers the same seed in every epoch, so that augmentation repeats
     unless workers persist. torch derives the seed from the loader's generator, which
     :class:`mmsdpt.TunerCheckpointHook` seeds by run, epoch and process.
-
-    Args:
-        worker_id: Number of the worker; torch's seed differs by it already.
     """
     seed = torch.initial_seed() % 2**32
     np.random.seed(seed)

@@ -44,10 +44,6 @@ class AlignmentMetric(BaseMetric):
     The predictions must have ``image_feature`` (e,) and ``text_features`` (C, e), normalised: set
     ``model.predict_features=True`` on :class:`mmsdpt.CLIP`. Gives ``alignment/matched``,
     ``unmatched``, ``margin`` and ``gap``, without a unit.
-
-    Args:
-        collect_device: As in MMEngine.
-        prefix: As in MMEngine.
     """
 
     default_prefix = "alignment"

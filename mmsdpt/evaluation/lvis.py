@@ -37,8 +37,6 @@ class LVISMetric(BaseMetric):
         ann_file: Annotations in LVIS's format.
         per_image: Detections of an image that count for ``lvis``.
         per_class: Detections of a class that count for ``lvis_fixed_ap``.
-        collect_device: ``cpu`` or ``gpu``, for runs of several processes.
-        backend_args: Of the file's storage, as in MMEngine.
     """
 
     def __init__(

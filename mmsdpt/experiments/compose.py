@@ -45,8 +45,6 @@ def compose(
     """The config of a cell's training and test.
 
     Args:
-        study: The study.
-        cell: One of its cells.
         work_dir: Where the files of earlier trainings are.
         count_classes: Of a data set's config, for tuners that have something for each class.
 

@@ -37,7 +37,6 @@ class Ledger:
     """Writes the records of a run. The tests of the plain model must come first.
 
     Args:
-        study: The study.
         work_dir: Folder of the results.
         on_record: Called with each record of this run, finished before or not.
     """
@@ -104,7 +103,6 @@ def run(
     """Compute all cells of a study that are not finished.
 
     Args:
-        study: The study.
         work_dir: Folder of the results; on several machines a shared one.
         jobs: Trainings or tests at a time. One: in this process, without Ray.
         threads: Of PyTorch for each; None: all cores, divided among them.

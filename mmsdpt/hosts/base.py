@@ -81,6 +81,12 @@ class TunableMixin:
     before an optimizer exists: without tuners the whole model (as far as its own configuration lets
     it), with tuners only they, plus the host's parameters whose names match one of the regular
     expressions in ``trainable``.
+
+    Args of every host:
+        tuner: Config of one tuner; short for ``tuners=dict(default=...)``.
+        tuners: Configs of several tuners by slot name.
+        trainable: Regular expressions over the host's parameter names that train, too. None: all of
+            them without a tuner, none with one.
     """
 
     tuners: nn.ModuleDict

@@ -16,10 +16,6 @@ def recompute(module: nn.Module, *args: Any) -> Any:
     are frozen, which is the rule here. A tuner may put its own values in place of the host's
     parameters for the time of the forward pass (:class:`mmsdpt.hosts.seams.ParameterSeam`); the
     second run comes after that and must see the same values, so they are remembered here.
-
-    Args:
-        module: What to run.
-        args: Its arguments.
     """
     values = dict(module.named_parameters())
 

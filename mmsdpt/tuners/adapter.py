@@ -51,7 +51,6 @@ class Adapter(Tuner):
         embedding_norm: Whether the norm of the word embeddings trains.
         activation: ``gelu``, or ``gelu_tanh``, its tanh approximation.
         init_std: Standard deviation of the bottlenecks' weights.
-        common: See :class:`Tuner`.
 
     Raises:
         ValueError: if ``bottleneck`` is not a positive integer, ``init_std`` is not positive, or

@@ -37,7 +37,6 @@ class AdaptFormer(Tuner):
         bottleneck: m.
         scale: s.
         dropout: Of the bottleneck's activations, in training.
-        common: See :class:`Tuner`.
 
     Raises:
         ValueError: if ``bottleneck`` is not a positive integer, or the scale is zero.

@@ -148,10 +148,7 @@ class Apollo(Tuner):
       fusion layers.
 
     Args:
-        num_tokens: n, prompts per depth.
-        depth: J of the prompts; None: nine, or fewer where the text encoder has fewer layers.
-        init_words: See :class:`MaPLe`.
-        init_std: See :class:`MaPLe`.
+        num_tokens, depth, init_words, init_std: See :class:`MaPLe`.
         bottleneck: m, width of the adapter.
         num_heads: Heads of its attentions.
         compare: ``view`` or ``original``, see above.
@@ -159,7 +156,6 @@ class Apollo(Tuner):
         temperature: tau of ``compare="original"``.
         jitter: s: a view is (1 + a) x + b with a ~ U(-s, s) per image, b ~ U(-s, s) per image and
             channel, in standard deviations of the normalised pixels.
-        common: See :class:`Tuner`.
 
     Raises:
         ValueError: if a setting is unknown or out of range; see also :class:`MaPLe` and

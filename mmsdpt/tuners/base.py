@@ -28,7 +28,6 @@ class Tuner(BaseModule):
     Args:
         seams: The host's seams by kind.
         frozen: Attach without training, to stack another tuner on a finished one.
-        init_cfg: As in MMEngine.
 
     Raises:
         ValueError: if the host lacks a kind of seam that the method needs.

@@ -30,7 +30,6 @@ class BitFit(HostParameters):
             ``dyconv``, ``outputs``, and of Grounding DINO ``encoder`` and ``decoder``. BitFit is
             defined for a Transformer; which parts of a detector count is our choice: by default,
             None, all.
-        common: See :class:`Tuner`.
 
     Raises:
         ValueError: for an unknown group.
@@ -78,7 +77,6 @@ class BitFitXMHA(BitFit):
 
     Args:
         layer_norms: Whether the layer norms' biases train, too.
-        common: See :class:`Tuner`.
 
     Raises:
         ValueError: if the host has no fusion layers.

@@ -30,11 +30,6 @@ class CLIPAdapter(Tuner):
     Args:
         ratio: Of what the adapter makes of the feature, in the sum.
         reduction: The hidden width is e / reduction.
-        common: See :class:`Tuner`.
-
-    Attributes:
-        down: W_1.
-        up: W_2.
 
     Raises:
         ValueError: if the ratio is not above 0 and at most 1, or the reduction does not leave a

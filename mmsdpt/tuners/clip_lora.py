@@ -41,7 +41,6 @@ class CLIPLoRA(LoRA):
         rank: r.
         alpha: Numerator of the scale.
         dropout: Of the input of A, in training.
-        common: See :class:`Tuner`.
 
     Attributes:
         down: A of each block, (3, r, d): query, key, value.

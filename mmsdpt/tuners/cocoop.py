@@ -42,7 +42,6 @@ class CoCoOp(Regularised):
         init_words: Words that the context starts from; see :class:`ClassContext`. None:
             N(0, 0.02^2).
         reduction: r: the network's hidden width is e / r.
-        common: See :class:`Regularised`.
 
     Attributes:
         ctx: (n, d); None with n = 0.

@@ -54,7 +54,6 @@ class CoOp(Tuner):
         init_words: Words whose vectors the context starts from, such as "a photo of a", n tokens of
             the host's vocabulary. None: N(0, ``init_std``^2).
         init_std: See ``init_words``.
-        common: See :class:`Tuner`.
 
     Raises:
         ValueError: if ``num_tokens`` is not a positive integer, or not the number of tokens of
@@ -111,7 +110,6 @@ class CLIPCoOp(Regularised):
         position: Where the class name stands: ``end``, ``middle`` or ``front`` of the context.
         per_class: Each class has a context of its own, which no other class can use.
         num_classes: C, for ``per_class``.
-        common: See :class:`Regularised`.
 
     Attributes:
         ctx: (n, d), or (C, n, d); None with n = 0.

@@ -58,14 +58,7 @@ from .layers.common import drawn, positive_integer
 
 
 class ClassAwarePrompts(BaseModule):
-    """The class-aware visual prompts of one block.
-
-    Args:
-        text_width: Of the class features.
-        width: d, of the block.
-        num_prompts: K, of the prompts and of the learned tokens.
-        key_width: Of queries and keys.
-    """
+    """The class-aware visual prompts of one block."""
 
     def __init__(self, text_width: int, width: int, num_prompts: int, key_width: int) -> None:
         super().__init__()
@@ -156,7 +149,6 @@ class DPT(Tuner):
         num_class_prompts: K, class-aware prompts, and learned tokens N(0, 0.02^2), per late block.
         key_width: Of queries and keys in the late blocks.
         loss_weight: Of the auxiliary loss.
-        common: See :class:`Tuner`.
 
     Raises:
         ValueError: if the loss has no weight, so that its norms would not train, or if a tuner is

@@ -33,9 +33,6 @@ class GLIPPrompt(Tuner):
     The released code has 1,000 positions, of which only the caption's 256 take part, and adds the
     offset to padding, too. Nothing valid depends on padding, so adding it to real tokens only gives
     the same detections; here padding stays zero, however long the batch's longest caption is.
-
-    Args:
-        common: See :class:`Tuner`.
     """
 
     needs = ("text_features",)

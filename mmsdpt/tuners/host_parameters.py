@@ -63,9 +63,6 @@ class HostParameters(Merging):
 
     A subclass says in :meth:`selects` which parameters it trains.
 
-    Args:
-        common: See :class:`Tuner`.
-
     Raises:
         ValueError: if no parameter is selected, or another tuner replaces one of them.
     """

@@ -40,7 +40,6 @@ class KgCoOp(CLIPCoOp):
         weight: Of the second term of the loss.
         teacher_template: Sentence, or several, of g0; None: the data set's. For DTD the authors
             have "a photo of a {}, a type of texture.".
-        common: See :class:`CLIPCoOp`.
 
     Raises:
         ValueError: for a context that leaves no room for names.

@@ -63,7 +63,6 @@ class CLIPLinearProbe(Tuner):
 
     Args:
         num_classes: C.
-        common: See :class:`Tuner`.
 
     Attributes:
         weight: (C, e), zero at first.

@@ -55,7 +55,6 @@ class LoRA(Merging):
     Args:
         rank: r.
         alpha: Numerator of the scale; by default r, so that the scale is 1.
-        common: See :class:`Tuner`.
 
     Raises:
         ValueError: if the host has none of the weights, or the rank is not below all of their

@@ -42,7 +42,6 @@ class MaPLe(Tuner):
         init_words: Text whose first n word vectors are the prompts of depth 0 at the start; empty:
             drawn like the others.
         init_std: The other prompts are drawn from N(0, init_std^2).
-        common: See :class:`Tuner`.
 
     Raises:
         ValueError: if an encoder has fewer than ``depth`` layers, or there are no tokens.

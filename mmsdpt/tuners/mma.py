@@ -59,7 +59,6 @@ class MMA(Tuner):
         depth: L; None: 8, or all blocks where a tower has fewer.
         rank: r.
         scale: s.
-        common: See :class:`Tuner`.
 
     Attributes:
         text_down, text_up, image_down, image_up: Of each of the L blocks, from the first on.

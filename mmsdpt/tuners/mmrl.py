@@ -58,7 +58,6 @@ class MMRL(Tuner):
             sets, 0.01 for EuroSAT.
         use_tokens: False: all predictions come from a alone. The authors do so for shifted images
             of the trained classes, too, such as ImageNetV2's, which no name tells.
-        common: See :class:`Tuner`.
 
     Attributes:
         tokens: R (K, w), drawn from N(0, 0.02^2).

@@ -100,7 +100,6 @@ class Mona(Tuner):
     Args:
         bottleneck: m.
         dropout: Of the bottleneck's activations, in training.
-        common: See :class:`Tuner`.
 
     Attributes:
         after_attention, after_ffn: Adapters of each block, from the input on.

@@ -47,7 +47,6 @@ class PMF(Tuner):
         num_query_context: Query-context prompts n_qc.
         num_fusion_context: Fusion-context prompts n_fc.
         hidden_width: h, of both MLPs. None: half the width of an MLP's input.
-        common: See :class:`Tuner`.
 
     Raises:
         ValueError: if the host has fewer pairs of layers, if a tuner is there that does the same,

@@ -26,11 +26,8 @@ class PromptSRC(IndependentVL):
 
     Args:
         num_tokens: n of both towers.
-        text_weight: Of the text features' term.
-        image_weight: Of the image features' term.
-        logit_weight: Of the predictions' term.
-        teacher_templates: Sentences of g0; None: the first 60 of OpenAI's for ImageNet, whatever
-            the data are.
+        text_weight, image_weight, logit_weight, teacher_templates: See
+            :class:`~mmsdpt.tuners.layers.self_consistency.SelfConsistency`.
         settings: As of :class:`IndependentVL`.
 
     Raises:

@@ -217,7 +217,6 @@ class SDPT(Tuner):
         mask_text_tokens: Hide the text's tokens from the image queries, as the authors' released
             code does. What is left of them has no effect, so this equals ``sides='image'``; the
             paper's method is False.
-        common: See :class:`Tuner`.
 
     Raises:
         ValueError: on settings under which part of the tokens could not train.

@@ -41,7 +41,6 @@ class SSF(Merging):
 
     Args:
         init_std: Of the scales around 1 and the shifts around 0. 0: training starts from the host.
-        common: See :class:`Tuner`.
 
     Attributes:
         scales: gamma of each layer, (d,).

@@ -50,7 +50,6 @@ class TCP(Regularised):
         weight: Of the second term of the loss.
         template: Sentence whose first n tokens are the context's places.
         teacher_template: Sentence, or several, of g0; None: the data set's.
-        common: See :class:`Regularised`.
 
     Attributes:
         ctx: v (n, d), drawn from N(0, 0.02^2).

@@ -48,7 +48,6 @@ class TipAdapter(Tuner):
         shots: K; of a class with fewer images some keys stay unused.
         alpha: Of the votes; the search sets another.
         beta: How fast a vote falls with the distance.
-        common: See :class:`Tuner`.
 
     Attributes:
         keys: (C K, e).

@@ -45,7 +45,6 @@ class UPT(Tuner):
         num_tokens: n, prompts per modality, drawn from N(0, 0.02^2).
         dropout: Of the transformer.
         num_prompts: The name that ``num_tokens`` had in version 0.1.
-        common: See :class:`Tuner`.
     """
 
     needs = ("text_embeddings", "image_blocks")

@@ -56,7 +56,6 @@ class VPT(Tuner):
     Args:
         num_tokens: p, prompts per block.
         patch_size: s.
-        common: See :class:`Tuner`.
 
     Raises:
         ValueError: if ``num_tokens`` is not a positive integer.

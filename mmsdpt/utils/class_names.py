@@ -125,7 +125,6 @@ def check_class_names(
     """Refuse class names that the model cannot use, and warn of doubtful ones.
 
     Args:
-        names: Class names.
         read: How the model reads one.
         source: Where they come from, for the message.
         advice: The way out.

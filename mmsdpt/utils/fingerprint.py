@@ -22,9 +22,7 @@ def base_fingerprint(
     device.
 
     Args:
-        host: A model with or without tuners.
         frozen_only: Leave out what trains: the fingerprint then stays the same during a run.
-        without: Names of parameters to leave out.
     """
     digest = hashlib.sha256()
     for name, parameter in sorted(host.named_parameters()):

@@ -22,10 +22,6 @@ def read_torchscript(archive: zipfile.ZipFile, origin: str) -> dict[str, Tensor]
     TorchScript is on its way out of PyTorch. The tensors need neither: they lie in a pickle of
     nested attribute dicts, whose classes are replaced by an inert record here.
 
-    Args:
-        archive: The opened file.
-        origin: Its name, for messages.
-
     Raises:
         CheckpointError: if it cannot be read that way.
     """

@@ -30,13 +30,7 @@ _FETCHES = ("pretrained", "from_pretrained", "backend_args", "file_client_args")
 
 
 def config_problems(value: Any, where: str, depth: int = 0) -> Iterator[str]:
-    """What must not be in a config from a stranger, in sentences; its ``init_cfg`` are dropped.
-
-    Args:
-        value: The config or a part of it, in plain types.
-        where: Its place, for the sentences.
-        depth: Of that place.
-    """
+    """What must not be in a config from a stranger, in sentences; its ``init_cfg`` are dropped."""
     if depth > 20:
         yield f"{where[:100]} is nested too deeply"
     elif isinstance(value, dict):

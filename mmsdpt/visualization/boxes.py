@@ -94,11 +94,6 @@ def match_boxes(shown: Boxes, truth: Boxes, iou_thr: float = 0.5) -> BoxMatches:
 
     Best score first, a detection is correct if a true box of its class that is not yet taken
     overlaps it with an IoU of at least ``iou_thr``; it takes the one that overlaps most.
-
-    Args:
-        shown: Detections.
-        truth: True boxes.
-        iou_thr: Smallest IoU of a match.
     """
     if shown.scores is None:
         raise ValueError("detections need scores to be matched")

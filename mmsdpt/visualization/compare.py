@@ -29,12 +29,8 @@ def compare(
     """Draw what the base model and each tuned model find in images, and a page of all.
 
     Args:
-        cfg: Host and data.
-        tuners: Tuner files by the name that their column has.
-        paths: Images; none: evenly spaced ones of the test data.
-        out: Folder of the page.
-        words: More classes to ask a detector for.
-        count: Test images where no path is given.
+        cfg, tuners, paths, out, words, count: See
+            :func:`~mmsdpt.visualization.attention_page.show_attention`.
         score_thr: Smallest score of a box that is drawn.
         top_k: The most boxes or classes that are drawn for an image.
 

@@ -48,9 +48,7 @@ def contact_sheet(
     The page needs no network and no other file: the folder can be moved, zipped and sent.
 
     Args:
-        entries: The images.
         folder: Where their pictures are.
-        title: Heading.
         paragraphs: What a reader should know before looking.
         wide: Whether each picture takes the whole width of the page.
 

@@ -52,7 +52,6 @@ class ComparisonPicture:
     given to one place, only the best-scored is shown.
 
     Args:
-        classes: Names by label.
         columns: Title of each column, the truth's first. A title may have several lines.
         score_thr: Smallest score that is shown.
         iou_thr: Smallest IoU at which a place counts as right.
@@ -77,7 +76,6 @@ class ComparisonPicture:
         Args:
             image: (H, W, 3) RGB, 0 to 255.
             name: What to call the image, at the left of the row.
-            truth: True boxes.
             detections: One for each column after the first.
         """
         if len(detections) + 1 != len(self.columns):
@@ -168,10 +166,7 @@ def draw_boxes(panel: Axes, groups: Groups, classes: Sequence[str], inches: floa
     one class hides no other.
 
     Args:
-        panel: With the image.
         groups: Boxes and their looks; later ones are drawn over earlier ones.
-        classes: Names by label.
-        inches: Width of the panel.
 
     Returns:
         Number of names that are left out, because they would cover another name.

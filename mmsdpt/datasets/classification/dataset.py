@@ -58,8 +58,6 @@ class ClassificationData(BaseDataset):
         fractions: Shares of train, val and test where data of one's own has no split.
         split_seed: Seed of that split.
         check_images: Leave out images of one's own that cannot be read, with a warning.
-        pipeline: Transforms.
-        lazy_init: Whether to put off reading the data.
         **kwargs: ``serialize_data``, ``test_mode``, ``indices`` and ``max_refetch`` of MMEngine's
             ``BaseDataset``.
 

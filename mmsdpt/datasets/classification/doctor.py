@@ -26,8 +26,6 @@ class Finding:
     """What is known about one benchmark.
 
     Args:
-        name: The benchmark.
-        there: Whether its folder exists.
         num_classes: Number of classes that were found, if they could be read.
         counts: Images that were found, by split.
         problems: Sentences; empty where all is well.
@@ -56,7 +54,6 @@ def examine(
     """Look at one benchmark.
 
     Args:
-        name: One of :data:`BENCHMARKS`.
         data_root: Folder that holds the benchmarks' folders.
         check_images: Decode every image.
         advance: Called with the number of images decoded since the last call.

@@ -44,8 +44,6 @@ def sample_few_shot(
     protocol.
 
     Args:
-        train: All training items.
-        val: All validation items; may be empty.
         shots: K, at least 1.
         seed: Seed of ``random.Random``; the protocols use 1, 2 and 3.
     """

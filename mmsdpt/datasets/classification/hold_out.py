@@ -33,9 +33,7 @@ def split_all(
     A class of one image goes to train; from two on it has a test image.
 
     Args:
-        items: All items; their order counts.
         fractions: Their sum is 1. CoOp splits by (0.5, 0.2, 0.3).
-        seed: Seed of the shuffle.
     """
     splits: dict[str, list[Item]] = {"train": [], "val": [], "test": []}
     for group in _by_class(items, seed):

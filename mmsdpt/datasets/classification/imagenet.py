@@ -108,11 +108,6 @@ class ImageNetVariant(_ImageNetLayout):
     """A test set in folders named by WordNet id: Sketch, Adversarial (A), Rendition (R).
 
     Labels count the folders that are there, in the order of their names: 1,000, 200 and 200.
-
-    Args:
-        root: The data root.
-        home: The dataset's folder.
-        images: Folder of images in it.
     """
 
     def __init__(self, root: str | Path, home: str, images: str) -> None:

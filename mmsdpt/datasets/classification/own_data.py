@@ -27,7 +27,6 @@ class OwnData(Source):
     is split by ``fractions``. Both are drawn class by class with ``split_seed``.
 
     Args:
-        root: The data root.
         fractions: Shares of train, val and test of data without a split.
         split_seed: Seed of the split.
         check_images: Leave out images that cannot be decoded, with a warning that counts them.
@@ -179,9 +178,6 @@ class OwnData(Source):
 
     def names_of(self, keys: Iterable[str]) -> dict[str, str]:
         """What the classes are called: by ``classnames.txt`` where there is one, else as ``keys``.
-
-        Args:
-            keys: Folders or labels.
 
         Raises:
             InputError: if the file lacks one of them, or there is none and the keys are numbers.

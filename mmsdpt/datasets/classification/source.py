@@ -72,7 +72,6 @@ class SplitFile(Source):
     """A dataset with one of CoOp's ``split_zhou_*.json`` files.
 
     Args:
-        root: The data root.
         file: The JSON file, relative to the root.
         image_dir: Folder that the file's paths are relative to, itself relative to the root.
     """

@@ -17,14 +17,7 @@ from .own_data import OwnData
 
 
 class _ListedData(OwnData):
-    """Images that a file lists.
-
-    Args:
-        root: The data root.
-        file: The file, relative to the root.
-        image_dir: Folder that the paths are relative to, itself relative to the root.
-        **kwargs: See :class:`OwnData`.
-    """
+    """Images that a file lists."""
 
     def __init__(self, root: str | Path, file: str, image_dir: str = "", **kwargs: Any) -> None:
         super().__init__(root, **kwargs)

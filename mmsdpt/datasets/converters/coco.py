@@ -87,12 +87,8 @@ def write_coco(
 
     Args:
         out: Folder for the result; None writes nothing and only completes the report.
-        splits: Samples by split.
-        categories: Class names in the order of their ids.
         images: What to do with the images.
-        report: Of the conversion.
         strict: Write nothing if there is any problem.
-        progress: Show progress bars.
 
     Raises:
         ProblemsFound: If ``strict`` and there is any problem. Nothing is written then.

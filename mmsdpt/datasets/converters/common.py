@@ -35,7 +35,6 @@ class Instance:
     """A box with its class.
 
     Args:
-        category: Class name.
         box: x, y, width, height in pixels of the displayed image, inside it.
         extra: Further keys of the COCO annotation.
     """
@@ -50,10 +49,7 @@ class Sample:
     """An image with its boxes.
 
     Args:
-        image: Its file.
-        width: Of the displayed image, in pixels.
-        height: Of the displayed image, in pixels.
-        instances: Its boxes.
+        width, height: Of the displayed image, in pixels.
         key: Path without its suffix by which split lists know it.
     """
 
@@ -109,9 +105,6 @@ def fit_box(
 
     Args:
         corners: x1, y1, x2, y2 in pixels.
-        size: Width and height of the image.
-        report: Takes what is mended or left out.
-        where: Name of the box's place, ``path:line``.
 
     Returns:
         x, y, width, height, or None where the box is left out. A box of less than one pixel in

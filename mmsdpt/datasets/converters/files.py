@@ -29,8 +29,7 @@ def resolve_inside(root: Path, path: Path) -> Path | None:
     valid path.
 
     Args:
-        root: Resolved folder that must contain the path.
-        path: Path to check. It need not exist.
+        root: Resolved folder that must contain the path, which need not exist.
     """
     try:
         resolved = path.resolve()
@@ -52,10 +51,8 @@ def scan(
     Links that leave ``root`` are refused and counted; linked folders are not entered.
 
     Args:
-        folder: Folder to walk.
         root: Resolved folder that no link may leave.
         suffixes: Lower-case suffixes, such as ``{".xml"}``.
-        report: Takes what is refused.
         exclude: Folder to leave out, such as the output.
     """
     found: list[Path] = []

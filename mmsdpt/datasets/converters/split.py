@@ -41,10 +41,7 @@ def random_split(
     """Draws train, val and test from samples sorted by path, by ``random.Random(seed)`` alone.
 
     Args:
-        samples: All usable samples.
         split: Three fractions that sum to 1, or three counts.
-        seed: Seed of the draw.
-        report: Takes the images that counts leave over.
 
     Raises:
         InputError: If the counts ask for more images than there are.

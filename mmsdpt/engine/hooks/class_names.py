@@ -29,7 +29,6 @@ def check_class_names(dataset, role: str) -> None:
     """Check that a detection dataset hands its class names to the model.
 
     Args:
-        dataset: Built dataset, wrapped or not.
         role: ``train``, ``val`` or ``test``, for the message.
 
     Raises:

@@ -42,9 +42,6 @@ class TunerCheckpointHook(CheckpointHook):
     leaves the training's random state alone, and every sample is loaded under a seed of its own
     (:func:`~mmsdpt.engine.sample_seeds.seed_samples`), in epoch-based and iteration-based loops,
     with any number of workers, persistent or not. The number of processes must stay the same.
-
-    Args:
-        kwargs: As :class:`mmengine.hooks.CheckpointHook`.
     """
 
     _training_random_state: dict | None = None  # while a validation runs

@@ -78,10 +78,7 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
             again in the backward pass, so that only one chunk's activations are held.
         predict_features: Predictions also carry ``image_feature`` (e,) and ``text_features``
             (C, e), normalised, for measures such as :class:`mmsdpt.AlignmentMetric`.
-        tuner: Config of one tuner; short for ``tuners=dict(default=...)``.
-        tuners: Configs of several tuners by slot name.
-        trainable: Regular expressions over the host's parameter names that train, too. None: all of
-            them without a tuner, none with one.
+        tuner, tuners, trainable: See :class:`mmsdpt.hosts.base.TunableMixin`.
         data_preprocessor: As in MMEngine; by default MMPreTrain's ``MultiModalDataPreprocessor``.
         init_cfg: As in MMEngine.
     """

@@ -23,8 +23,6 @@ class RunVisionBlock:
     """A block on (B, 1 + N, d) and rows after it: see :data:`mmsdpt.hosts.seams.RunBlock`.
 
     Args:
-        block: MMPreTrain's.
-        seams: Of its parts.
         last: Of the last block only the outputs of the class token and of rows with ``output`` are
             wanted: it gives (B, 1, d) and these rows. Everything is a key and a value, only they
             ask.
@@ -65,8 +63,6 @@ def _attend(
     """MMPreTrain's attention of some tokens over all.
 
     Args:
-        attention: The module.
-        projection: Seam of its queries, keys and values.
         x: (B, N, d), normed.
         asking: Places of the n tokens that ask.
 
@@ -127,12 +123,7 @@ def vit_features(
     """The class token's output.
 
     Args:
-        visual: With ``out_type='cls_token'``.
         images: (B, 3, H, W), normalised.
-        embeddings: Seam of the patches.
-        blocks: One seam per block.
-        parts: The seams of each block's parts.
-        state: Of the forward pass.
 
     Returns:
         (B, d), after the last norm.

@@ -143,8 +143,6 @@ def _heads(
     gets a mask of the full context from MMPreTrain.
 
     Args:
-        attention: The module.
-        x: (N, L, d).
         which: ``q``, ``kv`` or ``qkv``; n is its length.
         projection: Of ``qkv``, the seam that acts on it.
         packing: Of x; what comes out is spread.
@@ -167,7 +165,6 @@ def pool(x: Tensor, norm: nn.LayerNorm, projection: Tensor) -> Tensor:
 
     Args:
         x: (..., d).
-        norm: ``ln_final``.
         projection: ``text_projection``, (d, e).
 
     Returns:

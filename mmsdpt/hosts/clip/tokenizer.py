@@ -98,7 +98,6 @@ class CLIPTokenizer:
     ``clip.tokenize``.
 
     Args:
-        folder: See :func:`tokenizer_folder`.
         context_length: Length of a row; 77 in CLIP.
 
     Attributes:

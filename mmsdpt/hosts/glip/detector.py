@@ -32,13 +32,9 @@ class GLIP(GroundingMixin, MMDetGLIP):
     """MMDetection's GLIP with slots for tuners; every parameter keeps its name.
 
     Args:
-        tuner: Config of one tuner; short for ``tuners=dict(default=...)``.
-        tuners: Configs of several tuners by slot name.
-        trainable: Regular expressions over the host's parameter names that train, too. None: all of
-            them without a tuner, none with one.
+        tuner, tuners, trainable: See :class:`mmsdpt.hosts.base.TunableMixin`.
         retention: ``dict(phrases=..., weight=...)``: what the detector knew is held while tuners
             train, see :class:`mmsdpt.hosts.glip.retention.Retention`; None: it is not.
-        kwargs: As MMDetection's :class:`mmdet.models.GLIP`.
     """
 
     _pyramid_of_all: Levels | None = None

@@ -40,14 +40,9 @@ class VLFusionModule(nn.Module):
         in_channels: Width of the pyramid.
         feat_channels: Width inside the head.
         num_base_priors: Anchors per position; GLIP has one.
-        early_fuse: Whether there are fusion layers.
-        num_dyhead_blocks: Number of repetitions.
-        lang_model_name: Hub name or folder of the BERT whose config sizes the text side.
-        fusion: Overrides for :class:`VLFuse`: ``embed_dim``, ``num_heads``, ``dropout``,
-            ``drop_path``.
+        early_fuse, num_dyhead_blocks, lang_model_name, fusion, use_checkpoint: See
+            :class:`ATSSVLFusionHead`.
         num_levels: Levels of the pyramid.
-        use_checkpoint: Recompute the layers one by one in the backward pass instead of keeping what
-            is computed in them.
     """
 
     def __init__(
@@ -188,7 +183,8 @@ class ATSSVLFusionHead(MMDetATSSVLFusionHead):
         use_checkpoint: Recompute the layers of the head in the backward pass.
         num_dyhead_blocks: Number of blocks of ``dyhead_tower``.
         lang_model_name: Hub name or folder of the BERT.
-        fusion: See :class:`VLFusionModule`.
+        fusion: Overrides for :class:`VLFuse`: ``embed_dim``, ``num_heads``, ``dropout``,
+            ``drop_path``.
         phrase_loss_weight: Weight of :func:`phrase_contrast` beside GLIP's losses, to train the
             grounding from scratch; 0 is GLIP.
     """
@@ -264,11 +260,7 @@ class ATSSVLFusionHead(MMDetATSSVLFusionHead):
         Args:
             flat_anchors: (N, 4) anchors of all levels; changed in place to GLIP's convention.
             valid_flags: Not used: GLIP keeps the anchors outside the image.
-            num_level_anchors: Number of anchors per level.
             gt_instances: ``bboxes`` (G, 4), ``labels`` (G,) and ``positive_maps`` (G, L).
-            img_meta: Not used.
-            gt_instances_ignore: Boxes to leave out of the loss.
-            unmap_outputs: Not used.
 
         Returns:
             Anchors (N, 4), token targets (N, L), their weights (N,), box targets (N, 4), their

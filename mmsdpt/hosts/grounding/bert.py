@@ -45,7 +45,6 @@ class AttentionMasks:
     Args:
         mask: 1 at valid keys: (B, L), or (B, L, L) with a row per query.
         token_mask: (B, L), 1 at real tokens.
-        dtype: Of the features.
     """
 
     def __init__(self, mask: Tensor, token_mask: Tensor, dtype: torch.dtype) -> None:
@@ -71,12 +70,6 @@ class AttentionMasks:
 
 class TextProgress:
     """How far the encoder has come with a batch.
-
-    Args:
-        inputs: See :meth:`BertEncoder.begin`.
-        state: For the handlers.
-        x: Embeddings (B, L, d).
-        rows: Rows after them.
 
     Attributes:
         rows: Rows that travel into the next layer.
@@ -138,15 +131,7 @@ class SeamedLayer(nn.Module):
 class BertEncoder(nn.Module):
     """BERT under the name ``model``, returning GLIP's language dict.
 
-    Args:
-        name: See :func:`language_model_folder`.
-        tokenizer: Of the same BERT, for the words that prompts may start from.
-        pretrained: See :func:`load_bert`.
-        add_pooling_layer: Whether BERT has its pooling layer, for its parameters alone.
-        num_layers_of_embedded: Number of last layers that ``embedded`` averages.
-        use_checkpoint: Whether to recompute activations in the backward pass
-            (:func:`mmsdpt.hosts.recompute.recompute`).
-        attn_implementation: 'sdpa' (torch's kernels) or 'eager' (written out).
+    Args: see :class:`~mmsdpt.hosts.grounding.text.BertModel`.
     """
 
     def __init__(
@@ -204,7 +189,6 @@ class BertEncoder(nn.Module):
         Args:
             x: ``input_ids`` (B, L), ``attention_mask`` (B, L) or (B, L, L), ``token_mask`` (B, L),
                 1 at real tokens, and ``position_ids`` and ``token_type_ids``, (B, L) or None.
-            state: For the handlers.
             last: Number of layers to leave to :meth:`run_block`.
 
         Raises:
@@ -237,7 +221,6 @@ class BertEncoder(nn.Module):
         """The language dict, once all layers have run.
 
         Args:
-            progress: After the last layer.
             x: (B, L, d), takes the place of the last layer's output.
 
         Returns:

@@ -27,9 +27,6 @@ from .bert_modules import Attention, Bert, BertConfig
 def bert_config(name: str) -> BertConfig:
     """Configuration of the BERT called ``name``.
 
-    Args:
-        name: See :func:`language_model_folder`.
-
     Raises:
         LanguageModelNotFoundError: The model cannot be found.
         InputError: It is not a BERT, or not one that can be built here.
@@ -54,15 +51,7 @@ def load_bert(
     add_pooling_layer: bool,
     attention: Attention,
 ) -> Bert:
-    """BERT of a folder.
-
-    Args:
-        name: See :func:`language_model_folder`.
-        config: See :func:`bert_config`.
-        pretrained: True: the folder must hold weights. 'auto': load them if they are there, else
-            build BERT from ``config.json`` and warn. False: build from ``config.json``.
-        add_pooling_layer: Whether BERT has its pooling layer.
-        attention: 'sdpa' or 'eager'.
+    """BERT of a folder; arguments as of :class:`~mmsdpt.hosts.grounding.text.BertModel`.
 
     Raises:
         LanguageModelNotFoundError: The model, or weights that are asked for, cannot be found.

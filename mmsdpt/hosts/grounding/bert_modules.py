@@ -130,8 +130,6 @@ class SelfAttention(nn.Module):
     """Attention of tokens to tokens, before its output projection.
 
     Args:
-        config: Width, heads, dropout.
-        kind: 'sdpa' or 'eager'.
         clamp: Whether scores are cut at GLIP's limits, which torch's kernels cannot.
     """
 
@@ -240,10 +238,8 @@ class Bert(nn.Module):
     """All parameters of Hugging Face's ``BertModel`` under its names, with its initial values.
 
     Args:
-        config: Sizes.
         add_pooling_layer: Whether to hold the parameters of the pooling layer, which no detector
             uses.
-        attention: 'sdpa' or 'eager'.
     """
 
     def __init__(

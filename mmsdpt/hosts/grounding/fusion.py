@@ -267,15 +267,9 @@ class BiAttentionBlock(nn.Module):
     """Pre-norm, X-MHA and a scaled residual that starts from the *normed* input. Names as in
     MMDetection.
 
-    Args:
-        v_dim: Width of the image features.
-        l_dim: Width of the text features.
-        embed_dim: Joint width.
-        num_heads: Number of heads.
-        dropout: See :class:`BiMultiHeadAttention`.
+    Args: see :class:`BiMultiHeadAttention`, and
         drop_path: Stochastic depth of both residual branches.
         init_values: Initial residual scale; trained models bring their own.
-        index: See :class:`BiMultiHeadAttention`.
     """
 
     def __init__(

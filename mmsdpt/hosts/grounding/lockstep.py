@@ -52,14 +52,7 @@ class Lockstep:
     def encode(
         self, image_encoder: nn.Module, text_encoder: nn.Module, images: Tensor, state: ForwardState
     ) -> Encoded:
-        """Images (B, 3, H, W) and ``state.captions`` through both encoders; fills ``state.text``.
-
-        Args:
-            image_encoder: A :class:`mmsdpt.SwinTransformer`.
-            text_encoder: A :class:`mmsdpt.BertModel`.
-            images: Normalised.
-            state: Of the forward pass.
-        """
+        """Images (B, 3, H, W) and ``state.captions`` through both encoders; fills ``state.text``."""
         if any(seam.active() for seam in self.pairs):
             maps, features = self._run_pairs(image_encoder, text_encoder, images, state)
         else:

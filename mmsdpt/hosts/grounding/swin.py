@@ -238,10 +238,6 @@ class SwinTransformer(MMDetSwinTransformer):
 
     Activations are recomputed (``with_cp``) without reentrance, so that gradients reach tuners
     after frozen parts, too.
-
-    Args:
-        args: As MMDetection's :class:`mmdet.models.SwinTransformer`.
-        kwargs: As MMDetection's :class:`mmdet.models.SwinTransformer`.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -296,7 +292,6 @@ class SwinTransformer(MMDetSwinTransformer):
 
         Args:
             images: (B, 3, H, W).
-            state: For handlers.
 
         Returns:
             (B, d, h, w) per stage.
@@ -309,7 +304,6 @@ class SwinTransformer(MMDetSwinTransformer):
 
         Args:
             images: (B, 3, H, W).
-            state: For handlers.
             last: Number of blocks to leave for :meth:`run_block`.
 
         Raises:

@@ -46,11 +46,9 @@ def window_layout(
     """Layout of ``batch`` maps in windows.
 
     Args:
-        batch: B.
         size: (H, W), tokens; padded on the right and at the bottom to multiples of ``window``.
         window: Side of a window, tokens.
         shift: Cyclic shift to the upper left, tokens; 0: none.
-        device: Of the result.
     """
     height, width = size
     rows, columns = -(-height // window), -(-width // window)

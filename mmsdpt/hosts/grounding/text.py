@@ -289,10 +289,6 @@ def _check_constant(
 ) -> tuple[list[Tensor], tuple[tuple[str, int, SeamUser], ...]]:
     """Refuse to cache what is not the same the next time.
 
-    Args:
-        encoder: The text encoder.
-        seams: Those inside of it.
-
     Returns:
         All tensors that the features are computed from, and the tuners that act, with their places.
 

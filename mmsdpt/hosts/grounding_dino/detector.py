@@ -45,15 +45,11 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
 
     Args:
         language_model: Config of :class:`mmsdpt.BertModel`, with ``use_sub_sentence_represent``.
-        tuner: Config of one tuner; short for ``tuners=dict(default=...)``.
-        tuners: Configs of several tuners by slot name.
-        trainable: Regular expressions over the host's parameter names that train, too. None: all of
-            them without a tuner, none with one.
+        tuner, tuners, trainable: See :class:`mmsdpt.hosts.base.TunableMixin`.
         independent_captions: Whether an image's result is independent of the other captions of its
             batch, see :class:`Encoder`. False: as in MMDetection.
         retention: Refused; it is GLIP's.
-        kwargs: As MMDetection's :class:`mmdet.models.GroundingDINO`. ``encoder.num_cp`` recomputes
-            activations without fairscale.
+        kwargs: As MMDetection's; ``encoder.num_cp`` recomputes activations without fairscale.
 
     Raises:
         InputError: with ``retention``.
@@ -167,7 +163,6 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
         """Pyramid and text to what the head takes.
 
         Args:
-            img_feats: The pyramid.
             text_dict: See :class:`Encoder`.
             batch_data_samples: With ``batch_input_shape`` and ``img_shape``.
             denoise: Whether to add queries from ground truth with noise.

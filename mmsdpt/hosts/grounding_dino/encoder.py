@@ -81,14 +81,11 @@ class Encoder(DeformableDetrTransformerEncoder):
     """``num_layers`` times X-MHA, a text layer and an image layer.
 
     Args:
-        text_layer_cfg: Of the text layers.
-        fusion_layer_cfg: Of :class:`BiAttentionBlock`.
         independent_captions: Whether an image's result is independent of the other captions of its
             batch. False: as in MMDetection, whose masks are inverted and in another order than the
             heads: padding is attended to, and one caption's sub-sentences may mask another one's.
             Where all captions of a batch are the same both are equal.
         num_cp: Number of first layers whose activations are recomputed in the backward pass.
-        **kwargs: As MMDetection's.
     """
 
     def __init__(

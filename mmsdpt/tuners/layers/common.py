@@ -17,8 +17,6 @@ def positive_integer(name: str, value: int, minimum: int = 1) -> int:
     """``value``, if it is an integer of at least ``minimum``: a number of tokens, a width.
 
     Args:
-        name: Of the argument, for the message.
-        value: As the config gives it, so possibly no integer.
         minimum: The smallest that makes sense; 0 where the part may be left out.
 
     Raises:

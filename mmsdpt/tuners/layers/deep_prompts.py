@@ -65,7 +65,6 @@ class DeepPrompts(Regularised):
         keep_words: What becomes of ``init_words`` beyond the n-th, see :class:`ClassContext`.
         learn_image_prompts: False: a subclass makes all image prompts.
         more_depths: Deep prompts beyond the depth: m = D - 1 + more_depths.
-        common: See :class:`Regularised`.
 
     Attributes:
         ctx: (n, d_t).

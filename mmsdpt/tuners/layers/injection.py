@@ -103,10 +103,6 @@ class InjectionTransformer(nn.Module):
 class InjectionBlock(nn.Module):
     """See the module's formulas. (m, n, d) or (n, d) to the same.
 
-    Args:
-        width: d.
-        post_norm: Norms after the residuals.
-
     Raises:
         ValueError: if d cannot be split into its heads.
     """

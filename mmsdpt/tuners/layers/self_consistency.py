@@ -82,7 +82,6 @@ class Regularised(Tuner):
         regularisation: True: :class:`SelfConsistency` as it is; or a dict of its settings, such as
             ``dict(text_weight=10.0)``. None and False: no such losses. A tuner file does not
             depend on it.
-        common: See :class:`Tuner`.
 
     Raises:
         ValueError: if it is none of these, or has an unknown setting.
