@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 from safetensors.torch import save_file
 
 from mmsdpt.hosts.grounding.fusion import BiMultiHeadAttention
-from mmsdpt.hosts.seams import FusionTokens
+from mmsdpt.hosts.grounding.seams import FusionTokens
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import save_tuner
 from mmsdpt.utils.errors import InputError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,9 +13,6 @@ from mmengine.structures import BaseDataElement
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from .state import random_state, set_random_state
-
-if TYPE_CHECKING:
-    from .views import Views
 
 
 class SampleIndex(int):
@@ -30,6 +27,13 @@ class SampleIndex(int):
     seed: tuple[int, ...]
     view: tuple[int, int] | None = None
     shape: tuple[int, ...] | None = None
+
+
+class Stamps(Protocol):
+    """What :class:`mmsdpt.engine.views.Views` does with an index."""
+
+    def stamp(self, index: SampleIndex) -> None:
+        """Say of an index, which has the seed of its place in the run, which view it is."""
 
 
 class SeededFetch:
@@ -81,7 +85,7 @@ def placeholder(index: SampleIndex) -> dict[str, Any]:
     return dict(inputs=torch.zeros(1, dtype=torch.uint8).expand(index.shape), data_samples=sample)
 
 
-def seed_samples(loader: DataLoader, runner: Runner, views: Views | None = None) -> None:
+def seed_samples(loader: DataLoader, runner: Runner, views: Stamps | None = None) -> None:
     """Seed every sample of a training loader by the run's seed, the epoch and its place in it.
 
     Augmentation is then the same with any number of workers, persistent or not, and with any number

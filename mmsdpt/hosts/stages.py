@@ -13,7 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -23,7 +23,8 @@ from mmsdpt.utils.feature_store import Entry, FeatureStore, Space
 from mmsdpt.utils.memo import Memo, autocast_dtype
 from mmsdpt.version import __version__
 
-from .seams import Seam, SeamUser
+from .images import Images, KnownImages, digest, pixels_of
+from .seams import Seam, SeamUser, acting_tuners
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _KINDS = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.bool)
@@ -46,78 +47,6 @@ class Stage:
     def has(self, name: str) -> bool:
         """Whether a parameter or module is part of it."""
         return any(name == part or name.startswith(f"{part}.") for part in self.parts)
-
-
-class View(Protocol):
-    """One fixed draw of an image, which can be loaded again."""
-
-    digests: dict[tuple[int, ...], str]
-    """Of the pixels as the host gets them, by their shape."""
-
-    def pixels(self, shape: Sequence[int]) -> Tensor:
-        """The pixels (3, H, W) as the host gets them."""
-
-
-class KnownImages:
-    """Images (B, 3, H, W) that are known by digests; pixels are loaded where something asks.
-
-    Args:
-        images: The pixels; of a view that was left out nothing but the shape counts.
-        views: Of each image, or None; and whether its pixels were left out.
-    """
-
-    def __init__(self, images: Tensor, views: Sequence[tuple[View, bool] | None] = ()) -> None:
-        self._images = images
-        self._views = list(views) or [None] * len(images)
-        self._keys: list[str] | None = None
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, chosen: Sequence[int]) -> KnownImages:
-        """Some of them."""
-        part = KnownImages(self._images[chosen], [self._views[i] for i in chosen])
-        part._keys = None if self._keys is None else [self._keys[i] for i in chosen]
-        return part
-
-    @property
-    def device(self) -> torch.device:
-        """Of the pixels."""
-        return self._images.device
-
-    def pixels(self, chosen: Sequence[int] | None = None) -> Tensor:
-        """(B, 3, H, W), or those of some images (b, 3, H, W)."""
-        chosen = range(len(self)) if chosen is None else chosen
-        for i in chosen:
-            view = self._views[i]
-            if view is not None and view[1]:
-                self._images = self._images.clone()
-                self._images[i] = view[0].pixels(self._images.shape[1:]).to(self._images)
-                self._views[i] = (view[0], False)
-        return self._images if len(chosen) == len(self) else self._images[list(chosen)]
-
-    def keys(self) -> list[str]:
-        """A digest of each image: content and shape."""
-        if self._keys is None:
-            self._keys = [self._key(i) for i in range(len(self))]
-        return self._keys
-
-    def _key(self, i: int) -> str:
-        if self._views[i] is None:
-            return digest(self._images[i])
-        view, _ = self._views[i]  # type: ignore[misc]
-        shape = tuple(self._images.shape[1:])
-        if shape not in view.digests:
-            view.digests[shape] = digest(self.pixels([i])[0])
-        return view.digests[shape]
-
-
-Images = Tensor | KnownImages
-
-
-def pixels_of(images: Images) -> Tensor:
-    """The pixels (B, 3, H, W)."""
-    return images.pixels() if isinstance(images, KnownImages) else images
 
 
 class StageCache:
@@ -293,15 +222,6 @@ class StageCache:
         return Space(found.hexdigest(), facts)
 
 
-def digest(tensor: Tensor) -> str:
-    """Of a tensor's content, shape and kind."""
-    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
-    found = hashlib.blake2b(f"{tuple(tensor.shape)}{tensor.dtype}".encode(), digest_size=16)
-    if flat.numel():
-        found.update(flat.view(torch.uint8).numpy())
-    return found.hexdigest()
-
-
 def _part(host: nn.Module, name: str) -> nn.Module | Tensor | None:
     """A module or parameter of a host by its name; None where it has none, as a neck."""
     return getattr(host, name, None)
@@ -329,7 +249,7 @@ def _tensors(host: nn.Module, stage: Stage) -> list[Tensor]:
 def _acting(host: nn.Module, stage: Stage) -> list[Any]:
     """The tuners that are switched on and act in a stage, each once."""
     seams = [*stage.seams, *(seam for seam in host._parameter_seams if stage.has(seam.name))]
-    return list({id(tuner): tuner for seam in seams for tuner in seam.tuners()}.values())
+    return acting_tuners(seams)
 
 
 def why_not_constant(host: nn.Module, stage: Stage) -> str:

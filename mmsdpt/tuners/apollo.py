@@ -31,7 +31,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import ForwardState, LossSeam, PairedSeam
+from mmsdpt.hosts.grounding.seams import PairedSeam
+from mmsdpt.hosts.seams import ForwardState, LossSeam
 from mmsdpt.registry import MODELS
 
 from .base import Seams, Tuner

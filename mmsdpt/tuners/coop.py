@@ -35,7 +35,8 @@ from typing import Any, ClassVar, cast
 from torch import Tensor, nn
 
 from mmsdpt.hosts.clip.seams import TextInput, TextInputSeam
-from mmsdpt.hosts.seams import ForwardState, PromptRows, Rows, WordSeam
+from mmsdpt.hosts.grounding.seams import WordSeam
+from mmsdpt.hosts.seams import ForwardState, PromptRows, Rows
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import InputError
 

@@ -42,15 +42,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import (
-    BlockSeam,
-    ForwardState,
-    LossSeam,
-    PromptRows,
-    Rows,
-    RunBlock,
-    WordSeam,
-)
+from mmsdpt.hosts.grounding.seams import WordSeam
+from mmsdpt.hosts.seams import BlockSeam, ForwardState, LossSeam, PromptRows, Rows, RunBlock
 from mmsdpt.registry import MODELS
 
 from .base import Seams, Tuner

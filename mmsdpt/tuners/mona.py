@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import MapSeam
+from mmsdpt.hosts.grounding.seams import MapSeam
 from mmsdpt.registry import MODELS
 
 from .base import Seams, Tuner

@@ -27,7 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import ForwardState, PairSeam, PromptRows, RunBlock
+from mmsdpt.hosts.grounding.seams import PairSeam
+from mmsdpt.hosts.seams import ForwardState, PromptRows, RunBlock
 from mmsdpt.registry import MODELS
 
 from .base import Seams, Tuner

@@ -23,7 +23,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import FusionSeam, FusionTokens
+from mmsdpt.hosts.grounding.seams import FusionSeam, FusionTokens
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.memo import Memo
 

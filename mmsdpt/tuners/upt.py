@@ -26,7 +26,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RunBlock, WordSeam
+from mmsdpt.hosts.grounding.seams import WordSeam
+from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RunBlock
 from mmsdpt.registry import MODELS
 
 from .base import Seams, Tuner

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from mmsdpt.hosts.clip import CLIP
 from mmsdpt.hosts.grounding.fusion import MAX_CLAMP_VALUE, BiMultiHeadAttention, restricted
-from mmsdpt.hosts.seams import ForwardState, OwnWords
+from mmsdpt.hosts.grounding.seams import OwnWords
+from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.utils.errors import InputError
 
 PROTOTYPES = "prototype tokens"

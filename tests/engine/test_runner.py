@@ -17,7 +17,8 @@ from mmsdpt.engine.hooks import TunerCheckpointHook
 from mmsdpt.engine.resumable import RUN_CHECKPOINT
 from mmsdpt.engine.state import KEPT_VALUES, pack_messages, unpack_messages
 from mmsdpt.hosts.base import TunableMixin
-from mmsdpt.hosts.seams import FusionSeam, SeamMap
+from mmsdpt.hosts.grounding.seams import FusionSeam
+from mmsdpt.hosts.seams import SeamMap
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import TunerFileError, load_tuner, read_tuner_header, save_tuner
 from mmsdpt.utils.base_weights import load_base_weights

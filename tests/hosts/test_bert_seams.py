@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from transformers import BertConfig
 
 from mmsdpt.hosts.grounding.bert_modules import Bert
+from mmsdpt.hosts.grounding.seams import WordSeam
 from mmsdpt.hosts.grounding.text import BertModel
-from mmsdpt.hosts.seams import BlockSeam, FeatureSeam, ForwardState, PromptRows, Rows, WordSeam
+from mmsdpt.hosts.seams import BlockSeam, FeatureSeam, ForwardState, PromptRows, Rows
 from mmsdpt.tuners.base import Tuner
 from mmsdpt.utils.language_models import mini_bert_folder
 from tests.hosts.text_spy import Spy

@@ -7,8 +7,8 @@ from mmdet.models.utils.vlfuse_helper import VLFuse as PlainVLFuse
 
 from mmsdpt.hosts.glip.fusion import VLFuse
 from mmsdpt.hosts.grounding.fusion import BiMultiHeadAttention, _ClampScores
+from mmsdpt.hosts.grounding.seams import FusionTokens
 from mmsdpt.hosts.recompute import recompute
-from mmsdpt.hosts.seams import FusionTokens
 
 V, L, E, H = 12, 20, 48, 4
 

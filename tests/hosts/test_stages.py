@@ -7,7 +7,8 @@ import copy
 import pytest
 import torch
 
-from mmsdpt.hosts.stages import KnownImages, StageCache, digest
+from mmsdpt.hosts.images import KnownImages, digest
+from mmsdpt.hosts.stages import StageCache
 from mmsdpt.utils.feature_store import FeatureStore
 
 from . import small_clip, small_glip, small_grounding_dino

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from mmsdpt.hosts.seams import BlockSeam, LossSeam, PairedSeam, PairSeam, SeamMap, WordSeam
+from mmsdpt.hosts.grounding.seams import PairedSeam, PairSeam, WordSeam
+from mmsdpt.hosts.seams import BlockSeam, LossSeam, SeamMap
 
 DEPTHS = (2, 2, 18, 2)
 TEXT, LAST = 768, 1536

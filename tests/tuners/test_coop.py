@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmsdpt.hosts.seams import WordSeam
+from mmsdpt.hosts.grounding.seams import WordSeam
 from mmsdpt.tuners.coop import CoOp
 from tests.oracles.bert import hugging_face
 from tests.tuners.tiny_bert import (

@@ -11,7 +11,7 @@ from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from mmsdpt.engine.hooks import ClassNamesHook
-from mmsdpt.hosts.seams import FusionTokens
+from mmsdpt.hosts.grounding.seams import FusionTokens
 from mmsdpt.tuners.files import load_tuner, save_tuner
 from mmsdpt.utils.errors import InputError
 from mmsdpt.visualization.attention import xmha_weights

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmsdpt.hosts.seams import ForwardState, PairSeam, PromptRows, SeamMap
+from mmsdpt.hosts.grounding.seams import PairSeam
+from mmsdpt.hosts.seams import ForwardState, PromptRows, SeamMap
 from mmsdpt.registry import MODELS
 from tests.hosts.small_glip import TEXTS, build_mini_glip, make_images, make_samples
 from tests.tuners.seams_of_glip_l import seams

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmsdpt.hosts.seams import FusionSeam, SeamMap
+from mmsdpt.hosts.grounding.seams import FusionSeam
+from mmsdpt.hosts.seams import SeamMap
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners import SDPT
 from mmsdpt.tuners.files import save_tuner

@@ -14,15 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmsdpt.hosts.clip.seams import (
-    TextInput,
-    TextInputSeam,
-    acting_tuners,
-    common_tokens,
-    trim,
-)
-from mmsdpt.hosts.seams import FeatureSeam, ForwardState, Seam
-from mmsdpt.hosts.stages import Stage, StageCache, digest
+from mmsdpt.hosts.clip.seams import TextInput, TextInputSeam, common_tokens, trim
+from mmsdpt.hosts.images import digest
+from mmsdpt.hosts.seams import FeatureSeam, ForwardState, Seam, acting_tuners
+from mmsdpt.hosts.stages import Stage, StageCache
 from mmsdpt.utils.class_names import Reading, check_class_names
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.memo import Memo

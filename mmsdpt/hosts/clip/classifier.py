@@ -22,6 +22,7 @@ from mmsdpt.hosts.clip.seams import (
     TextInputSeam,
     TokenSeam,
 )
+from mmsdpt.hosts.images import Images, pixels_of
 from mmsdpt.hosts.seams import (
     BlockSeam,
     BranchSeam,
@@ -31,7 +32,7 @@ from mmsdpt.hosts.seams import (
     RowSeam,
     SeamMap,
 )
-from mmsdpt.hosts.stages import Images, Stage, pixels_of
+from mmsdpt.hosts.stages import Stage
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import InputError
 

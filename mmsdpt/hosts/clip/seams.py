@@ -183,9 +183,3 @@ def common_tokens(ids: Tensor, ends: Tensor) -> int:
     """How many leading tokens of texts (N, L) are the same in all; none of the end tokens is."""
     same = (ids == ids[:1]).all(dim=0).long().cumprod(dim=0).sum()
     return min(int(same), int(ends.min()))
-
-
-def acting_tuners(seams: Sequence[Seam]) -> list[Any]:
-    """The tuners that are switched on and act at one of the seams, each once."""
-    found = {id(tuner): tuner for seam in seams for tuner in seam.tuners()}
-    return list(found.values())

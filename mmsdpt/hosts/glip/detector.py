@@ -14,8 +14,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmsdpt.hosts.grounding import GroundingMixin, Levels, Text
+from mmsdpt.hosts.images import Images
 from mmsdpt.hosts.seams import ForwardState, SeamMap
-from mmsdpt.hosts.stages import Images, why_not_constant
+from mmsdpt.hosts.stages import why_not_constant
 from mmsdpt.registry import MODELS
 
 from .bert_layer import BertEncoderLayer

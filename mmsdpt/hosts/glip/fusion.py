@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from mmsdpt.hosts.grounding.fusion import BiAttentionBlock
-from mmsdpt.hosts.seams import FusionSeam
+from mmsdpt.hosts.grounding.seams import FusionSeam
 
 
 class VLFuse(nn.Module):
@@ -49,7 +49,7 @@ class VLFuse(nn.Module):
 
     def forward(self, x: dict) -> dict:
         """Fuse ``x = dict(visual=[levels], lang=dict(hidden, masks, ...))``; the incoming dict is
-        left alone. ``lang["own_words"]``: see :meth:`mmsdpt.hosts.seams.FusionSeam.tokens`.
+        left alone. ``lang["own_words"]``: see :meth:`.FusionSeam.tokens`.
         """
         lang = x["lang"]
         visual, hidden = self.b_attn(

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from mmsdpt.hosts.grounding.bert_folder import bert_config
 from mmsdpt.hosts.grounding.fusion import MAX_CLAMP_VALUE
+from mmsdpt.hosts.grounding.seams import FusionSeam
 from mmsdpt.hosts.recompute import recompute
-from mmsdpt.hosts.seams import FusionSeam
 from mmsdpt.registry import MODELS
 
 from .bert_layer import BertEncoderLayer

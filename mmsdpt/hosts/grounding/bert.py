@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmsdpt.hosts.grounding.seams import WordSeam
 from mmsdpt.hosts.recompute import recompute
 from mmsdpt.hosts.rows import join, split
 from mmsdpt.hosts.seams import (
@@ -29,7 +30,6 @@ from mmsdpt.hosts.seams import (
     Rows,
     RunBlock,
     Seam,
-    WordSeam,
 )
 from mmsdpt.utils.bert_tokenizer import BertTokenizer
 

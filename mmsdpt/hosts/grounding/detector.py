@@ -15,8 +15,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmsdpt.hosts.base import TunableMixin
+from mmsdpt.hosts.images import Images, digest, pixels_of
 from mmsdpt.hosts.seams import ForwardState, LossSeam, Seam, SeamMap, SeamUser
-from mmsdpt.hosts.stages import Images, Stage, digest, pixels_of
+from mmsdpt.hosts.stages import Stage
 from mmsdpt.utils.errors import InputError, listed
 from mmsdpt.utils.feature_store import Entry
 from mmsdpt.utils.memo import Memo

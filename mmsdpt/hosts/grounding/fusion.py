@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import FusionSeam, FusionTokens, OwnWords
+from mmsdpt.hosts.grounding.seams import FusionSeam, FusionTokens, OwnWords
 from mmsdpt.utils.memo import Memo
 
 # MMDetection's bound on attention scores and class logits: half precision overflows at 65,504.
@@ -98,7 +98,7 @@ class BiMultiHeadAttention(nn.Module):
             attention_mask_v: (B, N) bool, True where the text must not look at the image.
             attention_mask_l: (B, T), non-zero where the text is real; the rest is hidden from the
                 image.
-            own_words: See :meth:`mmsdpt.hosts.seams.FusionSeam.tokens`.
+            own_words: See :meth:`mmsdpt.hosts.grounding.seams.FusionSeam.tokens`.
 
         Returns:
             The image's change (B, N, v_dim) and the text's change (B, T, l_dim).
@@ -304,7 +304,7 @@ class BiAttentionBlock(nn.Module):
             visual: Levels (B, v_dim, h, w).
             lang: (B, T, l_dim).
             attention_mask_l: (B, T), non-zero where the text is real.
-            own_words: See :meth:`mmsdpt.hosts.seams.FusionSeam.tokens`.
+            own_words: See :meth:`mmsdpt.hosts.grounding.seams.FusionSeam.tokens`.
 
         Returns:
             The fused levels, same shapes, and the fused text (B, T, l_dim).

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import ForwardState, PairedSeam, PairSeam, Rows, RunBlock, Seam
+from mmsdpt.hosts.grounding.seams import PairedSeam, PairSeam
+from mmsdpt.hosts.seams import ForwardState, Rows, RunBlock, Seam
 
 Encoded = tuple[tuple[Tensor, ...], dict[str, Tensor]]
 """The image encoder's feature maps (B, d, h, w), and the language dict."""
@@ -52,7 +53,7 @@ class Lockstep:
     def encode(
         self, image_encoder: nn.Module, text_encoder: nn.Module, images: Tensor, state: ForwardState
     ) -> Encoded:
-        """Images (B, 3, H, W) and ``state.captions`` through both encoders; fills ``state.text``."""
+        """Both encoders on images (B, 3, H, W) and ``state.captions``; fills ``state.text``."""
         if any(seam.active() for seam in self.pairs):
             maps, features = self._run_pairs(image_encoder, text_encoder, images, state)
         else:

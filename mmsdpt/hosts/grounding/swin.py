@@ -26,9 +26,10 @@ from mmdet.models.backbones import SwinTransformer as MMDetSwinTransformer
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mmsdpt.hosts.grounding.seams import MapSeam
 from mmsdpt.hosts.recompute import recompute
 from mmsdpt.hosts.rows import gather, split
-from mmsdpt.hosts.seams import BlockSeam, BranchSeam, ForwardState, MapSeam, Rows, RunBlock, Seam
+from mmsdpt.hosts.seams import BlockSeam, BranchSeam, ForwardState, Rows, RunBlock, Seam
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.memo import Memo
 
@@ -97,7 +98,7 @@ class SwinBlock(nn.Module):
             rows: Prompts by owner.
             branches: See :class:`mmsdpt.hosts.seams.BranchSeam`.
             after_attention: Change the map after the first sum; see
-                :class:`mmsdpt.hosts.seams.MapSeam`.
+                :class:`mmsdpt.hosts.grounding.seams.MapSeam`.
             after_ffn: The same after the second.
 
         Returns:

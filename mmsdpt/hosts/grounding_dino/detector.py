@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from mmsdpt.hosts.grounding import GroundingMixin, Levels, Text
 from mmsdpt.hosts.grounding.fusion import MAX_CLAMP_VALUE
+from mmsdpt.hosts.images import Images
 from mmsdpt.hosts.seams import FeatureSeam, ForwardState, SeamMap
-from mmsdpt.hosts.stages import Images
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import InputError
 

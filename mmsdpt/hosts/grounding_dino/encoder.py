@@ -21,8 +21,8 @@ from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from mmsdpt.hosts.grounding.fusion import BiAttentionBlock
+from mmsdpt.hosts.grounding.seams import FusionSeam, OwnWords
 from mmsdpt.hosts.recompute import recompute
-from mmsdpt.hosts.seams import FusionSeam, OwnWords
 
 from .attention import MultiheadAttention
 from .deform_attn import DeformableAttention, Sizes
@@ -133,7 +133,7 @@ class Encoder(DeformableDetrTransformerEncoder):
             valid_ratios: (B, L, 2), the part of each level's width and height that is no padding.
             text: ``embedded`` (B, T, C), ``masks`` (B, T, T) true where a token sees another,
                 ``position_ids`` and ``text_token_mask`` (B, T), true at real tokens; optionally
-                ``own_words``, see :meth:`mmsdpt.hosts.seams.FusionSeam.tokens`.
+                ``own_words``, see :meth:`mmsdpt.hosts.grounding.seams.FusionSeam.tokens`.
 
         Returns:
             Both, in the same shapes.

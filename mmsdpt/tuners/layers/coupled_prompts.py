@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RunBlock, WordSeam
+from mmsdpt.hosts.grounding.seams import WordSeam
+from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RunBlock
 
 from .common import drawn, positive_integer
 
