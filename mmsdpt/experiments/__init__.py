@@ -6,7 +6,7 @@
 ``images``     data sets built once, images kept in memory
 ``jobs``       cells as trainings with their tests, each known by all that it depends on
 ``worker``     computes jobs in one process, with ``training`` and ``testing``
-``engine``     all jobs of a study: in this process, or in several on Ray
+``running``    all jobs of a study: in this process, or in several on Ray
 ``plan``       what a study would compute, and what that takes, by ``measure``
 ``records``    the results of a study: one JSON object a line, one line a cell
 ``frame``      the records as one tidy table; means over seeds and data sets

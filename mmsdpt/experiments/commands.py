@@ -11,11 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mmsdpt.utils.errors import InputError
 
-from .engine import run as run_study
 from .jobs import Prepared
 from .page import write_plots, write_tables
 from .plan import show, tell_problems
 from .records import FAILED, Record
+from .running import run as run_study
 from .study import Study, load_study, records_file
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
@@ -114,17 +114,18 @@ class DatasetCache:
         self.left = _BUDGET if keep_images else 0
         self.keep_images = keep_images
         self.decoded: dict[str, dict[str, Any]] = {}
-        self._datasets: dict[str, Dataset] = {}
-        self._tests: dict[str, TestImages] = {}
-        self._digests: dict[str, str] = {}
-        self._stores: dict[str, FeatureStore] = {}
+        self._made: dict[tuple[str, str], Any] = {}
+
+    def _once(self, what: str, cfg: Any, make: Callable[[], Any]) -> Any:
+        """What is made of a config, the first time that it is asked for."""
+        key = what, json.dumps(cfg, sort_keys=True, default=str)
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def feature_store(self, cfg: Any) -> FeatureStore:
         """The features of a ``feature_cache``, which all cells with the same settings share."""
-        key = json.dumps(cfg, sort_keys=True, default=str)
-        if key not in self._stores:
-            self._stores[key] = FeatureCacheSettings.of(cfg).store()
-        return self._stores[key]
+        return self._once("features", cfg, lambda: FeatureCacheSettings.of(cfg).store())
 
     def take(self, size: int) -> bool:
         """Whether there is room for ``size`` bytes more, which are then taken."""
@@ -138,40 +139,24 @@ class DatasetCache:
         Raises:
             InputError: if its files are missing.
         """
-        key = json.dumps(cfg, sort_keys=True, default=str)
-        if key not in self._datasets:
-            cfg = copy.deepcopy(cfg)
-            check_dataset_files(cfg)
-            use_own_image_loader(cfg)
-            with quiet():
-                self._datasets[key] = DATASETS.build(self._prepared(cfg))
-        return self._datasets[key]
+        return self._once("dataset", cfg, lambda: self._build(copy.deepcopy(cfg)))
+
+    def _build(self, cfg: Mapping[str, Any]) -> Dataset:
+        check_dataset_files(cfg)
+        use_own_image_loader(cfg)
+        with quiet():
+            return DATASETS.build(self._prepared(cfg))
 
     def test_images(self, loader: Mapping[str, Any]) -> TestImages:
         """The images of a test set; the sentences around its class names do not matter."""
         cfg = {key: value for key, value in loader["dataset"].items() if key != "template"}
-        key = json.dumps(cfg, sort_keys=True, default=str)
-        if key not in self._tests:
-            self._tests[key] = TestImages(loader, self.dataset(cfg), self)
-        return self._tests[key]
+        return self._once("test", cfg, lambda: TestImages(loader, self.dataset(cfg), self))
 
     def digest(self, cfg: Mapping[str, Any]) -> str:
         """SHA-256 of what a data set holds: its annotations, and names and sizes of its images;
         the same wherever the folder is.
         """
-        key = json.dumps(cfg, sort_keys=True, default=str)
-        if key not in self._digests:
-            dataset = self.dataset(cfg)
-            found = hashlib.sha256(repr(dataset.metainfo.get("classes")).encode())
-            for index in range(len(dataset)):
-                info = dataset.get_data_info(index)
-                info.pop("sample_idx", None)
-                path = info.get("img_path", "")
-                size = os.path.getsize(path) if os.path.isfile(path) else None
-                info["img_path"] = os.path.basename(path)
-                found.update(json.dumps([size, info], sort_keys=True, default=str).encode())
-            self._digests[key] = found.hexdigest()
-        return self._digests[key]
+        return self._once("digest", cfg, lambda: _digest(self.dataset(cfg)))
 
     def _prepared(self, cfg: Any) -> Any:
         """The config with a loading transform that keeps what it decodes."""
@@ -191,3 +176,15 @@ class DatasetCache:
                 # and making it takes a full garbage collection.
                 made.update(pipeline=pipeline, serialize_data=False)
         return made
+
+
+def _digest(dataset: Dataset) -> str:
+    found = hashlib.sha256(repr(dataset.metainfo.get("classes")).encode())
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        info.pop("sample_idx", None)
+        path = info.get("img_path", "")
+        size = os.path.getsize(path) if os.path.isfile(path) else None
+        info["img_path"] = os.path.basename(path)
+        found.update(json.dumps([size, info], sort_keys=True, default=str).encode())
+    return found.hexdigest()

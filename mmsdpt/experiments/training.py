@@ -25,11 +25,11 @@ from torch import nn
 
 from mmsdpt.engine.feature_cache import FeatureCache
 from mmsdpt.engine.runner import TunerRunner
+from mmsdpt.engine.state import tuner_file_name
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import load_tuner
 from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
 
-from .compose import TUNER_FILE
 from .images import DatasetCache, quiet
 from .testing import pooled_features
 
@@ -188,6 +188,4 @@ def fit(cfg: ConfigDict, slot: str, cache: DatasetCache) -> tuple[nn.Module, dic
 def tuner_files(host: nn.Module, folder: Path, prefix: str = "") -> dict[str, Path]:
     """Files of what was learned, by slot."""
     slots = [slot for slot, tuner in host.tuners.items() if not tuner.frozen]
-    if len(slots) == 1:
-        return {slots[0]: folder / f"{prefix}{TUNER_FILE}"}
-    return {slot: folder / f"{prefix}tuner_{slot}.safetensors" for slot in slots}
+    return {slot: folder / f"{prefix}{tuner_file_name(slot, slots)}" for slot in slots}

@@ -26,6 +26,7 @@ from mmsdpt.registry import MODELS
 
 from .base import Seams, Tuner
 from .layers.bottleneck import Bottleneck
+from .layers.common import key_of
 
 KINDS = ("text_attention_outputs", "text_ffn_outputs")
 ACTIVATIONS = dict(gelu="none", gelu_tanh="tanh")
@@ -110,22 +111,17 @@ class Adapter(Tuner):
                 f" (parameters whose names match {names.pattern!r}): set {setting}=False"
             )
         for seam in norms:
-            self.norm_offsets[_key(seam)] = nn.Parameter(torch.zeros(seam.shape))
+            self.norm_offsets[key_of(seam.name)] = nn.Parameter(torch.zeros(seam.shape))
             seam.connect(self, self._offset)
 
     def _adapt(self, seam: FeatureSeam, features: Tensor) -> Tensor:
         return features + self.adapters[seam.kind][seam.index](features)
 
     def _offset(self, seam: ParameterSeam, value: Tensor) -> Tensor:
-        return value + self.norm_offsets[_key(seam)].to(value.dtype)
+        return value + self.norm_offsets[key_of(seam.name)].to(value.dtype)
 
     def num_trainable(self) -> int:
         """2 d m + m + d per bottleneck, 2 d per norm: after each one, and of the embeddings."""
         widths = [width for kind in KINDS for width in self.widths[kind]]
         norms = 2 * sum(widths) * self.layer_norms + 2 * widths[0] * self.embedding_norm
         return sum(Bottleneck.count(width, self.bottleneck) for width in widths) + norms
-
-
-def _key(seam: ParameterSeam) -> str:
-    """The parameter's name without dots, which PyTorch does not allow in a parameter's name."""
-    return seam.name.replace(".", "__")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmsdpt.hosts.seams import ParameterSeam
 
 from .base import Seams, Tuner
+from .layers.common import key_of
 
 
 class Merging(Tuner):
@@ -81,7 +82,7 @@ class HostParameters(Merging):
                 f" {len(parameters)}, first {parameters[0].name if parameters else 'none'}"
             )
         self.values = nn.ParameterDict(
-            {_key(seam.name): torch.empty_like(seam.value()) for seam in self.chosen}
+            {key_of(seam.name): torch.empty_like(seam.value()) for seam in self.chosen}
         )
         for seam in self.chosen:
             seam.connect(self, self._value, exclusive=True)
@@ -91,20 +92,15 @@ class HostParameters(Merging):
         raise NotImplementedError
 
     def _value(self, seam: ParameterSeam, value: Tensor) -> Tensor:
-        return self.values[_key(seam.name)]
+        return self.values[key_of(seam.name)]
 
     def changed(self, i: int) -> Tensor:
-        return self.values[_key(self.chosen[i].name)]
+        return self.values[key_of(self.chosen[i].name)]
 
     def start_from_host(self) -> None:
         for seam in self.chosen:
-            self.values[_key(seam.name)].copy_(seam.value())
+            self.values[key_of(seam.name)].copy_(seam.value())
 
     def num_trainable(self) -> int:
         """The sum over the chosen parameters."""
         return sum(seam.value().numel() for seam in self.chosen)
-
-
-def _key(name: str) -> str:
-    """A parameter's name without dots, which PyTorch does not allow in the name of a parameter."""
-    return name.replace(".", "__")

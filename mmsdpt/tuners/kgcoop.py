@@ -25,7 +25,7 @@ from mmsdpt.registry import MODELS
 
 from .base import Seams
 from .coop import CLIPCoOp
-from .layers.teacher import cosine_distance
+from .layers.common import cosine_distance
 
 
 @MODELS.register_module()

@@ -35,8 +35,7 @@ from mmsdpt.hosts.seams import BlockSeam, ForwardState, LossSeam, PromptRows, Ro
 from mmsdpt.registry import MODELS
 
 from .base import Seams, Tuner
-from .layers.common import drawn, positive_integer
-from .layers.teacher import cosine_distance
+from .layers.common import cosine_distance, drawn, positive_integer
 
 USUAL_DEPTH = 7
 

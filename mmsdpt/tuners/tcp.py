@@ -33,9 +33,8 @@ from mmsdpt.registry import MODELS
 from mmsdpt.utils.templates import checked_templates
 
 from .base import Seams
-from .layers.common import drawn, positive_integer
+from .layers.common import cosine_distance, drawn, positive_integer
 from .layers.self_consistency import Regularised
-from .layers.teacher import cosine_distance
 
 USUAL_BLOCK = 8
 

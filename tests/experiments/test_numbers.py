@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmsdpt.experiments.engine import run
+from mmsdpt.experiments.running import run
 from mmsdpt.experiments.study import load_study
 
 pytestmark = pytest.mark.slow

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from mmsdpt.experiments import engine
-from mmsdpt.experiments.engine import run
+from mmsdpt.experiments import running
 from mmsdpt.experiments.records import read_records
+from mmsdpt.experiments.running import run
 from mmsdpt.experiments.study import load_study
 from mmsdpt.utils.errors import InputError
 
@@ -72,12 +72,12 @@ def test_ray_is_started_again_where_a_busy_machine_lets_it_give_up(
         start(**options)
 
     monkeypatch.setattr(ray, "init", busy)
-    if failures > engine._STARTS:
+    if failures > running._STARTS:
         with pytest.raises(InputError, match="--jobs 1"):
             run(load_study(path), tmp_path / "work", jobs=2, threads=1)
-        assert len(tried) == engine._STARTS
+        assert len(tried) == running._STARTS
     else:
-        with engine._ray(2, 1, None) as threads:
+        with running._ray(2, 1, None) as threads:
             assert ray.is_initialized() and threads == 1
     assert not ray.is_initialized()
 

@@ -13,12 +13,12 @@ from mmengine.visualization import Visualizer
 from safetensors.torch import load_file
 
 from mmsdpt.engine import build_runner
-from mmsdpt.experiments import engine, training, worker
-from mmsdpt.experiments.engine import run
+from mmsdpt.experiments import running, training, worker
 from mmsdpt.experiments.images import DatasetCache
 from mmsdpt.experiments.jobs import prepare
 from mmsdpt.experiments.plan import measure_all, rows
 from mmsdpt.experiments.records import read_records
+from mmsdpt.experiments.running import run
 from mmsdpt.experiments.study import load_study
 from mmsdpt.utils.errors import InputError
 
@@ -328,7 +328,7 @@ def test_every_training_has_a_log_of_its_own(compute, tmp_path):
 
 
 def test_one_process_at_a_time_writes_the_results_of_a_study(compute, tmp_path):
-    with engine._alone(tmp_path / "work" / ".tiny.lock"):
+    with running._alone(tmp_path / "work" / ".tiny.lock"):
         with pytest.raises(InputError, match="another process runs this study"):
             compute(names=["coop"])
 

@@ -3,11 +3,10 @@
 Importing this package registers ``mmsdpt.ClassificationData`` and ``mmsdpt.LoadPillowImage``.
 """
 
-from .base_new import select_classes
 from .benchmarks import BENCHMARKS, Benchmark
 from .dataset import ClassificationData
-from .few_shot import sample_few_shot, sample_shots
 from .items import Item, read_split
+from .subsets import sample_few_shot, sample_shots, select_classes
 from .templates import TEMPLATES, default_template
 from .transforms import LoadPillowImage
 

@@ -12,12 +12,11 @@ from mmsdpt.registry import DATASETS
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.templates import checked_templates
 
-from .base_new import Subset, select_classes
 from .benchmarks import BENCHMARKS
 from .class_folders import ClassFolders
-from .few_shot import sample_few_shot
 from .items import SPLITS, Item
 from .source import Source
+from .subsets import Subset, sample_few_shot, select_classes
 from .tables import CsvFile, JsonFile
 from .templates import default_template
 

@@ -13,11 +13,11 @@ from mmsdpt.datasets.split_names import SPLITS
 from mmsdpt.utils.class_names import as_written, check_class_names, one_form
 from mmsdpt.utils.errors import InputError, listed
 
-from .hold_out import hold_out_val, split_all
 from .imagenet import CLASS_NAMES_FILE, parse_class_names
 from .images import LeftOut, find_copies, find_unreadable
 from .items import Item, class_names
 from .source import Source
+from .subsets import hold_out_val, split_all
 
 
 class OwnData(Source):

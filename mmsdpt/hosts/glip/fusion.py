@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from mmsdpt.hosts.grounding.fusion import BiAttentionBlock
@@ -9,17 +11,7 @@ from mmsdpt.hosts.grounding.seams import FusionSeam
 
 
 class VLFuse(nn.Module):
-    """One fusion layer.
-
-    Args:
-        v_dim: Width of the image features.
-        l_dim: Width of the text features.
-        embed_dim: Joint width E.
-        num_heads: Number of heads.
-        dropout: Attention dropout.
-        drop_path: Stochastic depth.
-        index: Position among the fusion layers.
-    """
+    """One fusion layer, with GLIP's values; ``settings``: see :class:`BiAttentionBlock`."""
 
     def __init__(
         self,
@@ -27,20 +19,11 @@ class VLFuse(nn.Module):
         l_dim: int = 768,
         embed_dim: int = 2048,
         num_heads: int = 8,
-        dropout: float = 0.1,
-        drop_path: float = 0.0,
-        index: int = 0,
+        **settings: Any,
     ) -> None:
         super().__init__()
         self.b_attn = BiAttentionBlock(
-            v_dim,
-            l_dim,
-            embed_dim,
-            num_heads,
-            dropout,
-            drop_path,
-            init_values=1.0 / 6.0,
-            index=index,
+            v_dim, l_dim, embed_dim, num_heads, init_values=1.0 / 6.0, **settings
         )
 
     @property

@@ -67,14 +67,7 @@ class VLFusionModule(nn.Module):
         for i in range(num_dyhead_blocks):
             width = in_channels if i == 0 else feat_channels
             if early_fuse:
-                layers.append(
-                    VLFuse(
-                        v_dim=width,
-                        l_dim=self.lang_dim,
-                        index=i,
-                        **(fusion or {}),
-                    )
-                )
+                layers.append(VLFuse(width, self.lang_dim, index=i, **(fusion or {})))
                 layers.append(BertEncoderLayer(self.lang_cfg))
             # MMDetection switches the dynamic parts off where the first block's input has another
             # width.

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from mmsdpt.registry import MODELS
 
@@ -48,3 +49,21 @@ def part_class(setting: str, config: Mapping[str, Any]) -> type:
             " mmsdpt.registry, and name its file in the config's custom_imports"
         )
     return found
+
+
+def cosine_distance(features: Tensor, teacher: Tensor) -> Tensor:
+    """1 - the mean cosine of corresponding rows: holds a tuned CLIP near the untouched one.
+
+    Args:
+        features: (N, e).
+        teacher: (N, e), without gradient. Neither needs to be normalised.
+
+    Returns:
+        A scalar in the teacher's precision, whatever autocast made of the features.
+    """
+    return 1 - F.cosine_similarity(features.to(teacher.dtype), teacher, dim=-1).mean()
+
+
+def key_of(name: str) -> str:
+    """A parameter's name without dots, which PyTorch does not allow in the name of a parameter."""
+    return name.replace(".", "__")

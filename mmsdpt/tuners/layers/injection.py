@@ -24,6 +24,7 @@ from __future__ import annotations
 from typing import ClassVar, cast
 
 import torch
+from mmpretrain.models.utils.clip_generator_helper import QuickGELU
 from torch import Tensor, nn
 
 from mmsdpt.registry import MODELS
@@ -134,10 +135,3 @@ class InjectionBlock(nn.Module):
 
     def _attend(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.attention(x, x, x, need_weights=False)[0])
-
-
-class QuickGELU(nn.Module):
-    """CLIP's activation, x sigmoid(1.702 x)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
