@@ -23,8 +23,9 @@ import mmsdpt.tuners  # noqa: F401  registers what the configs name
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.errors import InputError
-from mmsdpt.visualization import Boxes, ComparisonPicture, match_boxes
+from mmsdpt.visualization import Boxes, match_boxes
 from projects.mini_world import demo as body
+from projects.mini_world.comparison import ComparisonPicture
 
 CLASSES = ("red square", "blue square")
 CONFIG = """

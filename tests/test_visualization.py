@@ -17,7 +17,7 @@ from mmsdpt.visualization import (
     draw_scores,
     single,
 )
-from mmsdpt.visualization.panels import LOOKS, draw_boxes
+from mmsdpt.visualization.drawing import LOOKS, draw_boxes
 
 IMAGE = np.full((60, 100, 3), 200, np.uint8)
 YELLOW, BLUE, ORANGE = (0xF0, 0xE4, 0x42), (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)

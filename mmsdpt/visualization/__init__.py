@@ -2,12 +2,10 @@
 
 from .boxes import Boxes, BoxMatches, match_boxes
 from .contact_sheet import Entry, contact_sheet
-from .panels import ComparisonPicture
 from .single import draw_detections, draw_scores
 
 __all__ = [
     "Boxes",
-    "ComparisonPicture",
     "Entry",
     "BoxMatches",
     "contact_sheet",

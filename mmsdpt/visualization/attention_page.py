@@ -36,8 +36,8 @@ from .attention import (
 )
 from .boxes import Boxes
 from .contact_sheet import Entry, contact_sheet
+from .drawing import LOOKS, draw_boxes
 from .models import BEFORE, Picture, Pictures, each_model
-from .panels import LOOKS, draw_boxes
 from .single import read_upright, save_figure
 
 _MOST = 3  # classes of an image that are shown

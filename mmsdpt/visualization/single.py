@@ -1,4 +1,4 @@
-"""Pictures of one image and what was found in it, in the style of the panels."""
+"""Pictures of one image and what was found in it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from PIL import ImageOps
 from mmsdpt.datasets.image_files import open_image, read_bytes, to_rgb
 
 from .boxes import Boxes
-from .panels import (
+from .drawing import (
     LOOKS,
     Groups,
-    Look,
+    Style,
     count_in_words,
     draw_boxes,
     matched_groups,
@@ -28,7 +28,7 @@ _NARROWEST = 720  # pixels below which names could not be read
 _LINE = 0.24  # inches of a line under the image
 # The rest of Okabe and Ito's palette, for boxes of which nobody knows whether they are right.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-_OTHER = Look("0.6", "black", "-", "", "")
+_OTHER = Style("0.6", "black", "-", "", "")
 _DARK = ("#0072B2", "#009E73", "#D55E00")
 
 
@@ -119,7 +119,7 @@ def draw_scores(
     picture = figure.add_axes((0, (rows + title) / total, 1, tall / total))
     picture.imshow(image)
     picture.set_axis_off()
-    looks = [Look(_COLOURS[0], "white", "-", "", "")] * len(names)
+    looks = [Style(_COLOURS[0], "white", "-", "", "")] * len(names)
     if truth is not None:
         looks = [LOOKS["correct"] if name == truth else _OTHER for name in names]
         if names[0] != truth:
@@ -163,6 +163,6 @@ def _by_class(shown: Boxes) -> Groups:
     groups = []
     for label in np.unique(shown.labels):
         colour = _COLOURS[label % len(_COLOURS)]
-        look = Look(colour, "white" if colour in _DARK else "black", "-", "", "")
+        look = Style(colour, "white" if colour in _DARK else "black", "-", "", "")
         groups.append((look, shown.take(shown.labels == label)))
     return groups

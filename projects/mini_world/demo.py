@@ -31,7 +31,9 @@ from mmsdpt.engine import TunerRunner, build_runner
 from mmsdpt.hosts.base import resolve_slots
 from mmsdpt.utils.cli import load_config
 from mmsdpt.utils.errors import InputError
-from mmsdpt.visualization import Boxes, ComparisonPicture
+from mmsdpt.visualization import Boxes
+
+from .comparison import ComparisonPicture
 
 FEW_SHOT = "mmsdpt.FewShotDataset"
 

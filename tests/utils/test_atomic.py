@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mmsdpt.evaluation import PickledResults
 from mmsdpt.experiments.records import append_record, read_records
 from mmsdpt.utils.atomic import check_writable
-from mmsdpt.visualization.panels import save_figure
+from mmsdpt.visualization.drawing import save_figure
 
 
 @pytest.fixture
