@@ -60,6 +60,8 @@ class TunedModel:
 
     hosts: ClassVar[tuple[str, ...]]
     """Types of the models that the class is for."""
+    other: ClassVar[str]
+    """Name of the class for the others."""
     loader: ClassVar[str]
     """Transform that reads an image file, in place of the pipeline's."""
 
@@ -93,7 +95,7 @@ class TunedModel:
         if recipe.model.get("type") not in self.hosts:
             raise InputError(
                 f"{type(self).__name__} is for {' and '.join(self.hosts)}, and the model is"
-                f" {recipe.model.get('type')}: use {self._other()}"
+                f" {recipe.model.get('type')}: use {self.other}"
             )
         if not any(map(_loads, recipe.pipeline)):
             raise InputError(
@@ -185,10 +187,6 @@ class TunedModel:
         """
         card = dict(licence=licence, data=data, command=command)
         return push(self.recipe, name, private, token, kind=type(self).__name__, **card)
-
-    @staticmethod
-    def _other() -> str:
-        raise NotImplementedError
 
     @staticmethod
     def _use_text_encoder(model: dict[str, Any], folder: str) -> None:

@@ -29,6 +29,7 @@ class Classifier(TunedModel):
     """
 
     hosts: ClassVar[tuple[str, ...]] = ("mmsdpt.CLIP",)
+    other: ClassVar[str] = "Detector"
     loader: ClassVar[str] = "mmsdpt.LoadPillowImage"
     # CLIP's data preprocessor turns BGR into RGB only in a batch that is one tensor.
     _collate = staticmethod(default_collate)
@@ -113,10 +114,6 @@ class Classifier(TunedModel):
             check_class_names(names, as_written, source="classes", strict=False)
         self.model.set_classes(names, template or self.templates or None)
         return tuple(names)
-
-    @staticmethod
-    def _other() -> str:
-        return "Detector"
 
     @staticmethod
     def _use_text_encoder(model: dict[str, Any], folder: str) -> None:

@@ -28,6 +28,7 @@ class Detector(TunedModel):
     """
 
     hosts: ClassVar[tuple[str, ...]] = ("mmsdpt.GLIP", "mmsdpt.GroundingDINO")
+    other: ClassVar[str] = "Classifier"
     loader: ClassVar[str] = "mmsdpt.LoadImageFromFile"
     _collate = staticmethod(pseudo_collate)
 
@@ -84,10 +85,6 @@ class Detector(TunedModel):
             return result.above(threshold)
 
         return self._predict(images, finish, extra, batch_size, progress)
-
-    @staticmethod
-    def _other() -> str:
-        return "Classifier"
 
     @staticmethod
     def _use_text_encoder(model: dict[str, Any], folder: str) -> None:

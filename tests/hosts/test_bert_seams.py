@@ -476,13 +476,6 @@ def test_the_last_output_may_be_replaced(build):
     close(found["embedded"], (progress.outputs[-2] + progress.x * 3) / 4 * valid)
 
 
-def test_layers_that_have_not_run_are_named(model):
-    with pytest.raises(ValueError, match="was set 1 times, expected once after each .* 3 layers"):
-        model.finish(model.begin(CAPTIONS, last=2))
-    with pytest.raises(ValueError, match="has 3 layers, so 4 of them cannot be run separately"):
-        model.begin(CAPTIONS, last=4)
-
-
 # --- recomputation
 
 

@@ -443,18 +443,6 @@ def test_the_last_blocks_run_apart_give_the_same_maps(last):
     assert_close(gradients(found, [x, values]), gradients(expected, [x, values]))
 
 
-def test_blocks_that_are_not_there_are_refused():
-    model = make(TINY)
-    x = images(1, 20, 24)
-    for last in (-1, 4):
-        with pytest.raises(ValueError, match="last stage has 3 blocks"):
-            model.begin(x, last=last)
-    progress = model.begin(x, last=1)
-    for i in (-1, 1):
-        with pytest.raises(ValueError, match="not among the 1 blocks"):
-            model.run_block(progress, i)
-
-
 # ------------------------------------------------------------------ recomputation and modes
 
 

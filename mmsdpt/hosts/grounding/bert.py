@@ -189,18 +189,12 @@ class BertEncoder(nn.Module):
         Args:
             x: ``input_ids`` (B, L), ``attention_mask`` (B, L) or (B, L, L), ``token_mask`` (B, L),
                 1 at real tokens, and ``position_ids`` and ``token_type_ids``, (B, L) or None.
-            last: Number of layers to leave to :meth:`run_block`.
+            last: Number of layers to leave to :meth:`run_block`, at most all.
 
         Raises:
-            ValueError: if BERT has fewer layers, or fewer positions than the tokens and the rows
-                after them need.
+            ValueError: if BERT has fewer positions than the tokens and the rows after them need.
         """
         depth = len(self.block_seams)
-        if not 0 <= last <= depth:
-            raise ValueError(
-                f"the text encoder has {depth} layers, so {last} of them cannot be run separately:"
-                f" use 0 to {depth}"
-            )
         progress = TextProgress(x, state, *self._embed(x, state))
         for i in range(depth - last):
             progress.x, progress.rows = self.run_block(progress, i)(progress.x, progress.rows)
@@ -227,16 +221,8 @@ class BertEncoder(nn.Module):
             ``embedded`` (B, L, d), ``masks`` as given, ``hidden`` (B, L, d). For masks (B, L), both
             features are zero at padding. (In MMDetection ``hidden`` is not, but nothing valid
             depends on it.)
-
-        Raises:
-            ValueError: if a layer has not run, or one has run twice.
         """
         outputs = list(progress.outputs)
-        if len(outputs) != len(self.block_seams):
-            raise ValueError(
-                f"progress.x was set {len(outputs)} times, expected once after each of the text"
-                f" encoder's {len(self.block_seams)} layers"
-            )
         if x is not None:
             outputs[-1] = x
         count = self.num_layers_of_embedded

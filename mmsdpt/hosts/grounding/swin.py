@@ -245,13 +245,13 @@ class SwinTransformer(MMDetSwinTransformer):
         with _LinspaceOnCPU():
             super().__init__(*args, **kwargs)
         self._layouts: Memo[WindowLayout] = Memo(32)
-        self._block_seams: list[list[BlockSeam]] = []
-        self._ffn_seams: list[list[BranchSeam]] = []
-        self._map_seams: dict[str, list[list[MapSeam]]] = {kind: [] for kind in _MAPS}
-        index = 0
+        # Of all blocks, from the input on; ``_first`` is the index of each stage's first block.
+        self._block_seams: list[BlockSeam] = []
+        self._ffn_seams: list[BranchSeam] = []
+        self._map_seams: dict[str, list[MapSeam]] = {kind: [] for kind in _MAPS}
+        self._first: list[int] = []
         for s, stage in enumerate(self.stages):
-            blocks, ffns = [], []
-            maps: dict[str, list[MapSeam]] = {kind: [] for kind in _MAPS}
+            self._first.append(len(self._block_seams))
             for position, built in enumerate(stage.blocks):
                 stage.blocks[position] = SwinBlock(built)
                 width = built.attn.w_msa.embed_dims
@@ -262,24 +262,20 @@ class SwinTransformer(MMDetSwinTransformer):
                     depth=len(stage.blocks),
                     position=position,
                 )
-                blocks.append(BlockSeam(index, widths, kind="image_blocks"))
-                ffns.append(BranchSeam(index, dict(width=width, stage=s), kind="image_ffns"))
-                for kind in _MAPS:
-                    maps[kind].append(MapSeam(index, dict(width=width, stage=s), kind=kind))
-                index += 1
-            self._block_seams.append(blocks)
-            self._ffn_seams.append(ffns)
-            for kind in _MAPS:
-                self._map_seams[kind].append(maps[kind])
+                index, place = len(self._block_seams), dict(width=width, stage=s)
+                self._block_seams.append(BlockSeam(index, widths, kind="image_blocks"))
+                self._ffn_seams.append(BranchSeam(index, place, kind="image_ffns"))
+                for kind, seams in self._map_seams.items():
+                    seams.append(MapSeam(index, place, kind=kind))
 
     def seams(self) -> dict[str, list[Seam]]:
         """``image_blocks``, ``image_ffns``, ``image_attention_maps`` and ``image_ffn_maps``, one of
         each per block, from the input on.
         """
-        kinds: dict[str, Sequence[Sequence[Seam]]] = dict(
+        kinds: dict[str, Sequence[Seam]] = dict(
             image_blocks=self._block_seams, image_ffns=self._ffn_seams, **self._map_seams
         )
-        return {kind: [seam for stage in x for seam in stage] for kind, x in kinds.items()}
+        return {kind: [*seams] for kind, seams in kinds.items()}
 
     def train(self, mode: bool = True):
         """Set the mode; ``frozen_stages`` stay in eval mode."""
@@ -305,17 +301,8 @@ class SwinTransformer(MMDetSwinTransformer):
 
         Args:
             images: (B, 3, H, W).
-            last: Number of blocks to leave for :meth:`run_block`.
-
-        Raises:
-            ValueError: if the last stage has fewer blocks.
+            last: Number of blocks to leave for :meth:`run_block`, at most all of the last stage.
         """
-        depth = len(self.stages[-1].blocks)
-        if not 0 <= last <= depth:
-            raise ValueError(
-                f"the image encoder's last stage has {depth} blocks, so {last} of them cannot be"
-                f" run separately: use 0 to {depth}"
-            )
         state = ForwardState(images=images) if state is None else state
         x, hw = self.patch_embed(images)
         if self.use_abs_pos_embed:
@@ -335,16 +322,7 @@ class SwinTransformer(MMDetSwinTransformer):
         return Progress(x=x, rows=rows, hw=hw, maps=tuple(maps), state=state, last=last)
 
     def run_block(self, progress: Progress, i: int) -> RunBlock:
-        """The i-th of the blocks that :meth:`begin` left, with its active handlers.
-
-        Raises:
-            ValueError: if fewer are left.
-        """
-        if not 0 <= i < progress.last:
-            raise ValueError(
-                f"block {i} is not among the {progress.last} blocks that are left: begin() with a"
-                " larger 'last'"
-            )
+        """The i-th of the blocks that :meth:`begin` left, with its active handlers."""
         stage = len(self.stages) - 1
         position = len(self.stages[stage].blocks) - progress.last + i
         return partial(self._run_block, stage, position, progress.hw, progress.state)
@@ -366,18 +344,19 @@ class SwinTransformer(MMDetSwinTransformer):
         rows: Rows,
     ) -> tuple[Tensor, Rows]:
         run = partial(self._compute, stage, position, hw)
-        return self._block_seams[stage][position].run(run, x, rows, state)
+        return self._block_seams[self._first[stage] + position].run(run, x, rows, state)
 
     def _compute(
         self, stage: int, position: int, hw: tuple[int, int], x: Tensor, rows: Rows
     ) -> tuple[Tensor, Rows]:
         block = self.stages[stage].blocks[position]
-        seam = self._ffn_seams[stage][position]
+        index = self._first[stage] + position
+        seam = self._ffn_seams[index]
         # Settled here: a recomputation comes when tuners may be switched differently.
         branches = [partial(handler, seam) for handler in seam.active()]
         changes = []
         for kind in _MAPS:
-            place = self._map_seams[kind][stage][position]
+            place = self._map_seams[kind][index]
             changes.append([partial(handler, place, hw=hw) for handler in place.active()])
         key = (len(x), hw, block.attn.window_size, block.attn.shift_size, x.device)
         layout = self._layouts.get(key, partial(window_layout, *key))
