@@ -24,7 +24,7 @@ from mmsdpt.utils.base_weights import (
 from mmsdpt.utils.errors import CheckpointError
 from mmsdpt.utils.memo import Memo
 
-from .seams import ParameterSeam, SeamMap
+from .seams import ParameterSeam, SeamMap, acting_tuners
 from .stages import Images, KnownImages, Stage, StageCache
 
 DEFAULT_SLOT = "default"
@@ -288,13 +288,13 @@ class TunableMixin:
         """Values of the parameters; without gradients they are constants, computed once."""
         if torch.is_grad_enabled() or not seams:
             return [seam.in_effect() for seam in seams]
-        tuners = {id(tuner): tuner for seam in seams for tuner in seam.tuners()}
+        tuners = acting_tuners(seams)
         used = [seam.value() for seam in seams]
-        for tuner in tuners.values():
+        for tuner in tuners:
             used += [*tuner.parameters(), *tuner.buffers()]
         # Tuners themselves are named, too: one without parameters may be switched on or off, and
         # one with dropout gives other values in training.
-        modes = [(tuner, tuner.training) for tuner in tuners.values()]
+        modes = [(tuner, tuner.training) for tuner in tuners]
         return self._in_effect.depend_on(used, *modes).get(
             "", lambda: [seam.in_effect() for seam in seams]
         )

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -100,6 +101,12 @@ class Seam:
     def active(self) -> list[Callable[..., Any]]:
         """Handlers of the tuners that are switched on."""
         return [handler for tuner, handler, _ in self._handlers if tuner.enabled]
+
+    def settled(self, **context: Any) -> list[Callable[..., Any]]:
+        """As :meth:`active`, with this place and its context given: for activations that are
+        computed again, when tuners may be switched differently.
+        """
+        return [partial(handler, self, **context) for handler in self.active()]
 
     def tuners(self) -> Iterator[SeamUser]:
         """The tuners that are switched on and act here."""

@@ -11,7 +11,6 @@ Shapes: B captions, L tokens of the longest one (special tokens included), d the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -34,7 +33,7 @@ from mmsdpt.hosts.seams import (
 from mmsdpt.utils.bert_tokenizer import BertTokenizer
 
 from .bert_folder import bert_config, load_bert
-from .bert_modules import Attention, Layer, Output
+from .bert_modules import Attention
 
 
 class AttentionMasks:
@@ -97,35 +96,6 @@ class TextProgress:
     @x.setter
     def x(self, output: Tensor) -> None:
         self.outputs.append(output)
-
-
-class SeamedLayer(nn.Module):
-    """A layer of BERT with its feature seams.
-
-    Made again in each pass: the recomputation in the backward pass must meet the handlers that were
-    active in the forward pass.
-    """
-
-    def __init__(self, layer: Layer, after_attention: FeatureSeam, after_ffn: FeatureSeam) -> None:
-        super().__init__()
-        self.layer = layer
-        self.after_attention = [partial(f, after_attention) for f in after_attention.active()]
-        self.after_ffn = [partial(f, after_ffn) for f in after_ffn.active()]
-
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        layer = self.layer
-        attended = layer.attention.self(x, mask)
-        x = self._add(layer.attention.output, attended, x, self.after_attention)
-        return self._add(layer.output, layer.intermediate(x), x, self.after_ffn)
-
-    @staticmethod
-    def _add(
-        output: Output, x: Tensor, residual: Tensor, changes: Sequence[Callable[[Tensor], Tensor]]
-    ) -> Tensor:
-        x = output.dropout(output.dense(x))
-        for change in changes:
-            x = change(x)
-        return output.LayerNorm(x + residual)
 
 
 class BertEncoder(nn.Module):
@@ -284,15 +254,12 @@ class BertEncoder(nn.Module):
         self, masks: AttentionMasks, index: int, x: Tensor, rows: Rows
     ) -> tuple[Tensor, Rows]:
         """A layer without the handlers around it, on tokens (B, L, d) and rows."""
-        layer = SeamedLayer(
-            self.model.encoder.layer[index],
-            self.attention_seams[index],
-            self.ffn_seams[index],
-        )
+        layer = self.model.encoder.layer[index]
+        changes = self.attention_seams[index].settled(), self.ffn_seams[index].settled()
         sequence = join(x, rows)
         mask = masks.with_rows(sequence.shape[1] - x.shape[1])
         if self.use_checkpoint and torch.is_grad_enabled():
-            out = recompute(layer, sequence, mask)
+            out = recompute(layer, sequence, mask, *changes)
         else:
-            out = layer(sequence, mask)
+            out = layer(sequence, mask, *changes)
         return split(out, rows)

@@ -13,7 +13,7 @@ tokens, d the width, H heads.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -26,6 +26,7 @@ from mmsdpt.utils.errors import InputError
 
 from .fusion import MAX_CLAMP_VALUE
 
+Change = Callable[[Tensor], Tensor]
 Attention = Literal["sdpa", "eager"]
 """How attention is computed: by torch's kernels, or written out."""
 
@@ -163,7 +164,7 @@ class SelfAttention(nn.Module):
 
 
 class Output(nn.Module):
-    """LN(residual + dropout(dense(x)))."""
+    """LN(residual + dropout(dense(x))), where tuners may change what comes to the residual."""
 
     def __init__(self, config: BertConfig, width: int, clamp: bool = False) -> None:
         super().__init__()
@@ -172,10 +173,12 @@ class Output(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.clamp = clamp
 
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+    def forward(self, x: Tensor, residual: Tensor, changes: Sequence[Change] = ()) -> Tensor:
         x = self.dropout(self.dense(x))
         if self.clamp:
             x = x.clamp(-MAX_CLAMP_VALUE, MAX_CLAMP_VALUE)
+        for change in changes:
+            x = change(x)
         return self.LayerNorm(x + residual)
 
 
@@ -187,8 +190,10 @@ class AttentionBlock(nn.Module):
         self.self = SelfAttention(config, kind, clamp)
         self.output = Output(config, config.hidden_size)
 
-    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        return self.output(self.self(hidden, mask), hidden)
+    def forward(
+        self, hidden: Tensor, mask: Tensor | None, changes: Sequence[Change] = ()
+    ) -> Tensor:
+        return self.output(self.self(hidden, mask), hidden, changes)
 
 
 class Intermediate(nn.Module):
@@ -216,10 +221,18 @@ class Layer(nn.Module):
         self.intermediate = Intermediate(config, clamp)
         self.output = Output(config, config.intermediate_size, clamp)
 
-    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, L, d) to (B, L, d), with an additive mask that spreads to (B, H, L, L)."""
-        attended = self.attention(hidden, mask)
-        return self.output(self.intermediate(attended), attended)
+    def forward(
+        self,
+        hidden: Tensor,
+        mask: Tensor | None,
+        after_attention: Sequence[Change] = (),
+        after_ffn: Sequence[Change] = (),
+    ) -> Tensor:
+        """(B, L, d) to (B, L, d), with an additive mask that spreads to (B, H, L, L), and changes
+        of what the attention and the MLP give, before the residual.
+        """
+        attended = self.attention(hidden, mask, after_attention)
+        return self.output(self.intermediate(attended), attended, after_ffn)
 
 
 class _Encoder(nn.Module):

@@ -351,13 +351,8 @@ class SwinTransformer(MMDetSwinTransformer):
     ) -> tuple[Tensor, Rows]:
         block = self.stages[stage].blocks[position]
         index = self._first[stage] + position
-        seam = self._ffn_seams[index]
-        # Settled here: a recomputation comes when tuners may be switched differently.
-        branches = [partial(handler, seam) for handler in seam.active()]
-        changes = []
-        for kind in _MAPS:
-            place = self._map_seams[kind][index]
-            changes.append([partial(handler, place, hw=hw) for handler in place.active()])
+        branches = self._ffn_seams[index].settled()
+        changes = [self._map_seams[kind][index].settled(hw=hw) for kind in _MAPS]
         key = (len(x), hw, block.attn.window_size, block.attn.shift_size, x.device)
         layout = self._layouts.get(key, partial(window_layout, *key))
         if block.with_cp and torch.is_grad_enabled():

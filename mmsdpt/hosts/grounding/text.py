@@ -6,7 +6,7 @@ Shapes: B captions, L tokens of the longest one (special tokens included), d the
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -17,7 +17,14 @@ from mmdet.models.language_models.bert import generate_masks_with_special_tokens
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import FeatureSeam, ForwardState, RunBlock, Seam, SeamUser
+from mmsdpt.hosts.seams import (
+    FeatureSeam,
+    ForwardState,
+    RunBlock,
+    Seam,
+    SeamUser,
+    acting_tuners,
+)
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.bert_tokenizer import BertTokenizer
 from mmsdpt.utils.language_models import language_model_folder
@@ -285,7 +292,7 @@ def _check_captions(captions: Sequence[str]) -> None:
 
 
 def _check_constant(
-    encoder: nn.Module, seams: Iterable[Seam]
+    encoder: nn.Module, seams: Sequence[Seam]
 ) -> tuple[list[Tensor], tuple[tuple[str, int, SeamUser], ...]]:
     """Refuse to cache what is not the same the next time.
 
@@ -302,7 +309,7 @@ def _check_constant(
             "cache=True would cut the gradient of the text encoder, whose parameters require"
             " one; freeze them, use torch.no_grad(), or pass cache=False."
         )
-    for tuner in dict.fromkeys(tuner for _, _, tuner in acting):
+    for tuner in acting_tuners(seams):
         name = f"{type(tuner).__name__}, which acts in the text encoder,"
         if torch.is_grad_enabled() and not tuner.frozen:
             raise ValueError(
