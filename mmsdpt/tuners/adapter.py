@@ -121,7 +121,6 @@ class Adapter(Tuner):
         return value + self.norm_offsets[key_of(seam.name)].to(value.dtype)
 
     def num_trainable(self) -> int:
-        """2 d m + m + d per bottleneck, 2 d per norm: after each one, and of the embeddings."""
         widths = [width for kind in KINDS for width in self.widths[kind]]
         norms = 2 * sum(widths) * self.layer_norms + 2 * widths[0] * self.embedding_norm
         return sum(Bottleneck.count(width, self.bottleneck) for width in widths) + norms

@@ -73,5 +73,4 @@ class AdaptFormer(Tuner):
         return self.scale * self.adapters[seam.index](x)
 
     def num_trainable(self) -> int:
-        """2 d m + m + d, summed over the blocks."""
         return sum(Bottleneck.count(width, self.bottleneck) for width in self.widths)

@@ -63,5 +63,4 @@ class CLIPAdapter(Tuner):
         return self.ratio * adapted.to(f.dtype) + (1 - self.ratio) * f
 
     def num_trainable(self) -> int:
-        """2 e (e / reduction)."""
         return 2 * self.width * self.hidden

@@ -117,5 +117,4 @@ class CLIPLoRA(LoRA):
         return y + self.scale * change.to(y.dtype)
 
     def num_trainable(self) -> int:
-        """3 2 r d, summed over the blocks."""
         return sum(6 * self.rank * seam.shape[1] for seam in self.chosen)

@@ -105,7 +105,6 @@ class CoCoOp(Regularised):
         return self.context(state.class_names, context, per_image=True)
 
     def num_trainable(self) -> int:
-        """n d + (e + 1) e/r + (e/r + 1) d; 0 with n = 0."""
         if not self.num_tokens:
             return 0
         d, e = self.width, self.feature_width

@@ -96,7 +96,6 @@ class CoOp(Tuner):
         return {self: PromptRows(self.context, keep=True)}
 
     def num_trainable(self) -> int:
-        """n d."""
         return self.num_tokens * self.width
 
 
@@ -175,5 +174,4 @@ class CLIPCoOp(Regularised):
         return self.context(state.class_names, ctx if rows is None else ctx[rows])
 
     def num_trainable(self) -> int:
-        """n d, times C with ``per_class``."""
         return self.num_tokens * self.width * (self.num_classes or 1)

@@ -65,7 +65,6 @@ class DoRA(LoRA):
         return ((magnitude / lengths).unsqueeze(1) * direction).to(value.dtype)
 
     def num_trainable(self) -> int:
-        """r (in + out) + out, summed over the weights."""
         return super().num_trainable() + sum(seam.shape[0] for seam in self.chosen)
 
 

@@ -243,9 +243,6 @@ class DPT(Tuner):
         return {"loss_class_prompts": self.loss_weight * loss}
 
     def num_trainable(self) -> int:
-        """M d_text, V d per early block, and per late block (d_text + 1) d for the class net, 2 h d
-        + d^2 for the attention with keys of width h, K d for the tokens, 4 d for the norms.
-        """
         total = self.num_context * self.text_width + self.num_visual * sum(self.early.values())
         for d in self.late.values():
             total += (self.text_width + 1) * d + (2 * self.key_width + d) * d

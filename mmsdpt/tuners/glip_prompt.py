@@ -60,5 +60,4 @@ class GLIPPrompt(Tuner):
         return {**features, **shifted}
 
     def num_trainable(self) -> int:
-        """d per position."""
         return self.max_tokens * self.width

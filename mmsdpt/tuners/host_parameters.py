@@ -102,5 +102,4 @@ class HostParameters(Merging):
             self.values[key_of(seam.name)].copy_(seam.value())
 
     def num_trainable(self) -> int:
-        """The sum over the chosen parameters."""
         return sum(seam.value().numel() for seam in self.chosen)

@@ -184,7 +184,6 @@ class CLIPLinearProbe(Tuner):
         return strength
 
     def num_trainable(self) -> int:
-        """C (e + 1)."""
         return self.num_classes * (self.width + 1)
 
 

@@ -132,7 +132,6 @@ class LoRA(Merging):
         return self._changed(i, self.chosen[i], self.chosen[i].value())
 
     def num_trainable(self) -> int:
-        """r (in + out), summed over the weights."""
         return self.rank * sum(sum(seam.shape) for seam in self.chosen)
 
 

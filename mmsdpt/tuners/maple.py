@@ -68,7 +68,6 @@ class MaPLe(Tuner):
         self.prompts.start_from_words()
 
     def num_trainable(self) -> int:
-        """J n d_text + sum over the image blocks of (d_text + 1) d_image."""
         return self.prompts.num_trainable()
 
 
@@ -125,7 +124,6 @@ class CLIPMaPLe(DeepPrompts):
         )
 
     def num_trainable(self) -> int:
-        """D n d_t + D (d_t + 1) d_v."""
         if self.ctx is None:
             return 0
         return super().num_trainable() + self.depth * (self.text_width + 1) * self.image_width

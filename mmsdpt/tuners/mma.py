@@ -113,6 +113,5 @@ class MMA(Tuner):
         return self.scale * scale_gradient(y, 1 / self.scale).to(x.dtype)
 
     def num_trainable(self) -> int:
-        """L (2 r (d_t + d_v) + d_t + d_v + 2 r + r^2 + r)."""
         r, widths = self.rank, sum(self.widths.values())
         return self.depth * (2 * r * widths + widths + 2 * r + r**2 + r)

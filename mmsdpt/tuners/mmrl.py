@@ -154,7 +154,6 @@ class MMRL(Tuner):
         )
 
     def num_trainable(self) -> int:
-        """K w + J (w + 1) (d_t + d_v) + d_v e."""
         w, widths = self.token_width, self.text_width + self.image_width
         maps = self.depth * (w + 1) * widths
         return self.num_tokens * w + maps + self.image_width * self.feature_width

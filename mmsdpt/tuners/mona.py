@@ -131,5 +131,4 @@ class Mona(Tuner):
         return adapters[seam.index](x, hw)
 
     def num_trainable(self) -> int:
-        """Two adapters for each block, see :class:`MonaAdapter`."""
         return 2 * sum(MonaAdapter.count(width, self.bottleneck) for width in self.widths)

@@ -157,9 +157,6 @@ class PMF(Tuner):
         return run(x, {self: PromptRows(rows)})[0]
 
     def num_trainable(self) -> int:
-        """Per layer and modality (n_q + n_qc + n_fc) d for the prompts, (d + 1) h + (h + 1) d' for
-        the MLP to the other modality of width d'.
-        """
         total = 0
         for widths in self.widths:
             for side, other in (("image", "text"), ("text", "image")):

@@ -88,5 +88,4 @@ class SSF(Merging):
         return self._changes[i](self.chosen[i], self.chosen[i].value())
 
     def num_trainable(self) -> int:
-        """2 d for each layer with a bias, d for each without."""
         return sum(seam.shape[0] for seam in self.chosen)

@@ -127,6 +127,5 @@ class TCP(Regularised):
         return dict(loss_knowledge=self.weight * cosine_distance(g, self._g0(state)))
 
     def num_trainable(self) -> int:
-        """n d + (e + 1) h + (h + 1) n d."""
         out = self.num_tokens * self.width
         return out + (self.feature_width + 1) * self.hidden + (self.hidden + 1) * out

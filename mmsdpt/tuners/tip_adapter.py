@@ -172,5 +172,4 @@ class TipAdapter(Tuner):
         return best
 
     def num_trainable(self) -> int:
-        """C K e."""
         return self.num_classes * self.shots * self.width

@@ -104,9 +104,6 @@ class UPT(Tuner):
         return run(x, {**rows, self: PromptRows(prompts.to(x.dtype))})
 
     def num_trainable(self) -> int:
-        """2 n d, 4 d (d + 1) for the attention, 2 d (d + 1) for the FFN, 4 d for the norms, and
-        (d + 1) d_s per stage.
-        """
         d = self.width
         transformer = 6 * d * (d + 1) + 4 * d
         return 2 * self.num_tokens * d + transformer + (d + 1) * sum(self.stage_widths.values())

@@ -96,7 +96,6 @@ class VPT(Tuner):
         return run(x, {**rows, self: PromptRows(self.prompts[seam.index])})
 
     def num_trainable(self) -> int:
-        """p times the sum of the blocks' widths."""
         return self.num_tokens * sum(self.widths)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from tokenizers import (
 from torch import Tensor
 
 from .errors import InputError
-from .language_models import read_json
+from .language_models import read_object
 
 _SPECIAL = {key: f"[{key.upper()}]" for key in ("unk", "sep", "pad", "cls", "mask")}
 _FIELDS = {
@@ -31,7 +31,7 @@ _FIELDS = {
 }
 
 
-class Tokenized:
+class Tokenized(dict[str, Any]):
     """Captions as tokens.
 
     ``input_ids``, ``attention_mask`` (1 at tokens, 0 at padding), ``token_type_ids`` and
@@ -45,25 +45,17 @@ class Tokenized:
     special_tokens_mask: Any
 
     def __init__(self, encodings: Sequence[Encoding], fields: dict[str, Any]) -> None:
-        self.encodings, self._fields = encodings, fields
+        super().__init__(fields)
+        self.encodings = encodings
 
     def __getattr__(self, name: str) -> Any:
-        if name in _FIELDS and "_fields" in self.__dict__:
-            return self._fields[name]
+        if name in self:
+            return self[name]
         raise AttributeError(name)
-
-    def __getitem__(self, name: str) -> Any:
-        return self._fields[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._fields)
-
-    def keys(self) -> list[str]:
-        return list(self._fields)
 
     def to(self, device: torch.device | str) -> Tokenized:
         """The same with tensors on another device."""
-        return Tokenized(self.encodings, {k: v.to(device) for k, v in self._fields.items()})
+        return Tokenized(self.encodings, {k: v.to(device) for k, v in self.items()})
 
     def char_to_token(self, place: int, character: int | None = None) -> int | None:
         """Index of the token that a character belongs to; None for white space and the like.
@@ -95,7 +87,7 @@ class BertTokenizer:
     def __init__(self, folder: str | Path) -> None:
         path = Path(folder)
         config = path / "tokenizer_config.json"
-        settings = read_json(config) if config.is_file() else {}
+        settings = read_object(config) if config.is_file() else {}
         names = {key: _text(settings.get(f"{key}_token")) or name for key, name in _SPECIAL.items()}
         file = path / ("tokenizer.json" if (path / "tokenizer.json").is_file() else "vocab.txt")
         try:

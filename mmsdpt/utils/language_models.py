@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.resources
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import huggingface_hub
 
 from .downloads import CHECKPOINTS, how_to_get_bert
 from .errors import InputError
+from .texts import read_json
 
 MINI_BERT = "mmsdpt://mini_bert"
 _TEXT_FILES = (
@@ -43,16 +43,13 @@ def mini_bert_folder() -> str:
     return str(importlib.resources.files("mmsdpt") / "assets" / "mini_bert")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file with an object.
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
 
     Raises:
         InputError: It cannot be read, or holds something else.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error})") from None
+    content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, expected an object")
     return content

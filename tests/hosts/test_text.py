@@ -476,7 +476,7 @@ def test_weights_in_several_files_load_and_names_stay_in_the_folder(tmp_path, bu
 
 def test_a_config_that_is_not_json_is_one_sentence(tmp_path, built):
     save_folder(built, tmp_path)
-    for content, message in (("{", "cannot be read as JSON"), ("[]", "holds a list, expected an")):
+    for content, message in (("{", "is not a JSON file"), ("[]", "holds a list, expected an")):
         (tmp_path / "config.json").write_text(content)
         with pytest.raises(InputError, match=message) as caught:
             BertModel(name=str(tmp_path))

@@ -41,22 +41,10 @@ def convert_coco(
 
     Args:
         src: An annotation file, or a folder with one or more.
-        out: Folder for the result; None writes nothing and only reports.
-        split: Three fractions that sum to 1, or three counts, drawn at random by ``seed``.
-        seed: Seed of the draw.
         classes: Classes to convert, in the order of their ids. Default: the categories with boxes.
-        rename: New class names by old ones; classes that get one name become one.
-        images: ``copy`` or ``link`` them, or use them ``in-place`` by absolute path.
         missing_labels: Whether an image without annotations is kept.
-        overwrite: Replace an earlier conversion.
-        strict: Write nothing and raise if there is any problem.
-        progress: Show progress bars.
 
-    Returns:
-        The report.
-
-    Raises:
-        InputError: If the conversion cannot be done as asked.
+    The other arguments, what is returned and what is raised: as of :func:`convert_voc`.
     """
     src, out = Path(src), None if out is None else Path(out)
     if not src.exists():

@@ -17,7 +17,7 @@ from mmsdpt.utils.language_models import (
     ADVICE,
     LanguageModelNotFoundError,
     language_model_folder,
-    read_json,
+    read_object,
     weight_file,
 )
 
@@ -31,7 +31,7 @@ def bert_config(name: str) -> BertConfig:
         LanguageModelNotFoundError: The model cannot be found.
         InputError: It is not a BERT, or not one that can be built here.
     """
-    content = read_json(language_model_folder(name) / "config.json")
+    content = read_object(language_model_folder(name) / "config.json")
     kind = content.get("model_type", "bert")
     if kind != "bert":
         raise InputError(
@@ -120,7 +120,7 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
     """State dict of a file, or of all files that an index names."""
     if file.suffix != ".json":
         return cast(dict[str, Tensor], read_checkpoint(str(file))["state_dict"])
-    parts = read_json(file).get("weight_map")
+    parts = read_object(file).get("weight_map")
     if not isinstance(parts, dict) or not all(
         isinstance(part, str) and Path(part).name == part for part in parts.values()
     ):
