@@ -119,8 +119,3 @@ class Adapter(Tuner):
 
     def _offset(self, seam: ParameterSeam, value: Tensor) -> Tensor:
         return value + self.norm_offsets[key_of(seam.name)].to(value.dtype)
-
-    def num_trainable(self) -> int:
-        widths = [width for kind in KINDS for width in self.widths[kind]]
-        norms = 2 * sum(widths) * self.layer_norms + 2 * widths[0] * self.embedding_norm
-        return sum(Bottleneck.count(width, self.bottleneck) for width in widths) + norms

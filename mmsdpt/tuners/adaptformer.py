@@ -71,6 +71,3 @@ class AdaptFormer(Tuner):
 
     def _branch(self, seam: BranchSeam, x: Tensor) -> Tensor:
         return self.scale * self.adapters[seam.index](x)
-
-    def num_trainable(self) -> int:
-        return sum(Bottleneck.count(width, self.bottleneck) for width in self.widths)

@@ -199,8 +199,8 @@ class Apollo(Tuner):
         self.bottleneck, self.num_heads = bottleneck, num_heads
         (outputs,) = cast(Sequence[PairedSeam], seams["encoder_outputs"])
         self.prompts = CoupledPrompts(seams, num_tokens, depth, init_words, init_std)
-        self.widths = outputs.widths["image"], outputs.widths["text"]
-        self.adapter = CrossModalAdapter(*self.widths, bottleneck, num_heads)
+        widths = outputs.widths["image"], outputs.widths["text"]
+        self.adapter = CrossModalAdapter(*widths, bottleneck, num_heads)
         self.prompts.connect(self)
         outputs.connect(self, self.adapt)
         seams["losses"][0].connect(self, self.consistency)
@@ -259,14 +259,6 @@ class Apollo(Tuner):
         """InfoNCE and Jensen-Shannon over the rows (n, d) of each sample, the mean over samples."""
         losses = [contrast(a, b, self.temperature) for a, b in pairs]
         return torch.stack(losses).mean()
-
-    def num_trainable(self) -> int:
-        """MaPLe's, and per modality 2 d m + m + d for the adapter's bottleneck, 8 m^2 for its two
-        attentions, 4 m for their norms.
-        """
-        m = self.bottleneck
-        sides = sum(2 * d * m + m + d + 8 * m * m + 4 * m for d in self.widths)
-        return self.prompts.num_trainable() + sides
 
 
 def photometric_view(images: Tensor, strength: float) -> Tensor:

@@ -44,23 +44,19 @@ class CLIPAdapter(Tuner):
     ) -> None:
         super().__init__(seams=seams, **common)
         (seam,) = seams["pooled_image"]
-        self.width = seam.widths["width"]
+        width = seam.widths["width"]
         if not 0 < ratio <= 1:
             raise ValueError(f"ratio must be above 0 and at most 1, got {ratio}")
-        if positive_integer("reduction", reduction) > self.width:
+        if positive_integer("reduction", reduction) > width:
             raise ValueError(
-                f"reduction must be at most {self.width}, the width of the image feature, got"
+                f"reduction must be at most {width}, the width of the image feature, got"
                 f" {reduction}"
             )
         self.ratio, self.reduction = float(ratio), reduction
-        self.hidden = self.width // reduction
-        self.down = nn.Linear(self.width, self.hidden, bias=False)
-        self.up = nn.Linear(self.hidden, self.width, bias=False)
+        self.down = nn.Linear(width, width // reduction, bias=False)
+        self.up = nn.Linear(width // reduction, width, bias=False)
         seam.connect(self, self._adapted)
 
     def _adapted(self, seam: FeatureSeam, f: Tensor) -> Tensor:
         adapted = self.up(self.down(f.to(self.up.weight.dtype)).relu()).relu()
         return self.ratio * adapted.to(f.dtype) + (1 - self.ratio) * f
-
-    def num_trainable(self) -> int:
-        return 2 * self.width * self.hidden

@@ -115,6 +115,3 @@ class CLIPLoRA(LoRA):
         low = torch.einsum("cbld,crd->cblr", dropped, self.down[i])
         change = torch.einsum("cblr,cdr->blcd", low, self.up[i]).flatten(2)  # (B, L, 3d)
         return y + self.scale * change.to(y.dtype)
-
-    def num_trainable(self) -> int:
-        return sum(6 * self.rank * seam.shape[1] for seam in self.chosen)

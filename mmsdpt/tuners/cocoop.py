@@ -74,7 +74,7 @@ class CoCoOp(Regularised):
             raise ValueError(
                 f"reduction must be at most {e}, the width of the image feature, got {reduction}"
             )
-        self.feature_width, self.hidden = e, e // reduction
+        hidden = e // reduction
         self.context = ClassContext(texts, num_tokens, init_words)
         self.ctx: nn.Parameter | None = None
         self.meta_net: nn.Sequential | None = None
@@ -82,9 +82,9 @@ class CoCoOp(Regularised):
             self.ctx = drawn(num_tokens, self.width)
             self.meta_net = nn.Sequential(
                 OrderedDict(
-                    linear1=nn.Linear(e, self.hidden),
+                    linear1=nn.Linear(e, hidden),
                     relu=nn.ReLU(inplace=True),
-                    linear2=nn.Linear(self.hidden, self.width),
+                    linear2=nn.Linear(hidden, self.width),
                 )
             )
             texts.connect(self, self._texts, exclusive=True)
@@ -103,9 +103,3 @@ class CoCoOp(Regularised):
         shift = self.meta_net(state.image_features.to(self.ctx.dtype))  # (B, d)
         context = self.ctx + shift.unsqueeze(1)  # (B, n, d)
         return self.context(state.class_names, context, per_image=True)
-
-    def num_trainable(self) -> int:
-        if not self.num_tokens:
-            return 0
-        d, e = self.width, self.feature_width
-        return self.num_tokens * d + (e + 1) * self.hidden + (self.hidden + 1) * d

@@ -95,9 +95,6 @@ class CoOp(Tuner):
         # Kept: the vectors pass through the layers like words, which read and change them.
         return {self: PromptRows(self.context, keep=True)}
 
-    def num_trainable(self) -> int:
-        return self.num_tokens * self.width
-
 
 @MODELS.register_module()
 class CLIPCoOp(Regularised):
@@ -172,6 +169,3 @@ class CLIPCoOp(Regularised):
         if self.per_class:
             rows = self.class_rows(state.class_names)
         return self.context(state.class_names, ctx if rows is None else ctx[rows])
-
-    def num_trainable(self) -> int:
-        return self.num_tokens * self.width * (self.num_classes or 1)

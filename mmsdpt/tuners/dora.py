@@ -64,9 +64,6 @@ class DoRA(LoRA):
             lengths = lengths.detach()
         return ((magnitude / lengths).unsqueeze(1) * direction).to(value.dtype)
 
-    def num_trainable(self) -> int:
-        return super().num_trainable() + sum(seam.shape[0] for seam in self.chosen)
-
 
 @MODELS.register_module()
 class DoRAXMHA(DoRA):

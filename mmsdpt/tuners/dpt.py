@@ -241,10 +241,3 @@ class DPT(Tuner):
         target = present[known.valid].to(scores).expand_as(scores)
         loss = F.binary_cross_entropy_with_logits(scores, target)
         return {"loss_class_prompts": self.loss_weight * loss}
-
-    def num_trainable(self) -> int:
-        total = self.num_context * self.text_width + self.num_visual * sum(self.early.values())
-        for d in self.late.values():
-            total += (self.text_width + 1) * d + (2 * self.key_width + d) * d
-            total += self.num_class_prompts * d + 4 * d
-        return total

@@ -58,6 +58,3 @@ class GLIPPrompt(Tuner):
             for name in ("hidden", "embedded")
         }
         return {**features, **shifted}
-
-    def num_trainable(self) -> int:
-        return self.max_tokens * self.width

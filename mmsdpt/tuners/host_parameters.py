@@ -100,6 +100,3 @@ class HostParameters(Merging):
     def start_from_host(self) -> None:
         for seam in self.chosen:
             self.values[key_of(seam.name)].copy_(seam.value())
-
-    def num_trainable(self) -> int:
-        return sum(seam.value().numel() for seam in self.chosen)

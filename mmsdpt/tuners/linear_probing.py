@@ -183,9 +183,6 @@ class CLIPLinearProbe(Tuner):
         print_log(f"Fitted the linear probe with C = {strength:.3g}", logger="current")
         return strength
 
-    def num_trainable(self) -> int:
-        return self.num_classes * (self.width + 1)
-
 
 def _fingerprint(names: Sequence[str]) -> int:
     """A number for a list of names; never 0."""

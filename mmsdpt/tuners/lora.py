@@ -131,9 +131,6 @@ class LoRA(Merging):
     def changed(self, i: int) -> Tensor:
         return self._changed(i, self.chosen[i], self.chosen[i].value())
 
-    def num_trainable(self) -> int:
-        return self.rank * sum(sum(seam.shape) for seam in self.chosen)
-
 
 @MODELS.register_module()
 class LoRAXMHA(LoRA):

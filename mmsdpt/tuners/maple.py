@@ -67,9 +67,6 @@ class MaPLe(Tuner):
     def start_from_host(self) -> None:
         self.prompts.start_from_words()
 
-    def num_trainable(self) -> int:
-        return self.prompts.num_trainable()
-
 
 @MODELS.register_module()
 class CLIPMaPLe(DeepPrompts):
@@ -122,8 +119,3 @@ class CLIPMaPLe(DeepPrompts):
             injection_layers=1,
             learn_image_prompts=False,
         )
-
-    def num_trainable(self) -> int:
-        if self.ctx is None:
-            return 0
-        return super().num_trainable() + self.depth * (self.text_width + 1) * self.image_width

@@ -111,7 +111,3 @@ class MMA(Tuner):
         h = down(scale_gradient(x.to(up.weight.dtype), self.scale)).relu()
         y = up(self.shared[i](h).relu())
         return self.scale * scale_gradient(y, 1 / self.scale).to(x.dtype)
-
-    def num_trainable(self) -> int:
-        r, widths = self.rank, sum(self.widths.values())
-        return self.depth * (2 * r * widths + widths + 2 * r + r**2 + r)

@@ -96,12 +96,11 @@ class MMRL(Tuner):
         if not 0 <= ratio <= 1:
             raise ValueError(f"ratio must be from 0 to 1, got {ratio}")
         self.ratio, self.weight, self.use_tokens = float(ratio), weight, use_tokens
-        self.text_width, self.image_width = texts[0].widths["width"], images[0].widths["width"]
-        self.feature_width = self._teacher.widths["width"]
+        text_width, image_width = texts[0].widths["width"], images[0].widths["width"]
         self.tokens = drawn(num_tokens, token_width)
-        self.text_maps = _copies(nn.Linear(token_width, self.text_width), self.depth)
-        self.image_maps = _copies(nn.Linear(token_width, self.image_width), self.depth)
-        self.projection = drawn(self.image_width, self.feature_width, std=self.image_width**-0.5)
+        self.text_maps = _copies(nn.Linear(token_width, text_width), self.depth)
+        self.image_maps = _copies(nn.Linear(token_width, image_width), self.depth)
+        self.projection = drawn(image_width, self._teacher.widths["width"], std=image_width**-0.5)
         self._first_text, self._first_image = len(texts) - self.depth, len(images) - self.depth
         for text in texts[self._first_text :]:
             text.connect(self, self._text, exclusive=True)
@@ -152,11 +151,6 @@ class MMRL(Tuner):
             loss_image=self.weight * cosine_distance(f, f0),
             loss_text=self.weight * cosine_distance(g, g0),
         )
-
-    def num_trainable(self) -> int:
-        w, widths = self.token_width, self.text_width + self.image_width
-        maps = self.depth * (w + 1) * widths
-        return self.num_tokens * w + maps + self.image_width * self.feature_width
 
 
 def _copies(linear: nn.Linear, count: int) -> nn.ModuleList:

@@ -86,12 +86,6 @@ class MonaAdapter(nn.Module):
         identity[:, :, middle, middle] = 1
         return mean + identity, sum(c.bias for c in self.convolutions) / len(kernels)
 
-    @staticmethod
-    def count(width: int, bottleneck: int) -> int:
-        """Parameters: d (2 m + 5) + m (m + 1) + 4 m + m sum of k^2."""
-        taps = sum(k * k for k in KERNELS)
-        return width * (2 * bottleneck + 5) + bottleneck * (bottleneck + 1 + 4 + taps)
-
 
 @MODELS.register_module()
 class Mona(Tuner):
@@ -129,6 +123,3 @@ class Mona(Tuner):
         self, adapters: nn.ModuleList, seam: MapSeam, x: Tensor, hw: tuple[int, int]
     ) -> Tensor:
         return adapters[seam.index](x, hw)
-
-    def num_trainable(self) -> int:
-        return 2 * sum(MonaAdapter.count(width, self.bottleneck) for width in self.widths)

@@ -250,14 +250,6 @@ class MuDPT(DeepPrompts):
                 f"The file was trained with {kept}; the model now uses the same", logger="current"
             )
 
-    def num_trainable(self) -> int:
-        """(1 + m) n (d_t + d_v), less d_v without image prompts of their own, and the maps':
-        :mod:`mmsdpt.tuners.layers.injection` has the formulas.
-        """
-        names = {self._e, self._a, self._b} - {None}
-        maps = (p.numel() for name in names for p in self.get_submodule(str(name)).parameters())
-        return super().num_trainable() + sum(maps)
-
 
 def _one_of(name: str, value: str, shown: Iterable[str], known: Iterable[str] = ()) -> None:
     if value not in (known or shown):

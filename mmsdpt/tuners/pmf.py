@@ -100,7 +100,6 @@ class PMF(Tuner):
         for name, count in self.counts.items():
             positive_integer(f"num_{name}", count)
         self.num_layers, self.hidden_width = num_layers, hidden_width
-        self.widths = [seam.widths for seam in pairs[-num_layers:]]
         self.layers = nn.ModuleDict()
         for seam in pairs[-num_layers:]:
             image, text = seam.widths["image"], seam.widths["text"]
@@ -155,12 +154,3 @@ class PMF(Tuner):
         context = side["prompts"]["fusion_context"].expand(len(x), -1, -1)  # (B, n_fc, d)
         rows = torch.cat([context.to(x.dtype), message.to(x.dtype)], dim=1)  # (B, n_fc + n_q, d)
         return run(x, {self: PromptRows(rows)})[0]
-
-    def num_trainable(self) -> int:
-        total = 0
-        for widths in self.widths:
-            for side, other in (("image", "text"), ("text", "image")):
-                d, hidden = widths[side], self._hidden(widths[side])
-                total += sum(self.counts.values()) * d
-                total += (d + 1) * hidden + (hidden + 1) * widths[other]
-        return total

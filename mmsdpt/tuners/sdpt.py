@@ -354,20 +354,6 @@ class SDPT(Tuner):
         own = {} if self._tokens_config is None else dict(tokens=self._tokens_config)
         return {**super().config(), **own}
 
-    def num_trainable(self) -> int:
-        """n k E for shared tokens, twice that unshared; learnable projections add n (E + 1) D per
-        side. Modules of a user's own are counted.
-        """
-        count = len(self.layers) * self.num_tokens * self.joint * (1 if self.share else 2)
-        if self._tokens_config is not None:
-            count = sum(p.numel() for p in self.tokens.parameters())
-        if self.projection == "learnable":
-            for widths in self.widths:
-                count += sum((self.joint + 1) * widths[side] for side in self.used_sides)
-        elif self.projection != "inverse":
-            count += sum(p.numel() for p in self.projections.parameters())
-        return count
-
 
 def _resolve_layers(layers: Sequence[int] | None, available: int) -> tuple[int, ...]:
     if layers is None:

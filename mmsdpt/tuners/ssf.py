@@ -86,6 +86,3 @@ class SSF(Merging):
 
     def changed(self, i: int) -> Tensor:
         return self._changes[i](self.chosen[i], self.chosen[i].value())
-
-    def num_trainable(self) -> int:
-        return sum(seam.shape[0] for seam in self.chosen)

@@ -91,13 +91,12 @@ class TCP(Regularised):
                 f" num_tokens={num_tokens} need as many places: write more words there"
             )
         self.width, e = texts.widths["width"], self._teacher.widths["width"]
-        self.feature_width, self.hidden = e, e // 4
         self.ctx = drawn(num_tokens, self.width)
         self.class_net = nn.Sequential(
             OrderedDict(
-                linear1=nn.Linear(e, self.hidden),
+                linear1=nn.Linear(e, e // 4),
                 gelu=QuickGELU(),
-                linear2=nn.Linear(self.hidden, num_tokens * self.width),
+                linear2=nn.Linear(e // 4, num_tokens * self.width),
             )
         )
         texts.connect(self, self._texts, exclusive=True)
@@ -125,7 +124,3 @@ class TCP(Regularised):
             return {}
         g = cast(Tensor, state.text_features)
         return dict(loss_knowledge=self.weight * cosine_distance(g, self._g0(state)))
-
-    def num_trainable(self) -> int:
-        out = self.num_tokens * self.width
-        return out + (self.feature_width + 1) * self.hidden + (self.hidden + 1) * out

@@ -170,6 +170,3 @@ class TipAdapter(Tuner):
                     best = right
                     self.strengths.copy_(torch.tensor([alpha, beta]))
         return best
-
-    def num_trainable(self) -> int:
-        return self.num_classes * self.shots * self.width

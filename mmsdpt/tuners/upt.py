@@ -102,8 +102,3 @@ class UPT(Tuner):
     ) -> tuple[Tensor, Rows]:
         prompts = self._of(state)[1][seam.widths["stage"]]
         return run(x, {**rows, self: PromptRows(prompts.to(x.dtype))})
-
-    def num_trainable(self) -> int:
-        d = self.width
-        transformer = 6 * d * (d + 1) + 4 * d
-        return 2 * self.num_tokens * d + transformer + (d + 1) * sum(self.stage_widths.values())

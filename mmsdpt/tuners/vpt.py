@@ -95,9 +95,6 @@ class VPT(Tuner):
     ) -> tuple[Tensor, Rows]:
         return run(x, {**rows, self: PromptRows(self.prompts[seam.index])})
 
-    def num_trainable(self) -> int:
-        return self.num_tokens * sum(self.widths)
-
 
 @MODELS.register_module()
 class CLIPVPT(DeepPrompts):

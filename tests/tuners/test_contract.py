@@ -20,6 +20,7 @@ from torch import nn
 import tests.tuners.broken_methods as broken
 from mmsdpt.hosts.seams import SeamMap
 from mmsdpt.tuners.files import TunerFileError, load_tuner, save_tuner
+from tests.oracles.trainable import expected_count
 from tests.tuners.contract_cases import (
     Case,
     Host,
@@ -242,14 +243,16 @@ def test_a_file_that_does_not_fit_is_refused_by_what_differs_and_changes_nothing
 
 def test_the_closed_formula_counts_what_trains(case):
     counted = sum(p.numel() for p in trainable(case.trained).values())
-    assert case.trained.tuners["default"].num_trainable() == counted
+    tuner = case.trained.tuners["default"]
+    assert tuner.num_trainable() == expected_count(tuner) == counted
 
 
 def test_the_closed_formula_counts_what_trains_on_the_large_host(case, large):
     seams = large(case.host.paper).seams()
     with torch.device("meta"), case.host.on_seams(case.method, seams) as tuner:
         assert all(p.is_meta for p in tuner.parameters())
-        assert tuner.num_trainable() == sum(p.numel() for p in tuner.parameters())
+        count = sum(p.numel() for p in tuner.parameters())
+        assert tuner.num_trainable() == expected_count(tuner) == count
 
 
 # ---------------------------------------------------------------------- seams

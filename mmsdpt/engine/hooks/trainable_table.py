@@ -53,7 +53,7 @@ class TrainableTableHook(Hook):
 
     It also checks that the optimizer holds exactly what requires a gradient: a parameter that was
     frozen or thawed after the optimizer was built would otherwise train, or stand still, unnoticed.
-    And where a tuner has a closed formula of its parameters, it checks the count against that.
+    And it checks that all parameters of an unfrozen tuner train.
     """
 
     priority = "VERY_HIGH"
@@ -76,22 +76,18 @@ class TrainableTableHook(Hook):
                 f" {forgotten[0]}: they were unfrozen after the optimizer was built"
             )
         for slot, tuner in getattr(model, "tuners", {}).items():
-            _check_formula(slot, tuner)
+            _check_whole(slot, tuner)
         runner.logger.info("\n" + trainable_table(model))
 
 
-def _check_formula(slot: str, tuner: nn.Module) -> None:
-    """Compare what trains of a tuner with its own ``num_trainable()``, if it has one."""
+def _check_whole(slot: str, tuner: nn.Module) -> None:
+    """Refuse a tuner of which a part is frozen."""
     counted = sum(p.numel() for p in tuner.parameters() if p.requires_grad)
     if not isinstance(tuner, Tuner) or tuner.frozen:
         return
-    try:
-        expected = tuner.num_trainable()
-    except NotImplementedError:
-        return
+    expected = tuner.num_trainable()
     if counted != expected:
         raise ValueError(
-            f"{type(tuner).__name__} in slot {slot!r} should train {expected:,} parameters by its"
-            f" own formula, num_trainable(), but {counted:,} train: part of it is frozen, or the"
-            " formula is wrong"
+            f"{type(tuner).__name__} in slot {slot!r} should train {expected:,} parameters,"
+            f" num_trainable(), but {counted:,} train: part of it is frozen"
         )

@@ -39,8 +39,3 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.up(self.dropout(self.activation(self.down(x)))).to(x.dtype)
-
-    @staticmethod
-    def count(width: int, bottleneck: int) -> int:
-        """Parameters: 2 d m + m + d."""
-        return 2 * width * bottleneck + bottleneck + width

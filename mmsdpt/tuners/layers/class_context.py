@@ -74,7 +74,7 @@ class ClassContext:
 
     @fixed_words.setter
     def fixed_words(self, words: str) -> None:
-        self.keep_words, self._kept_order = bool(words), None
+        self.keep_words = bool(words)
         if words:
             self.words, self.num_words = words, self.seam.count(words)
 

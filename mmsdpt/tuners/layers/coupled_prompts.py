@@ -126,12 +126,6 @@ class CoupledPrompts(nn.Module):
         values = self.couplings[j](self.text[j]).to(x.dtype)
         return run(x, {**rows, self: PromptRows(values, keep=False)})
 
-    def num_trainable(self) -> int:
-        """J n d_text + sum over the image blocks of (d_text + 1) d_image."""
-        depth, count, width = self.text.shape
-        widths = [block.widths["width"] for block in self._blocks]
-        return depth * count * width + sum((width + 1) * image for image in widths)
-
 
 def evenly_spaced(count: int, available: int) -> tuple[int, ...]:
     """``count`` of ``available`` indices from the first to the last, rounded half up; only the

@@ -193,12 +193,3 @@ class DeepPrompts(Regularised):
     ) -> tuple[Tensor, Rows]:
         deep = cast(Tensor, self._prompts_of(state).image_deep)[seam.index - 1]
         return run(x, {**rows, self: PromptRows(deep, keep=True)})
-
-    def num_trainable(self) -> int:
-        """(1 + m) n d of every tower that learns prompts."""
-        found = 0
-        if self.ctx is not None:
-            found += (1 + self.num_deep) * self.num_text_tokens * self.text_width
-        if self.image_shallow is not None:
-            found += (1 + self.num_deep) * self.num_image_tokens * self.image_width
-        return found
