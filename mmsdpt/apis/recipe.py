@@ -24,13 +24,13 @@ from torch import nn
 import mmsdpt.datasets
 import mmsdpt.hosts
 import mmsdpt.tuners  # noqa: F401
-from mmsdpt.datasets.classification.templates import default_template
 from mmsdpt.hosts.base import build_on_base, resolve_slots
 from mmsdpt.tuners.files import load_tuner, read_tuner_header
 from mmsdpt.utils.cli import load_config
 from mmsdpt.utils.data_files import dataset_configs
 from mmsdpt.utils.downloads import resolve_checkpoint
 from mmsdpt.utils.errors import InputError, printable
+from mmsdpt.utils.templates import default_template
 from mmsdpt.utils.untrusted import MAX_TEXT, config_problems
 
 FORMAT = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,15 +88,8 @@ class Detections(_Result):
 
     def take(self, chosen: np.ndarray) -> Detections:
         """The boxes at ``chosen``, numbers or a mask."""
-        return Detections(
-            self.source,
-            self.width,
-            self.height,
-            self.boxes[chosen],
-            self.scores[chosen],
-            self.labels[chosen],
-            self.classes,
-        )
+        boxes, scores, labels = (x[chosen] for x in (self.boxes, self.scores, self.labels))
+        return replace(self, boxes=boxes, scores=scores, labels=labels)
 
     def above(self, threshold: float) -> Detections:
         """The boxes with at least this score."""

@@ -5,7 +5,7 @@ from mmsdpt.utils.base_weights import CheckpointError
 from . import hooks
 from .optim import CPUAmpOptimWrapper, TrainableOptimWrapperConstructor
 from .runner import TunerRunner, build_runner
-from .seed_worker import seed_worker
+from .sample_seeds import seed_worker
 
 __all__ = [
     "CPUAmpOptimWrapper",

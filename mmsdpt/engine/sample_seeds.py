@@ -1,4 +1,4 @@
-"""Random numbers of a training sample that do not depend on who loads it."""
+"""Random numbers of a training sample that do not depend on who loads it; seeds of workers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch
 from mmengine.runner import BaseLoop, Runner
 from mmengine.structures import BaseDataElement
 from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from mmsdpt.registry import FUNCTIONS
 
 from .state import random_state, set_random_state
 
@@ -140,3 +142,16 @@ def seed_samples(loader: DataLoader, runner: Runner, views: Stamps | None = None
 
     Stamping.__name__, Stamping.__qualname__ = kind.__name__, kind.__qualname__
     sampler.__class__ = Stamping
+
+
+@FUNCTIONS.register_module()
+def seed_worker(worker_id: int) -> None:
+    """Seed Python and NumPy from torch's per-worker seed.
+
+    MMEngine's default gives workers the same seed in every epoch, so that augmentation repeats
+    unless workers persist. torch derives the seed from the loader's generator, which
+    :class:`mmsdpt.TunerCheckpointHook` seeds by run, epoch and process.
+    """
+    seed = torch.initial_seed() % 2**32
+    np.random.seed(seed)
+    random.seed(seed)

@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from .errors import InputError
+
+DEFAULT_TEMPLATE = "a photo of a {}."
+
+TEMPLATES: Mapping[str, str] = MappingProxyType(
+    {
+        "oxford_pets": "a photo of a {}, a type of pet.",
+        "oxford_flowers": "a photo of a {}, a type of flower.",
+        "fgvc_aircraft": "a photo of a {}, a type of aircraft.",
+        "dtd": "{} texture.",
+        "eurosat": "a centered satellite photo of {}.",
+        "food-101": "a photo of {}, a type of food.",
+        "ucf101": "a photo of a person doing {}.",
+    }
+)
+"""Benchmarks with a sentence of their own, as zero-shot CLIP and VPT put a class name into (CoOp,
+``CUSTOM_TEMPLATES``); all others have :data:`DEFAULT_TEMPLATE`.
+"""
+
+
+def default_template(name: str) -> str:
+    """The template of a dataset, benchmark or not."""
+    return TEMPLATES.get(name, DEFAULT_TEMPLATE)
 
 
 def checked_templates(template: str | Sequence[str]) -> tuple[str, ...]:

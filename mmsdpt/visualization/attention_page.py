@@ -45,20 +45,19 @@ _INCHES = 2.7
 _DPI = 110
 _COLOURS = "inferno"
 _READ = (
-    " Colours show multiples of a map's mean, with one scale for each row. Yellow boxes are the"
-    " ground truth, and the numbers are the share of the map inside of them: without any preference"
-    " it would be the share of the picture that the boxes cover."
+    ", mean of all layers and heads. Grad-CAM: where the features of the backbone raise the score"
+    " of the class. Colours show multiples of a map's mean, with one scale for each row. Yellow"
+    " boxes are the ground truth, and the numbers are the share of the map inside of them: without"
+    " any preference it would be the share of the picture that the boxes cover."
 )
 _ABOUT_DETECTOR = dict(
     text_to_image=[
         "Attention: where the words of a class, and the prototype tokens, look in the image"
-        " (X-MHA, text to image), mean of all layers and heads. Grad-CAM: where the features of the"
-        " backbone raise the score of the class." + _READ
+        " (X-MHA, text to image)" + _READ
     ],
     image_to_text=[
         "Attention: how much each place looks at the words of a class, and at the prototype tokens"
-        " (X-MHA, image to text), mean of all layers and heads. Grad-CAM: where the features of the"
-        " backbone raise the score of the class." + _READ
+        " (X-MHA, image to text)" + _READ
     ],
 )
 _ABOUT_CLASSIFIER = [

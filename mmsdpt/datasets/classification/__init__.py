@@ -3,11 +3,12 @@
 Importing this package registers ``mmsdpt.ClassificationData`` and ``mmsdpt.LoadPillowImage``.
 """
 
+from mmsdpt.utils.templates import TEMPLATES, default_template
+
 from .benchmarks import BENCHMARKS, Benchmark
 from .dataset import ClassificationData
 from .items import Item, read_split
 from .subsets import sample_few_shot, sample_shots, select_classes
-from .templates import TEMPLATES, default_template
 from .transforms import LoadPillowImage
 
 __all__ = [

@@ -10,7 +10,7 @@ from mmpretrain.datasets import BaseDataset
 
 from mmsdpt.registry import DATASETS
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.templates import checked_templates
+from mmsdpt.utils.templates import checked_templates, default_template
 
 from .benchmarks import BENCHMARKS
 from .class_folders import ClassFolders
@@ -18,7 +18,6 @@ from .items import SPLITS, Item
 from .source import Source
 from .subsets import Subset, sample_few_shot, select_classes
 from .tables import CsvFile, JsonFile
-from .templates import default_template
 
 OWN_DATA: dict[str, Callable[..., Source]] = {
     "folder": ClassFolders,

@@ -35,6 +35,7 @@ from mmsdpt.hosts.seams import (
 from mmsdpt.hosts.stages import Stage
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.templates import DEFAULT_TEMPLATE
 
 from .class_texts import TEXT_PARTS, ClassTextsMixin
 from .image_tower import ImagePartSeams, vit_features
@@ -42,7 +43,6 @@ from .quick_gelu import QuickGELU, set_quick_gelu
 from .text_tower import TextPartSeams
 from .tokenizer import CLIPTokenizer
 
-DEFAULT_TEMPLATE = "a photo of a {}."
 _NO_VIT = "image prompts need a VisionTransformer with out_type='cls_token' as vision_backbone"
 _OF_VIT = ("image_embeddings", "image_blocks", "image_projections", "image_block_branches")
 _GROUPS = dict(
