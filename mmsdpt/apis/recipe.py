@@ -148,7 +148,7 @@ class Recipe:
                 f"{path} has tuner slots {', '.join(slots) or 'none'}, and {unknown[0]!r} is given"
                 " a file: name the slot, dict(SLOT=FILE)"
             )
-        loader = cfg.get("test_dataloader") or cfg.get("val_dataloader") or {}
+        loader = ConfigDict(cfg.get("test_dataloader") or cfg.get("val_dataloader") or {}).to_dict()
         dataset = next(dataset_configs(loader.get("dataset")), None)
         if dataset is None or not dataset.get("pipeline"):
             raise InputError(f"{path} has no test_dataloader, whose pipeline prepares the images")
@@ -157,8 +157,8 @@ class Recipe:
             model=model,
             tuners={slot: slots[slot] for slot in files},
             load_from=cfg.get("load_from"),
-            pipeline=_without_truth(_plain(dataset["pipeline"]), dataset.get("image_size")),
-            captions=_plain(dataset.get("caption_prompt")),
+            pipeline=_without_truth(dataset["pipeline"], dataset.get("image_size")),
+            captions=dataset.get("caption_prompt"),
             files=files,
         )
         metainfo = dataset.get("metainfo")
@@ -305,15 +305,6 @@ def _without_truth(pipeline: Sequence[Any], image_size: Any) -> list[dict[str, A
         for step in pipeline
         if str(step.get("type")).rpartition(".")[2] not in _OF_TRUTH
     ]
-
-
-def _plain(value: Any) -> Any:
-    """MMEngine's dicts as Python's, also inside of lists."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_plain(item) for item in value)
-    return value
 
 
 def _texts(value: Any) -> list[str]:
