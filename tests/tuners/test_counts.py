@@ -8,6 +8,7 @@ from mmengine.registry import init_default_scope
 
 from mmsdpt.registry import MODELS
 from tests.hosts.disconnect import disconnect_all
+from tests.oracles.trainable import expected_count
 
 LEARNABLE = dict(num_tokens=200, projection="learnable")
 TRANSFORMER = dict(injection="transformer")
@@ -131,7 +132,7 @@ def test_as_many_parameters_train_as_the_formula_says(host, method, settings, ex
             dict(type=f"mmsdpt.{method}", **settings), default_args=dict(seams=model.seams())
         )
     disconnect_all(model.seams())
-    assert tuner.num_trainable() == sum(p.numel() for p in tuner.parameters()) == expected
+    assert tuner.num_trainable() == expected_count(tuner) == expected
 
 
 def test_a_depth_that_the_shallower_tower_does_not_have_is_refused(large):
