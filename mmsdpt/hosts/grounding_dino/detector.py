@@ -48,6 +48,8 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
         tuner, tuners, trainable: See :class:`mmsdpt.hosts.base.TunableMixin`.
         independent_captions: Whether an image's result is independent of the other captions of its
             batch, see :class:`Encoder`. False: as in MMDetection.
+        use_autocast: Mixed precision for the image side, as in OneDL's distribution; MMDetection
+            3.3.0 has no such setting.
         retention: Refused; it is GLIP's.
         kwargs: As MMDetection's; ``encoder.num_cp`` recomputes activations without fairscale.
 
@@ -70,6 +72,7 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
         tuners: Mapping[str, Mapping] | None = None,
         trainable: Sequence[str] | None = None,
         independent_captions: bool = True,
+        use_autocast: bool = False,
         retention: Mapping | None = None,
         **kwargs,
     ) -> None:
@@ -85,6 +88,7 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
             )
         self.independent_captions = independent_captions
         super().__init__(language_model, *args, **kwargs)
+        self.use_autocast = use_autocast
         longest, width = self.language_model.max_tokens, self.bbox_head.max_text_len
         if longest > width:
             raise ValueError(
