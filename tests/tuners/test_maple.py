@@ -6,7 +6,7 @@ import torch
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.layers.coupled_prompts import evenly_spaced
-from tests.hosts.small_glip import TEXTS, build_mini_glip, make_images, make_samples
+from tests.hosts.small_glip import TEXTS, build_mini_glip, make_images, make_samples, predictions_of
 from tests.oracles.bert import hugging_face, run_layer
 from tests.tuners.seams_of_glip_l import seams
 
@@ -166,9 +166,7 @@ def test_a_caption_keeps_its_classes_positions():
     text = model.encode_text(captions_of(model))
     lengths = [len(model.language_model.tokenizer(c).input_ids) for c in captions_of(model)]
     assert text["masks"].sum(1).tolist() == lengths
-    with torch.no_grad():
-        found = model.predict(make_images(3), make_samples(TEXTS))
-    assert len(found) == 3
+    assert len(predictions_of(model, make_images(3), make_samples(TEXTS))) == 3
 
 
 def test_blocks_are_evenly_spaced_from_the_first_to_the_last():
