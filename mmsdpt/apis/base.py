@@ -16,6 +16,7 @@ from mmengine.device import get_device
 from tqdm import tqdm
 
 from mmsdpt.registry import TRANSFORMS
+from mmsdpt.utils.data_files import loads_image
 from mmsdpt.utils.downloads import resolve_checkpoint
 from mmsdpt.utils.errors import CheckpointError, InputError, printable
 
@@ -97,7 +98,7 @@ class TunedModel:
                 f"{type(self).__name__} is for {' and '.join(self.hosts)}, and the model is"
                 f" {recipe.model.get('type')}: use {self.other}"
             )
-        if not any(map(_loads, recipe.pipeline)):
+        if not any(map(loads_image, recipe.pipeline)):
             raise InputError(
                 "the test pipeline of this config reads no image file (its data set draws the"
                 " images): name a config whose data are image files"
@@ -115,14 +116,15 @@ class TunedModel:
         self.model = model.to(self.device).eval()
         with in_scope(recipe.scope):
             steps = [
-                {**step, "type": self.loader} if _loads(step) else step for step in recipe.pipeline
+                {**step, "type": self.loader} if loads_image(step) else step
+                for step in recipe.pipeline
             ]
             self._of_path = Compose([TRANSFORMS.build(step) for step in steps])
             self._of_pixels = Compose(
                 [
                     transform
                     for step, transform in zip(steps, self._of_path.transforms, strict=True)
-                    if not _loads(step)
+                    if not loads_image(step)
                 ]
             )
 
@@ -285,11 +287,6 @@ class TunedModel:
     @staticmethod
     def _collate(batch: list[Any]) -> Any:
         raise NotImplementedError
-
-
-def _loads(step: Mapping[str, Any]) -> bool:
-    name = str(step["type"]).rpartition(".")[2]
-    return name in ("LoadImageFromFile", "LoadPillowImage")
 
 
 def _base_weights(recipe: Recipe) -> str:

@@ -20,10 +20,9 @@ from torch.utils.data import Dataset
 from mmsdpt.engine.data_files import use_own_image_loader
 from mmsdpt.engine.feature_cache import FeatureCacheSettings
 from mmsdpt.registry import DATASETS, TRANSFORMS
-from mmsdpt.utils.data_files import check_dataset_files
+from mmsdpt.utils.data_files import check_dataset_files, loads_image
 from mmsdpt.utils.feature_store import FeatureStore
 
-_LOADERS = ("LoadPillowImage", "LoadImageFromFile")
 _BUDGET = 1 << 30
 
 
@@ -169,12 +168,11 @@ class DatasetCache:
             for key, value in cfg.items()
         }
         pipeline = list(cfg.get("pipeline") or ())
-        if pipeline and isinstance(pipeline[0], Mapping):
-            if str(pipeline[0].get("type")).rpartition(".")[2] in _LOADERS:
-                pipeline[0] = LoadOnce(TRANSFORMS.build(dict(pipeline[0])), self)
-                # Only processes that load images need the list of images as one block of memory,
-                # and making it takes a full garbage collection.
-                made.update(pipeline=pipeline, serialize_data=False)
+        if pipeline and loads_image(pipeline[0]):
+            pipeline[0] = LoadOnce(TRANSFORMS.build(dict(pipeline[0])), self)
+            # Only processes that load images need the list of images as one block of memory, and
+            # making it takes a full garbage collection.
+            made.update(pipeline=pipeline, serialize_data=False)
         return made
 
 

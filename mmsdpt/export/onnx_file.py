@@ -24,13 +24,13 @@ from torch import nn
 
 from mmsdpt.apis import Classifier, Detector
 from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.data_files import loads_image
 from mmsdpt.utils.errors import InputError
 from mmsdpt.version import __version__
 
 OPSET = 17
 FORMAT = "1"
 _MOST_BYTES = 2**31 - 1  # of a protocol buffer
-_LOADERS = ("LoadImageFromFile", "LoadPillowImage")
 
 
 def export_onnx(
@@ -98,7 +98,7 @@ def _resizing(model: Detector | Classifier) -> dict[str, Any]:
     steps = [
         (str(step["type"]).rpartition(".")[2], step)
         for step in model.recipe.pipeline
-        if not str(step["type"]).endswith((*_LOADERS, "PackDetInputs", "PackInputs"))
+        if not loads_image(step) and not str(step["type"]).endswith(("PackDetInputs", "PackInputs"))
     ]
     wrong = InputError(
         "the export knows the test pipelines of GLIP (FixScaleResize with keep_ratio, by pillow)"

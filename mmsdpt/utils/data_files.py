@@ -157,3 +157,9 @@ def joined(root: str, path: str) -> str:
 def _exists(path: str) -> bool:
     # "" is a prefix that adds nothing; a URL is for its own reader to judge.
     return not path or "://" in path or Path(path).exists()
+
+
+def loads_image(step: Any) -> bool:
+    """Whether a step of a pipeline is one of the transforms that load an image."""
+    name = str(step.get("type")).rpartition(".")[2] if isinstance(step, Mapping) else ""
+    return name in ("LoadImageFromFile", "LoadPillowImage")

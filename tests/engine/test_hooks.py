@@ -8,7 +8,7 @@ from mmengine.logging import MMLogger
 from torch import nn
 
 from mmsdpt.engine.hooks import AlternatingPhasesHook, ClassNamesHook, TrainableTableHook
-from mmsdpt.engine.hooks.class_names import check_class_names
+from mmsdpt.engine.hooks.class_names import check_names_reach_the_model
 from mmsdpt.engine.hooks.trainable_table import trainable_table
 from mmsdpt.registry import HOOKS
 from mmsdpt.tuners import Tuner
@@ -180,13 +180,13 @@ WRAPPERS = {
 
 @pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
 def test_datasets_that_keep_their_class_names_to_themselves_are_refused(wrap):
-    check_class_names(wrap(a_dataset()), "train")
+    check_names_reach_the_model(wrap(a_dataset()), "train")
     with pytest.raises(InputError, match="the train dataset .*set return_classes=True"):
-        check_class_names(wrap(a_dataset(return_classes=False)), "train")
+        check_names_reach_the_model(wrap(a_dataset(return_classes=False)), "train")
     with pytest.raises(InputError, match="PackDetInputs of the val dataset drops text and custom_"):
-        check_class_names(wrap(a_dataset(meta_keys=("img_id",))), "val")
+        check_names_reach_the_model(wrap(a_dataset(meta_keys=("img_id",))), "val")
     with pytest.raises(InputError, match="drops custom_entities: add"):
-        check_class_names(wrap(a_dataset(meta_keys=("text",))), "val")
+        check_names_reach_the_model(wrap(a_dataset(meta_keys=("text",))), "val")
 
 
 def test_class_names_are_checked_before_training_validation_and_testing():

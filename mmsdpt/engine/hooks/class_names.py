@@ -25,7 +25,7 @@ def innermost_datasets(dataset) -> Iterator:
         yield dataset
 
 
-def check_class_names(dataset, role: str) -> None:
+def check_names_reach_the_model(dataset, role: str) -> None:
     """Check that a detection dataset hands its class names to the model.
 
     Args:
@@ -56,7 +56,7 @@ def _check_pipeline(inner, role: str) -> None:
 
 @HOOKS.register_module()
 class ClassNamesHook(Hook):
-    """Check datasets with :func:`check_class_names` at the start of training, validation and
+    """Check datasets (:func:`check_names_reach_the_model`) at the start of training, validation and
     testing, and whether the model can tell their classes apart.
 
     Args:
@@ -68,7 +68,7 @@ class ClassNamesHook(Hook):
         self.strict = strict
 
     def _check(self, runner: Runner, dataset, role: str) -> None:
-        check_class_names(dataset, role)
+        check_names_reach_the_model(dataset, role)
         names = getattr(dataset, "metainfo", {}).get("classes")
         if not names:
             return
