@@ -75,7 +75,8 @@ def test_a_missing_package_is_one_sentence_with_the_command_to_install_it(versio
 
 
 def test_a_version_that_is_too_new_is_named_with_the_range_that_works(versions):
-    versions["onedl-mmcv"] = "2.5.1"
+    (name,) = compat.installed_distributions(MMCV)
+    versions[name] = "2.5.1"
     with pytest.raises(ImportError) as caught:
         compat.check_versions()
     message = str(caught.value)
@@ -289,13 +290,18 @@ def test_mmdet_models_can_be_imported_after_mmsdpt_in_a_new_interpreter():
 
 def test_both_hosts_are_there_without_transformers():
     program = (
-        "import importlib.metadata, sys\n"
-        "real = importlib.metadata.distribution\n"
-        "def distribution(name):\n"
-        "    if name == 'transformers':\n"
-        "        raise importlib.metadata.PackageNotFoundError(name)\n"
-        "    return real(name)\n"
-        "importlib.metadata.distribution = distribution\n"
+        "import importlib.metadata, importlib.util, sys\n"
+        "def hide_transformers(metadata):\n"
+        "    real = metadata.distribution\n"
+        "    def distribution(name):\n"
+        "        if name == 'transformers':\n"
+        "            raise metadata.PackageNotFoundError(name)\n"
+        "        return real(name)\n"
+        "    metadata.distribution = distribution\n"
+        "hide_transformers(importlib.metadata)\n"
+        # OpenMMLab's own MMPreTrain reads the package for older Pythons.
+        "if importlib.util.find_spec('importlib_metadata'):\n"
+        "    hide_transformers(importlib.import_module('importlib_metadata'))\n"
         "sys.modules['transformers'] = None\n"  # importing it fails
         "import mmsdpt\n"
         "from mmengine.config import Config\n"
