@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mmsdpt.utils.cli import run_tool
@@ -98,7 +99,7 @@ def main() -> None:
         for name, classes in (("own", detector.classes), ("others", args.others)):
             found = shares(detector, images, classes)
             sides = [" ".join(f"{100 * x:.0f}" for x in side) for side in zip(*found, strict=True)]
-            table.add_row(path if name == "own" else "", length, name, *sides)
+            table.add_row(escape(path) if name == "own" else "", length, name, *sides)
             length = ""
     Console(width=160).print(table)
 

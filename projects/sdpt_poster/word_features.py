@@ -17,6 +17,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mmsdpt.utils.cli import run_tool
@@ -89,7 +90,7 @@ def main() -> None:
             with nullcontext() if on else detector.tuners_off():
                 found = features_of(detector.model, detector.classes)
             share = f"{100 * share_within(found, directions):.0f}"
-            name = "" if on else path
+            name = "" if on else escape(path)
             table.add_row(name, "on" if on else "off", f"{mean_cosine(found):.2f}", share)
     Console(width=160).print(f"{len(directions)} directions", table)
 

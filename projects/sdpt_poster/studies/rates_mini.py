@@ -1,4 +1,4 @@
-# Three rates for each method, a third, one and three times its config's, on validation images.
+# Rates from a tenth to ten times that of each method's config, on validation images.
 _base_ = "parts/tasks.py"
 
 study = dict(
@@ -6,9 +6,9 @@ study = dict(
     title="Rates on validation images",
     protocol="comparison",
     methods=_base_.poster_methods,
-    data=["thermal"],
+    data=["new_names", "new_shapes", "infrared"],
     split="val",
     shots=[10],
     seeds=[3],
-    vary=dict(rate={"optim_wrapper.optimizer.lr": ["*0.3", "*1", "*3"]}),
+    vary=dict(rate={"optim_wrapper.optimizer.lr": ["*0.1", "*0.3", "*1", "*3", "*10"]}),
 )
