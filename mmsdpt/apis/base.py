@@ -15,6 +15,7 @@ from mmcv.transforms import Compose
 from mmengine.device import get_device
 from tqdm import tqdm
 
+from mmsdpt.datasets.image_files import count_frames
 from mmsdpt.registry import TRANSFORMS
 from mmsdpt.utils.data_files import loads_image
 from mmsdpt.utils.downloads import resolve_checkpoint
@@ -273,6 +274,12 @@ class TunedModel:
         data: dict[str, Any] = dict(img_id=0, **extra)
         with in_scope(self.recipe.scope):
             if isinstance(source.content, str):
+                if (frames := count_frames(source.content)) > 1:
+                    report(
+                        source.name,
+                        f"only the first of {frames} frames or pages is used",
+                        skipped=False,
+                    )
                 return self._of_path({**data, "img_path": source.content})
             image = source.content[..., ::-1].copy()  # the toolboxes' order is BGR
             shape = image.shape[:2]

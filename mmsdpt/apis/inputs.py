@@ -121,6 +121,6 @@ def _names(images: list[Any]) -> list[str]:
     ]
 
 
-def report(name: str, error: Exception) -> None:
-    """Say that an image is skipped."""
-    print_log(f"Skipped {printable(name)}: {error}", "current", logging.WARNING)
+def report(name: str, words: object, skipped: bool = True) -> None:
+    """Say something of an image: why it is skipped, or how it is read."""
+    print_log(f"{'Skipped ' * skipped}{printable(name)}: {words}", "current", logging.WARNING)

@@ -11,6 +11,9 @@ from typing import Any
 from .coco_report import CocoReport, as_key, as_number, objects_of
 
 _BOX = "x, y, width, height in pixels"
+_CORNERS = "corners x1, y1, x2, y2"
+_CENTRE = "the centre and the size, cx, cy, width, height"
+_SCALES = {100: "percent", 1000: "thousandths"}
 
 
 def check_annotations(report: CocoReport, content: dict, categories: dict, images: dict) -> None:
@@ -145,27 +148,52 @@ def _usable(box: Sequence[float], image: Mapping) -> bool:
 def _shape(box: Sequence[float], image: Mapping) -> list[str]:
     """What a box looks like, to tell other conventions."""
     x, y, w, h = box
+    width, height = image["width"], image["height"]
     found = ["all"]
     if 0 <= x <= 1 and 0 <= y <= 1 and 0 < w <= 1 and 0 < h <= 1:
         found.append("fraction")
-    if x + w > image["width"] + 1 or y + h > image["height"] + 1:
+    for scale in _SCALES:
+        if 0 <= min(box) and max(box) <= scale and min(width, height) >= 3 * scale:
+            found.append(_SCALES[scale])
+    if x + w > 1.02 * width + 1 or y + h > 1.02 * height + 1:
         found.append("leaves")
-    if x < w <= image["width"] + 1 and y < h <= image["height"] + 1:
-        found.append("corners")
+    if x < w <= width + 1 and y < h <= height + 1:
+        found.append(_CORNERS)
+    if w / 2 - 1 <= x <= width - w / 2 + 1 and h / 2 - 1 <= y <= height - h / 2 + 1:
+        found.append(_CENTRE)
     return found
 
 
 def _suspicious(report: CocoReport, shapes: Counter) -> None:
-    """Refuse boxes of another convention: they would be trained on without any other sign."""
-    if shapes["all"] and shapes["fraction"] == shapes["all"]:
+    """Refuse boxes of another convention: they would be trained on without any other sign. Where a
+    few boxes only hint at one, it is said.
+    """
+    count, leaves = shapes["all"], shapes["leaves"]
+    if count and shapes["fraction"] == count:
         report.add(
             "errors",
-            f"all {shapes['all']} boxes are fractions of the image, expected {_BOX}: multiply them "
+            f"all {count} boxes are fractions of the image, expected {_BOX}: multiply them "
             "by the images' width and height",
         )
-    elif shapes["all"] == shapes["corners"] and shapes["leaves"] * 2 > shapes["all"]:
-        report.add(
-            "errors",
-            f"boxes look like corners x1, y1, x2, y2: {shapes['leaves']} of {shapes['all']} would "
-            f"leave their image; expected {_BOX}",
-        )
+        return
+    for scale, unit in _SCALES.items():
+        if count and shapes[unit] == count:
+            report.add(
+                "errors" if count >= 10 else "doubtful",
+                f"all {count} boxes look like {unit} of the image, as no number is over {scale} "
+                f"and every image is much larger; expected {_BOX}: multiply them by the images' "
+                f"width and height, and divide by {scale}",
+            )
+            return
+    for form in (_CORNERS, _CENTRE):
+        if leaves < 1 or shapes[form] < 0.99 * count:
+            continue
+        certain = leaves >= 5 and leaves * 10 > count
+        certain |= form == _CORNERS and leaves * 2 > count
+        if certain or (leaves >= 2 and leaves * 50 > count):
+            report.add(
+                "errors" if certain else "doubtful",
+                f"boxes look like {form}: {leaves} of {count} leave their image as they are, and "
+                f"read so all are inside; expected {_BOX}",
+            )
+            return

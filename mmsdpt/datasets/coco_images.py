@@ -97,6 +97,9 @@ def check_images(
             broken.add(id(image))
         elif facts is not None:
             report.facts[folder / image["file_name"]] = facts
+            if facts.frames > 1:
+                what = "images of several frames or pages, of which only the first is used"
+                report.add("doubtful", what, f"{image['file_name']}: {facts.frames}")
             _size(report, image, facts)
     content["images"] = [image for image in images if id(image) not in broken]
     if images and not content["images"]:

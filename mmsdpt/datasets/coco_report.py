@@ -28,6 +28,7 @@ class CocoReport:
         errors: What must be mended: sentence to the entries that it is about.
         left_out: What leaves.
         filled: What was filled in.
+        doubtful: What is used, and may be meant otherwise.
         boxes: Usable boxes by category name.
         facts: What is known of the images that were decoded.
     """
@@ -38,6 +39,7 @@ class CocoReport:
     errors: dict[str, list[str]] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=dict)
     filled: dict[str, list[str]] = field(default_factory=dict)
+    doubtful: dict[str, list[str]] = field(default_factory=dict)
     boxes: Counter[str] = field(default_factory=Counter)
     facts: dict[Path, ImageFacts] = field(default_factory=dict)
 
@@ -52,7 +54,7 @@ class CocoReport:
         return [path for path, facts in self.facts.items() if facts.digest in digests]
 
     def sentences(self, kind: str) -> list[str]:
-        """``errors``, ``left_out`` or ``filled`` as sentences that count and name."""
+        """``errors``, ``left_out``, ``filled`` or ``doubtful`` as sentences that count and name."""
         found: dict[str, list[str]] = getattr(self, kind)
         return [
             f"{sentence} ({len(entries)}: {listed(entries, _SHOWN)})" if entries else sentence
@@ -72,7 +74,7 @@ class CocoReport:
         entries = getattr(self, kind).setdefault(sentence, [])
         if entry is not None:
             entries.append(str(entry))
-        self.changed |= kind != "errors"
+        self.changed |= kind in ("left_out", "filled")
 
 
 def objects_of(report: CocoReport, content: dict, key: str) -> list[dict]:

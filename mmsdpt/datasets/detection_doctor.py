@@ -97,7 +97,7 @@ def _examine_split(
     else:
         report = check_coco(annotations, images, _EVERY_IMAGE if check_images else 0)
         content = report.content
-        told = [*report.sentences("errors"), *report.sentences("left_out")]
+        told = [each for k in ("errors", "left_out", "doubtful") for each in report.sentences(k)]
         finding.problems += [f"{annotations}: {sentence}" for sentence in told]
         if not report.errors:
             _compare_names(finding, benchmark, annotations, tuple(report.names))

@@ -111,6 +111,7 @@ def _coco(root: Path, files: list[Path], unused: ConversionReport) -> Iterator[F
                 finding.notes.append("the files do not have the same categories")
         finding.notes += [f"corrected in a run: {text}" for text in report.sentences("filled")]
         finding.problems += [f"left out in a run: {text}" for text in report.sentences("left_out")]
+        finding.problems += report.sentences("doubtful")
         if report is reports[-1]:
             others = (f"{where}: {what}" for where, what in unused.named.get("other_task", ()))
             finding.notes += [f"not used: {listed(others, 3, '; ')}"] * bool(unused.counts)

@@ -52,11 +52,13 @@ class ImageFacts(NamedTuple):
         size: Width and height in pixels as stored.
         orientation: EXIF orientation, 1 to 8, that turns it for display.
         digest: Of the file's content.
+        frames: Of an animation, or pages; all but the first are left alone.
     """
 
     size: tuple[int, int]
     orientation: int
     digest: str
+    frames: int = 1
 
     @property
     def displayed(self) -> tuple[int, int]:
@@ -168,13 +170,31 @@ def inspect_image(path: str | Path) -> ImageFacts:
                 orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
                 image.draft("RGB", (1, 1))
                 image.load()
+            frames = _frames(image)
         except UnreadableImage:
             raise
         except Exception as error:
             raise UnreadableImage(_reason(error)) from error
     # Other orientations mean nothing, and MMCV ignores them.
     orientation = orientation if orientation in range(2, 9) else 1
-    return ImageFacts(size, orientation, hashlib.blake2b(content, digest_size=16).hexdigest())
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    return ImageFacts(size, orientation, digest, frames)
+
+
+def count_frames(path: str | Path) -> int:
+    """Frames of an animation, or pages, of which only the first is ever used; 1 where the file is
+    not here or no image, which its reader says.
+    """
+    try:
+        with open_image(read_bytes(path)) as image:
+            return _frames(image)
+    except (UnreadableImage, OSError, SyntaxError, ValueError):  # the latter of later frames
+        return 1
+
+
+def _frames(image: Image.Image) -> int:
+    # What else is in a telephone's JPEG (MPO) are copies of the picture.
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
 
 
 def inspect_images(

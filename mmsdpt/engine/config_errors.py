@@ -6,7 +6,6 @@ import difflib
 import errno
 import inspect
 import logging
-import math
 import re
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,26 +13,32 @@ from contextlib import contextmanager
 from typing import Any
 
 import mmengine.registry
+from mmcv.transforms import BaseTransform
 from mmengine.config import Config
 from mmengine.registry import Registry
+from torch.utils.data import DataLoader, IterableDataset
 
+from mmsdpt.utils.data_files import metric_configs
 from mmsdpt.utils.errors import InputError, printable
+from mmsdpt.utils.setting_kinds import check_kinds, join, parts, setting
+
+from .state import random_state, set_random_state
 
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-_COUNTS = {
-    "train_cfg.max_epochs": 1,
-    "train_cfg.max_iters": 1,
-    "train_cfg.val_interval": 1,
-    **{f"{role}_dataloader.batch_size": 1 for role in ("train", "val", "test")},
-    **{f"{role}_dataloader.num_workers": 0 for role in ("train", "val", "test")},
-}
-
-
 _TOGETHER = (
     ("train_dataloader", "train_cfg", "optim_wrapper"),
     ("val_dataloader", "val_cfg", "val_evaluator"),
     ("test_dataloader", "test_cfg", "test_evaluator"),
 )
+# Steps of MMEngine's runner before the first batch, and the settings that they read.
+_STEPS = {
+    "scale_lr": "auto_scale_lr",
+    "turn_on_activation_checkpointing": "activation_checkpointing",
+    "turn_on_efficient_conv_bn_eval": "efficient_conv_bn_eval",
+    "_maybe_compile": "compile",
+    "init_weights": "init_cfg",
+    "build_runner_from_cfg": "the run",
+}
 
 
 def check_settings(cfg: Config) -> None:
@@ -42,6 +47,7 @@ def check_settings(cfg: Config) -> None:
     Raises:
         InputError: naming the setting, and what it must be.
     """
+    check_kinds(cfg)
     for names in _TOGETHER:
         there = [name for name in names if cfg.get(name) is not None]
         if there and len(there) < len(names):
@@ -57,20 +63,20 @@ def check_settings(cfg: Config) -> None:
             " hold what trains: leave it out"
         )
     level = cfg.get("log_level")
-    if isinstance(level, str) and not isinstance(logging.getLevelName(level), int):
+    known = isinstance(level, str) and isinstance(logging.getLevelName(level), int)
+    if level is not None and not known and type(level) is not int:
         raise InputError(f"log_level must be a level such as INFO or WARNING, got {level!r}")
-    for name, least in _COUNTS.items():
-        value = _setting(cfg, name)
-        if value is not None and not (type(value) is int and value >= least):
-            kind = "a positive integer" if least else "an integer, 0 or more"
-            raise InputError(f"{name} must be {kind}, got {value!r}")
-    seed = _setting(cfg, "randomness.seed")
+    seed = setting(cfg, "randomness.seed", None)
     if seed is not None and not (type(seed) is int and 0 <= seed < 2**32):
         raise InputError(f"randomness.seed must be an integer from 0 to {2**32 - 1}, got {seed!r}")
-    rate = _setting(cfg, "optim_wrapper.optimizer.lr")
-    is_number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
-    if rate is not None and not (is_number and math.isfinite(rate) and rate >= 0):
-        raise InputError(f"optim_wrapper.optimizer.lr must be a number, 0 or more, got {rate!r}")
+    for role in ("val", "test"):
+        for metric in metric_configs(cfg.get(f"{role}_evaluator")):
+            segments = "segm" in str(metric.get("metric"))
+            if segments and not any("mask" in place for place, _ in parts(cfg.get("model"))):
+                raise InputError(
+                    f"{role}_evaluator.metric asks for segm, and this model predicts boxes, no"
+                    " masks: metric='bbox' compares these"
+                )
 
 
 @contextmanager
@@ -87,81 +93,108 @@ def settings_explained(cfg: Config) -> Iterator[None]:
         if error.filename is None and error.errno in _OF_WRITING:
             raise OSError(error.errno, error.strerror, cfg.work_dir) from error
         raise
-    except (TypeError, KeyError, ValueError, AssertionError) as error:
+    except Exception as error:
         if isinstance(error, (TypeError, KeyError)):
             sentence = _sentence(cfg, str(error.args[0]) if error.args else "")
             if sentence is not None:
                 raise InputError(sentence) from error
-        part = _refusing_part(error)
+        part = _part_in_work(error)
         if part is None:
             raise
-        shown = ", ".join(f"{name}={value!r}" for name, value in part.items() if name != "type")
-        text = str(error.args[0] if error.args else "")
-        reason = printable(text or f"it does not take {shown}", 400)
-        raise InputError(f"{_name(part)} cannot be built from the config: {reason}") from error
+        if isinstance(part, str):
+            name = part
+        elif isinstance(part.get("type"), (str, type)):
+            name = _name(part)
+        else:
+            name = next((place for place, each in parts(cfg) if each == part), "a part")
+        raise InputError(
+            f"{name} cannot be built from the config: {_reason(error, part)}"
+        ) from error
 
 
-def _refusing_part(error: BaseException) -> Mapping | None:
-    """The config of the part whose constructor refused a setting; None if it is another error."""
-    part, where = None, error.__traceback__
+def try_first_sample(loader: DataLoader) -> None:
+    """Prepare one sample: what a transform does not take ends the run before its first step. No
+    random number is used up.
+
+    Raises:
+        InputError: naming the transform.
+    """
+    dataset = getattr(loader, "dataset", None)
+    if dataset is None or isinstance(dataset, IterableDataset) or not len(dataset):
+        return
+    before = random_state(devices=False)
+    try:
+        dataset[0]
+    except InputError:
+        raise
+    except Exception as error:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        selves = [frame.f_locals.get("self") for frame in frames]
+        steps = [type(each).__name__ for each in selves if isinstance(each, BaseTransform)]
+        name = steps[-1] if steps else type(dataset).__name__
+        raise InputError(
+            f"{name} cannot prepare the first image of {type(dataset).__name__}: {_reason(error)}"
+        ) from error
+    finally:
+        set_random_state(before)
+
+
+def _part_in_work(error: BaseException) -> Mapping | str | None:
+    """What was being built when an error came, by its config or in words; None if nothing was."""
+    found, where = None, error.__traceback__
     while where is not None:
-        if where.tb_frame.f_code.co_name == "build_from_cfg":
+        name = where.tb_frame.f_code.co_name
+        if name == "build_from_cfg":
             part = where.tb_frame.f_locals.get("cfg")
+            found = part if isinstance(part, Mapping) else f"a part that is {part!r:.80}"
+        elif name in _STEPS:
+            found = _STEPS[name]
+        elif step := re.fullmatch(r"_?build_((?:(?!from_cfg)\w)+)", name):
+            found = f"the {step[1].replace('_', ' ')}"
         where = where.tb_next
-    line = traceback.extract_tb(error.__traceback__)[-1].line or ""
-    is_refusal = line.startswith(("raise ", "assert ")) or "__init__() missing" in str(error)
-    return part if is_refusal and isinstance(part, Mapping) else None
+    return found
+
+
+def _reason(error: BaseException, part: Mapping | str = "") -> str:
+    """An error in words; where none were meant for a reader, with its place in the code."""
+    text = printable(str(error.args[0] if error.args else ""), 400)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    refusal = (place.line or "").startswith(("raise ", "assert "))
+    if refusal and not text and isinstance(part, Mapping):
+        shown = ", ".join(f"{name}={value!r}" for name, value in part.items() if name != "type")
+        return printable(f"it does not take {shown}", 400)
+    if refusal or "__init__() missing" in text:
+        return text
+    where = "/".join(place.filename.split("/")[-2:])
+    return f"{type(error).__name__}: {text} ({where}, line {place.lineno})"
 
 
 def _sentence(cfg: Config, text: str) -> str | None:
     if found := re.search(r"__init__\(\) got an unexpected keyword argument '(\w+)'", text):
         places = [
             (place, part, known)
-            for place, part in _parts(cfg)
+            for place, part in parts(cfg)
             if found[1] in part and found[1] not in (known := _arguments(part.get("type")))
         ]
         if not places:
             return None  # not of the config: an error of the code
         place, part, known = places[0]
-        return f"{_join(place, found[1])} is not a setting of {_name(part)}" + _nearest(
+        return f"{join(place, found[1])} is not a setting of {_name(part)}" + _nearest(
             found[1], known
         )
-    kind = _setting(cfg, "optim_wrapper.optimizer.type")
+    kind = setting(cfg, "optim_wrapper.optimizer.type", None)
     if text == "None is not a callable object" and isinstance(kind, str):
         # MMEngine looks the optimizer up without seeing whether it is there.
         known = list(mmengine.registry.OPTIMIZERS.module_dict)
         return f"optim_wrapper.optimizer.type={kind!r} is not known" + _nearest(kind, known)
     if found := re.match(r"(\S+) is not in the (.+?) registry", text):
-        places = [(place, part) for place, part in _parts(cfg) if part.get("type") == found[1]]
+        places = [(place, part) for place, part in parts(cfg) if part.get("type") == found[1]]
         if not places:
             return None
         known = [name for own in _registries() for name in own.module_dict]
         plain = found[1].rpartition(".")[2]
-        return f"{_join(places[0][0], 'type')}={found[1]!r} is not known" + _nearest(plain, known)
+        return f"{join(places[0][0], 'type')}={found[1]!r} is not known" + _nearest(plain, known)
     return None
-
-
-def _parts(value: Any, place: str = "") -> Iterator[tuple[str, Mapping]]:
-    """The dicts of a config with their places."""
-    value = getattr(value, "_cfg_dict", value)
-    if isinstance(value, Mapping):
-        yield place, value
-        for key, item in value.items():
-            yield from _parts(item, _join(place, key))
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        for i, item in enumerate(value):
-            yield from _parts(item, _join(place, i))
-
-
-def _join(place: str, name: object) -> str:
-    return f"{place}.{name}" if place else str(name)
-
-
-def _setting(cfg: Config, name: str) -> Any:
-    value: Any = cfg
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) or hasattr(value, "get") else None
-    return value
 
 
 def _name(part: Mapping) -> str:

@@ -202,6 +202,7 @@ def _warn(splits: Sequence[_Split], problems: Sequence[str]) -> None:
         seen.add(id(report))
         lines += [f"{path}: corrected: {text}" for text in report.sentences("filled")]
         lines += [f"{path}: left out: {text}" for text in report.sentences("left_out")]
+        lines += [f"{path}: {text}" for text in report.sentences("doubtful")]
         empty = [name for name in _class_list(split.dataset) or () if not report.boxes[name]]
         if not report.boxes:
             lines.append(f"{path}: {NO_SCORE}")

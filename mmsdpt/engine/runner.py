@@ -32,7 +32,7 @@ from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.feature_store import FeatureStore
 from mmsdpt.version import __version__
 
-from .config_errors import check_settings, settings_explained
+from .config_errors import check_settings, settings_explained, try_first_sample
 from .data_files import prepare_data, use_own_image_loader
 from .feature_cache import FeatureCache
 from .resumable import LAST_CHECKPOINT, ResumableRunner
@@ -188,6 +188,9 @@ class TunerRunner(ResumableRunner):
                 self.cfg["feature_cache"], self.host, self.feature_store
             )
             self.register_hook(self.feature_cache)
+        role = roles[0]  # val may be left out of a training
+        if getattr(self, f"_{role}_dataloader") is None:
+            raise InputError(f"the config has no {role}_dataloader, so there is nothing to {role}")
         every = (*roles, *optional)
         prepare_data(
             {role: getattr(self, f"_{role}_dataloader") for role in every},
@@ -270,6 +273,20 @@ class TunerRunner(ResumableRunner):
                 f"the {len(loader.dataset)} training images make no batch of {loader.batch_size}"
                 " with drop_last: lower train_dataloader.batch_size"
             )
+        if self.feature_cache is None:  # which may know all samples
+            try_first_sample(loader)
+        return built
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """As MMEngine's, after a look at the first sample."""
+        built = super().build_val_loop(loop)
+        try_first_sample(built.dataloader)
+        return built
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """As MMEngine's, after a look at the first sample."""
+        built = super().build_test_loop(loop)
+        try_first_sample(built.dataloader)
         return built
 
     def _build_param_scheduler(self, scheduler, optim_wrapper: OptimWrapper) -> list:

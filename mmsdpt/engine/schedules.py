@@ -9,6 +9,7 @@ from typing import Any
 
 from mmsdpt.utils.errors import InputError
 
+_WORDS = ("type", "_scope_", "param_name", "anneal_strategy", "monitor", "rule", "threshold_rule")
 _SHARE = re.compile(r"(?:(\d+)/([1-9]\d*) )?max_epochs")
 
 
@@ -27,14 +28,17 @@ def follow_max_epochs(scheduler: Mapping[str, Any], max_epochs: int) -> dict[str
         The settings with numbers: shares are rounded, and at least 1.
 
     Raises:
-        InputError: if such a word is misspelt, or stands in a scheduler that counts iterations.
+        InputError: if such a word is misspelt, or stands in a scheduler that counts iterations, or
+            another text in the place of a number.
     """
 
-    def number(value: Any) -> Any:
+    def number(value: Any, key: str) -> Any:
         if isinstance(value, (list, tuple)):
-            return [number(item) for item in value]
-        if not isinstance(value, str) or "max_epochs" not in value:
+            return [number(item, key) for item in value]
+        if not isinstance(value, str) or key in _WORDS:
             return value
+        if "max_epochs" not in value:
+            raise InputError(f"{key} of {scheduler.get('type')} must be no text, got {value!r}")
         share = _SHARE.fullmatch(value)
         if not share:
             raise InputError(
@@ -47,4 +51,4 @@ def follow_max_epochs(scheduler: Mapping[str, Any], max_epochs: int) -> dict[str
             )
         return max(1, round(Fraction(int(share[1] or 1), int(share[2] or 1)) * max_epochs))
 
-    return {key: number(value) for key, value in scheduler.items()}
+    return {key: number(value, key) for key, value in scheduler.items()}

@@ -90,7 +90,7 @@ def compose(
         dict(training.settings),
     ):
         _set(whole, settings)
-    spread_text_encoder(whole)
+    spread_text_encoder(whole, {})
     content = whole.to_dict()
     if content.get("feature_cache") is not None:
         content["feature_cache"].setdefault("folder", str(work_dir / FEATURES))

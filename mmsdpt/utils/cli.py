@@ -20,8 +20,9 @@ from mmengine.utils import import_modules_from_strings
 
 from .data_files import dataset_configs
 from .detection_benchmarks import apply_benchmark
-from .errors import InputError, disk_problem
+from .errors import InputError, disk_problem, printable
 from .preflight import require_all
+from .setting_kinds import check_kinds, check_same_kind, setting
 
 # Lets a config inherit "mmsdpt::sdpt/glip_l_coco_k10.py", wherever the package is installed.
 MODULE2PACKAGE.setdefault("mmsdpt", "mmsdpt")
@@ -115,11 +116,21 @@ def load_config(
     cfg.launcher = args.launcher
     if args.cfg_options:
         _check_names(args.cfg_options, cfg)
-        cfg.merge_from_dict(args.cfg_options)
+        before = {name: setting(cfg, name) for name in args.cfg_options}
+        try:
+            cfg.merge_from_dict(args.cfg_options)
+        except (AttributeError, TypeError, KeyError, IndexError) as error:
+            given = ", ".join(f"{name}={value!r}" for name, value in args.cfg_options.items())
+            raise InputError(
+                f"--cfg-options {printable(given)} does not fit the config: {error}"
+            ) from error
+    check_kinds(cfg)
+    for name, value in (args.cfg_options or {}).items():
+        check_same_kind(name, before[name], value)
     apply_benchmark(cfg, args.data_root)
     if args.data_root and "benchmark" not in cfg:
         replace_data_root(cfg, args.data_root)
-    spread_text_encoder(cfg)
+    spread_text_encoder(cfg, args.cfg_options or {})
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif cfg.get("work_dir") is None:
@@ -131,7 +142,7 @@ def load_config(
     if cfg.get("custom_imports"):
         try:
             import_modules_from_strings(**cfg.custom_imports)
-        except ModuleNotFoundError as error:
+        except ImportError as error:
             raise InputError(f"custom_imports of {args.config}: {error}") from error
     return cfg
 
@@ -250,9 +261,13 @@ def replace_prefix(value, old: str, new: str):
     return value
 
 
-def spread_text_encoder(cfg: Config) -> None:
-    """Let ``--cfg-options lang_model_name=PATH`` reach the places that configs copy it to."""
+def spread_text_encoder(cfg: Config, options: Mapping[str, Any]) -> None:
+    """Let ``--cfg-options lang_model_name=PATH``, or that of its copy in the model, reach all
+    places that configs copy it to.
+    """
     name = cfg.get("lang_model_name")
+    if "lang_model_name" not in options:
+        name = options.get("model.language_model.name", name)
     if name is None or "language_model" not in cfg.get("model", {}):
         return
     cfg.model.language_model.name = name

@@ -47,7 +47,7 @@ def find_missing(cfg: Config, roles: Sequence[str]) -> list[str]:
     if not isinstance(files, Mapping):
         raise InputError(f"tuner_files must be dict(SLOT='FILE'), got {files!r}")
     for path in files.values():
-        if not Path(path).is_file():
+        if not isinstance(path, (str, Path)) or not Path(path).is_file():
             problems.append(f"tuner file not found: {path}")
     if cfg.get("resume") and cfg.get("resume_from") and not Path(cfg.resume_from).is_file():
         problems.append(f"checkpoint not found: {cfg.resume_from}")

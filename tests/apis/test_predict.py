@@ -113,6 +113,16 @@ def test_broken_images_of_a_folder_are_reported_and_skipped(detector, squares, t
         detector(tmp_path / "a" / "broken.jpg")
 
 
+def test_of_an_animation_the_first_frame_is_used_and_that_is_said(detector, tmp_path, monkeypatch):
+    pictures = [Image.new("RGB", (64, 64), (80 * i, 0, 0)) for i in range(3)]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:])
+    said = []
+    monkeypatch.setattr("mmsdpt.apis.base.report", lambda *words, **_: said.append(words))
+    result = detector(tmp_path / "a.gif", threshold=0)
+    assert said == [("a.gif", "only the first of 3 frames or pages is used")]
+    assert same(result, detector(pictures[0], threshold=0))
+
+
 @pytest.mark.parametrize("bad", [3, np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8)])
 def test_what_is_no_image_is_refused_in_one_sentence(detector, bad):
     with pytest.raises(InputError, match="got"):

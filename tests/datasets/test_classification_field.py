@@ -10,6 +10,7 @@ from mmsdpt.utils.class_names import name_problems
 from mmsdpt.utils.errors import InputError
 from tests.datasets.miniature_layouts import make_class_folders, save_image
 from tests.datasets.test_classification_own_data import load, log, paths  # noqa: F401
+from tests.datasets.test_image_files import animation
 
 SPLITS = {"train": 3, "val": 2, "test": 2}
 
@@ -141,3 +142,13 @@ def test_tables_as_programs_write_them(tmp_path):
 def test_numbers_before_all_names_are_doubtful():
     assert "all begin with a number, as '001.Tern'" in name_problems(["001.Tern", "2_owl"])[2][0]
     assert not name_problems(["7 up", "cola"])[2]
+
+
+def test_an_animation_among_the_images_is_said(tmp_path, log):  # noqa: F811
+    make_class_folders(tmp_path, SPLITS)
+    animation(tmp_path / "train" / "owl" / "a.gif", 4)
+    load("folder", tmp_path)
+    assert (
+        "of 1 train images of several frames or pages only the first is used"
+        " (train/owl/a.gif: 4)" in log.text
+    )

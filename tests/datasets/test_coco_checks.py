@@ -13,9 +13,12 @@ from mmdet.datasets import CocoDataset
 from mmdet.evaluation import CocoMetric
 from PIL import Image
 
+from mmsdpt.datasets.coco_boxes import check_annotations
 from mmsdpt.datasets.coco_checks import check_coco
+from mmsdpt.datasets.coco_report import CocoReport
 from mmsdpt.engine.data_files import prepare_data
 from mmsdpt.utils.errors import InputError
+from tests.datasets.test_image_files import animation
 
 CLASSES = ("circle", "square")
 
@@ -308,6 +311,65 @@ def test_boxes_of_another_convention_are_refused(data, change, message):
     data.each(change)
     with pytest.raises(InputError, match=message):
         data.prepare()
+
+
+def guessed(change, count=40, size=1200):
+    """What is said of boxes all over an image, written in another way: errors and doubts."""
+    rng = np.random.default_rng(0)
+    content = dict(
+        images=[dict(id=1, file_name="a.jpg", width=size, height=size)],
+        categories=[dict(id=1, name="cat")],
+        annotations=[],
+    )
+    for number in range(1, count + 1):
+        w, h = rng.uniform(0.1, 0.5, 2) * size
+        x, y = rng.uniform(0, size - w), rng.uniform(0, size - h)
+        box = [float(v) for v in change(x, y, w, h)]
+        content["annotations"].append(dict(id=number, image_id=1, category_id=1, bbox=box))
+    report = CocoReport(Path("a.json"), content)
+    check_annotations(report, content, {1: 1}, {1: 1})
+    return [" ".join(report.sentences(kind)) for kind in ("errors", "doubtful")]
+
+
+CENTRE = "look like the centre and the size"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "doubt"),
+    [
+        (lambda x, y, w, h: (x, y, w, h), "", ""),
+        (lambda x, y, w, h: (x - 0.4 * w, y - 0.4 * h, w * 1.5, h * 1.5), "", ""),  # not cut
+        (lambda x, y, w, h: (x, y, x + w, y + h), "look like corners x1, y1, x2, y2", ""),
+        (lambda x, y, w, h: (x + w / 2, y + h / 2, w, h), CENTRE, ""),
+        (lambda x, y, w, h: (x + w / 2, y + h / 2, w / 1.6, h / 1.6), "", CENTRE),
+        (lambda x, y, w, h: (x / 12, y / 12, w / 12, h / 12), "look like percent", ""),
+        (lambda x, y, w, h: (x / 4, y / 4, w / 4, h / 4), "", ""),
+    ],
+)
+def test_boxes_of_another_convention_are_recognised_or_doubted(change, error, doubt):
+    errors, doubts = guessed(change)
+    assert error in errors if error else not errors, errors
+    assert doubt in doubts if doubt else not doubts, doubts
+
+
+def test_thousandths_are_recognised_and_few_boxes_only_doubted():
+    thousandths = lambda *box: [v / 4 for v in box]  # noqa: E731
+    assert "look like thousandths" in guessed(thousandths, size=4000)[0]
+    errors, doubts = guessed(thousandths, count=3, size=4000)
+    assert not errors and "all 3 boxes look like thousandths" in doubts
+
+
+def test_an_animation_among_the_images_is_said(data, caplog):
+    animation(data.root / "images" / "train" / "a.gif", 5)
+    data.splits["train"]["images"][0].update(file_name="a.gif", width=9, height=6)
+    data.splits["train"]["annotations"] = [
+        dict(entry, bbox=[1, 1, 4, 4]) for entry in data.splits["train"]["annotations"]
+    ]
+    data.save()
+    report = check_coco(data.root / "annotations" / "train.json", data.root / "images" / "train")
+    assert report.sentences("doubtful") == [
+        "images of several frames or pages, of which only the first is used (1: a.gif: 5)"
+    ]
 
 
 def _edit(split, change):

@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from mmsdpt.datasets.converters import convert_coco
+from mmsdpt.datasets.converters import convert_coco, convert_voc, convert_yolo
 from mmsdpt.datasets.folder_doctor import examine_folder
 from mmsdpt.utils.errors import InputError
 
 from .converter_sources import boxes, from_yolo, pair, picture, read, voc, xml, yolo
 from .test_converter_exports import BOX, PIXELS, label
+from .test_image_files import animation
 
 
 @pytest.mark.parametrize("track", ["0", "1"])
@@ -40,6 +41,44 @@ def test_what_would_give_boxes_another_meaning_is_refused(tmp_path, labels, data
     source = yolo(tmp_path / "src", {"a": labels}, f"train: train/images\nnames: {data}\n")
     with pytest.raises(InputError, match=message):
         from_yolo(source, tmp_path / "out")
+
+
+def test_boxes_from_their_corner_are_refused(tmp_path):
+    """x y w h of the upper left corner, as COCO counts, in fractions."""
+    labels = {f"{i}": f"0 0.0{i} 0.{i} 0.4 0.{9 - i}" for i in range(1, 9)}
+    with pytest.raises(InputError, match="x y w h from the upper left corner.* 8 of 8 leave"):
+        from_yolo(yolo(tmp_path / "src", labels), tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["yolo", "voc", "coco"])
+def test_labels_without_any_box_are_refused(tmp_path, kind):
+    source, words = tmp_path / "src", "labels of .* are empty: none of the 2 images has a box"
+    if kind == "yolo":
+        source, convert = yolo(source, {"a": "", "b": ""}), convert_yolo
+    elif kind == "voc":
+        pair(source, "a", boxes=[]), pair(source, "b", boxes=[])
+        convert, words = convert_voc, "No object .* was found in the 2 XML files"
+    else:
+        picture(source / "a.png"), picture(source / "b.png")
+        images = [
+            dict(id=i, file_name=f"{n}.png", width=40, height=30) for i, n in [(1, "a"), (2, "b")]
+        ]
+        content = dict(images=images, annotations=[], categories=[dict(id=1, name="cat")])
+        (source / "train.json").write_text(json.dumps(content))
+        convert = convert_coco
+    with pytest.raises(InputError, match=words):
+        convert(source, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_animation_is_noted(tmp_path):
+    source = yolo(tmp_path / "src", {"a": BOX})
+    (source.parent / "train/images/a.jpg").unlink()
+    animation(source.parent / "train/images/a.png")
+    report = from_yolo(source, tmp_path / "out")
+    assert report.named["doubtful"] == [
+        ("train/images/a.png", "3 frames or pages, only the first is used")
+    ]
 
 
 def test_validation_images_alone_are_no_data_set(tmp_path):

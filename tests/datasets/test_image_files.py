@@ -13,7 +13,12 @@ from torch.utils.data import DataLoader
 
 from mmsdpt.datasets import LoadImageFromFile, image_files
 from mmsdpt.datasets.classification import LoadPillowImage
-from mmsdpt.datasets.image_files import UnreadableImage, inspect_image, inspect_images
+from mmsdpt.datasets.image_files import (
+    UnreadableImage,
+    count_frames,
+    inspect_image,
+    inspect_images,
+)
 from mmsdpt.utils.errors import InputError
 
 LOADERS = [LoadImageFromFile(imdecode_backend="pillow"), LoadPillowImage()]
@@ -144,3 +149,23 @@ def test_an_image_is_looked_at_again_when_its_file_has_changed(tmp_path, monkeyp
     assert inspect_images([path])[path].size == (9, 6)
     path.write_bytes(path.read_bytes()[:40])
     assert isinstance(inspect_images([path])[path], UnreadableImage)
+
+
+def animation(path, frames=3):
+    pictures = [Image.new("RGB", (9, 6), (60 * i, 0, 0)) for i in range(frames)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:])
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
+def test_frames_and_pages_are_counted(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    animation(path)
+    assert count_frames(path) == inspect_image(path).frames == 3
+    Image.new("RGB", (9, 6)).save(path)
+    assert count_frames(path) == inspect_image(path).frames == 1
+
+
+def test_a_telephones_jpeg_is_one_picture(tmp_path):
+    pictures = [Image.new("RGB", (9, 6)), Image.new("RGB", (9, 6))]
+    pictures[0].save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=pictures[1:])
+    assert count_frames(tmp_path / "a.jpg") == 1

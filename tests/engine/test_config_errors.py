@@ -5,13 +5,18 @@ sentence.
 import argparse
 import errno
 import os
+import random
 import resource
 
+import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS
+from torch.utils.data import DataLoader
 
 from mmsdpt.engine import build_runner
+from mmsdpt.engine.config_errors import try_first_sample
 from mmsdpt.utils import cli
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.errors import InputError
@@ -37,7 +42,7 @@ from mmsdpt.utils.templates import checked_templates
         ({"train_cfg.max_epochs": 0}, "train_cfg.max_epochs must be a positive integer"),
         ({"train_dataloader.batch_size": 2.5}, "batch_size must be a positive integer"),
         ({"train_dataloader.num_workers": -1}, "num_workers must be an integer, 0 or more"),
-        ({"load_from": 5}, "load_from must be the path of a file, got 5"),
+        ({"load_from": 5}, "load_from must be a text or None, got 5"),
         (
             {"model.tuner.num_tokens": 0},
             "Tokens cannot be built.*num_tokens must be a positive",
@@ -63,6 +68,32 @@ from mmsdpt.utils.templates import checked_templates
         ({"model.trainable": ["["]}, "what is no regular expression: unterminated"),
         ({"val_evaluator.metric": "mAP"}, "CocoMetric cannot be built.*metric should be one of"),
         ({"val_evaluator.type": "VOCMetric"}, "val_evaluator.ann_file is not a setting of VOC"),
+        (
+            {"model.backbone.depths": 3},
+            r"SwinTransformer cannot be built.*TypeError: .* no len\(\) \(.*swin.py, line \d+\)",
+        ),
+        ({"model.tuner.type": None}, "^model.tuner cannot be built from the config: type must be"),
+        ({"train_dataloader.timeout": -1}, "the dataloader cannot be built.*non-negative"),
+        ({"auto_scale_lr": dict(enable=True)}, "^auto_scale_lr cannot be built.*base_batch_size"),
+        ({"activation_checkpointing": "abc"}, "^activation_checkpointing cannot be built.*'abc'"),
+        ({"compile": 3}, "compile must be True or False or a dict or None, got 3"),
+        ({"env_cfg.mp_cfg.mp_start_method": "x"}, "the run cannot be built.*context for 'x'"),
+        (
+            {"param_scheduler": [dict(type="StepLR", step_size=1, gamma="x")]},
+            "gamma of StepLR must",
+        ),
+        (
+            {"train_dataloader.dataset.pipeline.1.scale": "abc"},
+            "^FixScaleResize cannot prepare the first image of CocoDataset: Scale must be a number",
+        ),
+        (
+            {"val_dataloader.dataset.pipeline.2.with_mask": True},
+            r"^LoadAnnotations cannot prepare .* KeyError: mask \(.*line \d+\)",
+        ),
+        (
+            dict.fromkeys(("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")),
+            "the config has no train_dataloader, so there is nothing to train",
+        ),
     ],
 )
 def test_a_setting_that_cannot_be_right_is_named_with_its_place(tiny_cfg, options, words):
@@ -90,6 +121,18 @@ def test_a_value_error_of_the_code_stays_one(tiny_cfg):
     with pytest.raises(ValueError, match="invalid literal") as caught:
         runner.train()
     assert not isinstance(caught.value, InputError)
+
+
+def test_a_look_at_the_first_sample_uses_no_random_number():
+    class Drawn(list):
+        def __getitem__(self, index):
+            return random.random() + float(np.random.random() + torch.rand(1))
+
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = Drawn("a")[0]
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    try_first_sample(DataLoader(Drawn("a")))
+    assert Drawn("a")[0] == expected
 
 
 def test_a_tuner_file_is_not_resumed(tiny_cfg, tmp_path):

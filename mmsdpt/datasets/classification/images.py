@@ -125,6 +125,14 @@ def find_unreadable(root: Path, paths: Iterable[str]) -> list[tuple[str, str]]:
     ]
 
 
+def find_animations(root: Path, paths: Iterable[str]) -> list[str]:
+    """Those of ``paths`` that have several frames or pages, with their number."""
+    paths = list(paths)
+    found = inspect_images(root / path for path in paths)
+    frames = {path: getattr(found[root / path], "frames", 1) for path in paths}
+    return [f"{path}: {number}" for path, number in frames.items() if number > 1]
+
+
 def find_copies(root: Path, paths: Iterable[str], others: Iterable[str]) -> list[str]:
     """Those of ``paths`` whose content is also that of one of ``others``, byte for byte."""
 

@@ -14,7 +14,7 @@ from mmsdpt.utils.class_names import as_written, check_class_names, one_form
 from mmsdpt.utils.errors import InputError, listed
 
 from .imagenet import CLASS_NAMES_FILE, parse_class_names
-from .images import LeftOut, find_copies, find_unreadable
+from .images import LeftOut, find_animations, find_copies, find_unreadable
 from .items import Item, class_names
 from .source import Source
 from .subsets import hold_out_val, split_all
@@ -160,6 +160,12 @@ class OwnData(Source):
         if bad:
             left_out = LeftOut(unreadable=bad).sentence()
             self.say(f"{split} leaves out {left_out}", logging.WARNING)
+        if several := find_animations(self.root, [item.path for item in items]):
+            self.say(
+                f"of {len(several)} {split} images of several frames or pages only the first is"
+                f" used ({listed(several, 3)})",
+                logging.WARNING,
+            )
         if split != "train":
             trained = [item.path for item in self._complete()["train"]]
             copies = find_copies(self.root, [item.path for item in items], trained)

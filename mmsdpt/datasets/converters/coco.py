@@ -142,7 +142,7 @@ def write_coco(
 
 
 def _refuse_without_boxes(splits: dict[str, list[Sample]], report: ConversionReport) -> None:
-    """Refuses a conversion in which every box was lost, or no image has a label."""
+    """Refuses a conversion in which every box was lost, no image has a label, or all are empty."""
     samples = [sample for group in splits.values() for sample in group]
     if any(sample.instances for sample in samples):
         return
@@ -157,6 +157,10 @@ def _refuse_without_boxes(splits: dict[str, list[Sample]], report: ConversionRep
             f" ({_summary(report)}); images and labels must have the same names, in the same folder"
             " or in folders named images and labels."
         )
+    raise InputError(
+        f"The labels of {report.root} are empty: none of the {len(samples)} images has a box, so"
+        f" there is nothing to train on ({_summary(report)})."
+    )
 
 
 def _summary(report: ConversionReport) -> str:

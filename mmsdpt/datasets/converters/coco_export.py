@@ -154,6 +154,8 @@ def _samples(
     content, where = checked.content, report.name(checked.path)
     for text in checked.sentences("filled"):
         report.add("mended", where, text)
+    for text in checked.sentences("doubtful"):
+        report.add("doubtful", where, text)
     for kind, entries in checked.left_out.items():
         for entry in entries:
             if kind.startswith("images that are missing"):

@@ -76,6 +76,8 @@ def read_image_size(path: Path, report: ConversionReport) -> ImageFacts | None:
         kind = "image_too_large" if "limit of pixels" in str(reason) else "image_unreadable"
         report.drop_image(kind, path, str(reason))
         return None
+    if facts.frames > 1:
+        report.add("doubtful", path, f"{facts.frames} frames or pages, only the first is used")
     if facts.orientation != 1:
         report.add("exif_orientation", path, f"orientation {facts.orientation}")
     return facts

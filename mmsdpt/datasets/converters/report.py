@@ -38,6 +38,7 @@ KINDS: dict[str, Kind] = {
     "image_other_format": Kind("image of a format that is not read, skipped; save it as JPEG"),
     "image_missing": Kind("image that is listed but not there, skipped"),
     "image_without_usable_label": Kind("image whose label file is unusable, skipped"),
+    "doubtful": Kind("what was used, and may be meant otherwise"),
     # label files
     "label_malformed": Kind("label file that cannot be parsed, left out"),
     "label_refused": Kind("label file with a DOCTYPE, or over the size limit, left out"),

@@ -177,7 +177,7 @@ class _Reader:
         self.seen: set[str] = set()
         self.numbers: set[int] = set()  # of classes, with a name or without
         self.angle = ""  # the first place of a rotated box
-        self.conventions: list[bool] = []  # whether a box could be two corners
+        self.boxes: list[Sequence[float]] = []  # four numbers each, for the convention
         self.overshoots = 0  # boxes that leave their image as centre and size
         self.used_labels: dict[Path, Path] = {}
 
@@ -189,8 +189,9 @@ class _Reader:
         return [sample for sample in samples if sample is not None]
 
     def refuse_other_conventions(self) -> None:
-        """Refuses boxes that all could be two corners and do not fit their images as YOLO's,
-        rotated boxes, and classes that count from another number than the names.
+        """Refuses boxes that all could be two corners, or a corner and the size, and do not fit
+        their images as YOLO's, rotated boxes, and classes that count from another number than the
+        names.
 
         Raises:
             InputError: If they are so.
@@ -208,12 +209,21 @@ class _Reader:
                 f"the number after the box in {self.angle} is no confidence and no track: rotated"
                 " boxes, cx cy w h angle, must be converted first."
             )
-        if self.overshoots and all(self.conventions):
-            raise InputError(
-                f"the boxes of {self.report.root} seem to be x1 y1 x2 y2, and YOLO's are the centre"
-                f" and the size, cx cy w h: read so, {self.overshoots} of {len(self.conventions)}"
-                " leave their image; convert them first."
-            )
+        count = len(self.boxes)
+        many = self.overshoots >= 5 and self.overshoots * 10 > count
+        if self.overshoots and all(x < w <= 1 and y < h <= 1 for x, y, w, h in self.boxes):
+            form = "x1 y1 x2 y2"
+        elif many and all(
+            x >= 0 and x + w < 1.02 and y >= 0 and y + h < 1.02 for x, y, w, h in self.boxes
+        ):
+            form = "x y w h from the upper left corner"
+        else:
+            return
+        raise InputError(
+            f"the boxes of {self.report.root} seem to be {form}, and YOLO's are the centre and the"
+            f" size, cx cy w h: read so, {self.overshoots} of {count} leave their image; convert"
+            " them first."
+        )
 
     def count_unused_labels(self, labels: Sequence[Path]) -> None:
         """Counts the label files that belong to no image found."""
@@ -322,7 +332,7 @@ class _Reader:
         if kind == "box":
             if len(values) == 5 and not (0 <= values[4] <= 1 or values[4].is_integer()):
                 self.angle = self.angle or where
-            self.conventions.append(values[0] < values[2] <= 1 and values[1] < values[3] <= 1)
+            self.boxes.append(values[:4])
             self.overshoots += max(fractions[2:]) > 1.02 or min(fractions) < -0.02
         width, height = size
         corners = (
