@@ -97,11 +97,10 @@ def _tap_positions(
 
     def axis(i: int) -> Tensor:
         start, tap = (
-            torch.arange(n, device=offset.device, dtype=offset.dtype)
-            for n in (size[i], kernel_size[i])
+            torch.arange(0, n * step, step, device=offset.device, dtype=offset.dtype)
+            for n, step in ((size[i], stride[i]), (kernel_size[i], dilation[i]))
         )
-        start = (start * stride[i] - padding[i]).view(-1, *[1] * (3 - i))
-        return start + (tap * dilation[i]).view(-1, *[1] * (1 - i))
+        return (start - padding[i]).view(-1, *[1] * (3 - i)) + tap.view(-1, *[1] * (1 - i))
 
     grid = torch.stack(torch.broadcast_tensors(axis(0), axis(1)))  # (2, Ho, Wo, kernel h, kernel w)
     offset = offset.unflatten(1, (taps, 2)).permute(2, 0, 3, 4, 1).contiguous()
