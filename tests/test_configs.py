@@ -42,7 +42,7 @@ from safetensors.torch import load_file, save_file
 
 from mmsdpt.datasets import ODINW_SCHEDULE
 from mmsdpt.engine import build_runner
-from mmsdpt.engine.hooks.class_names import check_class_names
+from mmsdpt.engine.hooks.class_names import check_names_reach_the_model
 from mmsdpt.engine.schedules import follow_max_epochs
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.cli import load_config, replace_data_root
@@ -259,7 +259,7 @@ def test_datasets_build_and_hand_over_the_class_names(monkeypatch):
                     break
                 layer = layer["dataset"]
             built[role] = DATASETS.build(dataset_cfg)
-            check_class_names(built[role], role)
+            check_names_reach_the_model(built[role], role)
         classes = {tuple(dataset.metainfo.get("classes", ())) for dataset in built.values()}
         assert len(classes) <= 1, f"{name}: other classes in another split: {classes}"
 
