@@ -180,8 +180,9 @@ def test_it_is_off_where_something_before_trains(cfg, encoded, logged):
 
 def test_it_is_off_where_a_random_transform_is_not_among_the_views(cfg, encoded, read, logged):
     plain = train(cfg)
+    assert sum(encoded) == 16 and len(read) == 17, "the first image is tried before the first step"
     assert_same_run(train(cfg, dict()), plain)
-    assert sum(encoded) == len(read) == 32
+    assert sum(encoded) == 32 and len(read) == 33
     (said,) = [line for line in logged if "image features are computed each time" in line]
     assert "draws random numbers: set feature_cache.views" in said
 
@@ -250,7 +251,7 @@ class StopAt(Hook):
         (dict(views=0), "feature_cache.views must be an integer of at least 1, got 0"),
         (dict(max_gb="much"), "feature_cache.max_gb must be a number of GB"),
         (dict(dtype="int8"), "feature_cache.dtype must be bfloat16 or float16"),
-        (3, "feature_cache must be dict"),
+        (3, "feature_cache must be a dict"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(cfg, settings, said):
