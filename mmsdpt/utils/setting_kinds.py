@@ -20,6 +20,8 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "a number, 0 or more": lambda value: _is_number(value) and value >= 0,
     "an integer, 0 or more": lambda value: type(value) is int and value >= 0,
     "a positive integer": lambda value: type(value) is int and value > 0,
+    "-1": lambda value: type(value) is int and value == -1,
+    "cpu or gpu": lambda value: value in ("cpu", "gpu"),
     "None": lambda value: value is None,
 }
 _ROLES = ("train", "val", "test")
@@ -27,7 +29,7 @@ _ROLES = ("train", "val", "test")
 _SETTINGS = {
     ("a dict",): (
         *("model", "env_cfg", "randomness", "optim_wrapper.optimizer", "model.test_cfg"),
-        *("model.language_model", "model.bbox_head"),
+        *("model.language_model", "model.bbox_head", "model.train_cfg"),
         *(f"{role}_dataloader.dataset" for role in _ROLES),
     ),
     ("a dict", "None"): (
@@ -36,7 +38,7 @@ _SETTINGS = {
         *("optim_wrapper", "optim_wrapper.clip_grad", "optim_wrapper.paramwise_cfg"),
         *("default_hooks", "log_processor", "visualizer", "data_preprocessor", "auto_scale_lr"),
         *("feature_cache", "custom_imports", "tuner_files", "env_cfg.mp_cfg", "env_cfg.dist_cfg"),
-        *("model.tuner", "model.tuners", "model.test_cfg.nms", "model.train_cfg"),
+        *("model.tuner", "model.tuners", "model.test_cfg.nms"),
         *("model.data_preprocessor", "model.init_cfg"),
     ),
     ("a list", "None"): ("custom_hooks", "model.trainable", "train_cfg.dynamic_intervals"),
@@ -71,8 +73,16 @@ _SETTINGS = {
         *("train_cfg.max_epochs", "train_cfg.max_iters", "train_cfg.val_interval"),
         *(f"{role}_dataloader.batch_size" for role in _ROLES),
         *("optim_wrapper.accumulative_counts", "log_processor.window_size"),
-        "default_hooks.logger.interval",
+        *("default_hooks.logger.interval", "model.data_preprocessor.pad_size_divisor"),
     ),
+    ("a positive integer", "-1"): ("default_hooks.checkpoint.interval",),
+}
+
+_OF_EVALUATORS = {
+    "ann_file": ("a text", "None"),
+    "metric_items": ("a list", "None"),
+    "iou_thrs": ("a number, 0 or more", "a list", "None"),
+    "collect_device": ("cpu or gpu",),
 }
 
 
@@ -98,7 +108,8 @@ def check_kinds(cfg: Config) -> None:
                     f"{place}.pipeline is empty, and without transforms no image is read"
                 )
         for place, part in parts(cfg.get(f"{role}_evaluator"), f"{role}_evaluator"):
-            _check(f"{place}.ann_file", part.get("ann_file", ABSENT), ("a text", "None"))
+            for name, kinds in _OF_EVALUATORS.items():
+                _check(f"{place}.{name}", part.get(name, ABSENT), kinds)
     hooks = setting(cfg, "default_hooks", None) or {}
     for place, hook in [
         *((f"default_hooks.{name}", hook) for name, hook in hooks.items() if hook is not None),

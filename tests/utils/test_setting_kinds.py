@@ -55,6 +55,23 @@ RUN = dict(
         ),
         ({"train_dataloader.dataset.dataset.pipeline": None}, "pipeline must be a list, got None"),
         ({"train_dataloader.dataset.dataset.data_root": 3}, "data_root must be a text or None"),
+        (
+            {"val_evaluator": [dict(type="M", metric_items=3)]},
+            "val_evaluator.0.metric_items must be a list or None, got 3",
+        ),
+        ({"val_evaluator": dict(type="M", iou_thrs="high")}, "val_evaluator.iou_thrs must be a"),
+        (
+            {"val_evaluator": dict(type="M", collect_device="tpu")},
+            "collect_device must be cpu or gpu, got 'tpu'",
+        ),
+        (
+            {"model.data_preprocessor": dict(pad_size_divisor=0)},
+            "pad_size_divisor must be a positive integer, got 0",
+        ),
+        (
+            {"default_hooks.checkpoint": dict(interval=0)},
+            "checkpoint.interval must be a positive integer or -1, got 0",
+        ),
         ({"train_cfg.max_epochs": -1}, "train_cfg.max_epochs must be a positive integer, got -1"),
         ({"train_cfg.max_epochs": 1.0}, "train_cfg.max_epochs must be a positive integer, got 1.0"),
         ({"optim_wrapper": "AdamW"}, "optim_wrapper must be a dict or None, got 'AdamW'"),
