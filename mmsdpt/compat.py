@@ -253,12 +253,16 @@ def ensure_mmcv_ext() -> None:
     mmcv._ext = module
 
 
+# The version of transformers that removed something which MMPreTrain's multi-modal models import.
+_REMOVED_IN = {"onedl-mmpretrain": (5,), "mmpretrain": (4, 52)}
+
+
 def ensure_clip_without_transformers(dependency: Any) -> None:
     """Let MMPreTrain's own CLIP be imported where its other multi-modal models cannot be.
 
-    Those import transformers, in a version that has what version 5 removed. Without them MMPreTrain
-    puts placeholders under their names, and under CLIP's, which needs nothing of transformers and
-    whose layers are part of our host.
+    Those import transformers, in a version that has what later ones removed. Without them
+    MMPreTrain puts placeholders under their names, and under CLIP's, which needs nothing of
+    transformers and whose layers are part of our host.
 
     Args:
         dependency: ``mmpretrain.utils.dependency``, before anything has read it.
@@ -267,7 +271,9 @@ def ensure_clip_without_transformers(dependency: Any) -> None:
         version = Version(importlib.metadata.version("transformers"))
     except (importlib.metadata.PackageNotFoundError, InvalidVersion):
         version = None
-    if version is not None and version.release >= (5,):
+    mmpretrain = next(r for r in REQUIREMENTS if r.module == "mmpretrain")
+    removed = min(_REMOVED_IN[name] for name in installed_distributions(mmpretrain))
+    if version is not None and version.release >= removed:
         dependency.WITH_MULTIMODAL = False
     register = dependency.register_multimodal_placeholder
 

@@ -319,6 +319,27 @@ def test_both_hosts_are_there_without_transformers():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("mmpretrain", "transformers", "imported"),
+    [
+        ("onedl-mmpretrain", "4.57.6", True),
+        ("onedl-mmpretrain", "5.0.0", False),
+        ("mmpretrain", "4.51.3", True),
+        ("mmpretrain", "4.52.0", False),
+    ],
+)
+def test_multi_modal_models_are_left_out_where_transformers_is_too_new_for_them(
+    versions, mmpretrain, transformers, imported
+):
+    versions.update({"onedl-mmpretrain": None, "mmpretrain": None})
+    versions.update({mmpretrain: "1.2.0", "transformers": transformers})
+    dependency = types.SimpleNamespace(
+        WITH_MULTIMODAL=True, register_multimodal_placeholder=lambda names, registry: None
+    )
+    compat.ensure_clip_without_transformers(dependency)
+    assert dependency.WITH_MULTIMODAL is imported
+
+
 def test_only_the_lines_that_begin_with_the_noise_are_dropped():
     screen = io.StringIO()
     with contextlib.redirect_stdout(compat._WithoutLines(screen, "Could not import OneDL")):

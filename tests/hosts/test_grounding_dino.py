@@ -113,7 +113,10 @@ def test_it_has_mmdetections_names_and_shapes(name, tmp_path, monkeypatch, repos
     )
     real = torch.linspace
     monkeypatch.setattr(torch, "linspace", lambda *a, **k: real(*a, **{"device": "cpu", **k}))
-    theirs = get_config(f"mmdet::{name}.py").model
+    try:
+        theirs = get_config(f"mmdet::{name}.py").model
+    except FileNotFoundError:
+        pytest.skip("MMDetection 3.3.0 has no such file")
     theirs.language_model.name = str(tmp_path)
     theirs.backbone.pop("init_cfg", None)
     ours = copy.deepcopy(theirs)
