@@ -373,6 +373,8 @@ def mend_toolboxes() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # MMDetection's faster COCO metric, which nothing uses that has not asked for it.
     warnings.filterwarnings("ignore", "faster_coco_eval is not installed", UserWarning)
+    # MMDetection's proposals of Grounding DINO.
+    warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming release", UserWarning)
     # OpenMMLab's own MMEngine imports it, where a config names another package's.
     warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
     # What PyTorch says about the sparse products of mmsdpt.hosts.glip.deform_conv.
