@@ -185,10 +185,12 @@ def count_frames(path: str | Path) -> int:
     """Frames of an animation, or pages, of which only the first is ever used; 1 where the file is
     not here or no image, which its reader says.
     """
+    if not Path(path).is_file():
+        return 1
     try:
-        with open_image(read_bytes(path)) as image:
+        with Image.open(path, formats=_formats()) as image:  # reads no more than its header
             return _frames(image)
-    except (UnreadableImage, OSError, SyntaxError, ValueError):  # the latter of later frames
+    except Exception:  # Pillow's plugins raise many kinds
         return 1
 
 

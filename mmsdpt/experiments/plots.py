@@ -74,10 +74,11 @@ class Plot:
         FigureCanvasAgg(figure)  # measures texts
         axes = figure.subplots()
         names = self._draw(axes)
-        if not self.is_scatter:
+        if self.is_scatter:
+            figure.draw_without_rendering()  # after this, nothing moves but names
+            adjust_text(names, ax=axes, arrowprops=dict(arrowstyle="-", color="0.6", linewidth=0.5))
+        else:
             figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
-        figure.draw_without_rendering()  # after this, nothing moves but names
-        adjust_text(names, ax=axes, arrowprops=dict(arrowstyle="-", color="0.6", linewidth=0.5))
         return figure
 
     @property

@@ -190,7 +190,7 @@ def _on_ray(
     address: str | None,
     redo: bool,
 ) -> Generator[tuple[Job, list[Result]], None, None]:
-    """list[Result] of jobs as they come.
+    """Results of jobs as they come.
 
     A worker has one job at a time. One that dies is started again, by Ray, and its job with it; one
     that has nothing to do is ended, so that another can have its place.

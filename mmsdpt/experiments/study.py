@@ -294,8 +294,8 @@ def load_study(path: str | os.PathLike, options: Mapping[str, Any] | None = None
         raise InputError(f"{path}: {both.pop()} is in study.data and in study.forgetting")
     hosts = [made(Host, each) for each in given["hosts"]]
     methods = [made(Method, each) for each in (ZERO_SHOT, *named)]
+    names = {*content.get("methods", ()), *(method.name for method in methods)}
     for each in data:
-        names = {*content.get("methods", ()), *(method.name for method in methods)}
         _check_keys(f"{path}: settings of data {each.name!r}", each.settings, sorted(names))
     given.update(
         hosts={each.name: each for each in hosts},
