@@ -24,7 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmsdpt.hosts.clip import CLIP
-from mmsdpt.hosts.grounding.fusion import MAX_CLAMP_VALUE, BiMultiHeadAttention, restricted
+from mmsdpt.hosts.grounding.cross_attention import MAX_CLAMP_VALUE
+from mmsdpt.hosts.grounding.fusion import BiMultiHeadAttention, restricted
 from mmsdpt.hosts.grounding.seams import OwnWords
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.utils.errors import InputError

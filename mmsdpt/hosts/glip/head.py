@@ -15,7 +15,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmsdpt.hosts.grounding.bert_folder import bert_config
-from mmsdpt.hosts.grounding.fusion import MAX_CLAMP_VALUE
+from mmsdpt.hosts.grounding.cross_attention import MAX_CLAMP_VALUE
 from mmsdpt.hosts.grounding.seams import FusionSeam
 from mmsdpt.hosts.recompute import recompute
 from mmsdpt.registry import MODELS

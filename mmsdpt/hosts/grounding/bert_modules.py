@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mmsdpt.utils.errors import InputError
 
-from .fusion import MAX_CLAMP_VALUE
+from .cross_attention import MAX_CLAMP_VALUE
 
 Change = Callable[[Tensor], Tensor]
 Attention = Literal["sdpa", "eager"]

@@ -18,18 +18,21 @@ values: T = 20 tokens instead of d = 256 per head.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
+from mmsdpt.hosts.grounding.cross_attention import (
+    FEW_SCORES,
+    MAX_CLAMP_VALUE,
+    cross_attention,
+    is_without_values,
+    may_pass_bound,
+)
 from mmsdpt.hosts.grounding.seams import FusionSeam, FusionTokens, OwnWords
 from mmsdpt.utils.memo import Memo
-
-# MMDetection's bound on attention scores and class logits: half precision overflows at 65,504.
-MAX_CLAMP_VALUE = 50000
 
 
 class BiMultiHeadAttention(nn.Module):
@@ -119,19 +122,21 @@ class BiMultiHeadAttention(nn.Module):
             prompt = tokens.image.to(vision.dtype).expand(num_images, -1, -1)
             image_rows = torch.cat([vision, prompt], dim=1)
 
-        # (B, N + k, H, T + k): one matrix product for all heads.
-        scores = torch.matmul(image_rows, keys.flatten(1, 2).transpose(1, 2)) + key_bias.flatten(
-            1
-        ).unsqueeze(1)
-        scores = _clamped(scores)
-        scores = scores.view(num_images, image_rows.shape[1], self.num_heads, keys.shape[2])
-
-        of_image, of_text = scores[:, :num_positions], scores[..., :num_words]
-        if tokens.groups:
-            of_image, of_text = restricted(of_image, of_text, tokens, attention_mask_l)
-        delta_v = self._image_output(of_image, values, attention_mask_l)
-        delta_l = self._text_output(of_text, image_rows, attention_mask_v)
-        return delta_v, delta_l
+        hidden_words = hidden_rows = None
+        if attention_mask_l is not None and not bool(attention_mask_l.all()):
+            # MMDetection adds +1 to real columns and -9e15 to padding: the constant cancels, the
+            # padding gets weight 0. Extra tokens after the text are real.
+            hidden_words = F.pad(attention_mask_l == 0, (0, keys.shape[2] - num_words))
+        if attention_mask_v is not None:
+            hidden_rows = F.pad(attention_mask_v, (0, image_rows.shape[1] - num_positions))
+        num_scores = image_rows.shape[:2].numel() * self.num_heads * keys.shape[2]
+        given = image_rows, keys, key_bias.squeeze(-1), values, num_words, hidden_words, hidden_rows
+        at_once = num_scores < FEW_SCORES or is_without_values(image_rows)
+        if at_once or tokens.groups or (self.training and self.dropout):
+            of_rows, seen, weight = self._attend_at_once(*given, tokens, attention_mask_l)
+        else:
+            (of_rows, seen), weight = cross_attention(*given), 1.0
+        return of_rows[:, :num_positions] + self.out_v_proj.bias, self._text_output(seen, weight)
 
     def _heads(self, features: Tensor) -> Tensor:
         """(B, T, E) to (B, H, T, d)."""
@@ -163,36 +168,51 @@ class BiMultiHeadAttention(nn.Module):
         used = (tokens, *(p for name, p in self.named_parameters() if not name.startswith("out_l")))
         return self._folded.depend_on(used).get("", lambda: self._text_factors(tokens.unsqueeze(0)))
 
-    def _image_output(self, scores: Tensor, values: Tensor, text_mask: Tensor | None) -> Tensor:
-        """Image looks at text: scores (B, N, H, T + k), values (B, H, T + k, v_dim), to (B, N,
-        v_dim).
-        """
-        if text_mask is not None and not bool(text_mask.all()):
-            # MMDetection adds +1 to real columns and -9e15 to padding: the constant cancels, the
-            # padding gets weight 0. Extra tokens after the text are real.
-            padding = F.pad(text_mask == 0, (0, scores.shape[-1] - text_mask.shape[1]), value=False)
-            scores = scores.masked_fill(padding[:, None, None, :], float("-inf"))
-        attention = F.dropout(scores.softmax(dim=-1), self.dropout, self.training)
-        return (
-            torch.matmul(attention.flatten(2).to(values.dtype), values.flatten(1, 2))
-            + self.out_v_proj.bias
-        )
+    def _attend_at_once(
+        self,
+        rows: Tensor,
+        keys: Tensor,
+        key_bias: Tensor,
+        values: Tensor,
+        num_words: int,
+        hidden_words: Tensor | None,
+        hidden_rows: Tensor | None,
+        tokens: FusionTokens,
+        attention_mask_l: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As :func:`cross_attention`, with all scores in memory: for few of them, dropout, tokens
+        that act for their own words, and graphs and counts without values.
 
-    def _text_output(self, scores: Tensor, image_rows: Tensor, image_mask: Tensor | None) -> Tensor:
-        """Text looks at image: scores (B, N + k, H, T), image_rows (B, N + k, v_dim), to (B, T,
-        l_dim).
+        Returns:
+            Sums of the positions and of the words, and each word's sum of probabilities (B, H, T,
+            1), which dropout changes.
         """
-        if image_mask is not None:
-            mask = F.pad(image_mask, (0, scores.shape[1] - image_mask.shape[1]), value=False)
-            scores = scores.masked_fill(mask[:, :, None, None], float("-inf"))
-        attention = F.dropout(scores.softmax(dim=1), self.dropout, self.training)
+        # (B, N + k, H, T + k): one matrix product for all heads.
+        scores = torch.matmul(rows, keys.flatten(1, 2).transpose(1, 2))
+        scores = scores + key_bias.flatten(1).unsqueeze(1)
+        if may_pass_bound(rows, keys, key_bias):
+            scores = scores.clamp(-MAX_CLAMP_VALUE, MAX_CLAMP_VALUE)
+        scores = scores.unflatten(2, (self.num_heads, keys.shape[2]))
+        num_positions = rows.shape[1] - (0 if tokens.image is None else len(tokens.image))
+        of_image, of_text = scores[:, :num_positions], scores[..., :num_words]
+        if tokens.groups:
+            of_image, of_text = restricted(of_image, of_text, tokens, attention_mask_l)
+        if hidden_words is not None:
+            of_image = of_image.masked_fill(hidden_words[:, None, None, :], float("-inf"))
+        if hidden_rows is not None:
+            of_text = of_text.masked_fill(hidden_rows[:, :, None, None], float("-inf"))
+        attention = F.dropout(of_image.softmax(dim=-1), self.dropout, self.training)
+        of_rows = torch.matmul(attention.flatten(2).to(values.dtype), values.flatten(1, 2))
+        attention = F.dropout(of_text.softmax(dim=1), self.dropout, self.training)
         attention = attention.flatten(2).transpose(1, 2)  # (B, H T, N + k)
-        seen = torch.matmul(attention.to(image_rows.dtype), image_rows)
-        seen = seen.unflatten(1, (self.num_heads, -1))  # (B, H, T, v_dim)
+        by_head = (self.num_heads, num_words)
+        seen = torch.matmul(attention.to(rows.dtype), rows).unflatten(1, by_head)
+        return of_rows, seen, attention.sum(-1).unflatten(1, by_head).unsqueeze(-1)
+
+    def _text_output(self, seen: Tensor, weight: Tensor | float) -> Tensor:
+        """From what the words saw of the image in each head (B, H, T, v_dim), to (B, T, l_dim)."""
         value_weight = self.values_v_proj.weight.view(self.num_heads, self.head_dim, self.v_dim)
         out = torch.matmul(seen, value_weight.transpose(1, 2))
-        # The probabilities add up to one, except under dropout.
-        weight = attention.sum(-1).unflatten(1, (self.num_heads, -1)).unsqueeze(-1)
         out = out + weight * self.values_v_proj.bias.view(self.num_heads, 1, self.head_dim)
         return self.out_l_proj(out.transpose(1, 2).flatten(2))
 
@@ -238,29 +258,6 @@ def restricted(
         row = stop
     image, text = [*image, of_image[..., column:]], [*text, of_text[:, row:]]
     return torch.cat(image, dim=-1), torch.cat(text, dim=1)
-
-
-def _clamped(scores: Tensor) -> Tensor:
-    if scores.requires_grad:
-        return _ClampScores.apply(scores)
-    return scores.clamp(-MAX_CLAMP_VALUE, MAX_CLAMP_VALUE)
-
-
-class _ClampScores(torch.autograd.Function):
-    """clamp(x, -MAX_CLAMP_VALUE, MAX_CLAMP_VALUE) in place, which keeps a byte per score instead of
-    the score.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward((x >= -MAX_CLAMP_VALUE).logical_and_(x <= MAX_CLAMP_VALUE))
-        ctx.mark_dirty(x)
-        return x.clamp_(-MAX_CLAMP_VALUE, MAX_CLAMP_VALUE)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (inside,) = ctx.saved_tensors
-        return gradient * inside
 
 
 class BiAttentionBlock(nn.Module):

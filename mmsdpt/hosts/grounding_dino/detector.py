@@ -17,7 +17,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmsdpt.hosts.grounding import GroundingMixin, Levels, Text
-from mmsdpt.hosts.grounding.fusion import MAX_CLAMP_VALUE
+from mmsdpt.hosts.grounding.cross_attention import MAX_CLAMP_VALUE
 from mmsdpt.hosts.images import Images
 from mmsdpt.hosts.seams import FeatureSeam, ForwardState, SeamMap
 from mmsdpt.registry import MODELS
