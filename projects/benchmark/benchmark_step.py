@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import ctypes
 import importlib
 import json
 import os
@@ -31,8 +32,10 @@ from tqdm import tqdm
 
 from projects.benchmark.random_bert import make_bert
 
-FORMS = ("ours", "plain")
+PLAIN, PLAIN_ON_LARGE_PAGES = "plain", "plain_on_large_pages"
+FORMS = ("ours", PLAIN)
 CACHED = "cached"  # ours, where what is frozen has been computed
+_PR_SET_THP_DISABLE = 41  # of prctl(2)
 TOLERANCE = 1e-4  # of the losses, relative, in float32
 GIGA = 1e9
 
@@ -76,14 +79,26 @@ def build(cfg, args: argparse.Namespace, form: str):
     init_default_scope(cfg.default_scope)
     host = host_of(cfg)
     torch.manual_seed(0)
-    model = MODELS.build(host.plain_config(cfg.model) if form == "plain" else cfg.model)
+    plain = form in (PLAIN, PLAIN_ON_LARGE_PAGES)
+    model = MODELS.build(host.plain_config(cfg.model) if plain else cfg.model)
     model.init_weights()
     if not args.random_weights and cfg.get("load_from"):
         path = resolve_checkpoint(cfg.load_from)
         load_base_weights(model, read_checkpoint(path)["state_dict"], path)
     if form == CACHED:
         model.keep_features(StageCache(model, FeatureStore()))
-    return (host.plain_form(model, cfg.model) if form == "plain" else model).to(args.device)
+    return (host.plain_form(model, cfg.model) if plain else model).to(args.device)
+
+
+def as_without_mmsdpt() -> None:
+    """Leave this process without the large memory pages that ``import mmsdpt`` asks for, where the
+    system gives them to those alone who ask.
+    """
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if setting.is_file() and "[madvise]" in setting.read_text():
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "large memory pages cannot be switched off")
 
 
 def _peak_bytes(device: str) -> int:
@@ -137,7 +152,8 @@ def measure(args: argparse.Namespace, form: str, bert: str | None = None) -> dic
 
     Args:
         args: As :func:`parse_args` gives them.
-        form: ``ours``, ``cached`` (ours, where what is frozen has been computed) or ``plain``.
+        form: ``ours``, ``cached`` (ours, where what is frozen has been computed), ``plain``, or
+            ``plain_on_large_pages`` (with the memory pages that ours asks for).
         bert: Folder of the BERT to use instead of the config's.
 
     Returns:
@@ -149,6 +165,8 @@ def measure(args: argparse.Namespace, form: str, bert: str | None = None) -> dic
     """
     import torch
 
+    if form == PLAIN:
+        as_without_mmsdpt()
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.device.startswith("cuda"):
@@ -306,7 +324,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--count", action="store_true", help="count multiply-adds, in a step more")
     parser.add_argument("--classes", type=int, help="classes (default: GLIP 80, CLIP 100)")
-    parser.add_argument("--form", nargs="+", choices=(*FORMS, CACHED), default=list(FORMS))
+    parser.add_argument(
+        "--form", nargs="+", choices=(*FORMS, CACHED, PLAIN_ON_LARGE_PAGES), default=list(FORMS)
+    )
     parser.add_argument(
         "--random-weights", action="store_true", help="do not load weights; draw a BERT-base, too"
     )

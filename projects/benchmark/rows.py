@@ -20,7 +20,7 @@ class Run:
 
     Attributes:
         config: Of the model.
-        form: ``ours``, ``cached`` (ours, where what is frozen has been computed) or ``plain``.
+        form: As of :func:`projects.benchmark.benchmark_step.measure`.
         size: Side of the images; None: what the host takes.
         batch: Images in a batch.
         classes: Number of class names.
@@ -154,16 +154,25 @@ def _sdpt(small: bool, size: int | None) -> list[Row]:
                     step="test",
                 ),
             ]
+    plain = Run(config, size=size, classes=1).plain()
     least = Run(config, "cached", size=size, classes=1, amp=True, only="train", options=_RECOMPUTED)
     rows.append(
         Row(
             f"sdpt_{letter}_least_memory",
             f"peak of the step, GLIP-{letter.upper()}, {size} x {size}, 1 class, bf16, kept"
             " features, recomputed layers",
-            dict(ours=least, plain=Run(config, size=size, classes=1).plain()),
+            dict(ours=least, plain=plain),
             ratio("train_bytes", "ours", "plain"),
             0.25,
             at_least=False,
+        )
+    )
+    rows.append(
+        Row(
+            f"plain_{letter}_pages",
+            f"plain step over that on large pages, GLIP-{letter.upper()}, {size} x {size}, 1 class",
+            dict(ours=replace(plain, form="plain_on_large_pages"), plain=plain),
+            ratio("train_cpu_s"),
         )
     )
     first = Run(config, measure="inverse_projections")
