@@ -18,7 +18,7 @@ def _arguments(run: Run) -> argparse.Namespace:
     args.batch, args.classes, args.amp, args.only = run.batch, run.classes, run.amp, run.only
     args.warm_up, args.steps, args.quiet = run.warm_up, 1, True
     args.cfg_options = dict(run.options)
-    args.count = run.form == "ours" and not run.amp and run.only != "test"
+    args.count = run.form in ("ours", "cached") and run.only != "test"
     return args
 
 

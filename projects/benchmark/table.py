@@ -9,7 +9,8 @@ shows them). The full GLIP-L in MMDetection's form takes three minutes and 13 GB
 ``--size 512`` or ``--small``, GLIP-T at 480 pixels, takes less.
 
 The limit of a step is the time that its multiply-adds would take at the matrix rate, which is
-measured in the same run: one large product of matrices in float32.
+measured in the same run: one large product of matrices in float32, or in bfloat16. The latter is no
+step's to reach: softmax, sampling and norms stay in float32.
 """
 
 from __future__ import annotations
@@ -102,29 +103,28 @@ class Measurements:
         self._path(run).write_text(json.dumps(content, indent=1) + "\n")
 
 
-def _shown(row: Row, results: Mapping[str, dict], rate: float) -> list[str]:
-    """The cells of a row."""
+def _shown(row: Row, results: Mapping[str, dict], rates: Mapping[bool, float]) -> list[str]:
+    """The cells of a row; ``rates`` by whether in bfloat16."""
     value = row.value(results)
     met = "" if row.target is None else ("yes" if row.met(value) else "no")
     target = "" if row.target is None else f"{'≥' if row.at_least else '≤'} {row.target:g}"
     ours = results["ours"]
     cpu, macs, memory = (ours.get(f"{row.step}_{key}") for key in ("cpu_s", "macs", "bytes"))
-    limit = "" if not macs or row.amp else f"{macs / rate:.2f}"
-    share = "" if not macs or row.amp else f"{100 * macs / rate / cpu:.0f} %"
+    least = macs / rates[row.amp] if macs else None
     return [
         row.name,
         f"{value:.3g}",
         target,
         met,
         "" if cpu is None else f"{cpu:.2f}",
-        limit,
-        share,
+        "" if least is None else f"{least:.2f}",
+        "" if least is None else f"{100 * least / cpu:.0f} %",
         "" if memory is None else f"{memory / GIGA:.2f}",
         row.what,
     ]
 
 
-def make_table(rows: list[Row], measurements: Measurements, rate: float) -> Table:
+def make_table(rows: list[Row], measurements: Measurements, rates: Mapping[bool, float]) -> Table:
     """A line per row that has all of its measurements."""
     table = Table(title_justify="left")
     heads = ("", "value", "target", "met", "CPU s", "limit, s", "reached", "peak GB", "what")
@@ -134,7 +134,7 @@ def make_table(rows: list[Row], measurements: Measurements, rate: float) -> Tabl
     for row in rows:
         results = {name: measurements.get(run) for name, run in row.runs.items()}
         if all(results.values()):
-            table.add_row(*_shown(row, results, rate))
+            table.add_row(*_shown(row, results, rates))
     return table
 
 
@@ -192,13 +192,13 @@ def main() -> int:
             console.print(f"{row.name:28} {row.what}")
         return 0
     measurements = Measurements(Path(args.out))
-    rate = matrix_rate()
-    amp_rate = matrix_rate(amp=True)
+    rates = {amp: matrix_rate(amp) for amp in (False, True)}
+    in_float32, in_bfloat16 = (rates[amp] / GIGA for amp in (False, True))
     console.print(
-        f"Matrix rate of one thread, 10^9 multiply-adds per second: {rate / GIGA:.1f} in float32,"
-        f" {amp_rate / GIGA:.1f} in bfloat16."
+        "Matrix rate of one thread, 10^9 multiply-adds per second:"
+        f" {in_float32:.1f} in float32, {in_bfloat16:.1f} in bfloat16."
     )
-    if amp_rate < rate:
+    if rates[True] < rates[False]:
         rows = [row for row in rows if not row.amp]
         console.print("This processor has no fast bfloat16: rows in mixed precision are left out.")
     if not args.show:
@@ -212,7 +212,7 @@ def main() -> int:
             make_bert(bert)
             for run in tqdm(runs, file=sys.stderr):
                 measurements.add(run, bert)
-    console.print(make_table(rows, measurements, rate))
+    console.print(make_table(rows, measurements, rates))
     if args.plot:
         plot_growth(measurements, Path(args.plot))
     return 0

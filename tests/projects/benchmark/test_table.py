@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,14 @@ def test_the_table_shows_ratio_target_limit_and_share(tmp_path):
     for run, seconds in ((MINI, 2.0), (MINI.plain(), 10.0)):
         content = dict(run=run.settings(), result=result(seconds, macs=10**9))
         Path(kept._path(run)).write_text(json.dumps(content))
-    shown = table._shown(row, {name: kept.get(run) for name, run in row.runs.items()}, rate=1e9)
+    rates = {False: 1e9, True: 2e9}
+    shown = table._shown(row, {name: kept.get(run) for name, run in row.runs.items()}, rates)
     assert shown == ["a", "5", "≥ 4", "yes", "2.00", "1.00", "50 %", "2.00", "b"]
+    half = replace(row, runs=dict(ours=replace(MINI, amp=True), plain=MINI.plain()))
+    found = dict(ours=result(2.0, macs=10**9), plain=result(10.0))
+    assert table._shown(half, found, rates)[5:7] == ["0.50", "25 %"], "at bfloat16's rate"
     without = Row("c", "d", dict(ours=Run("other.py")), ratio("train_cpu_s"))
-    assert table.make_table([row, without], kept, 1e9).row_count == 1
+    assert table.make_table([row, without], kept, rates).row_count == 1
 
 
 def test_a_measurement_that_is_there_is_not_made_again(tmp_path, monkeypatch):
