@@ -55,6 +55,14 @@ def assert_all_close(found, wanted, tolerance: float) -> None:
         assert error <= tolerance, f"{name}: {error:.1e}"
 
 
+@pytest.fixture(params=[None, 1, 5], ids=["at once", "one position a block", "five a block"])
+def blocks(request, monkeypatch):
+    """Blocks of so many positions, of three channels and nine taps."""
+    if request.param is not None:
+        monkeypatch.setattr(deform_conv, "_FEW_NUMBERS", 0)
+        monkeypatch.setattr(deform_conv, "_BLOCK", 27 * request.param)
+
+
 def ours(stride: int):
     return lambda *inputs: modulated_deform_conv2d(*inputs, stride, 1)
 
@@ -80,7 +88,7 @@ SIZES = [
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize(("size", "map_size", "stride"), SIZES)
-def test_equals_the_definition(batch, size, map_size, stride):
+def test_equals_the_definition(blocks, batch, size, map_size, stride):
     inputs = make_inputs(batch, size, map_size)
     found = output_and_gradients(ours(stride), inputs)
     wanted = output_and_gradients(lambda *i: plain_deform_conv(*i, stride), inputs)
@@ -175,7 +183,7 @@ def test_float32_error_stays_below_1e_5_on_large_maps(stride):
     assert_all_close(found, output_and_gradients(torchvision_op(stride), exact), 1e-5)
 
 
-def test_gradcheck():
+def test_gradcheck(blocks):
     inputs = make_inputs(1, (2, 3), (3, 2), channels=2)
     assert torch.autograd.gradcheck(ours(1), inputs, fast_mode=True)
 
@@ -254,7 +262,8 @@ def test_autocast_is_finite_and_near_float32(dtype):
     assert all(g.isfinite().all() for g in gradients)
 
 
-def test_frozen_weights_keep_no_sampled_columns():
+@pytest.mark.parametrize("frozen", [True, False])
+def test_no_sampled_columns_are_kept(frozen):
     """The C samples per tap must not be kept for backward, only what is needed to gather them
     again.
     """
@@ -268,7 +277,9 @@ def test_frozen_weights_keep_no_sampled_columns():
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        modulated_deform_conv2d(x, offset, mask, weight.detach(), bias.detach(), 1, 1)
+        if frozen:
+            weight, bias = weight.detach(), bias.detach()
+        modulated_deform_conv2d(x, offset, mask, weight, bias, 1, 1)
     columns = 9 * 128 * 20 * 20 * 4
     assert sum(kept.values()) < columns / 2
 
@@ -285,7 +296,7 @@ def test_layer_has_the_parameters_of_mmcv():
     assert torch.equal(layer(x, offset, mask), wanted)
 
 
-def test_the_gradients_of_samples_are_those_of_pytorchs_embedding(monkeypatch):
+def test_the_gradients_of_samples_are_those_of_pytorchs_embedding(blocks, monkeypatch):
     """On few cores they are products with a sparse matrix."""
     torch.manual_seed(0)
     shapes = (2, 5, 7, 6), (2, 18, 7, 6), (2, 9, 7, 6), (4, 5, 3, 3)

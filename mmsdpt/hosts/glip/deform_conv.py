@@ -9,8 +9,7 @@ x(.) is bilinear, and zero outside the map. A bilinear sample is a weighted sum 
 all taps of all positions are one weighted gather of pixel vectors (``embedding_bag``, with the mask
 folded into the weights), followed by one matrix product. Against ``grid_sample`` times mask this
 loses no precision to normalised coordinates, and autograd keeps four weights and 32-bit indices
-per tap instead of its C samples: where the convolution's weights are frozen, the sampled columns
-are freed at once.
+per tap instead of its C samples.
 
 Letters: B images; C channels in, O out; (H, W) size of the input, (h, w) of the offset and mask
 maps, (Ho, Wo) of the output; K taps of the kernel, 9 for 3 x 3.
@@ -20,7 +19,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -80,6 +79,8 @@ def read_flat(maps: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
 
 
 _FEW_CORES = 4  # PyTorch's gradient of an embedding runs on all of them
+# Numbers in a block of samples, and how many are sooner computed at once.
+_BLOCK, _FEW_NUMBERS = 2**22, 2**22
 
 
 def _tap_positions(
@@ -176,90 +177,149 @@ class _PixelWeights(torch.autograd.Function):
         return slopes[:, 1] - slopes[:, 0], of_mask, None, None
 
 
-def sample_taps(
-    x: Tensor,
+def tap_weights(
     offset: Tensor,
     mask: Tensor,
+    size: tuple[int, int],
     kernel_size: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[int, int],
     dilation: tuple[int, int],
-) -> Tensor:
-    """Modulated bilinear samples of all taps at all output positions.
+) -> tuple[Tensor, Tensor]:
+    """Which four pixels the sample of each tap is made of, and with which weights.
 
     Args:
-        x: (B, C, H, W).
         offset: (B, 2K, Ho, Wo), pixels, ordered dy_1, dx_1, dy_2, ...
         mask: (B, K, Ho, Wo).
+        size: (H, W) of the input.
         kernel_size: (height, width); this and the following as in :func:`modulated_deform_conv2d`.
         stride: vertical, horizontal.
         padding: vertical, horizontal.
         dilation: vertical, horizontal.
 
     Returns:
-        (B, Ho, Wo, K, C), of the type of ``x``.
+        Indices into the pixels of all images and weights, (B Ho Wo K, 4).
     """
-    B, C, H, W = x.shape
-    position = _tap_positions(offset.to(x.dtype), kernel_size, stride, padding, dilation)
-    mask = mask.to(x.dtype).permute(0, 2, 3, 1).contiguous()
-    (rows, columns), outside, fraction = _corners(position.detach(), (H, W))
+    H, W = size
+    position = _tap_positions(offset, kernel_size, stride, padding, dilation)
+    mask = mask.permute(0, 2, 3, 1).contiguous()
+    (rows, columns), outside, fraction = _corners(position.detach(), size)
     weights = _PixelWeights.apply(position, mask, outside, fraction)
-    first = torch.arange(B, device=x.device, dtype=rows.dtype).view(-1, 1, 1, 1)
-    pixels = _four_last(((rows + H * first) * W).unsqueeze(1) + columns)
-    samples = weighted_rows(
-        x.permute(0, 2, 3, 1)
-        .contiguous()
-        .view(B * H * W, C),  # a strided view gathers many times slower
-        pixels,
-        weights,
-    )
-    return samples.view(*mask.shape, C)
+    first = torch.arange(len(mask), device=mask.device, dtype=rows.dtype).view(-1, 1, 1, 1)
+    return _four_last(((rows + H * first) * W).unsqueeze(1) + columns), weights
 
 
-def weighted_rows(rows: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
-    """Sums of weighted rows: y_m = sum_j w_mj x_(i_mj).
+def sampled_product(
+    x: Tensor, pixels: Tensor, weights: Tensor, kernel: Tensor, bias: Tensor | None
+) -> Tensor:
+    """One product over taps and channels with the samples: y_p = W [s_p1 ... s_pK] + b.
 
     Args:
-        rows: x (P, C).
-        indices: i (M, n).
-        weights: w (M, n).
+        x: (P, C), all pixels.
+        pixels: (n K, 4), which of them each sample is made of.
+        weights: (n K, 4).
+        kernel: W, (O, K C).
+        bias: b, (O,), or None.
 
     Returns:
-        (M, C).
+        (n, O), of the type of ``kernel``, or autocast's.
     """
-    on_few_cores = rows.device.type == "cpu" and torch.get_num_threads() <= _FEW_CORES
-    if on_few_cores and len(rows) >= indices.shape[1]:  # a sparse matrix has no place twice
-        return _WeightedRows.apply(rows, indices, weights)
-    return F.embedding_bag(indices, rows, per_sample_weights=weights, mode="sum")
+    device = x.device.type
+    on_few_cores = device == "cpu" and torch.get_num_threads() <= _FEW_CORES
+    if not on_few_cores or torch.jit.is_tracing() or len(x) < pixels.shape[1]:
+        samples = _samples(x, pixels, weights).view(-1, kernel.shape[1])
+        return F.linear(samples.to(kernel.dtype), kernel, bias)
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        kernel, bias = kernel.to(dtype), None if bias is None else bias.to(dtype)
+    with torch.autocast(device, enabled=False):
+        return _SampledProduct.apply(x, pixels, weights, kernel, bias)
 
 
-class _WeightedRows(torch.autograd.Function):
-    """:func:`weighted_rows` as the product S x with a sparse S (M, P): the gradients are S^T g, and
-    g x^T where S has weights. PyTorch's own for an embedding sorts the indices first and takes the
-    dot products one by one, which is several times slower on one core.
+def _samples(x: Tensor, pixels: Tensor, weights: Tensor) -> Tensor:
+    """Sums of weighted pixels (M, C)."""
+    return F.embedding_bag(pixels, x, per_sample_weights=weights, mode="sum")
+
+
+class _SampledProduct(torch.autograd.Function):
+    """:func:`sampled_product` in blocks of positions, whose samples fit a processor's cache: those
+    of all positions, nine times the map, exist at no time.
+
+    The samples are the product S x with a sparse S (M, P), so their gradients are S^T g, and g x^T
+    where S has weights. PyTorch's own for an embedding sorts the indices first and takes the dot
+    products one by one, which is several times slower on one core.
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
-        ctx.save_for_backward(rows, indices, weights)
-        return F.embedding_bag(indices, rows, per_sample_weights=weights, mode="sum")
+    def forward(
+        ctx: Any, x: Tensor, pixels: Tensor, weights: Tensor, kernel: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(x, pixels, weights, kernel)
+        taps = kernel.shape[1] // x.shape[1]
+        out = kernel.new_empty(len(pixels) // taps, len(kernel))
+        for places, taken in _blocks(len(out), taps, x.shape[1]):
+            samples = _samples(x, pixels[taken], weights[taken]).view(-1, kernel.shape[1])
+            samples = samples.to(kernel.dtype)
+            if bias is None:
+                torch.mm(samples, kernel.t(), out=out[places])
+            else:
+                torch.addmm(bias, samples, kernel.t(), out=out[places])
+        return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
-        rows, indices, weights = ctx.saved_tensors
-        shape, grad = (len(indices), len(rows)), grad.contiguous()
-        starts = torch.arange(0, indices.numel() + 1, indices.shape[1], dtype=torch.int32)
-        columns, values = indices.int().view(-1), weights.reshape(-1)
-        of_rows = of_weights = None
-        if ctx.needs_input_grad[0]:
-            parts = (values.numpy(), columns.numpy(), starts.numpy())
-            of_rows = torch.from_numpy(csc_matrix(parts, shape=shape[::-1]) @ grad.numpy())
-        if ctx.needs_input_grad[2]:
-            places = torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=False)
-            products = torch.sparse.sampled_addmm(places, grad, rows.t(), beta=0.0)
-            of_weights = products.values().view_as(weights)
-        return of_rows, None, of_weights
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, pixels, weights, kernel = ctx.saved_tensors
+        of_x, _, of_weights, of_kernel, of_bias = ctx.needs_input_grad
+        d_x = torch.zeros_like(x) if of_x else None
+        d_weights = torch.empty_like(weights) if of_weights else None
+        d_kernel = torch.zeros_like(kernel, dtype=x.dtype) if of_kernel else None
+        taps = kernel.shape[1] // x.shape[1]
+        for places, taken in _blocks(len(grad), taps, x.shape[1]):
+            if d_kernel is not None:
+                samples = _samples(x, pixels[taken], weights[taken]).view(-1, kernel.shape[1])
+                d_kernel += grad[places].t() @ samples.to(grad.dtype)
+            if of_x or of_weights:
+                d_samples = (grad[places] @ kernel).view(-1, x.shape[1]).to(x.dtype)
+                band, sparse = _band(pixels[taken], len(x))
+                if d_x is not None:
+                    values = weights[taken].reshape(-1)
+                    parts = (values.numpy(), *(part.numpy() for part in sparse))
+                    shape = (band.stop - band.start, len(d_samples))
+                    d_x[band] += torch.from_numpy(csc_matrix(parts, shape) @ d_samples.numpy())
+                if d_weights is not None:
+                    d_weights[taken] = _dot_products(sparse, d_samples, x[band])
+        d_bias = grad.sum(0) if of_bias else None
+        return d_x, None, d_weights, None if d_kernel is None else d_kernel.to(kernel.dtype), d_bias
+
+
+def _blocks(positions: int, taps: int, channels: int) -> Iterator[tuple[slice, slice]]:
+    """Places of the positions of each block, and of their samples."""
+    samples = taps * channels
+    size = positions if positions * samples <= _FEW_NUMBERS else max(1, _BLOCK // samples)
+    for start in range(0, positions, size):
+        stop = min(start + size, positions)
+        yield slice(start, stop), slice(start * taps, stop * taps)
+
+
+def _band(pixels: Tensor, count: int) -> tuple[slice, tuple[Tensor, Tensor]]:
+    """The stretch of pixels that samples (M, 4) take, of ``count``, and the sparse matrix of M rows
+    that takes them from there: columns, and where each row begins.
+    """
+    low, high = (int(x) for x in pixels.aminmax())
+    low = max(0, min(low, count - pixels.shape[1]))  # a row has no place twice
+    band = slice(low, max(high + 1, low + pixels.shape[1]))
+    starts = torch.arange(0, pixels.numel() + 1, pixels.shape[1], dtype=torch.int32)
+    return band, ((pixels - low).int().view(-1), starts)
+
+
+def _dot_products(sparse: tuple[Tensor, Tensor], grad: Tensor, x: Tensor) -> Tensor:
+    """Products (M, 4) of each sample's gradient (M, C) with its four pixels, of (P, C)."""
+    columns, starts = sparse
+    values = grad.new_zeros(len(columns))
+    shape = (len(grad), len(x))
+    places = torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=False)
+    return torch.sparse.sampled_addmm(places, grad, x.t(), beta=0.0).values().view(len(grad), -1)
 
 
 def modulated_deform_conv2d(
@@ -320,9 +380,14 @@ def modulated_deform_conv2d(
         parameters = (weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
         with torch.autocast(x.device.type, enabled=False):
             return _OPERATORS[form](x.contiguous(), *maps, *parameters, steps, pads, tap_steps)
-    samples = sample_taps(x, offset, mask, kernel_size, steps, pads, tap_steps)
-    # One product over taps and channels; the kernel is brought to the order of the samples, (K, C).
-    out = F.linear(samples.flatten(3).to(weight.dtype), weight.permute(0, 2, 3, 1).flatten(1), bias)
+    B, C, H, W = x.shape
+    offset, mask = offset.to(x.dtype), mask.to(x.dtype)
+    pixels, weights = tap_weights(offset, mask, (H, W), kernel_size, steps, pads, tap_steps)
+    rows = x.permute(0, 2, 3, 1).contiguous()  # a strided view gathers many times slower
+    # The kernel is brought to the order of the samples, (K, C).
+    kernel = weight.permute(0, 2, 3, 1).flatten(1)
+    out = sampled_product(rows.view(B * H * W, C), pixels, weights, kernel, bias)
+    out = out.view(B, Ho, Wo, -1)
     return out.permute(0, 3, 1, 2)
 
 
