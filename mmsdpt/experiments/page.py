@@ -92,6 +92,11 @@ def title(study: Study) -> str:
     return study.title or _TITLES[study.protocol]
 
 
+def _counted(frame: pd.DataFrame) -> str:
+    """Methods with their numbers of rows."""
+    return ", ".join(f"{name} ({n})" for name, n in frame["label"].value_counts().items())
+
+
 def introduction(study: Study, frame: pd.DataFrame) -> list[str]:
     """What a reader has to know before the tables, a paragraph each."""
     names = " or ".join(map(str, frame["score_name"].dropna().unique())) or "score"
@@ -122,8 +127,15 @@ def introduction(study: Study, frame: pd.DataFrame) -> list[str]:
         found.append(f"Of {planned} cells: {', '.join(lacks)}. They are shown as a dash.")
     kept = frame[frame["best_epoch"] == 0].drop_duplicates("training")
     if len(kept):
-        names = ", ".join(f"{name} ({n})" for name, n in kept["label"].value_counts().items())
-        found.append(f"Trainings that did not get better than the untrained model: {names}.")
+        found.append(
+            f"Trainings that did not get better than the untrained model: {_counted(kept)}."
+        )
+    worse = frame[(frame["gain"] < 0) & (frame["tested_on"] == frame["trained_on"])]
+    if len(worse):
+        found.append(
+            f"Trainings that end below zero-shot on the test set: {_counted(worse)}. Where first"
+            " values are drawn at random, the untrained model may be below it, too."
+        )
     versions = {
         name.removeprefix("version."): ", ".join(map(str, frame[name].dropna().unique()))
         for name in frame

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from mmsdpt.experiments.page import latex, write_plots, write_tables
+from mmsdpt.experiments.page import introduction, latex, write_plots, write_tables
 from mmsdpt.experiments.plots import study_plots
 from mmsdpt.experiments.records import append_record
 from mmsdpt.experiments.study import Data
@@ -81,6 +81,13 @@ def test_markdown_says_what_is_missing_and_keeps_its_columns(written):
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     for lines in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+
+
+def test_who_ends_below_zero_shot_is_named():
+    scores = dict(zero_shot=50.0, coop=49.5, mudpt=50.0)
+    frame = make_frame(STUDY, lambda cell: dict(accuracy=scores[cell.training.method]))
+    (found,) = (each for each in introduction(STUDY, frame) if "below zero-shot" in each)
+    assert "on the test set: CoOp (12). " in found
 
 
 def test_csv_has_every_cell_at_full_precision(written, tmp_path):
