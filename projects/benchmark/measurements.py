@@ -18,7 +18,9 @@ def _arguments(run: Run) -> argparse.Namespace:
     args.batch, args.classes, args.amp, args.only = run.batch, run.classes, run.amp, run.only
     args.warm_up, args.steps, args.quiet = run.warm_up, 1, True
     args.cfg_options = dict(run.options)
-    args.count = run.form in ("ours", "cached") and run.only != "test"
+    # Not where memory is the question: who counts keeps more.
+    counted = run.form in ("ours", "cached") and run.only != "test"
+    args.count = counted and not run.options
     return args
 
 
