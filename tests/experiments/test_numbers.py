@@ -68,6 +68,7 @@ def test_stacking_gives_the_numbers_of_version_0_1(repository, tmp_path):
         "study.pairs": [("adapter", "sdpt")],
         "study.shots": [None],
         "study.seeds": [0],
+        "cell.feature_cache": None,  # which version 0.1 did not have, and which needs per_sample
     }
     study = load_study(path, OPTIONS | chosen)
     records, _ = run(study, tmp_path, threads=1)
