@@ -59,7 +59,6 @@ def assert_all_close(found, wanted, tolerance: float) -> None:
 def blocks(request, monkeypatch):
     """Blocks of so many positions, of three channels and nine taps."""
     if request.param is not None:
-        monkeypatch.setattr(deform_conv, "_FEW_NUMBERS", 0)
         monkeypatch.setattr(deform_conv, "_BLOCK", 27 * request.param)
 
 

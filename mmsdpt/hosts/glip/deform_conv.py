@@ -79,8 +79,7 @@ def read_flat(maps: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
 
 
 _FEW_CORES = 4  # PyTorch's gradient of an embedding runs on all of them
-# Numbers in a block of samples, and how many are sooner computed at once.
-_BLOCK, _FEW_NUMBERS = 2**22, 2**22
+_BLOCK = 2**22  # numbers in a block of samples
 
 
 def _tap_positions(
@@ -242,8 +241,8 @@ def _samples(x: Tensor, pixels: Tensor, weights: Tensor) -> Tensor:
 
 
 class _SampledProduct(torch.autograd.Function):
-    """:func:`sampled_product` in blocks of positions, whose samples fit a processor's cache: those
-    of all positions, nine times the map, exist at no time.
+    """:func:`sampled_product` in blocks of positions: the samples of all positions of a large map,
+    nine times the map, exist at no time.
 
     The samples are the product S x with a sparse S (M, P), so their gradients are S^T g, and g x^T
     where S has weights. PyTorch's own for an embedding sorts the indices first and takes the dot
@@ -296,7 +295,7 @@ class _SampledProduct(torch.autograd.Function):
 def _blocks(positions: int, taps: int, channels: int) -> Iterator[tuple[slice, slice]]:
     """Places of the positions of each block, and of their samples."""
     samples = taps * channels
-    size = positions if positions * samples <= _FEW_NUMBERS else max(1, _BLOCK // samples)
+    size = max(1, _BLOCK // samples)
     for start in range(0, positions, size):
         stop = min(start + size, positions)
         yield slice(start, stop), slice(start * taps, stop * taps)
