@@ -32,6 +32,7 @@ from torchvision.ops import deform_conv2d
 
 from mmsdpt.compat import has_compiled_ops
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.memo import autocast_dtype
 
 
 def read_flat(maps: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
@@ -228,8 +229,7 @@ def sampled_product(
     if not on_few_cores or torch.jit.is_tracing() or len(x) < pixels.shape[1]:
         samples = _samples(x, pixels, weights).view(-1, kernel.shape[1])
         return F.linear(samples.to(kernel.dtype), kernel, bias)
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
+    if dtype := autocast_dtype(x.device):
         kernel, bias = kernel.to(dtype), None if bias is None else bias.to(dtype)
     with torch.autocast(device, enabled=False):
         return _SampledProduct.apply(x, pixels, weights, kernel, bias)

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mmsdpt.utils.memo import autocast_dtype
+
 # Half precision overflows at 65,504; MMDetection bounds scores and class logits by this.
 MAX_CLAMP_VALUE = 50000
 # Scores of a block: a processor's cache, and on other devices enough work for one kernel.
@@ -51,9 +53,8 @@ def cross_attention(
     Returns:
         The rows' sums over words and heads (B, R, D_out), and the words' (B, H, T, D).
     """
-    device = rows.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows.dtype
-    with torch.autocast(device, enabled=False):
+    dtype = autocast_dtype(rows.device) or rows.dtype
+    with torch.autocast(rows.device.type, enabled=False):
         return _CrossAttention.apply(
             *(rows.to(dtype), keys.to(dtype), key_bias, values.to(dtype)),
             *(num_words, hidden_words, hidden_rows),
