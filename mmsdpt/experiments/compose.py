@@ -20,7 +20,7 @@ from mmsdpt.hosts.base import resolve_slots
 from mmsdpt.utils.cli import replace_prefix, spread_text_encoder
 from mmsdpt.utils.errors import InputError
 
-from .study import Cell, Method, Study, Training, read_config
+from .study import Cell, Method, Study, Training, epochs_for, read_config
 
 Content = dict[str, Any]
 CLASSIFICATION = "mmsdpt.ClassificationData"
@@ -144,8 +144,8 @@ def _add_training(
     cfg["model"]["tuners"] = tuners
     hooks = [each for each in parts.get("custom_hooks") or [] if each["type"] not in _STOPS]
     train_cfg = dict(parts["train_cfg"])
-    epochs = study.epochs or data.epochs or method.epochs_for(training.shots)
-    train_cfg["max_epochs"] = epochs or train_cfg["max_epochs"]
+    by_shots = (epochs_for(training.shots, each.epochs) for each in (data, method))
+    train_cfg["max_epochs"] = study.epochs or next(filter(None, by_shots), train_cfg["max_epochs"])
     cfg.update(
         optim_wrapper=parts["optim_wrapper"],
         param_scheduler=parts.get("param_scheduler") or [],

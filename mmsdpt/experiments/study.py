@@ -47,13 +47,23 @@ class Host:
     load_from: str | None = None  # base weights instead of the config's
 
 
+# Pairs (least number of shots, epochs); all images count as 0 shots.
+EpochsByShots = Sequence[tuple[int, int]]
+
+
+def epochs_for(shots: int | None, pairs: EpochsByShots) -> int | None:
+    """Epochs of a training with so many shots (None: with all images); None: no pair says so."""
+    fitting = [pair for pair in pairs if pair[0] <= (shots or 0)]
+    return max(fitting)[1] if fitting else None
+
+
 @dataclass(frozen=True)
 class Data:
     """A data set."""
 
     name: str  # in tables and folders
     config: Path  # whose loaders and evaluators count
-    epochs: int | None = None  # of trainings on it, instead of the methods'
+    epochs: EpochsByShots = ()  # of trainings on it, instead of the methods'
     group: str = ""  # what it has in common with others: tables have a mean over each group
     # By method: settings of its trainings on these data, in place of its own, as a rate chosen on
     # validation images; see Study.vary.
@@ -68,19 +78,13 @@ class Method:
     label: str = ""  # in tables and plots
     config: Path | None = None  # None: nothing is trained
     ensemble: bool = False  # many sentences around a class name instead of one
-    # Pairs (least number of shots, epochs); without a fitting pair the config's number.
-    epochs: Sequence[tuple[int, int]] = ()
+    epochs: EpochsByShots = ()  # without a fitting pair the config's number
     # Of the tuner, or with dots of the whole config, in place of the config's; see Study.vary.
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def trains(self) -> bool:
         return self.config is not None
-
-    def epochs_for(self, shots: int | None) -> int | None:
-        """Epochs of a training; None: as many as the config says."""
-        fitting = [pair for pair in self.epochs if pair[0] <= (shots or 0)]
-        return max(fitting)[1] if fitting else None
 
     @property
     def names_new_classes(self) -> bool:
@@ -373,11 +377,12 @@ def _made(kind: type, name: Any, content: Mapping[str, Any]) -> Any:
         found["config"] = find_config(found["config"])
     if kind is Method:
         found["label"] = found.get("label") or found["name"]
-        epochs = found.get("epochs", ())
-        pairs = [(0, epochs)] if isinstance(epochs, int) else epochs
-        found["epochs"] = tuple(tuple(pair) for pair in pairs)
     if kind is Data:
         found["name"] = found["name"].removeprefix("clip_")
+    if "epochs" in found:
+        epochs = found["epochs"]
+        pairs = [(0, epochs)] if isinstance(epochs, int) else epochs or ()
+        found["epochs"] = tuple(tuple(pair) for pair in pairs)
     return kind(**found)
 
 

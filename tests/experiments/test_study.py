@@ -138,14 +138,24 @@ def test_data_set_what_a_method_does_on_them(write_study, tmp_path):
     assert vpt == composed(write_study(["vpt"]), tmp_path)
 
 
-def test_epochs_are_a_number_or_by_least_number_of_shots(write_study):
-    config = "configs/clip_baselines/coop_vit_b16.py"
-    methods = dict(
-        one=dict(config=config, epochs=30), some=dict(config=config, epochs=[(1, 50), (8, 200)])
-    )
-    found = load_study(write_study(["one", "some"], methods)).methods
-    assert [found["one"].epochs_for(shots) for shots in (None, 1, 16)] == [30, 30, 30]
-    assert [found["some"].epochs_for(shots) for shots in (1, 7, 16)] == [50, 50, 200]
+@pytest.mark.parametrize(
+    "epochs, of_data, expected",
+    [
+        (30, (), {0: 30, 1: 30, 16: 30}),
+        ([(1, 50), (8, 200)], (), {1: 50, 7: 50, 16: 200}),
+        (30, [(0, 6), (1, 18)], {0: 6, 1: 18, 16: 18}),
+        (30, [(8, 200)], {1: 30, 16: 200}),
+        (30, 7, {0: 7, 16: 7}),
+    ],
+)
+def test_epochs_are_a_number_or_by_least_number_of_shots(
+    epochs, of_data, expected, write_study, tmp_path
+):
+    coop = dict(config="configs/clip_baselines/coop_vit_b16.py", epochs=epochs)
+    data = dict(config="configs/_base_/datasets/clip_clothing.py", epochs=of_data)
+    for shots, number in expected.items():
+        path = write_study(["coop"], dict(coop=coop), data=[data], shots=[shots], epochs=None)
+        assert composed(path, tmp_path)["train_cfg"]["max_epochs"] == number
 
 
 def test_settings_are_chosen_on_validation_images(write_study, tmp_path):
