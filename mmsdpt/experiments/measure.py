@@ -1,7 +1,12 @@
-"""What a job costs, from a few steps of its training and a few images of its test."""
+"""What a job costs, from a few steps of its training and a few images of its test.
+
+A training that keeps features has short steps once it has seen every image. Its few steps take the
+same three batches again and again, so that both kinds are measured.
+"""
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -10,19 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
+from torch.utils.data import SubsetRandomSampler
+
+from mmsdpt.engine.feature_cache import DRAWN
 
 from .images import DatasetCache
 from .jobs import Job, fitting_slot, scope
 from .memory import peak_memory, reset_peak_memory
 from .testing import batch_features, leaves_images_alone, name_classes, predict
-from .training import build_host, train
+from .training import StepClock, build_host, train
 from .worker import loading_config
 
 _STEPS, _SECONDS = 20, 10.0  # at most, of a training
 _WARM_UP = 2  # steps before
+_ROUND = _WARM_UP + 1  # batches that a training takes again and again, where it keeps features
 _BATCHES = 3  # of a test, the first of which is not counted
 
 
@@ -31,9 +39,10 @@ def measure(job: Job, work_dir: Path, cache: DatasetCache) -> dict[str, float]:
 
     Returns:
         Seconds: ``build`` (model and base weights), ``load`` (a training image when it is read for
-        the first time, over later times), ``step``, ``fit`` (of a whole training without steps),
-        ``features`` (an image, once for all methods that leave images alone), ``test`` (an image);
-        ``memory``, the peak in bytes.
+        the first time, over later times), ``step``, ``keep`` (a training image whose features are
+        kept, over later times), ``fit`` (of a whole training without steps), ``features`` (an
+        image, once for all methods that leave images alone), ``test`` (an image); ``memory``, the
+        peak in bytes.
     """
     import_modules_from_strings(**job.config["custom_imports"])
     with scope(job.config), tempfile.TemporaryDirectory(dir=work_dir) as folder:
@@ -42,7 +51,7 @@ def measure(job: Job, work_dir: Path, cache: DatasetCache) -> dict[str, float]:
 
 def _measure(job: Job, folder: Path, cache: DatasetCache) -> dict[str, float]:
     cfg = loading_config(job.config)
-    found = dict.fromkeys(("build", "load", "step", "fit", "features", "test"), 0.0)
+    found = dict.fromkeys(("build", "load", "step", "keep", "fit", "features", "test"), 0.0)
     reset_peak_memory()
     started = time.perf_counter()
     cfg.tuner_files = {}  # they may not be there yet
@@ -52,15 +61,23 @@ def _measure(job: Job, folder: Path, cache: DatasetCache) -> dict[str, float]:
         found["build"] = time.perf_counter() - started
     else:
         dataset = cache.dataset(cfg.train_dataloader.dataset)
-        order = range(min(len(dataset), 8 * cfg.train_dataloader.batch_size))
+        batch = cfg.train_dataloader.batch_size
+        order = range(min(len(dataset), 8 * batch))
         first, again = (_timed(dataset[i] for i in order)[1] for _ in range(2))
         found["load"] = max(0.0, first - again)
-        clock = _Stopwatch()
+        settings = cfg.get("feature_cache")
+        clock = _Stopwatch(keeps=settings is not None)
+        if settings is not None:
+            few = range(min(len(dataset), _ROUND * batch))
+            cfg.train_dataloader.sampler = SubsetRandomSampler(few)
+            if settings.get("views") not in (None, DRAWN):
+                settings.views = 1
         started = time.perf_counter()
         with suppress(_Measured):
             train(cfg, folder, cache, [clock])
         host = clock.host.eval()
-        found.update(build=clock.began - started, step=clock.seconds_per_step())
+        step, first = clock.seconds_per_step()
+        found.update(build=clock.began - started, step=step, keep=max(0.0, first - step) / batch)
     images = cache.test_images(cfg.test_dataloader)
     name_classes(host, cfg, images)
     batch = min(images.loader["batch_size"], len(images))
@@ -97,28 +114,40 @@ class _Measured(Exception):
     """Enough steps were measured."""
 
 
-class _Stopwatch(Hook):
-    """Takes the time of steps, and ends the training after some."""
+class _Stopwatch(StepClock):
+    """Takes the time of steps, and ends the training after some.
 
-    priority = "LOWEST"
+    Args:
+        keeps: Whether the training keeps features, of ``_ROUND`` batches at most.
+    """
 
-    def __init__(self) -> None:
-        self.times: list[float] = []
+    priority = "HIGHEST"  # before a validation of the untrained model, which is counted by itself
+
+    def __init__(self, keeps: bool) -> None:
+        super().__init__()
+        self._now = time.perf_counter
+        self.first = _ROUND if keeps else _WARM_UP  # steps that are not like later ones
 
     def before_train(self, runner: Runner) -> None:
         self.host = runner.host
         self.began = time.perf_counter()
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.times.append(time.perf_counter())
-        steps = len(self.times) - _WARM_UP
-        if steps >= _STEPS or (steps > 0 and self.times[-1] - self.began > _SECONDS):
+        super().after_train_iter(runner)
+        steps = len(self.seconds) - self.first
+        if steps >= _STEPS or (steps > 0 and sum(self.seconds) > _SECONDS):
             raise _Measured
 
     def after_train(self, runner: Runner) -> None:
         raise _Measured
 
-    def seconds_per_step(self) -> float:
-        return _mean([self.began, *self.times], without=_WARM_UP)
+    def seconds_per_step(self) -> tuple[float, float]:
+        """Of later steps, and of the first ones; both without what warms up."""
+        warm = self.seconds[_WARM_UP:] or self.seconds
+        # An image that is flipped at random has both forms kept after a few rounds.
+        later = self.seconds[self.first :] or warm
+        if self.first == _ROUND:
+            later = later[len(later) // 2 :]
+        return statistics.mean(later), warm[0]

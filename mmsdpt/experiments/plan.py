@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from mmsdpt.engine.feature_cache import DRAWN
 from mmsdpt.utils.atomic import write_atomically
 
 from .images import DatasetCache
@@ -102,9 +103,13 @@ def training_seconds(job: Job, cost: Mapping[str, float], study: Study) -> float
     seconds = job.images * cost["load"] + cost["fit"]
     if not cost["step"]:
         return seconds
+    epochs = job.config["train_cfg"]["max_epochs"]
     seconds += job.steps * cost["step"]
+    if (kept := job.config.get("feature_cache")) is not None:
+        views = kept.get("views") or 1
+        times = min(epochs, 2 if views == DRAWN else views)  # drawn: with and without a flip
+        seconds += job.images * times * cost["keep"]
     if study.selection:
-        epochs = job.config["train_cfg"]["max_epochs"]
         times = 1 + -(-epochs // job.config["train_cfg"]["val_interval"])
         seconds += times * job.validation_images * (cost["test"] + cost["features"])
     return seconds

@@ -16,7 +16,8 @@ from mmsdpt.engine import build_runner
 from mmsdpt.experiments import running, training, worker
 from mmsdpt.experiments.images import DatasetCache
 from mmsdpt.experiments.jobs import prepare
-from mmsdpt.experiments.plan import measure_all, rows
+from mmsdpt.experiments.measure import _Stopwatch
+from mmsdpt.experiments.plan import measure_all, rows, training_seconds
 from mmsdpt.experiments.records import read_records
 from mmsdpt.experiments.running import run
 from mmsdpt.experiments.study import load_study
@@ -348,6 +349,42 @@ def test_the_plan_knows_what_is_open_and_what_it_takes(write_study, tmp_path):
     states = {row.cell: row.state for row in rows(study, prepared, root)}
     assert {s for name, s in states.items() if "coop" in name} == {"finished"}
     assert {s for name, s in states.items() if "coop" not in name} == {"open"}
+
+
+@pytest.mark.parametrize(
+    "feature_cache, computed",
+    [(None, 0), ({}, 1), (dict(views=3), 3), (dict(views=9), 4), (dict(views="drawn"), 2)],
+)
+def test_the_plan_counts_how_often_features_are_computed(
+    feature_cache, computed, write_study, tmp_path
+):
+    cell = dict(feature_cache=feature_cache)
+    study = load_study(write_study(names=["coop"], cell=cell, shots=[2], epochs=4))
+    (job,) = (each for each in prepare(study, tmp_path, DatasetCache()).jobs if each.images)
+    cost = dict(load=1.0, step=10.0, keep=100.0, fit=0.0, test=0.0, features=0.0)
+    assert training_seconds(job, cost, study) == 8 * 1 + job.steps * 10 + 8 * computed * 100
+
+
+def test_steps_with_kept_features_are_measured_apart_from_the_first_ones():
+    clock = _Stopwatch(keeps=True)
+    clock.seconds = [9.0, 8.0, 4.0, 3.0, 3.0, 1.0, 2.0]
+    assert clock.seconds_per_step() == (1.5, 4.0)
+    clock = _Stopwatch(keeps=False)
+    clock.seconds = [9.0, 8.0, 4.0, 3.0, 2.0]
+    assert clock.seconds_per_step()[0] == 3.0
+    clock.seconds = [9.0]  # the whole training
+    assert clock.seconds_per_step() == (9.0, 9.0)
+
+
+def test_the_plan_measures_a_training_that_keeps_features(write_study, tmp_path):
+    cell = dict(feature_cache=dict(views=4))
+    study = load_study(write_study(names=["coop"], cell=cell, shots=[2], epochs=4))
+    cache = DatasetCache()
+    prepared = prepare(study, tmp_path, cache)
+    assert measure_all(prepared, tmp_path, cache) == []
+    job = next(each for each in prepared.jobs if each.images)
+    assert job.config["feature_cache"] == dict(views=4)  # the study's own stays what it is
+    assert all(row.seconds > 0 for row in rows(study, prepared, tmp_path))
 
 
 def test_the_tool_says_what_failed_and_what_is_missing(write_study, tmp_path, capsys):
