@@ -28,6 +28,7 @@ _COLORS = (
     *("#3b82c4", "#e07b1a", "#2f9e44", "#d9484a", "#9467bd"),
     *("#a9745f", "#d764b4", "#1aa3b0", "#8c8f00", "#7d838c"),
 )
+_STYLES = ("-", "-.", ":")  # of the first ten curves, the next ten, and so on
 _NAME = dict(fontsize="x-small")
 _SPREAD = 0.3  # of the distance between positions, by all the error bars of one together
 _INK = "#0a0b0c"  # stands for the color of the page's text
@@ -115,7 +116,8 @@ class Plot:
         shifts = {n: spread * ((i + 0.5) / len(lines) - 0.5) for i, n in enumerate(lines)}
         step = min((right - left for left, right in pairwise(positions)), default=1.0)
         for number, curve in enumerate(self.curves):
-            color = _COLORS[number % len(_COLORS)]
+            again, place = divmod(number, len(_COLORS))
+            color = _COLORS[place]
             if number not in shifts:
                 level = curve.points[None].mean
                 axes.axhline(level, color=color, linestyle="--", label=curve.label)
@@ -140,6 +142,7 @@ class Plot:
                 color=color,
                 marker=_MARKERS[number % len(_MARKERS)],
                 markersize=5,
+                linestyle=_STYLES[again % len(_STYLES)],
                 linewidth=1.3,
                 capsize=3,
                 label=curve.label,
@@ -210,12 +213,17 @@ def _plot(
 
 
 def _against_shots(view: View, title: str, data: Sequence[str], classes: str) -> Plot:
-    shots = sorted(k for k in view.study.shots if k is not None)
+    shots = sorted((k for k in view.study.shots if k is not None), key=lambda k: k or float("inf"))
+    # All images are one step to the right of the most shots: how many they are depends on the data.
+    places = {k: float(k or 2 * max(shots)) for k in shots}
     points: list[Point] = []
     for line in view.lines:
-        own = (shots if len(shots) > 1 else []) if line.trains else [None]
-        points += [(line, k, line.label, k) for k in own]
-    labels = dict(x_label="images of each class", log=2)
+        if not line.trains:
+            points.append((line, None, line.label, None))
+        elif len(shots) > 1:
+            points += [(line, k, line.label, place) for k, place in places.items()]
+    ticks = {place: str(k or "all") for k, place in places.items()}
+    labels = dict(x_label="images of each class", log=2, ticks=ticks)
     return _plot(view, "shots", title, data, classes, points, **labels)
 
 

@@ -10,8 +10,9 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
+from mmsdpt.experiments.frame import Score
 from mmsdpt.experiments.page import introduction, latex, write_plots, write_tables
-from mmsdpt.experiments.plots import study_plots
+from mmsdpt.experiments.plots import Curve, Plot, study_plots
 from mmsdpt.experiments.records import append_record
 from mmsdpt.experiments.study import Data
 from mmsdpt.experiments.view import Table
@@ -157,6 +158,25 @@ def test_error_bars_stand_beside_each_other_and_zero_shot_is_a_level_line():
     assert [y for _, y in bar.get_segments()[0]] == [11.0, 13.0]
     parameters = plots["parameters_cats_4_shots"]
     assert [list(curve.points) for curve in parameters.curves] == [[None], [2048.0], [78080.0]]
+
+
+def test_all_images_stand_right_of_the_most_shots():
+    study = make_study("few_shot", ("cats",), ("coop",), shots=(4, 1, 0))
+    frame = make_frame(study, lambda cell: dict(accuracy=10.0 + (cell.training.shots or 90)))
+    (plot,) = (each for each in study_plots(study, frame) if each.name.startswith("shots_"))
+    (curve,) = (each for each in plot.curves if each.label == "CoOp")
+    assert {x: score.mean for x, score in curve.points.items()} == {1.0: 11.0, 4.0: 14.0, 8.0: 100.0}
+    assert plot.ticks == {1.0: "1", 4.0: "4", 8.0: "all"}
+    assert "100.00" in plot.alt and "at all" in plot.alt
+    labels = [label.get_text() for label in plot.figure().axes[0].get_xticklabels()]
+    assert labels == ["1", "4", "all"]
+
+
+def test_no_two_curves_look_alike():
+    curves = [Curve(str(n), {1.0: Score(float(n))}) for n in range(30)]
+    axes = Plot("many", "Many", "x", "y", curves).figure().axes[0]
+    lines = [bars.lines[0] for bars in axes.containers]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(curves)
 
 
 def test_a_comparison_is_drawn_against_its_costs_and_against_what_it_forgets():
