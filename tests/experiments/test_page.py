@@ -165,7 +165,8 @@ def test_all_images_stand_right_of_the_most_shots():
     frame = make_frame(study, lambda cell: dict(accuracy=10.0 + (cell.training.shots or 90)))
     (plot,) = (each for each in study_plots(study, frame) if each.name.startswith("shots_"))
     (curve,) = (each for each in plot.curves if each.label == "CoOp")
-    assert {x: score.mean for x, score in curve.points.items()} == {1.0: 11.0, 4.0: 14.0, 8.0: 100.0}
+    means = {x: score.mean for x, score in curve.points.items()}
+    assert means == {1.0: 11.0, 4.0: 14.0, 8.0: 100.0}
     assert plot.ticks == {1.0: "1", 4.0: "4", 8.0: "all"}
     assert "100.00" in plot.alt and "at all" in plot.alt
     labels = [label.get_text() for label in plot.figure().axes[0].get_xticklabels()]
