@@ -1,6 +1,7 @@
 # SDPT on mini GLIP and BCCD, blood cells: 205 to train on, 87 to choose the best epoch, 72 to
 # test.
-#   python tools/dataset_converters/voc2coco.py BCCD --out data/bccd
+#   python tools/dataset_converters/voc2coco.py BCCD --out data/bccd \
+#       --rename RBC="red blood cell" WBC="white blood cell" Platelets=platelet
 _base_ = "sdpt_mini_raccoon.py"
 
 data_root = "data/bccd/"

@@ -1,11 +1,15 @@
 """What the converters write, in which splits, and what their tools say."""
 
 import json
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
 from mmdet.datasets import CocoDataset, XMLDataset
 from mmdet.evaluation import CocoMetric
+from mmengine.config import Config
 
 from mmsdpt.datasets.converters import ProblemsFound
 from mmsdpt.datasets.converters import files as converter_files
@@ -283,3 +287,27 @@ def test_aquarium_converts_to_odinws_split(real_data, tmp_path):
     assert sizes(report) == {"train": 448, "val": 127, "test": 63}
     assert report.counts == {"box_empty": 3, "image_without_boxes": 1, "split_from_folder": 1}
     assert report.boxes_found == 4817 and balanced(report)
+
+
+@pytest.mark.parametrize(
+    "name, source",
+    [
+        ("raccoon", "raccoon_voc"),
+        ("packages", "packages_yolo"),
+        ("bccd", "bccd_voc"),
+        ("aquarium", "aquarium_yolo"),
+    ],
+)
+def test_the_command_in_a_config_gives_the_classes_that_it_names(
+    name, source, real_data, repository, tmp_path
+):
+    path = repository / f"configs/mini/sdpt_mini_{name}.py"
+    header = re.sub(r"\\\n#", "", path.read_text().partition("_base_")[0])
+    (command,) = re.findall(r"^#   python (.*)$", header, re.MULTILINE)
+    tool, given, *options = shlex.split(command)
+    options[options.index("--out") + 1] = str(tmp_path)
+    given = given.replace(name.upper(), str(real_data / source))
+    assert load_tool(Path(tool).stem).main([given, *options, "--in-place", "--quiet"]) in (0, None)
+    for split in ("train", "val", "test"):
+        found = {each["name"] for each in read(tmp_path, split)["categories"]}
+        assert found == set(Config.fromfile(path).test_dataloader.dataset.metainfo.classes)
