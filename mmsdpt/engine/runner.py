@@ -33,7 +33,7 @@ from mmsdpt.utils.feature_store import FeatureStore
 from mmsdpt.version import __version__
 
 from .config_errors import check_settings, settings_explained, try_first_sample
-from .data_files import prepare_data, use_own_image_loader
+from .data_checks import prepare_data, use_own_image_loader
 from .feature_cache import FeatureCache
 from .resumable import LAST_CHECKPOINT, ResumableRunner
 from .sample_seeds import seed_samples

@@ -17,7 +17,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmsdpt.engine.data_files import use_own_image_loader
+from mmsdpt.engine.data_checks import use_own_image_loader
 from mmsdpt.engine.feature_cache import FeatureCacheSettings
 from mmsdpt.registry import DATASETS, TRANSFORMS
 from mmsdpt.utils.data_files import check_dataset_files, loads_image

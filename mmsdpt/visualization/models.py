@@ -20,7 +20,7 @@ from torch import nn
 
 from mmsdpt.apis.recipe import Recipe
 from mmsdpt.datasets.image_files import IMAGE_SUFFIXES, is_tool_folder
-from mmsdpt.engine.data_files import use_own_image_loader
+from mmsdpt.engine.data_checks import use_own_image_loader
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.errors import InputError
 

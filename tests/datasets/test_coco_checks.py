@@ -16,7 +16,7 @@ from PIL import Image
 from mmsdpt.datasets.coco_boxes import check_annotations
 from mmsdpt.datasets.coco_checks import check_coco
 from mmsdpt.datasets.coco_report import CocoReport
-from mmsdpt.engine.data_files import prepare_data
+from mmsdpt.engine.data_checks import prepare_data
 from mmsdpt.utils.errors import InputError
 from tests.datasets.test_image_files import animation
 
@@ -591,7 +591,7 @@ def test_a_turn_that_keeps_the_size_is_said(data):
 def test_one_file_for_train_and_val_is_said(data, monkeypatch):
     said = []
     monkeypatch.setattr(
-        "mmsdpt.engine.data_files.print_log", lambda text, **options: said.append(text)
+        "mmsdpt.engine.data_checks.print_log", lambda text, **options: said.append(text)
     )
     data.save()
     loaders = {role: dict(dataset=data.config("train")) for role in ("train", "val")}
@@ -602,7 +602,7 @@ def test_one_file_for_train_and_val_is_said(data, monkeypatch):
 def test_images_of_train_in_another_split_are_said(data, monkeypatch):
     said = []
     monkeypatch.setattr(
-        "mmsdpt.engine.data_files.print_log", lambda text, **options: said.append(text)
+        "mmsdpt.engine.data_checks.print_log", lambda text, **options: said.append(text)
     )
     source = data.root / "images" / "train" / "train_0.jpg"
     (data.root / "images" / "val" / "val_1.jpg").write_bytes(source.read_bytes())

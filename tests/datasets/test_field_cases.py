@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from mmsdpt.datasets.classification import ClassificationData
 from mmsdpt.datasets.converters import convert_voc, convert_yolo
-from mmsdpt.engine.data_files import prepare_data
+from mmsdpt.engine.data_checks import prepare_data
 from mmsdpt.utils.class_names import check_class_names
 from mmsdpt.utils.errors import InputError
 

@@ -9,7 +9,7 @@ from mmsdpt.datasets.split_names import split_in, split_of
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import is_archive, no_folder, read_json
 
-from .coco import check_output, note_renames, write_coco
+from .coco_writer import check_output, note_renames, write_coco
 from .common import Instance, Sample, fit_box
 from .files import ImageMode, scan
 from .report import ConversionReport

@@ -1,4 +1,4 @@
-"""The parts of a dataset that both converters share, and the checks of its images and boxes."""
+"""The parts of a dataset that all converters share, and the checks of its images and boxes."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -16,7 +16,7 @@ from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import no_folder
 
-from .coco import check_output, note_renames, write_coco
+from .coco_writer import check_output, note_renames, write_coco
 from .common import Box, Instance, Sample, fit_box, read_image_size, turn_box
 from .files import ImageMode, LabelRefused, read_label, scan
 from .report import ConversionReport

@@ -11,7 +11,7 @@ from mmsdpt.datasets.split_names import SPLITS
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import decode_text, folded, is_archive, no_folder
 
-from .coco import check_output, note_renames, write_coco
+from .coco_writer import check_output, note_renames, write_coco
 from .common import Instance, Sample, fit_box, read_image_size
 from .files import ImageMode, LabelRefused, read_label, resolve_inside, scan
 from .report import ConversionReport
