@@ -108,7 +108,7 @@ def training_seconds(job: Job, cost: Mapping[str, float], study: Study) -> float
     if (kept := job.config.get("feature_cache")) is not None:
         views = kept.get("views") or 1
         times = min(epochs, 2 if views == DRAWN else views)  # drawn: with and without a flip
-        seconds += job.images * times * cost["keep"]
+        seconds += job.images * times * cost.get("keep", 0.0)  # not in files of version 0.2
     if study.selection:
         times = 1 + -(-epochs // job.config["train_cfg"]["val_interval"])
         seconds += times * job.validation_images * (cost["test"] + cost["features"])
