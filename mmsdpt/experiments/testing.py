@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -31,18 +31,13 @@ def evaluate(host: nn.Module, cfg: ConfigDict, images: TestImages) -> dict[str, 
     """
     name_classes(host, cfg, images)
     metainfo = images.dataset.metainfo
-    metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-    if len(metainfo["classes"]) < 2:
-        metrics = [each for each in metrics if each["type"] != "mmsdpt.AlignmentMetric"]
-    check_evaluator_files(metrics)
+    evaluator = build_evaluator(cfg, metainfo)
     features = None
     if leaves_images_alone(host):
         if images.features is None:
             images.features = pooled_features(host, images)
         features = images.features
     with quiet():
-        evaluator = Evaluator([dict(each) for each in metrics])
-        evaluator.dataset_meta = metainfo
         for batch, samples in predict(host, images, features):
             evaluator.process(data_samples=samples, data_batch=batch)
         scores = evaluator.evaluate(len(images))
@@ -59,6 +54,18 @@ def evaluate(host: nn.Module, cfg: ConfigDict, images: TestImages) -> dict[str, 
         raise InputError(f"the test gives no numbers for {', '.join(undefined)}: try a lower rate")
     # Of detection: what has no boxes has no score.
     return {name: value for name, value in found.items() if name not in undefined}
+
+
+def build_evaluator(cfg: ConfigDict, metainfo: Mapping[str, Any]) -> Evaluator:
+    """The metrics of ``test_evaluator``, for a test set."""
+    metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    if len(metainfo["classes"]) < 2:
+        metrics = [each for each in metrics if each["type"] != "mmsdpt.AlignmentMetric"]
+    check_evaluator_files(metrics)
+    with quiet():
+        evaluator = Evaluator([dict(each) for each in metrics])
+    evaluator.dataset_meta = metainfo
+    return evaluator
 
 
 def name_classes(host: nn.Module, cfg: ConfigDict, images: TestImages) -> None:
