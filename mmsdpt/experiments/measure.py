@@ -18,12 +18,13 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
+from torch import nn
 from torch.utils.data import SubsetRandomSampler
 
 from mmsdpt.engine.feature_cache import DRAWN
 
 from .images import DatasetCache, TestImages, quiet
-from .jobs import Job, fitting_slot, scope
+from .jobs import Job, Test, fitting_slot, scope
 from .memory import peak_memory, reset_peak_memory
 from .testing import (
     batch_features,
@@ -48,8 +49,8 @@ def measure(job: Job, work_dir: Path, cache: DatasetCache) -> dict[str, float]:
         Seconds: ``build`` (model and base weights), ``load`` (a training image when it is read for
         the first time, over later times), ``step``, ``keep`` (a training image whose features are
         kept, over later times), ``fit`` (of a whole training without steps), ``features`` (an
-        image, once for all methods that leave images alone), ``test`` (an image); ``memory``, the
-        peak in bytes.
+        image, once for all methods that leave images alone), ``test`` (an image, and under
+        :func:`test_key` one of other data); ``memory``, the peak in bytes.
     """
     import_modules_from_strings(**job.config["custom_imports"])
     with scope(job.config), tempfile.TemporaryDirectory(dir=work_dir) as folder:
@@ -86,20 +87,35 @@ def _measure(job: Job, folder: Path, cache: DatasetCache) -> dict[str, float]:
         host = clock.host.eval()
         step, first = clock.seconds_per_step()
         found.update(build=clock.began - started, step=step, keep=max(0.0, first - step) / batch)
+    found["features"], found["test"] = _measure_test(host, cfg, cache)
+    if trains and not found["step"]:
+        # Fitted to features: a training is little more than making them.
+        found["fit"] = found["features"] * job.images
+    others = {each.cell.data: each for each in job.tests if each.cell.data != job.training.data}
+    for test in others.values():
+        _, found[test_key(test)] = _measure_test(host, loading_config(test.config), cache)
+    found["memory"] = float(peak_memory())
+    return found
+
+
+def test_key(test: Test) -> str:
+    """Under which the seconds of an image are kept, of a test on other data than the training's."""
+    return f"test on {test.cell.data}"
+
+
+def _measure_test(host: nn.Module, cfg: ConfigDict, cache: DatasetCache) -> tuple[float, float]:
+    """Seconds of an image: of its features, where all methods that leave images alone share them,
+    and of the rest.
+    """
     images = cache.test_images(cfg.test_dataloader)
     name_classes(host, cfg, images)
     batch = min(images.loader["batch_size"], len(images))
-    features = None
+    features, of_features = None, 0.0
     if leaves_images_alone(host):
         parts, seconds = _timed(batch_features(host, images, _BATCHES * batch))
-        features, found["features"] = torch.cat(parts), seconds / batch
-        if trains and not found["step"]:
-            # Fitted to features: a training is little more than making them.
-            found["fit"] = found["features"] * job.images
+        features, of_features = torch.cat(parts), seconds / batch
     predictions, seconds = _timed(predict(host, images, features, _BATCHES * batch))
-    found["test"] = seconds / batch + _seconds_to_score(cfg, images, predictions) / len(images)
-    found["memory"] = float(peak_memory())
-    return found
+    return of_features, seconds / batch + _seconds_to_score(cfg, images, predictions) / len(images)
 
 
 def _seconds_to_score(cfg: ConfigDict, images: TestImages, predictions: Iterable[Any]) -> float:

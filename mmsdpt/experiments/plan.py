@@ -15,7 +15,7 @@ from mmsdpt.utils.atomic import write_atomically
 
 from .images import DatasetCache
 from .jobs import Job, Prepared, digest, in_one_line, prepare
-from .measure import measure
+from .measure import measure, test_key
 from .records import FAILED, FINISHED, read_records
 from .study import Study, records_file
 
@@ -83,7 +83,8 @@ def rows(study: Study, prepared: Prepared, work_dir: Path) -> list[Row]:
                 seconds = record["test_seconds"] + (0 if number else record["train_seconds"] or 0)
                 memory = record["peak_memory_bytes"]
             elif cost:
-                seconds, memory = test.images * cost["test"], cost["memory"]
+                an_image = cost.get(test_key(test), cost["test"])
+                seconds, memory = test.images * an_image, cost["memory"]
                 place = (job.training.host, test.cell.data, test.cell.classes)
                 if place not in shared:
                     seconds += test.images * cost["features"]

@@ -17,7 +17,13 @@ from mmsdpt.experiments import running, training, worker
 from mmsdpt.experiments.images import DatasetCache
 from mmsdpt.experiments.jobs import prepare
 from mmsdpt.experiments.measure import _Stopwatch
-from mmsdpt.experiments.plan import measure_all, rows, training_seconds
+from mmsdpt.experiments.plan import (
+    MEASURED_FILE,
+    measure_all,
+    read_measured,
+    rows,
+    training_seconds,
+)
 from mmsdpt.experiments.records import read_records
 from mmsdpt.experiments.running import run
 from mmsdpt.experiments.study import load_study
@@ -387,6 +393,21 @@ def test_the_plan_measures_a_training_that_keeps_features(write_study, tmp_path)
     job = next(each for each in prepared.jobs if each.images)
     assert job.config["feature_cache"]["views"] == 4  # the study's own stays what it is
     assert all(row.seconds > 0 for row in rows(study, prepared, tmp_path))
+
+
+def test_tests_on_other_data_are_measured_by_themselves(write_study, tmp_path):
+    study = load_study(write_study(protocol="transfer", source="clip_eurosat", names=["coop"]))
+    cache = DatasetCache()
+    prepared = prepare(study, tmp_path, cache)
+    assert measure_all(prepared, tmp_path, cache) == []
+    costs = read_measured(tmp_path).values()
+    (cost,) = (each for each in costs if each["step"])
+    assert cost["test on clothing"] > 0 and "test on eurosat" not in cost
+    for key in ("test on clothing", "test"):  # a file in which one counts that cannot be missed
+        changed = {name: value | {key: 1e6} for name, value in read_measured(tmp_path).items()}
+        (tmp_path / MEASURED_FILE).write_text(json.dumps(changed))
+    found = {row.cell: row.seconds for row in rows(study, prepared, tmp_path)}
+    assert all(each > 1e6 for name, each in found.items() if "coop" in name)
 
 
 def test_the_tool_says_what_failed_and_what_is_missing(write_study, tmp_path, capsys):
