@@ -91,7 +91,8 @@ def _measure(job: Job, folder: Path, cache: DatasetCache) -> dict[str, float]:
     if trains and not found["step"]:
         # Fitted to features: a training is little more than making them.
         found["fit"] = found["features"] * job.images
-    others = {each.cell.data: each for each in job.tests if each.cell.data != job.training.data}
+    own = job.training.data or job.tests[0].cell.data
+    others = {each.cell.data: each for each in job.tests if each.cell.data != own}
     for test in others.values():
         _, found[test_key(test)] = _measure_test(host, loading_config(test.config), cache)
     found["memory"] = float(peak_memory())

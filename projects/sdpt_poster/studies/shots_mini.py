@@ -2,7 +2,6 @@
 # With all 200 images 4 epochs are 200 steps, twice those of ten shots.
 _base_ = "main_mini.py"
 
-tasks = ["infrared", "aerial", "clutter", "new_names", "new_adjectives", "new_shapes"]
 study = dict(
     name="shots_mini",
     title="Methods on mini GLIP, by number of images",
@@ -16,7 +15,9 @@ study = dict(
         "sdpt",
         "sdpt_k120",
     ],
-    data=[dict(_base_.data[task], name=task, epochs=[(0, 4), (1, 18)]) for task in tasks],
+    data=[
+        dict(_base_.data[task], name=task, epochs=[(0, 4), (1, 18)]) for task in _base_.study.data
+    ],
     forgetting=[],
     shots=[1, 5, 10, 0],
 )
