@@ -5,7 +5,7 @@
 _base_ = "sdpt_mini_raccoon.py"
 
 data_root = "data/bccd/"
-classes = ("red blood cell", "white blood cell", "platelet")
+classes = ("platelet", "red blood cell", "white blood cell")
 metainfo = dict(classes=classes)
 train_dataloader = dict(dataset=dict(dataset=dict(data_root=data_root, metainfo=metainfo)))
 val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo))

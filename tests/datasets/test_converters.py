@@ -298,7 +298,7 @@ def test_aquarium_converts_to_odinws_split(real_data, tmp_path):
         ("aquarium", "aquarium_yolo"),
     ],
 )
-def test_the_command_in_a_config_gives_the_classes_that_it_names(
+def test_the_command_in_a_config_gives_the_classes_that_it_names_in_order(
     name, source, real_data, repository, tmp_path
 ):
     path = repository / f"configs/mini/sdpt_mini_{name}.py"
@@ -309,5 +309,5 @@ def test_the_command_in_a_config_gives_the_classes_that_it_names(
     given = given.replace(name.upper(), str(real_data / source))
     assert load_tool(Path(tool).stem).main([given, *options, "--in-place", "--quiet"]) in (0, None)
     for split in ("train", "val", "test"):
-        found = {each["name"] for each in read(tmp_path, split)["categories"]}
-        assert found == set(Config.fromfile(path).test_dataloader.dataset.metainfo.classes)
+        found = [each["name"] for each in read(tmp_path, split)["categories"]]
+        assert found == [*Config.fromfile(path).test_dataloader.dataset.metainfo.classes]
