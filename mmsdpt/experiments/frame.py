@@ -82,12 +82,9 @@ def to_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     Args:
         records: As :func:`mmsdpt.experiments.records.read_records` gives them.
     """
-    rows = []
+    records, rows = list(records), []
     for record in records:
         row = {name: value for name, value in record.items() if name not in _NESTED}
-        for name, start in _NESTED.items():
-            nested = pd.json_normalize(record.get(name) or {}, sep=".").to_dict("records")
-            row |= {f"{start}.{key}": value for each in nested for key, value in each.items()}
         scores = scores_of(record.get("metrics"))
         main, value = next(iter(scores.items()), (None, None))
         level = scores_of(record.get("before")).get(main)  # type: ignore[arg-type]
@@ -104,7 +101,11 @@ def to_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         rows.append(row)
     added = ("variant", "place", "training", "score_name", "score", "gain", "AP50")
     known = [name for name in Record.__annotations__ if name not in _NESTED]
-    frame = pd.DataFrame(rows)
+    nested = [
+        pd.json_normalize([record.get(name) or {} for record in records]).add_prefix(f"{start}.")
+        for name, start in _NESTED.items()
+    ]
+    frame = pd.concat([pd.DataFrame(rows), *nested], axis=1)
     others = [name for name in frame if name not in (*known, *added)]
     frame = frame.reindex(columns=[*known, *added, *others])
     settings = [name for name in others if name.startswith("setting.")]
@@ -148,9 +149,10 @@ def mean_score(
         None if there is nothing, or if one place lacks a seed that another has: their mean would
         be of different things.
     """
-    if value not in rows:
+    if rows.empty or value not in rows:
         return None
-    rows = rows[rows[value].notna() & rows["place"].isin(places)]
+    rows = rows[["seed", "place", value]].dropna(subset=value)
+    rows = rows[rows["place"].isin(places)]
     rows = rows.assign(seed=rows["seed"].astype("float").fillna(-1.0))
     grid = rows.pivot(index="seed", columns="place", values=value)
     grid = grid.reindex(columns=list(places)).astype("float")

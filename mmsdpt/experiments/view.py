@@ -42,6 +42,8 @@ class View:
     ) -> None:
         self.study, self.host = study, host
         self.frame = select(frame, host=host)
+        alone = select(self.frame, on_top_of=None)
+        self._by_line = dict(iter(alone.groupby(["method", "variant"])))
         names = [str(name) for name in self.frame["score_name"].dropna().unique()]
         self.score_name = " or ".join(names) or "score"
         self.style = ".1f" if self.score_name == "AP" else ".2f"  # COCO's has three decimals
@@ -73,8 +75,8 @@ class View:
 
     def rows(self, line: Line, shots: int | None) -> pd.DataFrame:
         """The results of a line; what trains nothing has no shots."""
-        key = settings_key(line.settings)
-        rows = select(self.frame, method=line.method.name, variant=key, on_top_of=None)
+        key = (line.method.name, settings_key(line.settings))
+        rows = self._by_line.get(key, self.frame.iloc[:0])
         return select(rows, shots=shots) if line.trains else rows
 
     def score(
