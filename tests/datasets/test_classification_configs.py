@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
 import pytest
 import torch
 from mmengine.config import Config
@@ -20,14 +18,6 @@ from tests.datasets.miniature_layouts import (
 )
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _short_collections():
-    """Every dataset collects garbage while it serialises; skip the toolboxes' own objects."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

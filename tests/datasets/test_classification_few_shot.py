@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 import random
@@ -18,14 +17,6 @@ from mmsdpt.datasets.classification import (
     select_classes,
 )
 from tests.datasets.miniature_layouts import make_dataset
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _short_collections():
-    """Every dataset collects garbage while it serialises; skip the toolboxes' own objects."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def dassl_few_shot(data: list[Item], num_shots: int) -> list[Item]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gc
 import json
 import logging
 import os
@@ -17,14 +16,6 @@ from mmengine.logging import MMLogger
 from mmsdpt.datasets.classification import ClassificationData
 from mmsdpt.utils.errors import InputError
 from tests.datasets.miniature_layouts import make_class_folders, make_dataset, save_image
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _short_collections():
-    """Every dataset collects garbage while it serialises; skip the toolboxes' own objects."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def paths(dataset: ClassificationData) -> list[str]:

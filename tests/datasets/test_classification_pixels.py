@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
 import numpy as np
 import pytest
 import torch
@@ -67,14 +65,6 @@ def reference(path, size: int) -> torch.Tensor:
     image = Image.open(path).convert("RGB")
     image = transforms.Resize(size, interpolation=InterpolationMode.BICUBIC)(image)
     return transforms.PILToTensor()(transforms.CenterCrop(size)(image))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _short_collections():
-    """Every dataset collects garbage while it serialises; skip the toolboxes' own objects."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import pickle
 import shutil
@@ -33,14 +32,6 @@ TEMPLATES = {
     "food-101": "a photo of {}, a type of food.",
     "ucf101": "a photo of a person doing {}.",
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _short_collections():
-    """Every dataset collects garbage while it serialises; skip the toolboxes' own objects."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def labels(dataset: ClassificationData) -> list[int]:
