@@ -6,8 +6,10 @@ import functools
 import gc
 import itertools
 import os
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mmengine.config.utils
 import pytest
@@ -23,13 +25,26 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """MMEngine reads the toolbox's whole index, a hundred files, for every config that inherits
-    from there; once is enough. Test files read configs while they are collected, before any fixture
-    runs.
+    """Once is enough for what MMEngine reads for every config: the bases in this repository, with
+    a temporary folder for each, and the toolbox's whole index, a hundred files. Test files read
+    configs while they are collected, before any fixture runs.
     """
     patch = pytest.MonkeyPatch()
     config.add_cleanup(patch.undo)
     patch.setattr(mmengine.config.utils, "load", functools.cache(mmengine.config.utils.load))
+    read = Config._file2dict
+
+    @functools.cache
+    def read_once(*args: Any) -> bytes:
+        return pickle.dumps(read(*args))
+
+    def file2dict(filename: str, *args: Any, **options: Any) -> Any:
+        path = Path(filename).absolute()
+        if not path.is_relative_to(REPOSITORY / "configs"):
+            return read(filename, *args, **options)
+        return pickle.loads(read_once(str(path), *args, *options.values()))
+
+    patch.setattr(Config, "_file2dict", staticmethod(file2dict))
 
 
 @pytest.fixture(autouse=True, scope="module")
