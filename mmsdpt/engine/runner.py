@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -199,12 +199,32 @@ class TunerRunner(ResumableRunner):
             optional,
         )
 
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Settings that fail are explained, and processes that load data end with the run.
+
+        Otherwise they would live as long as this runner, which refers to itself: until garbage is
+        collected, and then PyTorch waits five seconds for each, as their queues are closed first.
+        """
+        try:
+            with settings_explained(self.cfg):
+                yield
+        finally:
+            for loop in (self._train_loop, self._val_loop, self._test_loop):
+                loader = getattr(loop, "dataloader", None)
+                for holder in (loader, getattr(loop, "dataloader_iterator", None)):
+                    iterator = getattr(holder, "_iterator", None)
+                    if hasattr(iterator, "_shutdown_workers"):
+                        iterator._shutdown_workers()
+                if isinstance(loader, DataLoader):
+                    loader._iterator = None
+
     def train(self) -> nn.Module:
         """As MMEngine's, after a look at the data of all splits; nobody else may train in the same
         work folder.
         """
         alone = lock_folder(self.work_dir) if is_main_process() else nullcontext()
-        with settings_explained(self.cfg), alone:
+        with self._running(), alone:
             if not self._resume and (Path(self.work_dir) / LAST_CHECKPOINT).exists():
                 self.logger.warning(
                     f"{self.work_dir} has an earlier run's files, and this run replaces them: to"
@@ -216,13 +236,13 @@ class TunerRunner(ResumableRunner):
     def val(self) -> dict:
         """As MMEngine's, after a look at the data."""
         self._prepare("val")
-        with settings_explained(self.cfg):
+        with self._running():
             return super().val()
 
     def test(self) -> dict:
         """As MMEngine's, after a look at the data."""
         self._prepare("test")
-        with settings_explained(self.cfg):
+        with self._running():
             return super().test()
 
     # ------------------------------------------------------------------ building

@@ -1,5 +1,6 @@
 """A run that stops or is killed at any moment and is resumed equals the one that never stopped."""
 
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -143,6 +144,21 @@ def test_workers_that_do_not_persist_make_no_difference(tiny_cfg, straight):
     other, record = train(with_workers(tiny_cfg, persistent=False))
     assert record.losses == whole.losses
     assert tuner_bytes(other) == tuner_bytes(runner)
+
+
+@pytest.mark.parametrize("change", [lambda cfg: cfg, by_iteration], ids=["epochs", "iterations"])
+@pytest.mark.parametrize("stopped", [False, True], ids=["whole", "stopped"])
+def test_workers_end_with_their_run(tiny_cfg, change, stopped):
+    """Not when garbage is collected, which takes five seconds for each. Another run may follow."""
+    cfg = change(with_workers(tiny_cfg))
+    cfg.val_dataloader.update(num_workers=1, persistent_workers=True)
+    before = set(multiprocessing.active_children())
+    stop = (0 if "max_iters" in cfg.train_cfg else 1, 3)
+    runner, _ = train(cfg, stop=stop if stopped else None)
+    assert set(multiprocessing.active_children()) <= before
+    if not stopped:
+        assert runner.val()
+        assert set(multiprocessing.active_children()) <= before
 
 
 @pytest.mark.parametrize(
