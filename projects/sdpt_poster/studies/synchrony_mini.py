@@ -9,10 +9,13 @@ methods = dict(
     asynchronous=dict(label="one side at a time", config=ablation.format("asynchronous")),
     inverse_text=dict(label="text alone", config=ablation.format("inverse_text")),
     inverse_image=dict(label="image alone", config=ablation.format("inverse_image")),
-    learnable_dual=dict(label="learnable", config=ablation.format("learnable_dual")),
-    learnable_text=dict(label="learnable, text alone", config=ablation.format("learnable_text")),
-    learnable_image=dict(label="learnable, image alone", config=ablation.format("learnable_image")),
 )
+# The best of four rates on validation images (synchrony_rates_mini).
+rate = {"optim_wrapper.optimizer.lr": "*0.01"}
+sides = dict(dual="learnable", text="learnable, text alone", image="learnable, image alone")
+for side, label in sides.items():
+    config = ablation.format(f"learnable_{side}")
+    methods[f"learnable_{side}"] = dict(label=label, config=config, settings=rate)
 study = dict(
     name="synchrony_mini",
     title="Synchrony and inverse projections",

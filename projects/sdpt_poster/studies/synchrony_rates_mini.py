@@ -2,6 +2,7 @@
 # projection that is learned may need another.
 _base_ = "synchrony_mini.py"
 
+methods = {f"learnable_{side}": dict(settings=dict(_delete_=True)) for side in _base_.sides}
 study = dict(
     name="synchrony_rates_mini",
     title="Synchrony and inverse projections: rates on validation images",
