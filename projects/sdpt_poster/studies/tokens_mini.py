@@ -1,6 +1,7 @@
 # SDPT's number of tokens, the fusion layers that have them, and their first values, on mini GLIP.
 _base_ = "parts/tasks.py"
 
+methods = dict(sdpt=dict(label="SDPT"))
 study = dict(
     name="tokens_mini",
     title="Tokens of SDPT",
