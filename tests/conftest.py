@@ -35,14 +35,14 @@ def pytest_configure(config: pytest.Config) -> None:
     read = Config._file2dict
 
     @functools.cache
-    def read_once(*args: Any) -> bytes:
-        return pickle.dumps(read(*args))
+    def read_once(*args: Any, **options: Any) -> bytes:
+        return pickle.dumps(read(*args, **options))
 
     def file2dict(filename: str, *args: Any, **options: Any) -> Any:
         path = Path(filename).absolute()
         if not path.is_relative_to(REPOSITORY / "configs"):
             return read(filename, *args, **options)
-        return pickle.loads(read_once(str(path), *args, *options.values()))
+        return pickle.loads(read_once(str(path), *args, **options))
 
     patch.setattr(Config, "_file2dict", staticmethod(file2dict))
 

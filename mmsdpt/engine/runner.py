@@ -211,13 +211,8 @@ class TunerRunner(ResumableRunner):
                 yield
         finally:
             for loop in (self._train_loop, self._val_loop, self._test_loop):
-                loader = getattr(loop, "dataloader", None)
-                for holder in (loader, getattr(loop, "dataloader_iterator", None)):
-                    iterator = getattr(holder, "_iterator", None)
-                    if hasattr(iterator, "_shutdown_workers"):
-                        iterator._shutdown_workers()
-                if isinstance(loader, DataLoader):
-                    loader._iterator = None
+                if isinstance(loop, BaseLoop):  # and not the config of one that was not needed
+                    _end_workers(loop)
 
     def train(self) -> nn.Module:
         """As MMEngine's, after a look at the data of all splits; nobody else may train in the same
@@ -385,6 +380,16 @@ class TunerRunner(ResumableRunner):
         else:
             self.load_checkpoint(str(path))
             self.resumed_random_states = None  # they belong to that run, not to this one
+
+
+def _end_workers(loop: BaseLoop) -> None:
+    """End the processes that load data for a loop; its loader may begin new ones."""
+    # A loop over iterations holds the iterator of a loader whose workers do not persist.
+    for holder in (loop.dataloader, getattr(loop, "dataloader_iterator", None)):
+        iterator = getattr(holder, "_iterator", None)
+        if hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()
+    loop.dataloader._iterator = None
 
 
 def _raise_again(record: logging.LogRecord) -> None:

@@ -10,12 +10,15 @@ methods = dict(
     inverse_text=dict(label="text alone", config=ablation.format("inverse_text")),
     inverse_image=dict(label="image alone", config=ablation.format("inverse_image")),
 )
-# The best of four rates on validation images (synchrony_rates_mini).
+# The best of those tried on validation images (synchrony_rates_mini).
 rate = {"optim_wrapper.optimizer.lr": "*0.01"}
 sides = dict(dual="learnable", text="learnable, text alone", image="learnable, image alone")
-for side, label in sides.items():
-    config = ablation.format(f"learnable_{side}")
-    methods[f"learnable_{side}"] = dict(label=label, config=config, settings=rate)
+methods |= {
+    f"learnable_{side}": dict(
+        label=label, config=ablation.format(f"learnable_{side}"), settings=rate
+    )
+    for side, label in sides.items()
+}
 study = dict(
     name="synchrony_mini",
     title="Synchrony and inverse projections",
