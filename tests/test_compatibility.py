@@ -32,7 +32,7 @@ import mmsdpt.tuners  # noqa: F401  registers what the configs name
 from mmsdpt.engine import build_runner
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import save_tuner
-from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
+from mmsdpt.utils.base_weights import load_base_file, read_checkpoint, resolve_checkpoint
 from mmsdpt.utils.cli import load_config
 from mmsdpt.utils.language_models import mini_bert_folder
 from projects.mini_world.tasks import TASKS
@@ -149,7 +149,7 @@ def old_files(folder) -> dict[str, Path]:
         torch.manual_seed(1)
         cfg = Config.fromfile(REPOSITORY / "configs/baselines" / f"{method}_mini_thermal.py")
         model = MODELS.build(cfg.model)
-        load_base_weights(model, read_checkpoint(path)["state_dict"], path)
+        load_base_file(model, path)
         model.tuners["default"].prepare()
         with torch.no_grad():
             for parameter in model.tuners.parameters():

@@ -25,7 +25,7 @@ from mmsdpt.evaluation.faster_coco import use_faster_coco_eval
 from mmsdpt.registry import RUNNERS
 from mmsdpt.tuners.files import load_tuner
 from mmsdpt.utils.atomic import lock_folder
-from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
+from mmsdpt.utils.base_weights import load_base_file, resolve_checkpoint
 from mmsdpt.utils.data_files import check_dataset_files, check_evaluator_files
 from mmsdpt.utils.detection_benchmarks import apply_benchmark
 from mmsdpt.utils.errors import InputError
@@ -333,7 +333,7 @@ class TunerRunner(ResumableRunner):
             return
         if self._load_from:
             path = resolve_checkpoint(self._load_from)
-            load_base_weights(self.host, read_checkpoint(path)["state_dict"], path)
+            load_base_file(self.host, path)
             self.logger.info(f"Loaded base weights from {path}")
         elif getattr(self.host, "tuners", None):
             self.logger.warning(

@@ -28,7 +28,7 @@ from mmsdpt.engine.runner import TunerRunner
 from mmsdpt.engine.state import tuner_file_name
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import load_tuner
-from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
+from mmsdpt.utils.base_weights import load_base_file, resolve_checkpoint
 
 from .images import DatasetCache, quiet
 from .testing import pooled_features
@@ -99,7 +99,7 @@ def build_host(cfg: Mapping[str, Any], cache: DatasetCache) -> nn.Module:
         host = MODELS.build(cfg["model"])
         host.init_weights()
     path = resolve_checkpoint(cfg["load_from"])
-    load_base_weights(host, read_checkpoint(path)["state_dict"], path)
+    load_base_file(host, path)
     host = host.to(get_device()).eval()
     settings = cfg.get("feature_cache")
     if settings is not None:

@@ -16,11 +16,7 @@ from torch import Tensor, nn
 
 from mmsdpt.compat import NoiseFilter
 from mmsdpt.registry import MODELS
-from mmsdpt.utils.base_weights import (
-    load_base_weights,
-    only_tensors_are_read,
-    read_checkpoint,
-)
+from mmsdpt.utils.base_weights import load_base_file, only_tensors_are_read
 from mmsdpt.utils.errors import CheckpointError
 from mmsdpt.utils.memo import Memo
 
@@ -69,7 +65,7 @@ def build_on_base(config: Mapping[str, Any], path: str) -> nn.Module:
         model = MODELS.build(config)
     finally:
         logger.removeFilter(noise)
-    load_base_weights(model, read_checkpoint(path)["state_dict"], path)
+    load_base_file(model, path)
     return model
 
 

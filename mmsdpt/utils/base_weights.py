@@ -24,15 +24,29 @@ from mmsdpt.utils.errors import CheckpointError, listed, printable
 from mmsdpt.utils.foreign_layouts import CONVERTER, conversion_advice
 from mmsdpt.utils.texts import disguise
 
-__all__ = ["CheckpointError", "load_base_weights", "read_checkpoint", "resolve_checkpoint"]
+__all__ = [
+    "CheckpointError",
+    "load_base_file",
+    "load_base_weights",
+    "read_checkpoint",
+    "resolve_checkpoint",
+]
 
 SAFE_TORCH = "2.10"  # the first that reads .pth files safely
 TUNER_FILE_KEY = "mmsdpt"  # of the metadata of safetensors
 
 
-def read_checkpoint(path: str, map_location: str | torch.device = "cpu") -> dict:
+def read_checkpoint(
+    path: str, map_location: str | torch.device = "cpu", mapped: bool = False
+) -> dict:
     """Read a file of PyTorch or safetensors, whatever its name ends in, or a URL of a .pth, without
     executing anything in it.
+
+    Args:
+        path: File or URL.
+        map_location: As of ``torch.load``.
+        mapped: Leave the values of a local file where they are until they are used: for what is
+            copied at once, as the file must not change before.
 
     Returns:
         The checkpoint's dict; a plain state dict is put under ``state_dict``.
@@ -54,8 +68,7 @@ def read_checkpoint(path: str, map_location: str | torch.device = "cpu") -> dict
                     path, map_location=map_location, weights_only=True
                 )
             else:
-                with open(path, "rb") as file:  # torch.load would judge a file by its name
-                    content = torch.load(file, map_location=map_location, weights_only=True)
+                content = _read_torch_file(path, map_location, mapped)
     except CheckpointError:
         raise
     except pickle.UnpicklingError as error:
@@ -74,6 +87,14 @@ def read_checkpoint(path: str, map_location: str | torch.device = "cpu") -> dict
         )
     content = dict(content) if "state_dict" in content else dict(state_dict=dict(content))
     return _checked(content, path)
+
+
+def _read_torch_file(path: str, map_location: str | torch.device, mapped: bool) -> Any:
+    # With a name torch.load judges by the name, and only by a name it maps, no old format.
+    if mapped and zipfile.is_zipfile(path) and not path.endswith(".safetensors"):
+        return torch.load(path, map_location=map_location, weights_only=True, mmap=True)
+    with open(path, "rb") as file:
+        return torch.load(file, map_location=map_location, weights_only=True)
 
 
 def _check_torch(path: str) -> None:
@@ -252,6 +273,13 @@ def _renamed(function: Callable, module: str, name: str) -> Callable:
     return call
 
 
+def load_base_file(model: nn.Module, path: str) -> None:
+    """Read a file of base weights, see :func:`read_checkpoint`, and load it, see
+    :func:`load_base_weights`. The weights are not in memory twice.
+    """
+    load_base_weights(model, read_checkpoint(path, mapped=True)["state_dict"], path)
+
+
 def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     """Load the base model; every tensor of the host must be there with its shape, but for those
     that only training needs (``starts_at_zero`` of the model), which are set to zero.
@@ -294,7 +322,8 @@ def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str
             if names
         ]
         raise CheckpointError(f"{origin} does not fit {type(model).__name__}: {'; '.join(parts)}")
-    if damaged := not_finite({name: state[name].to(value.dtype) for name, value in own.items()}):
+    # One after the other: a copy of all in another precision is as large as the model.
+    if damaged := [n for n, v in own.items() if not_finite({n: state[n].to(v.dtype)})]:
         raise CheckpointError(
             f"{origin} is damaged: it has values that are not finite in {listed(damaged)}"
         )

@@ -73,7 +73,7 @@ def build(cfg, args: argparse.Namespace, form: str):
 
     from mmsdpt.hosts.stages import StageCache
     from mmsdpt.registry import MODELS
-    from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
+    from mmsdpt.utils.base_weights import load_base_file, resolve_checkpoint
     from mmsdpt.utils.feature_store import FeatureStore
 
     init_default_scope(cfg.default_scope)
@@ -84,7 +84,7 @@ def build(cfg, args: argparse.Namespace, form: str):
     model.init_weights()
     if not args.random_weights and cfg.get("load_from"):
         path = resolve_checkpoint(cfg.load_from)
-        load_base_weights(model, read_checkpoint(path)["state_dict"], path)
+        load_base_file(model, path)
     if form == CACHED:
         model.keep_features(StageCache(model, FeatureStore()))
     return (host.plain_form(model, cfg.model) if plain else model).to(args.device)

@@ -21,7 +21,7 @@ from torch import nn
 
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
-from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint, resolve_checkpoint
+from mmsdpt.utils.base_weights import load_base_file, resolve_checkpoint
 from tests.tuners.contract_cases import REPOSITORY, Batch, Host, Outputs
 
 TEXTS = (
@@ -46,7 +46,7 @@ class GLIPHost(Host):
     def build(cls, folder: Path, small: bool = False) -> GLIPHost:
         weights = resolve_checkpoint("mmsdpt://mini_glip")
         model = _build(**{"bbox_head.num_dyhead_blocks": 1 if small else 2})
-        load_base_weights(model, read_checkpoint(weights)["state_dict"], weights)
+        load_base_file(model, weights)
         return cls(model, weights)
 
     @classmethod

@@ -16,6 +16,7 @@ from torch import nn
 from mmsdpt.engine import CheckpointError
 from mmsdpt.hosts.base import TunableMixin
 from mmsdpt.utils.base_weights import (
+    load_base_file,
     load_base_weights,
     read_checkpoint,
     resolve_checkpoint,
@@ -153,6 +154,30 @@ def test_weights_that_fit_are_loaded_and_the_tuner_is_left_alone():
     load_base_weights(host, state, "file")
     assert torch.equal(host.a.weight, other.a.weight) and torch.equal(host.b.weight, other.b.weight)
     assert torch.equal(host.tuners.default.weight, tuner)
+
+
+@pytest.mark.parametrize(
+    "kind, name",
+    [
+        ("PyTorch", "base.pth"),
+        ("PyTorch", "base.safetensors"),
+        ("old PyTorch", "base.pth"),
+        ("safetensors", "base.safetensors"),
+    ],
+)
+def test_a_loaded_model_no_longer_needs_its_file(tmp_path, kind, name):
+    """Values of the file are copied, even those that were only mapped to memory."""
+    wanted, path = Host().state_dict(), tmp_path / name
+    if kind == "safetensors":
+        save_file(wanted, path)
+    else:
+        is_zip = kind == "PyTorch"
+        torch.save(dict(state_dict=wanted), path, _use_new_zipfile_serialization=is_zip)
+    host = Host()
+    load_base_file(host, str(path))
+    path.write_bytes(b"")
+    for part in ("a.weight", "a.bias", "b.weight"):
+        assert torch.equal(host.state_dict()[part], wanted[part])
 
 
 def test_weights_that_do_not_fit_are_refused_by_name_and_load_nothing():

@@ -15,7 +15,7 @@ from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from mmsdpt.utils import base_weights
-from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint
+from mmsdpt.utils.base_weights import load_base_file, read_checkpoint
 from mmsdpt.utils.detector_weights import convert_detector, convert_state
 from mmsdpt.utils.errors import CheckpointError, InputError
 from mmsdpt.utils.foreign_layouts import GLIP, HUGGING_FACE, IDEA
@@ -102,7 +102,7 @@ def test_hugging_faces_models_give_the_same_outputs(bert_folder, tmp_path, kind)
     model = ours(bert_folder, bias=kind == "MMGroundingDino")
     out = str(tmp_path / "converted.safetensors")
     assert HUGGING_FACE in convert_detector(str(tmp_path), out)
-    load_base_weights(model, read_checkpoint(out)["state_dict"], out)
+    load_base_file(model, out)
 
     images = torch.randn(1, 3, *SIZE)
     (sample,) = make_samples([CLASSES], size=SIZE)
@@ -203,7 +203,7 @@ def test_microsofts_names_come_back(text_folder, tmp_path):
     path = tmp_path / "glip.pth"
     torch.save({"model": old, "iteration": 3}, path)
     with pytest.raises(CheckpointError, match="microsoft/GLIP's layout: convert it first, tools/m"):
-        load_base_weights(model, read_checkpoint(str(path))["state_dict"], str(path))
+        load_base_file(model, str(path))
     out = str(tmp_path / "out.safetensors")
     assert convert_detector(str(path), out) == f"{GLIP}: {len(state)} tensors"
     new = read_checkpoint(out)["state_dict"]
