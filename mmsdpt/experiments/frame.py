@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .records import Record
@@ -151,16 +152,15 @@ def mean_score(
     """
     if rows.empty or value not in rows:
         return None
-    rows = rows[["seed", "place", value]].dropna(subset=value)
-    rows = rows[rows["place"].isin(places)]
-    rows = rows.assign(seed=rows["seed"].astype("float").fillna(-1.0))
-    grid = rows.pivot(index="seed", columns="place", values=value)
-    grid = grid.reindex(columns=list(places)).astype("float")
-    if grid.empty or grid.isna().to_numpy().any():
+    rows = rows.loc[rows["place"].isin(places) & rows[value].notna(), ["seed", "place", value]]
+    of_seed: dict[float, dict[str, float]] = {}
+    for seed, tested, score in rows.fillna({"seed": -1}).itertuples(index=False):
+        of_seed.setdefault(seed, {})[tested] = score
+    if not of_seed or any(len(scores) < len(places) for scores in of_seed.values()):
         return None
-    seeds = grid.mean(axis=1)
-    std = float(seeds.std(ddof=1)) if len(seeds) > 1 else None
-    return Score(float(seeds.mean()), std, len(seeds), planned, style)
+    means = np.array([np.mean([scores[name] for name in places]) for scores in of_seed.values()])
+    std = float(means.std(ddof=1)) if len(means) > 1 else None
+    return Score(float(means.mean()), std, len(means), planned, style)
 
 
 def harmonic_mean(base: Score | None, new: Score | None) -> Score | None:
