@@ -48,19 +48,21 @@ METHODS = registered_methods()
 # GLIP shows what a method does in a detector; on Grounding DINO, the slower one, only those are in
 # every run that act where it differs.
 OFTEN = {"GroundingDINO": {"SDPT", "GLIPPrompt"}}
+# Every pair of methods is tried, but in every run only a method beside itself and beside these.
+OFTEN_STACKED = {"SDPT", "MuDPT"}
 
 
-def _case(host: str, *methods: str):
-    often = OFTEN.get(host, METHODS)
-    marks = () if all(name in often for name in methods) else pytest.mark.slow
+def _case(host: str, *methods: str, often: bool = True):
+    often = often and set(methods) <= OFTEN.get(host, METHODS.keys())
+    marks = () if often else pytest.mark.slow
     return pytest.param((host, *methods), marks=marks, id="-".join((host, *methods)))
 
 
 CASES = [_case(host, name) for host in HOSTS for name in methods_of(HOSTS[host])]
 PAIRS = [
-    _case(host, *pair)
+    _case(host, one, other, often=one == other or bool({one, other} & OFTEN_STACKED))
     for host in HOSTS
-    for pair in itertools.combinations_with_replacement(methods_of(HOSTS[host]), 2)
+    for one, other in itertools.combinations_with_replacement(methods_of(HOSTS[host]), 2)
 ]
 
 pytestmark = pytest.mark.usefixtures("short_beginnings")
