@@ -149,16 +149,22 @@ def mean_score(
     Returns:
         None if there is nothing, or if one place lacks a seed that another has: their mean would
         be of different things.
+
+    Raises:
+        ValueError: if there are two results for a seed and place.
     """
     if rows.empty or value not in rows:
         return None
     rows = rows.loc[rows["place"].isin(places) & rows[value].notna(), ["seed", "place", value]]
     of_seed: dict[float, dict[str, float]] = {}
     for seed, tested, score in rows.fillna({"seed": -1}).itertuples(index=False):
-        of_seed.setdefault(seed, {})[tested] = score
-    if not of_seed or any(len(scores) < len(places) for scores in of_seed.values()):
+        scores = of_seed.setdefault(seed, {})
+        if tested in scores:
+            raise ValueError(f"two results of seed {seed} on {tested}")
+        scores[tested] = score
+    if not of_seed or any(name not in found for found in of_seed.values() for name in places):
         return None
-    means = np.array([np.mean([scores[name] for name in places]) for scores in of_seed.values()])
+    means = np.array([np.mean([found[name] for name in places]) for found in of_seed.values()])
     std = float(means.std(ddof=1)) if len(means) > 1 else None
     return Score(float(means.mean()), std, len(means), planned, style)
 

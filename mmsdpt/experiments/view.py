@@ -43,8 +43,12 @@ class View:
         self.study, self.host = study, host
         self.frame = select(frame, host=host)
         alone = select(self.frame, on_top_of=None)
-        self._by_line = dict(iter(alone.groupby(["method", "variant"])))
-        self._by_shots: dict[tuple[str, str, int | None], pd.DataFrame] = {}
+        self._rows = {
+            (method, variant, None if pd.isna(shots) else int(shots)): rows
+            for (method, variant, shots), rows in alone.groupby(
+                ["method", "variant", "shots"], dropna=False
+            )
+        }
         names = [str(name) for name in self.frame["score_name"].dropna().unique()]
         self.score_name = " or ".join(names) or "score"
         self.style = ".1f" if self.score_name == "AP" else ".2f"  # COCO's has three decimals
@@ -76,12 +80,8 @@ class View:
 
     def rows(self, line: Line, shots: int | None) -> pd.DataFrame:
         """The results of a line; what trains nothing has no shots."""
-        name, variant = line.method.name, settings_key(line.settings)
-        key = (name, variant, shots if line.trains else None)
-        if key not in self._by_shots:  # each of a table's cells asks, and a frame is wide
-            rows = self._by_line.get((name, variant), self.frame.iloc[:0])
-            self._by_shots[key] = select(rows, shots=shots) if line.trains else rows
-        return self._by_shots[key]
+        key = (line.method.name, settings_key(line.settings), shots if line.trains else None)
+        return self._rows.get(key, self.frame.iloc[:0])
 
     def score(
         self,

@@ -6,6 +6,7 @@ import random
 import statistics
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from mmsdpt.experiments.frame import Score, harmonic_mean, mean_score, scores_of, to_frame
@@ -130,6 +131,12 @@ def test_means_of_means_agree_with_plain_arithmetic():
             assert score.std == pytest.approx(statistics.stdev(per_seed))
         each = [mean_score(rows, "score", [name]).mean for name in names]
         assert score.mean == pytest.approx(statistics.fmean(each))
+
+
+def test_two_results_of_one_seed_are_not_averaged():
+    rows = pd.DataFrame(dict(seed=[1, 1], place=["cats", "cats"], score=[70.0, 80.0]))
+    with pytest.raises(ValueError, match="two results of seed 1 on cats"):
+        mean_score(rows, "score", ["cats"])
 
 
 def test_h_is_that_of_the_averages():
