@@ -134,7 +134,7 @@ class ForwardState:
         class_names: Names of the classes, where a host classifies.
         pooled_image: (B, e), once the image is encoded, where a host classifies.
         image_features: (B, e), the same normalised.
-        image_rows: What the image tower makes of rows with ``output``, by their keys, each
+        image_rows: What the image tower makes of rows with ``output``, by their tuner, each
             (B, p, d), after the last norm.
         chunk: Which of the texts a handler of ``text_block_inputs`` is given.
         text_features: (C, e) or (B, C, e), normalised, once the texts are encoded, where a host
@@ -177,7 +177,7 @@ class PromptRows:
         keep: Whether the block's output for the rows is wanted. Otherwise they act as keys and
             values only, and are gone after the block.
         output: Whether the output of CLIP's last image block is wanted, too: it is found normed in
-            ``ForwardState.image_rows``.
+            ``ForwardState.image_rows``. The rows' key is then the tuner itself.
     """
 
     values: Tensor

@@ -31,6 +31,7 @@ from mmsdpt.hosts.seams import (
     LossSeam,
     RowSeam,
     SeamMap,
+    acting_tuners,
 )
 from mmsdpt.hosts.stages import Stage
 from mmsdpt.registry import MODELS
@@ -263,17 +264,28 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
             return self._image_features(images, ForwardState(images=images))
 
     def _image_features(self, images: Images, state: ForwardState) -> Tensor:
-        """Of images (B, 3, H, W): (B, e), before any tuner changes them."""
+        """Of images (B, 3, H, W): (B, e), before any tuner changes them, with the rows that tuners
+        want in ``state.image_rows``.
+        """
 
-        def compute(pixels: Tensor) -> tuple[Tensor, ...]:
+        def compute(pixels: Tensor) -> Tensor:
             x = self._run_image(pixels, state).to(self.logit_scale.dtype)
             with torch.autocast(x.device.type, enabled=False):  # see _scaled_products
-                return self.visual_proj(x)
+                (x,) = self.visual_proj(x)
+            return x
 
         if self.features is None:
-            (x,) = compute(pixels_of(images))
-        else:
-            (x,) = self.features.images(self._stages["image"], images, compute)
+            return compute(pixels_of(images))
+        stage = self._stages["image"]
+        tuners = acting_tuners(stage.seams)
+
+        def with_rows(pixels: Tensor) -> tuple[Tensor, ...]:
+            x = compute(pixels)
+            none = x.new_empty(len(x), 0)  # of tuners that want no rows
+            return (x, *(state.image_rows.get(tuner, none) for tuner in tuners))
+
+        x, *rows = self.features.images(stage, images, with_rows)
+        state.image_rows = dict(zip(tuners, rows, strict=True))
         return x
 
     def _run_image(self, images: Tensor, state: ForwardState) -> Tensor:
