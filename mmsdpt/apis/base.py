@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
 from mmcv.transforms import Compose
 from mmengine.device import get_device
@@ -104,9 +105,7 @@ class TunedModel:
                 "the test pipeline of this config reads no image file (its data set draws the"
                 " images): name a config whose data are image files"
             )
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError(f"batch_size must be a positive integer, got {batch_size!r}")
-        self.recipe, self.batch_size = recipe, batch_size
+        self.recipe, self.batch_size = recipe, _checked_batch_size(batch_size)
         if base is not None:
             recipe.load_from = str(base)
         if text_encoder is not None:
@@ -222,6 +221,19 @@ class TunedModel:
 
     # ------------------------------------------------------------------ images to results
 
+    def _names(self, classes: Iterable[str] | None) -> tuple[str, ...]:
+        """The classes of a call; None: those of the training.
+
+        Raises:
+            InputError: if they are no list of names, or there are none.
+        """
+        if isinstance(classes, str):
+            raise InputError(f"classes must be a list of names, got the text {classes!r}")
+        names = self.classes if classes is None else tuple(classes)
+        if not names:
+            raise InputError("no classes are known: give classes=[...]")
+        return names
+
     def _predict(
         self,
         inputs: Any,
@@ -235,6 +247,7 @@ class TunedModel:
         list, a generator for a generator.
         """
         run = run or self._run
+        size = self.batch_size if batch_size is None else _checked_batch_size(batch_size)
         if is_single(inputs):
             source = as_source(inputs)
             return finish(source, run([self._prepare(source, extra)])[0])
@@ -256,7 +269,7 @@ class TunedModel:
                     batch.append((source, self._prepare(source, extra)))
                 except InputError as error:
                     skip(source.name, error)
-                if len(batch) == (batch_size or self.batch_size):
+                if len(batch) == size:
                     yield from finished(batch)
                     batch = []
             if batch:
@@ -294,6 +307,12 @@ class TunedModel:
     @staticmethod
     def _collate(batch: list[Any]) -> Any:
         raise NotImplementedError
+
+
+def _checked_batch_size(value: int) -> int:
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        raise InputError(f"batch_size must be a positive integer, got {value!r}")
+    return int(value)
 
 
 def _base_weights(recipe: Recipe) -> str:

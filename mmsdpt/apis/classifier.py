@@ -10,12 +10,12 @@ import torch
 from mmengine.dataset import default_collate
 
 from mmsdpt.utils.class_names import as_written, check_class_names
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, listed, printable
 
 from .base import TunedModel
 from .inputs import Source, is_single
 from .recipe import in_scope
-from .results import Classification
+from .results import Classification, Results
 
 
 class Classifier(TunedModel):
@@ -77,10 +77,23 @@ class Classifier(TunedModel):
 
         Args:
             images, batch_size, progress: As for a call, but no generator; one image gives (1, e).
+
+        Raises:
+            InputError: if an image cannot be read: the rows would not be those of the images.
         """
-        images = [images] if is_single(images) else images
-        batches = self._predict(images, lambda source, x: x, {}, batch_size, progress, self._encode)
-        return np.stack(list(batches))
+        found = self._predict(images, lambda source, x: x, {}, batch_size, progress, self._encode)
+        if is_single(images):
+            return found[None]
+        if not isinstance(found, Results):
+            raise InputError("features are given for a list of images, and not for a generator")
+        if found.skipped:
+            names = listed(printable(name) for name, _ in found.skipped)
+            raise InputError(
+                f"{len(found.skipped)} of {len(found) + len(found.skipped)} images cannot be read,"
+                f" so that they have no features: leave out {names}"
+            )
+        width = self.model.text_projection.shape[1]
+        return np.array(found.items, dtype=np.float32).reshape(-1, width)
 
     @torch.no_grad()
     def _encode(self, batch: list[Any]) -> np.ndarray:
@@ -107,13 +120,11 @@ class Classifier(TunedModel):
     def _set(
         self, classes: Sequence[str] | None, template: str | Sequence[str] | None
     ) -> tuple[str, ...]:
-        names = classes if classes is not None else self.classes
-        if not names:
-            raise InputError("no classes are known: give classes=[...]")
+        names = self._names(classes)
         if classes is not None:  # the file's own were checked in training
             check_class_names(names, as_written, source="classes", strict=False)
         self.model.set_classes(names, template or self.templates or None)
-        return tuple(names)
+        return names
 
     @staticmethod
     def _use_text_encoder(model: dict[str, Any], folder: str) -> None:

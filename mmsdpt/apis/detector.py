@@ -8,8 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 from mmengine.dataset import pseudo_collate
 
-from mmsdpt.utils.errors import InputError
-
 from .base import TunedModel
 from .inputs import Source
 from .results import Detections
@@ -60,11 +58,7 @@ class Detector(TunedModel):
         Raises:
             InputError: if the single image cannot be read, or no classes are known.
         """
-        if isinstance(classes, str):
-            raise InputError(f"classes must be a list of names, got the text {classes!r}")
-        names = tuple(classes or self.classes)
-        if not names:
-            raise InputError("no classes are known: give classes=[...]")
+        names = self._names(classes)
         self.model.check_class_names(names, "classes", strict=False)
         extra: dict[str, Any] = dict(text=names, custom_entities=True)
         if self.recipe.captions:

@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from PIL import Image
 
 from mmsdpt.datasets.classification.images import find_images
-from mmsdpt.datasets.image_files import to_rgb
+from mmsdpt.datasets.image_files import UnreadableImage, refuse_thin, to_rgb
 from mmsdpt.utils.errors import InputError, printable
 
 
@@ -40,25 +40,29 @@ def as_source(image: Any, name: str = "") -> Source:
         name: What to call it.
 
     Raises:
-        InputError: for anything else.
+        InputError: for anything else, and for pixels that cannot be used.
     """
     if isinstance(image, (str, os.PathLike)):
         path = os.fspath(image)
         return Source(path, name or Path(path).name)
-    if isinstance(image, Image.Image):
-        return Source(np.asarray(to_rgb(image)), name or "image.png")
-    if isinstance(image, np.ndarray):
-        if image.ndim == 2:
-            image = np.repeat(image[..., None], 3, axis=2)
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+    if not isinstance(image, (Image.Image, np.ndarray)):
+        raise InputError(
+            f"an image must be a path, an array or a PIL image, got a {type(image).__name__}"
+        )
+    try:
+        pixels = np.asarray(to_rgb(image)) if isinstance(image, Image.Image) else image
+        if pixels.ndim == 2:
+            pixels = np.repeat(pixels[..., None], 3, axis=2)
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
             raise InputError(
                 "an array must be one image (height, width, 3) in RGB or (height, width), uint8;"
-                f" got {image.shape}, {image.dtype}"
+                f" got {pixels.shape}, {pixels.dtype}"
             )
-        return Source(image, name or "image.png")
-    raise InputError(
-        f"an image must be a path, an array or a PIL image, got a {type(image).__name__}"
-    )
+        height, width = pixels.shape[:2]
+        refuse_thin(width, height)
+    except UnreadableImage as error:
+        raise InputError(f"the image cannot be used: {error}") from error
+    return Source(pixels, name or "image.png")
 
 
 def is_single(inputs: Any) -> bool:

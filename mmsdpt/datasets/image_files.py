@@ -107,10 +107,18 @@ def open_image(content: bytes) -> Image.Image:
         raise UnreadableImage(f"it is {what}") from error
     except Exception as error:  # Pillow's plugins raise many kinds; each means the same here
         raise UnreadableImage(_reason(error)) from error
-    width, height = image.size
+    refuse_thin(*image.size)
+    return image
+
+
+def refuse_thin(width: int, height: int) -> None:
+    """Refuse an image of which nothing is left after resizing.
+
+    Raises:
+        UnreadableImage: if one side is over :data:`MAX_ASPECT` times the other.
+    """
     if max(width, height) > MAX_ASPECT * max(1, min(width, height)):
         raise UnreadableImage(f"it is too thin, {width}x{height} pixels")
-    return image
 
 
 @lru_cache

@@ -123,10 +123,41 @@ def test_of_an_animation_the_first_frame_is_used_and_that_is_said(detector, tmp_
     assert same(result, detector(pictures[0], threshold=0))
 
 
-@pytest.mark.parametrize("bad", [3, np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8)])
-def test_what_is_no_image_is_refused_in_one_sentence(detector, bad):
-    with pytest.raises(InputError, match="got"):
+@pytest.mark.parametrize(
+    "bad, reason",
+    [
+        (3, "got"),
+        (np.zeros((4, 4, 3)), "got"),
+        (np.zeros((4, 4, 4), np.uint8), "got"),
+        (np.zeros((1, 300, 3), np.uint8), "too thin, 300x1 pixels"),
+        (Image.new("L", (1, 300)), "too thin, 1x300 pixels"),
+        (Image.fromarray(np.full((4, 4), np.nan, np.float32)), "not finite"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_one_sentence(detector, bad, reason):
+    with pytest.raises(InputError, match=reason):
         detector(bad)
+    ((_, said),) = detector([bad]).skipped
+    assert reason in said
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5])
+def test_a_call_takes_no_other_batch_sizes_than_the_constructor(classifier, squares, size):
+    with pytest.raises(InputError, match="batch_size must be a positive integer"):
+        classifier(squares, batch_size=size)
+
+
+def test_features_have_a_row_for_each_image(classifier, squares, tmp_path):
+    assert classifier.features([]).shape == (0, 128)
+    assert classifier.features(squares[0]).shape == (1, 128)
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no image")
+    with pytest.raises(InputError, match="1 of 3 images cannot be read.*: leave out bad.jpg"):
+        classifier.features([squares[0], bad, squares[1]])
+    with pytest.raises(InputError, match="not an image that can be read"):
+        classifier.features(bad)
+    with pytest.raises(InputError, match="not for a generator"):
+        classifier.features(path for path in squares)
 
 
 # ---------------------------------------------------------------------- classes and slots
@@ -138,8 +169,15 @@ def test_other_classes_than_the_trained_ones_can_be_looked_for(detector, squares
     assert result.classes == ("green circle", "red square", "tree")
     assert set(result.names) <= set(result.classes)
     assert not np.array_equal(result.scores, detector(squares[0], threshold=0).scores)
-    with pytest.raises(InputError, match="list of names"):
-        detector(squares[0], classes="red square")
+    with pytest.raises(InputError, match="no classes are known"):
+        detector(squares[0], classes=[])
+
+
+def test_classes_may_be_an_array_and_are_no_text(detector, classifier, squares):
+    for model in (detector, classifier):
+        assert model(squares[0], classes=np.array(["tree", "square"])).classes == ("tree", "square")
+        with pytest.raises(InputError, match="list of names"):
+            model(squares[0], classes="red square")
 
 
 def test_tuners_off_is_the_base_model_and_two_slots_stack(detector, tuned, squares):
