@@ -50,6 +50,15 @@ def test_splits_may_be_a_word_of_the_folders_names(tmp_path, names):
     assert all(path.startswith(f"{names[-1]}/") for path in paths(data["test"]))
 
 
+def test_a_split_below_a_class_is_one_folder(tmp_path):
+    for name in ("owl", "fox"):
+        for split in ("train", "training", "test")[name == "fox" :]:
+            for i in range(2):
+                save_image(tmp_path / name / split / f"{i}.jpg", 1, i)
+    with pytest.raises(InputError, match="owl has both train and training; expected one of them"):
+        load("folder", tmp_path)
+
+
 def test_a_train_is_a_vehicle_beside_others(tmp_path):
     for name in ("train", "bus", "test tube"):
         for i in range(6):

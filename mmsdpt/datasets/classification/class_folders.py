@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from mmsdpt.datasets.split_names import split_in, split_of
@@ -40,18 +41,10 @@ class ClassFolders(OwnData):
     def _split_folders(self, top: str) -> dict[str, str]:
         """Folder by split; ``{"": top}`` where class folders lie in it themselves."""
         names = subfolders(self.root / top)
-        found: dict[str, str] = {}
         by_words = {split_in(name) for name in names}
         # "train_set" beside "test_set"; but "train" beside "bus" is a class of vehicles.
         of_folder = split_in if {"train", "test"} <= by_words and None not in by_words else split_of
-        for name in names:
-            split = of_folder(name)
-            if split in found:
-                raise InputError(
-                    f"{self.root / top} has both {found[split]} and {name}; expected one of them"
-                )
-            if split:
-                found[split] = name
+        found = self._by_split(top, names, of_folder)
         # "train" may be a class of vehicles.
         if "train" not in found or not subfolders(self.root / top / found["train"]):
             return {"": top}
@@ -59,6 +52,25 @@ class ClassFolders(OwnData):
         if others:
             self.say(f"{', '.join(others)} beside the splits is ignored")
         return {split: join(top, name) for split, name in found.items()}
+
+    def _by_split(
+        self, folder: str, names: list[str], read: Callable[[str], str | None] = split_of
+    ) -> dict[str, str]:
+        """Those of the folders in ``folder`` that ``read`` finds a split in, by split.
+
+        Raises:
+            InputError: if two are the same split.
+        """
+        found: dict[str, str] = {}
+        for name in names:
+            split = read(name)
+            if split in found:
+                raise InputError(
+                    f"{self.root / folder} has both {found[split]} and {name}; expected one of them"
+                )
+            if split:
+                found[split] = name
+        return found
 
     def _class_folders(self) -> dict[str, dict[str, str]]:
         """By split and class, the folder of its images relative to the root."""
@@ -76,10 +88,12 @@ class ClassFolders(OwnData):
                 )
             self._check_below(folder, names, split)
             for name in names:
-                inner = {split_of(part): part for part in subfolders(self.root / folder / name)}
-                if not split and inner and None not in inner and "train" in inner:
-                    for part, sub in inner.items():  # <class>/<split>/<images>
-                        self._add(result.setdefault(str(part), {}), name, join(folder, name, sub))
+                inner = subfolders(self.root / folder / name)
+                kinds = set(map(split_of, inner))
+                if not split and "train" in kinds and None not in kinds:
+                    # <class>/<split>/<images>
+                    for part, sub in self._by_split(join(folder, name), inner).items():
+                        self._add(result.setdefault(part, {}), name, join(folder, name, sub))
                     continue
                 self._add(result.setdefault(split, {}), name, join(folder, name))
         if len(result) > 1 and "" in result:
