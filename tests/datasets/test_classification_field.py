@@ -90,6 +90,22 @@ def test_a_list_counts_an_image_once_and_under_one_class(tmp_path, log):  # noqa
         load("csv", tmp_path / "b", file="list.csv")
 
 
+@pytest.mark.parametrize("spelling", ["./{}", ".\\{}", ".//{}"])
+def test_an_image_is_known_in_another_spelling_of_its_path(tmp_path, log, spelling):  # noqa: F811
+    def again(*changes):
+        return lambda rows: [*rows, [spelling.format(rows[0][0]), *changes]]
+
+    write_list(tmp_path / "a", again("owl", "test"))
+    assert len(load("csv", tmp_path / "a", file="list.csv")["test"]) == 6
+    assert "1 test images are listed again and count once" in log.text
+    write_list(tmp_path / "b", again("owl", "train"))
+    with pytest.raises(InputError, match="1 images in both train and test"):
+        load("csv", tmp_path / "b", file="list.csv")
+    write_list(tmp_path / "c", again("sea_lion", "test"))
+    with pytest.raises(InputError, match="two classes, 'owl' and 'sea_lion'"):
+        load("csv", tmp_path / "c", file="list.csv")
+
+
 def test_identifiers_are_doubtful_names():
     assert len(name_problems(["n01440764", "10000001", "cat", "M3", "747"])[2]) == 3
 

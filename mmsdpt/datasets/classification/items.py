@@ -27,8 +27,8 @@ class Item:
 
 
 def inside(path: str, source: str) -> str:
-    """Return ``path``, with ``/`` between its parts, if it stays below the folder that it is
-    relative to.
+    """Return ``path`` if it stays below the folder that it is relative to: in one spelling, with
+    ``/`` between its parts and without ``./``, so that equal paths are equal texts.
 
     The check is on the text. Links that a person made below the data root may lead anywhere.
 
@@ -47,7 +47,7 @@ def inside(path: str, source: str) -> str:
             f"{source} names the image {path!r}, which does not lie below the data root; write "
             "paths relative to it, without '..'"
         )
-    return path.replace("\\", "/")
+    return PurePosixPath(path.replace("\\", "/")).as_posix()
 
 
 def join(*parts: str) -> str:
