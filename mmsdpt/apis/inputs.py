@@ -127,4 +127,5 @@ def _names(images: list[Any]) -> list[str]:
 
 def report(name: str, words: object, skipped: bool = True) -> None:
     """Say something of an image: why it is skipped, or how it is read."""
-    print_log(f"{'Skipped ' * skipped}{printable(name)}: {words}", "current", logging.WARNING)
+    said = f"{'Skipped ' * skipped}{printable(name)}: {printable(words, 1000)}"
+    print_log(said, "current", logging.WARNING)

@@ -35,7 +35,9 @@ def run_tool(main: Callable[[], int | None]) -> None:
     try:
         code = main()
     except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
+        # It may tell what a file says, which is not to command the terminal.
+        lines = (printable(line, 10_000) for line in str(error).split("\n"))
+        sys.stderr.write("error: " + "\n".join(lines) + "\n")
         code = 2
     except OSError as error:
         if (told := disk_problem(error)) is None:

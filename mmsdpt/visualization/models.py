@@ -22,7 +22,7 @@ from mmsdpt.apis.recipe import Recipe
 from mmsdpt.datasets.image_files import IMAGE_SUFFIXES, is_tool_folder
 from mmsdpt.engine.data_checks import use_own_image_loader
 from mmsdpt.tuners.files import read_tuner_header
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, printable
 
 BEFORE = "before"
 
@@ -178,7 +178,7 @@ class Pictures:
             except InputError as error:
                 if len(paths) == 1:
                     raise
-                print_log(f"Left out: {error}", "current", logging.WARNING)
+                print_log(f"Left out: {printable(error, 1000)}", "current", logging.WARNING)
         if not found:
             raise InputError(f"none of the {len(paths)} images can be read")
         return found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 
+from mmsdpt.datasets.classification import ClassificationData
 from mmsdpt.utils.class_names import name_problems
 from mmsdpt.utils.errors import InputError
 from tests.datasets.miniature_layouts import make_class_folders, save_image
@@ -73,6 +75,31 @@ def test_classes_that_a_split_lacks_are_warned_of(tmp_path, log):  # noqa: F811
     load("folder", tmp_path)
     assert "test has no image of 'owl': what has no image is not measured in test" in log.text
     assert "train has no image of 'zebra': what has no image is not trained" in log.text
+
+
+def test_a_class_whose_images_cannot_be_read_is_warned_of(tmp_path, log):  # noqa: F811
+    make_class_folders(tmp_path, SPLITS)
+    for path in (tmp_path / "train" / "owl").iterdir():
+        path.write_bytes(b"no image")
+    assert len(load("folder", tmp_path)["train"]) == 6
+    assert "train has no image of 'owl': what has no image is not trained" in log.text
+    assert log.text.count("has no image of") == 1
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\nb", "\x1b[31m"])
+def test_the_log_has_no_line_break_or_escape_sequence_of_a_path(tmp_path, log, name):  # noqa: F811
+    make_class_folders(tmp_path, SPLITS)
+    rows = {
+        split: [[f"{split}/{folder}/000.jpg", n, folder] for n, folder in enumerate(("owl", "fox"))]
+        for split in SPLITS
+    }
+    shutil.copytree(tmp_path / "train/red_fox", tmp_path / "train/fox")
+    rows["train"].append([f"train/{name}.jpg", 0, "owl"])
+    (tmp_path / "split.json").write_text(json.dumps(rows))
+    ClassificationData("json", str(tmp_path), file="split.json")
+    (said,) = [each.getMessage() for each in log.records if "cannot be read" in each.getMessage()]
+    assert said.isprintable()
+    assert f"train/{name}.jpg".encode("unicode_escape").decode() in said
 
 
 def test_lists_of_windows_are_read(tmp_path):

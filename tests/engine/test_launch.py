@@ -132,6 +132,15 @@ def test_an_error_of_the_user_is_one_sentence_and_code_2(capsys):
     assert capsys.readouterr().err == "error: the sentence\n"
 
 
+def test_an_error_brings_no_escape_sequence_of_a_file_to_the_terminal(capsys):
+    def main():
+        raise InputError("two things:\n- a\x1b[31m.jpg\n- né")
+
+    with pytest.raises(SystemExit):
+        run_tool(main)
+    assert capsys.readouterr().err == "error: two things:\n- a\\x1b[31m.jpg\n- né\n"
+
+
 def test_any_other_error_keeps_its_traceback():
     def main():
         raise RuntimeError("a defect")

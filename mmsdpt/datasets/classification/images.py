@@ -15,7 +15,7 @@ from mmsdpt.datasets.image_files import (
     inspect_images,
     is_tool_folder,
 )
-from mmsdpt.utils.errors import InputError, listed
+from mmsdpt.utils.errors import InputError, listed, printable
 
 
 @dataclass
@@ -38,11 +38,11 @@ class LeftOut:
         if self.hidden:
             parts.append(f"{self.hidden} hidden")
         if self.other:
-            parts.append(
-                f"{len(self.other)} without an image's suffix ({listed(self.other, shown)})"
-            )
+            named = listed(map(printable, self.other), shown)
+            parts.append(f"{len(self.other)} without an image's suffix ({named})")
         if self.unreadable:
-            named = listed((f"{path}: {why}" for path, why in self.unreadable), shown, "; ")
+            each = (f"{printable(path)}: {printable(why)}" for path, why in self.unreadable)
+            named = listed(each, shown, "; ")
             parts.append(f"{len(self.unreadable)} that cannot be read ({named})")
         return ", ".join(parts)
 

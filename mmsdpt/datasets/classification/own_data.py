@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 
 from mmsdpt.datasets.split_names import SPLITS
 from mmsdpt.utils.class_names import as_written, check_class_names, one_form
-from mmsdpt.utils.errors import InputError, listed
+from mmsdpt.utils.errors import InputError, listed, printable
 
 from .imagenet import CLASS_NAMES_FILE, parse_class_names
 from .images import LeftOut, find_animations, find_copies, find_unreadable
@@ -133,19 +133,22 @@ class OwnData(Source):
         )
         self.say(f"{len(names)} classes: {', '.join(names).replace('_', ' ')}")
         for split in SPLITS:
-            there = {item.label for item in splits[split]}
-            absent = [name for label, name in enumerate(names) if label not in there]
-            if absent and there:
-                named = listed(map(repr, absent))
-                what = "is not trained" if split == "train" else f"is not measured in {split}"
-                self.say(
-                    f"{split} has no image of {named}: what has no image {what}",
-                    logging.WARNING,
-                )
+            if splits[split]:
+                self._say_absent(split, splits[split], names)
+
+    def _say_absent(self, split: str, items: list[Item], names: Iterable[str]) -> None:
+        """Warn of those of some classes that have no image among the items of a split."""
+        there = {item.class_name for item in items}
+        absent = [name for name in names if name not in there]
+        if absent:
+            named = listed(map(repr, absent))
+            what = "is not trained" if split == "train" else f"is not measured in {split}"
+            self.say(f"{split} has no image of {named}: what has no image {what}", logging.WARNING)
 
     def say(self, sentence: str, level: int = logging.INFO) -> None:
-        """Write a line about the data to the log."""
-        print_log(f"{self._title()}: {sentence}", logger="current", level=level)
+        """Write a line about the data, whose files may have any name, to the log."""
+        line = printable(f"{self._title()}: {sentence}", 20_000)
+        print_log(line, logger="current", level=level)
 
     def items(self, split: str) -> list[Item]:
         items = self._complete()[split]
@@ -176,7 +179,9 @@ class OwnData(Source):
                     logging.WARNING,
                 )
         wrong = {path for path, _ in bad}
-        return [item for item in items if item.path not in wrong]
+        used = [item for item in items if item.path not in wrong]
+        self._say_absent(split, used, dict.fromkeys(item.class_name for item in items))
+        return used
 
     def class_names(self) -> tuple[str, ...]:
         every = [item for items in self._complete().values() for item in items]
