@@ -30,6 +30,7 @@ def check_coco(
     image_folder: str | Path | None = None,
     max_inspected: int = MAX_INSPECTED,
     leave_out_missing: bool = False,
+    exclude: Path | None = None,
 ) -> CocoReport:
     """Check a file, and put it into the form that COCO's tools expect.
 
@@ -38,6 +39,7 @@ def check_coco(
         image_folder: Folder that ``file_name`` is relative to; without one no image is looked at.
         max_inspected: Images that are decoded at most.
         leave_out_missing: Whether images that are not there leave; else they are an error.
+        exclude: Folder in which no image is looked for, such as an earlier result.
     """
     report = CocoReport(Path(path))
     content = _read(report)
@@ -49,7 +51,8 @@ def check_coco(
     if not report.errors:
         _sizes(report, content["images"])
     if not report.errors and image_folder is not None and Path(image_folder).is_dir():
-        check_images(report, content, Path(image_folder), max_inspected, leave_out_missing)
+        folder = Path(image_folder)
+        check_images(report, content, folder, max_inspected, leave_out_missing, exclude)
     if not report.errors:
         check_annotations(report, content, category_ids, image_ids)
     return report

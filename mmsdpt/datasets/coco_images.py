@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -15,34 +16,63 @@ from .coco_report import CocoReport
 from .image_files import ImageFacts, UnreadableImage, inspect_images
 
 _SAME_SIZE = 2  # pixels by which a size may differ: rounding of the tool that resized
+_NOT_TAKEN = "files of their names in other folders, or that several entries mean, are not taken"
 
 
 class _Finder:
     """Finds files under other spellings: backslashes, folders of another machine, case, percent
     signs, encodings of letters.
+
+    Args:
+        folder: Folder that the names are relative to.
+        exclude: Folder in it to leave out, such as an earlier result.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, exclude: Path | None) -> None:
+        self.folder, self.exclude = folder, exclude
         self._paths: dict[str, list[Path]] | None = None
 
-    def __call__(self, name: str) -> str | None:
-        """A name relative to the folder under which the file is there."""
+    def __call__(self, names: Iterable[str]) -> dict[str, str]:
+        """Names to names relative to the folder under which the files are there. A file that one
+        name has as it stands, or that two could mean, is not taken for another one.
+        """
+        asked = dict.fromkeys(names)
+        found = {name: path for name in asked if (path := self._as_it_stands(name)) is not None}
+        others = {name: self._elsewhere(name) for name in asked if name not in found}
+        paths = [*found.values(), *filter(None, others.values())]
+        wanted = Counter(os.path.normpath(self.folder / path) for path in paths)
+        for name, path in others.items():
+            if path is not None and wanted[os.path.normpath(self.folder / path)] == 1:
+                found[name] = path
+        return found
+
+    def _as_it_stands(self, name: str) -> str | None:
         name = name if os.path.exists(self.folder / name) else name.strip()
         for variant in dict.fromkeys((name, name.replace("\\", "/"), unquote(name))):
             if os.path.exists(self.folder / variant):
                 return variant
+        return None
+
+    def _elsewhere(self, name: str) -> str | None:
+        """The only file that has the longest possible end of a name, unless both have folders in
+        front of it that differ: cam1/000.jpg is not cam2/000.jpg.
+        """
         parts = [part for part in unquote(name).replace("\\", "/").split("/") if part not in "..."]
+        parts = [folded(part) for part in parts]
         for start in range(len(parts)):
-            if len(found := self._known().get(folded("/".join(parts[start:])), [])) == 1:
-                return found[0].relative_to(self.folder).as_posix()
+            if len(found := self._known().get("/".join(parts[start:]), [])) == 1:
+                path = found[0].relative_to(self.folder)
+                dropped, added = parts[:start], path.parts[: len(path.parts) - len(parts) + start]
+                shared = os.path.commonprefix([dropped, [folded(part) for part in added]])
+                return path.as_posix() if len(shared) in (len(dropped), len(added)) else None
         return None
 
     def _known(self) -> dict[str, list[Path]]:
         """Files below the folder by each end of their paths."""
         if self._paths is None:
             self._paths = defaultdict(list)
-            for current, _, files in os.walk(self.folder):
+            for current, folders, files in os.walk(self.folder):
+                folders[:] = [each for each in folders if Path(current, each) != self.exclude]
                 for file in files:
                     path = Path(current, file)
                     parts = path.relative_to(self.folder).parts
@@ -52,13 +82,19 @@ class _Finder:
 
 
 def check_images(
-    report: CocoReport, content: dict, folder: Path, most: int, leave_out_missing: bool
+    report: CocoReport,
+    content: dict,
+    folder: Path,
+    most: int,
+    leave_out_missing: bool,
+    exclude: Path | None = None,
 ) -> None:
     """Find the image files, decode them, and compare their sizes."""
-    finder, images = _Finder(folder), []
+    images = []
+    found_names = _Finder(folder, exclude)(image["file_name"] for image in content["images"])
     seen: dict[str, Any] = {}
     for image in content["images"]:
-        name = finder(image["file_name"])
+        name = found_names.get(image["file_name"])
         if name is not None:
             images.append(image)
         elif leave_out_missing:
@@ -67,9 +103,8 @@ def check_images(
         else:
             report.add(
                 "errors",
-                f"images are missing below {folder}, or several of the name are there; put them"
-                " there, correct data_prefix, or leave them out with"
-                " tools/dataset_converters/coco2coco.py",
+                f"images are missing below {folder} ({_NOT_TAKEN}); put them there, correct"
+                " data_prefix, or leave them out with tools/dataset_converters/coco2coco.py",
                 image["file_name"],
             )
             continue
@@ -81,7 +116,7 @@ def check_images(
         if seen.setdefault(name, image["id"]) != image["id"]:
             report.add("filled", "images that are listed under two ids, kept", name)
     if not images and not report.errors:
-        report.add("errors", f"none of its images is below {folder}")
+        report.add("errors", f"none of its images is below {folder} ({_NOT_TAKEN})")
     if report.errors:
         return
     step = max(1, math.ceil(len(images) / most)) if most else len(images) + 1

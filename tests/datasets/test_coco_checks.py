@@ -534,6 +534,49 @@ def test_file_names_of_other_machines_are_found(data, spell):
     assert labelled(dataset) == EXPECTED
 
 
+@pytest.mark.parametrize(
+    ("names", "there"),
+    [
+        (("cam1/0.jpg", "cam2/0.jpg"), "cam2/0.jpg"),
+        (("/home/me/cam1/0.jpg",), "cam2/0.jpg"),
+        (("cam1/0.jpg", "0.jpg"), "0.jpg"),
+        (("/upload/1/0.jpg", "/upload/2/0.jpg"), "0.jpg"),
+        (("A.jpg", "a.jpg"), "a.jpg"),
+    ],
+)
+def test_a_missing_image_is_not_replaced_by_another_of_its_name(tmp_path, names, there):
+    """Its boxes would be learned on another picture."""
+    picture(tmp_path / "images" / there)
+    content = coco("train", len(names))
+    for image, name in zip(content["images"], names, strict=True):
+        image["file_name"] = name
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    report = check_coco(tmp_path / "train.json", tmp_path / "images")
+    (sentence,) = report.sentences("errors")
+    missing = [name for name in names if name != there]
+    assert "not taken); put them there" in sentence and f"({len(missing)}: " in sentence
+    assert all(name in sentence for name in missing)
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("0.jpg", "cam1/0.jpg"),
+        ("images/0.jpg", "images/train/0.jpg"),
+        ("images/train/0.jpg", "images/0.jpg"),
+        ("/home/me/data/cam1/0.jpg", "cam1/0.jpg"),
+    ],
+)
+def test_an_image_that_lies_deeper_or_higher_is_found(tmp_path, name, there):
+    picture(tmp_path / there)
+    content = coco("train", 1)
+    content["images"][0]["file_name"] = name
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    report = check_coco(tmp_path / "train.json", tmp_path)
+    assert [image["file_name"] for image in report.content["images"]] == [there]
+    assert not report.errors
+
+
 def test_missing_images_are_named_before_the_first_step(data):
     data.save()
     (data.root / "images" / "train" / "train_1.jpg").unlink()

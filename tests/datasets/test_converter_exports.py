@@ -366,6 +366,47 @@ def test_missing_images_of_a_coco_export_leave_and_are_named(tmp_path):
     assert counts(report)["class_not_chosen"] == 1
 
 
+def export(path, names, **annotation):
+    """A COCO file with one box on each image."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    box = dict(category_id=1, bbox=[1, 2, 10, 10])
+    content = dict(
+        images=[dict(id=n, file_name=f, width=40, height=30) for n, f in enumerate(names, 1)],
+        categories=[dict(id=1, name="cat")],
+        annotations=[dict(box, id=n, image_id=n, **annotation) for n in range(1, len(names) + 1)],
+    )
+    path.write_text(json.dumps(content))
+    return content
+
+
+def test_a_missing_image_does_not_come_from_another_splits_folder(tmp_path):
+    for split, numbers in (("train", "123"), ("val", "0123")):
+        for number in numbers:
+            picture(tmp_path / "src" / "images" / split / f"{number}.jpg")
+        export(tmp_path / "src" / f"{split}.json", [f"{number}.jpg" for number in "0123"])
+    report = convert_coco(tmp_path / "src", tmp_path / "out", progress=False)
+    assert counts(report, "mended") == {"image_missing": 1} and balanced(report)
+    assert {name: split["images"] for name, split in report.splits.items()} == {
+        "train": 3,
+        "val": 4,
+    }
+
+
+def test_images_of_another_machine_are_found_in_the_usual_folder(tmp_path):
+    picture(tmp_path / "src" / "images" / "a.jpg"), picture(tmp_path / "src" / "images" / "b.jpg")
+    export(tmp_path / "src" / "result.json", ["/data/upload/1/a.jpg", "/data/upload/2/b.jpg"])
+    report = convert_coco(tmp_path / "src", tmp_path / "out", progress=False)
+    assert report.problems == 0 and len(boxes(tmp_path / "out")) == 2
+
+
+def test_images_of_an_earlier_result_in_the_source_are_not_found(tmp_path):
+    picture(tmp_path / "photos" / "a.jpg")
+    export(tmp_path / "train.json", ["a.jpg"])
+    for again in (False, True):
+        report = convert_coco(tmp_path, tmp_path / "out", overwrite=again, progress=False)
+        assert report.problems == 0 and len(boxes(tmp_path / "out")) == 1
+
+
 def test_cvats_file_names_tell_the_split(tmp_path):
     roboflow(tmp_path / "src")
     for split, name in (("train", "instances_Train"), ("valid", "instances_default")):

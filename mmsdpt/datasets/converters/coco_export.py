@@ -1,5 +1,6 @@
 """COCO JSON as other tools export it to clean COCO JSON."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,8 @@ from .files import ImageMode, scan
 from .report import ConversionReport
 from .split import random_split
 
-_MAX_PEEK = 1 << 16
+_MAX_LOOKED_FOR = 500
+"""Images of a file, evenly spaced, by which their folder is chosen."""
 
 
 def convert_coco(
@@ -37,7 +39,7 @@ def convert_coco(
     A file's split is a word of its name (``instances_val2017.json``, CVAT's
     ``instances_Train.json``) or of its folder's (Roboflow's ``valid/_annotations.coco.json``); a
     file without one is train. Images are looked for beside the file, in ``images`` and wherever
-    else in the folder their names are unique.
+    else in the folder their names are unique; but of a name with a folder not in another folder.
 
     Args:
         src: An annotation file, or a folder with one or more.
@@ -60,7 +62,9 @@ def convert_coco(
     if not files:
         raise InputError(f"No COCO file (JSON with images and annotations) was found in {src}.")
     rename = dict(rename or {})
-    checked = [check_coco(path, image_folder(path, root), 10**9, True) for path in files]
+    folders = {path: image_folder(path, root) for path in files}
+    exclude = out and out.resolve()
+    checked = [check_coco(path, folders[path], 10**9, True, exclude) for path in files]
     for each in checked:
         each.refuse()
     names = list(dict.fromkeys(name for each in checked for name in each.names))
@@ -75,7 +79,7 @@ def convert_coco(
     categories = list(classes or new_names)
     splits: dict[str, list[Sample]] = {}
     for each in checked:
-        samples = _samples(each, image_folder(each.path, root), rename, set(categories), report)
+        samples = _samples(each, folders[each.path], rename, set(categories), report)
         if missing_labels == "skip":
             samples = _labelled(samples, report)
         splits.setdefault(file_split(each.path, root) or "train", []).extend(samples)
@@ -127,20 +131,26 @@ def file_split(path: Path, root: Path) -> str | None:
 
 
 def image_folder(path: Path, root: Path) -> Path:
-    """Where the images of an annotation file lie: the first usual place that has the first one."""
+    """Where the images of an annotation file lie: the usual place that has most of them by their
+    names, or else by the ends of their names.
+    """
     try:
-        first = read_json(path)["images"][0]["file_name"]
+        images = read_json(path)["images"]
+        told = [image.get("file_name") for image in images if isinstance(image, dict)]
     except (InputError, LookupError, TypeError):
         return root
+    names = [name.replace("\\", "/") for name in told if isinstance(name, str)]
     split = split_in(path.stem)
     usual: list[Path] = [path.parent]
     for folder in (root, root / "images", root / "Images", root / "data"):
         if split is not None and folder.is_dir():
             usual += [each for each in folder.iterdir() if split_in(each.name) == split]
         usual.append(folder)
-    for folder in usual:
-        if isinstance(first, str) and (folder / first.replace("\\", "/")).is_file():
-            return folder
+    some = names[:: max(1, len(names) // _MAX_LOOKED_FOR)]
+    for asked in (some, [name.rpartition("/")[2] for name in some]):
+        there = [sum(os.path.isfile(folder / name) for name in asked) for folder in usual]
+        if any(there):
+            return usual[there.index(max(there))]
     return root
 
 
