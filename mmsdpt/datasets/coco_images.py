@@ -114,7 +114,8 @@ def check_images(
             )
             image["file_name"] = name
         if seen.setdefault(name, image["id"]) != image["id"]:
-            report.add("filled", "images that are listed under two ids, kept", name)
+            what = "images that are listed under two ids, each with the boxes of one alone"
+            report.add("doubtful", what, name)
     if not images and not report.errors:
         report.add("errors", f"none of its images is below {folder} ({_NOT_TAKEN})")
     if report.errors:

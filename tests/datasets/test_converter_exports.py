@@ -407,6 +407,67 @@ def test_images_of_an_earlier_result_in_the_source_are_not_found(tmp_path):
         assert report.problems == 0 and len(boxes(tmp_path / "out")) == 1
 
 
+def test_area_and_marks_of_a_coco_box_are_kept(tmp_path):
+    """The area tells small from large objects in COCO's metric, and training skips ``ignore``."""
+    picture(tmp_path / "src" / "a.jpg")
+    path = tmp_path / "src" / "train.json"
+    content = export(path, ["a.jpg"], area=60.5, ignore=1, difficult=1)
+    clipped = dict(content["annotations"][0], id=2, bbox=[-10, 2, 20, 10], area=80)
+    none = dict(id=3, image_id=1, category_id=1, bbox=[30, 2, 20, 10])  # taken from the whole box
+    content["annotations"] += [clipped, none]
+    path.write_text(json.dumps(content))
+    convert_coco(tmp_path / "src", tmp_path / "out", progress=False)
+    kept = read(tmp_path / "out")["annotations"]
+    assert [entry["area"] for entry in kept] == [60.5, 40, 100]
+    assert [(entry.get("ignore"), entry.get("difficult")) for entry in kept] == [
+        (1, 1),
+        (1, 1),
+        (None, None),
+    ]
+
+
+def test_all_that_leaves_a_coco_export_is_counted(tmp_path):
+    picture(tmp_path / "src" / "a.jpg")
+    path = tmp_path / "src" / "train.json"
+    content = export(path, ["a.jpg"])
+    content["images"] += [dict(content["images"][0]), "x"]
+    content["annotations"].append(None)
+    content["categories"].append(7)
+    path.write_text(json.dumps(content))
+    report = convert_coco(tmp_path / "src", tmp_path / "out", progress=False)
+    assert counts(report, "mended") == {
+        "image_listed_twice": 1,
+        "entry_malformed": 2,
+        "object_malformed": 1,
+    }
+    assert balanced(report) and (report.images_found, report.boxes_found) == (3, 2)
+
+
+@pytest.mark.parametrize("split", [None, (1, 1, 0)])
+def test_images_of_several_files_or_ids_have_all_boxes_once(tmp_path, split):
+    for name in "ab":
+        picture(tmp_path / "src" / "images" / f"{name}.jpg")
+    content = export(tmp_path / "src" / "cat.json", ["a.jpg", "b.jpg", "a.jpg"])
+    content["annotations"][2]["bbox"] = [20, 2, 10, 10]
+    (tmp_path / "src" / "cat.json").write_text(json.dumps(content))
+    content = export(tmp_path / "src" / "dog.json", ["a.jpg", "b.jpg"])
+    content["categories"][0]["name"] = "dog"
+    content["annotations"].pop()
+    (tmp_path / "src" / "dog.json").write_text(json.dumps(content))
+    report = convert_coco(
+        tmp_path / "src", tmp_path / "out", split=split, missing_labels="skip", progress=False
+    )
+    written = {}
+    for name in report.splits:
+        content = read(tmp_path / "out", name)
+        names = {image["id"]: image["file_name"] for image in content["images"]}
+        for entry in content["annotations"]:
+            written.setdefault(names[entry["image_id"]], []).append(entry["category_id"])
+    assert written == {"a.jpg": [1, 1, 2], "b.jpg": [1]}
+    assert sum(each["images"] for each in report.splits.values()) == 2
+    assert report.counts["image_listed_twice"] == 3 and balanced(report)
+
+
 def test_cvats_file_names_tell_the_split(tmp_path):
     roboflow(tmp_path / "src")
     for split, name in (("train", "instances_Train"), ("valid", "instances_default")):

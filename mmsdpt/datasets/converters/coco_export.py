@@ -80,11 +80,15 @@ def convert_coco(
     splits: dict[str, list[Sample]] = {}
     for each in checked:
         samples = _samples(each, folders[each.path], rename, set(categories), report)
-        if missing_labels == "skip":
-            samples = _labelled(samples, report)
         splits.setdefault(file_split(each.path, root) or "train", []).extend(samples)
     if split is not None:
-        splits = random_split([s for group in splits.values() for s in group], split, seed, report)
+        splits = {"all": [sample for group in splits.values() for sample in group]}
+    splits = {
+        name: _once_each(samples, missing_labels == "keep", report)
+        for name, samples in splits.items()
+    }
+    if split is not None:
+        splits = random_split(splits["all"], split, seed, report)
     write_coco(out, splits, categories, images, report, strict, progress)
     return report
 
@@ -154,6 +158,21 @@ def image_folder(path: Path, root: Path) -> Path:
     return root
 
 
+_KEPT = ("iscrowd", "ignore", "difficult")
+_LEFT_OUT = (
+    ("images that are missing", "image_missing", 1, 0),
+    ("images that cannot", "image_unreadable", 1, 0),
+    ("images that are listed again", "image_listed_twice", 1, 0),
+    ("entries of 'images'", "entry_malformed", 1, 0),
+    ("entries of 'categories'", "entry_malformed", 0, 0),
+    ("entries of 'annotations'", "object_malformed", 0, 1),
+    ("annotations", "object_malformed", 0, 1),
+)
+"""What a check leaves out by its first words: kind of finding, images, boxes. Boxes outside their
+image stay in the file, and :func:`fit_box` counts them.
+"""
+
+
 def _samples(
     checked: CocoReport,
     folder: Path,
@@ -166,18 +185,15 @@ def _samples(
         report.add("mended", where, text)
     for text in checked.sentences("doubtful"):
         report.add("doubtful", where, text)
-    for kind, entries in checked.left_out.items():
-        for entry in entries:
-            if kind.startswith("images that are missing"):
-                report.drop_image("image_missing", f"{where}: {entry}")
-            elif kind.startswith("images that cannot"):
-                report.drop_image("image_unreadable", f"{where}: {entry}")
-            elif kind.startswith("annotations"):
-                report.boxes_found += 1
-                report.drop_box("object_malformed", f"{where}: {entry}", kind)
-    report.images_found += len(content["images"]) + sum(
-        len(entries) for kind, entries in checked.left_out.items() if kind.startswith("images that")
-    )
+    for words, kind, images, boxes in _LEFT_OUT:
+        for sentence, entries in checked.left_out.items():
+            for entry in entries if sentence.startswith(words) else ():
+                report.images_found += images
+                report.images_dropped += images
+                report.boxes_found += boxes
+                report.boxes_dropped += boxes
+                report.add(kind, f"{where}: {entry}", sentence)
+    report.images_found += len(content["images"])
     names = {category["id"]: category["name"] for category in content["categories"]}
     by_image: dict[Any, list[dict]] = {}
     for entry in content["annotations"]:
@@ -197,15 +213,28 @@ def _samples(
             x, y, w, h = entry["bbox"]
             box = fit_box((x, y, x + w, y + h), size, report, place)
             if box is not None:
-                extra = {"iscrowd": 1} if entry["iscrowd"] else {}
+                extra = {key: entry[key] for key in _KEPT if entry.get(key)}
+                share = box[2] * box[3] / (w * h)  # of the box that is left when it is clipped
+                extra["area"] = round(abs(entry["area"] * share), 4)
                 instances.append(Instance(name, box, extra))
         samples.append(Sample(folder / image["file_name"], *size, instances))
     return samples
 
 
-def _labelled(samples: list[Sample], report: ConversionReport) -> list[Sample]:
-    kept = [sample for sample in samples if sample.instances]
+def _once_each(
+    samples: Sequence[Sample], keep_empty: bool, report: ConversionReport
+) -> list[Sample]:
+    """Every image once, with all of its boxes: some tools write a file for each class."""
+    by_image: dict[Path, Sample] = {}
     for sample in samples:
-        if not sample.instances:
+        first = by_image.setdefault(sample.image, sample)
+        if first is not sample:
+            first.instances += sample.instances
+            report.drop_image("image_listed_twice", sample.image)
+    kept = []
+    for sample in by_image.values():
+        if sample.instances or keep_empty:
+            kept.append(sample)
+        else:
             report.drop_image("label_missing", sample.image, "skipped")
     return kept

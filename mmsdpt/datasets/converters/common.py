@@ -41,7 +41,7 @@ class Instance:
 
     category: str
     box: Box
-    extra: dict[str, int] = field(default_factory=dict)
+    extra: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass

@@ -31,7 +31,9 @@ KINDS: dict[str, Kind] = {
     "image_unreadable": Kind("truncated or unreadable image, skipped"),
     "image_too_large": Kind("image over Pillow's decompression limit, skipped"),
     "image_name_duplicate": Kind("image that shares folder and stem with the one used, skipped"),
-    "image_listed_twice": Kind("image listed again in the same split, skipped"),
+    "image_listed_twice": Kind(
+        "image listed again in the same split, used once with all of its boxes"
+    ),
     "image_in_two_splits": Kind("image in more than one split, kept in each"),
     "image_name_taken": Kind("image with the file name of another image, written under a new name"),
     "resized": Kind("image resized after it was labelled: its boxes fit <size> alone, skipped"),
@@ -42,6 +44,7 @@ KINDS: dict[str, Kind] = {
     # label files
     "label_malformed": Kind("label file that cannot be parsed, left out"),
     "label_refused": Kind("label file with a DOCTYPE, or over the size limit, left out"),
+    "entry_malformed": Kind("image or category of a COCO file that is no object, left out"),
     "label_missing": Kind("image without a label file"),
     "label_without_image": Kind("label file without an image, left out"),
     "label_twice": Kind("further label file for an image that has one, left out"),
