@@ -7,12 +7,13 @@ Every sentence names the file and the entries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmsdpt.utils.class_names import as_read, one_form
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, listed
 from mmsdpt.utils.texts import encoding_of, parse_json
 
 from .coco_boxes import check_annotations
@@ -68,7 +69,7 @@ def put_in_order(report: CocoReport, classes: Sequence[str], other_names: Iterab
         other_names: Categories of the data set's other files. A class that only these have gets
             its category here, too: some tools write only the categories that occur.
     """
-    content, others = report.content, set(other_names)
+    content = report.content
     if not content["categories"] and not content["annotations"]:
         report.add(
             "errors",
@@ -77,21 +78,33 @@ def put_in_order(report: CocoReport, classes: Sequence[str], other_names: Iterab
         )
         return
     by_name = {category["name"]: category for category in content["categories"]}
-    by_words = {as_read(name).tokens: name for name in reversed(by_name)}
-    free = max((category["id"] for category in content["categories"]), default=0) + 1
-    for name in classes:
-        known = one_form(name)
-        alike = by_words.get(as_read(name).tokens)
-        if list(classes).count(name) > 1:
+    free = _by_words(by_name, without=classes)
+    open_classes = _by_words(classes, without=by_name)
+    others = set(other_names)
+    free_others = _by_words(others, without=classes)
+    clean = [one_form(name) for name in classes]
+    new_id = max((category["id"] for category in content["categories"]), default=0) + 1
+    for name, known in zip(classes, clean, strict=True):
+        words = as_read(name).tokens
+        alike = free.get(words, [])
+        if clean.count(known) > 1:
             report.add("errors", f"the config names the class {name!r} twice; name it once")
-        elif known not in by_name and alike is not None and alike not in classes:
-            report.add("filled", "categories that the config spells differently", f"{alike!r}")
-            by_name[known] = by_name.pop(alike)
-            report.boxes[name] = report.boxes.pop(alike, 0)
-        elif known not in by_name and known in others:
+        elif known not in by_name and len(alike) == len(open_classes[words]) == 1:
+            report.add("filled", "categories that the config spells differently", f"{alike[0]!r}")
+            by_name[known] = by_name.pop(alike[0])
+            report.boxes[known] = report.boxes.pop(alike[0], 0)
+        elif known not in by_name and alike:
+            report.add(
+                "errors",
+                f"the config's classes {listed(map(repr, open_classes[words]))} and the categories"
+                f" {listed(map(repr, alike))} are the same text to the model, so it is open which"
+                " belong together: write the classes as the categories are called, or merge or"
+                " rename categories with tools/dataset_converters/coco2coco.py --rename",
+            )
+        elif known not in by_name and (known in others or words in free_others):
             report.add("filled", "categories that only the other splits have", repr(name))
-            by_name[known] = dict(id=free, name=name, supercategory="none")
-            free += 1
+            by_name[known] = dict(id=new_id, name=name, supercategory="none")
+            new_id += 1
         elif known not in by_name:
             quoted = ", ".join(map(repr, report.names)) or "none"
             report.add("errors", f"it has no category {name!r}; it has {quoted}")
@@ -99,10 +112,21 @@ def put_in_order(report: CocoReport, classes: Sequence[str], other_names: Iterab
             report.boxes[name] = report.boxes.pop(known, 0)
     if report.errors:
         return
-    ordered = [dict(by_name.pop(one_form(name)), name=name) for name in classes]
+    ordered = [
+        dict(by_name.pop(known), name=name) for name, known in zip(classes, clean, strict=True)
+    ]
     ordered += by_name.values()
     report.changed |= ordered != content["categories"]
     content["categories"] = ordered
+
+
+def _by_words(names: Iterable[str], without: Iterable[str]) -> dict[Hashable, list[str]]:
+    """Names that others do not have exactly so, by what a model reads of them."""
+    others, found = set(map(one_form, without)), defaultdict(list)
+    for name in names:
+        if one_form(name) not in others:
+            found[as_read(name).tokens].append(name)
+    return found
 
 
 def _read(report: CocoReport) -> dict | None:

@@ -14,7 +14,7 @@ from mmdet.evaluation import CocoMetric
 from PIL import Image
 
 from mmsdpt.datasets.coco_boxes import check_annotations
-from mmsdpt.datasets.coco_checks import check_coco
+from mmsdpt.datasets.coco_checks import check_coco, put_in_order
 from mmsdpt.datasets.coco_report import CocoReport
 from mmsdpt.engine.data_checks import prepare_data
 from mmsdpt.utils.errors import InputError
@@ -480,6 +480,54 @@ def test_names_that_are_the_same_to_the_model_are_one_class_in_all_splits(data, 
     data.save()
     datasets = data.prepare(classes=("circle", "square\u200b"))
     assert labelled(datasets["train"]) == labelled(datasets["val"]) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "message"),
+    [
+        (("CIRCLE", "square"), ("circle", "Circle"), "classes 'circle', 'Circle' .* 'CIRCLE' are"),
+        (("Zebra a", "zebra_a"), ("zebra a",), "'zebra a' and the .* 'Zebra a', 'zebra_a' are"),
+        (("circle", "square"), ("square", "square\u200b"), "names the class 'square' twice"),
+        (("circle", "square"), ("circle", "Circle"), "no category 'Circle'; it has 'circle'"),
+    ],
+)
+def test_several_spellings_of_one_class_are_refused_with_all_of_them(data, names, classes, message):
+    for content in data.splits.values():
+        for category, name in zip(content["categories"], names, strict=True):
+            category["name"] = name
+    data.save()
+    with pytest.raises(InputError, match=message):
+        data.prepare(classes=classes)
+
+
+def test_categories_of_one_text_that_are_each_named_exactly_are_used(data):
+    for content in data.splits.values():
+        for category, name in zip(content["categories"], ("M (3)", "M (5)"), strict=True):
+            category["name"] = name
+    data.save()
+    assert labelled(data.prepare(classes=("M (3)", "M (5)"))["train"]) == EXPECTED
+    only = data.prepare(classes=("M (5)",))["train"]
+    assert [[label for label, _ in image] for image in labelled(only)] == [[0], [0]]
+
+
+def test_boxes_of_a_category_in_another_spelling_are_counted(data):
+    data.splits["train"]["categories"][1]["name"] = "SQUARE"
+    data.save()
+    report = check_coco(data.root / "annotations" / "train.json")
+    put_in_order(report, ("circle", "square\u200b"), ())
+    assert report.boxes == {"circle": 2, "square\u200b": 2}
+
+
+def test_a_class_in_another_spelling_that_only_other_splits_have_is_added(data):
+    for split in ("train", "test"):
+        data.splits[split]["categories"][1]["name"] = "Square"
+    val = data.splits["val"]
+    val["categories"].pop()
+    val["annotations"] = [entry for entry in val["annotations"] if entry["category_id"] == 1]
+    data.save()
+    datasets = data.prepare()
+    assert labelled(datasets["train"]) == EXPECTED
+    assert [[label for label, _ in image] for image in labelled(datasets["val"])] == [[0], [0]]
 
 
 @pytest.mark.parametrize(
