@@ -295,6 +295,23 @@ class TunableMixin:
             "", lambda: [seam.in_effect() for seam in seams]
         )
 
+    @torch.no_grad()
+    def merged_weights(self) -> dict[str, Tensor]:
+        """The host's state dict with what its tuners make of the weights, and without the tuners.
+
+        Raises:
+            ValueError: if a tuner is switched on that is no change of weights.
+        """
+        for tuner in self.tuners.values():
+            if tuner.enabled and not tuner.mergeable:
+                tuner.merge()  # says why it cannot
+        training = self.training
+        self.eval()  # as in :meth:`~mmsdpt.tuners.host_parameters.Merging.merge`
+        with self.tuned():
+            state = self.state_dict()  # type: ignore[attr-defined]
+        self.train(training)
+        return {name: value for name, value in state.items() if not name.startswith("tuners.")}
+
     def set_slot_enabled(self, slot: str, enabled: bool) -> None:
         """Switch a tuner on or off; off gives back the host bit for bit."""
         self._slot(slot).enabled = enabled

@@ -313,6 +313,20 @@ class ParameterSeam(Seam):
             value = handler(self, value)
         return value
 
+    def with_only(self, tuner: SeamUser) -> Tensor:
+        """The value that ``tuner`` alone, switched on or off, gives the host's parameter."""
+        value: Tensor = self.value()
+        for user, handler, _ in self._handlers:
+            if user is tuner:
+                value = handler(self, value)
+        return value
+
+    def neighbours(self, tuner: SeamUser) -> tuple[list[SeamUser], list[SeamUser]]:
+        """The tuners that act here before ``tuner`` and after it, switched on or off."""
+        users = [user for user, _, _ in self._handlers]
+        place = users.index(tuner)
+        return users[:place], users[place + 1 :]
+
     def put(self, value: Tensor) -> None:
         """Let the module compute with ``value``, a parameter or any other tensor."""
         self.module._parameters[self._leaf] = value

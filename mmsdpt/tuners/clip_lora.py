@@ -105,9 +105,6 @@ class CLIPLoRA(LoRA):
     def _changed(self, i: int, seam: ParameterSeam, value: Tensor) -> Tensor:
         return value if self._drops() else super()._changed(i, seam, value)
 
-    def changed(self, i: int) -> Tensor:
-        return super()._changed(i, self.chosen[i], self.chosen[i].value())
-
     def _project(self, i: int, seam: ProjectionSeam, y: Tensor, x: Tensor) -> Tensor:
         if not self._drops():
             return y

@@ -25,34 +25,62 @@ class Merging(Tuner):
     chosen: list[ParameterSeam]
     _unmerged: list[Tensor] | None = None
 
-    def changed(self, i: int) -> Tensor:
-        """The value that the i-th parameter has with the tuner."""
-        raise NotImplementedError
-
     @torch.no_grad()
     def merge(self) -> None:
         """Write the changes into the host's weights, and switch the tuner off.
 
-        The host's own weights are kept for :meth:`unmerge`.
+        The host's own weights are kept for :meth:`unmerge`. Tuners of one parameter are merged in
+        the order in which they act on it, and unmerged in the opposite one.
+
+        Raises:
+            ValueError: if it is merged already, or not in its turn.
         """
         if self._unmerged is not None:
             raise ValueError(f"{type(self).__name__} is already merged")
+        for seam in self.chosen:
+            for other in seam.neighbours(self)[0]:
+                if other.enabled:
+                    name = type(other).__name__
+                    raise ValueError(
+                        f"{name} acts on {seam.describe()} before {type(self).__name__}: merge"
+                        f" {name} first"
+                    )
+        self._refuse_before_later_ones()
         self.prepare()
+        training = self.training
+        self.eval()  # where a method has dropout, its handler may do nothing in training
+        values = [seam.with_only(self) for seam in self.chosen]
+        self.train(training)
         self._unmerged = [seam.value().clone() for seam in self.chosen]
-        for i, seam in enumerate(self.chosen):
-            seam.value().copy_(self.changed(i))
+        for seam, value in zip(self.chosen, values, strict=True):
+            seam.value().copy_(value)
         self.enabled = False
 
     @torch.no_grad()
     def unmerge(self) -> None:
-        """Give the host its own weights back, to the bit, and switch the tuner on."""
+        """Give the host its own weights back, to the bit, and switch the tuner on.
+
+        Raises:
+            ValueError: if it is not merged, or not in its turn.
+        """
         if self._unmerged is None:
             super().unmerge()
             return
+        self._refuse_before_later_ones()
         for seam, value in zip(self.chosen, self._unmerged, strict=True):
             seam.value().copy_(value)
         self._unmerged = None
         self.enabled = True
+
+    def _refuse_before_later_ones(self) -> None:
+        for seam in self.chosen:
+            for other in seam.neighbours(self)[1]:
+                if isinstance(other, Merging) and other._unmerged is not None:
+                    name = type(other).__name__
+                    raise ValueError(
+                        f"{name} is merged, and acts on {seam.describe()} after"
+                        f" {type(self).__name__}: unmerge {name} first"
+                    )
 
 
 class HostParameters(Merging):
@@ -93,9 +121,6 @@ class HostParameters(Merging):
 
     def _value(self, seam: ParameterSeam, value: Tensor) -> Tensor:
         return self.values[key_of(seam.name)]
-
-    def changed(self, i: int) -> Tensor:
-        return self.values[key_of(self.chosen[i].name)]
 
     def start_from_host(self) -> None:
         for seam in self.chosen:

@@ -128,9 +128,6 @@ class LoRA(Merging):
     def _changed(self, i: int, seam: ParameterSeam, value: Tensor) -> Tensor:
         return value + self.change(i).to(value.dtype)
 
-    def changed(self, i: int) -> Tensor:
-        return self._changed(i, self.chosen[i], self.chosen[i].value())
-
 
 @MODELS.register_module()
 class LoRAXMHA(LoRA):

@@ -64,7 +64,6 @@ class SSF(Merging):
             raise ValueError("SSF finds no linear layer or norm in the image encoder of this host")
         self.scales, self.shifts = nn.ParameterList(), nn.ParameterList()
         self.chosen: list[ParameterSeam] = []
-        self._changes: list[partial[Tensor]] = []
         for weight in weights:
             self.scales.append(nn.Parameter(1 + init_std * torch.randn(weight.shape[0])))
             self._act(weight, len(self.scales) - 1, None)
@@ -75,14 +74,10 @@ class SSF(Merging):
 
     def _act(self, seam: ParameterSeam, scale: int, shift: int | None) -> None:
         self.chosen.append(seam)
-        self._changes.append(partial(self._changed, scale, shift))
-        seam.connect(self, self._changes[-1])
+        seam.connect(self, partial(self._changed, scale, shift))
 
     def _changed(self, scale: int, shift: int | None, seam: ParameterSeam, value: Tensor) -> Tensor:
         gamma = self.scales[scale].to(value.dtype)
         if shift is None:
             return gamma.view(-1, *[1] * (value.dim() - 1)) * value
         return gamma * value + self.shifts[shift].to(value.dtype)
-
-    def changed(self, i: int) -> Tensor:
-        return self._changes[i](self.chosen[i], self.chosen[i].value())

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tests.hosts.small_glip import TEXTS, build_mini_glip, losses_of, make_images, make_samples
+from tests.tuners.contract_cases import disturb
 
 SIZE = (64, 96)
 OUTPUTS = {
@@ -122,6 +123,49 @@ def test_two_methods_that_replace_the_same_parameter_are_refused():
     tuners = dict(a=dict(type="mmsdpt.BitFit"), b=dict(type="mmsdpt.BitFitXMHA"))
     with pytest.raises(ValueError, match="BitFitXMHA and BitFit both replace the parameter bbox"):
         build_mini_glip(tuners=tuners)
+
+
+@pytest.mark.parametrize("later", ["SSF", "LoRA"])
+def test_a_stack_is_merged_in_the_order_in_which_it_acts_and_in_no_other(later):
+    """Full fine-tuning replaces what the other one then changes, whatever their slots."""
+    tuners = dict(a=dict(type=f"mmsdpt.{later}"), b=dict(type="mmsdpt.FullFineTuning"))
+    model = build_mini_glip(tuners=tuners).double().train()
+    a, b = model.tuners.a, model.tuners.b
+    a.prepare(), b.prepare()
+    disturb(a), disturb(b)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def outputs(model):
+        with torch.no_grad():
+            found = model.eval()(make_images(1, SIZE), make_samples(TEXTS[:1], SIZE), mode="tensor")
+        return [level for part in found for level in part]
+
+    def assert_same(model):
+        for found, one in zip(outputs(model), wanted, strict=True):
+            torch.testing.assert_close(found, one, rtol=1e-9, atol=1e-9)
+
+    wanted, plain = outputs(model), build_mini_glip().double()
+    plain.load_state_dict(model.merged_weights())
+    assert_same(plain)
+    with pytest.raises(ValueError, match=f"FullFineTuning acts on the .* before {later}: merge"):
+        a.merge()
+    with model.tuners_off("b"):
+        alone = outputs(model)
+        a.merge()
+        assert all(map(torch.allclose, outputs(model), alone))
+        with pytest.raises(ValueError, match=f"{later} is merged, .* after FullFine.*: unmerge"):
+            b.merge()
+        a.unmerge()
+    b.merge()
+    assert_same(model)
+    a.merge()
+    assert_same(model)
+    with pytest.raises(ValueError, match=f"{later} is merged, .* after FullFineTuning: unmerge"):
+        b.unmerge()
+    a.unmerge()
+    assert_same(model)
+    b.unmerge()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_the_hosts_own_parameters_are_back_after_every_pass():

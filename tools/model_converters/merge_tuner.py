@@ -1,5 +1,5 @@
-"""Write base weights and a tuner file as one checkpoint of the toolbox: ``merge_tuner.py TUNER_FILE
-OUT``.
+"""Write base weights and tuner files as one checkpoint of the toolbox: ``merge_tuner.py TUNER_FILE
+OUT``, or ``merge_tuner.py SLOT=FILE ... OUT`` of a stack.
 
 The checkpoint needs neither mmsdpt nor a tuner: MMDetection's GLIP or MMPreTrain's CLIP loads it.
 Only a method that is a change of the host's weights can be merged: LoRA, DoRA, SSF, BitFit, full
@@ -45,16 +45,11 @@ def main() -> None:
         device="cpu",
     )
     merged = ", ".join(type(tuner).__name__ for tuner in loaded.model.tuners.values())
-    for tuner in loaded.model.tuners.values():
-        try:
-            tuner.merge()
-        except ValueError as error:
-            raise InputError(str(error)) from None
-    state = {
-        name: value.contiguous()
-        for name, value in loaded.model.state_dict().items()
-        if not name.startswith("tuners.")
-    }
+    try:
+        weights = loaded.model.merged_weights()
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    state = {name: value.contiguous() for name, value in weights.items()}
     if args.out.endswith(".safetensors"):
         content = save(state)
     else:
