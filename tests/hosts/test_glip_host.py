@@ -247,6 +247,12 @@ def test_every_kind_of_prompt_means_what_it_means_in_mmdetection(short_pair, met
     assert_same_predictions(found, wanted, 1e-9)
 
 
+@pytest.mark.parametrize("name", ["traffic_light", "traffic light", "traffic light(road)"])
+def test_a_caption_prompt_is_found_however_the_class_is_written(mini, name):
+    caption, _ = mini.class_prompt(("traffic_light", "cat"), {name: dict(prefix="a red ")})
+    assert caption == "a red traffic light. cat"
+
+
 def test_images_of_a_batch_may_have_prompts_of_different_kinds(short_pair):
     """MMDetection takes the first image's settings for all."""
     _, ours = short_pair

@@ -119,6 +119,8 @@ class PromptMixin:
                 f"the class name {empty[0]!r} is empty to the model, which does not read what"
                 " stands in parentheses: give it a name in plain words"
             )
+        if enhanced is not None:  # names are looked up as they are read
+            enhanced = {clean_label_name(name): words for name, words in enhanced.items()}
         tokenized, caption, spans, entities = self.get_tokens_and_prompts(
             classes, custom_entities, enhanced
         )
