@@ -139,7 +139,8 @@ def _benchmark(name: str, row: Mapping[str, Any], layouts: Mapping) -> Detection
 
 
 def apply_benchmark(cfg: Any, data_root: str | None = None) -> None:
-    """Let a config with ``benchmark`` read that benchmark; another config is left alone.
+    """Let a config with ``benchmark`` read that benchmark, and any config keep the caption prompts
+    of its data.
 
     Data sets and metrics get folders, files, classes and caption prompts. ``benchmark`` is a name,
     or a dict of ``name``, ``captions`` (False: plain class names in captions) and ``data_root``.
@@ -154,8 +155,15 @@ def apply_benchmark(cfg: Any, data_root: str | None = None) -> None:
             not with as many classes.
     """
     wanted = cfg.get("benchmark")
-    if wanted is None:
-        return
+    if wanted is not None:
+        _read_benchmark(cfg, wanted, data_root)
+    for split in SPLITS:
+        for dataset in dataset_configs((cfg.get(f"{split}_dataloader") or {}).get("dataset")):
+            if dataset.get(_CAPTION):
+                _keep_in_samples(dataset.get("pipeline") or ())
+
+
+def _read_benchmark(cfg: Any, wanted: Any, data_root: str | None) -> None:
     settings = dict(wanted) if isinstance(wanted, Mapping) else dict(name=wanted)
     if unknown := sorted(settings.keys() - {"name", "captions", "data_root"}):
         raise InputError(
@@ -180,7 +188,6 @@ def apply_benchmark(cfg: Any, data_root: str | None = None) -> None:
             _set_classes(dataset, classes)
             if texts or dataset.get(_CAPTION):
                 dataset[_CAPTION] = texts
-                _keep_in_samples(dataset.get("pipeline") or ())
         for metric in metric_configs(cfg.get(f"{split}_evaluator")):
             if "ann_file" in metric:
                 metric["ann_file"] = root + annotations
@@ -252,6 +259,7 @@ def category_names(categories: Iterable[Mapping[str, Any]], used: Container[str]
 def _keep_in_samples(pipeline: Iterable[Any]) -> None:
     """Hand the caption prompts to the model: PackDetInputs drops what it is not told to keep."""
     for step in pipeline:
-        if isinstance(step, dict) and step.get("type") == "PackDetInputs" and "meta_keys" in step:
+        name = str(step.get("type")).rpartition(".")[2] if isinstance(step, dict) else ""
+        if name == "PackDetInputs" and "meta_keys" in step:
             kept = tuple(step["meta_keys"])
             step["meta_keys"] = kept + (_CAPTION,) * (_CAPTION not in kept)

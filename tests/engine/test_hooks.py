@@ -189,6 +189,24 @@ def test_datasets_that_keep_their_class_names_to_themselves_are_refused(wrap):
         check_names_reach_the_model(wrap(a_dataset(meta_keys=("text",))), "val")
 
 
+def test_caption_prompts_that_would_not_act_are_refused():
+    def check(prompts, keys=(*KEYS, "caption_prompt")):
+        dataset = a_dataset(meta_keys=keys)
+        dataset.caption_prompt, dataset.metainfo = prompts, dict(classes=("traffic_light", "cat"))
+        check_names_reach_the_model(dataset, "test")
+
+    check(None, KEYS)
+    check({"traffic light": dict(prefix="a "), "cat": dict(name="tom", suffix=" asleep")})
+    check({"traffic_light": dict(prefix="a ")})
+    with pytest.raises(InputError, match="PackDetInputs of the test dataset drops caption_prompt"):
+        check({"cat": dict(prefix="a ")}, KEYS)
+    with pytest.raises(InputError, match="has 'cta', which is none of its classes .*'cat'"):
+        check({"cta": dict(prefix="a ")})
+    for words in (dict(prefx="a "), "a cat"):
+        with pytest.raises(InputError, match="for 'cat'; expected dict.prefix=..., name"):
+            check({"cat": words})
+
+
 def test_class_names_are_checked_before_training_validation_and_testing():
     def loader(**kwargs):
         return SimpleNamespace(dataset=a_dataset(**kwargs))

@@ -108,6 +108,21 @@ def test_captions_can_be_left_out_but_overrides_stay():
     assert words == {"CoW": {"name": "flat mushroom"}, "chanterelle": {"name": "yellow mushroom"}}
 
 
+@pytest.mark.parametrize("path", [OWN, MINI])
+def test_caption_prompts_of_ones_own_data_reach_the_samples(path, tmp_path):
+    own = tmp_path / "own.py"
+    prompts = dict(caption_prompt={"raccoon": dict(prefix="a wild ")})
+    own.write_text(
+        f"_base_ = {path!r}\n"
+        f"train_dataloader = dict(dataset=dict(dataset={prompts}))\n"
+        f"test_dataloader = dict(dataset={prompts})\n"
+    )
+    cfg, plain_cfg = loaded(str(own)), loaded(path)
+    for split in ("train", "test"):
+        assert "caption_prompt" in plain(cfg, split)["pipeline"][-1]["meta_keys"]
+        assert "caption_prompt" not in plain(plain_cfg, split)["pipeline"][-1]["meta_keys"]
+
+
 def test_what_cannot_be_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="did you mean odinw13/pothole"):
         loaded(OWN, benchmark="odinw13/pothol")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from mmdet.models.detectors.glip import clean_label_name
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmsdpt.registry import HOOKS
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, listed
 
 _META_KEYS = ("text", "custom_entities")
+_PROMPT_KEYS = {"prefix", "name", "suffix"}
 
 
 def innermost_datasets(dataset) -> Iterator:
@@ -26,13 +28,13 @@ def innermost_datasets(dataset) -> Iterator:
 
 
 def check_names_reach_the_model(dataset, role: str) -> None:
-    """Check that a detection dataset hands its class names to the model.
+    """Check that a detection dataset hands its class names and their caption prompts to the model.
 
     Args:
         role: ``train``, ``val`` or ``test``, for the message.
 
     Raises:
-        InputError: naming the setting that is missing.
+        InputError: naming the setting that is missing, or a caption prompt that would not act.
     """
     for inner in innermost_datasets(dataset):
         if getattr(inner, "return_classes", True) is False:
@@ -40,13 +42,30 @@ def check_names_reach_the_model(dataset, role: str) -> None:
                 f"the {role} dataset {type(inner).__name__} does not hand over its class names: set"
                 " return_classes=True on it"
             )
-        _check_pipeline(inner, role)
+        prompts = getattr(inner, "caption_prompt", None) or {}
+        _check_pipeline(inner, (*_META_KEYS, "caption_prompt") if prompts else _META_KEYS, role)
+        _check_prompts(prompts, getattr(inner, "metainfo", {}).get("classes", ()), role)
 
 
-def _check_pipeline(inner, role: str) -> None:
+def _check_prompts(prompts: Mapping, classes: tuple[str, ...], role: str) -> None:
+    known = set(map(clean_label_name, classes))
+    for name, words in prompts.items():
+        if clean_label_name(name) not in known:
+            raise InputError(
+                f"caption_prompt of the {role} dataset has {name!r}, which is none of its classes"
+                f" ({listed(map(repr, classes))}), so it would not act: write the class's name"
+            )
+        if not isinstance(words, Mapping) or not words.keys() <= _PROMPT_KEYS:
+            raise InputError(
+                f"caption_prompt of the {role} dataset has {words!r} for {name!r}; expected"
+                " dict(prefix=..., name=..., suffix=...), each of them or some"
+            )
+
+
+def _check_pipeline(inner, keys: tuple[str, ...], role: str) -> None:
     for transform in getattr(getattr(inner, "pipeline", None), "transforms", ()):
         if type(transform).__name__ == "PackDetInputs":
-            missing = [key for key in _META_KEYS if key not in transform.meta_keys]
+            missing = [key for key in keys if key not in transform.meta_keys]
             if missing:
                 raise InputError(
                     f"PackDetInputs of the {role} dataset drops {' and '.join(missing)}: add them"
