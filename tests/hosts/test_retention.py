@@ -142,6 +142,9 @@ def test_names_that_are_trained_are_not_held():
     (one,) = retention.samples(make_samples(TEXTS[:1], SIZE))
     assert "red circle" in TEXTS[0]
     assert sorted(one.text) == sorted(OLD[:4])
+    for own in (["Red_Circle", "green moon (full)"], "Red_Circle. green_moon. "):
+        held = {phrase for caption in retention._captions(own) for phrase in caption}
+        assert held == {"white arrow", "dotted ring", "black bolt"}
     again = Retention(OLD, phrases_per_caption=2)
     assert again._captions(("x",)) == Retention(OLD, phrases_per_caption=2)._captions("x. y ")
 

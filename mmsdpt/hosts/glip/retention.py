@@ -13,7 +13,7 @@ with KL between two Bernoulli distributions. No image of the old data is needed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
 from torch import Tensor
 
+from mmsdpt.utils.class_names import as_read
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.memo import Memo
 
@@ -102,11 +103,11 @@ class Retention:
 
     def _captions(self, classes: Sequence[str] | str) -> list[tuple[str, ...]]:
         names = classes.split(". ") if isinstance(classes, str) else classes
-        own = frozenset(name.strip(" .").casefold() for name in names)
+        own = frozenset(as_read(name.strip(" .")).tokens for name in names)
         return self._drawn.get(own, lambda: self._draw(own))
 
-    def _draw(self, own: frozenset[str]) -> list[tuple[str, ...]]:
-        phrases = [each for each in self.phrases if each.casefold() not in own]
+    def _draw(self, own: frozenset[Hashable]) -> list[tuple[str, ...]]:
+        phrases = [each for each in self.phrases if as_read(each).tokens not in own]
         if not phrases:
             raise InputError(
                 "all phrases of model.retention are class names of the training data, so that"
