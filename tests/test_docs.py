@@ -119,6 +119,13 @@ def test_commands_in_comments_of_configs_name_what_exists():
         check(line)
 
 
+@pytest.mark.parametrize("folder", ["configs", "mmsdpt", "projects", "tests", "tools"])
+def test_code_and_configs_name_pages_that_exist(folder):
+    for path in (ROOT / folder).rglob("*.py"):
+        for page in re.findall(r"\bdocs/\w+\.md", path.read_text(encoding="utf-8")):
+            assert (ROOT / page).is_file(), f"{name(path)}: {page} is not there"
+
+
 @pytest.mark.parametrize("page", PRESENT, ids=name)
 def test_studies_take_the_options_that_commands_give_them(page, monkeypatch):
     monkeypatch.chdir(ROOT)
