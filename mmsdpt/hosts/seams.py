@@ -46,8 +46,8 @@ class SeamUser(Protocol):
     own_words_only: bool
 
     @property
-    def image_depends_on_text(self) -> bool:
-        """Whether what it gives the image encoder depends on the caption."""
+    def image_blocks_read_text(self) -> bool:
+        """Whether it needs the finished text inside the image encoder."""
 
 
 class Seam:

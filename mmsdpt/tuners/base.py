@@ -43,6 +43,8 @@ class Tuner(BaseModule):
     """Whether the image features depend on the caption; chunks of a class list then need their own.
     """
 
+    image_blocks_read_text: ClassVar[bool] = False
+    """Whether it needs the finished text inside the image encoder, not only after it."""
     text_depends_on_image: ClassVar[bool] = False
     """Whether each image has class texts of its own."""
     remembers_classes: bool = False

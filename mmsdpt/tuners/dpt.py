@@ -97,13 +97,11 @@ class _Pass:
     """What a forward pass computed.
 
     Attributes:
-        text: The language features that ``classes`` are of.
         classes: (B, C, d_text), C of the caption with most.
         valid: (B, C), False at padding.
         scores: By late block, (B, C).
     """
 
-    text: dict[str, Tensor]
     classes: Tensor
     valid: Tensor
     scores: dict[int, Tensor] = field(default_factory=dict)
@@ -151,6 +149,7 @@ class DPT(Tuner):
     needs = ("text_embeddings", "image_blocks", "losses")
     settings = ("num_context", "num_visual", "num_class_prompts", "key_width")
     image_depends_on_text = True
+    image_blocks_read_text = True
 
     def __init__(
         self,
@@ -219,15 +218,15 @@ class DPT(Tuner):
         return run(x, {**rows, self: PromptRows(prompts.to(x.dtype))})
 
     def _of(self, state: ForwardState) -> _Pass:
+        if self in state.memo:  # of this text, whatever became of it after the image blocks
+            return cast("_Pass", state.memo[self])
         if state.text is None or not state.class_maps:
             raise ValueError(
                 "DPT's class-aware prompts need the encoded caption before the image's last stage,"
                 " and this forward pass has none: encode the captions first, with their class maps"
             )
-        known = cast("_Pass | None", state.memo.get(self))
-        if known is None or known.text is not state.text:
-            known = _Pass(state.text, *class_features(state.text["hidden"], state.class_maps))
-            state.memo[self] = known
+        known = _Pass(*class_features(state.text["hidden"], state.class_maps))
+        state.memo[self] = known
         return known
 
     def _losses(self, seam: LossSeam, state: ForwardState, encode: Any) -> dict[str, Tensor]:

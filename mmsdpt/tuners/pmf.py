@@ -86,7 +86,7 @@ class PMF(Tuner):
             raise ValueError(f"hidden_width must be at least 1 or None, got {hidden_width}")
         for seam in seams.get("image_blocks", ()):
             for other in seam.tuners():
-                if other.image_depends_on_text:
+                if other.image_blocks_read_text:
                     raise ValueError(
                         f"{type(other).__name__} needs the finished text in the image encoder, and"
                         " PMF runs the last layers of both encoders side by side, so they cannot be"

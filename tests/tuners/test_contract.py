@@ -50,6 +50,8 @@ METHODS = registered_methods()
 OFTEN = {"GroundingDINO": {"SDPT", "GLIPPrompt"}}
 # Every pair of methods is tried, but in every run only a method beside itself and beside these.
 OFTEN_STACKED = {"SDPT", "MuDPT"}
+# In every run these also train together: what they share lies between and after the encoders.
+OFTEN_TRAINED = ({"Apollo", "DPT"}, {"Apollo", "PMF"}, {"DPT", "PMF"})
 
 
 def _case(host: str, *methods: str, often: bool = True):
@@ -63,6 +65,11 @@ PAIRS = [
     _case(host, one, other, often=one == other or bool({one, other} & OFTEN_STACKED))
     for host in HOSTS
     for one, other in itertools.combinations_with_replacement(methods_of(HOSTS[host]), 2)
+]
+TRAINED_PAIRS = [
+    _case(host, one, other, often={one, other} in OFTEN_TRAINED)
+    for host in HOSTS
+    for one, other in itertools.combinations(methods_of(HOSTS[host]), 2)
 ]
 
 pytestmark = pytest.mark.usefixtures("short_beginnings")
@@ -374,6 +381,23 @@ def test_two_methods_stack_or_say_why_they_do_not(host_of, alone, pair):
         return
     assert all(value.isfinite().all() for value in found.values())
     assert different(found, alone_a) and different(found, alone_b), "one of them has no effect"
+
+
+@pytest.mark.parametrize("pair", TRAINED_PAIRS)
+def test_two_methods_train_together_in_either_order_or_in_neither(host_of, pair):
+    host, *names = pair
+    at, refused = host_of(host, small=True), []
+    for one, other in (names, names[::-1]):
+        configs = dict(a=at.config_of(METHODS[one]), b=at.config_of(METHODS[other]))
+        try:
+            with at.attached(**configs) as model:
+                loss = total(losses_of(model.train(), at.batch(1)))
+                loss.backward()
+                assert loss.isfinite() and any(p.grad is not None for p in model.parameters())
+        except ValueError as error:
+            assert "so they cannot be stacked: " in str(error)
+            refused.append((one, other))
+    assert len(refused) != 1, refused
 
 
 # ---------------------------------------------------------------------- the suite itself
