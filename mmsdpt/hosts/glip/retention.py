@@ -36,7 +36,7 @@ class Retention:
     Args:
         phrases: What the detector is to keep knowing: phrases, or the name of a data set of
             MMDetection whose classes they are (``"Objects365V1Dataset"``, ``"CocoDataset"``). Those
-            that are class names of the training images are left out.
+            that read as class names of the training images are left out.
         weight: w.
         phrases_per_caption: Phrases of each caption.
         num_captions: Captions, drawn once, so that a frozen text encoder reads each once.
