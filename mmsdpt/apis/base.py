@@ -114,7 +114,7 @@ class TunedModel:
         self.device = _usable(device or get_device())
         model = replace(recipe, load_from=_base_weights(recipe)).build()
         self.model = model.to(self.device).eval()
-        with in_scope(recipe.scope):
+        with recipe.building(pipeline=recipe.pipeline):
             steps = [
                 {**step, "type": self.loader} if loads_image(step) else step
                 for step in recipe.pipeline

@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from torch import nn
 import mmsdpt.datasets
 import mmsdpt.hosts
 import mmsdpt.tuners  # noqa: F401
+from mmsdpt.engine.config_errors import settings_explained
 from mmsdpt.hosts.base import build_on_base, resolve_slots
 from mmsdpt.tuners.files import load_tuner, read_tuner_header
 from mmsdpt.utils.cli import load_config
@@ -107,6 +109,11 @@ class Recipe:
                 f"{path} has format {printable(version)}, this mmsdpt reads {FORMAT}: update mmsdpt"
             )
         _check(recipe, str(path))
+        if recipe.files.keys() != recipe.tuners.keys():
+            raise InputError(
+                f"{path} has tuners in the slots {printable(list(recipe.tuners))}, and files for"
+                f" {printable(list(recipe.files)) or 'none'}: each slot needs its file"
+            )
         recipe.pipeline = _without_truth(recipe.pipeline, None)
         for slot, name in recipe.files.items():
             if name in ("", ".", "..") or Path(name).name != name or "\\" in name:
@@ -225,17 +232,29 @@ class Recipe:
             f" it was trained with, whose tuner is {header['method']}"
         )
 
+    @contextmanager
+    def building(self, **part: Any) -> Iterator[None]:
+        """Build a part of this, given by its name: what is wrong with it becomes one sentence.
+
+        Raises:
+            InputError: naming the setting, and the tuner files if there are any.
+        """
+        origin = ", ".join(self.files.values())
+        with in_scope(self.scope), settings_explained(Config(part), origin):
+            yield
+
     def build(self) -> nn.Module:
         """The model with its base weights and tuners, on the CPU.
 
         Raises:
-            InputError: if weights are missing or do not fit.
+            InputError: if a setting is unknown or has no sense, tuners cannot be stacked, or
+                weights are missing or do not fit.
         """
         if not self.load_from:
             raise InputError("the base weights have no name: --cfg-options load_from=PATH")
         path = resolve_checkpoint(self.load_from)
         config = ConfigDict(self.model, tuners=self.tuners or None)
-        with in_scope(self.scope):
+        with self.building(model=config):
             model = build_on_base(config, path)
         for slot, file in self.files.items():
             load_tuner(model, file, slot)
@@ -358,8 +377,9 @@ def _check(recipe: Recipe, origin: str) -> None:
             refuse(problem)
     if recipe.model.get("type") not in ("mmsdpt.GLIP", "mmsdpt.GroundingDINO", "mmsdpt.CLIP"):
         refuse(f"its model is {printable(recipe.model.get('type'))}, and mmsdpt has no such host")
-    if not all(isinstance(step, dict) and "type" in step for step in recipe.pipeline):
-        refuse("its pipeline has a step without a type")
+    for what, parts in (("tuner", recipe.tuners.values()), ("pipeline", recipe.pipeline)):
+        if not all(isinstance(part, dict) and "type" in part for part in parts):
+            refuse(f"its {what} has a part without a type")
 
 
 def in_scope(scope: str) -> Any:

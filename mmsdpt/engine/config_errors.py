@@ -80,11 +80,16 @@ def check_settings(cfg: Config) -> None:
 
 
 @contextmanager
-def settings_explained(cfg: Config) -> Iterator[None]:
+def settings_explained(cfg: Config, origin: str = "") -> Iterator[None]:
     """Turn what a registry or a constructor says of a misspelt setting into one sentence with the
     setting's place in the config and the nearest name; a full disk gets the work folder's name
     where the system names no file.
+
+    Args:
+        cfg: What is built.
+        origin: The files that it was read from, if it is no config of a run.
     """
+    prefix = f"{origin}: " if origin else ""
     try:
         yield
     except InputError:
@@ -97,7 +102,7 @@ def settings_explained(cfg: Config) -> Iterator[None]:
         if isinstance(error, (TypeError, KeyError)):
             sentence = _sentence(cfg, str(error.args[0]) if error.args else "")
             if sentence is not None:
-                raise InputError(sentence) from error
+                raise InputError(prefix + sentence) from error
         part = _part_in_work(error)
         if part is None:
             raise
@@ -108,7 +113,7 @@ def settings_explained(cfg: Config) -> Iterator[None]:
         else:
             name = next((place for place, each in parts(cfg) if each == part), "a part")
         raise InputError(
-            f"{name} cannot be built from the config: {_reason(error, part)}"
+            f"{prefix}{name} cannot be built from the config: {_reason(error, part)}"
         ) from error
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmsdpt.compat import NoiseFilter
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.base_weights import load_base_file, only_tensors_are_read
-from mmsdpt.utils.errors import CheckpointError
+from mmsdpt.utils.errors import CheckpointError, InputError
 from mmsdpt.utils.memo import Memo
 
 from .seams import ParameterSeam, SeamMap, acting_tuners
@@ -25,26 +25,26 @@ from .stages import Images, KnownImages, Stage, StageCache
 
 DEFAULT_SLOT = "default"
 _SLOT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RESERVED = frozenset(dir(nn.ModuleDict()))
+RESERVED = frozenset(dir(nn.ModuleDict()))
 
 
 def resolve_slots(tuner: Mapping | None, tuners: Mapping[str, Mapping] | None) -> dict[str, dict]:
     """Slot name to tuner config. ``tuner=`` is short for one slot named ``default``.
 
     Raises:
-        ValueError: if both are given, or a slot's name cannot be part of a parameter name.
+        InputError: if both are given, or a slot's name cannot be part of a parameter name.
     """
     if tuner is not None and tuners is not None:
-        raise ValueError("give either tuner= (one slot) or tuners= (several, by name), not both")
+        raise InputError("give either tuner= (one slot) or tuners= (several, by name), not both")
     slots = {DEFAULT_SLOT: tuner} if tuner is not None else dict(tuners or {})
     for name in slots:
         if not isinstance(name, str) or not _SLOT_NAME.fullmatch(name):
-            raise ValueError(
+            raise InputError(
                 "a slot's name becomes part of parameter names: letters, digits and _, got"
                 f" {name!r}"
             )
-        if name in _RESERVED:
-            raise ValueError(
+        if name in RESERVED:
+            raise InputError(
                 f"a slot cannot be named {name!r}, which is an attribute of torch's ModuleDict:"
                 " choose another name"
             )

@@ -16,6 +16,7 @@ from PIL import Image
 from mmsdpt.apis import Detector
 from mmsdpt.apis.base import read_recipe
 from mmsdpt.apis.inputs import Source
+from mmsdpt.hosts.base import RESERVED
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.class_names import parse_names
 from mmsdpt.utils.errors import InputError
@@ -124,8 +125,9 @@ class Workbench:
         """The slot of each chosen file; names that a slot can have, each once."""
         found: list[str] = []
         for label in chosen:
-            name = re.sub(r"\W+", "_", label.rpartition(" (")[0].removesuffix(".safetensors"))
-            name = f"s_{name}" if not name[:1].isalpha() else name
+            file = label.rpartition(" (")[0].removesuffix(".safetensors")
+            name = re.sub(r"\W+", "_", file, flags=re.ASCII)
+            name = f"s_{name}" if not name[:1].isalpha() or name in RESERVED else name
             while name in found:
                 name += "_"
             found.append(name)

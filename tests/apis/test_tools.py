@@ -81,6 +81,14 @@ def test_options_of_the_other_kind_of_model_are_refused(tuned, squares, capsys):
     assert "--template is for a model that classifies" in capsys.readouterr().err
 
 
+def test_slots_that_cannot_be_are_refused_in_one_sentence(tuned, tuned_clip, squares, capsys):
+    assert run("image_demo.py", squares[0], f"my-fish={tuned}", "--device", "cpu") == 2
+    assert "letters, digits and _, got 'my-fish'" in capsys.readouterr().err
+    two = [f"{slot}={tuned_clip}" for slot in "ab"]
+    assert run("image_demo.py", squares[0], *two, "--device", "cpu") == 2
+    assert "MuDPT and MuDPT both replace text_inputs[0]" in capsys.readouterr().err
+
+
 def test_the_test_tool_writes_boxes_as_cocos_metric_does(tuned, make_tiny_cfg, tmp_path):
     cfg = make_tiny_cfg(tmp_path)
     cfg.test_evaluator.outfile_prefix = str(tmp_path / "metric")

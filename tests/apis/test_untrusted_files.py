@@ -75,6 +75,34 @@ def test_a_shared_config_names_no_file_outside_its_folder(file, tuned, tmp_path)
         Recipe.from_json(tmp_path / "config.json")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("model.config.tuner.later", 1, "model.tuners.default.later is not a setting of mmsdpt.SD"),
+        ("model.config.later", 1, "model.later is not a setting of mmsdpt.GLIP"),
+        (
+            "model.config.tuner.num_tokens",
+            "ten",
+            "num_tokens must be a positive integer, got 'ten'",
+        ),
+        ("model.config.tuner", {"num_tokens": 10}, "its tuner has a part without a type"),
+        ("data.pipeline.1.later", 1, "pipeline.1.later is not a setting of"),
+    ],
+)
+def test_settings_that_cannot_be_built_are_named_with_the_file(key, value, words, tuned, tmp_path):
+    path = with_header(tuned, tmp_path / "odd.safetensors", key, value)
+    with pytest.raises(InputError, match=f"odd.safetensors.*{words}"):
+        Detector(path, device="cpu")
+
+
+@pytest.mark.parametrize("files", [{}, {"x": "tuner.safetensors"}])
+def test_a_shared_config_has_a_file_for_each_of_its_slots(files, tuned, tmp_path):
+    content = json.loads(Recipe.from_files(str(tuned)).to_json())
+    (tmp_path / "config.json").write_text(json.dumps({**content, "files": files}))
+    with pytest.raises(InputError, match="slots default, and files for (none|x): each slot needs"):
+        Recipe.from_json(tmp_path / "config.json")
+
+
 @pytest.mark.parametrize("content", [b"[]", b"{", pickle.dumps({}), b'{"format": 1}'])
 def test_what_is_no_shared_config_is_refused_in_one_sentence(content, tmp_path):
     (tmp_path / "config.json").write_bytes(content)

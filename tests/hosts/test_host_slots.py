@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mmsdpt.utils.errors import InputError
 from tests.hosts.small_glip import (
     TEXTS,
     build_mini_glip,
@@ -61,19 +62,19 @@ def test_one_tuner_is_short_for_the_default_slot():
 
 
 def test_both_settings_at_once_are_an_error():
-    with pytest.raises(ValueError, match="either tuner= .* or tuners="):
+    with pytest.raises(InputError, match="either tuner= .* or tuners="):
         build_mini_glip(tuner=sdpt(), tuners=dict(other=sdpt()))
 
 
 @pytest.mark.parametrize("name", ["a.b", "", "1st", "a b", "ä", "a-b"])
 def test_a_slot_name_that_no_parameter_can_carry_is_an_error(name):
-    with pytest.raises(ValueError, match="letters, digits and _, got"):
+    with pytest.raises(InputError, match="letters, digits and _, got"):
         build_mini_glip(tuners={name: sdpt()})
 
 
 @pytest.mark.parametrize("name", ["keys", "train", "forward", "training", "update", "_modules"])
 def test_a_slot_name_that_pytorch_uses_is_an_error(name):
-    with pytest.raises(ValueError, match=f"cannot be named '{name}'"):
+    with pytest.raises(InputError, match=f"cannot be named '{name}'"):
         build_mini_glip(tuners={name: sdpt()})
 
 

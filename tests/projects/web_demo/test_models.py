@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mmsdpt.apis import Classifier, Detector
+from mmsdpt.hosts.base import resolve_slots
 from mmsdpt.utils.errors import InputError
 from projects.web_demo import models
 from projects.web_demo.__main__ import main as serve_page
@@ -49,6 +50,8 @@ def test_only_tuner_files_of_the_host_can_be_chosen(bench):
     assert models.find_tuner_files(bench.folders, Classifier) == {}
     assert Workbench.slots(bench.files()) == ["run_1_tuner", "thermal"]
     assert Workbench.slots(["1.safetensors (A)", "s_1.safetensors (A)"]) == ["s_1", "s_1_"]
+    names = Workbench.slots([f"{name}.safetensors (A)" for name in ("flöße", "train", "values")])
+    assert names == list(resolve_slots(None, dict.fromkeys(names, {})))
     with pytest.raises(InputError, match="not there any more"):
         bench.classes(["/etc/passwd (SDPT)"])
 
