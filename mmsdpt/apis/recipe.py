@@ -174,11 +174,19 @@ class Recipe:
         if recipe.scope == "mmpretrain":
             template = dataset.get("template") or default_template(dataset.get("name", "folder"))
             recipe.templates = [template] if isinstance(template, str) else list(template)
-        for file in files.values():  # what it was trained with is what it was trained with
+        told: Recipe | None = None
+        for slot, file in files.items():  # what it was trained with is what it was trained with
             header = read_tuner_header(file)
-            data, extra = section(header, "data"), section(header, "extra")
-            recipe.classes = _texts(extra.get("classes")) or recipe.classes
-            recipe.templates = _texts(data.get("templates")) or recipe.templates
+            part = replace(
+                recipe,
+                classes=_texts(section(header, "extra").get("classes")),
+                templates=_texts(section(header, "data").get("templates")),
+                files={slot: file},
+            )
+            told = part if told is None else told.joined(part)
+        if told is not None:
+            recipe.classes = told.classes or recipe.classes
+            recipe.templates = told.templates or recipe.templates
         return recipe
 
     @classmethod
@@ -192,15 +200,7 @@ class Recipe:
         found: Recipe | None = None
         for slot, path in ({"": files} if isinstance(files, str) else files).items():
             part = _of_header(path, read_tuner_header(path), slot)
-            if found is None:
-                found = part
-                continue
-            if part.model != found.model:
-                first = next(iter(found.files.values()))
-                raise InputError(f"{path} belongs to another model than {first}")
-            found.tuners.update(part.tuners)
-            found.files.update(part.files)
-            found.classes += [name for name in part.classes if name not in found.classes]
+            found = part if found is None else found.joined(part)
         if found is None:
             raise InputError("give a tuner file, or the config of a model")
         return found
@@ -230,6 +230,38 @@ class Recipe:
         raise InputError(
             f"{file} does not say its settings, as files of older versions: name the config that"
             f" it was trained with, whose tuner is {header['method']}"
+        )
+
+    def joined(self, part: Recipe) -> Recipe:
+        """This with one more tuner file, and all classes and captions. Where the files contradict
+        each other this one holds, and a warning says so.
+
+        Raises:
+            InputError: if the file belongs to another model.
+        """
+        first, path = (next(iter(each.files.values())) for each in (self, part))
+        if part.model != self.model:
+            raise InputError(f"{path} belongs to another model than {first}")
+        captions, others = self.captions or {}, part.captions or {}
+        differ = {
+            "pipeline of the images": part.pipeline != self.pipeline,
+            "templates": self.templates and part.templates and part.templates != self.templates,
+            "captions": any(captions.get(name, text) != text for name, text in others.items()),
+        }
+        if names := " and ".join(name for name, differs in differ.items() if differs):
+            print_log(
+                f"{path} was trained with other {names} than {first}: those of {first} are used;"
+                " the file that is named first decides",
+                "current",
+                logging.WARNING,
+            )
+        return replace(
+            self,
+            tuners={**self.tuners, **part.tuners},
+            files={**self.files, **part.files},
+            classes=list(dict.fromkeys([*self.classes, *part.classes])),
+            captions={**others, **captions} or None,
+            templates=self.templates or part.templates,
         )
 
     @contextmanager

@@ -78,12 +78,14 @@ def write_shared(
     """Write a folder that :func:`find_shared` reads.
 
     Args:
-        folder: Where to write; files of the same names are replaced.
+        folder: Where to write; what was shared there before is replaced.
         kind: Name of the class that loads it.
         licence, data, command: As of :meth:`mmsdpt.apis.Detector.save_pretrained`.
 
     Raises:
-        InputError: if there are no tuner files, or the config is not plain values.
+        InputError: if there are no tuner files, the config is not plain values, or another tuner
+            file would be lost: one that is shared under another name, or that is in the folder of
+            a run.
     """
     if not recipe.files:
         raise InputError("there is nothing to share: the model has no tuner file")
@@ -91,10 +93,20 @@ def write_shared(
     folder.mkdir(parents=True, exist_ok=True)
     single = len(recipe.files) == 1
     names = {slot: f"{'tuner' if single else slot}.safetensors" for slot in recipe.files}
+    contents: dict[Path, bytes] = {}
     for slot, path in recipe.files.items():
         target = folder / names[slot]
-        if not (target.exists() and target.samefile(path)):
-            write_atomically(target, Path(path).read_bytes())
+        contents[target] = Path(path).read_bytes()
+        if not target.exists() or target.read_bytes() == contents[target]:
+            continue
+        is_source = any(target.samefile(other) for other in recipe.files.values())
+        if is_source or not (folder / CONFIG).exists():
+            raise InputError(
+                f"{target} would be replaced by {path}, and is another training's: name another"
+                " folder"
+            )
+    for target, content in contents.items():
+        write_atomically(target, content)
     shared = Recipe(**{**recipe.__dict__, "files": names})
     write_atomically(folder / CONFIG, shared.to_json().encode())
     headers = {slot: read_tuner_header(path) for slot, path in recipe.files.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -36,8 +37,8 @@ _ROW = tuple[str, str, float] | tuple[str, str, float, str]
 
 def find_tuner_files(folders: Iterable[str], kind: type) -> dict[str, str]:
     """Tuner files of a kind of model by what the page calls them, at most 200."""
-    found: dict[str, str] = {}
-    for folder in map(Path, folders):
+    found: list[tuple[Path, Path, object]] = []
+    for folder in map(Path, dict.fromkeys(folders)):
         for path in sorted(folder.rglob("*.safetensors")) if folder.is_dir() else ():
             try:
                 header = read_tuner_header(path)
@@ -45,8 +46,12 @@ def find_tuner_files(folders: Iterable[str], kind: type) -> dict[str, str]:
             except (InputError, KeyError, TypeError):
                 continue  # base weights, and files that do not say their model
             if host in kind.hosts and len(found) < 200:
-                found[f"{path.relative_to(folder)} ({header.get('method')})"] = str(path)
-    return found
+                found.append((path.relative_to(folder), path, header.get("method")))
+    times = Counter(name for name, *_ in found)  # in several folders
+    return {
+        f"{name if times[name] == 1 else path} ({method})": str(path)
+        for name, path, method in found
+    }
 
 
 def draw_examples(folder: Path) -> tuple[list[str], list[str]]:

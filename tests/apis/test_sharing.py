@@ -18,8 +18,12 @@ import yaml
 from safetensors.torch import save_file
 
 from mmsdpt.apis import Classifier, Detector
+from mmsdpt.apis import recipe as recipes
+from mmsdpt.apis.recipe import Recipe
+from mmsdpt.apis.sharing import write_shared
 from mmsdpt.utils.errors import InputError
 from tests.apis.conftest import CLASSES, COLOURS
+from tests.apis.test_untrusted_files import with_header
 from tests.tuners.test_files_of_version_0_1 import FOLDER, NOW_SAID, RECORDS, reference
 
 
@@ -34,6 +38,53 @@ def test_a_shared_folder_gives_the_same_boxes_elsewhere(tuned, squares, tmp_path
     assert np.array_equal(expected.scores, found.scores)
     again.save_pretrained(moved)  # over itself
     assert Detector.from_pretrained(moved, device="cpu").slots == again.slots
+
+
+def test_sharing_replaces_no_other_training(tuned, tmp_path):
+    """Neither a source of another slot nor a file of a run; what was shared before is replaced."""
+    x, y = (tmp_path / f"{name}.safetensors" for name in "xy")
+    shutil.copy(tuned, x)
+    with_header(tuned, y, "extra.epoch", 2)
+    swapped = Recipe.from_files({"x": str(y), "y": str(x)})
+    shutil.copy(x, tmp_path / "tuner.safetensors")
+    for recipe in (swapped, Recipe.from_files(str(y))):
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        with pytest.raises(InputError, match="is another training's: name another folder"):
+            write_shared(recipe, tmp_path, kind="Detector")
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    for file in (x, y):
+        write_shared(Recipe.from_files(str(file)), tmp_path / "shared", kind="Detector")
+        assert (tmp_path / "shared/tuner.safetensors").read_bytes() == file.read_bytes()
+
+
+def test_files_add_up_and_what_contradicts_is_said(tuned, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(recipes, "print_log", lambda text, *_: said.append(text))
+    other, third = tmp_path / "other.safetensors", tmp_path / "third.safetensors"
+    with_header(tuned, other, "data.captions", {"boat": {"prefix": "a "}})
+    with_header(other, other, "extra.classes", ["boat", CLASSES[0]])
+    files = {"a": str(tuned), "b": str(other)}
+    found = Recipe.from_files(files)
+    assert found.classes == [*CLASSES, "boat"] and found.captions == {"boat": {"prefix": "a "}}
+    assert list(found.tuners) == list(found.files) == ["a", "b"] and not said
+    with_header(other, third, "data.captions", {"boat": {"prefix": "the "}})
+    with_header(third, third, "data.pipeline.1.scale", [640, 640])
+    with_header(third, third, "data.templates", ["a {}."])
+    found = Recipe.from_files({**files, "c": str(third)})
+    assert found.captions == {"boat": {"prefix": "a "}} and found.templates == ["a {}."]
+    assert found.pipeline == Recipe.from_files(files).pipeline
+    assert len(said) == 1 and "other pipeline of the images and captions than" in said[0]
+
+
+def test_with_a_config_the_classes_of_all_files_are_known(tuned, tmp_path):
+    other, config = tmp_path / "other.safetensors", tmp_path / "config.json"
+    with_header(tuned, other, "extra.classes", ["boat"])
+    recipe = Recipe.from_files({"a": str(tuned), "b": str(other)})
+    dataset = dict(type="CocoDataset", pipeline=recipe.pipeline)
+    content = dict(model=dict(recipe.model, tuners=recipe.tuners))
+    content["test_dataloader"] = dict(dataset=dataset)
+    config.write_text(json.dumps(content))
+    assert Recipe.from_config(str(config), recipe.files).classes == [*CLASSES, "boat"]
 
 
 def test_the_card_says_what_the_files_say(tuned, tmp_path):

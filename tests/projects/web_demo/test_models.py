@@ -52,6 +52,10 @@ def test_only_tuner_files_of_the_host_can_be_chosen(bench):
     assert Workbench.slots(["1.safetensors (A)", "s_1.safetensors (A)"]) == ["s_1", "s_1_"]
     names = Workbench.slots([f"{name}.safetensors (A)" for name in ("flöße", "train", "values")])
     assert names == list(resolve_slots(None, dict.fromkeys(names, {})))
+    both = models.find_tuner_files([bench.folders[0], str(TUNERS)] * 2, Detector)
+    assert {
+        path for label, path in both.items() if label.endswith("/thermal.safetensors (SDPT)")
+    } == {f"{folder}/thermal.safetensors" for folder in (bench.folders[0], TUNERS)}
     with pytest.raises(InputError, match="not there any more"):
         bench.classes(["/etc/passwd (SDPT)"])
 
