@@ -172,7 +172,11 @@ class Recipe:
         if isinstance(metainfo, Mapping) and not isinstance(metainfo.get("classes"), str):
             recipe.classes = list(map(str, metainfo.get("classes") or ()))
         if recipe.scope == "mmpretrain":
-            template = dataset.get("template") or default_template(dataset.get("name", "folder"))
+            template = (
+                _template_of_hooks(cfg)
+                or dataset.get("template")
+                or default_template(dataset.get("name", "folder"))
+            )
             recipe.templates = [template] if isinstance(template, str) else list(template)
         told: Recipe | None = None
         for slot, file in files.items():  # what it was trained with is what it was trained with
@@ -341,6 +345,15 @@ def _of_header(path: str, header: Mapping[str, Any], slot: str) -> Recipe:
     )
     _check(recipe, str(path))
     return recipe
+
+
+def _template_of_hooks(cfg: Config) -> Any:
+    """The template of ``SetClassesHook``, which goes before that of a data set."""
+    hooks = [*(cfg.get("default_hooks") or {}).values(), *(cfg.get("custom_hooks") or ())]
+    for hook in hooks:
+        if isinstance(hook, Mapping) and str(hook.get("type")).endswith("SetClassesHook"):
+            return hook.get("template")
+    return None
 
 
 def _without_truth(pipeline: Sequence[Any], image_size: Any) -> list[dict[str, Any]]:

@@ -121,8 +121,8 @@ def read_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Non
         slot: Slot to fill.
 
     Raises:
-        InputError: if the adapter cannot be read, is not of the slot's method, has another rank or
-            scale, or changes a weight that the slot does not.
+        InputError: if the adapter cannot be read, is not complete, is not of the slot's method,
+            has another rank or scale, or changes a weight that the slot does not.
     """
     tuner = _lora(host, slot)
     folder = Path(folder)
@@ -164,7 +164,14 @@ def read_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Non
                 f" {type(tuner).__name__} on {type(host).__name__} does not"
             )
         new.setdefault(place, {})[rest] = value
-    new = {i: parts for i, parts in new.items() if len(parts) == len(_parts(tuner, i))}
+    if not new:
+        raise InputError(f"{folder} has no pair of matrices")
+    for i, parts in new.items():
+        if missing := [part for part in _parts(tuner, i) if part not in parts]:
+            raise InputError(
+                f"{folder} is not complete: {_modules(tuner)[i]} has no lora_{missing[0]}; save the"
+                " adapter again"
+            )
     try:
         pairs = {i: tuner.from_factors(parts[_A], parts[_B]) for i, parts in new.items()}
     except ValueError as error:

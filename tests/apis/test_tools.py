@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmsdpt.apis import Detector
+from mmsdpt.apis import Classifier, Detector
 from mmsdpt.engine import build_runner
 from mmsdpt.evaluation import JsonResults
 from tests.apis.conftest import CLASSES, COLOURS, save_with_noise
@@ -124,16 +124,41 @@ def test_labels_are_counted_from_one_where_no_ids_are_known():
     ]
 
 
-def test_lora_goes_to_peft_and_back_by_the_tool(make_tiny_cfg, squares, tmp_path):
-    cfg = make_tiny_cfg(tmp_path / "run")
-    cfg.model.tuner = dict(type="mmsdpt.LoRA", rank=2)
-    file = save_with_noise(build_runner(cfg), tmp_path / "lora.safetensors", CLASSES)
+@pytest.mark.parametrize("kind", ["glip", "clip"])
+def test_lora_goes_to_peft_and_back_by_the_tool(kind, make_tiny_cfg, clip_cfg, squares, tmp_path):
+    """With classes, templates and caption prompts."""
+    if kind == "glip":
+        cfg, classes, load = make_tiny_cfg(tmp_path / "run"), CLASSES, Detector
+        cfg.model.tuner = dict(type="mmsdpt.LoRA", rank=2)
+        cfg.test_dataloader.dataset.caption_prompt = {"red square": {"prefix": "one "}}
+    else:
+        cfg, classes, load = clip_cfg.copy(), tuple(sorted(COLOURS)), Classifier
+        cfg.model.tuner = dict(type="mmsdpt.CLIPLoRA")
+        cfg.default_hooks.classes.template = "a blurry {}."
+    runner = build_runner(cfg)
+    if kind == "clip":
+        runner.host.set_classes(classes, "a blurry {}.")
+    file = save_with_noise(runner, tmp_path / "lora.safetensors", classes)
     adapter, back = tmp_path / "adapter", tmp_path / "back.safetensors"
     assert run("model_converters/peft_lora.py", "export", file, adapter) == 0
     config = as_file(cfg, tmp_path)
     assert run("model_converters/peft_lora.py", "import", adapter, config, back) == 0
-    expected, found = (
-        Detector(each, device="cpu")(squares[0], classes=CLASSES, threshold=0)
-        for each in (file, back)
-    )
-    assert np.array_equal(expected.scores, found.scores)
+    expected, found = (load(each, device="cpu") for each in (file, back))
+    assert found.classes == classes
+    assert found.recipe.templates == expected.recipe.templates
+    assert found.recipe.captions == cfg.test_dataloader.dataset.get("caption_prompt")
+    expected, found = (each(squares[0], classes=classes) for each in (expected, found))
+    assert found.to_dict() == expected.to_dict()
+
+
+def test_without_its_data_an_imported_adapter_has_no_classes_and_that_is_said(
+    clip_cfg, tmp_path, capsys
+):
+    cfg = clip_cfg.copy()
+    cfg.model.tuner = dict(type="mmsdpt.CLIPLoRA")
+    file = save_with_noise(build_runner(cfg), tmp_path / "lora.safetensors", ())
+    assert run("model_converters/peft_lora.py", "export", file, tmp_path / "adapter") == 0
+    cfg.train_dataloader.dataset.data_root = str(tmp_path / "gone")
+    arguments = (tmp_path / "adapter", as_file(cfg, tmp_path), tmp_path / "back.safetensors")
+    assert run("model_converters/peft_lora.py", "import", *arguments) == 0
+    assert "its classes are not known" in capsys.readouterr().out

@@ -109,3 +109,23 @@ def test_other_methods_and_other_weights_are_refused(tmp_path):
     model = reference.build("glip", RECORDS["hosts"]["glip"], dict(type="mmsdpt.BitFit"))
     with pytest.raises(InputError, match="BitFit has no form in peft"):
         write_peft(model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "lacks", "words"),
+    [
+        ("glip", "lora_A", "is not complete: .* has no lora_A"),
+        ("glip", "lora_B", "is not complete: .* has no lora_B"),
+        ("glip dora", "magnitude", "is not complete: .* has no lora_magnitude_vector"),
+        ("glip", "lora_", "has no pair of matrices"),
+    ],
+)
+def test_an_adapter_of_which_a_part_is_missing_is_refused(name, lacks, words, tmp_path):
+    model = tuned(name)
+    write_peft(model, tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    save_file({key: value for key, value in load_file(file).items() if lacks not in key}, file)
+    before = copy.deepcopy(model.tuners.state_dict())
+    with pytest.raises(InputError, match=words):
+        read_peft(model, tmp_path)
+    assert all(torch.equal(before[key], value) for key, value in model.tuners.state_dict().items())

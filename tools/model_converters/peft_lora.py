@@ -5,8 +5,13 @@ peft_lora.py import FOLDER CONFIG TUNER_FILE
 """
 
 import argparse
+from typing import TYPE_CHECKING
 
 from mmsdpt.utils.cli import load_config, run_tool
+from mmsdpt.utils.errors import InputError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,21 +45,41 @@ def write_adapter(args: argparse.Namespace) -> None:
 
 def read_adapter(args: argparse.Namespace) -> None:
     cfg = load_config(args)
-    from mmengine.registry import DefaultScope
+    from types import SimpleNamespace
 
+    from mmsdpt.apis.recipe import Recipe
     from mmsdpt.engine.state import model_facts
-    from mmsdpt.hosts.base import build_on_base
+    from mmsdpt.hosts.base import resolve_slots
     from mmsdpt.tuners.files import save_tuner
     from mmsdpt.tuners.peft_layout import read_peft
-    from mmsdpt.utils.base_weights import resolve_checkpoint
 
-    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
-        model = build_on_base(cfg.model, resolve_checkpoint(cfg.load_from))
+    recipe = Recipe.of(cfg, None)
+    recipe.tuners = resolve_slots(cfg.model.get("tuner"), cfg.model.get("tuners"))
+    model = recipe.build()
     slot = next(iter(model.tuners), "default")
     read_peft(model, args.folder, slot)
-    classes = list((cfg.get("metainfo") or {}).get("classes", ()))
-    save_tuner(model, args.tuner_file, slot, dict(classes=classes), model_facts(cfg, model, None))
+    classes = recipe.classes or trained_classes(cfg)
+    if recipe.templates:
+        model.set_classes(classes, recipe.templates)
+    facts = model_facts(cfg, model, SimpleNamespace(caption_prompt=recipe.captions))
+    save_tuner(model, args.tuner_file, slot, dict(classes=classes), facts)
     print(f"{args.tuner_file}: {type(model.tuners[slot]).__name__} for {args.config}")
+    if not classes:
+        print("its classes are not known, as the data is not here: name them where it is used")
+
+
+def trained_classes(cfg: "Config") -> list[str]:
+    """The classes of the training data; none where it is not here."""
+    from mmengine.registry import DATASETS, DefaultScope
+
+    from mmsdpt.utils.data_files import dataset_configs
+
+    dataset = next(dataset_configs((cfg.get("train_dataloader") or {}).get("dataset")), None)
+    try:
+        with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
+            return list(DATASETS.build(dataset).metainfo["classes"]) if dataset else []
+    except (InputError, OSError):
+        return []
 
 
 def main() -> None:
