@@ -80,6 +80,8 @@ def take_tuner_files(cfg: Config, arguments: list[str]) -> None:
     """Let files on the command line take the place of those that the config names."""
     slots = list(cfg.model.get("tuners") or ()) or ["default"] * bool(cfg.model.get("tuner"))
     cfg.tuner_files = {**(cfg.get("tuner_files") or {}), **slot_files(arguments, slots)}
+    if all(str(path).endswith(".safetensors") for path in cfg.tuner_files.values()):
+        cfg.model.pop("trainable", None)  # what trained beside a tuner is switched with its slot
 
 
 def add_pictures(cfg: ConfigDict, args: argparse.Namespace) -> None:

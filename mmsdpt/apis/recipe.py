@@ -147,6 +147,7 @@ class Recipe:
             raise InputError(f"{path} has no model: name a config that tools/train.py takes")
         model = cfg.model.to_dict()
         slots = resolve_slots(model.pop("tuner", None), model.pop("tuners", None))
+        model.pop("trainable", None)  # nothing trains here
         if isinstance(files, str):
             files = {next(iter(slots), "default") if len(slots) == 1 else "default": files}
         files = dict(files or {})

@@ -290,6 +290,7 @@ class ParameterSeam(Seam):
         super().__init__(index, {})
         self.name, self.group, self.module = name, group, module
         self._leaf = name.rpartition(".")[2]
+        self._given = 0
         self.role = ".".join(name.split(".")[-2:])
         self.shape = tuple(self.value().shape)
 
@@ -299,6 +300,13 @@ class ParameterSeam(Seam):
     def value(self) -> nn.Parameter:
         """The host's parameter, to start from or to merge into."""
         return self.module._parameters[self._leaf]
+
+    def connect_value(self, tuner: SeamUser, handler: Callable[..., Any]) -> None:
+        """Let ``handler`` give the parameter a value of its own that a file of ``tuner`` brings: it
+        acts before those that :meth:`connect` connects, and after earlier ones of its kind.
+        """
+        self._handlers.insert(self._given, (tuner, handler, False))
+        self._given += 1
 
     def replaced_in_training(self) -> bool:
         """Whether a tuner that trains replaces the parameter: its module then trains, too."""
@@ -324,8 +332,9 @@ class ParameterSeam(Seam):
     def neighbours(self, tuner: SeamUser) -> tuple[list[SeamUser], list[SeamUser]]:
         """The tuners that act here before ``tuner`` and after it, switched on or off."""
         users = [user for user, _, _ in self._handlers]
-        place = users.index(tuner)
-        return users[:place], users[place + 1 :]
+        own = [place for place, user in enumerate(users) if user is tuner]
+        before, after = users[: own[-1]], users[own[0] :]
+        return [u for u in before if u is not tuner], [u for u in after if u is not tuner]
 
     def put(self, value: Tensor) -> None:
         """Let the module compute with ``value``, a parameter or any other tensor."""

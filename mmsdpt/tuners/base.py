@@ -8,10 +8,13 @@ from typing import Any, ClassVar
 
 import torch
 from mmengine.model import BaseModule
+from torch import Tensor, nn
 
-from mmsdpt.hosts.seams import Seam
+from mmsdpt.hosts.seams import ParameterSeam, Seam
 from mmsdpt.utils.class_names import rows_by_name
 from mmsdpt.utils.errors import InputError
+
+from .layers.common import key_of
 
 Seams = Mapping[str, Sequence[Seam]]
 """A host's seams by kind."""
@@ -69,6 +72,8 @@ class Tuner(BaseModule):
         self.frozen = frozen
         self.enabled = True
         self.trained_classes: tuple[str, ...] = ()
+        self.host_seams: list[ParameterSeam] = []
+        self._host_values = nn.Module()
         self._ready = False
         for kind in self.needs:
             if kind not in seams:
@@ -127,6 +132,25 @@ class Tuner(BaseModule):
         if any(name.startswith(prefix) for name in state_dict):
             self._ready = True
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def keep_host_values(self, values: Mapping[ParameterSeam, Tensor]) -> None:
+        """Let parameters of the host that trained beside the tuner have these values while it is
+        switched on, in place of those of an earlier call. They are no part of its state.
+        """
+        self._host_values = nn.Module()
+        for seam, value in values.items():
+            self._host_values.register_buffer(key_of(seam.name), value, persistent=False)
+            if seam not in self.host_seams:
+                self.host_seams.append(seam)
+                seam.connect_value(self, self._host_value)
+
+    def host_values(self) -> dict[str, Tensor]:
+        """The values of :meth:`keep_host_values` by the parameters' names."""
+        values = self._host_values._buffers
+        return {s.name: values[key_of(s.name)] for s in self.host_seams if key_of(s.name) in values}
+
+    def _host_value(self, seam: ParameterSeam, value: Tensor) -> Tensor:
+        return self._host_values._buffers.get(key_of(seam.name), value)
 
     def config(self) -> dict[str, Any]:
         """The :attr:`settings` and their values (JSON types)."""

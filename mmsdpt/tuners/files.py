@@ -25,6 +25,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,15 +101,13 @@ def save_tuner(
     tuner: Tuner = host._slot(slot)
     tuner.prepare()  # what starts from the host's weights has no value before the first pass
     description = describe_tuners(host)[slot]
-    of_host = {
-        _OF_HOST + name: value
+    of_host = tuner.host_values() | {
+        name: value
         for name, value in host.named_parameters()
         if value.requires_grad and not name.startswith("tuners.")
     }
-    tensors = {
-        name: value.detach().cpu().contiguous()
-        for name, value in {**tuner.state_dict(), **of_host}.items()
-    }
+    own = tuner.state_dict() | {_OF_HOST + name: value for name, value in of_host.items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in own.items()}
     if damaged := not_finite(tensors):
         raise DivergedError(f"{path} is not written: {printable(damaged)} not finite")
     if tuner.trained_classes:  # whose order the parameters of each class have
@@ -121,7 +120,7 @@ def save_tuner(
         shapes={name: list(value.shape) for name, value in tensors.items()},
         checksum=_checksum(tensors),
         host=type(host).__name__,
-        base=base_fingerprint(host, frozen_only=bool(of_host)),
+        base=base_fingerprint(host, without=of_host),
         versions=_versions(),
         extra=dict(extra or {}),
         **(facts or {}),
@@ -181,6 +180,9 @@ def load_tuner(
     host: nn.Module, path: str | os.PathLike, slot: str = "default", check_base: bool = True
 ) -> dict[str, Any]:
     """Load a tuner file into a slot of the same method, settings and base weights.
+
+    Parameters of the host that are in the file are set where they train in this model. Where they
+    do not, they have the file's values while the slot is switched on.
 
     Args:
         host: Model with the slot, its base weights loaded.
@@ -246,14 +248,36 @@ def load_tuner(
                 f" {base[:12]}{_named(header)}): load the same checkpoint (load_from) first"
             )
     tuner.load_state_dict({name: x for name, x in tensors.items() if name not in of_host})
-    host.load_state_dict(
-        {name.removeprefix(_OF_HOST): tensors[name] for name in of_host}, strict=False
-    )
+    given = {name.removeprefix(_OF_HOST): tensors[name] for name in of_host}
+    _set_host_values(host, slot, given)
     tuner.adopt(header["config"])
     if tuner.per_class or tuner.remembers_classes:
         tuner.trained_classes = _classes(header)
     print_log(f"Loaded {header['method']} from {path} into slot {slot!r}", logger="current")
     return header
+
+
+@torch.no_grad()
+def _set_host_values(host: nn.Module, slot: str, values: Mapping[str, Tensor]) -> None:
+    """Give parameters of the host the values of a slot's file; see :func:`load_tuner`."""
+    kept = {}
+    for seam in host._parameter_seams:
+        value, parameter = values.get(seam.name), seam.value()
+        if value is not None and parameter.requires_grad:
+            parameter.copy_(value)
+        elif value is not None:
+            kept[seam] = value.to(parameter)
+    tuner = host._slot(slot)
+    tuner.keep_host_values(kept)
+    for other in (each for each in host.tuners if each != slot):
+        found = host.tuners[other].host_values()
+        if differ := [s.name for s in kept if not torch.equal(found.get(s.name, kept[s]), kept[s])]:
+            print_log(
+                f"Slots {other!r} and {slot!r} have different values of {listed(differ)}: where"
+                " both are switched on, those of the file that was loaded last act",
+                "current",
+                logging.WARNING,
+            )
 
 
 def _named(header: Mapping) -> str:

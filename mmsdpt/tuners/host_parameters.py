@@ -37,7 +37,8 @@ class Merging(Tuner):
         """
         if self._unmerged is not None:
             raise ValueError(f"{type(self).__name__} is already merged")
-        for seam in self.chosen:
+        seams = self._written()
+        for seam in seams:
             for other in seam.neighbours(self)[0]:
                 if other.enabled:
                     name = type(other).__name__
@@ -49,10 +50,10 @@ class Merging(Tuner):
         self.prepare()
         training = self.training
         self.eval()  # where a method has dropout, its handler may do nothing in training
-        values = [seam.with_only(self) for seam in self.chosen]
+        values = [seam.with_only(self) for seam in seams]
         self.train(training)
-        self._unmerged = [seam.value().clone() for seam in self.chosen]
-        for seam, value in zip(self.chosen, values, strict=True):
+        self._unmerged = [seam.value().clone() for seam in seams]
+        for seam, value in zip(seams, values, strict=True):
             seam.value().copy_(value)
         self.enabled = False
 
@@ -67,13 +68,13 @@ class Merging(Tuner):
             super().unmerge()
             return
         self._refuse_before_later_ones()
-        for seam, value in zip(self.chosen, self._unmerged, strict=True):
+        for seam, value in zip(self._written(), self._unmerged, strict=True):
             seam.value().copy_(value)
         self._unmerged = None
         self.enabled = True
 
     def _refuse_before_later_ones(self) -> None:
-        for seam in self.chosen:
+        for seam in self._written():
             for other in seam.neighbours(self)[1]:
                 if isinstance(other, Merging) and other._unmerged is not None:
                     name = type(other).__name__
@@ -81,6 +82,10 @@ class Merging(Tuner):
                         f"{name} is merged, and acts on {seam.describe()} after"
                         f" {type(self).__name__}: unmerge {name} first"
                     )
+
+    def _written(self) -> list[ParameterSeam]:
+        """What merging writes: what the tuner changes, and what trained beside it."""
+        return list(dict.fromkeys([*self.host_seams, *self.chosen]))
 
 
 class HostParameters(Merging):

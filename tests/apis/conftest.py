@@ -51,7 +51,7 @@ def save_with_noise(runner: Runner, path: Path, classes: tuple[str, ...]) -> Pat
     (tuner,) = runner.host.tuners.values()
     tuner.prepare()
     generator = torch.Generator().manual_seed(0)
-    for parameter in tuner.parameters():
+    for parameter in (each for each in runner.host.parameters() if each.requires_grad):
         parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     facts = model_facts(runner.cfg, runner.host, None)
     extra = dict(classes=list(classes), epoch=1, scores={"coco/bbox_mAP": 0.5})

@@ -37,9 +37,9 @@ def run(tool: str, *arguments: object) -> int:
     return ended.value.code
 
 
-def of_method(make_cfg, tmp_path: Path, tuner: dict) -> Path:
+def of_method(make_cfg, tmp_path: Path, tuner: dict, trainable: list[str] | None = None) -> Path:
     cfg = make_cfg(tmp_path / "run")
-    cfg.model.tuner = tuner
+    cfg.model.tuner, cfg.model.trainable = tuner, trainable
     return save_with_noise(build_runner(cfg), tmp_path / "tuner.safetensors", CLASSES)
 
 
@@ -52,11 +52,14 @@ MERGED = {
 }
 
 
-@pytest.mark.parametrize("method", MERGED)
+@pytest.mark.parametrize(
+    ("method", "trainable"),
+    [*((method, None) for method in MERGED), ("LoRA", ["bbox_pred", "backbone.*qkv.weight"])],
+)
 def test_a_merged_checkpoint_gives_the_same_boxes_without_any_tuner(
-    method, make_tiny_cfg, squares, tmp_path
+    method, trainable, make_tiny_cfg, squares, tmp_path
 ):
-    file = of_method(make_tiny_cfg, tmp_path, MERGED[method])
+    file = of_method(make_tiny_cfg, tmp_path, MERGED[method], trainable)
     merged = tmp_path / "merged.pth"
     assert run("model_converters/merge_tuner.py", file, merged) == 0
     tuned = Detector(file, device="cpu")

@@ -108,6 +108,31 @@ def test_the_test_tool_writes_the_probabilities_of_a_classifier(tuned_clip, clip
         assert image["name"] == sorted(COLOURS)[image["label"]]
 
 
+def test_tuners_off_is_the_base_model_where_parts_of_it_trained_beside_the_tuner(
+    make_tiny_cfg, tuned, squares, tmp_path
+):
+    cfg = make_tiny_cfg(tmp_path / "run")
+    cfg.model.trainable = ["bbox_pred"]
+    file = save_with_noise(build_runner(cfg), tmp_path / "tuner.safetensors", CLASSES)
+    config = as_file(cfg, tmp_path)
+
+    def boxes(model: Detector) -> list:
+        return model(squares[0], threshold=0).to_dict()["detections"]
+
+    plain = Detector(tuned, device="cpu")  # of the same tokens
+    on = boxes(plain)
+    with plain.tuners_off():
+        base = boxes(plain)
+    for model in (Detector(file, device="cpu"), Detector(file, config=config, device="cpu")):
+        assert boxes(model) != on
+        with model.tuners_off():
+            assert boxes(model) == base
+    out = [tmp_path / f"{name}.json" for name in ("base", "off", "on")]
+    for path, arguments in zip(out, ([], [file, "--tuners-off"], [file]), strict=True):
+        assert run("test.py", config, *arguments, "--out", path) == 0
+    assert out[0].read_bytes() == out[1].read_bytes() != out[2].read_bytes()
+
+
 def test_the_test_tool_refuses_other_endings(capsys):
     assert run("test.py", "config.py", "--out", "x.txt") == 2
     assert "--out writes .pkl or .json" in capsys.readouterr().err

@@ -45,9 +45,10 @@ class FusionHost(TunableMixin, nn.Module):
 
     def forward(self, image: Tensor, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(B, N, D_image), (B, T, D_text) and the text's mask (B, T) to the same shapes."""
-        for layer in self.layers:
-            (level,), text = layer([image.transpose(1, 2).unsqueeze(-1)], text, mask)
-            image = level.squeeze(-1).transpose(1, 2)
+        with self.tuned():
+            for layer in self.layers:
+                (level,), text = layer([image.transpose(1, 2).unsqueeze(-1)], text, mask)
+                image = level.squeeze(-1).transpose(1, 2)
         return image, text
 
 

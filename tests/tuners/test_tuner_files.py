@@ -1,5 +1,6 @@
 """Tuner files come back bit for bit, or are refused with one sentence and no change."""
 
+import copy
 import json
 import os
 import pickle
@@ -248,6 +249,48 @@ def test_parts_of_the_host_that_trained_are_in_the_file(tmp_path):
     other = dict(read_tensors(path), **{"host:nothing": torch.zeros(1)})
     with pytest.raises(TunerFileError, match="host:nothing: .* in the file, absent in the model"):
         load_tuner(make_host(), rewrite(path, tensors=other))
+
+
+def test_parts_of_the_host_from_a_file_are_switched_with_its_slot(tmp_path, monkeypatch):
+    """So that other files load in any order, and the host stays as it is bit for bit."""
+    said = []
+    monkeypatch.setattr(files, "print_log", lambda text, *_, **__: said.append(text))
+    plain = save_tuner(make_host(tuner_seed=2), tmp_path / "plain.safetensors")
+    arguments, paths, outputs = inputs(torch.float32), [], []
+    for number in (1, 2):
+        trained = make_host(tuner_seed=number, trainable=[r"layers\.1\."])
+        with torch.no_grad():
+            trained.layers[1].attn.v_proj.weight.add_(number / 10)
+        paths.append(save_tuner(trained, tmp_path / f"{number}.safetensors"))
+        outputs.append(trained(*arguments))
+    base = make_host(tuner=None)(*arguments)
+    tuners = dict(a=dict(SDPT, frozen=True), b=dict(SDPT, frozen=True))
+
+    def gives(host, expected) -> bool:
+        return all(map(torch.equal, host(*arguments), expected))
+
+    for order in ("ab", "ba"):
+        host = make_host(tuner=None, tuners=tuners)
+        for slot in order:
+            load_tuner(host, dict(a=paths[0], b=plain)[slot], slot)
+        host = copy.deepcopy(host)
+        with host.tuners_off():
+            assert gives(host, base)
+        with host.tuners_off("b"):
+            assert gives(host, outputs[0])
+        with host.tuners_off("a"):
+            assert gives(host, make_host(tuner_seed=2)(*arguments))
+    assert all("different values" not in text for text in said)
+    again = save_tuner(host, tmp_path / "again.safetensors", "a")
+    before, after = map(read_tensors, (paths[0], again))
+    assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
+    load_tuner(host, paths[1], "b")
+    assert "have different values of layers.1." in said[-2]
+    with host.tuners_off("a"):
+        assert gives(host, outputs[1])
+    load_tuner(host, plain, "a")
+    with host.tuners_off("b"):
+        assert gives(host, make_host(tuner_seed=2)(*arguments))
 
 
 def test_a_tuner_that_is_not_finite_is_not_written(path):
