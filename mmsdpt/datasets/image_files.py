@@ -178,6 +178,8 @@ def inspect_image(path: str | Path) -> ImageFacts:
                 orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
                 image.draft("RGB", (1, 1))
                 image.load()
+                if image.format == "TIFF" and orientation in range(5, 9):
+                    size = image.height, image.width  # Pillow turns this format by itself
             frames = _frames(image)
         except UnreadableImage:
             raise

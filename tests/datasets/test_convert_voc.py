@@ -183,10 +183,13 @@ def test_images_of_one_name_from_two_folders_are_both_kept(tmp_path):
 # ---------------------------------------------------------------- EXIF
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_sizes_are_those_that_mmcv_decodes_and_boxes_turn_with_the_image(tmp_path, orientation):
-    path = picture(tmp_path / "src" / "a.jpg", (40, 30), orientation)
-    xml(tmp_path / "src" / "a.xml", size=(40, 30))
+def test_sizes_are_those_that_mmcv_decodes_and_boxes_turn_with_the_image(
+    tmp_path, orientation, suffix
+):
+    path = picture(tmp_path / "src" / f"a.{suffix}", (40, 30), orientation)
+    xml(tmp_path / "src" / "a.xml", size=(40, 30), filename=path.name)
     report = voc(tmp_path / "src", tmp_path / "out")
     image = read(tmp_path / "out")["images"][0]
     decoded = mmcv.imfrombytes(path.read_bytes(), flag="color", backend="pillow")
@@ -202,7 +205,7 @@ def test_sizes_are_those_that_mmcv_decodes_and_boxes_turn_with_the_image(tmp_pat
         stored[5:15, 10:20] = 255
         buffer, exif = io.BytesIO(), Image.Exif()
         exif[0x0112] = orientation
-        Image.fromarray(stored).save(buffer, "PNG", exif=exif)
+        Image.fromarray(stored).save(buffer, "TIFF" if suffix == "tif" else "PNG", exif=exif)
         ys, xs = np.nonzero(
             mmcv.imfrombytes(buffer.getvalue(), flag="color", backend="pillow")[..., 0]
         )
