@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 
 SPLITS = ("train", "val", "test")
 _WORDS = {
@@ -21,5 +22,15 @@ def split_of(name: str) -> str | None:
 def split_in(name: str) -> str | None:
     """The split that is one of a name's words, as in ``instances_Train2017``, else None."""
     words = re.findall(r"[a-z]+", name.casefold())
+    if "test" in words:  # "test-dev" is a part of the test images
+        words = [word for word in words if word != "dev"]
     found = {_SPLIT_OF[word] for word in words if word in _SPLIT_OF}
     return found.pop() if len(found) == 1 else None
+
+
+def split_of_folder(path: PurePath) -> str | None:
+    """The split of the innermost folder of a file that is called like one, of ``train/test_chart``
+    train; else of the innermost that has its word in its name (``train2017``); else None.
+    """
+    folders = path.parent.parts[::-1]
+    return next(filter(None, (*map(split_of, folders), *map(split_in, folders))), None)

@@ -127,6 +127,79 @@ def test_folders_called_image_and_label_and_lists_of_bare_names(tmp_path):
     assert report.problems == 0
 
 
+@pytest.mark.parametrize("kind", ["yolo", "voc", "coco"])
+@pytest.mark.parametrize(
+    "folders",
+    [
+        {"train": "train2017", "val": "val2017", "test": "test-dev"},
+        {"train": "DET-train", "val": "DET-val", "test": "DET-test-dev"},
+        {"train": "train/test_chart", "val": "val/dev", "test": "test"},
+    ],
+)
+def test_a_word_of_a_folders_name_is_its_split(tmp_path, kind, folders):
+    root = tmp_path / "src"
+    for split, folder in folders.items():
+        image = picture(root / folder / f"{split}.jpg")
+        if kind == "yolo":
+            image.with_suffix(".txt").write_text(BOX)
+            (root / "classes.txt").write_text("cat\n")
+        elif kind == "voc":
+            xml(image.with_suffix(".xml"))
+        else:
+            (root / folder / "labels.json").write_text(json.dumps(coco([image.name])))
+    convert = dict(yolo=convert_yolo, voc=convert_voc, coco=convert_coco)[kind]
+    report = convert(root, tmp_path / "out", progress=False)
+    assert {split: found["images"] for split, found in report.splits.items()} == {
+        split: 1 for split in folders
+    }
+    assert report.problems == 0
+    if kind == "coco":
+        titles = [finding.title.split(":")[0] for finding in examine_folder(root)]
+        assert sorted(titles) == ["COCO, test", "COCO, train", "COCO, val"]
+
+
+def coco(names):
+    """COCO's content of images with a box each."""
+    sizes = dict(width=40, height=30)
+    images = [dict(id=n, file_name=name, **sizes) for n, name in enumerate(names, 1)]
+    box = dict(category_id=1, bbox=[1, 2, 10, 10])
+    boxes = [dict(id=image["id"], image_id=image["id"], **box) for image in images]
+    return dict(images=images, annotations=boxes, categories=[dict(id=1, name="cat")])
+
+
+def test_a_word_alone_or_beside_the_splits_own_folder_is_none(tmp_path):
+    for folders, splits in (
+        (("test_cam", "cam2"), {"train": 2}),
+        (("train", "train_drawn", "val"), {"train": 1, "val": 1}),
+    ):
+        root = tmp_path / folders[0]
+        for folder in folders:
+            label(picture(root / folder / f"{folder}.jpg").with_suffix(".txt"))
+        (root / "classes.txt").write_text("cat\n")
+        report = from_yolo(root, None)
+        assert {split: found["images"] for split, found in report.splits.items()} == splits
+
+
+def test_folders_that_share_a_splits_word_are_all_of_it(tmp_path):
+    for folder in ("train_a", "train_b", "val_a"):
+        label(picture(tmp_path / folder / f"{folder}.jpg").with_suffix(".txt"))
+    (tmp_path / "classes.txt").write_text("cat\n")
+    report = from_yolo(tmp_path, None)
+    assert report.splits["train"]["boxes"] == 2 and report.splits["val"]["boxes"] == 1
+
+
+def test_a_coco_file_that_tells_no_split_beside_others_is_a_problem(tmp_path):
+    for name in ("val", "more"):
+        picture(tmp_path / f"{name}.jpg")
+        (tmp_path / f"{name}.json").write_text(json.dumps(coco([f"{name}.jpg"])))
+    report = convert_coco(tmp_path, None, progress=False)
+    assert report.named["split_unknown"] == [("more.json", "")] and report.problems == 1
+    assert convert_coco(tmp_path, None, split=(1, 1, 0), progress=False).problems == 0
+    (tmp_path / "val.json").unlink()
+    report = convert_coco(tmp_path, None, progress=False)
+    assert report.counts["no_split"] == 1 and report.problems == 0
+
+
 def test_links_to_nothing_are_counted(tmp_path):
     source = yolo(tmp_path / "src", {"a": BOX})
     (source.parent / "train" / "images" / "b.jpg").symlink_to("moved.jpg")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmsdpt.datasets.coco_checks import CocoReport, check_coco, what_json
-from mmsdpt.datasets.split_names import split_in, split_of
+from mmsdpt.datasets.split_names import split_in, split_of_folder
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import is_archive, no_folder, read_json
 
@@ -78,6 +78,9 @@ def convert_coco(
         )
     categories = list(classes or new_names)
     splits: dict[str, list[Sample]] = {}
+    unknown = [path for path in files if split is None and file_split(path, root) is None]
+    for path in unknown:
+        report.add("no_split" if len(unknown) == len(files) else "split_unknown", path)
     for each in checked:
         samples = _samples(each, folders[each.path], rename, set(categories), report)
         splits.setdefault(file_split(each.path, root) or "train", []).extend(samples)
@@ -129,9 +132,8 @@ def is_coco(path: Path) -> bool | None:
 
 
 def file_split(path: Path, root: Path) -> str | None:
-    """The split of an annotation file, by its name or its innermost folder that is called so."""
-    folders = reversed(path.relative_to(root).parent.parts)
-    return split_in(path.stem) or next(filter(None, map(split_of, folders)), None)
+    """The split of an annotation file, by its name or its folders'."""
+    return split_in(path.stem) or split_of_folder(path.relative_to(root))
 
 
 def image_folder(path: Path, root: Path) -> Path:

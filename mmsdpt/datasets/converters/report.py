@@ -68,6 +68,7 @@ KINDS: dict[str, Kind] = {
     "path_moved": Kind("path of another machine, its end was found in the source folder"),
     "folder_unreadable": Kind("folder that cannot be listed"),
     "split_missing": Kind("split whose images cannot be found"),
+    "split_unknown": Kind("file whose name and folder tell no split, used as train"),
     "listed_absent": Kind("entry of a split list that has no usable image"),
     "nc_differs": Kind("nc differs from the number of names, the names were used"),
     # notes

@@ -12,6 +12,7 @@ from xml.parsers import expat
 from tqdm import tqdm
 
 from mmsdpt.datasets.image_files import IMAGE_SUFFIXES, ImageFacts
+from mmsdpt.datasets.split_names import split_of_folder
 from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import no_folder
@@ -21,7 +22,7 @@ from .common import Box, Instance, Sample, fit_box, read_image_size, turn_box
 from .files import ImageMode, LabelRefused, read_label, scan
 from .report import ConversionReport
 from .split import random_split
-from .voc_splits import folder_split, folder_splits, listed_splits
+from .voc_splits import folder_splits, listed_splits
 from .voc_xml import parse_xml, read_number
 
 
@@ -285,7 +286,7 @@ class _Reader:
         )
 
     def _split(self, path: Path) -> str | None:
-        return folder_split(PurePosixPath(self.report.name(path)))
+        return split_of_folder(PurePosixPath(self.report.name(path)))
 
     def _instance(self, node: Element, where: str, size: ImageFacts, turn: bool) -> Instance | None:
         self.report.boxes_found += 1

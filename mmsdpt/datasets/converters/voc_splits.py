@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from mmsdpt.datasets.split_names import split_of
+from mmsdpt.datasets.split_names import split_of, split_of_folder
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import decode_text
 
@@ -97,12 +97,10 @@ def _ends(path: str) -> list[str]:
 
 
 def folder_splits(samples: Sequence[Sample], report: ConversionReport) -> dict[str, list[Sample]]:
-    """Splits by folders named train, val or valid, and test; with fewer than two of them all is
-    train.
-    """
+    """Splits by the names of folders; with fewer than two splits all is train."""
     splits: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
-        split = folder_split(PurePosixPath(report.name(sample.image)))
+        split = split_of_folder(PurePosixPath(report.name(sample.image)))
         if split is not None:
             splits[split].append(sample)
     if len(splits) < 2:
@@ -110,12 +108,6 @@ def folder_splits(samples: Sequence[Sample], report: ConversionReport) -> dict[s
         return {"train": list(samples)}
     _account(splits, samples, report)
     return splits
-
-
-def folder_split(path: PurePosixPath) -> str | None:
-    """Returns the split that the innermost folder named like one stands for, or None."""
-    named = [split for part in path.parent.parts if (split := split_of(part)) is not None]
-    return named[-1] if named else None
 
 
 def _account(

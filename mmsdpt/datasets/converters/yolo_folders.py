@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from mmsdpt.datasets.image_files import IMAGE_SUFFIXES, is_tool_folder
-from mmsdpt.datasets.split_names import split_of
+from mmsdpt.datasets.split_names import split_in, split_of
 from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import decode_text, disguise
@@ -284,14 +284,17 @@ class DatasetFolders:
 
     def _unnamed(self, split: str) -> list[Path]:
         for base in dict.fromkeys(self.bases):
-            inside = [*(base / name for name in _IMAGE_FOLDERS), base]
-            for folder in (each for part in inside if part.is_dir() for each in _folders(part)):
-                if split_of(folder.name) != split or resolve_inside(self.top, folder) is None:
-                    continue
-                inner = folder / "images"
-                found = self._scan((inner if inner.is_dir() else folder).resolve())
+            for part in (*(base / name for name in _IMAGE_FOLDERS), base):
+                found = []
+                for folder in _folders_of_split(part, split):
+                    if resolve_inside(self.top, folder) is None:
+                        continue
+                    inner = folder / "images"
+                    images = self._scan((inner if inner.is_dir() else folder).resolve())
+                    if images:
+                        self.report.add("split_from_folder", folder, split)
+                    found += images
                 if found:
-                    self.report.add("split_from_folder", folder, split)
                     self.report.images_found += len(found)
                     return found
         return []
@@ -355,6 +358,16 @@ def _folders(folder: Path) -> list[Path]:
     return [
         path for path in sorted(folder.iterdir()) if path.is_dir() and not is_tool_folder(path.name)
     ]
+
+
+def _folders_of_split(folder: Path, split: str) -> list[Path]:
+    """The folders in a folder that are called like a split, or have its word in their names where
+    those beside them have another split's.
+    """
+    inner = _folders(folder) if folder.is_dir() else []
+    by_words = [path for path in inner if split_in(path.name) == split]
+    several = len({split_in(path.name) for path in inner} - {None}) > 1
+    return [path for path in by_words if split_of(path.name)] or by_words * several
 
 
 def _exists(path: Path) -> bool:
