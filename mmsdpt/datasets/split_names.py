@@ -34,3 +34,10 @@ def split_of_folder(path: PurePath) -> str | None:
     """
     folders = path.parent.parts[::-1]
     return next(filter(None, (*map(split_of, folders), *map(split_in, folders))), None)
+
+
+def share_split(first: PurePath, second: PurePath) -> bool:
+    """Whether two files may belong together: they lie in no folders of two splits, which number
+    their files alike.
+    """
+    return len({split_of_folder(first), split_of_folder(second)} - {None}) < 2

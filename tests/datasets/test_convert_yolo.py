@@ -1,5 +1,7 @@
 """The YOLO converter handles what real folders hold, and counts it exactly."""
 
+import shutil
+
 import pytest
 
 from mmsdpt.datasets.converters import files as converter_files
@@ -141,3 +143,61 @@ def test_yolo_classes_can_be_chosen(tmp_path):
     assert report.counts == {"class_not_chosen": 1} and len(boxes(tmp_path / "out")) == 1
     with pytest.raises(InputError, match="cat, dog"):
         from_yolo(source, tmp_path / "out2", classes=["emu"])
+
+
+def split_folders(root, folder, labels):
+    """Images ``folder`` of train and valid, with the labels that are listed for each split."""
+    for split, stems in labels.items():
+        for stem in "abc":
+            picture(root / folder.format("images", split) / f"{stem}.jpg")
+        for stem in stems:
+            label = root / folder.format("labels", split) / f"{stem}.txt"
+            label.parent.mkdir(parents=True, exist_ok=True)
+            label.write_text("0 0.5 0.5 0.5 0.5")
+
+
+@pytest.mark.parametrize(
+    ("folder", "first", "second"),
+    [
+        ("{1}/{0}", "train", "valid"),  # Roboflow
+        ("{0}/{1}", "train", "valid"),  # Ultralytics
+        ("{0}/{1}", "cam1", "cam2"),
+        ("{1}/{0}", "cam1", "cam2"),
+    ],
+)
+def test_an_image_without_boxes_takes_no_label_of_another_folder(tmp_path, folder, first, second):
+    split_folders(tmp_path, folder, {first: "a", second: "abc"})
+    (tmp_path / folder.format("images", second) / "c.jpg").unlink()  # its label is left over
+    paths = f"train: {folder.format('images', first)}\nval: {folder.format('images', second)}\n"
+    (tmp_path / "data.yaml").write_text(f"{paths}names: [cat]\n")
+    report = from_yolo(tmp_path, None)
+    assert report.splits["train"]["images_without_boxes"] == 2
+    assert report.splits["val"]["boxes"] == 2 and balanced(report)
+    assert report.counts == {
+        "label_missing": 2,
+        "label_without_image": 1,
+        "image_without_boxes": 2,
+    }
+
+
+def test_labels_of_images_in_no_split_and_of_another_split_are_not_taken(tmp_path):
+    split_folders(tmp_path, "{0}/{1}", {"cam1": "a", "cam2": "b"})
+    (tmp_path / "data.yaml").write_text("train: images/cam1\nnames: [cat]\n")
+    assert from_yolo(tmp_path, None).splits["train"]["boxes"] == 1
+    root = tmp_path / "alone"
+    split_folders(root, "{1}/{0}", {"train": "a", "valid": "abc"})
+    shutil.rmtree(root / "valid" / "images")
+    (root / "data.yaml").write_text("train: train/images\nnames: [cat]\n")
+    assert from_yolo(root, None).splits["train"]["boxes"] == 1
+
+
+def test_a_label_that_two_images_may_mean_is_not_taken(tmp_path):
+    for folder in ("one", "two"):
+        picture(tmp_path / folder / "a.jpg")
+        picture(tmp_path / folder / f"{folder}.jpg")
+    for stem in ("a", "one", "two"):
+        (tmp_path / "texts").mkdir(exist_ok=True)
+        (tmp_path / "texts" / f"{stem}.txt").write_text("0 0.5 0.5 0.5 0.5")
+    (tmp_path / "classes.txt").write_text("cat")
+    report = from_yolo(tmp_path, None)
+    assert report.counts["label_elsewhere"] == 2 == report.counts["label_missing"]

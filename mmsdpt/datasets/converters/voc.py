@@ -12,7 +12,7 @@ from xml.parsers import expat
 from tqdm import tqdm
 
 from mmsdpt.datasets.image_files import IMAGE_SUFFIXES, ImageFacts
-from mmsdpt.datasets.split_names import split_of_folder
+from mmsdpt.datasets.split_names import share_split
 from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import no_folder
@@ -275,18 +275,14 @@ class _Reader:
 
         An image in another split's folder is not a candidate: splits number their files alike.
         """
-        split = self._split(xml)
-        usable = [
-            path for path in candidates if split is None or self._split(path) in (None, split)
-        ]
+        root = self.report.root
+        place = xml.relative_to(root)
+        usable = [path for path in candidates if share_split(place, path.relative_to(root))]
         return min(
             usable,
             key=lambda path: (-_shared_folders(xml, path), path.name != file_name, path.as_posix()),
             default=None,
         )
-
-    def _split(self, path: Path) -> str | None:
-        return split_of_folder(PurePosixPath(self.report.name(path)))
 
     def _instance(self, node: Element, where: str, size: ImageFacts, turn: bool) -> Instance | None:
         self.report.boxes_found += 1

@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from mmsdpt.datasets.split_names import split_of, split_of_folder
 from mmsdpt.utils.errors import InputError
@@ -100,7 +100,7 @@ def folder_splits(samples: Sequence[Sample], report: ConversionReport) -> dict[s
     """Splits by the names of folders; with fewer than two splits all is train."""
     splits: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
-        split = split_of_folder(PurePosixPath(report.name(sample.image)))
+        split = split_of_folder(sample.image.relative_to(report.root))
         if split is not None:
             splits[split].append(sample)
     if len(splits) < 2:

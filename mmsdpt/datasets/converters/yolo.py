@@ -1,13 +1,16 @@
 """YOLO text labels (Ultralytics, Roboflow, CVAT, Label Studio, labelImg) to COCO JSON."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 from tqdm import tqdm
 
-from mmsdpt.datasets.split_names import SPLITS
+from mmsdpt.datasets.image_files import IMAGE_SUFFIXES
+from mmsdpt.datasets.split_names import SPLITS, share_split
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import decode_text, folded, is_archive, no_folder
 
@@ -99,7 +102,8 @@ def convert_yolo(
     names = {number: rename.get(name, name) for number, name in names.items()}
     categories = chosen_classes(classes, names)
     exclude = out and out.resolve()
-    labels = scan(top, top, {".txt"}, ConversionReport(top, "yolo"), exclude)
+    files = scan(top, top, IMAGE_SUFFIXES | {".txt"}, ConversionReport(top, "yolo"), exclude)
+    labels = [path for path in files if path.suffix.lower() == ".txt"]
     reader = _Reader(
         names,
         frozenset(categories),
@@ -117,6 +121,7 @@ def convert_yolo(
         raise InputError(f"{source} has no training images: {told} is not there.")
     if not any(pictures.values()) and not report.problems:
         pictures = {"train": folders.everything()}
+    reader.pair(pictures, [path for path in files if path.suffix.lower() != ".txt"])
     splits = {
         name: reader.read_all(paths, f"{name} labels", progress) for name, paths in pictures.items()
     }
@@ -179,7 +184,33 @@ class _Reader:
         self.angle = ""  # the first place of a rotated box
         self.boxes: list[Sequence[float]] = []  # four numbers each, for the convention
         self.overshoots = 0  # boxes that leave their image as centre and size
+        self.labels: dict[Path, Path | None] = {}  # by image
         self.used_labels: dict[Path, Path] = {}
+
+    def pair(self, pictures: Mapping[str, Sequence[Path]], on_disk: Sequence[Path]) -> None:
+        """Finds the label of each image: that of its own place, or else the only one of its name,
+        unless the folder of that one belongs to other images: cameras and splits number theirs
+        alike, and an image without boxes often has no label.
+
+        Args:
+            on_disk: All images, in a split or not.
+        """
+        root = self.report.root
+        images = dict.fromkeys(chain.from_iterable(pictures.values()))
+        self.labels = {image: self._own_label(image) for image in images}
+        owned = {label.parent for image in on_disk if (label := self._own_label(image))}
+        lacking = [image for image, label in self.labels.items() if label is None]
+        wanted = Counter(stem for _, stem in {(image.parent, image.stem) for image in lacking})
+        for image in lacking:
+            alike = [
+                label
+                for label in self.by_stem.get(image.stem, ())
+                if label.parent not in owned
+                and share_split(image.relative_to(root), label.relative_to(root))
+            ]
+            if not self._refuses(image) and len(alike) == wanted[image.stem] == 1:
+                self.report.add("label_elsewhere", image, self.report.name(alike[0]))
+                self.labels[image] = alike[0]
 
     def read_all(self, pictures: Sequence[Path], title: str, progress: bool) -> list[Sample]:
         samples = [
@@ -232,7 +263,7 @@ class _Reader:
                 self.report.add("label_without_image", path)
 
     def _read(self, image: Path) -> Sample | None:
-        label = self._label(image)
+        label = self.labels[image]
         if label is not None and self.used_labels.setdefault(label, image) != image:
             self.report.drop_image("image_name_duplicate", image)
             return None
@@ -264,24 +295,25 @@ class _Reader:
                 instances += [] if instance is None else [instance]
         return Sample(image, *size.displayed, instances)
 
-    def _label(self, image: Path) -> Path | None:
-        root = self.report.root
-        for folder in (label_side(image.parent, root), image.parent):
+    def _own_label(self, image: Path) -> Path | None:
+        for folder in (label_side(image.parent, self.report.root), image.parent):
             label = self.by_path.get((folder, image.stem))
             if label is not None:
                 return label
             alike = self.by_folded.get((folder, folded(image.stem)), [])
             if len(alike) == 1:
                 return alike[0]
-            outside = folder / f"{image.stem}.txt"
-            if outside.is_file() and resolve_inside(root, outside) is None:
-                self.report.add("path_refused", outside, "link to a file outside")
-                return None
-        elsewhere = self.by_stem.get(image.stem, [])
-        if len(elsewhere) == 1 and elsewhere[0] not in self.used_labels:
-            self.report.add("label_elsewhere", image, self.report.name(elsewhere[0]))
-            return elsewhere[0]
         return None
+
+    def _refuses(self, image: Path) -> bool:
+        """Whether the label of an image's own place is a link to a file outside."""
+        root = self.report.root
+        for folder in (label_side(image.parent, root), image.parent):
+            label = folder / f"{image.stem}.txt"
+            if label.is_file() and resolve_inside(root, label) is None:
+                self.report.add("path_refused", label, "link to a file outside")
+                return True
+        return False
 
     def _instance(self, columns: list[str], where: str, size: tuple[int, int]) -> Instance | None:
         self.report.boxes_found += 1
