@@ -5,6 +5,8 @@ import shutil
 import pytest
 
 from mmsdpt.datasets.converters import files as converter_files
+from mmsdpt.datasets.converters.files import scan
+from mmsdpt.datasets.converters.report import ConversionReport
 from mmsdpt.utils.errors import InputError
 
 from .converter_sources import (
@@ -189,6 +191,71 @@ def test_labels_of_images_in_no_split_and_of_another_split_are_not_taken(tmp_pat
     shutil.rmtree(root / "valid" / "images")
     (root / "data.yaml").write_text("train: train/images\nnames: [cat]\n")
     assert from_yolo(root, None).splits["train"]["boxes"] == 1
+
+
+def test_images_that_are_links_have_the_labels_of_their_own_names(tmp_path):
+    for n in range(2):
+        target = picture(tmp_path / "pool" / f"DSC{n}.jpg")
+        target.with_suffix(".txt").write_text("0 0.5 0.5 0.1 0.1")  # of another task
+        link = tmp_path / "images" / "train" / f"{n}.jpg"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(f"../../pool/DSC{n}.jpg")
+    (tmp_path / "labels" / "train").mkdir(parents=True)
+    (tmp_path / "labels" / "train" / "0.txt").write_text("0 0.5 0.5 0.5 0.5")
+    (tmp_path / "train.txt").write_text("images/train/0.jpg\n./images/../images/train/1.jpg\n")
+    for train in ("train.txt", "images/train"):
+        (tmp_path / "data.yaml").write_text(f"train: {train}\nnames: [cat]\n")
+        report = from_yolo(tmp_path, tmp_path / "out", overwrite=True)
+        assert boxes(tmp_path / "out") == [[10, 7.5, 20, 15]]
+        assert [image["file_name"] for image in read(tmp_path / "out")["images"]] == [
+            "0.jpg",
+            "1.jpg",
+        ]
+        assert report.named["label_missing"][0][0] == "images/train/1.jpg"
+
+
+@pytest.mark.parametrize("data", ["train: images/train\nval: images/val\n", ""])
+def test_linked_folders_inside_the_data_set_are_entered(tmp_path, data):
+    for split in ("train", "val"):
+        picture(tmp_path / "raw" / split / "deep" / "0.jpg")
+        folder = tmp_path / "texts" / split / "deep"
+        folder.mkdir(parents=True)
+        (folder / "0.txt").write_text("0 0.5 0.5 0.5 0.5")
+        for name, target in (("images", "raw"), ("labels", "texts")):
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / split).symlink_to(f"../{target}/{split}")
+    (tmp_path / "raw" / "train" / "loop").symlink_to(".")
+    (tmp_path / "data.yaml").write_text(f"{data}names: [cat]\n")
+    report = from_yolo(tmp_path, tmp_path / "out", images="link")
+    assert report.problems == 0 and balanced(report)
+    for split in ("train", "val"):
+        assert boxes(tmp_path / "out", split) == [[10, 7.5, 20, 15]]
+
+
+def test_labels_of_images_in_linked_folders_are_not_taken_by_others(tmp_path):
+    split_folders(tmp_path, "{0}/{1}", {"cam1": "ab", "cam2": "a"})
+    (tmp_path / "images").rename(tmp_path / "raw")
+    (tmp_path / "images").mkdir()
+    for camera in ("cam1", "cam2"):
+        (tmp_path / "images" / camera).symlink_to(f"../raw/{camera}")
+    (tmp_path / "data.yaml").write_text("train: images/cam1\nval: images/cam2\nnames: [cat]\n")
+    report = from_yolo(tmp_path, None)
+    assert [split["boxes"] for split in report.splits.values()] == [2, 1]
+    assert report.counts == {"label_missing": 3, "image_without_boxes": 3}
+
+
+def test_a_folder_that_is_linked_twice_or_around_itself_is_listed_once(tmp_path):
+    inside = picture(tmp_path / "images" / "a" / "a.jpg").parent
+    (inside / "up").symlink_to("..")
+    (inside / "top").symlink_to("../..")
+    for name in ("b", "c"):
+        (tmp_path / "images" / name).symlink_to("../pool")
+    picture(tmp_path / "pool" / "p.jpg")
+    (tmp_path / "pool" / "back").symlink_to("../images/b")
+    for folder, expected in (("images", ["a/a.jpg", "b/p.jpg"]), (".", None)):
+        found = scan(tmp_path / folder, tmp_path, {".jpg"}, ConversionReport(tmp_path, "yolo"))
+        names = [path.relative_to(tmp_path / folder).as_posix() for path in found]
+        assert names == (expected or ["images/a/a.jpg", "pool/p.jpg"])
 
 
 def test_a_label_that_two_images_may_mean_is_not_taken(tmp_path):

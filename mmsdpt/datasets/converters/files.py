@@ -24,19 +24,23 @@ class LabelRefused(Exception):
     """A label file is not read, for the reason in its message."""
 
 
-def resolve_inside(root: Path, path: Path) -> Path | None:
-    """Returns ``path`` with links and ``..`` resolved, or None where it leaves ``root`` or is no
-    valid path.
+def find_inside(root: Path, path: Path) -> Path | None:
+    """Returns ``path`` without ``..``, or None where it, or what it links to, leaves ``root`` or is
+    no valid path. Links stay, as a label has the name of the link and not of what it leads to; but
+    where a link outside leads into ``root``, the path inside is returned.
 
     Args:
         root: Resolved folder that must contain the path, which need not exist.
     """
     try:
-        resolved = path.resolve()
-        resolved.exists()  # raises where the name is too long
+        path = Path(os.path.normpath(path))
+        target = path.resolve()
+        target.exists()  # raises where the name is too long
     except (OSError, ValueError, RuntimeError):  # too long, a null byte, a loop of links
         return None
-    return resolved if resolved.is_relative_to(root) else None
+    if not target.is_relative_to(root):
+        return None
+    return path if path.is_relative_to(root) else target
 
 
 def scan(
@@ -48,7 +52,8 @@ def scan(
 ) -> list[Path]:
     """Lists the regular files with one of ``suffixes`` (any case) under ``folder``, sorted by path.
 
-    Links that leave ``root`` are refused and counted; linked folders are not entered.
+    Links that leave ``root`` are refused and counted; a linked folder is entered unless its files
+    are listed under another name.
 
     Args:
         root: Resolved folder that no link may leave.
@@ -60,18 +65,24 @@ def scan(
     def unreadable(error: OSError) -> None:
         report.add("folder_unreadable", Path(error.filename), error.strerror or "")
 
-    for current, folders, files in os.walk(folder, onerror=unreadable):
+    top = folder.resolve()
+    seen = {exclude}
+    for current, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
         here = Path(current)
         enter = []
         for name in sorted(folders):
             path = here / name
             if is_tool_folder(name):
                 report.add("hidden_file", path)
-            elif path.is_symlink():
-                if resolve_inside(root, path) is None:
-                    report.add("path_refused", path, "link to a folder outside")
-            elif name.lower() not in _MASK_FOLDERS and path.resolve() != exclude:
+                continue
+            if find_inside(root, path) is None:
+                report.add("path_refused", path, "link to a folder outside")
+                continue
+            target = path.resolve()
+            known = path.is_symlink() and (target.is_relative_to(top) or top.is_relative_to(target))
+            if name.lower() not in _MASK_FOLDERS and target not in seen and not known:
                 enter.append(name)
+                seen.add(target)
         folders[:] = enter
         for name in sorted(files):
             path = here / name
@@ -81,7 +92,7 @@ def scan(
                 continue
             if name.startswith("."):
                 report.add("hidden_file", path)
-            elif resolve_inside(root, path) is None:
+            elif find_inside(root, path) is None:
                 report.add("path_refused", path, "link to a file outside")
             elif path.is_file():
                 found.append(path)

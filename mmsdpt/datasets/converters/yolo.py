@@ -1,6 +1,7 @@
 """YOLO text labels (Ultralytics, Roboflow, CVAT, Label Studio, labelImg) to COCO JSON."""
 
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -16,7 +17,7 @@ from mmsdpt.utils.texts import decode_text, folded, is_archive, no_folder
 
 from .coco_writer import check_output, note_renames, write_coco
 from .common import Instance, Sample, fit_box, read_image_size
-from .files import ImageMode, LabelRefused, read_label, resolve_inside, scan
+from .files import ImageMode, LabelRefused, find_inside, read_label, scan
 from .report import ConversionReport
 from .split import random_split
 from .yolo_folders import (
@@ -126,7 +127,7 @@ def convert_yolo(
         name: reader.read_all(paths, f"{name} labels", progress) for name, paths in pictures.items()
     }
     reader.refuse_other_conventions()
-    reader.count_unused_labels(folders.label_files())
+    reader.count_unused_labels(folders.label_files(labels))
     if classes is not None:
         for name in sorted(set(categories) - reader.seen):
             report.add("class_unused", name)
@@ -185,6 +186,7 @@ class _Reader:
         self.boxes: list[Sequence[float]] = []  # four numbers each, for the convention
         self.overshoots = 0  # boxes that leave their image as centre and size
         self.labels: dict[Path, Path | None] = {}  # by image
+        self.places: dict[Path, list[Path]] = {}  # of labels, by folder of images
         self.used_labels: dict[Path, Path] = {}
 
     def pair(self, pictures: Mapping[str, Sequence[Path]], on_disk: Sequence[Path]) -> None:
@@ -198,7 +200,8 @@ class _Reader:
         root = self.report.root
         images = dict.fromkeys(chain.from_iterable(pictures.values()))
         self.labels = {image: self._own_label(image) for image in images}
-        owned = {label.parent for image in on_disk if (label := self._own_label(image))}
+        found = (*self.labels.values(), *map(self._own_label, on_disk))
+        owned = {label.parent for label in found if label is not None}
         lacking = [image for image, label in self.labels.items() if label is None]
         wanted = Counter(stem for _, stem in {(image.parent, image.stem) for image in lacking})
         for image in lacking:
@@ -296,7 +299,7 @@ class _Reader:
         return Sample(image, *size.displayed, instances)
 
     def _own_label(self, image: Path) -> Path | None:
-        for folder in (label_side(image.parent, self.report.root), image.parent):
+        for folder in self._places(image):
             label = self.by_path.get((folder, image.stem))
             if label is not None:
                 return label
@@ -305,12 +308,19 @@ class _Reader:
                 return alike[0]
         return None
 
+    def _places(self, image: Path) -> list[Path]:
+        """The two folders where the label of an image may lie, without links."""
+        folder = image.parent
+        if folder not in self.places:
+            sides = (label_side(folder, self.report.root), folder)
+            self.places[folder] = [Path(os.path.realpath(side)) for side in sides]
+        return self.places[folder]
+
     def _refuses(self, image: Path) -> bool:
         """Whether the label of an image's own place is a link to a file outside."""
-        root = self.report.root
-        for folder in (label_side(image.parent, root), image.parent):
+        for folder in self._places(image):
             label = folder / f"{image.stem}.txt"
-            if label.is_file() and resolve_inside(root, label) is None:
+            if label.is_file() and find_inside(self.report.root, label) is None:
                 self.report.add("path_refused", label, "link to a file outside")
                 return True
         return False

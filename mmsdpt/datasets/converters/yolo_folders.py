@@ -2,6 +2,7 @@
 names.
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import decode_text, disguise
 
-from .files import LabelRefused, read_label, resolve_inside, scan
+from .files import LabelRefused, find_inside, read_label, scan
 from .report import ConversionReport
 
 _NAME_FILES = (
@@ -166,7 +167,7 @@ def class_names(data: dict[str, Any], source: Path, report: ConversionReport) ->
     names = data.get("names")
     if isinstance(names, str):
         files = [source.parent / part for part in (names, Path(names).name)]
-        found = [path for path in files if resolve_inside(source.resolve().parent, path)]
+        found = [path for path in files if find_inside(source.resolve().parent, path)]
         names = next((_class_list(path) for path in found if path.is_file()), None)
     if isinstance(names, list):
         names = dict(enumerate(names))
@@ -223,7 +224,7 @@ class DatasetFolders:
             base = self._find(path, [here, top], "data.yaml path")
             if base is not None:
                 self.bases.insert(0, base)
-        self.label_folders: set[Path] = set()
+        self.image_folders: set[Path] = set()
         self.lists: set[Path] = set()
 
     def images(self, split: str) -> list[Path]:
@@ -259,20 +260,17 @@ class DatasetFolders:
             unique[path] = None
         return list(unique)
 
-    def label_files(self) -> list[Path]:
-        """Returns the label files in the folders in which labels were looked for."""
-        found: dict[Path, None] = {}
-        for folder in sorted(self.label_folders):
-            if folder.is_dir():
-                found |= dict.fromkeys(
-                    scan(
-                        folder, self.top, {".txt"}, ConversionReport(self.top, "yolo"), self.exclude
-                    )
-                )
+    def label_files(self, texts: Sequence[Path]) -> list[Path]:
+        """Returns the files out of ``texts`` that lie where labels were looked for."""
+        sides = (label_side(folder, self.top) for folder in self.image_folders)
+        folders = {Path(os.path.realpath(side)) for side in sides}
+        lists = {path.resolve() for path in self.lists}
         return [
             path
-            for path in found
-            if path not in self.lists and not path.name.lower().startswith(_NO_LABELS)
+            for path in texts
+            if not folders.isdisjoint(path.parents)
+            and path not in lists
+            and not path.name.lower().startswith(_NO_LABELS)
         ]
 
     def everything(self) -> list[Path]:
@@ -287,10 +285,10 @@ class DatasetFolders:
             for part in (*(base / name for name in _IMAGE_FOLDERS), base):
                 found = []
                 for folder in _folders_of_split(part, split):
-                    if resolve_inside(self.top, folder) is None:
-                        continue
                     inner = folder / "images"
-                    images = self._scan((inner if inner.is_dir() else folder).resolve())
+                    if find_inside(self.top, inner) is None:
+                        continue
+                    images = self._scan(inner if inner.is_dir() else folder)
                     if images:
                         self.report.add("split_from_folder", folder, split)
                     found += images
@@ -300,8 +298,9 @@ class DatasetFolders:
         return []
 
     def _scan(self, folder: Path) -> list[Path]:
-        self.label_folders.add(label_side(folder, self.top))
-        return scan(folder, self.top, IMAGE_SUFFIXES, self.report, self.exclude)
+        found = scan(folder, self.top, IMAGE_SUFFIXES, self.report, self.exclude)
+        self.image_folders |= {folder, *(path.parent for path in found)}
+        return found
 
     def _listed(self, path: Path) -> Iterator[Path]:
         self.lists.add(path)
@@ -314,7 +313,7 @@ class DatasetFolders:
             if image is None or not image.is_file() or image.suffix.lower() not in IMAGE_SUFFIXES:
                 self.report.add("listed_absent", where, line.strip())
                 continue
-            self.label_folders.add(label_side(image.parent, self.top))
+            self.image_folders.add(image.parent)
             yield image
 
     def _find(
@@ -330,7 +329,7 @@ class DatasetFolders:
             inner = inner.split("/", 1)[1]
         outside = False
         for candidate in (base / part for part in dict.fromkeys((text, inner)) for base in bases):
-            path = resolve_inside(self.top, candidate)
+            path = find_inside(self.top, candidate)
             if path is None:
                 outside = True
             elif path.exists():
@@ -340,7 +339,7 @@ class DatasetFolders:
             parts = [part for part in text.split("/") if part not in ("", ".", "..")]
             for start in range(1, len(parts)):
                 for base in bases:
-                    path = resolve_inside(self.top, base / "/".join(parts[start:]))
+                    path = find_inside(self.top, base / "/".join(parts[start:]))
                     if path is not None and path.exists():
                         if absolute:
                             self.report.add("path_moved", where, text)
