@@ -139,6 +139,13 @@ def test_one_folder_for_train_and_val_is_said(tmp_path):
     assert balanced(report)
 
 
+def test_an_image_of_two_splits_is_found_and_drawn_once(tmp_path):
+    data = "train: train/images\nval: train/images\nnames: [cat]\n"
+    source = yolo(tmp_path / "src", {"a": "0 0.5 0.5 0.5 0.5", "b": "0 2 2 9 9"}, data)
+    report = from_yolo(source, tmp_path / "out", split=(1, 1, 0))
+    assert (report.images_found, report.boxes_found) == (2, 2) and balanced(report)
+
+
 def test_yolo_classes_can_be_chosen(tmp_path):
     source = yolo(tmp_path / "src", {"a": "0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5\n"})
     report = from_yolo(source, tmp_path / "out", classes=["dog"])

@@ -122,6 +122,9 @@ def convert_yolo(
         raise InputError(f"{source} has no training images: {told} is not there.")
     if not any(pictures.values()) and not report.problems:
         pictures = {"train": folders.everything()}
+    if split is not None:  # an image of two splits is drawn once
+        pictures = {"train": list(dict.fromkeys(chain(*pictures.values())))}
+    report.images_found += sum(map(len, pictures.values()))
     reader.pair(pictures, [path for path in files if path.suffix.lower() != ".txt"])
     splits = {
         name: reader.read_all(paths, f"{name} labels", progress) for name, paths in pictures.items()
@@ -132,8 +135,7 @@ def convert_yolo(
         for name in sorted(set(categories) - reader.seen):
             report.add("class_unused", name)
     if split is not None:
-        unique = {sample.image: sample for group in splits.values() for sample in group}
-        splits = random_split(list(unique.values()), split, seed, report)
+        splits = random_split(splits["train"], split, seed, report)
     write_coco(out, splits, categories, images, report, strict, progress)
     return report
 
@@ -198,7 +200,7 @@ class _Reader:
             on_disk: All images, in a split or not.
         """
         root = self.report.root
-        images = dict.fromkeys(chain.from_iterable(pictures.values()))
+        images = dict.fromkeys(chain(*pictures.values()))
         self.labels = {image: self._own_label(image) for image in images}
         found = (*self.labels.values(), *map(self._own_label, on_disk))
         owned = {label.parent for label in found if label is not None}

@@ -254,8 +254,8 @@ class DatasetFolders:
             found += images
         unique: dict[Path, None] = {}
         for path in found:
-            self.report.images_found += 1
             if path in unique:
+                self.report.images_found += 1
                 self.report.drop_image("image_listed_twice", path, split)
             unique[path] = None
         return list(unique)
@@ -276,7 +276,6 @@ class DatasetFolders:
     def everything(self) -> list[Path]:
         """All images, of data without splits."""
         found = self._scan(self.bases[0])
-        self.report.images_found += len(found)
         self.report.add("no_split", self.bases[0].name)
         return found
 
@@ -293,7 +292,6 @@ class DatasetFolders:
                         self.report.add("split_from_folder", folder, split)
                     found += images
                 if found:
-                    self.report.images_found += len(found)
                     return found
         return []
 
