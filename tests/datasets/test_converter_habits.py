@@ -81,6 +81,17 @@ def test_an_animation_is_noted(tmp_path):
     ]
 
 
+def test_ultralytics_path_is_no_problem_where_the_splits_are_beside_the_file(tmp_path):
+    data = "path: ../datasets/src\ntrain: train/images\nval: {}\nnames: [cat]\n"
+    source = yolo(tmp_path / "src", {"a": BOX}, data.format("train/images"))
+    report = from_yolo(source, None, split=(1, 0, 0), strict=True)
+    assert report.counts == {"path_unused": 1}
+    source.write_text(data.format("valid/images"))
+    report = from_yolo(source, None)
+    assert report.counts == {"split_missing": 1, "path_refused": 1}
+    assert "--root names another folder" in report.named["path_refused"][0][1]
+
+
 def test_validation_images_alone_are_no_data_set(tmp_path):
     source = yolo(tmp_path / "src", {"a": BOX}, "train: tren\nval: train/images\nnames: [cat]\n")
     with pytest.raises(InputError, match="no training images: data.yaml train: tren is not there"):

@@ -91,6 +91,9 @@ KINDS: dict[str, Kind] = {
     "class_not_chosen": Kind("box of a class that was not requested, left out", problem=False),
     "not_in_split": Kind("image in no split, left out", problem=False),
     "no_split": Kind("no split found, all images are in train", problem=False),
+    "path_unused": Kind(
+        "path of data.yaml that leaves its folder, where the splits were found", problem=False
+    ),
     "split_from_folder": Kind(
         "split not named in the data file, its folder was used", problem=False
     ),

@@ -221,7 +221,7 @@ class DatasetFolders:
         self.bases = [here, top]
         path = data.get("path")
         if isinstance(path, str) and path.strip():
-            base = self._find(path, [here, top], "data.yaml path")
+            base = self._find(path, self.bases, "data.yaml path", refused="path_unused")
             if base is not None:
                 self.bases.insert(0, base)
         self.image_folders: set[Path] = set()
@@ -243,6 +243,8 @@ class DatasetFolders:
             where = f"data.yaml {key}"
             if path is None:
                 self.report.add("split_missing", where, entry)
+                if self.report.counts.pop("path_unused", 0):  # it was needed
+                    self.report.add("path_refused", *self.report.named.pop("path_unused")[0])
                 continue
             if not path.is_dir() and path.suffix.lower() != ".txt":
                 why = f"{entry} is neither a folder nor a text file"
@@ -315,7 +317,12 @@ class DatasetFolders:
             yield image
 
     def _find(
-        self, text: str, bases: Sequence[Path], where: str, shorten: bool = False
+        self,
+        text: str,
+        bases: Sequence[Path],
+        where: str,
+        shorten: bool = False,
+        refused: str = "path_refused",
     ) -> Path | None:
         """Returns the existing path that ``text`` names below a base, or None; never outside
         ``top``. The end of a path is enough where it names another machine's, or with
@@ -344,7 +351,7 @@ class DatasetFolders:
                         return path
         if outside:
             self.report.add(
-                "path_refused",
+                refused,
                 where,
                 f"{text} is not inside {self.top.name}; --root names another folder",
             )
