@@ -24,6 +24,17 @@ def test_the_first_track_is_no_corner_of_a_triangle(tmp_path, track):
     assert boxes(tmp_path / "out2") == [PIXELS]
 
 
+def test_a_triangle_that_ends_in_a_corner_is_one_among_polygons(tmp_path):
+    triangle, square = "0 0 .5 .25 .75 .5 1\n", "0 .1 .1 .5 .1 .5 .5 .1 .5\n"
+    tracks = f"{BOX.strip()} 0.9 2\n{BOX.strip()} 0.9 3\n"
+    for number, (other, first) in enumerate(
+        ((square, [0, 15, 20, 15]), ("", [0, 3.75, 5, 22.5]), (square + tracks, [0, 3.75, 5, 22.5]))
+    ):
+        source = yolo(tmp_path / f"{number}", {"a": triangle, "b": other + BOX})
+        from_yolo(source, tmp_path / f"out{number}")
+        assert boxes(tmp_path / f"out{number}")[0] == first
+
+
 @pytest.mark.parametrize(
     ("labels", "data", "message"),
     [

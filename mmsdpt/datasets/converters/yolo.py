@@ -4,6 +4,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -327,6 +328,21 @@ class _Reader:
                 return True
         return False
 
+    @cached_property
+    def _has_polygons(self) -> bool:
+        """Whether more lines of all labels are certain to be polygons than to be tracked boxes."""
+        polygons = tracks = 0
+        for label in dict.fromkeys(filter(None, self.labels.values())):
+            try:
+                lines = decode_text(read_label(label)).split("\n")
+            except (LabelRefused, InputError):  # counted where it is read
+                continue
+            for columns in map(str.split, lines):
+                number = columns[-1].isdecimal() if columns else False
+                polygons += len(columns) % 2 == 1 and len(columns) > (7 if number else 5)
+                tracks += len(columns) == 7 and number and columns[-1] not in ("0", "1")
+        return polygons > tracks
+
     def _instance(self, columns: list[str], where: str, size: tuple[int, int]) -> Instance | None:
         self.report.boxes_found += 1
         try:
@@ -398,13 +414,15 @@ class _Reader:
     def _kind(self, values: Sequence[float], tracked: bool) -> str | None:
         """Whether the numbers after the class are a box (with keypoints, a confidence or a track
         number after it) or a polygon; None if neither. A triangle has as many numbers as a box
-        with both; its last one is seldom written as an integer.
+        with both; a last one of 0 or 1 is a track number unless the labels have polygons.
         """
         count = len(values)
         if count == 4 or (self.keypoints and count == 4 + self.keypoints):
             return "box"
         if self.keypoints:
             return None
-        if count == 5 or (count == 6 and (tracked or values[-1] > 1)):
+        if count == 6 and values[-1] <= 1 and tracked:
+            return "polygon" if self._has_polygons else "box"
+        if count == 5 or (count == 6 and values[-1] > 1):
             return "box"
         return "polygon" if count >= 6 and count % 2 == 0 else None
