@@ -20,7 +20,7 @@ from mmsdpt.datasets.converters.voc_xml import parse_xml
 from mmsdpt.utils.atomic import staged
 from mmsdpt.utils.errors import InputError
 
-from .converter_sources import boxes, from_yolo, load_tool, pair, picture, voc, yolo
+from .converter_sources import balanced, boxes, from_yolo, load_tool, pair, picture, voc, xml, yolo
 
 BOX = "0 0.5 0.5 0.5 0.5\n"
 
@@ -277,6 +277,44 @@ def test_an_image_that_was_resized_after_labelling_is_left_out(tmp_path):
         "JPEGImages/turned.jpg",
     }
     assert report.splits["train"]["images"] == 3 and report.counts["size_wrong"] == 4
+
+
+HALF = [(1, 1, 9, 9), (5, 5, 20, 15), (2, 2, 35, 28)]  # all within 40x30
+WHOLE = [(30, 20, 70, 50), *HALF]  # one reaches beyond 40x30, all within 80x60
+
+
+@pytest.mark.parametrize(
+    ("sizes", "own", "kept"),
+    [
+        # <size> of the images, their own size, and the images that stay
+        ({"all": ((80, 60), WHOLE)}, (40, 30), {}),  # halved: one of four proves it
+        ({"all": ((40, 30), HALF)}, (80, 60), {}),  # enlarged: no box reaches beyond the half
+        ({"all": ((40, 30), WHOLE)}, (80, 60), {"all": 4}),  # <size> alone is wrong
+        ({"all": ((80, 60), HALF * 4)}, (40, 30), {"all": 12}),  # the boxes were halved, too
+        ({"all": ((80, 60), HALF)}, (40, 30), {}),  # too few to tell
+        ({"all": ((41, 31), HALF)}, (40, 30), {"all": 3}),  # rounding
+        ({"all": ((90, 40), WHOLE[1:])}, (40, 30), {"all": 3}),  # nothing tells
+        ({"all": ((90, 60), WHOLE)}, (40, 30), {}),  # stretched
+        (
+            {"a": ((80, 60), WHOLE), "b": ((40, 30), HALF), "c": ((0, 0), HALF)},
+            (40, 30),
+            {"b": 3, "c": 3},
+        ),
+    ],
+)
+def test_resized_images_are_known_by_all_of_their_boxes(tmp_path, sizes, own, kept):
+    for name, (size, found) in sizes.items():
+        for n, box in enumerate(found):
+            picture(tmp_path / f"{name}{n}.jpg", own)
+            xml(tmp_path / f"{name}{n}.xml", [box], size=size)
+    if not kept:
+        with pytest.raises(InputError, match="resized after .* all0.jpg, its boxes are of"):
+            voc(tmp_path, None)
+        return
+    report = voc(tmp_path, None)
+    assert report.splits["train"]["images"] == report.splits["train"]["boxes"] == sum(kept.values())
+    assert report.counts["resized"] == sum(len(f) for _, f in sizes.values()) - sum(kept.values())
+    assert balanced(report)
 
 
 def test_boxes_that_an_image_has_twice_are_left_out(tmp_path):

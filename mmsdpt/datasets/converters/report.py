@@ -36,7 +36,7 @@ KINDS: dict[str, Kind] = {
     ),
     "image_in_two_splits": Kind("image in more than one split, kept in each"),
     "image_name_taken": Kind("image with the file name of another image, written under a new name"),
-    "resized": Kind("image resized after it was labelled: its boxes fit <size> alone, skipped"),
+    "resized": Kind("image resized after it was labelled: its boxes are of <size>, skipped"),
     "image_other_format": Kind("image of a format that is not read, skipped; save it as JPEG"),
     "image_missing": Kind("image that is listed but not there, skipped"),
     "image_without_usable_label": Kind("image whose label file is unusable, skipped"),

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
@@ -107,6 +107,12 @@ def convert_voc(
     samples = reader.read_all(xmls, missing_labels == "keep", progress)
     note_renames(rename, sorted(reader.old_names), report)
     categories = list(classes) if classes is not None else sorted(reader.names)
+    if not categories and report.counts["resized"]:
+        raise InputError(
+            f"{report.counts['resized']} images of {src} were resized after they were labelled, and"
+            f" none is left with a box: {', '.join(report.named['resized'][0])}; use the"
+            " images that were labelled, or correct <size> where the boxes are right."
+        )
     if not categories:
         kinds = ("object_malformed", "label_malformed", "label_refused")
         found = next((report.named[k][0] for k in kinds if k in report.named), ("no <object>", ""))
@@ -126,6 +132,46 @@ def convert_voc(
 
 
 _SLACK = 2.0  # pixels by which a box may leave its image: rounding
+_CERTAIN = 10  # boxes that would reach beyond a smaller image if they were of a larger one
+
+
+class _WrongSize:
+    """An image and its XML, whose <size> is another one.
+
+    Args:
+        declared: Width and height in <size>; None where there is no number.
+    """
+
+    def __init__(
+        self,
+        xml: Path,
+        tree: Element,
+        image: Path,
+        size: ImageFacts,
+        declared: tuple[float | None, float | None],
+    ) -> None:
+        self.xml, self.tree, self.image, self.size = xml, tree, image, size
+        self.declared = declared[0] or 0.0, declared[1] or 0.0
+        self.own = size.displayed
+        self.corners = [c for c in map(_box_corners, tree.findall("object")) if c is not None]
+
+    @property
+    def may_be_meant(self) -> bool:
+        """Whether the boxes, if there are any, may be of this size."""
+        differs = any(abs(a - b) > _SLACK for a, b in zip(self.declared, self.own, strict=True))
+        return bool(self.corners) and min(self.declared) > 0 and differs
+
+    @property
+    def kind(self) -> str:
+        """Whether the image was turned, scaled to whole pixels or changed in another way."""
+        (w, h), (width, height) = self.declared, self.own
+        if (w, h) == (height, width):
+            return "turned"
+        return "scaled" if abs(w * height - h * width) <= max(w, h) else "other"
+
+    def fits(self, size: tuple[float, float]) -> bool:
+        """Whether no box leaves an image of this width and height."""
+        return all(c[2] <= size[0] + _SLACK and c[3] <= size[1] + _SLACK for c in self.corners)
 
 
 class _Reader:
@@ -154,6 +200,7 @@ class _Reader:
             self.by_stem[path.stem.lower()].append(path)
             self.by_name[path.name.lower()].append(path)
         self.claimed: set[Path] = set()
+        self.wrong_sizes: list[_WrongSize] = []
 
     def read_all(self, xmls: Sequence[Path], keep_unlabelled: bool, progress: bool) -> list[Sample]:
         samples = []
@@ -164,6 +211,7 @@ class _Reader:
             sample = self._read(xml)
             if sample is not None:
                 samples.append(sample)
+        samples += self._read_wrong_sizes()
         used = {(path.parent, path.stem.lower()) for path in self.claimed}
         for path in self.pictures:
             if path in self.claimed:
@@ -225,9 +273,15 @@ class _Reader:
             self.report.add(
                 "size_wrong", xml, f"{told}, the image is {size.displayed[0]}x{size.displayed[1]}"
             )
-            if self._is_resized(tree, declared, size.displayed):
-                self.report.drop_image("resized", image, f"{told} when it was labelled")
+            each = _WrongSize(xml, tree, image, size, declared)
+            if each.may_be_meant:
+                self.wrong_sizes.append(each)
                 return None
+        return self._sample(xml, tree, image, size, turn)
+
+    def _sample(
+        self, xml: Path, tree: Element, image: Path, size: ImageFacts, turn: bool = False
+    ) -> Sample:
         instances = [
             self._instance(node, f"{self.report.name(xml)}:{node.get('line')}", size, turn)
             for node in tree.findall("object")
@@ -235,16 +289,28 @@ class _Reader:
         kept = [instance for instance in instances if instance is not None]
         return Sample(image, *size.displayed, kept, self.report.name(xml.with_suffix("")))
 
-    def _is_resized(
-        self, tree: Element, declared: tuple[float | None, ...], size: tuple[int, int]
-    ) -> bool:
-        """Whether boxes fit the size in the file and not that of the image."""
-        corners = [c for c in map(_box_corners, tree.findall("object")) if c is not None]
-        if not corners or None in declared:
-            return False
-        x, y = (max(c[i] for c in corners) for i in (2, 3))
-        fits = [x <= w + _SLACK and y <= h + _SLACK for w, h in (declared, size)]
-        return fits == [True, False]
+    def _read_wrong_sizes(self) -> Iterator[Sample]:
+        """Reads the images whose <size> is not theirs, without those that were resized after they
+        were labelled. One image seldom proves it, so those of one kind are judged together: boxes
+        of the larger size reach beyond the smaller one somewhere.
+        """
+        for kind in dict.fromkeys(each.kind for each in self.wrong_sizes):
+            group = [each for each in self.wrong_sizes if each.kind == kind]
+            of_file = sum(each.fits(each.declared) > each.fits(each.own) for each in group)
+            of_image = sum(each.fits(each.declared) < each.fits(each.own) for each in group)
+            few = sum(len(each.corners) for each in group) < _CERTAIN
+            for each in group:
+                if kind != "scaled":  # <size> is often wrong in other ways
+                    resized = of_image < of_file >= len(group) / 10
+                elif of_file == of_image:
+                    resized = few or each.declared < each.own
+                else:
+                    resized = of_file > of_image
+                if each.fits(each.declared) and (resized or not each.fits(each.own)):
+                    told = "its boxes are of {:g}x{:g} pixels".format(*each.declared)
+                    self.report.drop_image("resized", each.image, told)
+                else:
+                    yield self._sample(each.xml, each.tree, each.image, each.size)
 
     def _find_image(self, xml: Path, file_name: str) -> Path | None:
         pure = PurePosixPath(file_name.replace("\\", "/"))
