@@ -249,6 +249,23 @@ def test_labels_are_found_in_another_case_or_form(tmp_path, spelt):
     assert boxes(tmp_path / "out") == [[10, 7.5, 20, 15]] * 2 and report.problems == 0
 
 
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_voc_names_are_found_in_another_case_or_form(tmp_path, form):
+    names = ("Caf\u00e9", "ni\u00f1o")
+    for name in names:
+        picture(tmp_path / "JPEGImages" / f"{unicodedata.normalize('NFD', name)}.jpg")
+        file_name = f"{unicodedata.normalize(form, name)}.jpg"
+        stem = unicodedata.normalize("NFC", name)
+        xml(tmp_path / "Annotations" / f"{stem}.xml", filename=file_name)
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    for split, name in zip(("train", "val"), names, strict=True):
+        (lists / f"{split}.txt").write_text(unicodedata.normalize(form, name).lower())
+    report = voc(tmp_path, None)
+    assert [split["boxes"] for split in report.splits.values()] == [1, 1]
+    assert report.problems == 0
+
+
 @pytest.mark.parametrize("line", ["0 20 15 20 15", "0 50 50 50 50", "0 1e308 1e308 1e308 1e308"])
 def test_boxes_in_pixels_or_percent_are_called_so(tmp_path, line):
     with pytest.raises(InputError, match="numbers over 1; a box is in fractions of its image"):

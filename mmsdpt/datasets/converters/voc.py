@@ -15,7 +15,7 @@ from mmsdpt.datasets.image_files import IMAGE_SUFFIXES, ImageFacts
 from mmsdpt.datasets.split_names import share_split
 from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.texts import no_folder
+from mmsdpt.utils.texts import folded, no_folder
 
 from .coco_writer import check_output, note_renames, write_coco
 from .common import Box, Instance, Sample, fit_box, read_image_size, turn_box
@@ -197,8 +197,8 @@ class _Reader:
         self.by_stem: dict[str, list[Path]] = defaultdict(list)
         self.by_name: dict[str, list[Path]] = defaultdict(list)
         for path in pictures:
-            self.by_stem[path.stem.lower()].append(path)
-            self.by_name[path.name.lower()].append(path)
+            self.by_stem[folded(path.stem)].append(path)
+            self.by_name[folded(path.name)].append(path)
         self.claimed: set[Path] = set()
         self.wrong_sizes: list[_WrongSize] = []
 
@@ -212,11 +212,11 @@ class _Reader:
             if sample is not None:
                 samples.append(sample)
         samples += self._read_wrong_sizes()
-        used = {(path.parent, path.stem.lower()) for path in self.claimed}
+        used = {(path.parent, folded(path.stem)) for path in self.claimed}
         for path in self.pictures:
             if path in self.claimed:
                 continue
-            if (path.parent, path.stem.lower()) in used:
+            if (path.parent, folded(path.stem)) in used:
                 self.report.drop_image("image_name_duplicate", path)
             elif not keep_unlabelled:
                 self.report.drop_image("label_missing", path, "skipped")
@@ -317,12 +317,12 @@ class _Reader:
         if pure.is_absolute() or PureWindowsPath(file_name).drive or ".." in pure.parts:
             self.report.add("path_refused", xml, f"<filename> is {file_name}")
             pure = PurePosixPath()
-        image = self._nearest(xml, self.by_stem[xml.stem.lower()], pure.name)
+        image = self._nearest(xml, self.by_stem[folded(xml.stem)], pure.name)
         if image is not None:
-            if pure.name and pure.name != image.name:
+            if pure.name and one_form(pure.name) != one_form(image.name):
                 self.report.add("filename_differs", xml, f"{pure.name}, used {image.name}")
             return image
-        named = self.by_name[pure.name.lower()] or self.by_stem[pure.stem.lower()]
+        named = self.by_name[folded(pure.name)] or self.by_stem[folded(pure.stem)]
         image = self._nearest(xml, named, pure.name)
         if image is not None:
             self.report.add("filename_used", xml, image.name)
@@ -332,7 +332,7 @@ class _Reader:
         """Number of folders that the XML shares with the image of its own name, -1 where there is
         none.
         """
-        image = self._nearest(xml, self.by_stem[xml.stem.lower()], "")
+        image = self._nearest(xml, self.by_stem[folded(xml.stem)], "")
         return -1 if image is None else _shared_folders(xml, image)
 
     def _nearest(self, xml: Path, candidates: Sequence[Path], file_name: str) -> Path | None:

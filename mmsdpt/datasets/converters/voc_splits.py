@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmsdpt.datasets.split_names import split_of, split_of_folder
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.texts import decode_text
+from mmsdpt.utils.texts import decode_text, folded
 
 from .common import Sample
 from .files import LabelRefused, read_label, scan
@@ -24,9 +24,11 @@ def listed_splits(
         Samples by split, empty where there are no lists.
     """
     by_end: dict[str, list[Sample]] = defaultdict(list)
+    by_folded: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         for end in _ends(sample.key):
             by_end[end].append(sample)
+            by_folded[folded(end)].append(sample)
     splits: dict[str, list[Sample]] = {}
     for name, path in _lists(root):
         try:
@@ -40,7 +42,7 @@ def listed_splits(
             where = f"{report.name(path)}:{number}"
             if not entry:
                 continue
-            alike = _named(entry, by_end)
+            alike = _named(entry, by_end) or _named(folded(entry), by_folded)
             if not alike:
                 report.add("listed_absent", where, entry)
             elif len(alike) > 1:
