@@ -17,7 +17,7 @@ from mmsdpt.hosts.stages import DTYPES, StageCache
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.feature_store import FeatureStore
 
-from .views import KnownView, Views
+from .views import Views
 
 DRAWN = "drawn"
 
@@ -119,25 +119,14 @@ class FeatureCache(Hook):
             host.keep_features(self.stages)
 
     def views(self, loader: DataLoader) -> Views | None:
-        """The fixed views of a training loader, if there are to be any; runs that share a dataset
-        and a store share them.
-        """
+        """The fixed views of a training loader, if there are to be any."""
         if self.settings.views == DRAWN:
             return None
-        known: dict[tuple[int, int], KnownView] = {}
         wanted = None
         if (stages := self.stages) is not None:
-            kind = self.settings.seed, self.settings.views is None
-            known = stages.store.notes.setdefault(loader.dataset, {}).setdefault(kind, known)
             wanted = lambda: stages.on.get("image", False)  # noqa: E731
-        self._views = Views(
-            loader,
-            self.settings.views,
-            self.settings.seed,
-            known,
-            _preprocess(self.host),
-            wanted,
-        )
+        settings, preprocess = self.settings, _preprocess(self.host)
+        self._views = Views(loader, settings.views, settings.seed, preprocess, wanted)
         return self._views
 
     def before_train(self, runner: Runner) -> None:

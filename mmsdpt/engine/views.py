@@ -26,7 +26,7 @@ _MOST = 20_000  # samples that are remembered, some kB each
 
 @dataclass
 class KnownView:
-    """What is remembered of one view of one image; nothing of a run.
+    """What is remembered of one view of one image.
 
     Attributes:
         shape: Of what the pipeline gives, (3, H, W).
@@ -71,7 +71,6 @@ class Views:
         loader: Of the training.
         count: K views of each image. None: the pipeline draws nothing, so there is one.
         seed: Of the views.
-        known: Where views are kept, for all runs on this dataset.
         preprocess: Makes of a batch the pixels that the host gets, (B, 3, H, W); None: pixels are
             always loaded, because the batch decides what becomes of them.
         wanted: Whether features of images are kept at present; None: they never are.
@@ -82,12 +81,12 @@ class Views:
         loader: DataLoader,
         count: int | None,
         seed: int,
-        known: dict[tuple[int, int], KnownView],
         preprocess: Callable[[dict], Tensor] | None,
         wanted: Callable[[], bool] | None,
     ) -> None:
         self.loader, self.count, self.seed = loader, count, seed
-        self.known, self.preprocess, self.wanted = known, preprocess, wanted
+        self.preprocess, self.wanted = preprocess, wanted
+        self.known: dict[tuple[int, int], KnownView] = {}
 
     # ------------------------------------------------------------------ where samples are drawn
 

@@ -21,7 +21,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from filelock import FileLock
@@ -62,9 +61,6 @@ class FeatureStore:
         memory_gb: Bound of what is held in memory.
         folder: Where everything is kept for other processes and runs; None: nowhere.
         max_gb: Bound of the folder.
-
-    Attributes:
-        notes: For those who use the store: what they remember of an object, as long as it lives.
     """
 
     def __init__(
@@ -74,7 +70,6 @@ class FeatureStore:
         self._memory: OrderedDict[tuple[str, str], tuple[Entry, int]] = OrderedDict()
         self._run = 0
         self._told = False
-        self.notes: WeakKeyDictionary[Any, dict] = WeakKeyDictionary()
         self.folder = _Folder(Path(folder), int(max_gb * GB)) if folder is not None else None
 
     def __deepcopy__(self, memo: dict) -> FeatureStore:
