@@ -38,20 +38,29 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-class LoadOnce:
-    """A loading transform that decodes an image at its first use, as far as the budget goes."""
+def _as_key(cfg: Any) -> str:
+    """A config as text, the same for equal ones."""
+    return json.dumps(cfg, sort_keys=True, default=str)
 
-    def __init__(self, load: Any, cache: DatasetCache) -> None:
-        self.load, self.cache = load, cache
+
+class LoadOnce:
+    """A loading transform that decodes an image at its first use, as far as the budget goes.
+
+    Args:
+        cfg: Of the transform: those with other settings make other pixels of an image.
+    """
+
+    def __init__(self, cfg: Mapping[str, Any], cache: DatasetCache) -> None:
+        self.load, self.kind, self.cache = TRANSFORMS.build(dict(cfg)), _as_key(cfg), cache
 
     def __call__(self, results: dict) -> dict:
-        path = results["img_path"]
-        added = self.cache.decoded.get(path)
+        key = self.kind, results["img_path"]
+        added = self.cache.decoded.get(key)
         if added is None:
             loaded = self.load(dict(results))
-            added = {key: loaded[key] for key in loaded if key not in results}
+            added = {name: loaded[name] for name in loaded if name not in results}
             if self.cache.take(added["img"].nbytes):
-                self.cache.decoded[path] = added
+                self.cache.decoded[key] = added
         # A copy of the pixels: a transform may write into what it gets.
         return {**results, **added, "img": added["img"].copy()}
 
@@ -63,15 +72,15 @@ class TestImages:
     """A test set, run through its pipeline once where that fits in memory.
 
     Attributes:
-        features: (N, e), for the one who computes them to keep: the pooled image features of the
-            model without tuners.
+        features: For the one who computes them to keep: the pooled image features (N, e) of models
+            without tuners, by a digest of the model.
     """
 
     __test__ = False  # pytest takes it for tests
 
     def __init__(self, loader: Mapping[str, Any], dataset: Dataset, cache: DatasetCache) -> None:
         self.loader, self.dataset, self.cache = loader, dataset, cache
-        self.features: Tensor | None = None
+        self.features: dict[str, Tensor] = {}
         self._kept: list[dict[str, Any]] = []
 
     def __len__(self) -> int:
@@ -112,12 +121,12 @@ class DatasetCache:
     def __init__(self, keep_images: bool = True) -> None:
         self.left = _BUDGET if keep_images else 0
         self.keep_images = keep_images
-        self.decoded: dict[str, dict[str, Any]] = {}
+        self.decoded: dict[tuple[str, str], dict[str, Any]] = {}
         self._made: dict[tuple[str, str], Any] = {}
 
     def _once(self, what: str, cfg: Any, make: Callable[[], Any]) -> Any:
         """What is made of a config, the first time that it is asked for."""
-        key = what, json.dumps(cfg, sort_keys=True, default=str)
+        key = what, _as_key(cfg)
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
@@ -149,7 +158,8 @@ class DatasetCache:
     def test_images(self, loader: Mapping[str, Any]) -> TestImages:
         """The images of a test set; the sentences around its class names do not matter."""
         cfg = {key: value for key, value in loader["dataset"].items() if key != "template"}
-        return self._once("test", cfg, lambda: TestImages(loader, self.dataset(cfg), self))
+        loader = dict(loader, dataset=cfg)
+        return self._once("test", loader, lambda: TestImages(loader, self.dataset(cfg), self))
 
     def digest(self, cfg: Mapping[str, Any]) -> str:
         """SHA-256 of what a data set holds: its annotations, and names and sizes of its images;
@@ -169,7 +179,7 @@ class DatasetCache:
         }
         pipeline = list(cfg.get("pipeline") or ())
         if pipeline and loads_image(pipeline[0]):
-            pipeline[0] = LoadOnce(TRANSFORMS.build(dict(pipeline[0])), self)
+            pipeline[0] = LoadOnce(pipeline[0], self)
             # Only processes that load images need the list of images as one block of memory, and
             # making it takes a full garbage collection.
             made.update(pipeline=pipeline, serialize_data=False)

@@ -16,6 +16,7 @@ from mmsdpt.utils.data_files import check_evaluator_files
 from mmsdpt.utils.errors import InputError
 
 from .images import TestImages, quiet
+from .jobs import base_digest, digest
 
 _OF_IMAGES = (
     *("image_embeddings", "image_blocks", "image_projections", "image_block_branches"),
@@ -32,11 +33,7 @@ def evaluate(host: nn.Module, cfg: ConfigDict, images: TestImages) -> dict[str, 
     name_classes(host, cfg, images)
     metainfo = images.dataset.metainfo
     evaluator = build_evaluator(cfg, metainfo)
-    features = None
-    if leaves_images_alone(host):
-        if images.features is None:
-            images.features = pooled_features(host, images)
-        features = images.features
+    features = kept_features(host, cfg, images) if leaves_images_alone(host) else None
     with quiet():
         for batch, samples in predict(host, images, features):
             evaluator.process(data_samples=samples, data_batch=batch)
@@ -122,3 +119,13 @@ def batch_features(
 def pooled_features(host: nn.Module, images: TestImages) -> Tensor:
     """Image features (N, e) of all images."""
     return torch.cat(list(batch_features(host, images)))
+
+
+def kept_features(host: nn.Module, cfg: ConfigDict, images: TestImages) -> Tensor:
+    """Image features (N, e) of all images, computed once for each model without its tuners."""
+    model = {name: value for name, value in cfg.model.items() if name != "tuners"}
+    dtype = (cfg.get("feature_cache") or {}).get("dtype")  # that stages keep what they compute in
+    key = digest(dict(model=model, base=base_digest(cfg.load_from), dtype=dtype))
+    if key not in images.features:
+        images.features[key] = pooled_features(host, images)
+    return images.features[key]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from mmsdpt.experiments.images import DatasetCache, LoadOnce
 from mmsdpt.experiments.running import run
 from mmsdpt.experiments.study import load_study
 from mmsdpt.hosts.clip import CLIP
@@ -54,7 +58,6 @@ def test_after_the_first_method_no_image_is_encoded_again(write_study, tmp_path,
 
 
 def test_views_are_part_of_a_result_and_the_folder_is_not(write_study, tmp_path):
-    from mmsdpt.experiments.images import DatasetCache
     from mmsdpt.experiments.jobs import prepare
 
     def digests(**settings):
@@ -67,3 +70,39 @@ def test_views_are_part_of_a_result_and_the_folder_is_not(write_study, tmp_path)
     assert digests(views=2) == digests(views=2, folder=str(tmp_path / "elsewhere"), memory_gb=2.0)
     assert digests(views=2)[1] != digests(views=3)[1]
     assert digests(views=2)[0] == digests(views=3)[0] != digests(views=3, dtype="bfloat16")[0]
+
+
+def test_every_host_is_tested_on_features_of_its_own(write_study, tiny_host, tmp_path):
+    weights = load_file(tiny_host["load_from"])
+    other = dict(tiny_host, name="other", load_from=str(tmp_path / "other.safetensors"))
+    save_file(
+        {name: value.flip(0).contiguous() for name, value in weights.items()}, other["load_from"]
+    )
+    norm = {"model.data_preprocessor.mean": [0.0, 0.0, 0.0]}
+
+    def tested(work_dir, **keys):
+        study = load_study(write_study(["coop"], **keys))
+        return numbers(run(study, tmp_path / work_dir, threads=1)[0])
+
+    both = tested("both", hosts=[tiny_host, other])
+    alone = tested("alone", hosts=[other])
+    assert alone.items() <= both.items()
+    assert both["tiny_clip/zero_shot/on_clothing"] != both["other/zero_shot/on_clothing"]
+    # Nor do models that see other pixels share them.
+    (name,) = alone.keys() - {"other/zero_shot/on_clothing"}
+    name, mean = name.replace("other", "tiny_clip"), [0.0, 0.0, 0.0]
+    varied = tested("varied", vary=dict(mean=[{}, {"model.data_preprocessor.mean": mean}]))
+    alone = tested("mean", cell=dict(model=dict(data_preprocessor=dict(mean=mean))))
+    assert alone[name] in varied.values() and alone[name] != varied[name]
+
+
+def test_images_that_are_read_in_two_ways_are_kept_apart(tmp_path):
+    path = str(tmp_path / "image.png")
+    Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3)).save(path)
+    cache = DatasetCache()
+    for kind in ("color", "grayscale", "color"):
+        load = dict(type="mmcv.LoadImageFromFile", color_type=kind)
+        kept = LoadOnce(load, cache)(dict(img_path=path))["img"]
+        fresh = LoadOnce(load, DatasetCache())(dict(img_path=path))["img"]
+        assert np.array_equal(kept, fresh) and kept.ndim == (2 if kind == "grayscale" else 3)
+    assert len(cache.decoded) == 2
