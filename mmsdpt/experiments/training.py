@@ -29,6 +29,7 @@ from mmsdpt.engine.state import tuner_file_name
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import load_tuner
 from mmsdpt.utils.base_weights import load_base_file, resolve_checkpoint
+from mmsdpt.utils.errors import InputError
 
 from .images import DatasetCache, quiet
 from .testing import pooled_features
@@ -115,6 +116,9 @@ def train(
     Returns:
         The trained host in eval mode, with the best state where one was chosen; seconds, and
         numbers of epochs and steps.
+
+    Raises:
+        InputError: if a best state is to be chosen, and no validation gives a score.
     """
     name = re.sub(r"\W+", "_", str(folder))
     best = cfg.default_hooks.checkpoint.get("save_best")
@@ -157,6 +161,13 @@ def train(
             facts["step_seconds"] = statistics.median(clock.seconds)
         runner.visualizer.close()
         if best:
+            # A file of an earlier training may be there all the same.
+            if not any(key.startswith("best_score") for key in runner.message_hub.runtime_info):
+                raise InputError(
+                    f"no validation gave a score ({best}) to choose a state by: a detector found"
+                    " nothing there, or the validation images have no boxes; set"
+                    " study.selection=None to keep the last state"
+                )
             for slot, path in tuner_files(runner.host, folder / "log", "best_").items():
                 facts["best_epoch"] = load_tuner(runner.host, path, slot)["extra"]["epoch"]
     return runner.host.eval(), facts

@@ -284,6 +284,24 @@ def test_the_state_that_is_kept_is_the_one_that_validated_best(compute, monkeypa
     assert any(not torch.equal(kept[name], states[3][name]) for name in kept)
 
 
+def test_a_training_without_a_score_does_not_take_the_best_state_of_an_earlier_one(
+    compute, monkeypatch
+):
+    keys = dict(names=["vpt"], selection=dict(monitor="accuracy/top1"))
+    assert all(record["status"] == "finished" for record in compute(**keys)[0].values())
+    validate = training.QuietRunner.call_hook
+
+    def without_score(self, name, **kwargs):
+        if name == "after_val_epoch":
+            kwargs["metrics"]["accuracy/top1"] = float("nan")
+        return validate(self, name, **kwargs)
+
+    monkeypatch.setattr(training.QuietRunner, "call_hook", without_score)
+    records, _ = compute({"cell.optim_wrapper.optimizer.lr": 1e-4}, **keys)
+    record = records["vpt/clothing/1_shots_seed_1/on_clothing"]
+    assert record["status"] == "failed" and "no validation gave a score" in record["error"]
+
+
 def test_stacking_switches_slots_and_keeps_the_first_method(compute, tmp_path):
     records, _ = compute(
         protocol="stacking", source="clip_eurosat", pairs=[("vpt", "coop")], epochs=2
