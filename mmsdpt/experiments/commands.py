@@ -58,10 +58,9 @@ def run(args: argparse.Namespace) -> int:
                 progress.console.print(text, style="red", soft_wrap=True, markup=False)
                 progress.update(task, advance=1)
             else:
-                name, value = next(iter(record["metrics"].items()))
-                progress.update(
-                    task, advance=1, description=f"{record['cell']}: {name} {value:.4g}"
-                )
+                scores = [f"{name} {value:.4g}" for name, value in record["metrics"].items()]
+                first = scores[0] if scores else "no score"
+                progress.update(task, advance=1, description=f"{record['cell']}: {first}")
 
         records, prepared = run_study(
             study,

@@ -16,7 +16,7 @@ from mmsdpt.utils.errors import InputError
 from .frame import Score, to_frame
 from .plots import study_plots
 from .published import published_entries
-from .records import FAILED, read_records
+from .records import FAILED, FINISHED, read_records
 from .study import Study, records_file
 from .tables import study_tables
 from .view import Table
@@ -120,8 +120,14 @@ def introduction(study: Study, frame: pd.DataFrame) -> list[str]:
             f"Left out: {', '.join(labels)}, which can only tell the classes that they were trained"
             " on."
         )
-    planned, failed = len(study.cells()), int((frame["status"] == FAILED).sum())
-    counts = {"not computed yet": planned - len(frame), "failed": failed}
+    planned, states = len(study.cells()), frame["status"]
+    counts = {
+        "not computed yet": planned - len(frame),
+        "failed": (states == FAILED).sum(),
+        "without a score, as the test has no boxes": (
+            (states == FINISHED) & frame["score"].isna()
+        ).sum(),
+    }
     lacks = [f"{number} {what}" for what, number in counts.items() if number]
     if lacks:
         found.append(f"Of {planned} cells: {', '.join(lacks)}. They are shown as a dash.")

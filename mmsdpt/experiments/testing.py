@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from mmdet.evaluation import CocoMetric
 from mmengine.config import ConfigDict
 from mmengine.evaluator import Evaluator
 from torch import Tensor, nn
 
+from mmsdpt.engine.state import is_score
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.utils.data_files import check_evaluator_files
 from mmsdpt.utils.errors import InputError
@@ -28,7 +30,7 @@ _OF_IMAGES = (
 def evaluate(host: nn.Module, cfg: ConfigDict, images: TestImages) -> dict[str, float]:
     """What the metrics of ``test_evaluator`` give for a model in eval mode, with the slots switched
     on that are to act: accuracy in percent at full precision, with ``correct``, ``total`` and
-    ``num_classes``.
+    ``num_classes``. Of detection what has no boxes has no score, and what is not found has 0.
     """
     name_classes(host, cfg, images)
     metainfo = images.dataset.metainfo
@@ -37,6 +39,9 @@ def evaluate(host: nn.Module, cfg: ConfigDict, images: TestImages) -> dict[str, 
     with quiet():
         for batch, samples in predict(host, images, features):
             evaluator.process(data_samples=samples, data_batch=batch)
+        for metric in evaluator.metrics:
+            if isinstance(metric, CocoMetric):
+                _let_nothing_be_scored(metric)
         scores = evaluator.evaluate(len(images))
     found: dict[str, float] = {}
     for name, value in scores.items():
@@ -46,11 +51,19 @@ def evaluate(host: nn.Module, cfg: ConfigDict, images: TestImages) -> dict[str, 
             found["num_classes"] = len(metainfo["classes"])
         else:
             found[name.removeprefix("alignment/")] = float(value)
-    undefined = [name for name, value in found.items() if not math.isfinite(value)]
+    undefined = [name for name, value in found.items() if not is_score(value)]
     if undefined and "accuracy" in found:
         raise InputError(f"the test gives no numbers for {', '.join(undefined)}: try a lower rate")
-    # Of detection: what has no boxes has no score.
     return {name: value for name, value in found.items() if name not in undefined}
+
+
+def _let_nothing_be_scored(metric: CocoMetric) -> None:
+    """Where no box is found, add one of no size and no confidence: COCO's tools refuse to score an
+    empty list. It hits nothing, so the AP is 0, and still -1 where there is nothing to hit.
+    """
+    if metric.results and not any(len(found["scores"]) for _, found in metric.results):
+        nothing = dict(bboxes=np.zeros((1, 4)), scores=np.zeros(1), labels=np.zeros(1, dtype=int))
+        metric.results[0][1].update(nothing)
 
 
 def build_evaluator(cfg: ConfigDict, metainfo: Mapping[str, Any]) -> Evaluator:

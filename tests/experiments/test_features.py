@@ -78,7 +78,6 @@ def test_every_host_is_tested_on_features_of_its_own(write_study, tiny_host, tmp
     save_file(
         {name: value.flip(0).contiguous() for name, value in weights.items()}, other["load_from"]
     )
-    norm = {"model.data_preprocessor.mean": [0.0, 0.0, 0.0]}
 
     def tested(work_dir, **keys):
         study = load_study(write_study(["coop"], **keys))

@@ -448,3 +448,14 @@ def test_the_tool_says_what_failed_and_what_is_missing(write_study, tmp_path, ca
     assert "2 finished, 2 missing" in text
     assert "tiny_clip/vpt/clothing/1_shots_seed_2/on_clothing" in text
     assert call("run", write_study(names=["vpt"]))[0] == 0
+
+
+def test_the_tool_goes_on_after_a_test_without_a_score(write_study, tmp_path, monkeypatch):
+    from mmsdpt.experiments import commands
+
+    monkeypatch.setattr(worker, "evaluate", lambda *_: {})
+    common = dict(study=str(write_study(names=["vpt"])), work_dir=str(tmp_path), cfg_options=None)
+    alone = dict(jobs=1, threads=1, gpus=None, address=None, only=[], redo=False)
+    assert commands.run(argparse.Namespace(**common, **alone)) == 0
+    assert commands.table(argparse.Namespace(**common, format=["md"])) == 0
+    assert "Of 2 cells: 2 without a score" in (tmp_path / "tiny.md").read_text()

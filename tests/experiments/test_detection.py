@@ -1,0 +1,64 @@
+"""What a test of a detector gives where there is little to score."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from torch import nn
+
+from mmsdpt.experiments.testing import evaluate
+
+BOX = [8, 8, 24, 24]
+NAMES = [f"coco/bbox_{name}" for name in ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")]
+
+
+class OneImage:
+    dataset = SimpleNamespace(metainfo=dict(classes=("cat",)))
+
+    def __len__(self) -> int:
+        return 1
+
+    def batches(self, pixels):
+        yield dict(inputs=[], data_samples=[None])
+
+
+def detected(tmp_path, truth, found):
+    """The scores of a detector on an image; boxes, and those it finds, are x1, y1, x2, y2."""
+    boxes = [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in truth]
+    content = dict(
+        images=[dict(id=1, file_name="1.png", width=64, height=64)],
+        categories=[dict(id=1, name="cat")],
+        annotations=[
+            dict(id=i, image_id=1, category_id=1, bbox=box, area=box[2] * box[3], iscrowd=0)
+            for i, box in enumerate(boxes, start=1)
+        ],
+    )
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    predicted = dict(
+        bboxes=torch.tensor(found, dtype=torch.float32).reshape(-1, 4),
+        scores=torch.full((len(found),), 0.9),
+        labels=torch.zeros(len(found), dtype=torch.long),
+    )
+    host = nn.Module()
+    host.test_step = lambda batch: [dict(pred_instances=predicted, img_id=1, ori_shape=(64, 64))]
+    metric = dict(type="mmdet.CocoMetric", ann_file=str(tmp_path / "truth.json"), metric="bbox")
+    return evaluate(host, ConfigDict(test_evaluator=metric), OneImage())
+
+
+def test_boxes_that_are_found_are_scored(tmp_path):
+    scores = detected(tmp_path, truth=[BOX], found=[BOX])
+    # Sizes without a box have no score.
+    assert scores == pytest.approx({name: 1.0 for name in NAMES[:4]})
+
+
+def test_a_detector_that_finds_nothing_has_an_ap_of_0(tmp_path):
+    assert detected(tmp_path, truth=[BOX], found=[]) == {name: 0.0 for name in NAMES[:4]}
+
+
+@pytest.mark.parametrize("found", [[], [BOX]])
+def test_without_boxes_there_is_no_score(tmp_path, found):
+    assert detected(tmp_path, truth=[], found=found) == {}
