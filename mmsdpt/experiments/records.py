@@ -3,7 +3,8 @@
 A study ``NAME`` keeps its results in ``WORK_DIR/NAME.jsonl``, beside the folders of its cells.
 Lines are only ever appended, by one process: the one that runs the study. A cell that is computed
 again (it failed, or its settings changed) gets another line, and the newest one counts. A line that
-was cut off when the process was killed is passed over: the cell's own folder still has the result.
+is no record, as one that was cut off when the process was killed, is passed over: the cell's own
+folder still has the result.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from typing import Any, TypedDict
 from mmsdpt.utils.atomic import naming
 
 FINISHED, FAILED = "finished", "failed"
+_ALWAYS = frozenset(  # in a record of any version
+    ("cell", "host", "method", "settings", "tested_on", "tested_classes", "slots_on")
+    + ("metrics", "digest", "status")
+)
 
 
 class Record(TypedDict):
@@ -89,13 +94,12 @@ def read_records(path: str | os.PathLike, cells: Iterable[str] | None = None) ->
     """
     newest: dict[str, dict] = {}
     path = Path(path)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    for line in lines:
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
         try:
             record = json.loads(line)
-        except ValueError:
+        except ValueError:  # of bytes that are no UTF-8, too
             continue
-        if isinstance(record, dict) and "cell" in record:
+        if isinstance(record, dict) and record.keys() >= _ALWAYS:
             newest[record["cell"]] = record
     wanted = newest if cells is None else cells
     return [newest[name] for name in wanted if name in newest]

@@ -27,6 +27,11 @@ def make_study(protocol, data=("cats", "dogs"), methods=("coop", "mudpt"), **kwa
     )
 
 
+def unknown(cell, **known):
+    """A record of which nothing else is known."""
+    return dict.fromkeys(Record.__annotations__) | dict(cell=cell, **known)
+
+
 def make_records(study, metrics):
     """A record of each cell; ``metrics(cell)`` gives a dict, a text (the cell failed) or None (it
     has no record).

@@ -25,6 +25,7 @@ from mmsdpt.experiments.records import append_record, read_records
 from mmsdpt.tuners.files import load_tuner, save_tuner
 from mmsdpt.utils.atomic import remove_unfinished, write_atomically
 from mmsdpt.utils.base_weights import read_checkpoint
+from tests.experiments.by_hand import unknown
 from tests.tuners.fusion_host import FusionHost
 
 KILLS = int(os.environ.get("FUZZ_KILLS", "20"))
@@ -47,7 +48,7 @@ def write_all(host: FusionHost, folder: Path, number: int) -> None:
     torch.save(dict(state_dict=dict(weight=weight.detach())), content)
     write_atomically(folder / FILES[1], content.getvalue())
     write_atomically(folder / FILES[2], f"epoch_{number}.pth".encode() * 1000)
-    append_record(folder / FILES[3], dict(cell=str(number), error="x" * 100_000))
+    append_record(folder / FILES[3], unknown(str(number), error="x" * 100_000))
 
 
 def check_all(reader: FusionHost, folder: Path) -> None:
@@ -140,7 +141,7 @@ def test_a_kill_during_a_write_leaves_files_that_load(tmp_path, monkeypatch):
         assert {path.name for path in tmp_path.iterdir()} == set(FILES)
         if (tmp_path / FILES[3]).stat().st_size > 20 * sizes[FILES[3]]:
             (tmp_path / FILES[3]).unlink()
-            append_record(tmp_path / FILES[3], dict(cell="0", error="x" * 100_000))
+            append_record(tmp_path / FILES[3], unknown("0", error="x" * 100_000))
     print(f"{KILLS} kills while a temporary file was there, by what was in it: {dict(fell)}")
     # Else the kills miss what they are to try; a few may, on a busy machine.
     assert fell.total() >= (KILLS // 4 if KILLS > 100 else 1)

@@ -12,6 +12,7 @@ from mmsdpt.evaluation import PickledResults
 from mmsdpt.experiments.records import append_record, read_records
 from mmsdpt.utils.atomic import check_writable
 from mmsdpt.visualization.drawing import save_figure
+from tests.experiments.by_hand import unknown
 
 
 @pytest.fixture
@@ -52,13 +53,13 @@ def test_a_result_is_whole_or_as_it_was(tmp_path, room, name, write):
 
 def test_a_line_without_room_names_its_file_and_spares_the_others(tmp_path, room):
     path = tmp_path / "study.jsonl"
-    append_record(path, dict(cell="a"))
+    append_record(path, unknown("a"))
     room(1000)
     with pytest.raises(OSError) as error:
-        append_record(path, dict(cell="b", text="x" * 2000))
+        append_record(path, unknown("b", error="x" * 2000))
     assert error.value.filename == str(path)
     room(resource.RLIM_INFINITY)
-    append_record(path, dict(cell="c"))
+    append_record(path, unknown("c"))
     assert [record["cell"] for record in read_records(path)] == ["a", "c"]
 
 
