@@ -92,6 +92,8 @@ def compose(
         _set(whole, settings)
     spread_text_encoder(whole, {})
     content = whole.to_dict()
+    if not study.methods[training.method].ensemble:
+        _set_template(content, content)  # of study.cell or a varied setting
     if content.get("feature_cache") is not None:
         content["feature_cache"].setdefault("folder", str(work_dir / FEATURES))
     if not content["load_from"]:
@@ -163,11 +165,17 @@ def _add_training(
     for name in [name for name in _LOADERS[:2] if name in cfg]:
         chosen: Content = dict(classes=training.classes, image_size=size, **drawn)
         _choose(cfg[name], data.name, needed=name in _TRAIN, **chosen)
-    set_classes = parts.get("default_hooks", {}).get("classes") or {}
-    if set_classes.get("template"):  # the method's, whatever the data's is
-        for name in [name for name in _LOADERS if name in cfg]:
-            cfg[name]["dataset"]["template"] = set_classes["template"]
+    _set_template(cfg, parts)  # the method's, whatever the data's is
     _add_selection(cfg, study, data.name)
+
+
+def _set_template(cfg: Content, source: Content) -> None:
+    """Give data sets the sentences that a config's ``SetClassesHook`` has, if any: a study's tests
+    run no hooks.
+    """
+    template = (source.get("default_hooks", {}).get("classes") or {}).get("template")
+    for name in [name for name in _LOADERS if template and name in cfg]:
+        cfg[name]["dataset"]["template"] = template
 
 
 def _add_selection(cfg: Content, study: Study, data: str) -> None:

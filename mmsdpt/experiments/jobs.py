@@ -29,7 +29,7 @@ from mmsdpt.version import __version__
 from .compose import DATA_ROOT, compose
 from .images import DatasetCache, quiet
 from .records import FAILED, FINISHED, Record
-from .study import Cell, Study, Training
+from .study import Cell, Study, Training, read_config
 
 _TRAINING_PARTS = (
     "model",
@@ -39,6 +39,12 @@ _TRAINING_PARTS = (
     "train_cfg",
     "custom_hooks",
     "randomness",
+)
+# Default hooks that change nothing of what is learned, or whose settings count elsewhere: data sets
+# have the sentences of classes, and a checkpoint matters where it keeps the best state.
+_NO_PART = (
+    *("timer", "logger", "visualization", "trainable_table", "class_names"),
+    *("classes", "checkpoint"),
 )
 _OPTIONS = {
     " load_from=": " cell.load_from=",
@@ -166,7 +172,7 @@ def _lacking(study: Study, config: dict[str, Any], cell: Cell, cache: DatasetCac
     roles = {"test": cell.data}
     if cell.training.data is not None:
         roles["train"] = cell.training.data
-        if study.selection or fitting_slot(config):
+        if _reads_validation_images(config):
             roles["val"] = cell.training.data
     files = {slot: x for slot, x in config.get("tuner_files", {}).items() if slot != "old"}
     cfg = Config(dict(config, tuner_files=files))
@@ -202,8 +208,12 @@ def _job(
     if training.data is not None:
         job.trainable = trainable
         depends.update({name: config.get(name) for name in _TRAINING_PARTS}, on=on)
+        more = dict(
+            default_hooks=_changed_hooks(study, config), auto_scale_lr=config.get("auto_scale_lr")
+        )
+        depends.update({name: value for name, value in more.items() if value})
         roles = ["train"]
-        if study.selection or fitting_slot(config):
+        if _reads_validation_images(config):
             roles.append("val")
             depends.update(val=config["val_evaluator"], save=config["default_hooks"]["checkpoint"])
         for role in roles:
@@ -216,6 +226,22 @@ def _job(
             job.validation_images = len(cache.dataset(dataset_of(config, "val")))
     job.digest = digest(_wherever_data_are(study, depends))
     return job
+
+
+def _reads_validation_images(config: Mapping[str, Any]) -> bool:
+    """Whether what a training learns depends on them."""
+    checkpoint = config["default_hooks"].get("checkpoint") or {}
+    return bool(checkpoint.get("save_best") or fitting_slot(config))
+
+
+def _changed_hooks(study: Study, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Default hooks that may change a training and are not the runtime's own."""
+    own = read_config(study.runtime)["default_hooks"]
+    return {
+        name: hook
+        for name, hook in config["default_hooks"].items()
+        if name not in _NO_PART and hook != own.get(name)
+    }
 
 
 def _test(study: Study, cell: Cell, config: dict[str, Any], job: Job, cache: DatasetCache) -> Test:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from mmsdpt.experiments.compose import compose
-from mmsdpt.experiments.study import load_study
+from mmsdpt.experiments.images import DatasetCache
+from mmsdpt.experiments.jobs import prepare
+from mmsdpt.experiments.study import REPOSITORY, load_study
 from mmsdpt.utils.errors import InputError
 
 STUDIES = sorted(Path(__file__).parents[2].glob("projects/*/studies/*.py"))
@@ -218,3 +220,40 @@ def test_what_all_cells_get_may_replace_a_part_of_the_methods_config(write_study
             type="OptimWrapper", optimizer=dict(type="SGD", lr=0.5)
         )
         assert config["default_hooks"]["checkpoint"]["type"]  # all else is as it was
+
+
+def test_a_cells_template_is_for_training_and_tests_of_every_method(write_study, tmp_path):
+    own = "a photo of {}."
+    hooks = dict(default_hooks=dict(classes=dict(template="a sketch of a {}.")))
+    (tmp_path / "mine.py").write_text(
+        f"_base_ = {str(REPOSITORY / 'configs/clip_baselines/vpt_vit_b16.py')!r}\n"
+        f"default_hooks = dict(classes=dict(template={own!r}))\n"
+    )
+    methods = dict(mine=dict(config=str(tmp_path / "mine.py")))
+    names = ["mine", "zero_shot_ensemble"]
+    for cell, expected in (({}, own), (hooks, "a sketch of a {}.")):
+        study = load_study(write_study(names, methods, cell=cell))
+        plain, ensemble, mine = (
+            compose(study, each, tmp_path, lambda data: 4) for each in study.cells()
+        )
+        for role in ("train", "val", "test"):
+            assert mine[f"{role}_dataloader"]["dataset"]["template"] == expected
+        assert plain["test_dataloader"]["dataset"].get("template") == (expected if cell else None)
+        assert len(ensemble["test_dataloader"]["dataset"]["template"]) > 1
+
+
+def test_hooks_that_change_a_training_belong_to_its_result(write_study, tmp_path):
+    def digest(**cell):
+        study = load_study(write_study(["vpt"], cell=cell))
+        return prepare(study, tmp_path, DatasetCache()).jobs[-1].digest
+
+    def hooks(**changed):
+        return digest(default_hooks=changed)
+
+    plain = digest()
+    assert hooks(logger=dict(interval=7), timer=None) == plain
+    assert hooks(classes=dict(template="a sketch of a {}.")) != plain
+    assert hooks(param_scheduler=None) != plain
+    assert hooks(mine=dict(type="EMAHook")) != plain
+    assert hooks(checkpoint=dict(save_best="accuracy/top1")) != plain
+    assert digest(auto_scale_lr=dict(enable=True, base_batch_size=8)) != plain
