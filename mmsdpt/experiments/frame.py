@@ -14,6 +14,7 @@ import pandas as pd
 from .records import Record
 
 _NESTED = dict(settings="setting", metrics="metric", before="before", versions="version")
+_LEFT_OUT = (*_NESTED, "recipe")  # of columns
 _INTEGERS = (
     *("shots", "seed", "trainable", "base_parameters", "epochs", "best_epoch", "steps"),
     *("peak_memory_bytes", "tuner_bytes", "threads"),
@@ -85,7 +86,7 @@ def to_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """
     records, rows = list(records), []
     for record in records:
-        row = {name: value for name, value in record.items() if name not in _NESTED}
+        row = {name: value for name, value in record.items() if name not in _LEFT_OUT}
         scores = scores_of(record.get("metrics"))
         main, value = next(iter(scores.items()), (None, None))
         level = scores_of(record.get("before")).get(main)  # type: ignore[arg-type]
@@ -101,7 +102,7 @@ def to_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         )
         rows.append(row)
     added = ("variant", "place", "training", "score_name", "score", "gain", "AP50")
-    known = [name for name in Record.__annotations__ if name not in _NESTED]
+    known = [name for name in Record.__annotations__ if name not in _LEFT_OUT]
     nested = [
         pd.json_normalize([record.get(name) or {} for record in records]).add_prefix(f"{start}.")
         for name, start in _NESTED.items()

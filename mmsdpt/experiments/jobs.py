@@ -65,6 +65,7 @@ class Test:
     slots: list[str]  # that are switched on
     digest: str  # of all that the result depends on
     images: int
+    recipe: str  # the digest without versions
 
     @property
     def file(self) -> str:
@@ -80,6 +81,7 @@ class Job:
     config: dict[str, Any]  # complete, as tools/train.py takes it
     tests: list[Test] = field(default_factory=list)
     digest: str = ""  # of all that the training depends on
+    recipe: str = ""  # the digest without versions
     trainable: int = 0  # parameters
     base_parameters: int = 0  # all of the model without tuners
     images: int = 0  # of an epoch
@@ -147,7 +149,7 @@ def prepare(
                         done.missing.setdefault(sentence, []).append(cell.name)
                     continue
                 if training not in jobs:
-                    on = jobs[training.on].digest if training.on else None
+                    on = jobs[training.on] if training.on else None
                     jobs[training] = _job(study, training, config, cache, on)
                 jobs[training].tests.append(_test(study, cell, config, jobs[training], cache))
         except (InputError, ValueError, KeyError, TypeError) as error:
@@ -193,9 +195,9 @@ def _job(
     training: Training,
     config: dict[str, Any],
     cache: DatasetCache,
-    on: str | None,
+    on: Job | None,
 ) -> Job:
-    """A job without tests; ``on`` is the digest of the training that it builds on."""
+    """A job without tests; ``on`` is the one that it builds on."""
     base, trainable = count_parameters(json.dumps(config["model"]))
     job = Job(training, config, base_parameters=base)
     depends: dict[str, Any] = dict(
@@ -207,7 +209,7 @@ def _job(
         depends["feature_cache"] = {name: features.get(name) for name in of}
     if training.data is not None:
         job.trainable = trainable
-        depends.update({name: config.get(name) for name in _TRAINING_PARTS}, on=on)
+        depends.update({name: config.get(name) for name in _TRAINING_PARTS}, on=on and on.digest)
         more = dict(
             default_hooks=_changed_hooks(study, config), auto_scale_lr=config.get("auto_scale_lr")
         )
@@ -224,7 +226,9 @@ def _job(
         job.images = len(cache.dataset(dataset_of(config, "train")))
         if study.selection:
             job.validation_images = len(cache.dataset(dataset_of(config, "val")))
-    job.digest = digest(_wherever_data_are(study, depends))
+    depends = _wherever_data_are(study, depends)
+    job.digest = digest(depends)
+    job.recipe = digest(depends | dict(versions=None, on=on and on.recipe))
     return job
 
 
@@ -258,8 +262,9 @@ def _test(study: Study, cell: Cell, config: dict[str, Any], job: Job, cache: Dat
         files=[file_digest(each["ann_file"]) for each in evaluators if each.get("ann_file")],
         slots=slots,
     )
-    found = digest(_wherever_data_are(study, depends))
-    return Test(cell, config, slots, found, len(cache.dataset(dataset)))
+    depends = _wherever_data_are(study, depends)
+    found, recipe = digest(depends), digest(depends | dict(training=job.recipe))
+    return Test(cell, config, slots, found, len(cache.dataset(dataset)), recipe)
 
 
 def _wherever_data_are(study: Study, depends: dict[str, Any]) -> dict[str, Any]:
@@ -333,6 +338,7 @@ def new_record(study: Study, job: Job, test: Test, found: Mapping[str, Any]) -> 
         base_parameters=job.base_parameters,
         versions=versions(),
         digest=test.digest,
+        recipe=test.recipe,
         status=FAILED if found.get("error") else FINISHED,
     )
     record.update({name: value for name, value in found.items() if name in record})

@@ -16,7 +16,7 @@ from mmsdpt.utils.errors import InputError
 from .frame import Score, to_frame
 from .plots import study_plots
 from .published import published_entries
-from .records import FAILED, FINISHED, read_records
+from .records import FAILED, FINISHED, OUTDATED, read_records
 from .study import Study, records_file
 from .tables import study_tables
 from .view import Table
@@ -124,6 +124,7 @@ def introduction(study: Study, frame: pd.DataFrame) -> list[str]:
     counts = {
         "not computed yet": planned - len(frame),
         "failed": (states == FAILED).sum(),
+        "computed with other settings than the last run's": (states == OUTDATED).sum(),
         "without a score, as the test has no boxes": (
             (states == FINISHED) & frame["score"].isna()
         ).sum(),

@@ -69,7 +69,8 @@ def read_measured(work_dir: Path) -> dict[str, dict[str, float]]:
 def rows(study: Study, prepared: Prepared, work_dir: Path) -> list[Row]:
     """The cells of a study with what is known of them."""
     measured = read_measured(work_dir)
-    records = {each["cell"]: each for each in read_records(records_file(study, work_dir))}
+    path = records_file(study, work_dir)
+    records = {each["cell"]: each for each in read_records(path, marks=False)}
     found: list[Row] = []
     shared: set[tuple[str, str, str]] = set()  # test sets whose features are known by then
     for job in prepared.jobs:

@@ -2,7 +2,8 @@
 
 A study ``NAME`` keeps its results in ``WORK_DIR/NAME.jsonl``, beside the folders of its cells.
 Lines are only ever appended, by one process: the one that runs the study. A cell that is computed
-again (it failed, or its settings changed) gets another line, and the newest one counts. A line that
+again (it failed, or its settings changed) gets another line, and the newest one counts. One that is
+not yet computed again with its present settings is marked by a line without numbers. A line that
 is no record, as one that was cut off when the process was killed, is passed over: the cell's own
 folder still has the result.
 """
@@ -17,7 +18,7 @@ from typing import Any, TypedDict
 
 from mmsdpt.utils.atomic import naming
 
-FINISHED, FAILED = "finished", "failed"
+FINISHED, FAILED, OUTDATED = "finished", "failed", "outdated"
 _ALWAYS = frozenset(  # in a record of any version
     ("cell", "host", "method", "settings", "tested_on", "tested_classes", "slots_on")
     + ("metrics", "digest", "status")
@@ -65,7 +66,8 @@ class Record(TypedDict):
     threads: int | None  # of PyTorch
     versions: dict[str, str]  # of Python and the packages that results depend on
     digest: str  # SHA-256 of all that the result depends on
-    status: str  # finished or failed
+    recipe: str | None  # the same without versions; None: of a version that did not know it
+    status: str  # finished, failed, or outdated: there were numbers, of another recipe
     error: str | None  # in one sentence
     time: float  # when the record was written: seconds since 1970
 
@@ -84,13 +86,16 @@ def append_record(path: str | os.PathLike, record: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def read_records(path: str | os.PathLike, cells: Iterable[str] | None = None) -> list[dict]:
+def read_records(
+    path: str | os.PathLike, cells: Iterable[str] | None = None, marks: bool = True
+) -> list[dict]:
     """The newest record of each cell; see :class:`Record`.
 
     Args:
         path: The file of a study; without a file there are no records.
         cells: Names of the cells wanted, in this order; None: all, in the order of their first
             records.
+        marks: False: what cells had before they were marked as outdated.
     """
     newest: dict[str, dict] = {}
     path = Path(path)
@@ -99,7 +104,9 @@ def read_records(path: str | os.PathLike, cells: Iterable[str] | None = None) ->
             record = json.loads(line)
         except ValueError:  # of bytes that are no UTF-8, too
             continue
-        if isinstance(record, dict) and record.keys() >= _ALWAYS:
+        if not isinstance(record, dict) or not record.keys() >= _ALWAYS:
+            continue
+        if marks or record["status"] != OUTDATED:
             newest[record["cell"]] = record
     wanted = newest if cells is None else cells
     return [newest[name] for name in wanted if name in newest]

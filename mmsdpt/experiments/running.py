@@ -22,7 +22,7 @@ from mmsdpt.utils.errors import InputError
 
 from .images import DatasetCache
 from .jobs import Job, Prepared, new_record, prepare
-from .records import FINISHED, Record, append_record, read_records
+from .records import FINISHED, OUTDATED, Record, append_record, read_records
 from .study import ZERO_SHOT, Study, Training, records_file
 from .worker import Result, Worker, known_results
 
@@ -38,16 +38,37 @@ class Ledger:
 
     Args:
         work_dir: Folder of the results.
+        jobs: All of the study: what the file has of other recipes of their tests is outdated, so
+            that no table has it beside results of the present settings. What differs in versions
+            alone stays; tables name these.
         on_record: Called with each record of this run, finished before or not.
     """
 
-    def __init__(self, study: Study, work_dir: Path, on_record: OnRecord | None) -> None:
+    def __init__(
+        self, study: Study, work_dir: Path, jobs: Sequence[Job], on_record: OnRecord | None
+    ) -> None:
         self.study, self.on_record = study, on_record
         self.path = records_file(study, work_dir)
         self.records: dict[str, Record] = {}
-        self._written = {each["cell"]: each for each in read_records(self.path)}
+        self._results = {each["cell"]: each for each in read_records(self.path, marks=False)}
+        self._written: dict[str, Mapping[str, Any]] = {
+            each["cell"]: each for each in read_records(self.path)
+        }
+        for job in jobs:
+            self._mark_outdated(job)
         plain = [x for x in self._written.values() if x["method"] == ZERO_SHOT]
         self._plain = {_place(each): each["metrics"] or None for each in plain}
+
+    def _mark_outdated(self, job: Job) -> None:
+        for test in job.tests:
+            record = self._written.get(test.cell.name, {})
+            others = record.get("recipe") not in (None, test.recipe)
+            if others and record["status"] == FINISHED:
+                kept = {name: record[name] for name in ("digest", "recipe", "versions")}
+                kept.update(status=OUTDATED, time=time.time())
+                mark = new_record(self.study, job, test, kept)
+                append_record(self.path, mark)
+                self._written[test.cell.name] = mark
 
     def known(self, job: Job, bases: Collection[Training | None]) -> dict[str, Result]:
         """Results by digest of a job whose folder is gone, or was never here: a study goes on from
@@ -57,9 +78,9 @@ class Ledger:
             return {}
         found = {}
         for test in job.tests:
-            record = self._written.get(test.cell.name, {})
+            record = self._results.get(test.cell.name, {})
             if record.get("status") == FINISHED and record.get("digest") == test.digest:
-                found[test.digest] = {**record, "study": self.study.name}
+                found[test.digest] = {**record, "study": self.study.name, "recipe": test.recipe}
         return found
 
     def add(self, job: Job, found: Sequence[Mapping[str, Any]]) -> None:
@@ -71,7 +92,7 @@ class Ledger:
             record["before"] = self._plain.get(_place(record))
             known = self._written.get(record["cell"], {})
             record["time"] = known.get("time", 0.0)
-            if known != record:
+            if {**known, "recipe": record["recipe"]} != record:  # files of version 0.2 have none
                 record["time"] = time.time()
                 append_record(self.path, record)
             self.records[record["cell"]] = record
@@ -129,7 +150,8 @@ def run(
             raise InputError("; ".join(prepared.refused))
         if on_start is not None:
             on_start(prepared)
-        results = Ledger(study, root, on_record)
+        everything = prepare(study, root, cache) if only else prepared
+        results = Ledger(study, root, everything.jobs, on_record)
         todo: list[Job] = []
         finished: list[tuple[Job, list[Result]]] = []
         bases = {job.training.on for job in prepared.jobs}

@@ -13,10 +13,11 @@ from mmengine.visualization import Visualizer
 from safetensors.torch import load_file
 
 from mmsdpt.engine import build_runner
-from mmsdpt.experiments import running, training, worker
+from mmsdpt.experiments import jobs, running, training, worker
 from mmsdpt.experiments.images import DatasetCache
 from mmsdpt.experiments.jobs import prepare
 from mmsdpt.experiments.measure import _Stopwatch
+from mmsdpt.experiments.page import write_tables
 from mmsdpt.experiments.plan import (
     MEASURED_FILE,
     measure_all,
@@ -28,6 +29,7 @@ from mmsdpt.experiments.records import read_records
 from mmsdpt.experiments.running import run
 from mmsdpt.experiments.study import load_study
 from mmsdpt.utils.errors import InputError
+from mmsdpt.version import __version__
 
 
 @pytest.fixture
@@ -94,6 +96,53 @@ def test_a_study_goes_on_from_its_file_of_results_alone(compute, monkeypatch, tm
     # A result of other settings is none of these.
     compute({"cell.optim_wrapper.optimizer.lr": 0.5}, names=["vpt"], seeds=[1])
     assert len(trained) == 2
+
+
+@pytest.fixture
+def compute_some(write_study, tmp_path):
+    """Runs a part of a study; gives the states of its cells in the file, by seed, and its page."""
+
+    def compute_some(epochs, only=(), **options):
+        path, root = write_study(names=["vpt"], seeds=[1, 2]), tmp_path / "work"
+        run(load_study(path, {"study.epochs": epochs} | options), root, threads=1, only=only)
+        study = load_study(path)
+        page = write_tables(study, root, ["md"])[0].read_text()
+        return {each["seed"]: each["status"] for each in read_records(root / "tiny.jsonl")}, page
+
+    return compute_some
+
+
+def test_results_of_other_settings_are_in_no_table(compute_some, monkeypatch, tmp_path):
+    compute_some(1)
+    states, page = compute_some(2, only=["seed_2"])
+    assert states == {None: "finished", 1: "outdated", 2: "finished"}
+    assert "Of 3 cells: 1 computed with other settings than the last run's" in page
+    assert "(1 of 2 seeds)" in page
+    path = tmp_path / "work" / "tiny.jsonl"
+    newest = {each["seed"]: each for each in read_records(path)}
+    assert newest[1]["metrics"] == {} and newest[1]["train_seconds"] is None
+    # With the first settings again it is what it was.
+    monkeypatch.setattr(worker, "train", lambda *_: pytest.fail("it was trained again"))
+    shutil.rmtree(tmp_path / "work" / "tiny_clip")
+    states, page = compute_some(1, only=["seed_1"])
+    assert states == {None: "finished", 1: "finished", 2: "outdated"}
+
+
+def test_results_that_a_run_does_not_ask_for_or_know_of_stay(compute_some, monkeypatch, tmp_path):
+    compute_some(1)
+    finished = {None: "finished", 1: "finished", 2: "finished"}
+    assert compute_some(2, **{"study.seeds": [2]})[0] == finished  # nobody asks for seed 1
+    with monkeypatch.context() as patch:  # other versions are named below the tables
+        for module in (jobs, worker):
+            patch.setattr(module, "versions", lambda: dict(mmsdpt="9"))
+        states, page = compute_some(1, only=["seed_2"])
+    assert states == finished and f"mmsdpt {__version__}, 9" in page
+    # What version 0.2 wrote does not say of which settings it is.
+    path = tmp_path / "work" / "tiny.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(f"{json.dumps(x | dict(recipe=None))}\n" for x in lines))
+    shutil.rmtree(tmp_path / "work" / "tiny_clip")
+    assert compute_some(3, only=["seed_2"])[0] == finished
 
 
 def test_what_is_compared_with_the_plain_model_waits_for_it(compute, tmp_path):
