@@ -40,6 +40,10 @@ def evaluations_until_stop(hook: EarlyStoppingHook, runner, scores: list[float])
         ("greater", [0.1, 0.3, 0.2, 0.2, 0.4, 0.5], None),
         ("less", [3.0, 1.0, 2.0, 1.0, 1.5], 5),
         ("less", [3.0, 2.9, 2.8, 2.7], None),
+        # What is no score is neither the best one nor an evaluation without a better one.
+        ("greater", [0.3, float("nan"), 0.4, 0.5, 0.6, 0.7], None),
+        ("less", [-1.0, 0.5, 0.4, 0.3, 0.2, 0.1], None),
+        ("greater", [0.5, 0.4, -1.0, float("inf"), 0.4, 0.4], 6),
     ],
 )
 def test_the_run_ends_after_patience_evaluations_without_a_new_best(runner, rule, scores, stop):

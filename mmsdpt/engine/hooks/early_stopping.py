@@ -20,7 +20,8 @@ class EarlyStoppingHook(Hook):
     never end a run. This one reads the history of scores that checkpoints keep.
 
     Args:
-        monitor: Name of the score, e.g. ``coco/bbox_mAP``. Evaluations without it do not count.
+        monitor: Name of the score, e.g. ``coco/bbox_mAP``. Evaluations without it, or where it
+            is no score, do not count.
         patience: Evaluations without a new best after which training ends.
         rule: ``greater`` or ``less``, what is better.
     """
@@ -44,7 +45,8 @@ class EarlyStoppingHook(Hook):
         if not is_score(metrics[self.monitor]):
             return
         # MMEngine's RuntimeInfoHook has put the present score there.
-        scores = np.asarray(runner.message_hub.get_scalar(f"val/{self.monitor}").data[0])
+        history = runner.message_hub.get_scalar(f"val/{self.monitor}").data[0]
+        scores = np.asarray([score for score in history if is_score(score)])
         best = int(np.argmax(scores if self.rule == "greater" else -scores))
         if len(scores) - 1 - best >= self.patience:
             runner.train_loop.stop_training = True
