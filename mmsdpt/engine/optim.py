@@ -66,13 +66,13 @@ def use_mixed_precision(settings: MutableMapping[str, Any], device: str) -> None
         settings.setdefault("loss_scale", "dynamic")
 
 
-def bfloat16_slowdown(size: int = 256) -> float:
+def bfloat16_slowdown() -> float:
     """How many times the time of float32 a product of matrices takes in bfloat16 on this CPU: below
     one where the processor has instructions for it, ten and more where they are emulated.
     """
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
-        matrix = torch.ones(size, size, dtype=dtype)
+        matrix = torch.ones(256, 256, dtype=dtype)
         times = []
         for _ in range(6):  # the first one starts the library
             start = time.perf_counter()

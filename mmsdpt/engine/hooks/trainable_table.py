@@ -15,12 +15,9 @@ from mmsdpt.registry import HOOKS
 from mmsdpt.tuners.base import Tuner
 
 
-def trainable_table(model: nn.Module, depth: int = 3) -> str:
-    """Trainable parameters by name prefix, and in total.
-
-    Args:
-        model: Any model.
-        depth: Parts of a name that make a row; ``tuners.default.tokens`` has three.
+def trainable_table(model: nn.Module) -> str:
+    """Trainable parameters of any model by the first three parts of their names, as
+    ``tuners.default.tokens`` has, and in total.
     """
     rows: Counter[str] = Counter()
     tensors: Counter[str] = Counter()
@@ -28,7 +25,7 @@ def trainable_table(model: nn.Module, depth: int = 3) -> str:
     for name, parameter in model.named_parameters():
         total += parameter.numel()
         if parameter.requires_grad:
-            prefix = ".".join(name.split(".")[:depth])
+            prefix = ".".join(name.split(".")[:3])
             rows[prefix] += parameter.numel()
             tensors[prefix] += 1
     trainable = sum(rows.values())
