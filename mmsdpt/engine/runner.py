@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -340,7 +340,6 @@ class TunerRunner(ResumableRunner):
                 "The base weights are random: a tuner needs those of a trained model, which"
                 " load_from names"
             )
-        self._check_image_sizes()
         for slot, path in (self.cfg.get("tuner_files") or {}).items():
             self.load_trained(path, slot)
         if self._resume:
@@ -350,20 +349,6 @@ class TunerRunner(ResumableRunner):
             else:
                 self.resume(path)
         self._has_loaded = True
-
-    def _check_image_sizes(self) -> None:
-        """Warn where CLIP's images have another size than its position embeddings are for."""
-        own = getattr(getattr(self.host, "visual", None), "img_size", None)
-        side = own[0] if isinstance(own, (tuple, list)) else own
-        for role in ("train", "val", "test") if side else ():
-            dataset = (self.cfg.get(f"{role}_dataloader") or {}).get("dataset") or {}
-            found = dataset.get("image_size") if isinstance(dataset, Mapping) else None
-            if found not in (None, side):
-                self.logger.warning(
-                    f"{role}_dataloader.dataset.image_size is {found}, and the model is for images"
-                    f" of {side} pixels: its position embeddings are interpolated; its weights were"
-                    f" trained with image_size={side}"
-                )
 
     def load_trained(self, path: str, slot: str = "default") -> None:
         """Load a tuner file, or the trained part of a run's checkpoint, onto the base weights.

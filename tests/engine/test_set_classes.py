@@ -70,8 +70,12 @@ def test_images_of_another_size_than_the_models_are_warned_of_once():
     told = []
     runner.logger = SimpleNamespace(warning=told.append)
     runner.model.visual = SimpleNamespace(img_size=(64, 64))
-    for size, count in ((64, 0), (224, 1), (224, 1)):
-        runner.test_dataloader.dataset.image_size = size
-        hook.before_test(runner)
+    for role, size, count in (
+        *(("train", 64, 0), ("train", 224, 1), ("val", 224, 1), ("test", 224, 1)),
+        ("test", 96, 2),
+    ):
+        getattr(runner, f"{role}_dataloader").dataset.image_size = size
+        getattr(hook, f"before_{role}")(runner)
         assert len(told) == count
-    assert "The test images have 224 pixels, the model learned 64" in told[0]
+    assert "The train images have 224 pixels, the model learned 64" in told[0]
+    assert "The test images have 96 pixels" in told[1]

@@ -33,7 +33,7 @@ class SetClassesHook(Hook):
     def __init__(self, template: str | Sequence[str] | None = None) -> None:
         self.template = template
         self._is_training = False
-        self._said: set[str] = set()
+        self._said: set[int] = set()  # sizes of images that were warned of
 
     def before_train(self, runner: Runner) -> None:
         self._is_training = True
@@ -64,11 +64,10 @@ class SetClassesHook(Hook):
         model.set_classes(names, self.template or metainfo.get("template"))
         size = getattr(loader.dataset, "image_size", None)
         own = getattr(getattr(model, "visual", None), "img_size", None)
-        if size is not None and own is not None and tuple(own) != (size, size):
-            line = (
-                f"The {role} images have {size} pixels, the model learned {own[0]}: its positions"
-                f" are interpolated; image_size={own[0]} on the dataset is what it knows"
-            )
-            if line not in self._said:
-                self._said.add(line)
-                runner.logger.warning(line)
+        if size is None or own is None or tuple(own) == (size, size) or size in self._said:
+            return
+        self._said.add(size)
+        runner.logger.warning(
+            f"The {role} images have {size} pixels, the model learned {own[0]}: its positions are"
+            f" interpolated; image_size={own[0]} on the dataset is what it knows"
+        )
