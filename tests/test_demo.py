@@ -111,7 +111,7 @@ def task(tmp_path_factory, repository) -> Path:
 @pytest.fixture(scope="module")
 def finished(demo, task, tmp_path_factory):
     """What is printed, and the work directory of a demo of two seeds in one process."""
-    out = tmp_path_factory.mktemp("out")
+    out = tmp_path_factory.mktemp("out[v2]")  # no markup
     patch = pytest.MonkeyPatch()
     arguments = ["--config", str(task / "tiny.py"), "--shots", "2", "--seeds", "0", "1"]
     arguments += ["--images", "2", "--out", str(out), "--cfg-options"]

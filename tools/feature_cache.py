@@ -43,7 +43,7 @@ def main() -> None:
         about = [each.about.get(name, "?") for name in ("what", "computed", "kept", "versions")]
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.used))
         table.add_row(*about, used, f"{each.entries:,}", f"{each.size / 1e6:,.1f}")
-    Console().print(table)
+    Console(markup=False).print(table)
     print(f"in all {sum(each.size for each in facts) / 1e6:,.1f} MB in {args.folder}")
 
 

@@ -28,7 +28,7 @@ def plan(args: argparse.Namespace) -> int:
     """Print the plan; 1 if something is missing or cannot work."""
     study, work_dir = read_study(args)
     options = dict(measured=args.measure, threads=args.threads, only=args.only)
-    return 0 if show(study, work_dir, Console(), **options) else 1
+    return 0 if show(study, work_dir, _console(), **options) else 1
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise InputError(f"--{name} must be a positive integer, got {value}")
     study, work_dir = read_study(args)
-    console = Console()
+    console = _console()
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         def show_record(record: Record) -> None:
             if record["status"] == FAILED:
                 text = f"failed: {record['cell']}: {record['error']}"
-                progress.console.print(text, style="red", soft_wrap=True, markup=False)
+                progress.console.print(text, style="red", soft_wrap=True)
                 progress.update(task, advance=1)
             else:
                 scores = [f"{name} {value:.4g}" for name, value in record["metrics"].items()]
@@ -92,7 +92,12 @@ def plot(args: argparse.Namespace) -> int:
     return _tell(write_plots(*read_study(args), args.format))
 
 
+def _console() -> Console:
+    """What is printed are paths and names of the user's: brackets in them are no markup."""
+    return Console(markup=False, emoji=False)
+
+
 def _tell(written: Sequence[Path]) -> int:
     for path in written:
-        Console().print(f"Wrote {path}", soft_wrap=True, highlight=False)
+        _console().print(f"Wrote {path}", soft_wrap=True, highlight=False)
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.text import Text
 
 from mmsdpt.engine.feature_cache import DRAWN
 from mmsdpt.utils.atomic import write_atomically
@@ -128,6 +129,9 @@ def show(
 ) -> bool:
     """Print the plan of a study, ``measured`` first or from what was measured before.
 
+    Args:
+        console: Without markup, as names and paths may have brackets.
+
     Returns:
         Whether all can be computed.
     """
@@ -140,7 +144,7 @@ def show(
         work_dir.mkdir(parents=True, exist_ok=True)
         problems = measure_all(prepared, work_dir, cache)
     found = rows(study, prepared, work_dir)
-    console.print(f"{study.name}: {study.protocol}", markup=False)
+    console.print(f"{study.name}: {study.protocol}")
     line = "{:>12}{:>10}{:>12}  {:9} {}"
     console.print(line.format("trainable", "minutes", "memory, MB", "state", "cell"))
     for row in found:
@@ -148,7 +152,7 @@ def show(
         memory = "" if row.memory is None else f"{row.memory / 1e6:,.0f}"
         trainable = "" if row.trainable is None else f"{row.trainable:,}"
         text = line.format(trainable, minutes, memory, row.state, row.cell)
-        console.print(text, soft_wrap=True, markup=False, highlight=False)
+        console.print(text, soft_wrap=True, highlight=False)
     states = [row.state for row in found]
     open_ = [row for row in found if row.state in (OPEN, FAILED)]
     known = [row.seconds for row in open_ if row.seconds is not None]
@@ -163,7 +167,7 @@ def show(
         label = study.methods[left_out].label
         console.print(f"Left out: {label}, which knows only the classes it was trained on.")
     for problem in problems:
-        console.print(f"[yellow]not measured[/]: {problem}", soft_wrap=True)
+        console.print(Text.assemble(("not measured", "yellow"), f": {problem}"), soft_wrap=True)
     return not tell_problems(prepared, console)
 
 
@@ -172,9 +176,6 @@ def tell_problems(prepared: Prepared, console: Console) -> bool:
     for what, problems in (("missing", prepared.missing), ("refused", prepared.refused)):
         for sentence, cells in problems.items():
             count = len(dict.fromkeys(cells))
-            console.print(
-                f"[red]{what}[/], for {count} cell{'s' * (count > 1)}: {sentence}",
-                soft_wrap=True,
-                highlight=False,
-            )
+            found = f", for {count} cell{'s' * (count > 1)}: {sentence}"
+            console.print(Text.assemble((what, "red"), found), soft_wrap=True)
     return bool(prepared.missing or prepared.refused)

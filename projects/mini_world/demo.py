@@ -339,12 +339,13 @@ def as_json(runs: list[Run], cfg: Config, shots: int) -> str:
 def run_demo(args: argparse.Namespace) -> int:
     """Run the demo with the arguments of ``tools/demo.py``; 0 if switching off is exact."""
     cfg = demo_config(args)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     out = Path(args.out)
     log = out / "output.log"
     task = cfg.get("task") or Path(args.config).stem
     title = f"SDPT on {Path(cfg.load_from).stem}, task {task}, {args.shots} shots"
-    console.print(f"[bold]{title}[/]", f"Messages of the toolboxes go to {log}", sep="\n")
+    console.print(title, style="bold")
+    console.print(f"Messages of the toolboxes go to {log}")
     progress = Progress(
         TextColumn("{task.description:24}"),
         BarColumn(bar_width=16),
@@ -375,7 +376,9 @@ def run_demo(args: argparse.Namespace) -> int:
     if exact:
         console.print(f"Switched off, all {count:,} detections equal the zero-shot ones exactly.")
     else:
-        console.print("[bold red]Switched off, the detections differ from the zero-shot ones.[/]")
+        console.print(
+            "Switched off, the detections differ from the zero-shot ones.", style="bold red"
+        )
     if args.images > 0:
         console.print(f"Picture:    {out / 'before_after.png'}")
     # Commands are to be copied: not wrapped at the width of the screen.

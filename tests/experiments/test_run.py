@@ -10,12 +10,13 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.visualization import Visualizer
+from rich.console import Console
 from safetensors.torch import load_file
 
 from mmsdpt.engine import build_runner
 from mmsdpt.experiments import jobs, running, training, worker
 from mmsdpt.experiments.images import DatasetCache
-from mmsdpt.experiments.jobs import prepare
+from mmsdpt.experiments.jobs import Prepared, prepare
 from mmsdpt.experiments.measure import _Stopwatch
 from mmsdpt.experiments.page import write_tables
 from mmsdpt.experiments.plan import (
@@ -23,6 +24,7 @@ from mmsdpt.experiments.plan import (
     measure_all,
     read_measured,
     rows,
+    tell_problems,
     training_seconds,
 )
 from mmsdpt.experiments.records import read_records
@@ -477,12 +479,19 @@ def test_tests_on_other_data_are_measured_by_themselves(write_study, tmp_path):
     assert all(each > 1e6 for name, each in found.items() if "coop" in name)
 
 
+def test_brackets_in_what_is_missing_are_shown(capsys):
+    prepared = Prepared(missing={"data not found: data [v2] :cat:": ["one", "two"]})
+    assert tell_problems(prepared, Console(width=20))
+    expected = "missing, for 2 cells: data not found: data [v2] :cat:\n"
+    assert capsys.readouterr().out == expected
+
+
 def test_the_tool_says_what_failed_and_what_is_missing(write_study, tmp_path, capsys):
     from mmsdpt.experiments import commands
 
     def call(command: str, path, **more) -> tuple[int, str]:
-        common = dict(study=str(path), work_dir=str(tmp_path / "work"), only=[], threads=1)
-        settings = dict(jobs=1, gpus=None, address=None, redo=False, measure=False)
+        common = dict(study=str(path), work_dir=str(tmp_path / "work [v2]"), only=[], threads=1)
+        settings = dict(jobs=1, gpus=None, address=None, redo=False, measure=False, format=["md"])
         args = argparse.Namespace(**common, **settings, cfg_options={"study.seeds": [2]})
         status = getattr(commands, command)(args)
         return status, " ".join(capsys.readouterr().out.split())
@@ -492,7 +501,8 @@ def test_the_tool_says_what_failed_and_what_is_missing(write_study, tmp_path, ca
     assert status == 1 and "4 cells: 2 open, 2 missing" in text
     assert "missing, for 2 cells: data not found:" in text and "dtd" in text
     status, text = call("run", path)
-    assert status == 1 and "tiny.jsonl" in text
+    assert status == 1 and "work [v2]/tiny.jsonl" in text
+    assert "Wrote" in (text := call("table", path)[1]) and "work [v2]/tiny.md" in text
     status, text = call("plan", path)
     assert "2 finished, 2 missing" in text
     assert "tiny_clip/vpt/clothing/1_shots_seed_2/on_clothing" in text

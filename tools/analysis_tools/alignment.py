@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.tuner_file:
         load_tuner(host, args.tuner_file, args.slot)
         measure(Path(args.tuner_file).name)
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 if __name__ == "__main__":
