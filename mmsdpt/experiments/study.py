@@ -282,32 +282,35 @@ def load_study(path: str | os.PathLike, options: Mapping[str, Any] | None = None
             given[key] = [given[key]]
     _check(path, given)
 
-    def made(kind: type, name: Any) -> Any:
-        return _made(kind, name, content)
+    def made(kind: type, entry: Any) -> Any:
+        return _made(kind, entry, content)
 
+    def by_name(kind: type, entries: Iterable[Any]) -> dict[str, Any]:
+        return _by_name(path, kind, [made(kind, each) for each in entries])
+
+    pairs = [tuple(made(Method, each).name for each in pair) for pair in given.get("pairs", ())]
     named = [each for pair in given.get("pairs", ()) for each in pair] or given.get("methods", [])
-    data = [made(Data, each) for each in given["data"]]
+    methods = by_name(Method, named)
+    methods = {ZERO_SHOT: methods.get(ZERO_SHOT) or made(Method, ZERO_SHOT), **methods}
+    data = by_name(Data, given["data"])
     if given["protocol"] in FROM_A_SOURCE:
         source = made(Data, given["source"])
         given["source"] = source.name
-        if source.name not in {each.name for each in data}:
-            data = [source, *data]
-    known = [made(Data, each) for each in given.get("forgetting", ())]
-    both = {each.name for each in data} & {each.name for each in known}
-    if both:
+        rest = data.values()
+        data = _by_name(path, Data, [*rest, source] if source.name in data else [source, *rest])
+    forgetting = by_name(Data, given.get("forgetting", ()))
+    if both := data.keys() & forgetting.keys():
         raise InputError(f"{path}: {both.pop()} is in study.data and in study.forgetting")
-    hosts = [made(Host, each) for each in given["hosts"]]
-    methods = [made(Method, each) for each in (ZERO_SHOT, *named)]
-    names = {*content.get("methods", ()), *(method.name for method in methods)}
-    for each in data:
+    names = {*content.get("methods", ()), *methods}
+    for each in data.values():
         _check_keys(f"{path}: settings of data {each.name!r}", each.settings, sorted(names))
     given.update(
-        hosts={each.name: each for each in hosts},
-        methods={each.name: each for each in methods},
-        data={each.name: each for each in data},
-        forgetting={each.name: each for each in known},
+        hosts=by_name(Host, given["hosts"]),
+        methods=methods,
+        data=data,
+        forgetting=forgetting,
         runtime=find_config(given["runtime"]),
-        pairs=[tuple(pair) for pair in given.get("pairs", ())],
+        pairs=pairs,
         cell=content.get("cell", {}),
         path=path,
     )
@@ -352,31 +355,56 @@ def _names(kind: type) -> list[str]:
     return [each.name for each in fields(kind)]
 
 
-def _made(kind: type, name: Any, content: Mapping[str, Any]) -> Any:
-    """What a name, a path or a dict stands for in a study's config."""
+def _by_name(path: Path, kind: type, entries: Iterable[Any]) -> dict[str, Any]:
+    """Hosts, methods or data by their names.
+
+    Raises:
+        InputError: if two that differ have one name: their results would be one.
+    """
+    found: dict[str, Any] = {}
+    for each in entries:
+        if found.setdefault(each.name, each) != each:
+            raise InputError(
+                f"{path}: two different {_KINDS[kind][0]} are called {each.name!r}: give each a"
+                " name of its own, as in dict(name=..., config=...)"
+            )
+    return found
+
+
+def _made(kind: type, entry: Any, content: Mapping[str, Any]) -> Any:
+    """What a name, a path or a dict stands for in a study's config. A dict without a config says
+    more of what its name stands for.
+    """
     plural, folder = _KINDS[kind]
     catalogue = content.get(plural, {})
-    if isinstance(name, Mapping):
-        found = dict(name)
-        found.setdefault("name", Path(str(found.get("config"))).stem)
-    elif name in catalogue:
-        found = dict(catalogue[name], name=name)
-    elif name == ZERO_SHOT and kind is Method:
-        return Method(ZERO_SHOT, "Zero-shot")
-    elif str(name).endswith(".py"):
-        found = dict(name=Path(name).stem, config=name)
-    elif folder:
-        found = dict(name=name, config=f"{folder}/{name}.py")
-    else:
+    found = dict(entry) if isinstance(entry, Mapping) else dict(name=str(entry))
+    name = found.setdefault("name", Path(found.get("config") or "").stem)
+    if not name:
+        raise InputError(f"study.{plural} has {found}, which needs a name or a config")
+    if not found.get("config"):
+        if name in catalogue:
+            known = catalogue[name]
+            found = {**known, **found}
+            if "settings" in known:
+                found["settings"] = {**known["settings"], **found["settings"]}
+        elif name.endswith(".py"):
+            found.update(name=Path(name).stem, config=name)
+        elif folder:
+            found.update(config=f"{folder}/{name}.py")
+    if kind is Method and not found.get("config") and not _is_untuned(found):
+        what = f"there are no methods called {name!r}"
+        if name in (ZERO_SHOT, *catalogue):
+            what = f"the method {name!r} has no config, so it trains nothing"
+        others = ", ".join(each for each in catalogue if each != name) or "none"
         raise InputError(
-            f"there are no {plural} called {name!r}; there are {', '.join(catalogue) or 'none'},"
-            " and configs of your own by their path (*.py)"
+            f"{what}; there are {others}, and configs of your own by their path (*.py)"
         )
     _check_keys(f"{kind.__name__.lower()} {found['name']!r}", found, _names(kind))
     if found.get("config"):
         found["config"] = find_config(found["config"])
     if kind is Method:
-        found["label"] = found.get("label") or found["name"]
+        default = "Zero-shot" if found["name"] == ZERO_SHOT else found["name"]
+        found["label"] = found.get("label") or default
     if kind is Data:
         found["name"] = found["name"].removeprefix("clip_")
     if "epochs" in found:
@@ -384,6 +412,15 @@ def _made(kind: type, name: Any, content: Mapping[str, Any]) -> Any:
         pairs = [(0, epochs)] if isinstance(epochs, int) else epochs or ()
         found["epochs"] = tuple(tuple(pair) for pair in pairs)
     return kind(**found)
+
+
+def _is_untuned(method: Mapping[str, Any]) -> bool:
+    """Whether a method without a config says what it is: the model as it is, or with many sentences
+    around a class name, or with settings of its own.
+    """
+    settings = method.get("settings", {})
+    of_tuners = any("." not in name for name in settings)
+    return not of_tuners and bool(method["name"] == ZERO_SHOT or method.get("ensemble") or settings)
 
 
 _KINDS = {

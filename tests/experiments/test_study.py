@@ -9,7 +9,7 @@ import pytest
 from mmsdpt.experiments.compose import compose
 from mmsdpt.experiments.images import DatasetCache
 from mmsdpt.experiments.jobs import prepare
-from mmsdpt.experiments.study import REPOSITORY, load_study
+from mmsdpt.experiments.study import REPOSITORY, find_config, load_study
 from mmsdpt.utils.errors import InputError
 
 STUDIES = sorted(Path(__file__).parents[2].glob("projects/*/studies/*.py"))
@@ -184,6 +184,20 @@ def test_settings_are_chosen_on_validation_images(write_study, tmp_path):
         (dict(seeds=["one"]), "study.seeds must hold integers, got 'one'"),
         (dict(hosts=[dict(config="configs/_base_/models/mini_clip.py", size=3)]), "no key 'size'"),
         (dict(data=[]), "study lacks data"),
+        (dict(data=[dict(group="a")]), "study.data has {'group': 'a', 'name': ''}, which needs a"),
+        # Nothing would be trained, and the numbers of zero_shot be told as theirs.
+        (
+            dict(names=[dict(name="codp", settings=dict(num_tokens=2))]),
+            "there are no methods called 'codp'; there are zero_shot",
+        ),
+        (
+            dict(names=["mine"], methods=dict(mine=dict(label="Mine"))),
+            "the method 'mine' has no config, so it trains nothing; there are zero_shot",
+        ),
+        (
+            dict(names=[dict(name="zero_shot", settings=dict(num_tokens=2))]),
+            "the method 'zero_shot' has no config, so it trains nothing",
+        ),
         (
             dict(
                 data=[
@@ -201,6 +215,62 @@ def test_a_mistake_is_one_sentence(write_study, keys, sentence):
     with pytest.raises(InputError) as caught:
         load_study(write_study(**keys))
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["hosts", "methods", "data", "forgetting", "source"])
+def test_two_configs_of_one_name_are_refused(write_study, tiny_host, tmp_path, key):
+    """Their results would have one name, and those of one would be told as the other's."""
+    of = dict(methods="configs/clip_baselines/coop_vit_b16.py", hosts=tiny_host["config"])
+    config = of.get(key, "configs/_base_/datasets/clip_clothing.py")
+    paths = [tmp_path / number / Path(config).name for number in ("1", "2")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text(f"_base_ = {str(find_config(config).absolute())!r}")
+
+    def load(one, two):
+        if key == "source":
+            return load_study(write_study(protocol="transfer", source=one, data=[two]))
+        entries = dict(data=["clip_eurosat"], names=["coop"])
+        entries["names" if key == "methods" else key] = [one, two]
+        return load_study(write_study(**entries))
+
+    one, two = map(str, paths)
+    with pytest.raises(InputError, match=r"two different \w+ are called '.*: give each a name"):
+        load(one, two)
+    assert load(one, one).cells()
+
+
+def test_a_dict_without_a_config_says_more_of_what_its_name_stands_for(write_study, tmp_path):
+    rate = "optim_wrapper.optimizer.lr"
+    config = "configs/clip_baselines/coop_vit_b16.py"
+    methods = dict(mine=dict(label="Mine", config=config, settings={rate: 0.5, "num_tokens": 3}))
+    mine = dict(name="mine", settings=dict(num_tokens=2))
+    path = write_study([mine], methods, data=[dict(name="clip_clothing", group="a")])
+    study = load_study(path)
+    assert study.data["clothing"].group == "a" and study.methods["mine"].label == "Mine"
+    found = composed(path, tmp_path)
+    assert found["model"]["tuners"]["default"]["num_tokens"] == 2
+    assert found["optim_wrapper"]["optimizer"]["lr"] == 0.5
+
+
+def test_what_trains_nothing_may_have_sentences_and_settings_of_its_own(write_study):
+    threshold = dict(name="loose", settings={"model.test_cfg.score_thr": 0.01})
+    ensemble = dict(name="many", ensemble=True)
+    methods = load_study(
+        write_study([threshold, ensemble, dict(name="zero_shot", label="As it is")])
+    )
+    assert {name: each.label for name, each in methods.methods.items()} == dict(
+        zero_shot="As it is", loose="loose", many="many"
+    )
+    assert not any(each.trains for each in methods.methods.values())
+
+
+def test_pairs_may_name_paths(write_study):
+    path = "configs/clip_baselines/coop_vit_b16.py"
+    study = load_study(
+        write_study(protocol="stacking", source="clip_eurosat", pairs=[("vpt", path)])
+    )
+    assert study.pairs == [("vpt", "coop_vit_b16")]
 
 
 def test_options_change_the_study_and_all_cells(write_study):
