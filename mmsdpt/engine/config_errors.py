@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import inspect
 import logging
 import re
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +18,7 @@ from mmengine.registry import Registry
 from torch.utils.data import DataLoader, IterableDataset
 
 from mmsdpt.utils.data_files import metric_configs
-from mmsdpt.utils.errors import InputError, printable
+from mmsdpt.utils.errors import InputError, nearest, printable
 from mmsdpt.utils.setting_kinds import check_kinds, join, parts, setting
 
 from .state import random_state, set_random_state
@@ -184,21 +183,21 @@ def _sentence(cfg: Config, text: str) -> str | None:
         if not places:
             return None  # not of the config: an error of the code
         place, part, known = places[0]
-        return f"{join(place, found[1])} is not a setting of {_name(part)}" + _nearest(
+        return f"{join(place, found[1])} is not a setting of {_name(part)}" + nearest(
             found[1], known
         )
     kind = setting(cfg, "optim_wrapper.optimizer.type", None)
     if text == "None is not a callable object" and isinstance(kind, str):
         # MMEngine looks the optimizer up without seeing whether it is there.
         known = list(mmengine.registry.OPTIMIZERS.module_dict)
-        return f"optim_wrapper.optimizer.type={kind!r} is not known" + _nearest(kind, known)
+        return f"optim_wrapper.optimizer.type={kind!r} is not known" + nearest(kind, known)
     if found := re.match(r"(\S+) is not in the (.+?) registry", text):
         places = [(place, part) for place, part in parts(cfg) if part.get("type") == found[1]]
         if not places:
             return None
         known = [name for own in _registries() for name in own.module_dict]
         plain = found[1].rpartition(".")[2]
-        return f"{join(places[0][0], 'type')}={found[1]!r} is not known" + _nearest(plain, known)
+        return f"{join(places[0][0], 'type')}={found[1]!r} is not known" + nearest(plain, known)
     return None
 
 
@@ -230,8 +229,3 @@ def _arguments(kind: Any) -> list[str]:
 def _own_arguments(base: type) -> list[str]:
     init = vars(base).get("__init__")
     return [name for name in inspect.signature(init).parameters if name != "self"] if init else []
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f": did you mean {near[0]}?" if near else ""

@@ -6,7 +6,6 @@ Imports nothing heavy: a tool sees what is missing before PyTorch is there.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any
 import yaml
 
 from .data_files import dataset_configs, joined, metric_configs
-from .errors import InputError
+from .errors import InputError, nearest
 
 DATA_ROOT = "data/"
 SPLITS = ("train", "val", "test")
@@ -107,10 +106,9 @@ def find_benchmark(name: str) -> DetectionBenchmark:
         row = dict(root=f"{settings['root']}{member}/")
     if row is None:
         known = benchmark_names()
-        near = difflib.get_close_matches(str(name), known, 1, cutoff=0.4)
         raise InputError(
             f"there is no detection benchmark {name!r}"
-            + (f"; did you mean {near[0]}?" if near else "")
+            + nearest(name, known, 0.4)
             + " (docs/detection_data.md has them all)"
         )
     shared = table["suites"].get(rows.get(key.casefold(), "").partition("/")[0], settings)

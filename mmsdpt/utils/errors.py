@@ -1,7 +1,8 @@
 """Errors that are meant for the person at the keyboard."""
 
+import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
@@ -37,6 +38,12 @@ def listed(items: Iterable[object], most: int = 5, separator: str = ", ") -> str
     """The first of some items, for a message; dots where there are more."""
     texts = list(map(str, items))
     return separator.join(texts[:most] + ["..."] * (len(texts) > most))
+
+
+def nearest(name: object, known: Sequence[str], cutoff: float = 0.6) -> str:
+    """The end of a sentence about a name that is not known: the one most like it, or nothing."""
+    near = difflib.get_close_matches(str(name), known, 1, cutoff)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 _OF_THE_DISK = {

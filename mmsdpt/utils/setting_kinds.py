@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from .errors import InputError, printable
+from .errors import InputError, nearest, printable
 
 ABSENT = object()
 
@@ -78,6 +78,16 @@ _SETTINGS = {
     ("a positive integer", "-1"): ("default_hooks.checkpoint.interval",),
 }
 
+# All that is read in tests, by the type of the model: no constructor checks these names.
+_READ_IN_TESTS = {
+    "GLIP": ("nms_pre", "min_bbox_size", "score_thr", "nms", "max_per_img", "chunked_size"),
+    "GroundingDINO": ("max_per_img", "chunked_size"),
+}
+_READ_BY_NMS = (  # mmcv's batched_nms, and its nms and soft_nms
+    *("type", "class_agnostic", "split_thr", "iou_threshold", "offset", "score_threshold"),
+    *("max_num", "sigma", "min_score", "method"),
+)
+
 _OF_EVALUATORS = {
     "ann_file": ("a text", "None"),
     "metric_items": ("a list", "None"),
@@ -95,6 +105,18 @@ def check_kinds(cfg: Config) -> None:
     for kinds, names in _SETTINGS.items():
         for name in names:
             _check(name, setting(cfg, name), kinds)
+    model = str(setting(cfg, "model.type", None)).rpartition(".")[2]
+    if model in _READ_IN_TESTS:
+        for place, known in (
+            ("model.test_cfg", _READ_IN_TESTS[model]),
+            ("model.test_cfg.nms", _READ_BY_NMS),
+        ):
+            for name in setting(cfg, place, None) or ():
+                if name not in known:
+                    raise InputError(
+                        f"{place}.{name} is read by no {model}, which reads"
+                        f" {', '.join(known)}{nearest(name, known)}"
+                    )
     for role in _ROLES:
         for place, part in parts(setting(cfg, f"{role}_dataloader", None), f"{role}_dataloader"):
             _check(f"{place}.data_root", part.get("data_root", ABSENT), ("a text", "None"))

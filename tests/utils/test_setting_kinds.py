@@ -111,6 +111,22 @@ def test_a_setting_of_another_kind_is_named_with_what_it_must_be(options, senten
         check_kinds(cfg)
 
 
+@pytest.mark.parametrize(
+    ("model", "test_cfg", "sentence"),
+    [
+        ("mmsdpt.GLIP", dict(score_threshold=0.5), "score_threshold is .* did you mean score_thr"),
+        ("mmsdpt.GLIP", dict(nms=dict(iou_thresh=0.5)), "nms.iou_thresh .* mean iou_threshold"),
+        ("mmsdpt.GroundingDINO", dict(score_thr=0.5), "score_thr .* max_per_img, chunked_size"),
+    ],
+)
+def test_a_setting_of_tests_that_nothing_reads_is_refused(model, test_cfg, sentence):
+    read = dict(max_per_img=9, chunked_size=40)
+    check_kinds(Config(dict(model=dict(type=model, test_cfg=read))))
+    check_kinds(Config(dict(model=dict(type="Own", test_cfg=test_cfg))))
+    with pytest.raises(InputError, match=f"^model.test_cfg.{sentence}"):
+        check_kinds(Config(dict(model=dict(type=model, test_cfg=read | test_cfg))))
+
+
 def test_what_is_built_already_is_left_alone():
     cfg = Config(RUN)
     cfg.model = model = object()
