@@ -17,8 +17,9 @@ from mmpretrain.models.multimodal.clip.utils import (
 
 from mmsdpt.datasets.classification import default_template
 from mmsdpt.hosts.base import resolve_slots
-from mmsdpt.utils.cli import replace_prefix, spread_text_encoder
+from mmsdpt.utils.cli import merge_options, replace_prefix, spread_text_encoder
 from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.setting_kinds import join, setting
 
 from .study import Cell, Method, Study, Training, epochs_for, read_config
 
@@ -83,7 +84,7 @@ def compose(
     imports = [name for x in sources for name in x.get("custom_imports", {}).get("imports", ())]
     cfg["custom_imports"] = dict(imports=list(dict.fromkeys(imports)), allow_failed_imports=False)
     whole = Config(cfg)
-    whole.merge_from_dict(copy.deepcopy(dict(study.cell)))  # _delete_ is taken out of it
+    merge_options(whole, dict(_options(copy.deepcopy(study.cell))), "cell.")
     for settings in (
         study.methods[training.method].settings,
         _settings_on_data(study, training),
@@ -109,23 +110,36 @@ def _settings_on_data(study: Study, training: Training) -> Mapping[str, Any]:
     return data.settings.get(training.method, {}) if data else {}
 
 
+def _options(part: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of a part of a config by dotted name; a dict that replaces one is one of them.
+
+    Merging takes ``_delete_`` out of such a dict.
+    """
+    for name, value in part.items():
+        if isinstance(value, Mapping) and value and "_delete_" not in value:
+            yield from _options(value, join(place, name))
+        else:
+            yield join(place, name), value
+
+
 def _set(cfg: Config, settings: Mapping[str, Any]) -> None:
     """Give a config the settings with dots in their names.
 
     Raises:
-        InputError: for a multiple of what is no number.
+        InputError: for a name that would do nothing, a value of another kind, and a multiple of
+            what is no number.
     """
     for name, value in settings.items():
         if "." not in name:
             continue
         if multiple := isinstance(value, str) and _MULTIPLE.fullmatch(value):
-            own: Any = cfg
-            for part in name.split("."):
-                own = own.get(part) if isinstance(own, (Mapping, Config)) else None
+            own = setting(cfg, name, None)
             if isinstance(own, bool) or not isinstance(own, (int, float)):
                 raise InputError(f"{name}={value!r} multiplies {own!r}, which is no number")
             value = own * float(multiple[1])
-        cfg.merge_from_dict({name: value})
+            if isinstance(own, int) and value.is_integer():
+                value = int(value)
+        merge_options(cfg, {name: value}, "")
 
 
 def _add_training(
@@ -188,8 +202,6 @@ def _add_selection(cfg: Content, study: Study, data: str) -> None:
             f"study.selection needs a validation split, and the config of {data} has none: add"
             f" {', '.join(_VALIDATION)}, or set study.selection=None"
         )
-    if "monitor" not in study.selection:
-        raise InputError("study.selection needs monitor, the name of a score of validation")
     chosen = dict(rule="greater", interval=1, patience=None) | dict(study.selection)
     score = dict(monitor=chosen["monitor"], rule=chosen["rule"])
     cfg["train_cfg"]["val_interval"] = chosen["interval"]

@@ -19,6 +19,7 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 
 from mmsdpt import compat
+from mmsdpt.engine.config_errors import settings_explained
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.base_weights import resolve_checkpoint
 from mmsdpt.utils.cli import replace_prefix
@@ -295,10 +296,11 @@ def count_parameters(model: str) -> tuple[int, int]:
     The model, a config as JSON, is built without memory for its parameters.
 
     Raises:
-        ValueError: if host and tuners do not fit.
+        InputError: if host and tuners do not fit.
     """
-    with quiet(), torch.device("meta"):
-        host = MODELS.build(json.loads(model))
+    cfg = Config(dict(model=json.loads(model)))
+    with quiet(), torch.device("meta"), settings_explained(cfg):
+        host = MODELS.build(cfg.model)
     named = list(host.named_parameters())
     base = sum(p.numel() for name, p in named if not name.startswith("tuners."))
     return base, sum(p.numel() for _, p in named if p.requires_grad)

@@ -27,7 +27,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmsdpt.utils.cli import read_config_file
+from mmsdpt.utils.cli import OF_THE_RUNNER, merge_options, read_config_file
 from mmsdpt.utils.detection_benchmarks import apply_benchmark
 from mmsdpt.utils.errors import InputError
 
@@ -183,7 +183,11 @@ class Study:
     path: Path | None = None  # of the config
 
     def questions(self) -> dict[str, list[dict[str, Any]]]:
-        """The settings of each question of ``vary``, written out."""
+        """The settings of each question of ``vary``, written out.
+
+        Raises:
+            InputError: for a dict as a value.
+        """
         found = {}
         for name, asked in self.vary.items():
             if isinstance(asked, Mapping):
@@ -191,11 +195,7 @@ class Study:
                 points = [dict(zip(asked, x, strict=True)) for x in itertools.product(*lists)]
             else:
                 points = [dict(settings) for settings in asked]
-            # A training is known by its settings, which must not change.
-            found[name] = [
-                {key: tuple(x) if isinstance(x, list) else x for key, x in each.items()}
-                for each in points
-            ]
+            found[name] = [{key: _fixed(key, x) for key, x in each.items()} for each in points]
         return found
 
     @property
@@ -258,6 +258,23 @@ class Study:
         return found
 
 
+# What options may name where a study's config does not have it, by place.
+_SELECTION = ("monitor", "rule", "interval", "patience")
+_ABSENT_FROM_STUDIES = {
+    "": ("hosts", "methods", "data", "cell"),
+    "study": [each.name for each in fields(Study)],
+    "study.selection": _SELECTION,
+    "cell": OF_THE_RUNNER,
+}
+
+
+def _fixed(name: str, value: Any) -> Any:
+    """A varied value without lists: a training is known by its settings, which must not change."""
+    if isinstance(value, Mapping):
+        raise InputError(f"study.vary: {name} is {value!r}; vary what is in it, as {name}.NAME")
+    return tuple(_fixed(name, x) for x in value) if isinstance(value, (list, tuple)) else value
+
+
 def load_study(path: str | os.PathLike, options: Mapping[str, Any] | None = None) -> Study:
     """Read a study.
 
@@ -271,7 +288,7 @@ def load_study(path: str | os.PathLike, options: Mapping[str, Any] | None = None
     """
     path = Path(path)
     cfg = Config(read_config(path))
-    cfg.merge_from_dict(dict(options or {}))
+    merge_options(cfg, options or {}, known=_ABSENT_FROM_STUDIES)
     content = cfg.to_dict()
     given = content.get("study")
     if not isinstance(given, Mapping):
@@ -336,6 +353,26 @@ def _check(path: Path, given: dict[str, Any]) -> None:
         raise InputError(f"{path}: study.forgetting is for the protocols comparison and few_shot")
     if (protocol == "stacking") != bool(given.get("pairs")):
         raise InputError(f"{path}: study.pairs belongs to the protocol stacking, and it needs it")
+    for key in ("epochs", "image_size"):
+        value = given.get(key)
+        if value is not None and not (type(value) is int and value > 0):
+            raise InputError(f"{path}: study.{key} must be a positive integer, got {value!r}")
+    vary = given.get("vary") or {}
+    if not isinstance(vary, Mapping) or not all(
+        isinstance(asked, Mapping)
+        or (isinstance(asked, Sequence) and all(isinstance(x, Mapping) for x in asked))
+        for asked in vary.values()
+    ):
+        raise InputError(
+            f"{path}: study.vary must be a dict of questions, each a list of dicts or a dict of"
+            f" lists, got {vary!r}"
+        )
+    if selection := given.get("selection"):
+        if not isinstance(selection, Mapping) or "monitor" not in selection:
+            raise InputError(
+                f"{path}: study.selection needs monitor, the name of a score of validation"
+            )
+        _check_keys(f"{path}: study.selection", selection, _SELECTION)
     for key in ("shots", "seeds"):
         values = given.get(key)
         if values is not None and (isinstance(values, str) or not isinstance(values, Sequence)):
@@ -377,7 +414,7 @@ def _made(kind: type, entry: Any, content: Mapping[str, Any]) -> Any:
     """
     plural, folder = _KINDS[kind]
     catalogue = content.get(plural, {})
-    found = dict(entry) if isinstance(entry, Mapping) else dict(name=str(entry))
+    found: dict[str, Any] = dict(entry) if isinstance(entry, Mapping) else dict(name=str(entry))
     name = found.setdefault("name", Path(found.get("config") or "").stem)
     if not name:
         raise InputError(f"study.{plural} has {found}, which needs a name or a config")
@@ -409,7 +446,15 @@ def _made(kind: type, entry: Any, content: Mapping[str, Any]) -> Any:
         found["name"] = found["name"].removeprefix("clip_")
     if "epochs" in found:
         epochs = found["epochs"]
-        pairs = [(0, epochs)] if isinstance(epochs, int) else epochs or ()
+        pairs = epochs if isinstance(epochs, Sequence) else [(0, epochs)]
+        pairs = () if epochs is None else pairs
+        if not all(
+            isinstance(x, Sequence) and list(map(type, x)) == [int, int] and x[1] > 0 for x in pairs
+        ):
+            raise InputError(
+                f"epochs of {name!r} must be a positive integer, or pairs of a number of shots and"
+                f" one, got {epochs!r}"
+            )
         found["epochs"] = tuple(tuple(pair) for pair in pairs)
     return kind(**found)
 

@@ -7,7 +7,6 @@ Nothing heavy is imported here or by a tool before it has read its arguments: ``
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from mmengine.utils import import_modules_from_strings
 
 from .data_files import dataset_configs
 from .detection_benchmarks import apply_benchmark
-from .errors import InputError, disk_problem, printable
+from .errors import InputError, disk_problem, nearest, printable
 from .preflight import require_all
 from .setting_kinds import check_kinds, check_same_kind, setting
 
@@ -116,19 +115,7 @@ def load_config(
     make_projects_importable()
     cfg = read_config_file(args.config, import_custom_modules=False)
     cfg.launcher = args.launcher
-    if args.cfg_options:
-        _check_names(args.cfg_options, cfg)
-        before = {name: setting(cfg, name) for name in args.cfg_options}
-        try:
-            cfg.merge_from_dict(args.cfg_options)
-        except (AttributeError, TypeError, KeyError, IndexError) as error:
-            given = ", ".join(f"{name}={value!r}" for name, value in args.cfg_options.items())
-            raise InputError(
-                f"--cfg-options {printable(given)} does not fit the config: {error}"
-            ) from error
-    check_kinds(cfg)
-    for name, value in (args.cfg_options or {}).items():
-        check_same_kind(name, before[name], value)
+    merge_options(cfg, args.cfg_options or {})
     apply_benchmark(cfg, args.data_root)
     if args.data_root and "benchmark" not in cfg:
         replace_data_root(cfg, args.data_root)
@@ -165,7 +152,7 @@ def read_config_file(path: str | Path, **kwargs: Any) -> Config:
 
 
 # What a run reads where a config may not have it: arguments of MMEngine's Runner, and the rest.
-_OF_THE_RUNNER = (
+OF_THE_RUNNER = (
     *("model", "work_dir", "data_preprocessor", "load_from", "resume", "launcher", "env_cfg"),
     *(f"{role}_{part}" for role in ("train", "val", "test") for part in ("dataloader", "cfg")),
     *("val_evaluator", "test_evaluator", "optim_wrapper", "param_scheduler", "auto_scale_lr"),
@@ -177,7 +164,36 @@ _OF_THE_RUNNER = (
 )
 
 
-def _check_names(options: Mapping[str, Any], cfg: Config) -> None:
+def merge_options(
+    cfg: Config,
+    options: Mapping[str, Any],
+    what: str = "--cfg-options ",
+    known: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Merge settings by dotted name into a config, and check that its settings have their kinds.
+
+    Args:
+        what: In front of an option's name in a sentence.
+        known: Names that the config may lack, by the place of their dict; by default a run's.
+
+    Raises:
+        InputError: for an option that would do nothing, or does not fit what it takes the place of.
+    """
+    _check_names(options, cfg, what, {"": OF_THE_RUNNER} if known is None else known)
+    before = {name: setting(cfg, name) for name in options}
+    try:
+        cfg.merge_from_dict(options)
+    except (AttributeError, TypeError, KeyError, IndexError) as error:
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        raise InputError(f"{what}{printable(given)} does not fit the config: {error}") from error
+    check_kinds(cfg)
+    for name, value in options.items():
+        check_same_kind(name, before[name], value)
+
+
+def _check_names(
+    options: Mapping[str, Any], cfg: Config, what: str, known: Mapping[str, Sequence[str]]
+) -> None:
     """Refuse an option that would do nothing: its first word is nothing that a config has, or a
     later one is much like a neighbour in a dict without a type, which no constructor checks.
 
@@ -186,21 +202,19 @@ def _check_names(options: Mapping[str, Any], cfg: Config) -> None:
     """
     for name in options:
         part: Any = cfg
-        for number, word in enumerate(name.split(".")):
+        words = name.split(".")
+        for number, word in enumerate(words):
             checked = number > 0 and "type" in part
-            known = [*part] if number else [*part, *_OF_THE_RUNNER]
-            near = difflib.get_close_matches(word, known, 1, 0.8 if number else 0.6)
-            if word not in known and not checked and (near or not number):
-                raise InputError(
-                    f"--cfg-options {name}: there is no {word} in the config"
-                    + (f"; did you mean {near[0]}?" if near else "")
-                )
+            names = [*part, *known.get(".".join(words[:number]), ())]
+            near = nearest(word, names, 0.8 if number else 0.6)
+            if word not in names and not checked and (near or not number):
+                raise InputError(f"{what}{name}: there is no {word} in the config{near}")
             part = part.get(word)
             if isinstance(part, (list, tuple)):
-                rest = name.split(".")[number + 1 :]
+                rest = words[number + 1 :]
                 if rest and not (rest[0].isdigit() and int(rest[0]) < len(part)):
                     raise InputError(
-                        f"--cfg-options {name}: {word} is a list of {len(part)}, and"
+                        f"{what}{name}: {word} is a list of {len(part)}, and"
                         f" {rest[0]!r} is no place in it; the first is 0"
                     )
             if not isinstance(part, Mapping):

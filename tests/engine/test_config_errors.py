@@ -186,21 +186,21 @@ def test_options_keep_their_spaces_and_must_be_pairs(capsys):
 
 def test_an_option_for_nothing_is_refused():
     cfg = Config(dict(optim_wrapper={}, own=1))
-    cli._check_names({"own": 2, "optim_wrapper.x": 1, "tuner_files.default": "x"}, cfg)
+    cli.merge_options(cfg, {"own": 2, "optim_wrapper.x": 1, "tuner_files.default": "x"})
     with pytest.raises(InputError, match="no optim_wraper in.*did you mean optim_wrapper"):
-        cli._check_names({"optim_wraper.optimizer.lr": 1}, cfg)
+        cli.merge_options(cfg, {"optim_wraper.optimizer.lr": 1})
 
 
 def test_an_option_much_like_one_that_no_constructor_checks_is_refused():
     free = dict(nms_pre=5, tuners=dict(old=dict(type="A")))
     cfg = Config(dict(model=dict(type="M", test_cfg=free), param_scheduler=[dict(type="S")]))
     good = {"model.test_cfg.score_thr": 1, "model.tunr": 2, "param_scheduler.0.T_max": 3}
-    cli._check_names(good | {"model.test_cfg.tuners.new.type": "B"}, cfg)
+    cli.merge_options(cfg, good | {"model.test_cfg.tuners.new.type": "B"})
     with pytest.raises(InputError, match="no nms_pr in the config; did you mean nms_pre"):
-        cli._check_names({"model.test_cfg.nms_pr": 3}, cfg)
+        cli.merge_options(cfg, {"model.test_cfg.nms_pr": 3})
     for name in ("param_scheduler.T_max", "param_scheduler.1.T_max"):
         with pytest.raises(InputError, match="param_scheduler is a list of 1, and .* is no place"):
-            cli._check_names({name: 3}, cfg)
+            cli.merge_options(cfg, {name: 3})
 
 
 def test_a_coco_metric_reads_the_file_of_its_dataset(tiny_cfg):

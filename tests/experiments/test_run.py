@@ -282,6 +282,10 @@ def test_missing_weights_are_one_sentence(compute, tiny_host):
         (dict(methods=dict(coop=dict(config="configs/mini/sdpt_mini_thermal.py"))), "SDPT needs"),
         (dict(methods=dict(coop=dict(settings=dict(num_tokens=-1)))), "num_tokens"),
         (dict(selection=dict(interval=1)), "study.selection needs monitor"),
+        (
+            dict(vary=dict(length=[dict(num_token=2)])),
+            "model.tuners.default.num_token is not a setting of .*; did you mean num_tokens",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_computed(

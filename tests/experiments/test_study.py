@@ -184,6 +184,16 @@ def test_settings_are_chosen_on_validation_images(write_study, tmp_path):
         (dict(seeds=["one"]), "study.seeds must hold integers, got 'one'"),
         (dict(hosts=[dict(config="configs/_base_/models/mini_clip.py", size=3)]), "no key 'size'"),
         (dict(data=[]), "study lacks data"),
+        (dict(epochs=0), "study.epochs must be a positive integer, got 0"),
+        (dict(image_size="big"), "study.image_size must be a positive integer, got 'big'"),
+        (dict(methods=dict(coop=dict(epochs=0))), "epochs of 'coop' must be a positive integer"),
+        (dict(methods=dict(coop=dict(epochs=[5]))), "or pairs of a number of shots and one, got"),
+        (
+            dict(selection=dict(monitor="a", patiance=1)),
+            "study.selection has no key 'patiance'; its keys are monitor, rule, interval, patience",
+        ),
+        (dict(vary=["num_tokens"]), "study.vary must be a dict of questions, each a list of dicts"),
+        (dict(vary=dict(a=["num_tokens"])), "study.vary must be a dict of questions"),
         (dict(data=[dict(group="a")]), "study.data has {'group': 'a', 'name': ''}, which needs a"),
         # Nothing would be trained, and the numbers of zero_shot be told as theirs.
         (
@@ -279,6 +289,87 @@ def test_options_change_the_study_and_all_cells(write_study):
     assert study.seeds == [7]
     assert study.cell["optim_wrapper"]["optimizer"]["lr"] == 0.5
     assert study.cell["model"]["predict_features"] is True
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"stdy.seeds": [1]}, "stdy.seeds: there is no stdy in the config; did you mean study"),
+        ({"study.sedes": [1]}, "there is no sedes in the config; did you mean seeds"),
+        ({"study.epochs": "many"}, "study.epochs is 1 in the config, and 'many' in its place"),
+        ({"optim_wrapper.optimizer.lr": 1}, "there is no optim_wrapper in the config"),
+        ({"cell.optim_wraper.type": "A"}, "no optim_wraper in the config; did you mean optim_wr"),
+    ],
+)
+def test_an_option_for_nothing_is_refused(write_study, options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load_study(write_study(), options)
+
+
+def test_options_may_name_what_the_study_does_not_have(write_study):
+    """However much it is like what it has."""
+    loader, selection = dict(batch_size=2), dict(monitor="accuracy/top1")
+    path = write_study(cell=dict(train_dataloader=loader), selection=selection)
+    path.write_text(path.read_text().replace("'shots': [1], ", ""))
+    options = {
+        "study.shots": [2],
+        "study.selection.interval": 2,
+        "cell.val_dataloader.batch_size": 4,
+        "methods.mine.config": "configs/mudpt/mudpt_vit_b16.py",
+        "study.methods": ["mine"],
+    }
+    study = load_study(path, options)
+    assert (study.shots, study.selection["interval"]) == ([2], 2)
+    assert study.cell["val_dataloader"] == dict(batch_size=4) and study.methods["mine"].trains
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        (
+            dict(cell=dict(optim_wraper=dict(type="A"))),
+            "^cell.optim_wraper.type: there is no optim_wraper in the config; did you mean optim_w",
+        ),
+        (
+            dict(cell=dict(train_cfg=dict(max_epoch=3))),
+            "^cell.train_cfg.max_epoch: there is no max_epoch in the config; did you mean max_epo",
+        ),
+        (dict(cell=dict(optim_wrapper=dict(optimizer=dict(lr="high")))), "lr must be a number"),
+        (
+            dict(vary=dict(a=[{"optim_wraper.optimizer.lr": 1}])),
+            "^optim_wraper.optimizer.lr: there is no optim_wraper in the config",
+        ),
+        (
+            dict(methods=dict(coop=dict(settings={"train_cfg.max_epoch": 3}))),
+            "^train_cfg.max_epoch: there is no max_epoch in the config; did you mean max_epochs",
+        ),
+        (dict(vary=dict(a=[{"optim_wrapper.optimizer.lr": "x3"}])), "lr must be a number, 0 or"),
+        (
+            dict(vary=dict(a=[{"optim_wrapper.optimizer": dict(type="SGD")}])),
+            "study.vary: optim_wrapper.optimizer is {'type': 'SGD'}; vary what is in it",
+        ),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(write_study, tmp_path, keys, sentence):
+    with pytest.raises(InputError, match=sentence):
+        composed(write_study(**keys), tmp_path)
+
+
+def test_a_multiple_of_an_integer_is_one_where_it_can_be(write_study, tmp_path):
+    size = "train_dataloader.batch_size"
+    own = composed(write_study(), tmp_path)["train_dataloader"]["batch_size"]
+    found = composed(write_study(vary=dict(a=[{size: "*2"}])), tmp_path)
+    assert found["train_dataloader"]["batch_size"] == 2 * own
+    assert type(found["train_dataloader"]["batch_size"]) is int
+    with pytest.raises(InputError, match="batch_size must be a positive integer, got 9.6"):
+        composed(write_study(vary=dict(a=[{size: "*0.3"}])), tmp_path)
+
+
+def test_lists_may_be_varied(write_study, tmp_path):
+    found = composed(
+        write_study(vary=dict(a={"train_cfg.dynamic_intervals": [[[1, 2]]]})), tmp_path
+    )
+    assert found["train_cfg"]["dynamic_intervals"] == ((1, 2),)
 
 
 def test_what_all_cells_get_may_replace_a_part_of_the_methods_config(write_study, tmp_path):
