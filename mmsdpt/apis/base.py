@@ -244,7 +244,7 @@ class TunedModel:
         run: Callable[[list[Any]], Sequence[Any]] | None = None,
     ) -> Any:
         """What ``finish`` makes of one image's sample; :class:`Results` of it for a folder or
-        list, a generator for a generator.
+        list, a generator for a generator, with the tuners that are on at the call.
         """
         run = run or self._run
         size = self.batch_size if batch_size is None else _checked_batch_size(batch_size)
@@ -257,8 +257,12 @@ class TunedModel:
             report(name, error)
             skipped.append((name, str(error)))
 
+        # A generator computes after the call, when tuners may be switched otherwise.
+        enabled = {slot: tuner.enabled for slot, tuner in self.model.tuners.items()}
+
         def finished(batch: Sequence[tuple[Source, Any]]) -> Iterator[Any]:
-            samples = run([data for _, data in batch])
+            with self.model.switched(enabled):
+                samples = run([data for _, data in batch])
             for (source, _), sample in zip(batch, samples, strict=True):
                 yield finish(source, sample)
 

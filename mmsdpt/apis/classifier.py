@@ -11,6 +11,7 @@ from mmengine.dataset import default_collate
 
 from mmsdpt.utils.class_names import as_written, check_class_names
 from mmsdpt.utils.errors import InputError, listed, printable
+from mmsdpt.utils.templates import DEFAULT_TEMPLATE, checked_templates
 
 from .base import TunedModel
 from .inputs import Source, is_single
@@ -37,7 +38,8 @@ class Classifier(TunedModel):
     @property
     def templates(self) -> tuple[str, ...]:
         """Sentences with ``{}`` for the class that are used where a call names none."""
-        return tuple(self.recipe.templates)
+        own = self.recipe.model.get("template", DEFAULT_TEMPLATE)
+        return tuple(self.recipe.templates) or checked_templates(own)
 
     def __call__(
         self,
@@ -64,11 +66,17 @@ class Classifier(TunedModel):
             InputError: if the single image cannot be read, or no classes are known.
         """
         names = self._set(classes, template)
+        templates = self.model.templates
+
+        def run(batch: list[Any]) -> list[Any]:
+            # A generator computes after the call, when the model may have other classes.
+            self.model.set_classes(names, templates)
+            return self._run(batch)
 
         def finish(source: Source, sample: Any) -> Classification:
             return Classification(source, sample.pred_score.float().cpu().numpy(), names)
 
-        return self._predict(images, finish, {}, batch_size, progress)
+        return self._predict(images, finish, {}, batch_size, progress, run)
 
     def features(
         self, images: Any, *, batch_size: int | None = None, progress: bool = True
@@ -123,7 +131,7 @@ class Classifier(TunedModel):
         names = self._names(classes)
         if classes is not None:  # the file's own were checked in training
             check_class_names(names, as_written, source="classes", strict=False)
-        self.model.set_classes(names, template or self.templates or None)
+        self.model.set_classes(names, template or self.templates)
         return names
 
     @staticmethod

@@ -6,7 +6,7 @@ import copy
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -316,18 +316,21 @@ class TunableMixin:
         """Switch a tuner on or off; off gives back the host bit for bit."""
         self._slot(slot).enabled = enabled
 
-    @contextmanager
-    def tuners_off(self, *slots: str) -> Iterator[None]:
+    def tuners_off(self, *slots: str) -> AbstractContextManager[None]:
         """Switch tuners off for a while, by default all."""
-        chosen = [self._slot(slot) for slot in slots or self.tuners]
-        before = [tuner.enabled for tuner in chosen]
+        return self.switched(dict.fromkeys(slots or self.tuners, False))
+
+    @contextmanager
+    def switched(self, enabled: Mapping[str, bool]) -> Iterator[None]:
+        """For a while, let the tuners of some slots be on or off."""
+        before = {slot: self._slot(slot).enabled for slot in enabled}
         try:
-            for tuner in chosen:
-                tuner.enabled = False
+            for slot, on in enabled.items():
+                self.set_slot_enabled(slot, on)
             yield
         finally:
-            for tuner, enabled in zip(chosen, before, strict=True):
-                tuner.enabled = enabled
+            for slot, on in before.items():
+                self.set_slot_enabled(slot, on)
 
     def _slot(self, slot: str) -> Any:
         if slot not in self.tuners:

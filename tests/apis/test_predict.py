@@ -95,6 +95,44 @@ def test_a_generator_is_answered_image_by_image(detector, squares):
     assert taken == squares[:1]
 
 
+def test_a_generator_keeps_the_classes_and_template_of_its_call(classifier, squares):
+    asked = [
+        dict(classes=["red square", "blue square"], template="a {}."),
+        dict(classes=["house", "boat"]),
+    ]
+    expected = [[result.scores for result in classifier(squares, **words)] for words in asked]
+    streams = [classifier(iter(squares), **words) for words in asked]
+    for results, scores in zip(
+        zip(*streams, strict=True), zip(*expected, strict=True), strict=True
+    ):
+        classifier(squares[0], template="no {}.")
+        assert [result.classes for result in results] == [tuple(w["classes"]) for w in asked]
+        assert np.array_equal([result.scores for result in results], scores)
+
+
+def test_a_generator_keeps_the_switches_of_its_call(detector, classifier, squares):
+    for model, options in ((detector, dict(threshold=0)), (classifier, {})):
+        tuned = model(squares[0], **options)
+        with model.tuners_off():
+            base = model(squares[0], **options)
+            stream_of_base = model(iter(squares[:1]), **options)
+        stream_of_tuned = model(iter(squares[:1]), **options)
+        assert np.array_equal(next(stream_of_base).scores, base.scores)
+        with model.tuners_off():
+            assert np.array_equal(next(stream_of_tuned).scores, tuned.scores)
+        assert model.model.tuners.default.enabled
+        assert not np.array_equal(base.scores, tuned.scores)
+
+
+def test_a_template_is_of_its_call_alone(tuned_clip, squares):
+    classifier = Classifier(tuned_clip, device="cpu")
+    classifier.recipe.templates = []  # as of a file that says none
+    with classifier.tuners_off():
+        before = classifier(squares[0]).scores
+        assert not np.array_equal(classifier(squares[0], template="no {}.").scores, before)
+        assert np.array_equal(classifier(squares[0]).scores, before)
+
+
 def test_broken_images_of_a_folder_are_reported_and_skipped(detector, squares, tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
