@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from PIL import Image
 from mmsdpt.datasets.classification.images import find_images
 from mmsdpt.datasets.image_files import UnreadableImage, refuse_thin, to_rgb
 from mmsdpt.utils.errors import InputError, printable
+
+_NO_STREAMS = (bytes, bytearray, memoryview, io.IOBase, Mapping)
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def several(inputs: Any, skip: Callable[[str, Exception], None]) -> list[Source]
         skip: Takes the name of an image that cannot be used, and why.
 
     Raises:
-        InputError: for a folder without images, or what is no collection at all.
+        InputError: for a folder without images, or what is no collection of images.
     """
     if isinstance(inputs, (str, os.PathLike)):
         folder = Path(inputs)
@@ -87,12 +90,16 @@ def several(inputs: Any, skip: Callable[[str, Exception], None]) -> list[Source]
         if not found:
             raise InputError(f"the folder {folder} has no image")
         return [Source(str(folder / name), name) for name in found]
-    if not isinstance(inputs, Iterable):
+    listed = isinstance(inputs, (list, tuple, np.ndarray))
+    # Python goes through these, too, but their parts are no images; tensors have __array__.
+    no_images = isinstance(inputs, _NO_STREAMS) or hasattr(inputs, "__array__")
+    if not listed and (no_images or not isinstance(inputs, Iterable)):
         raise InputError(
             "give an image (path, array, PIL image), a folder, or a list or generator of images;"
-            f" got a {type(inputs).__name__}"
+            f" got a {type(inputs).__name__}: open bytes and files by PIL.Image.open, and make a"
+            " tensor an array, (height, width, 3) in RGB"
         )
-    names = _names(list(inputs)) if isinstance(inputs, (list, tuple, np.ndarray)) else None
+    names = _names(list(inputs)) if listed else None
 
     def sources() -> Iterator[Source]:
         for i, image in enumerate(inputs):

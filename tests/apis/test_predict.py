@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.logging import MMLogger
 from PIL import Image
 
@@ -177,6 +179,24 @@ def test_what_is_no_image_is_refused_in_one_sentence(detector, bad, reason):
         detector(bad)
     ((_, said),) = detector([bad]).skipped
     assert reason in said
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        b"PNG",
+        bytearray(b"PNG"),
+        memoryview(b"PNG"),
+        io.BytesIO(b"PNG"),
+        {"a.png": 1},
+        torch.ones(2),
+    ],
+    ids=lambda thing: type(thing).__name__,
+)
+def test_what_is_no_image_and_no_list_of_images_is_no_generator(detector, classifier, thing):
+    for call in (detector, classifier, classifier.features):
+        with pytest.raises(InputError, match=f"got a {type(thing).__name__}: open bytes"):
+            call(thing)
 
 
 @pytest.mark.parametrize("size", [0, -1, 1.5])
