@@ -99,15 +99,15 @@ def main() -> int:
         found = result if isinstance(result, Detections) else result.top(args.top_k)
         listed = ", ".join(f"{each[0]} {each[1]:.2f}" for each in found)
         print(f"{printable(result.path, 4096)}: {listed or 'nothing found'}")
-    if not args.no_pictures:
-        results.save(args.out_dir)
-        print(f"{len(results)} picture{'s' * (len(results) != 1)} in {args.out_dir}")
     if args.json:
         results.to_json(args.json)
         print(f"results: {args.json}")
     if args.coco_json:
         write_json(results.to_coco(args.annotations), args.coco_json)
         print(f"results in COCO's format: {args.coco_json}")
+    if not args.no_pictures:
+        results.save(args.out_dir)
+        print(f"{len(results)} picture{'s' * (len(results) != 1)} in {args.out_dir}")
     if results.skipped:
         print(f"skipped {len(results.skipped)} of {len(results) + len(results.skipped)} images")
     return 0 if len(results) else 1

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import read_json
 from mmsdpt.visualization import Boxes, draw_detections, draw_scores
+from mmsdpt.visualization.drawing import picture_path
 from mmsdpt.visualization.single import read_upright
 
 from .inputs import Source
@@ -227,20 +227,17 @@ class Results(Sequence):
         return len(self.items)
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Draw every result into a folder, by the images' names and sub-folders.
+        """Draw every result into a folder, by the images' names and sub-folders. Names get ``.png``
+        where pictures are not written in the images' format, such as BMP.
 
         Raises:
-            InputError: if a picture would overwrite its own image.
+            InputError: if a picture would overwrite one of the images.
         """
-        paths = []
-        for result in self.items:
-            path = Path(folder) / result.source.name
-            if path.suffix.lower() not in Image.registered_extensions():
-                path = path.with_name(path.name + ".png")
-            if result.path and path.resolve() == Path(result.path).resolve():
-                raise InputError(f"{path} is the image itself: choose another folder")
-            paths.append(result.save(path))
-        return paths
+        images = {Path(result.path).resolve() for result in self.items if result.path}
+        paths = [picture_path(Path(folder) / result.source.name) for result in self.items]
+        if lost := next((path for path in paths if path.resolve() in images), None):
+            raise InputError(f"{lost} is one of the images: choose another folder")
+        return [result.save(path) for result, path in zip(self.items, paths, strict=True)]
 
     def to_dict(self) -> dict[str, Any]:
         """``results``, and ``skipped`` with ``image`` and ``reason``."""
@@ -294,7 +291,8 @@ def write_json(content: Any, path: str | Path) -> None:
 
 
 def _json(content: Mapping | Sequence, path: str | Path | None) -> str:
-    text = json.dumps(content, indent=1, ensure_ascii=False)
+    # What is no UTF-8 in the name of a file becomes JSON's \udcXX, and is the same when read again.
+    data = json.dumps(content, indent=1, ensure_ascii=False).encode(errors="backslashreplace")
     if path is not None:
-        write_atomically(path, text.encode())
-    return text
+        write_atomically(path, data)
+    return data.decode()

@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 
 from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.errors import InputError
 
 from .boxes import Boxes, match_boxes
 
@@ -162,11 +164,24 @@ def _overlap(a: _Place, b: _Place) -> bool:
     return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
 
 
+def picture_path(path: str | Path) -> Path:
+    """The path, with ``.png`` added where its ending names no format that can be written."""
+    path = Path(path)
+    known = path.suffix[1:].lower() in FigureCanvasBase.filetypes
+    return path if known else path.with_name(f"{path.name}.png")
+
+
 def save_figure(figure: Figure, path: str | Path, dpi: float) -> Path:
-    """Write a figure, and the folder that it lies in; the ending names the format."""
+    """Write a figure, and the folder that it lies in; the ending names the format.
+
+    Raises:
+        InputError: if there is no such format.
+    """
     path = Path(path)
     # Pillow itself leaves half a picture on a full disk, and says nothing.
     content, kind = io.BytesIO(), path.suffix[1:].lower() or "png"
+    if kind not in FigureCanvasBase.filetypes:
+        raise InputError(f"pictures are not written as .{kind}, got {path}: use .png or .jpg")
     fast = dict(compress_level=1) if kind == "png" else {}
     figure.savefig(content, format=kind, dpi=dpi, pil_kwargs=fast)
     write_atomically(path, content.getvalue())

@@ -147,7 +147,7 @@ def test_broken_images_of_a_folder_are_reported_and_skipped(detector, squares, t
     assert name == "a/broken.jpg" and "not an image that can be read" in reason
     pictures = results.save(tmp_path / "out")
     assert len(set(pictures)) == 2 and all(Image.open(path).width >= 640 for path in pictures)
-    with pytest.raises(InputError, match="is the image itself"):
+    with pytest.raises(InputError, match="is one of the images"):
         results.save(tmp_path)
     with pytest.raises(InputError, match="not an image that can be read"):
         detector(tmp_path / "a" / "broken.jpg")
@@ -321,6 +321,21 @@ def test_results_go_out_as_json_and_coco(detector, squares, tiny_folder, tmp_pat
         assert np.allclose([x, y, x + w, y + h], result.boxes[0])
     with pytest.raises(InputError, match="has no class tree"):
         detector(squares, threshold=0, classes=["tree"]).to_coco(annotations)
+
+
+def test_a_result_is_not_saved_in_a_format_that_no_picture_has(detector, squares, tmp_path):
+    with pytest.raises(InputError, match="pictures are not written as .bmp, got .*a.bmp: use .png"):
+        detector(squares[0]).save(tmp_path / "a.bmp")
+
+
+def test_no_picture_takes_the_place_of_another_image(detector, squares, tmp_path):
+    with Image.open(squares[0]) as image:
+        for name in ("a.bmp", "a.bmp.png"):
+            image.save(tmp_path / name)
+    before = (tmp_path / "a.bmp.png").read_bytes()
+    with pytest.raises(InputError, match="a.bmp.png is one of the images"):
+        detector([tmp_path / "a.bmp"] + [tmp_path / "a.bmp.png"]).save(tmp_path)
+    assert (tmp_path / "a.bmp.png").read_bytes() == before
 
 
 def test_supervision_is_named_where_it_is_missing(detector, squares, monkeypatch):

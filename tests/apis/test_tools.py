@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,33 @@ def test_image_demo_classifies_with_other_words(tuned_clip, squares, tmp_path, c
     assert "boat 0." in shown and "green 0." in shown
     with Image.open(tmp_path / "0.png") as picture:
         assert picture.width >= 640
+
+
+def test_image_demo_takes_what_a_folder_may_hold(tuned, squares, tmp_path):
+    """Formats that no picture is written in, and a name that is no UTF-8."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    names = ["a.png", "b.bmp", "c.jfif", "d.ppm", os.fsdecode(b"caf\xe9.png")]
+    with Image.open(squares[0]) as image:
+        for name in names:
+            image.save(folder / name)
+    file, out = tmp_path / "a.json", tmp_path / "out"
+    options = ["--json", file, "--out-dir", out, "--device", "cpu"]
+    assert run("image_demo.py", folder, tuned, *options) == 0
+    results = json.loads(file.read_bytes())["results"]
+    assert sorted(each["image"] for each in results) == sorted(str(folder / n) for n in names)
+    pictures = {"a.png", "b.bmp.png", "c.jfif.png", "d.ppm.png", names[-1]}
+    assert {path.name for path in out.iterdir()} == pictures
+
+
+def test_image_demo_writes_results_before_pictures(tuned, squares, tmp_path, capsys):
+    image = tmp_path / "image.png"
+    shutil.copy(squares[0], image)
+    options = ["--json", tmp_path / "a.json", "--coco-json", tmp_path / "b.json", "--device", "cpu"]
+    assert run("image_demo.py", image, tuned, *options, "--out-dir", tmp_path) == 2
+    assert "image.png is one of the images" in capsys.readouterr().err
+    assert image.read_bytes() == Path(squares[0]).read_bytes()
+    assert (tmp_path / "a.json").is_file() and (tmp_path / "b.json").is_file()
 
 
 @pytest.mark.parametrize(
