@@ -29,7 +29,8 @@ from mmsdpt.utils.errors import InputError
 from mmsdpt.version import __version__
 
 OPSET = 17
-FORMAT = "1"
+FORMAT = "2"
+_CANVAS = (124, 117, 104)  # of mmcv.imfrombytes by pillow
 _MOST_BYTES = 2**31 - 1  # of a protocol buffer
 
 
@@ -58,12 +59,8 @@ def export_onnx(
         ) from None
     if model.device.type != "cpu":
         raise InputError(f"the export needs a model on the CPU, and it is on {model.device}")
-    if isinstance(classes, str):
-        raise InputError(f"classes must be a list of names, got the text {classes!r}")
-    names = list(classes or model.classes)
-    if not names:
-        raise InputError("no classes are known: give classes=[...]")
-    resize = _resizing(model)
+    names = list(model._names(classes))
+    reading, resize = _reading(model), _resizing(model)
     make: Any = _detector if isinstance(model, Detector) else _classifier
     content: bytes = make(model, names, template, resize)
     if len(content) > _MOST_BYTES:
@@ -75,6 +72,7 @@ def export_onnx(
         mmsdpt_version=__version__,
         kind="detector" if isinstance(model, Detector) else "classifier",
         classes=json.dumps(names, ensure_ascii=False),
+        reading=json.dumps(reading),
         resize=json.dumps(resize),
         tuners=json.dumps({slot: type(t).__name__ for slot, t in _acting(model).items()}),
     )
@@ -87,6 +85,23 @@ def export_onnx(
 
 def _acting(model: Detector | Classifier) -> dict[str, nn.Module]:
     return {slot: tuner for slot, tuner in model.model.tuners.items() if tuner.enabled}
+
+
+def _reading(model: Detector | Classifier) -> dict[str, Any]:
+    """How a file becomes pixels: ``upright``, whether EXIF turns it; ``canvas``, the colour under a
+    grey image with transparency, None where that is dropped.
+
+    Raises:
+        InputError: if it does not become RGB.
+    """
+    if isinstance(model, Classifier):
+        return dict(upright=False, canvas=None)
+    loader = next(filter(loads_image, model.recipe.pipeline))
+    colour = loader.get("color_type", "color")
+    if colour not in ("color", "color_ignore_orientation"):
+        raise InputError(f"the export knows images in colour, not color_type={colour!r}")
+    by_pillow = loader.get("imdecode_backend") == "pillow"
+    return dict(upright=colour == "color", canvas=_CANVAS if by_pillow else None)
 
 
 def _resizing(model: Detector | Classifier) -> dict[str, Any]:
@@ -250,13 +265,18 @@ def compare(
     Args:
         model: As it was when the file was written.
         path: The file.
-        images: Paths, arrays or PIL images.
+        images: Paths, arrays or PIL images. What cannot be used is named in a warning.
         template: As for :func:`export_onnx`.
+
+    Raises:
+        InputError: if no image can be used.
     """
     from .onnx_runtime import OnnxModel
 
     file = OnnxModel(path, threads=torch.get_num_threads())
-    differences, results, missing = [(0.0, 0.0)], 0, 0
+    detects = isinstance(model, Detector)
+    options: dict[str, Any] = dict(threshold=0) if detects else dict(template=template)
+    differences, results, missing, compared = [(0.0, 0.0)], 0, 0, 0
     seconds = [0.0, 0.0]
 
     def timed(which: int, run: Any, *args: Any, **options: Any) -> Any:
@@ -265,34 +285,44 @@ def compare(
         seconds[which] += time.process_time() - start
         return found
 
-    if isinstance(model, Detector):
-        for image in images[:1]:  # the first run of both prepares what is remembered
-            file.boxes(image), model(image, classes=file.classes)
-        for image in images:
-            boxes, scores, labels = timed(0, file.boxes, image)
-            found = timed(1, model, image, classes=file.classes, threshold=0)
-            results += len(found)
-            pairs, alone = _pairs(found.boxes, found.labels, boxes, labels)
+    def of_model(image: Any) -> Any:
+        # Of a list, which reports what it leaves out.
+        return timed(1, model, [image], classes=file.classes, progress=False, **options)
+
+    def of_file(image: Any) -> Any:
+        return timed(0, file.boxes, image) if detects else timed(0, file.probabilities, [image])[0]
+
+    for image in images:
+        found = of_model(image)
+        if not found:
+            continue
+        if not compared:  # the first run of both prepares what is remembered
+            of_file(image)
+            seconds[:] = 0.0, 0.0
+            found = of_model(image)
+        compared += 1
+        (expected,), other = found, of_file(image)
+        if detects:
+            boxes, scores, labels = other
+            results += len(expected)
+            pairs, alone = _pairs(expected.boxes, expected.labels, boxes, labels)
             missing += alone
             differences += [
                 (
-                    float(abs(found.scores[i] - scores[j])),
-                    float(abs(found.boxes[i] - boxes[j]).max()),
+                    float(abs(expected.scores[i] - scores[j])),
+                    float(abs(expected.boxes[i] - boxes[j]).max()),
                 )
                 for i, j in pairs
             ]
-    else:
-        options: dict[str, Any] = dict(classes=file.classes, template=template)
-        file.probabilities(images[:1]), model(images[0], **options)
-        for image in images:
-            probabilities = timed(0, file.probabilities, [image])[0]
-            expected = timed(1, model, image, **options).scores
-            results += len(expected)
-            differences.append((float(np.abs(probabilities - expected).max()), 0.0))
+        else:
+            results += len(expected.scores)
+            differences.append((float(np.abs(other - expected.scores).max()), 0.0))
+    if not compared:
+        raise InputError(f"none of the {len(images)} images can be used for a comparison")
     score, box = map(max, zip(*differences, strict=True))
     if missing:
         print_log(f"{missing} boxes were found by one of both alone", "current", logging.WARNING)
-    return Comparison(len(images), results, missing, score, box, *seconds)
+    return Comparison(compared, results, missing, score, box, *seconds)
 
 
 def _pairs(

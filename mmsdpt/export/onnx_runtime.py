@@ -18,7 +18,9 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-FORMAT = "1"
+FORMAT = "2"
+# Of more than 8 bits.
+_DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
 
 class OnnxModel:
@@ -53,13 +55,15 @@ class OnnxModel:
             raise ValueError(f"{path} was not written by tools/export_onnx.py of this version")
         self.classes: list[str] = json.loads(facts["classes"])
         self.resize: dict[str, Any] = json.loads(facts["resize"])
+        self.reading: dict[str, Any] = json.loads(facts["reading"])
         self.detects = facts["kind"] == "detector"
 
     def __call__(self, image: Any, threshold: float = 0.3) -> list[tuple]:
         """Find or classify.
 
         Args:
-            image: A path, a PIL image, or an array (H, W, 3) in RGB.
+            image: A path, a PIL image, or an array (H, W, 3) in RGB or (H, W). Only files are
+                turned by EXIF, and only where the model's pipeline does so: GLIP's, not CLIP's.
             threshold: Smallest score of a box.
 
         Returns:
@@ -93,14 +97,21 @@ class OnnxModel:
         (scores,) = self.session.run(["scores"], dict(images=crops))
         return scores
 
-    @staticmethod
-    def _open(image: Any) -> Image.Image:
+    def _open(self, image: Any) -> Image.Image:
+        """In RGB; a file as the model's own pipeline reads it."""
         if isinstance(image, np.ndarray):
-            return Image.fromarray(image).convert("RGB")
+            image = Image.fromarray(image)
         if isinstance(image, Image.Image):
-            return image.convert("RGB")
-        with Image.open(image) as opened:
-            return ImageOps.exif_transpose(opened).convert("RGB")
+            return to_rgb(image)
+        # Not by its path: Pillow then turns a TIFF of 16 bits otherwise.
+        with open(image, "rb") as file, Image.open(file) as opened:
+            if self.reading["upright"] and opened.mode not in _DEEP_MODES:
+                opened = ImageOps.exif_transpose(opened)
+            if self.reading["canvas"] and opened.mode == "LA":
+                canvas = Image.new("RGB", opened.size, tuple(self.reading["canvas"]))
+                canvas.paste(opened.convert("RGB"), mask=opened.getchannel("A"))
+                return canvas
+            return to_rgb(opened)
 
     def _resized(self, image: Image.Image) -> Image.Image:
         """As large as fits into the two sides, either way up."""
@@ -121,3 +132,23 @@ class OnnxModel:
         image = image.resize(size, Image.Resampling.BICUBIC)
         left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
         return image.crop((left, top, left + side, top + side))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """``mmsdpt.datasets.image_files.to_rgb``, once more, as this file needs nothing of mmsdpt.
+
+    Raises:
+        ValueError: for values that are not finite.
+    """
+    if image.mode not in _DEEP_MODES:
+        return image.convert("RGB")
+    values = np.asarray(image, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("the image has values that are not finite")
+    low, high = values.min(), values.max()
+    if image.mode == "F" and low >= 0 and 0 < high <= 1:
+        low, high = 0.0, 1.0
+    elif low >= 0 and high <= 255:
+        low, high = 0.0, 255.0
+    grey = (values - low) * (255 / max(high - low, 1e-12))
+    return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8)).convert("RGB")

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from mmsdpt.apis import Classifier, Detector
+from mmsdpt.apis.inputs import as_source
 from mmsdpt.apis.recipe import Recipe
 from mmsdpt.utils.errors import InputError
 from tests.apis.conftest import CLASSES, COLOURS
@@ -137,6 +138,57 @@ def test_a_file_runs_without_pytorch_and_mmsdpt(exported, detector, squares, tmp
     np.testing.assert_allclose([b for _, _, b in found], [e.box for e in expected], atol=1e-2)
 
 
+def image_files(folder: Path, picture: np.ndarray) -> list[Path]:
+    """A picture in all that image files hold: modes, depths, transparency, EXIF."""
+    image = Image.fromarray(picture)
+    grey = np.asarray(image.convert("L"))
+    rgba, la = image.convert("RGBA"), image.convert("LA")
+    for clear in (rgba, la):
+        clear.putalpha(Image.fromarray(255 - grey))
+    files = {
+        "turned.jpg": image, "turned.png": image, "cmyk.jpg": image.convert("CMYK"),
+        "bits.png": image.convert("1"), "grey.png": image.convert("L"),
+        "palette.png": image.quantize(), "rgba.png": rgba, "la.png": la, "turned_la.png": la,
+        "16.png": Image.fromarray(grey.astype(np.uint16) * 257),
+        "turned_12.png": Image.fromarray(grey.astype(np.uint16) * 16),
+        "16_of_8.png": Image.fromarray(grey.astype(np.uint16)),
+        "32.tif": Image.fromarray(grey.astype(np.int32) * 1000 - 9000),
+        "fractions.tif": Image.fromarray((grey / 255).astype(np.float32)),
+        "turned.tif": image, "turned_16.tif": Image.fromarray(grey.astype(np.uint16) * 257),
+        "float.tif": Image.fromarray(grey.astype(np.float32) * 3),
+    }  # fmt: skip
+    exif = image.getexif()
+    exif[0x0112] = 6
+    for name, content in files.items():
+        content.save(folder / name, **(dict(exif=exif) if "turned" in name else {}))
+    return [folder / name for name in files]
+
+
+def test_a_file_reads_every_image_as_the_model_does(
+    detector, exported, tuned_clip, exported_clip, pictures, tmp_path
+):
+    images = image_files(tmp_path, pictures[4])
+    classifier = Classifier(tuned_clip, device="cpu")
+    for model, path in ((detector, exported), (classifier, exported_clip)):
+        file = runtime.OnnxModel(path, threads=1)
+        for image in images:
+            expected = model._of_path.transforms[0]({"img_path": str(image)})["img"][..., ::-1]
+            assert np.array_equal(np.asarray(file._open(image)), expected), image
+            with Image.open(image) as opened:
+                expected = as_source(opened).content
+                assert np.array_equal(np.asarray(file._open(opened)), expected), image
+        assert compare(model, path, images).score < 1e-4
+
+
+def test_what_cannot_be_read_is_left_out_of_a_comparison(detector, exported, pictures, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    found = compare(detector, exported, [bad, pictures[0], bad])
+    assert found.images == 1 and found.results and found.score < 1e-4
+    with pytest.raises(InputError, match="none of the 1 images can be used"):
+        compare(detector, exported, [bad])
+
+
 # ---------------------------------------------------------------------- the tool, refusals
 
 
@@ -191,6 +243,9 @@ def test_what_a_file_cannot_hold_is_refused(tuned, tuned_clip, tmp_path):
     recipe = changed(tuned)
     recipe.model["test_cfg"]["nms"] = dict(type="soft_nms", iou_threshold=0.5)
     refused(Detector, recipe, "plain nms")
+    recipe = changed(tuned)
+    recipe.pipeline[0]["color_type"] = "grayscale"
+    refused(Detector, recipe, "not color_type='grayscale'")
     refused(Detector, changed(tuned), "a template is for CLIP", template="a {}.")
     refused(Detector, changed(tuned), "list of names", classes="dog")
     other = tmp_path / "other.onnx"
