@@ -131,6 +131,19 @@ def test_data_files_as_roboflow_and_ultralytics_write_them(tmp_path, data, folde
     assert [category["name"] for category in content["categories"]] == ["cat", "dog"]
 
 
+def test_one_image_behind_links_of_train_and_val_is_said(tmp_path):
+    picture(tmp_path / "pool" / "a.jpg")
+    for split in ("train", "val"):
+        image = tmp_path / "images" / split / f"{split}.jpg"
+        label = tmp_path / "labels" / split / f"{split}.txt"
+        image.parent.mkdir(parents=True), label.parent.mkdir(parents=True)
+        image.symlink_to(tmp_path / "pool" / "a.jpg")
+        label.write_text("0 0.5 0.5 0.5 0.5")
+    source = yolo(tmp_path, {}, "train: images/train\nval: images/val\nnames: [cat]\n")
+    report = from_yolo(source, tmp_path / "out")
+    assert report.counts["image_in_two_splits"] == 1
+
+
 def test_one_folder_for_train_and_val_is_said(tmp_path):
     data = "train: train/images\nval: train/images\nnc: 3\nnames: [cat]\n"
     source = yolo(tmp_path / "src", {"a": "0 0.5 0.5 0.5 0.5"}, data)

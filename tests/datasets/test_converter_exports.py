@@ -399,6 +399,19 @@ def test_images_of_another_machine_are_found_in_the_usual_folder(tmp_path):
     assert report.problems == 0 and len(boxes(tmp_path / "out")) == 2
 
 
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_coco_file_does_not_copy_images_from_outside(tmp_path, absolute):
+    picture(tmp_path / "private" / "s.jpg"), picture(tmp_path / "src" / "a.jpg")
+    outside = tmp_path / "private" / "s.jpg" if absolute else "../private/s.jpg"
+    export(tmp_path / "src" / "train.json", ["a.jpg", str(outside)])
+    report = convert_coco(tmp_path / "src", tmp_path / "out", progress=False)
+    assert counts(report, "mended") == {"path_refused": 1} and balanced(report)
+    assert [path.name for path in (tmp_path / "out").rglob("*.jpg")] == ["a.jpg"]
+    # Where nothing is copied it may name them.
+    report = convert_coco(tmp_path / "src", tmp_path / "kept", images="in-place", progress=False)
+    assert report.problems == 0 and report.splits["train"]["images"] == 2
+
+
 def test_images_of_an_earlier_result_in_the_source_are_not_found(tmp_path):
     picture(tmp_path / "photos" / "a.jpg")
     export(tmp_path / "train.json", ["a.jpg"])

@@ -40,6 +40,7 @@ def convert_coco(
     ``instances_Train.json``) or of its folder's (Roboflow's ``valid/_annotations.coco.json``); a
     file without one is train. Images are looked for beside the file, in ``images`` and wherever
     else in the folder their names are unique; but of a name with a folder not in another folder.
+    Images outside the source folder are not copied: a file from elsewhere may name private ones.
 
     Args:
         src: An annotation file, or a folder with one or more.
@@ -82,7 +83,9 @@ def convert_coco(
     for path in unknown:
         report.add("no_split" if len(unknown) == len(files) else "split_unknown", path)
     for each in checked:
-        samples = _samples(each, folders[each.path], rename, set(categories), report)
+        samples = _samples(
+            each, folders[each.path], rename, set(categories), report, images == "in-place"
+        )
         splits.setdefault(file_split(each.path, root) or "train", []).extend(samples)
     if split is not None:
         splits = {"all": [sample for group in splits.values() for sample in group]}
@@ -181,7 +184,14 @@ def _samples(
     rename: Mapping[str, str],
     chosen: set[str],
     report: ConversionReport,
+    anywhere: bool,
 ) -> list[Sample]:
+    """What a checked file says of its images.
+
+    Args:
+        folder: Folder that ``file_name`` is relative to.
+        anywhere: Whether images may lie outside the source folder: nothing is copied.
+    """
     content, where = checked.content, report.name(checked.path)
     for text in checked.sentences("filled"):
         report.add("mended", where, text)
@@ -203,8 +213,14 @@ def _samples(
     samples = []
     for image in content["images"]:
         size = (image["width"], image["height"])
-        instances = []
-        for entry in by_image.get(image["id"], []):
+        entries, instances = by_image.get(image["id"], []), []
+        path = Path(os.path.normpath(folder / image["file_name"]))
+        if not anywhere and not path.is_relative_to(report.root):
+            what = f"{image['file_name']} lies outside; only --in-place takes it"
+            report.boxes_found += len(entries)
+            report.drop_image("path_refused", f"{where}: id {image['id']}", what, len(entries))
+            continue
+        for entry in entries:
             place = f"{where}: id {entry['id']}"
             report.boxes_found += 1
             old = names[entry["category_id"]]
@@ -219,7 +235,7 @@ def _samples(
                 share = box[2] * box[3] / (w * h)  # of the box that is left when it is clipped
                 extra["area"] = round(abs(entry["area"] * share), 4)
                 instances.append(Instance(name, box, extra))
-        samples.append(Sample(folder / image["file_name"], *size, instances))
+        samples.append(Sample(path, *size, instances))
     return samples
 
 

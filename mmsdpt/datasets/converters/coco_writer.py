@@ -190,10 +190,11 @@ def _count_repeats(splits: dict[str, list[Sample]], report: ConversionReport) ->
     seen: dict[Path, str] = {}
     for name, samples in splits.items():
         for sample in samples:
-            if sample.image in seen:
-                report.add("image_in_two_splits", sample.image, f"{seen[sample.image]} and {name}")
+            image = sample.image.resolve()  # two links may lead to one image
+            if image in seen:
+                report.add("image_in_two_splits", sample.image, f"{seen[image]} and {name}")
             else:
-                seen[sample.image] = name
+                seen[image] = name
 
 
 def _file_names(
