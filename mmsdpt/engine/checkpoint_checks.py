@@ -91,7 +91,8 @@ def _check_meta(meta: Mapping) -> None:
         _require(_is_count(meta.get(name)), f"meta.{name}", "not a count")
     seed = meta.get("seed")
     _require(seed is None or (_is_count(seed) and seed < 2**32), "meta.seed", "not a seed")
-    _require(isinstance(meta.get("settings", {}), Mapping), "meta.settings", "not a dict")
+    for name in ("settings", "trained_classes"):
+        _require(isinstance(meta.get(name, {}), Mapping), f"meta.{name}", "not a dict")
 
 
 def _check_messages(messages: Mapping) -> None:

@@ -18,7 +18,13 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmsdpt.tuners.files import describe_tuners, differences, kind, tuner_differences
+from mmsdpt.tuners.files import (
+    describe_tuners,
+    differences,
+    kind,
+    remember_classes,
+    tuner_differences,
+)
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.base_weights import CheckpointError, read_checkpoint
 from mmsdpt.utils.errors import DivergedError, listed
@@ -85,8 +91,12 @@ class ResumableRunner(Runner):
         checkpoint["message_hub"] = unpack_messages(checkpoint["message_hub"])
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.host.load_state_dict(checkpoint["state_dict"], strict=False)
+        meta = checkpoint["meta"]
         for slot, tuner in getattr(self.host, "tuners", {}).items():
-            tuner.adopt(checkpoint["meta"]["tuners"][slot]["config"])
+            tuner.adopt(meta["tuners"][slot]["config"])
+            # A tuner that did not note its classes, or an older version's, has those of the data.
+            others = tuner.trained_classes if tuner.frozen else _classes_of_data(meta)
+            remember_classes(tuner, meta.get("trained_classes", {}).get(slot) or others)
         self.resumed_random_states = checkpoint["random_states"]
         self.logger.info(f"Loaded {filename}")
         return checkpoint
@@ -193,8 +203,7 @@ class ResumableRunner(Runner):
 
     def _check_classes(self, filename: str, meta: dict) -> None:
         """Refuse a run on other classes: its labels would take each other's names."""
-        facts = meta.get("dataset_meta")
-        before = facts.get("classes") if isinstance(facts, Mapping) else None
+        before = _classes_of_data(meta)
         now = getattr(self.train_dataloader.dataset, "metainfo", {}).get("classes")
         if before is not None and now is not None and list(before) != list(now):
             raise CheckpointError(
@@ -332,6 +341,10 @@ class ResumableRunner(Runner):
         meta.update(
             {RUN_CHECKPOINT: 1},
             tuners=describe_tuners(self.host),
+            trained_classes={
+                slot: list(tuner.trained_classes)
+                for slot, tuner in getattr(self.host, "tuners", {}).items()
+            },
             base=self._fingerprint_of_frozen(),
             mmsdpt_version=__version__,
             # MMEngine put it there when the run began; formatting takes a second each time.
@@ -367,6 +380,12 @@ class ResumableRunner(Runner):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         write_atomically(os.path.join(out_dir, filename), buffer.getvalue())
+
+
+def _classes_of_data(meta: Mapping) -> Any:
+    """The classes of the data that a run trains on, as its checkpoint names them."""
+    facts = meta.get("dataset_meta")
+    return facts.get("classes") if isinstance(facts, Mapping) else None
 
 
 def _difference(name: str, now: Any, before: Any) -> str:

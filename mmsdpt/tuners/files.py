@@ -251,8 +251,8 @@ def load_tuner(
     given = {name.removeprefix(_OF_HOST): tensors[name] for name in of_host}
     _set_host_values(host, slot, given)
     tuner.adopt(header["config"])
-    if tuner.per_class or tuner.remembers_classes:
-        tuner.trained_classes = _classes(header)
+    extra = header.get("extra")
+    remember_classes(tuner, extra.get("classes") if isinstance(extra, Mapping) else None)
     print_log(f"Loaded {header['method']} from {path} into slot {slot!r}", logger="current")
     return header
 
@@ -287,11 +287,13 @@ def _named(header: Mapping) -> str:
     return f"; the file names {printable(name)}" if name else ""
 
 
-def _classes(header: Mapping[str, Any]) -> tuple[str, ...]:
-    """The classes of a file's training; none where it does not say."""
-    extra = header.get("extra")
-    names = extra.get("classes") if isinstance(extra, Mapping) else None
-    return tuple(map(str, names)) if isinstance(names, list) else ()
+def remember_classes(tuner: Tuner, names: Any) -> None:
+    """Give a tuner that depends on them the classes of its training, as a file names them; none
+    where ``names`` is no list.
+    """
+    if tuner.per_class or tuner.remembers_classes:
+        known = isinstance(names, (list, tuple))
+        tuner.trained_classes = tuple(map(str, names)) if known else ()
 
 
 def _read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:

@@ -65,6 +65,7 @@ CASES = {
     "seed as text": put("meta.seed", "x"),
     "other classes": put("meta.dataset_meta", dict(classes=("blue square", "red square"))),
     "settings as text": put("meta.settings", "x"),
+    "classes as text": put("meta.trained_classes", "x"),
     "NaN": fill(NAN),
     "infinite": fill(float("inf")),
     "integers": tokens(torch.zeros(1, 3, 40, dtype=torch.int64)),
