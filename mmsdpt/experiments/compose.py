@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from mmpretrain.models.multimodal.clip.utils import (
     OPENAI_IMAGENET_PROMPT,
     OPENAI_IMAGENET_PROMPT_SUB,
 )
+from torch.utils.data import Dataset
 
 from mmsdpt.datasets.classification import default_template
 from mmsdpt.hosts.base import resolve_slots
@@ -41,13 +43,14 @@ _STOPS = (
 
 
 def compose(
-    study: Study, cell: Cell, work_dir: Path, count_classes: Callable[[Mapping], int]
+    study: Study, cell: Cell, work_dir: Path, look: Callable[[Mapping], Dataset | None]
 ) -> Content:
     """The config of a cell's training and test.
 
     Args:
         work_dir: Where the files of earlier trainings are.
-        count_classes: Of a data set's config, for tuners that have something for each class.
+        look: A data set by its config, None where it is not there; for what follows from its number
+            of classes and images.
 
     Raises:
         InputError: if a config lacks what belongs in it.
@@ -101,7 +104,11 @@ def compose(
         raise InputError(f"{host.config} names no base weights: set load_from of the host")
     for tuner in content["model"]["tuners"].values():
         if tuner.get("num_classes"):
-            tuner["num_classes"] = count_classes(content["train_dataloader"]["dataset"])
+            data = look(content["train_dataloader"]["dataset"])
+            if data is not None:
+                tuner["num_classes"] = len(data.metainfo["classes"])
+                if tuner.get("shots"):
+                    tuner["shots"] = most_of_a_class(data)
     return content
 
 
@@ -281,10 +288,12 @@ def _choose(
             f"{name} cannot draw {drawn['shots']} images of each class: put its training data into"
             f" {_DRAWS_SHOTS[1]}, or set study.shots=[None]"
         )
-    for each in classifies:
-        each.update(classes=classes, image_size=image_size)
     for each in found:
         each.update(drawn)
+    for each in classifies:
+        each.update(classes=classes, image_size=image_size)
+        if each.get("shots") == 0:
+            each["shots"] = None  # its own word for all images
 
 
 def datasets(cfg: Any) -> Iterator[Content]:
@@ -295,6 +304,11 @@ def datasets(cfg: Any) -> Iterator[Content]:
     elif isinstance(cfg, (list, tuple)):
         for part in cfg:
             yield from datasets(part)
+
+
+def most_of_a_class(dataset: Dataset) -> int:
+    """Images of the class that has the most: K, where K of each are drawn."""
+    return max(Counter(map(int, dataset.get_gt_labels())).values(), default=1)
 
 
 def num_blocks(model: Mapping[str, Any]) -> int:

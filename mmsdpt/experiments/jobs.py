@@ -17,10 +17,11 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
+from torch.utils.data import Dataset
 
 from mmsdpt import compat
 from mmsdpt.engine.config_errors import settings_explained
-from mmsdpt.registry import MODELS
+from mmsdpt.registry import HOOKS, MODELS
 from mmsdpt.utils.base_weights import resolve_checkpoint
 from mmsdpt.utils.cli import replace_prefix
 from mmsdpt.utils.errors import InputError
@@ -138,7 +139,7 @@ def prepare(
     for cell in cells:
         training = cell.training
         try:
-            config = compose(study, cell, work_dir, _counting(cache))
+            config = compose(study, cell, work_dir, _looking(cache))
             import_modules_from_strings(**config["custom_imports"])
             with scope(config):
                 lacks = _lacking(study, config, cell, cache)
@@ -159,15 +160,15 @@ def prepare(
     return done
 
 
-def _counting(cache: DatasetCache) -> Callable[[Mapping], int]:
-    def count_classes(cfg: Mapping) -> int:
+def _looking(cache: DatasetCache) -> Callable[[Mapping], Dataset | None]:
+    def look(cfg: Mapping) -> Dataset | None:
         try:
             with DefaultScope.overwrite_default_scope("mmpretrain"):
-                return len(cache.dataset(cfg).metainfo["classes"])
+                return cache.dataset(cfg)
         except (InputError, OSError):
-            return 1  # it is said where all data are looked for
+            return None  # it is said where all data are looked for
 
-    return count_classes
+    return look
 
 
 def _lacking(study: Study, config: dict[str, Any], cell: Cell, cache: DatasetCache) -> list[str]:
@@ -236,7 +237,13 @@ def _job(
 def _reads_validation_images(config: Mapping[str, Any]) -> bool:
     """Whether what a training learns depends on them."""
     checkpoint = config["default_hooks"].get("checkpoint") or {}
-    return bool(checkpoint.get("save_best") or fitting_slot(config))
+    kinds = [HOOKS.get(hook["type"]) for hook in config.get("custom_hooks") or ()]
+    by_hook = any(getattr(kind, "reads_validation_images", False) for kind in kinds)
+    return bool(
+        checkpoint.get("save_best")
+        or fitting_slot(config)
+        or (by_hook and config.get("val_dataloader"))
+    )
 
 
 def _changed_hooks(study: Study, config: Mapping[str, Any]) -> dict[str, Any]:

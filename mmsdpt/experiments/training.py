@@ -147,6 +147,8 @@ def train(
         runner = QuietRunner(**{key: given[key] for key in known & set(given)})
         runner.register_hook(clock)
         runner.cfg.tuner_files = cfg.tuner_files
+        if not best:  # for a hook that reads them, although the run does not validate
+            runner.cfg.val_dataloader = cfg.get("val_dataloader")
         settings = cfg.get("feature_cache")
         if settings is not None:
             runner.cfg.feature_cache = settings

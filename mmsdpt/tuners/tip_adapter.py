@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from mmsdpt.hosts.clip.seams import LogitsSeam
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, printable
 
 from .base import Seams, Tuner
 from .layers.common import positive_integer
@@ -118,7 +118,7 @@ class TipAdapter(Tuner):
 
     @torch.no_grad()
     def fill(self, features: Tensor, labels: Tensor, class_names: Sequence[str]) -> None:
-        """Put images into the cache; the first K of each class.
+        """Put images into the cache.
 
         Args:
             features: (M, e), not normalised.
@@ -126,17 +126,25 @@ class TipAdapter(Tuner):
             class_names: The C names.
 
         Raises:
-            InputError: if the number of classes is another one.
+            InputError: if the number of classes is another one, or a class has more than K images.
         """
         if len(class_names) != self.num_classes:
             raise InputError(
                 f"TipAdapter has num_classes={self.num_classes}, and the training images have"
                 f" {len(class_names)} classes: set its number"
             )
+        counts = labels.bincount(minlength=self.num_classes)
+        if (most := int(counts.max())) > self.shots:
+            raise InputError(
+                f"TipAdapter has shots={self.shots}, and the class"
+                f" {printable(class_names[int(counts.argmax())])!r} has {most} training images: set"
+                f" shots={most} of the tuner, or draw fewer with"
+                f" train_dataloader.dataset.shots={self.shots}"
+            )
         self.keys.zero_()
         self.labels.fill_(-1)
         for c in range(self.num_classes):
-            own = F.normalize(features[labels == c][: self.shots], dim=-1)
+            own = F.normalize(features[labels == c], dim=-1)
             rows = slice(c * self.shots, c * self.shots + len(own))
             self.keys[rows], self.labels[rows] = own.to(self.keys), c
         self.trained_classes = tuple(class_names)

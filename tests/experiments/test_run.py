@@ -75,6 +75,27 @@ def test_every_method_is_trained_and_tested(compute):
     assert probe["metrics"]["margin"] == plain["metrics"]["margin"]  # it leaves the features alone
 
 
+def test_a_cache_of_training_images_is_as_large_as_they_are_and_searches_on_validation_images(
+    compute, tmp_path, miniatures
+):
+    cell = "tip_adapter_f/clothing/{}_shots_seed_1"
+    records, _ = compute(names=["tip_adapter_f"], shots=[2, 0])
+    for shots, most in ((2, 2), (0, 3)):
+        record = records[cell.format(shots) + "/on_clothing"]
+        assert record["trainable"] == 4 * most * 96
+        state = load_file(tmp_path / "work/tiny_clip" / cell.format(shots) / "tuner.safetensors")
+        assert (state["labels"] >= 0).all()
+        assert state["strengths"].tolist() != pytest.approx([1.17, 1.0])  # where it starts
+    moved = tmp_path / "moved"
+    shutil.copytree(miniatures, moved)
+    next((moved / "clothing/validation/raccoon").iterdir()).unlink()
+    keys = dict(names=["tip_adapter_f", "coop"], shots=[2])
+    records, _ = compute(**keys)
+    others, _ = compute({"study.data_root": str(moved)}, "other", **keys)
+    different = [name for name in records if records[name]["digest"] != others[name]["digest"]]
+    assert different == [cell.format(2) + "/on_clothing"]
+
+
 def test_a_finished_cell_is_never_computed_again(compute, monkeypatch):
     first, _ = compute(names=["vpt", "coop"], seeds=[1, 2])
     with monkeypatch.context() as patch:

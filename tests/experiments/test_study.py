@@ -99,7 +99,7 @@ def test_what_was_known_is_tested_after_each_training_and_once_without(write_stu
 
 def composed(path, tmp_path, number=-1):
     study = load_study(path)
-    return compose(study, study.cells()[number], tmp_path, lambda cfg: 4)
+    return compose(study, study.cells()[number], tmp_path, lambda cfg: None)
 
 
 def test_settings_with_dots_are_of_the_whole_config_and_a_star_multiplies(write_study, tmp_path):
@@ -376,7 +376,7 @@ def test_what_all_cells_get_may_replace_a_part_of_the_methods_config(write_study
     optim_wrapper = dict(_delete_=True, type="OptimWrapper", optimizer=dict(type="SGD", lr=0.5))
     study = load_study(write_study(seeds=[1, 2], cell=dict(optim_wrapper=optim_wrapper)))
     for cell in study.cells()[1:]:
-        config = compose(study, cell, tmp_path, lambda data: 4)
+        config = compose(study, cell, tmp_path, lambda cfg: None)
         assert config["optim_wrapper"] == dict(
             type="OptimWrapper", optimizer=dict(type="SGD", lr=0.5)
         )

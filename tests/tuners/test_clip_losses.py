@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.tuners.files import load_tuner, save_tuner
+from mmsdpt.utils.errors import InputError
 from tests.hosts.small_clip import NAMES, make_images, make_samples, tuned_clip
 from tests.oracles.clip import plain_image, plain_sentence, plain_text
 
@@ -391,10 +392,12 @@ def test_tip_adapters_votes_are_those_of_its_images_and_none_for_other_classes()
         make_images(3),
     )
     tuner = model.tuners["default"]
-    features = torch.randn(7, 96, generator=torch.Generator().manual_seed(0)).double()
-    labels = torch.tensor([0, 0, 0, 1, 3, 2, 3])  # the third of class 0 has no place
+    features = torch.randn(6, 96, generator=torch.Generator().manual_seed(0)).double()
+    labels = torch.tensor([0, 0, 1, 3, 2, 3])
     tuner.fill(features, labels, NAMES)
-    keys, owners = unit(features)[[0, 1, 3, 5, 4, 6]], [0, 0, 1, 2, 3, 3]
+    with pytest.raises(InputError, match="shots=2, and the class 'raccoon' has 3 training images"):
+        tuner.fill(features[:3], torch.tensor([1, 1, 1]), NAMES)
+    keys, owners = unit(features)[[0, 1, 2, 4, 3, 5]], [0, 0, 1, 2, 3, 3]
     tuner.strengths.copy_(torch.tensor([1.5, 4.0]))
     with torch.no_grad():
         f, g = images_of(model, images), texts(model)

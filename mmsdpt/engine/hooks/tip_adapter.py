@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from mmengine.hooks import Hook
@@ -24,14 +25,18 @@ class TipAdapterHook(Hook):
 
     Before training, or, where nothing trains, before a test without a tuner file, every training
     image is put into the cache: the mean of its features over several augmented passes. After the
-    last epoch, or then, alpha and beta are searched on the validation images; the test images are
-    never looked at. Without validation images both keep their values.
+    last epoch, or then, alpha and beta are searched on the validation images, whether or not the
+    run validates; the test images are never looked at. Without validation images both keep their
+    values.
 
     Args:
         passes: Over the training images.
         most: Largest beta and alpha of the search.
         slot: Of the tuner.
     """
+
+    reads_validation_images: ClassVar[bool] = True
+    """Whether what is learned depends on the validation images of a run that does not validate."""
 
     def __init__(
         self, passes: int = 10, most: tuple[float, float] = (7.0, 3.0), slot: str = "default"
@@ -51,8 +56,7 @@ class TipAdapterHook(Hook):
         if not tuner.frozen or not tuner.is_empty:
             return
         self._fill(runner, runner.build_dataloader(runner.cfg.train_dataloader))
-        loader = runner.cfg.get("val_dataloader")
-        self._search(runner, runner.build_dataloader(loader) if loader else None)
+        self._search(runner)
         path = save_tuner(runner.host, Path(runner.work_dir) / "tuner.safetensors", self.slot)
         runner.logger.info(f"Wrote the cache to {path}")
 
@@ -77,8 +81,11 @@ class TipAdapterHook(Hook):
         tuner.fill(total / self.passes, labels, dataset.metainfo["classes"])
         runner.logger.info(f"Tip-Adapter: {len(labels)} images in the cache")
 
-    def _search(self, runner: Runner, loader: DataLoader | None) -> None:
+    def _search(self, runner: Runner, loader: DataLoader | None = None) -> None:
         host, tuner = runner.host, runner.host._slot(self.slot)
+        settings = runner.cfg.get("val_dataloader")
+        if loader is None and settings:
+            loader = runner.build_dataloader(settings)
         if loader is None:
             runner.logger.warning(
                 "Tip-Adapter: there are no validation images, so alpha and beta keep their values"
