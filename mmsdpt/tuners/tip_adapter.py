@@ -5,10 +5,11 @@ normalised, the cache's keys (N x e), N = C K, and their one-hot labels V (N x C
 
     logits = exp(s) cos(f, g) + alpha exp(-beta (1 - f keys^T)) V
 
-A key is the image's feature in the untouched CLIP, the mean over several augmented passes, then
-normalised; :class:`mmsdpt.TipAdapterHook` fills the cache and searches alpha and beta. Tip-Adapter
-trains nothing. Tip-Adapter-F learns the keys from there on, and does not normalise them again:
-C K e parameters, 8,192,000 on ViT-B/16 and ImageNet with K = 16.
+A key is the image's feature, the mean over several augmented passes, then normalised;
+:class:`mmsdpt.TipAdapterHook` fills the cache and searches alpha and beta. Features and logits are
+those of CLIP, beside other tuners those of CLIP with them. Tip-Adapter trains nothing.
+Tip-Adapter-F learns the keys from there on, and does not normalise them again: C K e parameters,
+8,192,000 on ViT-B/16 and ImageNet with K = 16.
 
 alpha and beta are the paper's; early code of the authors has them exchanged. They keep the epoch
 that is best on the test images, and on ImageNet search there, too; here the last epoch counts, and

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from types import SimpleNamespace
+
 import torch
 import torch.nn.functional as F
+from torch.utils.data import DataLoader
 
+from mmsdpt.engine.hooks import TipAdapterHook
 from mmsdpt.tuners import TipAdapter
 from tests.hosts.small_clip import NAMES
 from tests.tuners.contract_cases import Run, different
@@ -35,3 +40,28 @@ def test_a_run_trains_the_keys_of_its_images_and_a_resumed_one_does_not_fill_aga
     with host.attached(seed=1, default=config) as model:
         resumed = Run(host, model, dict(type="SGD", lr=0.5), tmp_path / "on", EPOCHS, checkpoint)
     assert different(resumed.state, run.state) == []
+
+
+def test_beside_a_frozen_tuner_cache_and_search_see_what_the_model_sees(tmp_path, monkeypatch):
+    host = CLIPHost.build(tmp_path)
+    host.hooks = (*CLIPHost.hooks, dict(type="mmsdpt.TipAdapterHook", passes=1, slot="new"))
+    old = dict(type="mmsdpt.CLIPVPT", frozen=True)
+    with host.attached(old=old, new=host.config_of(TipAdapter, shots=2)) as model:
+        for parameter in model.tuners["old"].parameters():
+            parameter.data.mul_(30)
+        Run(host, model, dict(type="SGD", lr=1e-9), tmp_path / "run", 2)
+        tuner, item = model.tuners["new"], host.item()
+        images = model.data_preprocessor(host.collate([item]), False)["images"]
+        used = tuner.keys[tuner.labels >= 0]
+        assert torch.allclose(model.encode_image(images).detach(), used, atol=1e-5)
+        untuned = F.normalize(model.encode_untuned_image(images), dim=-1)
+        assert not torch.allclose(untuned, used, atol=1e-2)
+        given = []
+        monkeypatch.setattr(tuner, "search", lambda *found: given.extend(found) or 1.0)
+        runner = SimpleNamespace(host=model, cfg={}, logger=logging.getLogger())
+        validation = DataLoader([item], collate_fn=host.collate)
+        TipAdapterHook(slot="new")._search(runner, validation)
+        features, logits, *_ = given
+        alpha, beta = tuner.strengths
+        whole = logits + alpha * tuner.votes(features, beta, NAMES)
+        assert torch.allclose(whole, model(images), atol=1e-4)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmsdpt.engine.sample_seeds import SampleIndex, SeededFetch
+from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import HOOKS
 from mmsdpt.tuners.files import save_tuner
 
@@ -27,7 +28,8 @@ class TipAdapterHook(Hook):
     image is put into the cache: the mean of its features over several augmented passes. After the
     last epoch, or then, alpha and beta are searched on the validation images, whether or not the
     run validates; the test images are never looked at. Without validation images both keep their
-    values.
+    values. Tuners in other slots act in all of this as they do in the model, in the state that they
+    are in then.
 
     Args:
         passes: Over the training images.
@@ -69,10 +71,12 @@ class TipAdapterHook(Hook):
             for i in range(len(dataset)):
                 order.append(SampleIndex(i))
                 order[i].seed = (runner.seed or 0, _FIRST_PASS + number, i)
-            parts = [
-                (host.encode_untuned_image(images), labels)
-                for images, labels in _batches(host, loader, order)
-            ]
+            parts = []
+            for images, labels in _batches(host, loader, order):
+                state = ForwardState(images=images)
+                with torch.no_grad():
+                    host.encode_image(images, state)
+                parts.append((state.pooled_image, labels))
             features = torch.cat([part[0] for part in parts])
             total = features if total is None else total + features
         assert total is not None
@@ -95,11 +99,10 @@ class TipAdapterHook(Hook):
         parts = []
         try:
             host.set_classes(tuner.trained_classes)
-            with torch.no_grad(), host.tuners_off():
-                text = host.encode_classes()
+            with torch.no_grad(), host.tuners_off(self.slot):
                 for images, labels in _batches(host, loader, range(len(loader.dataset))):
-                    f = host.encode_untuned_image(images)
-                    parts.append((f, host.compare(f, text), labels))
+                    state = host._classify(images, None)
+                    parts.append((state.image_features, state.logits, labels))
         finally:
             host.set_classes(names, templates)
         accuracy = tuner.search(*map(torch.cat, zip(*parts, strict=True)), self.most)
@@ -111,7 +114,8 @@ class TipAdapterHook(Hook):
 
 
 def _batches(host: nn.Module, loader: DataLoader, order) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images and labels in an order of one's own."""
+    """Images and labels in an order of one's own, for a model that is put into eval mode."""
+    host.eval()
     batches = DataLoader(
         loader.dataset,
         batch_size=loader.batch_size,
