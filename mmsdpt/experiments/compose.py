@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -77,7 +78,7 @@ def compose(
         dataset["template"] = ensemble_templates(dataset["name"], dataset.get("template"))
     model["tuners"] = {}
     if training.data is not None:
-        _add_training(cfg, study, training, size, sources)
+        _add_training(cfg, study, training, size, sources, look)
         if training.on is not None:
             cfg["tuner_files"]["old"] = str(work_dir / training.on.folder / TUNER_FILE)
     for tuner in model["tuners"].values():
@@ -150,7 +151,12 @@ def _set(cfg: Config, settings: Mapping[str, Any]) -> None:
 
 
 def _add_training(
-    cfg: Content, study: Study, training: Training, size: int, sources: list[Content]
+    cfg: Content,
+    study: Study,
+    training: Training,
+    size: int,
+    sources: list[Content],
+    look: Callable[[Mapping], Dataset | None],
 ) -> None:
     """Add tuners, loaders, optimizer and schedule."""
     data, method = study.data[str(training.data)], study.methods[training.method]
@@ -166,13 +172,10 @@ def _add_training(
         tuners = dict(old=dict(old, frozen=True), new=_only(tuners, method, "one can be stacked"))
     cfg["model"]["tuners"] = tuners
     hooks = [each for each in parts.get("custom_hooks") or [] if each["type"] not in _STOPS]
-    train_cfg = dict(parts["train_cfg"])
-    by_shots = (epochs_for(training.shots, each.epochs) for each in (data, method))
-    train_cfg["max_epochs"] = study.epochs or next(filter(None, by_shots), train_cfg["max_epochs"])
     cfg.update(
         optim_wrapper=parts["optim_wrapper"],
         param_scheduler=parts.get("param_scheduler") or [],
-        train_cfg=train_cfg,
+        train_cfg=dict(parts["train_cfg"]),
         custom_hooks=hooks,
         tuner_files=parts.get("tuner_files") or {},
         randomness=dict(seed=training.seed),
@@ -187,6 +190,11 @@ def _add_training(
         chosen: Content = dict(classes=training.classes, image_size=size, **drawn)
         _choose(cfg[name], data.name, needed=name in _TRAIN, **chosen)
     _set_template(cfg, parts)  # the method's, whatever the data's is
+    by_shots = (epochs_for(training.shots, each.epochs) for each in (data, method))
+    epochs = study.epochs or next(filter(None, by_shots), None)
+    if epochs is None and method.iterations_per_shot:
+        epochs = _epochs_of(method.iterations_per_shot, cfg["train_dataloader"], look)
+    cfg["train_cfg"]["max_epochs"] = epochs or cfg["train_cfg"]["max_epochs"]
     _add_selection(cfg, study, data.name)
 
 
@@ -197,6 +205,17 @@ def _set_template(cfg: Content, source: Content) -> None:
     template = (source.get("default_hooks", {}).get("classes") or {}).get("template")
     for name in [name for name in _LOADERS if template and name in cfg]:
         cfg[name]["dataset"]["template"] = template
+
+
+def _epochs_of(
+    per_shot: int, loader: Content, look: Callable[[Mapping], Dataset | None]
+) -> int | None:
+    """Epochs with about ``per_shot`` iterations for each training image of a class."""
+    data = look(loader["dataset"])
+    if data is None:
+        return None
+    batches = math.ceil(len(data) / loader["batch_size"])
+    return max(1, round(per_shot * most_of_a_class(data) / max(1, batches)))
 
 
 def _add_selection(cfg: Content, study: Study, data: str) -> None:

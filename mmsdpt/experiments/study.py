@@ -79,6 +79,7 @@ class Method:
     config: Path | None = None  # None: nothing is trained
     ensemble: bool = False  # many sentences around a class name instead of one
     epochs: EpochsByShots = ()  # without a fitting pair the config's number
+    iterations_per_shot: int | None = None  # K times as many in place of that, as epochs allow
     # Of the tuner, or with dots of the whole config, in place of the config's; see Study.vary.
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -456,6 +457,11 @@ def _made(kind: type, entry: Any, content: Mapping[str, Any]) -> Any:
                 f" one, got {epochs!r}"
             )
         found["epochs"] = tuple(tuple(pair) for pair in pairs)
+    count = found.get("iterations_per_shot")
+    if count is not None and not (type(count) is int and count > 0):
+        raise InputError(
+            f"iterations_per_shot of {name!r} must be a positive integer, got {count!r}"
+        )
     return kind(**found)
 
 

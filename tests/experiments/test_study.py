@@ -160,6 +160,40 @@ def test_epochs_are_a_number_or_by_least_number_of_shots(
         assert composed(path, tmp_path)["train_cfg"]["max_epochs"] == number
 
 
+@pytest.mark.parametrize(
+    ("classes", "shots", "epochs"),
+    [
+        (10, 16, 1600),  # five batches of 32
+        (5, 16, 2667),  # 8,001 iterations in three batches
+        (10, 1, 500),  # one batch
+        (1000, 16, 16),
+        (1000, 1, 16),  # 32 batches with some images in the last: 512 iterations
+    ],
+)
+def test_iterations_by_shots_are_the_same_on_all_data(
+    classes, shots, epochs, write_study, tmp_path
+):
+    def trained(**keys):
+        study = load_study(write_study(["clip_lora"], shots=[shots], **{"epochs": None, **keys}))
+        config = compose(study, study.cells()[-1], tmp_path, lambda cfg: Labels(classes, shots))
+        return config["train_cfg"]["max_epochs"], config["train_cfg"]["val_interval"]
+
+    assert trained() == (epochs, epochs)
+    assert trained(epochs=3) == (3, 3)
+    data = dict(config="configs/_base_/datasets/clip_clothing.py", epochs=7)
+    assert trained(data=[data]) == (7, 7)
+
+
+class Labels(list):
+    """A data set with so many images of each class."""
+
+    def __init__(self, classes, shots):
+        super().__init__(list(range(classes)) * shots)
+
+    def get_gt_labels(self):
+        return list(self)
+
+
 def test_settings_are_chosen_on_validation_images(write_study, tmp_path):
     config = composed(write_study(split="val"), tmp_path)
     assert config["test_dataloader"]["dataset"]["split"] == "val"
@@ -187,6 +221,10 @@ def test_settings_are_chosen_on_validation_images(write_study, tmp_path):
         (dict(epochs=0), "study.epochs must be a positive integer, got 0"),
         (dict(image_size="big"), "study.image_size must be a positive integer, got 'big'"),
         (dict(methods=dict(coop=dict(epochs=0))), "epochs of 'coop' must be a positive integer"),
+        (
+            dict(methods=dict(coop=dict(iterations_per_shot=0))),
+            "iterations_per_shot of 'coop' must be a positive integer, got 0",
+        ),
         (dict(methods=dict(coop=dict(epochs=[5]))), "or pairs of a number of shots and one, got"),
         (
             dict(selection=dict(monitor="a", patiance=1)),

@@ -1,6 +1,6 @@
 # CLIP-LoRA on CLIP ViT-B/16: rank 2 on query, key and value of all blocks. The authors train for
 # 500 iterations per shot in batches of 32, whatever the data: 8,000 with 16 shots, which are
-# 16,000 / C epochs with C classes; here C = 10.
+# 16,000 / C epochs with C classes; here C = 10. Studies count them for their own data and shots.
 _base_ = ["../models/clip_vit_b16.py", "../clip_runtime.py"]
 
 model = dict(tuner=dict(type="mmsdpt.CLIPLoRA", rank=2))

@@ -38,7 +38,11 @@ methods.update(
     kgcoop=dict(label="KgCoOp", config=_baselines + "kgcoop_vit_b16.py"),
     clip_adapter=dict(label="CLIP-Adapter", config=_baselines + "clip_adapter_vit_b16.py"),
     promptsrc=dict(label="PromptSRC", config=_baselines + "promptsrc_vit_b16.py"),
-    clip_lora=dict(label="CLIP-LoRA", config=_baselines + "clip_lora_vit_b16.py"),
+    clip_lora=dict(
+        label="CLIP-LoRA",
+        config=_baselines + "clip_lora_vit_b16.py",
+        iterations_per_shot=500,
+    ),
     tip_adapter_f=dict(label="Tip-Adapter-F", config=_baselines + "tip_adapter_f_vit_b16.py"),
     mma=dict(label="MMA", config=_baselines + "mma_vit_b16.py"),
     tcp=dict(label="TCP", config=_baselines + "tcp_vit_b16.py"),
