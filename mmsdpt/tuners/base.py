@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from mmengine.model import BaseModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmsdpt.hosts.seams import ParameterSeam, Seam
 from mmsdpt.utils.class_names import rows_by_name
@@ -73,7 +73,6 @@ class Tuner(BaseModule):
         self.enabled = True
         self.trained_classes: tuple[str, ...] = ()
         self.host_seams: list[ParameterSeam] = []
-        self._host_values = nn.Module()
         self._ready = False
         for kind in self.needs:
             if kind not in seams:
@@ -137,20 +136,22 @@ class Tuner(BaseModule):
         """Let parameters of the host that trained beside the tuner have these values while it is
         switched on, in place of those of an earlier call. They are no part of its state.
         """
-        self._host_values = nn.Module()
+        for seam in self.host_seams:
+            self._buffers[_host_buffer(seam)] = None
         for seam, value in values.items():
-            self._host_values.register_buffer(key_of(seam.name), value, persistent=False)
+            self.register_buffer(_host_buffer(seam), value, persistent=False)
             if seam not in self.host_seams:
                 self.host_seams.append(seam)
                 seam.connect_value(self, self._host_value)
 
     def host_values(self) -> dict[str, Tensor]:
         """The values of :meth:`keep_host_values` by the parameters' names."""
-        values = self._host_values._buffers
-        return {s.name: values[key_of(s.name)] for s in self.host_seams if key_of(s.name) in values}
+        values = {seam.name: self._buffers[_host_buffer(seam)] for seam in self.host_seams}
+        return {name: value for name, value in values.items() if value is not None}
 
     def _host_value(self, seam: ParameterSeam, value: Tensor) -> Tensor:
-        return self._host_values._buffers.get(key_of(seam.name), value)
+        own = self._buffers[_host_buffer(seam)]
+        return value if own is None else own
 
     def config(self) -> dict[str, Any]:
         """The :attr:`settings` and their values (JSON types)."""
@@ -192,3 +193,7 @@ class Tuner(BaseModule):
             ValueError: if the tuner is not merged.
         """
         raise ValueError(f"{type(self).__name__} is not merged")
+
+
+def _host_buffer(seam: ParameterSeam) -> str:
+    return f"host_{key_of(seam.name)}"
