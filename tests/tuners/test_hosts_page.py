@@ -17,7 +17,7 @@ HOSTS = (GLIPHost, GroundingDINOHost, CLIPHost)
 
 def table(heading: str) -> dict[str, list[str]]:
     """Rows of the table under a heading: the first cell without backticks, and the hosts with
-    "yes".
+    "yes", or with "old files only".
     """
     section = PAGE.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
     rows = [
@@ -27,8 +27,9 @@ def table(heading: str) -> dict[str, list[str]]:
     ]
     header, _, *body = rows
     names = [re.sub(r"\W", "", name) for name in header]
+    offered = ("yes", "old files only")
     return {
-        row[0]: [n for n, cell in zip(names, row, strict=True) if cell == "yes"] for row in body
+        row[0]: [n for n, cell in zip(names, row, strict=True) if cell in offered] for row in body
     }
 
 

@@ -2,8 +2,9 @@
 OUT``, or ``merge_tuner.py SLOT=FILE ... OUT`` of a stack.
 
 The checkpoint needs neither mmsdpt nor a tuner: MMDetection's GLIP or MMPreTrain's CLIP loads it.
-Only a method that is a change of the host's weights can be merged: LoRA, DoRA, SSF, BitFit, full
-fine-tuning and, on GLIP, linear probing; the others act on what flows through the host.
+Only a method that is a change of the host's weights can be merged: LoRA, DoRA, SSF, CLIP-LoRA,
+BitFit, full fine-tuning and, on GLIP, linear probing; the others act on what flows through the
+host.
 """
 
 import argparse
