@@ -68,6 +68,78 @@ def test_a_train_is_a_vehicle_beside_others(tmp_path):
     assert load("folder", tmp_path)["train"].metainfo["classes"] == ("bus", "test tube", "train")
 
 
+@pytest.mark.parametrize(
+    ("names", "beside"),
+    [
+        (("seg_train/seg_train", "seg_test/seg_test"), "seg_pred/seg_pred"),
+        (("train_images", "val_images", "test_images"), "sample"),
+        (("train/train", "test_images"), "train_masks/owl"),
+        (("train", "val", "test images"), "sample"),
+    ],
+)
+def test_what_lies_beside_the_splits_makes_them_no_classes(tmp_path, log, names, beside):  # noqa: F811
+    make_class_folders(tmp_path, dict.fromkeys(names, 3))
+    save_image(tmp_path / beside / "0.png", 9, 0)
+    data = load("folder", tmp_path)
+    assert all(each.metainfo["classes"] == ("owl", "red fox", "sea lion") for each in data.values())
+    assert all(path.startswith(names[0]) for path in paths(data["train"]))
+    assert all(path.startswith(names[-1]) for path in paths(data["test"]))
+    assert f"{beside.split('/')[0]} beside the splits is ignored" in log.text
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (
+            ("steam train/day", "test tube/full", "bus/red"),
+            "like splits, but hold different",
+        ),
+        (("train_images/owl", "test_images", "sample"), "holds the test images without class fold"),
+        (
+            ("train_images/owl", "val_images/owl", "sample"),
+            "images for train and val; expected",
+        ),
+        (("train/train", "test/test"), "holds the test images without class folders"),
+    ],
+)
+def test_folders_that_may_be_splits_or_classes_are_refused(tmp_path, folders, message):
+    for number, folder in enumerate(folders):
+        save_image(tmp_path / folder / "0.png", number, 0)
+    with pytest.raises(InputError, match=message):
+        load("folder", tmp_path)
+
+
+def test_classes_with_a_word_of_splits_in_their_names_stay_classes(tmp_path):
+    names = ("bus", "dev board", "steam train", "subway train", "test tube")
+    make_class_folders(tmp_path / "flat", {"": 4}, classes=names)
+    assert load("folder", tmp_path / "flat")["train"].metainfo["classes"] == names
+    for name in (names := ("bus", "steam train", "test tube")):
+        make_class_folders(tmp_path / "deep" / name, {"": 4}, classes=["train", "test"])
+    data = load("folder", tmp_path / "deep")
+    assert data["test"].metainfo["classes"] == names
+    assert len(data["test"]) == 12 and all("/test/" in path for path in paths(data["test"]))
+
+
+def test_what_lies_beside_the_splits_below_a_class_is_in_none(tmp_path, log):  # noqa: F811
+    for name in ("bottle", "cable"):
+        for folder in ("train/good", "test/broken", "ground_truth/broken"):
+            for i in range(3):
+                save_image(tmp_path / name / folder / f"{i}.png", 9, i)
+    data = load("folder", tmp_path)
+    assert data["train"].metainfo["classes"] == ("bottle", "cable")
+    assert all("/train/good/" in path for split in ("train", "val") for path in paths(data[split]))
+    assert all("/test/broken/" in path for path in paths(data["test"]))
+    assert "ground_truth beside the splits below the classes is ignored" in log.text
+
+
+def test_a_train_is_a_kind_of_vehicle(tmp_path):
+    for folder in ("vehicle/train", "vehicle/bus", "animal/dog", "animal/cat"):
+        for i in range(4):
+            save_image(tmp_path / folder / f"{i}.png", 9, i)
+    data = load("folder", tmp_path)
+    assert data["train"].metainfo["classes"] == ("animal", "vehicle") and len(data["train"]) == 8
+
+
 def test_classes_that_a_split_lacks_are_warned_of(tmp_path, log):  # noqa: F811
     make_class_folders(tmp_path, SPLITS)
     shutil.rmtree(tmp_path / "test" / "owl")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 from mmsdpt.datasets.split_names import split_in, split_of
@@ -27,57 +26,95 @@ class ClassFolders(OwnData):
     def _title(self) -> str:
         return str(self.root)
 
-    def _inner(self, folder: str) -> str:
-        """The folder itself or, where it holds a single folder of folders, that one."""
+    def _inner(self, folder: str, split: str | None = None) -> str:
+        """The folder itself or, where it holds a single folder of folders, that one.
+
+        Args:
+            split: The split that the folder is. A single folder called like it ("train/train") is
+                no class, whatever it holds.
+        """
         while True:
             path = self.root / folder
             names = subfolders(path)
-            single = len(names) == 1 and not has_images(path) and split_of(names[0]) is None
-            if not single or not subfolders(path / names[0]):
+            if len(names) != 1 or has_images(path):
+                return folder
+            called = split_of(names[0])
+            if called not in (None, split) or not (called or subfolders(path / names[0])):
                 return folder
             folder = join(folder, names[0])
             self.say(f"the class folders are those of {folder}")
 
-    def _split_folders(self, top: str) -> dict[str, str]:
-        """Folder by split; ``{"": top}`` where class folders lie in it themselves."""
-        names = subfolders(self.root / top)
-        by_words = {split_in(name) for name in names}
-        # "train_set" beside "test_set"; but "train" beside "bus" is a class of vehicles.
-        of_folder = split_in if {"train", "test"} <= by_words and None not in by_words else split_of
-        found = self._by_split(top, names, of_folder)
-        # "train" may be a class of vehicles.
-        if "train" not in found or not subfolders(self.root / top / found["train"]):
-            return {"": top}
-        others = [name for name in names if name not in found.values()]
-        if others:
-            self.say(f"{', '.join(others)} beside the splits is ignored")
-        return {split: join(top, name) for split, name in found.items()}
+    def _splits_in(self, folder: str) -> tuple[dict[str, str], list[str]]:
+        """The folders in ``folder`` that are splits, by split, and the names of those beside them.
 
-    def _by_split(
-        self, folder: str, names: list[str], read: Callable[[str], str | None] = split_of
-    ) -> dict[str, str]:
-        """Those of the folders in ``folder`` that ``read`` finds a split in, by split.
+        They have a split's usual name or, where no folder has that, one of its words: "train_set",
+        but "train_masks" beside "train" is something else. "train_set" alone is no split.
 
         Raises:
             InputError: if two are the same split.
         """
-        found: dict[str, str] = {}
+        names = subfolders(self.root / folder)
+        usual = set(map(split_of, names))
+        alike: dict[str, list[str]] = {}
         for name in names:
-            split = read(name)
-            if split in found:
+            split = split_in(name)
+            if split and (split_of(name) or split not in usual):
+                alike.setdefault(split, []).append(name)
+        if "train" not in alike or not (alike.keys() - {"train"} or "train" in usual):
+            return {}, names
+        if twice := next((same for same in alike.values() if len(same) > 1), None):
+            raise InputError(
+                f"{self.root / folder} has both {twice[0]} and {twice[1]}; expected one of them"
+            )
+        found = {split: same[0] for split, same in alike.items()}
+        others = [name for name in names if name not in found.values()]
+        return {split: join(folder, name) for split, name in found.items()}, others
+
+    def _split_folders(self, top: str) -> dict[str, str]:
+        """By split, the folder that holds its class folders; ``{"": top}`` where that is ``top``.
+
+        Raises:
+            InputError: if folders may be splits or classes.
+        """
+        names = subfolders(self.root / top)
+        trains = [name for name in names if split_in(name) == "train"]
+        # "train" may be a class of vehicles.
+        if not any(subfolders(self.root / top / name) for name in trains):
+            return {"": top}
+        found, others = self._splits_in(top)
+        if not found or not subfolders(self.root / found["train"]):
+            return {"": top}
+        inner = {split: self._inner(folder, split) for split, folder in found.items()}
+        trained = set(subfolders(self.root / inner["train"]))
+        for split, folder in found.items():
+            tested = set(subfolders(self.root / inner[split]))
+            usual = split_of(Path(folder).name) and split_of(Path(found["train"]).name)
+            if usual or not tested:
+                continue
+            if not tested & trained:
                 raise InputError(
-                    f"{self.root / folder} has both {found[split]} and {name}; expected one of them"
+                    f"the folders {found['train']} and {folder} of {self.root} are called like"
+                    " splits, but hold different folders; call splits train, val and test, and"
+                    " folders of classes otherwise (classnames.txt may name the classes)"
                 )
-            if split:
-                found[split] = name
-        return found
+            if all(map(split_of, tested & trained)):  # "bullet train" and "test tube" have splits
+                return {"": top}
+        if others:
+            self.say(f"{', '.join(others)} beside the splits is ignored")
+        return inner
+
+    def _parts(self, folder: str) -> tuple[dict[str, str], list[str]]:
+        """The splits below a class folder, and the names of what lies beside them."""
+        found, others = self._splits_in(folder)
+        # "train" beside "bus" is a kind of vehicle.
+        return ({}, []) if others and len(found) < 2 else (found, others)
 
     def _class_folders(self) -> dict[str, dict[str, str]]:
         """By split and class, the folder of its images relative to the root."""
         self.folder("")
         result: dict[str, dict[str, str]] = {}
-        for split, outer in self._split_folders(self._inner("")).items():
-            folder = self._inner(outer) if split else outer
+        ignored: set[str] = set()
+        for split, folder in self._split_folders(self._inner("")).items():
             names = subfolders(self.root / folder)
             if not names and has_images(self.root / folder):
                 what = f"the {split} images" if split else "images"
@@ -88,19 +125,18 @@ class ClassFolders(OwnData):
                 )
             self._check_below(folder, names, split)
             for name in names:
-                inner = subfolders(self.root / folder / name)
-                kinds = set(map(split_of, inner))
-                if not split and "train" in kinds and None not in kinds:
-                    # <class>/<split>/<images>
-                    for part, sub in self._by_split(join(folder, name), inner).items():
-                        self._add(result.setdefault(part, {}), name, join(folder, name, sub))
-                    continue
-                self._add(result.setdefault(split, {}), name, join(folder, name))
+                # <class>/<split>/<images>
+                parts, others = ({}, []) if split else self._parts(join(folder, name))
+                ignored.update(others)
+                for part, inner in (parts or {split: join(folder, name)}).items():
+                    self._add(result.setdefault(part, {}), name, inner)
         if len(result) > 1 and "" in result:
             raise InputError(
                 f"some class folders of {self.root} have folders for train and test, others do"
                 " not; expected all or none"
             )
+        if ignored:
+            self.say(f"{listed(sorted(ignored))} beside the splits below the classes is ignored")
         return result
 
     def _check_below(self, folder: str, names: list[str], split: str) -> None:
@@ -118,7 +154,7 @@ class ClassFolders(OwnData):
                 )
         first = next(iter(below.values()), set())
         alike = len(below) > 1 and all(inner == first for inner in below.values())
-        if alike and len(first) > 1 and not split and not any(map(split_of, first)):
+        if alike and len(first) > 1 and not split and not self._parts(join(folder, names[0]))[0]:
             self.say(
                 f"the classes are {listed(names)}, and each has the folders"
                 f" {listed(sorted(first))}: if these are the classes, call the folders around them"
