@@ -17,6 +17,11 @@ from tests.datasets.test_image_files import animation
 SPLITS = {"train": 3, "val": 2, "test": 2}
 
 
+def labelled(data) -> list[tuple[str, int]]:
+    labels = [data.get_data_info(i)["gt_label"] for i in range(len(data))]
+    return list(zip(paths(data), labels, strict=True))
+
+
 def write_list(root, change=lambda rows: rows) -> None:
     make_class_folders(root, SPLITS)
     rows = [
@@ -261,6 +266,40 @@ def test_tables_as_programs_write_them(tmp_path):
     path.write_text("path,label\ntrain/owl/000.jpg,0.0\ntrain/red_fox/000.jpg,1.0\n")
     with pytest.raises(InputError, match="numbers its classes"):
         load("csv", tmp_path, file="list.csv")
+
+
+@pytest.mark.parametrize("form", ["{}.0", "{}", "-{}"])
+@pytest.mark.parametrize("column", ["label", "class"])
+def test_labels_count_as_numbers_however_programs_write_them(tmp_path, column, form):
+    labels = {form.format(n): name for n, name in ((2, "bee"), (10, "ant"), (1, "cat"))}
+    rows = []
+    for label, name in labels.items():
+        for i in range(4):
+            save_image(tmp_path / f"{name}{i}.png", 9, i)
+            rows.append(f"{name}{i}.png,{label}")
+    (tmp_path / "list.csv").write_text("\n".join([f"path,{column}", *rows]))
+    with pytest.raises(InputError, match="numbers its classes"):
+        load("csv", tmp_path, file="list.csv")
+    named = (f"{label.removesuffix('.0')} {name}" for label, name in labels.items())
+    (tmp_path / "classnames.txt").write_text("\n".join(named))
+    expected = ("cat", "bee", "ant")[:: -1 if form.startswith("-") else 1]
+    for classes, names in (("all", expected), ("base", expected[:2])):
+        data = load("csv", tmp_path, file="list.csv", classes=classes)
+        assert data["train"].metainfo["classes"] == names
+        assert all(names[label] in path for path, label in labelled(data["train"]))
+
+
+def test_classnames_txt_names_classes_but_not_where_a_label_has_one(tmp_path, log):  # noqa: F811
+    for form, header in ((".jpg,n{}", "path,class"), (".jpg,{},{}", "path,label,class")):
+        rows = [f"{n}-{i}" + form.format(n, n) for n in (1, 2) for i in range(4)]
+        (tmp_path / "list.csv").write_text("\n".join([header, *rows]))
+        (tmp_path / "classnames.txt").write_text("n1 owl\nn2 fox")
+        data = ClassificationData("csv", str(tmp_path), file="list.csv", lazy_init=True)
+        assert data.source.class_names() == (
+            ("owl", "fox") if "label" not in header else ("1", "2")
+        )
+    assert "which does not say what is seen; rename them" in log.text
+    assert "which does not say what is seen; rename them, or" not in log.text
 
 
 def test_numbers_before_all_names_are_doubtful():

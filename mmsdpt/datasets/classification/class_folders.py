@@ -9,6 +9,7 @@ from mmsdpt.datasets.split_names import split_in, split_of
 from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError, listed
 
+from .imagenet import CLASS_NAMES_FILE
 from .images import find_images, has_images, subfolders
 from .items import Item, join
 from .own_data import OwnData
@@ -22,6 +23,8 @@ class ClassFolders(OwnData):
     Splits may have other usual names in any case (``Training``, ``valid``, ``testing``). Folders
     that archives put around all of this are entered.
     """
+
+    renaming = f"rename them, or name the folders in words in {CLASS_NAMES_FILE}"
 
     def _title(self) -> str:
         return str(self.root)

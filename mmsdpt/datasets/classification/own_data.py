@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,11 @@ from .source import Source
 from .subsets import hold_out_val, split_all
 
 
+def is_number(key: str) -> bool:
+    """Whether a class is called by a number, such as 10, -1 or 1.0."""
+    return re.fullmatch(r"-?\d+\.?\d*", key) is not None
+
+
 class OwnData(Source):
     """Data of one's own, split or not.
 
@@ -34,6 +40,8 @@ class OwnData(Source):
     """
 
     lists_images = False  # a missing file is one of those that cannot be read
+    renaming = "rename them"
+    """What to do about class names of no use."""
 
     def __init__(
         self,
@@ -129,7 +137,7 @@ class OwnData(Source):
             names,
             lambda name: as_written(name.replace("_", " ")),
             source=self._title(),
-            advice=f"rename them, or name the folders in words in {CLASS_NAMES_FILE}",
+            advice=self.renaming,
         )
         self.say(f"{len(names)} classes: {', '.join(names).replace('_', ' ')}")
         for split in SPLITS:
@@ -206,7 +214,7 @@ class OwnData(Source):
                     f"are missing); add lines such as '{unnamed[0]} name of the class'{tab}"
                 )
             return {key: names[key] for key in keys}
-        if keys and all(key.replace(".", "", 1).isdecimal() for key in keys):
+        if keys and all(map(is_number, keys)):
             raise InputError(
                 f"{self._title()} numbers its classes, and CLIP compares images with names: add "
                 f"{path} with lines such as '{keys[0]} name of the class'"

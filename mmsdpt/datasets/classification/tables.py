@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
 
 from .items import Item, inside, join, read_split
-from .own_data import OwnData
+from .own_data import OwnData, is_number
 
 
 class _ListedData(OwnData):
@@ -32,7 +33,8 @@ class CsvFile(_ListedData):
     """A CSV file with a header: ``path``, ``class`` or ``label`` or both, and perhaps ``split``.
 
     Classes count in the order of their labels (as numbers where all are) or, without labels, of
-    their names. ``classnames.txt`` may name labels, one line ``<label> <name>`` each.
+    their names. ``classnames.txt`` may give names where there is one of the two columns, one line
+    ``<label or class> <name>`` each. "1.0", as pandas writes it, is the label 1.
     """
 
     def _read(self) -> dict[str, list[Item]]:
@@ -88,12 +90,17 @@ class CsvFile(_ListedData):
                 )
             split = found
         path = join(self.image_dir, inside(cells["path"], where))
-        return split, path, key, cells.get("class") or None
+        return split, path, key, (cells.get("class") or None) if "label" in cells else None
 
     def _label(self, rows: list[tuple[str, str, str, str | None]]) -> dict[str, list[Item]]:
-        keys = {key for _, _, key, _ in rows}
-        as_numbers = all(key.isdecimal() for key in keys)
-        ordered = sorted(keys, key=int if as_numbers else None)
+        as_numbers = all(is_number(key) for _, _, key, _ in rows)
+        if as_numbers:
+            rows = [
+                (split, path, re.sub(r"\.0*$", "", key), name) for split, path, key, name in rows
+            ]
+        # Not a set, whose order is another one in each process: "1" and "01" are equal as numbers.
+        keys = dict.fromkeys(key for _, _, key, _ in rows)
+        ordered = sorted(keys, key=float if as_numbers else None)
         labels = {key: label for label, key in enumerate(ordered)}
         unnamed = {key for _, _, key, name in rows if name is None}
         names = self.names_of(key for key in ordered if key in unnamed)
