@@ -97,6 +97,22 @@ def test_val_is_held_out_of_train_where_it_is_missing(tmp_path, log):
     assert "no val, so it is a fifth of train" in log.text
 
 
+def test_val_has_one_image_of_a_class_of_two(tmp_path):
+    make_class_folders(tmp_path, {"train": 2, "test": 1})
+    data = load("folder", tmp_path)
+    assert label_counts(data["train"]) == label_counts(data["val"]) == {0: 1, 1: 1, 2: 1}
+
+
+@pytest.mark.parametrize("folders", [{"train": 1, "test": 1}, {"": 2}])
+def test_where_no_val_can_be_drawn_the_way_out_is_said(tmp_path, log, folders):
+    make_class_folders(tmp_path, folders)
+    assert len(ClassificationData("folder", str(tmp_path), "train")) == 3
+    assert "a fifth of train" not in log.text
+    with pytest.raises(InputError, match="too few others .* set val_dataloader, val_cfg and val_e"):
+        ClassificationData("folder", str(tmp_path), "val")
+    assert len(ClassificationData("folder", str(tmp_path), "test")) == 3
+
+
 def test_files_that_are_no_images_are_reported_and_not_fatal(tmp_path, log):
     make_class_folders(tmp_path, {"train": 4, "val": 2, "test": 3})
     folder = tmp_path / "train/owl"

@@ -29,8 +29,9 @@ def is_number(key: str) -> bool:
 class OwnData(Source):
     """Data of one's own, split or not.
 
-    Data with train and test but without val gives a fifth of train to val. Data without any split
-    is split by ``fractions``. Both are drawn class by class with ``split_seed``.
+    Data with train and test but without val gives a fifth of train to val, at least one image of a
+    class that has two. Data without any split is split by ``fractions``. Both are drawn class by
+    class with ``split_seed``.
 
     Args:
         fractions: Shares of train, val and test of data without a split.
@@ -87,8 +88,9 @@ class OwnData(Source):
                 "missing), or no split at all"
             )
         elif not splits.get("val"):
-            self.say(f"no val, so it is a fifth of train, seed {self.split_seed}")
             splits = hold_out_val(splits, self.split_seed)
+            if splits["val"]:
+                self.say(f"no val, so it is a fifth of train, seed {self.split_seed}")
         splits = {split: self._each_once(items, split) for split, items in splits.items()}
         self._check(splits)
         self._splits = splits
@@ -160,6 +162,11 @@ class OwnData(Source):
 
     def items(self, split: str) -> list[Item]:
         items = self._complete()[split]
+        if split == "val" and not items:
+            raise InputError(
+                f"{self._title()} has no val images, and too few others to draw some from; add"
+                " images, or set val_dataloader, val_cfg and val_evaluator to None"
+            )
         if not self.check_images or not items:
             return items
         bad = find_unreadable(self.root, [item.path for item in items])

@@ -61,11 +61,11 @@ def split_all(
 
 
 def hold_out_val(splits: Mapping[str, Sequence[Item]], seed: int) -> dict[str, list[Item]]:
-    """Take a fifth of each class of train as val; test stays."""
+    """Take a fifth of each class of train as val, at least one image of two; test stays."""
     train: list[Item] = []
     val: list[Item] = []
     for group in _shuffled(splits["train"], seed):
-        count = min(round(len(group) * VAL_OF_TRAIN), len(group) - 1)
+        count = min(max(1, round(len(group) * VAL_OF_TRAIN)), len(group) - 1)
         val += group[:count]
         train += group[count:]
     return {"train": train, "val": val, "test": list(splits["test"])}
