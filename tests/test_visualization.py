@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import numpy as np
+import pytest
+import torch
+from matplotlib import text as matplotlib_text
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mmsdpt.experiments.frame import Score
+from mmsdpt.experiments.plots import Curve, Plot
 from mmsdpt.visualization import (
     Boxes,
     Entry,
@@ -17,7 +23,11 @@ from mmsdpt.visualization import (
     draw_scores,
     single,
 )
-from mmsdpt.visualization.drawing import LOOKS, draw_boxes
+from mmsdpt.visualization.attention import PROTOTYPES, Look
+from mmsdpt.visualization.attention_page import _overview, _Scene
+from mmsdpt.visualization.curves import draw_curves
+from mmsdpt.visualization.drawing import LOOKS, draw_boxes, save_figure
+from tests.test_curves import entries, write_session
 
 IMAGE = np.full((60, 100, 3), 200, np.uint8)
 YELLOW, BLUE, ORANGE = (0xF0, 0xE4, 0x42), (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
@@ -103,6 +113,63 @@ def test_scores_are_marked_right_or_wrong(tmp_path):
     right = draw_scores(IMAGE, scores, tmp_path / "right.png", truth="hat")
     wrong = draw_scores(IMAGE, scores, tmp_path / "wrong.png", truth="skirt")
     assert share(right, ORANGE) == 0 < share(wrong, ORANGE)
+
+
+# What two dollars enclose is TeX to matplotlib: the first is a formula, the second is none.
+ODD = ("$1 bill, $5 #2", "50% off $20_^ or $5")
+
+
+def detections(folder) -> None:
+    found = Boxes([[5, 20, 35, 50], [60, 20, 90, 50]], [0, 1], [0.9, 0.8])
+    draw_detections(IMAGE, found, ODD, folder / "a.png")
+
+
+def scores(folder) -> None:
+    draw_scores(IMAGE, [(ODD[0], 0.7), (ODD[1], 0.3)], folder / "a.png", truth=ODD[1])
+
+
+def attention(folder) -> None:
+    maps, extent = torch.rand(1, 1, 2, 2, 2), (0.0, 100.0, 60.0, 0.0)
+    truth = Boxes([[0, 0, 30, 30]], [0])
+    scene = _Scene(SimpleNamespace(name="$1/$5.png"), IMAGE, extent, (60, 100), truth, (1.0, 1.0))
+    look = Look(ODD, maps, ODD, maps[0, 0], dict.fromkeys(ODD, 0.5), torch.ones(2, 2))
+    tokens = Look((PROTOTYPES,), maps[:, :, :1], ODD, maps[0, 0], look.scores, look.valid)
+    views = {"$lr$_": look, "tokens": tokens}
+    save_figure(_overview(scene, views, [], ODD, detects=True), folder / "a.png", dpi=50)
+
+
+def curves(folder) -> None:
+    write_session(folder / "run", "20260101", entries(1, 2, 2.0))
+    draw_curves([f"{name}={folder / 'run'}" for name in ODD], folder / "a.png")
+
+
+def plots_of_a_study(folder) -> None:
+    lines = [Curve(name, {x: Score(50.0)}) for x, name in enumerate(ODD)]
+    for ticks in (dict(enumerate(ODD)), None):
+        Plot(
+            "odd", ODD[0], ODD[1], "$y$_", [*lines, Curve("$1$_", {None: Score(9.0)})], 0, ticks
+        ).save()
+
+
+@pytest.mark.parametrize(
+    "draw", [detections, scores, attention, curves, plots_of_a_study], ids=lambda f: f.__name__
+)
+def test_names_with_dollars_are_drawn_as_they_are_written(tmp_path, monkeypatch, draw):
+    drawn = set()
+    original = matplotlib_text.Text._preprocess_math
+
+    def prepare(text, words):
+        shown, is_math = original(text, words)
+        if "$" in words:
+            assert not is_math, words
+            drawn.add(" ".join(shown.split()))
+        return shown, is_math
+
+    monkeypatch.setattr(matplotlib_text.Text, "_preprocess_math", prepare)
+    draw(tmp_path)
+    for name in ODD:
+        assert any(name[:15] in text for text in drawn), drawn
+    assert not any("\\" in text for text in drawn)
 
 
 class _Links(HTMLParser):

@@ -18,6 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from mmsdpt.visualization.drawing import as_written
+
 from .frame import Score
 from .study import Study
 from .view import Line, View, most_shots, shots_in_words
@@ -117,14 +119,14 @@ class Plot:
         step = min((right - left for left, right in pairwise(positions)), default=1.0)
         for number, curve in enumerate(self.curves):
             again, place = divmod(number, len(_COLORS))
-            color = _COLORS[place]
+            color, label = _COLORS[place], as_written(curve.label)
             if number not in shifts:
                 level = curve.points[None].mean
-                axes.axhline(level, color=color, linestyle="--", label=curve.label)
+                axes.axhline(level, color=color, linestyle="--", label=label)
                 if self.is_scatter:
                     where = (1.0, level)
                     axes.annotate(
-                        curve.label,
+                        label,
                         where,
                         xycoords=("axes fraction", "data"),
                         xytext=(-2, 2),
@@ -145,19 +147,19 @@ class Plot:
                 linestyle=_STYLES[again % len(_STYLES)],
                 linewidth=1.3,
                 capsize=3,
-                label=curve.label,
+                label=label,
             )
             if self.is_scatter:
                 (x, score), *_ = points
-                names.append(axes.text(x, score.mean, curve.label, **_NAME))
+                names.append(axes.text(x, score.mean, label, **_NAME))
         if self.log:
             axes.set_xscale("log", base=self.log)
         if self.ticks is not None:
-            axes.set_xticks(positions, [self.ticks.get(x, f"{x:g}") for x in positions])
+            axes.set_xticks(positions, [as_written(self.ticks.get(x, f"{x:g}")) for x in positions])
             axes.minorticks_off()
-        axes.set_title(self.title)
-        axes.set_xlabel(self.x_label)
-        axes.set_ylabel(self.y_label)
+        axes.set_title(as_written(self.title))
+        axes.set_xlabel(as_written(self.x_label))
+        axes.set_ylabel(as_written(self.y_label))
         axes.grid(alpha=0.3)
         return names
 

@@ -36,9 +36,9 @@ from .attention import (
 )
 from .boxes import Boxes
 from .contact_sheet import Entry, contact_sheet
-from .drawing import LOOKS, draw_boxes
+from .drawing import LOOKS, as_written, draw_boxes, save_figure
 from .models import BEFORE, Picture, Pictures, each_model
-from .single import read_upright, save_figure
+from .single import read_upright
 
 _MOST = 3  # classes of an image that are shown
 _INCHES = 2.7
@@ -271,7 +271,7 @@ def _figure(rows: int, columns: int, scene: _Scene, title: str) -> tuple[Figure,
     for panel in axes.flat:
         panel.set(xticks=[], yticks=[])
         panel.spines[:].set_visible(False)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(as_written(title), fontsize=11)
     return figure, axes
 
 
@@ -322,9 +322,11 @@ def _overview(
     letters = itertools.cycle(string.ascii_lowercase)
     heads = ["original" + (" and ground truth" if scene.truth else ""), *views]
     for panel, head in zip(axes[0], heads, strict=True):
-        panel.set_title(textwrap.fill(f"({next(letters)}) {head}", 32), fontsize=10)
+        title = textwrap.fill(f"({next(letters)}) {head}", 32)
+        panel.set_title(as_written(title), fontsize=10)
     for panels, (where, name) in zip(axes, rows, strict=True):
-        panels[0].set_ylabel(textwrap.fill(f"{where}: {name}", 24), fontsize=10)
+        label = textwrap.fill(f"{where}: {name}", 24)
+        panels[0].set_ylabel(as_written(label), fontsize=10)
         panels[0].imshow(scene.image)
         found: dict[str, np.ndarray] = {}
         for model, view in views.items():
@@ -348,7 +350,8 @@ def _overview(
             panels[0].set_xlabel((covered or ["not in the image"])[0], fontsize=9)
         for panel, (model, view) in zip(panels[1:], views.items(), strict=True):
             if model not in found:
-                panel.text(0.5, 0.5, f"no {name}", ha="center", transform=panel.transAxes)
+                absent = as_written(f"no {name}")
+                panel.text(0.5, 0.5, absent, ha="center", transform=panel.transAxes)
                 continue
             _heat(panel, scene, found[model], norm)
             if truth is not None:

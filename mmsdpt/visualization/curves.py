@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from mmsdpt.utils.errors import InputError
 
-from .single import save_figure
+from .drawing import as_written, save_figure
 
 # What a score is called, the first that a run has.
 _SCORES = ("coco/bbox_mAP", "lvis_fixed_ap/AP", "accuracy/top1")
@@ -84,7 +84,7 @@ def draw_curves(work_dirs: Sequence[str], path: Path) -> Path:
             linestyle=_LINES[i // len(_COLOURS) % len(_LINES)],
             marker="." if len(training) < 40 else "",
         )
-        panels[0].plot(training["x"], training["loss"], label=name, **look)
+        panels[0].plot(training["x"], training["loss"], label=as_written(name), **look)
         if scores and scores[0] in validation:
             panels[1].plot(validation["x"], validation[scores[0]], **{**look, "marker": "o"})
         if "lr" in training:

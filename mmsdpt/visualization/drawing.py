@@ -85,7 +85,7 @@ def draw_boxes(panel: Axes, groups: Groups, classes: Sequence[str], inches: floa
     taken: list[_Place] = []
     left_out = 0
     for look, shown, i in _in_order_of_names(groups):
-        text = look.sign + classes[shown.labels[i]]
+        text = look.sign + as_written(classes[shown.labels[i]])
         if shown.scores is not None:
             text += f" {shown.scores[i]:.2f}"
         place = _place(shown.boxes[i], _size(text, points), width, height, taken)
@@ -114,6 +114,11 @@ def _in_order_of_names(groups: Groups) -> list[tuple[Style, Boxes, int]]:
         for i in range(len(shown)):
             (first if i in begins else others).append((look, shown, i))
     return first + others
+
+
+def as_written(text: str) -> str:
+    """A text as matplotlib has to get it, which would set what two dollars enclose as TeX."""
+    return text.replace("$", r"\$")
 
 
 _Place = tuple[float, float, float, float]

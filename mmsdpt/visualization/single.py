@@ -17,6 +17,7 @@ from .drawing import (
     LOOKS,
     Groups,
     Style,
+    as_written,
     count_in_words,
     draw_boxes,
     matched_groups,
@@ -128,7 +129,7 @@ def draw_scores(
         figure.text(
             0.5,
             (rows + 0.06) / total,
-            looks[0].sign + matches,
+            looks[0].sign + as_written(matches),
             fontsize=10,
             ha="center",
             color=looks[0].colour,
@@ -136,7 +137,7 @@ def draw_scores(
     bars = figure.add_axes((0.36, 0.05 / total, 0.62, (rows - 0.1) / total))
     bars.barh(range(len(names)), values, color=[look.colour for look in looks], height=0.7)
     bars.set(xlim=(0, 1.18), ylim=(len(names) - 0.5, -0.5), xticks=[], yticks=range(len(names)))
-    bars.set_yticklabels([_shortened(name) for name in names], fontsize=8.5)
+    bars.set_yticklabels([as_written(_shortened(name)) for name in names], fontsize=8.5)
     bars.tick_params(length=0)
     bars.spines[:].set_visible(False)
     for i, value in enumerate(values):
