@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from safetensors.torch import save_file
 
+from mmsdpt.apis.loading import _by_slot
 from mmsdpt.hosts.grounding.fusion import BiMultiHeadAttention
 from mmsdpt.hosts.grounding.seams import FusionTokens
 from mmsdpt.registry import MODELS
@@ -39,6 +40,7 @@ from mmsdpt.visualization.attention_page import (
     show_attention,
     summary,
 )
+from mmsdpt.visualization.compare import _folders
 from mmsdpt.visualization.models import Pictures, split_arguments
 from tests.hosts.small_clip import NAMES, tuned_clip
 from tests.hosts.small_glip import build_mini_glip, make_images, make_samples
@@ -237,6 +239,28 @@ def test_a_caption_of_too_many_classes_is_cut_to_those_that_are_looked_at():
     assert sample.text == ("cat", "dog")
     _shorten_caption(host, sample, ["mouse"])
     assert sample.text == ("cat", "dog")  # short enough
+
+
+def test_a_tuner_file_may_lie_in_a_folder_with_an_equals_sign(squares, tmp_path):
+    path = tmp_path / "lr=0.01x" / "tuner.safetensors"
+    path.parent.mkdir()
+    path.write_bytes((squares[1] / "tuner.safetensors").read_bytes())
+    assert split_arguments([str(path)]) == ({"SDPT": str(path)}, [])
+    assert split_arguments([f"a={path}"]) == ({"a": str(path)}, [])
+    assert split_arguments([f"before={path}"])[0] == {"before, lr=0.01x": str(path)}
+    assert _by_slot([str(path)]) == str(path)
+    assert _by_slot([f"a={path}", "b=c"]) == {"a": str(path), "b": "c"}
+    with pytest.raises(InputError, match="write SLOT=FILE"):
+        _by_slot([str(path), "b=c"])
+    tool = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "test.py"))
+    assert tool["slot_files"]([str(path)], ["default"]) == {"default": str(path)}
+    assert tool["slot_files"]([f"b={path}"], ["a", "b"]) == {"b": str(path)}
+
+
+def test_columns_of_a_page_have_a_folder_each():
+    folders = _folders(["before", "C*", "C+", "c_", "..", "", "a/b=1"])
+    assert len({folder.lower() for folder in folders.values()}) == 7
+    assert folders["before"] == "before" and folders["a/b=1"] == "a_b_1"
 
 
 def test_files_that_the_tool_cannot_use_are_refused_in_one_sentence(squares, tmp_path):

@@ -9,6 +9,7 @@ from mmengine.registry import VISUALIZERS
 from PIL import Image
 
 from mmsdpt.utils.errors import InputError
+from mmsdpt.visualization import curves
 from mmsdpt.visualization.curves import draw_curves, read_scalars
 
 
@@ -44,6 +45,25 @@ def test_runs_are_drawn_in_one_picture(tmp_path):
     path = draw_curves([str(tmp_path / "a"), f"short={tmp_path / 'b'}"], tmp_path / "new" / "c.png")
     with Image.open(path) as picture:
         assert picture.size[0] > 1500
+
+
+def test_runs_of_one_name_have_a_curve_each_or_are_refused(tmp_path, monkeypatch):
+    for seed in ("seed1", "seed2", "other/seed2"):
+        write_session(tmp_path / seed / "mudpt", "20260101", entries(1, 2, 2.0))
+    drawn = {}
+    monkeypatch.setattr(curves, "save_figure", lambda figure, *_, **__: drawn.update(it=figure))
+    first, second, third = (str(tmp_path / f"{s}/mudpt") for s in ("seed1", "seed2", "other/seed2"))
+    draw_curves([first, second], tmp_path / "c.png")
+    (legend,) = drawn["it"].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["mudpt", "mudpt, seed2"]
+    with pytest.raises(InputError, match=r"would both be called 'mudpt, seed2': write NAME=\S+"):
+        draw_curves([first, second, third], tmp_path / "c.png")
+
+
+def test_a_folder_may_have_an_equals_sign_in_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_session(tmp_path / "lr=0.01", "20260101", entries(1, 2, 2.0))
+    assert draw_curves(["lr=0.01", "again=lr=0.01"], tmp_path / "c.png").is_file()
 
 
 def test_a_folder_without_a_training_is_refused_in_one_sentence(tmp_path):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mmengine.config import Config, ConfigDict
 
 from mmsdpt.utils.atomic import check_writable
-from mmsdpt.utils.cli import add_common_arguments, load_config, run_tool
+from mmsdpt.utils.cli import add_common_arguments, load_config, name_and_path, run_tool
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.preflight import TEST
 
@@ -60,9 +60,9 @@ def slot_files(arguments: list[str], slots: list[str]) -> dict[str, str]:
     """``[SLOT=]FILE`` arguments to files by slot."""
     found: dict[str, str] = {}
     for argument in arguments:
-        slot, separator, path = argument.partition("=")
-        if not separator:
-            slot, path = (slots[0] if len(slots) == 1 else ""), argument
+        slot, path = name_and_path(argument)
+        if slot is None:
+            slot = slots[0] if len(slots) == 1 else ""
         if slot not in slots:
             raise InputError(
                 f"{argument}: the config has tuner slots {', '.join(slots) or 'none'}; write"

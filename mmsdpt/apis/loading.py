@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmsdpt.utils.cli import name_and_path
 from mmsdpt.utils.errors import InputError
 
 from .base import read_recipe
@@ -38,12 +38,12 @@ def load_model(
 
 
 def _by_slot(files: Sequence[str]) -> dict[str, str] | str | None:
-    if len(files) == 1 and (os.path.isfile(files[0]) or "=" not in files[0]):
-        return files[0]
     found: dict[str, str] = {}
     for each in files:
-        slot, separator, path = each.partition("=")
-        if not separator or slot in found:
+        slot, path = name_and_path(each)
+        if slot is None and len(files) == 1:
+            return path
+        if slot is None or slot in found:
             raise InputError(f"write SLOT=FILE, each slot once, for several files; got {each}")
         found[slot] = path
     return found or None

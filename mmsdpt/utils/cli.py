@@ -62,6 +62,34 @@ class Options(DictAction):
         super().__call__(parser, namespace, values, option_string)
 
 
+def name_and_path(argument: str) -> tuple[str | None, str]:
+    """``[NAME=]PATH`` as name, None where there is none, and path. The name of a file or folder
+    that exists may have ``=`` in it.
+    """
+    name, separator, path = argument.partition("=")
+    return (name, path) if separator and not os.path.exists(argument) else (None, argument)
+
+
+def own_name(name: str, path: str, taken: Mapping[str, str]) -> str:
+    """The name, followed by that of the folder around ``path`` where another path has it already.
+
+    Args:
+        name: What to call the path.
+        path: Of a file or folder.
+        taken: Paths by their names.
+
+    Raises:
+        InputError: if another path has the longer name, too.
+    """
+    if name in taken:
+        name = f"{name}, {Path(path).resolve().parent.name}"
+    if name in taken:
+        raise InputError(
+            f"{path} and {taken[name]} would both be called {name!r}: write NAME={path}"
+        )
+    return name
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of MMDetection's tools that training and testing share."""
     parser.add_argument(

@@ -43,11 +43,12 @@ def compare(
     for name, host in each_model(cfg, tuners, pictures.words):
         found[name] = [_predict(host, picture) for picture in chosen]
     columns = [BEFORE, *tuners]
+    folders = _folders(columns)
     entries = []
     for i, picture in enumerate(chosen):
         results = {name: found[name][i] for name in columns}
         image = read_upright(picture.path)
-        files = {name: out / _folder(name) / f"{picture.name}.png" for name in columns}
+        files = {name: out / folders[name] / f"{picture.name}.png" for name in columns}
         draw = _boxes if pictures.detects else _scores
         notes, weight = draw(image, results, picture, files, pictures.words, score_thr, top_k)
         entries.append(Entry(picture.name, files, "; ".join(notes), weight))
@@ -60,8 +61,16 @@ def compare(
     return contact_sheet(entries, out, f"{len(entries)} images: {', '.join(columns)}", [about])
 
 
-def _folder(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_. " else "_" for c in name).strip(". ") or "_"
+def _folders(names: Sequence[str]) -> dict[str, str]:
+    """A folder for each name, its own also where capitals do not count."""
+    folders: dict[str, str] = {}
+    for name in names:
+        safe = "".join(c if c.isalnum() or c in "-_. " else "_" for c in name)
+        folder = safe.strip(". ") or "_"
+        while folder.lower() in map(str.lower, folders.values()):
+            folder += "_"
+        folders[name] = folder
+    return folders
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmsdpt.utils.cli import name_and_path, own_name
 from mmsdpt.utils.errors import InputError
 
 from .drawing import as_written, save_figure
@@ -64,13 +65,17 @@ def draw_curves(work_dirs: Sequence[str], path: Path) -> Path:
     Args:
         work_dirs: Folders of runs; ``NAME=FOLDER`` gives one a name.
         path: Where to write; the ending names the format.
+
+    Raises:
+        InputError: if a folder has no training, or two would have one name.
     """
-    runs = {}
+    folders: dict[str, str] = {}
     for work_dir in work_dirs:
-        name, separator, folder = work_dir.partition("=")
-        runs[name if separator else Path(work_dir).name or work_dir] = read_scalars(
-            folder if separator else work_dir
-        )
+        name, folder = name_and_path(work_dir)
+        if name is None:
+            name = Path(folder).name or folder
+        folders[own_name(name, folder, folders)] = folder
+    runs = {name: read_scalars(folder) for name, folder in folders.items()}
     scores = [s for s in _SCORES if any(s in validation for _, validation in runs.values())]
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     FigureCanvasAgg(figure)

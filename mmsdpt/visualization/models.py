@@ -22,6 +22,7 @@ from mmsdpt.apis.recipe import Recipe
 from mmsdpt.datasets.image_files import IMAGE_SUFFIXES, is_tool_folder
 from mmsdpt.engine.data_checks import use_own_image_loader
 from mmsdpt.tuners.files import read_tuner_header
+from mmsdpt.utils.cli import name_and_path, own_name
 from mmsdpt.utils.errors import InputError, printable
 
 BEFORE = "before"
@@ -40,16 +41,10 @@ def split_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]
     images: list[str] = []
     for argument in arguments:
         if argument.endswith(".safetensors"):
-            name, separator, path = argument.partition("=")
-            if not separator:
-                path, name = argument, read_tuner_header(argument)["method"]
-            if name in tuners or name == BEFORE:
-                name = f"{name}, {Path(path).resolve().parent.name}"
-            if name in tuners:
-                raise InputError(
-                    f"{path} and {tuners[name]} would both be called {name!r}: write NAME=FILE"
-                )
-            tuners[name] = path
+            name, path = name_and_path(argument)
+            if name is None:
+                name = read_tuner_header(path)["method"]
+            tuners[own_name(name, path, {BEFORE: "", **tuners})] = path
         elif argument.endswith(".pth"):
             raise InputError(
                 f"{argument} is a run's checkpoint: name its tuner.safetensors instead"
