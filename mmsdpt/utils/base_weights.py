@@ -52,9 +52,9 @@ def read_checkpoint(
         The checkpoint's dict; a plain state dict is put under ``state_dict``.
 
     Raises:
-        CheckpointError: if it cannot be read that way, or has tensors of an odd kind: 8-bit floats,
-            sparse ones, views that are larger than their data; or if it is not safetensors and
-            PyTorch is too old to read it safely.
+        CheckpointError: if it cannot be read that way, has no dict of names under ``state_dict``,
+            or has tensors of an odd kind: 8-bit floats, sparse ones, views that are larger than
+            their data; or if it is not safetensors and PyTorch is too old to read it safely.
     """
     is_url = path.startswith(("http://", "https://"))
     try:
@@ -81,12 +81,16 @@ def read_checkpoint(
     except Exception as error:  # a damaged pickle raises nearly anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({reason})") from None
-    if not isinstance(content, Mapping):
+    if isinstance(content, Mapping) and "state_dict" not in content:
+        content = dict(state_dict=dict(content))
+    state = content["state_dict"] if isinstance(content, Mapping) else content
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{path} holds a {type(state).__name__}, expected a dict of tensors")
+    if odd := [name for name in state if not isinstance(name, str)]:
         raise CheckpointError(
-            f"{path} holds a {type(content).__name__}, expected a dict of tensors"
+            f"{path} holds a dict with the keys {printable(listed(odd))}, expected tensors by name"
         )
-    content = dict(content) if "state_dict" in content else dict(state_dict=dict(content))
-    return _checked(content, path)
+    return _checked(dict(content), path)
 
 
 def _read_torch_file(path: str, map_location: str | torch.device, mapped: bool) -> Any:

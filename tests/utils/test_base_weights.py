@@ -21,6 +21,8 @@ from mmsdpt.utils.base_weights import (
     read_checkpoint,
     resolve_checkpoint,
 )
+from mmsdpt.utils.clip_weights import convert_file
+from mmsdpt.utils.detector_weights import convert_detector
 from mmsdpt.utils.downloads import CLIP_CHECKPOINTS, GLIP_CHECKPOINTS
 
 
@@ -141,10 +143,24 @@ def test_a_damaged_file_is_refused_with_one_sentence(tmp_path):
             assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_file_that_holds_no_dict_is_refused(tmp_path):
-    torch.save([torch.zeros(1)], tmp_path / "list.pth")
-    with pytest.raises(CheckpointError, match="holds a list, expected a dict of tensors"):
-        read_checkpoint(str(tmp_path / "list.pth"))
+@pytest.mark.parametrize("convert", [convert_file, convert_detector])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([torch.zeros(1)], "a list, expected a dict of tensors"),
+        (dict(state_dict=None), "a NoneType, expected a dict of tensors"),
+        (dict(state_dict=torch.zeros(1)), "a Tensor, expected a dict of tensors"),
+        ({0: torch.zeros(1)}, "a dict with the keys 0, expected tensors by name"),
+        (dict(state_dict={0: torch.zeros(1)}), "a dict with the keys 0, expected tensors by name"),
+    ],
+    ids=["list", "None", "tensor", "number", "number below"],
+)
+def test_a_file_that_holds_no_state_dict_is_refused(tmp_path, convert, content, words):
+    path = tmp_path / "odd.pth"
+    torch.save(content, path)
+    for read in (read_checkpoint, lambda path: convert(path, str(tmp_path / "out.safetensors"))):
+        with pytest.raises(CheckpointError, match=f"odd.pth holds {words}$"):
+            read(str(path))
 
 
 def test_weights_that_fit_are_loaded_and_the_tuner_is_left_alone():
