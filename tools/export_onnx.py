@@ -43,12 +43,11 @@ def main() -> int:
         raise InputError("give a tuner file, or --config for its base model")
     # Not at the top: --help is quick.
     from mmsdpt.apis import load_model
-    from mmsdpt.datasets.classification.images import find_images
+    from mmsdpt.datasets.classification.images import images_to_predict
     from mmsdpt.export import compare, export_onnx
 
-    images = []
-    if args.check and not (images := [f"{args.check}/{name}" for name in find_images(args.check)]):
-        raise InputError(f"the folder {args.check} has no image")
+    names = images_to_predict(args.check) if args.check else []
+    images = [f"{args.check}/{name}" for name in names]
     model = load_model(
         args.tuner_files,
         config=args.config,

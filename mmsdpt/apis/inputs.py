@@ -14,7 +14,7 @@ import numpy as np
 from mmengine.logging import print_log
 from PIL import Image
 
-from mmsdpt.datasets.classification.images import find_images
+from mmsdpt.datasets.classification.images import images_to_predict
 from mmsdpt.datasets.image_files import UnreadableImage, refuse_thin, to_rgb
 from mmsdpt.utils.errors import InputError, printable
 
@@ -85,11 +85,8 @@ def several(inputs: Any, skip: Callable[[str, Exception], None]) -> list[Source]
         InputError: for a folder without images, or what is no collection of images.
     """
     if isinstance(inputs, (str, os.PathLike)):
-        folder = Path(inputs)
-        found = find_images(folder)
-        if not found:
-            raise InputError(f"the folder {folder} has no image")
-        return [Source(str(folder / name), name) for name in found]
+        found = images_to_predict(inputs)
+        return [Source(str(Path(inputs) / name), name) for name in found]
     listed = isinstance(inputs, (list, tuple, np.ndarray))
     # Python goes through these, too, but their parts are no images; tensors have __array__.
     no_images = isinstance(inputs, _NO_STREAMS) or hasattr(inputs, "__array__")

@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
 
 from mmsdpt.apis.recipe import Recipe
-from mmsdpt.datasets.image_files import IMAGE_SUFFIXES, is_tool_folder
+from mmsdpt.datasets.classification.images import images_to_predict
 from mmsdpt.engine.data_checks import use_own_image_loader
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.cli import name_and_path, own_name
@@ -50,15 +49,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]
                 f"{argument} is a run's checkpoint: name its tuner.safetensors instead"
             )
         elif os.path.isdir(argument):
-            found = [
-                path
-                for path in sorted(Path(argument).rglob("*"))
-                if path.suffix.lower() in IMAGE_SUFFIXES
-                and not any(is_tool_folder(part) for part in path.relative_to(argument).parts[:-1])
-            ]
-            if not found:
-                raise InputError(f"there are no images in {argument}")
-            images += map(str, found)
+            images += [os.path.join(argument, name) for name in images_to_predict(argument)]
         elif os.path.isfile(argument):
             images.append(argument)
         else:

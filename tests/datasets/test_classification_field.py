@@ -7,9 +7,11 @@ import shutil
 
 import pytest
 
+from mmsdpt.apis.inputs import several
 from mmsdpt.datasets.classification import ClassificationData
 from mmsdpt.utils.class_names import name_problems
 from mmsdpt.utils.errors import InputError
+from mmsdpt.visualization.models import split_arguments
 from tests.datasets.miniature_layouts import make_class_folders, save_image
 from tests.datasets.test_classification_own_data import load, log, paths  # noqa: F401
 from tests.datasets.test_image_files import animation
@@ -315,3 +317,29 @@ def test_an_animation_among_the_images_is_said(tmp_path, log):  # noqa: F811
         "of 1 train images of several frames or pages only the first is used"
         " (train/owl/a.gif: 4)" in log.text
     )
+
+
+def photographs_of_the_api(folder) -> list[str]:
+    def skip(name: str, error: Exception) -> None:
+        raise error
+
+    return [source.content for source in several(folder, skip)]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [photographs_of_the_api, lambda folder: split_arguments([folder])[1]],
+    ids=["api", "tool"],
+)
+def test_photographs_that_are_not_read_are_named(tmp_path, log, read):  # noqa: F811
+    folder = str(tmp_path / "photos")
+    for name in ("a/1.jpg", "2.png", ".hidden.jpg", "@eaDir/3.jpg"):
+        save_image(tmp_path / "photos" / name, 1, 0)
+    wanted = [f"{folder}/2.png", f"{folder}/a/1.jpg"]
+    assert sorted(read(folder)) == wanted and "left out" not in log.text
+    (tmp_path / "photos" / "a" / "4.HEIC").write_bytes(b"")
+    assert sorted(read(folder)) == wanted
+    assert f"{folder}: left out 2 hidden, 1 without an image's suffix (a/4.HEIC)" in log.text
+    with pytest.raises(InputError, match=r"has no image \(left out 1 .*4.HEIC\)\): convert them"):
+        (tmp_path / "photos" / "a" / "1.jpg").unlink()
+        read(f"{folder}/a")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
+
+from mmengine.logging import print_log
 
 from mmsdpt.datasets.image_files import (
     IMAGE_SUFFIXES,
@@ -107,6 +110,24 @@ def find_images(folder: Path, left_out: LeftOut | None = None) -> list[str]:
                 left_out.other.append("/".join((*parts, name)))
     left_out.other.sort()
     return ["/".join(path) for path in sorted(found)]
+
+
+def images_to_predict(folder: str | os.PathLike) -> list[str]:
+    """Image files in a folder of one's own, as :func:`find_images`; files of another kind, such as
+    HEIC, are named in a warning.
+
+    Raises:
+        InputError: if a folder cannot be read, or there is no image.
+    """
+    left_out = LeftOut()
+    found = find_images(Path(folder), left_out)
+    sentence = f"left out {left_out.sentence()}" if left_out.other else ""
+    if not found:
+        reason = f" ({sentence}): convert them to JPEG or PNG" if sentence else ""
+        raise InputError(f"the folder {printable(folder)} has no image{reason}")
+    if sentence:
+        print_log(f"{printable(folder)}: {sentence}", "current", logging.WARNING)
+    return found
 
 
 def find_unreadable(root: Path, paths: Iterable[str]) -> list[tuple[str, str]]:
