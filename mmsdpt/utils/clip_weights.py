@@ -255,6 +255,7 @@ _TOWERS, _ENDS = ("vision", "text"), ("config", "cfg")
 def _other_heads(source: Path, architecture: Architecture) -> str:
     """What a config beside the weights says of heads that are not of width 64."""
     widths = dict(vision=architecture.image_width, text=architecture.text_width)
+    needed: dict[str, int] = {}
     for _, content in _configs_beside(source):
         for tower, width in widths.items():
             part = content.get(f"{tower}_config") or content.get(f"{tower}_cfg") or {}
@@ -263,8 +264,11 @@ def _other_heads(source: Path, architecture: Architecture) -> str:
                 heads = width // part["head_width"]
             if heads and heads != width // 64:
                 name = "visual.arch.num_heads" if tower == "vision" else "text_backbone.heads"
-                return f"; not heads of width 64 as OpenAI's: the model needs {name}={heads}"
-    return ""
+                needed.setdefault(name, heads)  # the first config counts
+    if not needed:
+        return ""
+    settings = ", ".join(f"{name}={heads}" for name, heads in needed.items())
+    return f"; not heads of width 64 as OpenAI's: the model needs {settings}"
 
 
 # ---------------------------------------------------------------------- names

@@ -379,6 +379,7 @@ def test_other_numbers_of_heads_are_said(reference, tmp_path):
     for vision, text, said in (
         (dict(head_width=16), {}, "visual.arch.num_heads="),
         ({}, dict(heads=7), "text_backbone.heads=7"),
+        (dict(head_width=16), dict(heads=7), "visual.arch.num_heads=8, text_backbone.heads=7"),
         ({}, {}, ""),
     ):
         model = dict(quick_gelu=True, vision_cfg=vision, text_cfg=text)
