@@ -412,6 +412,41 @@ def test_a_coco_file_does_not_copy_images_from_outside(tmp_path, absolute):
     assert report.problems == 0 and report.splits["train"]["images"] == 2
 
 
+def test_a_coco_file_does_not_copy_images_through_links_to_outside(tmp_path):
+    for name in ("private/s.jpg", "private/t.jpg", "src/images/b.jpg"):
+        picture(tmp_path / name)
+    (tmp_path / "src" / "images" / "a.jpg").symlink_to("../../private/t.jpg")
+    (tmp_path / "src" / "more").symlink_to("../private")
+    names = ["images/a.jpg", "images/b.jpg", "more/s.jpg"]
+    export(tmp_path / "src" / "labels" / "train.json", names)
+    report = convert_coco(tmp_path / "src", tmp_path / "out", progress=False)
+    refused = [where for where, _ in report.named["path_refused"]]
+    assert refused == ["more", *(f"labels/train.json: id {number}" for number in (1, 3))]
+    assert [path.name for path in (tmp_path / "out").rglob("*.jpg")] == ["b.jpg"]
+    # --root says which folder is trusted.
+    arguments = [str(tmp_path / "src"), "--out", str(tmp_path / "all"), "--quiet"]
+    assert load_tool("coco2coco").main([*arguments, "--strict", "--root", str(tmp_path)]) == 0
+    assert len(boxes(tmp_path / "all")) == 3
+    for root, told in (("none", "is not a folder"), ("private", "does not hold")):
+        with pytest.raises(InputError, match=f"--root .*{told}"):
+            convert_coco(tmp_path / "src", tmp_path / "o", root=tmp_path / root, progress=False)
+
+
+def test_images_inside_are_copied_however_a_coco_file_names_them(tmp_path):
+    picture(tmp_path / "disk" / "src" / "images" / "a.jpg")
+    (tmp_path / "home").symlink_to("disk")
+    path, here = tmp_path / "disk" / "src" / "labels" / "train.json", tmp_path / "home" / "src"
+    for name in (here / "images" / "a.jpg", "../images/a.jpg", "../../../home/src/images/a.jpg"):
+        export(path, [str(name)])
+        report = convert_coco(here, tmp_path / "out", overwrite=True, progress=False)
+        assert report.problems == 0 and len(boxes(tmp_path / "out")) == 1
+    export(path, ["../images/a.jpg"])
+    with pytest.raises(InputError, match="not inside labels, see --root and --in-place"):
+        convert_coco(path, tmp_path / "file", progress=False)
+    report = convert_coco(path, tmp_path / "file", root=here, progress=False)
+    assert report.problems == 0 and len(boxes(tmp_path / "file")) == 1
+
+
 def test_images_of_an_earlier_result_in_the_source_are_not_found(tmp_path):
     picture(tmp_path / "photos" / "a.jpg")
     export(tmp_path / "train.json", ["a.jpg"])

@@ -19,7 +19,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "an annotation file, or the folder that holds the files and images",
         missing="keep",
     )
-    return run_converter(parser, argv, "convert_coco")
+    parser.add_argument(
+        "--root", help="folder that holds the source and all images (default: the source folder)"
+    )
+    return run_converter(parser, argv, "convert_coco", ("root",))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from mmsdpt.utils.texts import is_archive, no_folder, read_json
 
 from .coco_writer import check_output, note_renames, write_coco
 from .common import Instance, Sample, fit_box
-from .files import ImageMode, scan
+from .files import ImageMode, find_inside, scan, trusted_folder
 from .report import ConversionReport
 from .split import random_split
 
@@ -24,6 +24,7 @@ def convert_coco(
     src: str | Path,
     out: str | Path | None,
     *,
+    root: str | Path | None = None,
     split: Sequence[float] | None = None,
     seed: int = 0,
     classes: Sequence[str] | None = None,
@@ -40,10 +41,13 @@ def convert_coco(
     ``instances_Train.json``) or of its folder's (Roboflow's ``valid/_annotations.coco.json``); a
     file without one is train. Images are looked for beside the file, in ``images`` and wherever
     else in the folder their names are unique; but of a name with a folder not in another folder.
-    Images outside the source folder are not copied: a file from elsewhere may name private ones.
+    Images outside ``root``, or links to such, are not copied: a file from elsewhere may name
+    private ones.
 
     Args:
         src: An annotation file, or a folder with one or more.
+        root: Folder that holds the source and all images. Default: the source folder, which is that
+            of an annotation file, or the one around ``annotations``.
         classes: Classes to convert, in the order of their ids. Default: the categories with boxes.
         missing_labels: Whether an image without annotations is kept.
 
@@ -54,16 +58,19 @@ def convert_coco(
         raise InputError(f"{src} {no_folder(src)}; name an annotation file or its folder.")
     if is_archive(src):
         raise InputError(f"{src} {no_folder(src)}.")
-    root = (src if src.is_dir() else src.parent).resolve()
-    if src.is_file() and root.name == "annotations":
-        root = root.parent
-    check_output(out, root, overwrite)
-    report = ConversionReport(root, "coco")
-    files = [src.resolve()] if src.is_file() else coco_files(root, report, out)
+    here = (src if src.is_dir() else src.parent).resolve()
+    if src.is_file() and here.name == "annotations":
+        here = here.parent
+    top = trusted_folder(root, here)
+    if not here.is_relative_to(top):
+        raise InputError(f"--root {root} does not hold {src}; name a folder that holds all of it.")
+    check_output(out, here, overwrite)
+    report = ConversionReport(top, "coco")
+    files = [src.resolve()] if src.is_file() else coco_files(here, report, out)
     if not files:
         raise InputError(f"No COCO file (JSON with images and annotations) was found in {src}.")
     rename = dict(rename or {})
-    folders = {path: image_folder(path, root) for path in files}
+    folders = {path: image_folder(path, here) for path in files}
     exclude = out and out.resolve()
     checked = [check_coco(path, folders[path], 10**9, True, exclude) for path in files]
     for each in checked:
@@ -79,14 +86,14 @@ def convert_coco(
         )
     categories = list(classes or new_names)
     splits: dict[str, list[Sample]] = {}
-    unknown = [path for path in files if split is None and file_split(path, root) is None]
+    unknown = [path for path in files if split is None and file_split(path, here) is None]
     for path in unknown:
         report.add("no_split" if len(unknown) == len(files) else "split_unknown", path)
     for each in checked:
         samples = _samples(
             each, folders[each.path], rename, set(categories), report, images == "in-place"
         )
-        splits.setdefault(file_split(each.path, root) or "train", []).extend(samples)
+        splits.setdefault(file_split(each.path, here) or "train", []).extend(samples)
     if split is not None:
         splits = {"all": [sample for group in splits.values() for sample in group]}
     splits = {
@@ -99,13 +106,13 @@ def convert_coco(
     return report
 
 
-def coco_files(root: Path, report: ConversionReport, exclude: Path | None = None) -> list[Path]:
+def coco_files(folder: Path, report: ConversionReport, exclude: Path | None = None) -> list[Path]:
     """The JSON files below a folder that have images and annotations, or cannot be read. Files of
     another kind are left out, and noted: of COCO's own those of other tasks, and those that repeat
     the boxes of ``instances_*.json``.
     """
     found = []
-    for path in scan(root, root, {".json"}, report, exclude and exclude.resolve()):
+    for path in scan(folder, report.root, {".json"}, report, exclude and exclude.resolve()):
         if is_coco(path) is False:
             report.add("other_task", path, what_json(read_json(path)))
         else:
@@ -190,7 +197,7 @@ def _samples(
 
     Args:
         folder: Folder that ``file_name`` is relative to.
-        anywhere: Whether images may lie outside the source folder: nothing is copied.
+        anywhere: Whether images may lie outside the report's root: nothing is copied.
     """
     content, where = checked.content, report.name(checked.path)
     for text in checked.sentences("filled"):
@@ -214,9 +221,10 @@ def _samples(
     for image in content["images"]:
         size = (image["width"], image["height"])
         entries, instances = by_image.get(image["id"], []), []
-        path = Path(os.path.normpath(folder / image["file_name"]))
-        if not anywhere and not path.is_relative_to(report.root):
-            what = f"{image['file_name']} lies outside; only --in-place takes it"
+        named = folder / image["file_name"]
+        path = Path(os.path.normpath(named)) if anywhere else find_inside(report.root, named)
+        if path is None:
+            what = f"not inside {report.root.name}, see --root and --in-place: {image['file_name']}"
             report.boxes_found += len(entries)
             report.drop_image("path_refused", f"{where}: id {image['id']}", what, len(entries))
             continue

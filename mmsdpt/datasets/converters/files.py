@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from mmsdpt.datasets.image_files import IMAGE_SUFFIXES, OTHER_SUFFIXES, is_tool_folder
 from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.errors import InputError
 
 from .report import ConversionReport
 
@@ -22,6 +23,19 @@ _MASK_FOLDERS = frozenset({"segmentationclass", "segmentationobject"})
 
 class LabelRefused(Exception):
     """A label file is not read, for the reason in its message."""
+
+
+def trusted_folder(root: str | Path | None, default: Path) -> Path:
+    """Returns the folder that no path may leave: ``root`` resolved, or without one ``default``.
+
+    Raises:
+        InputError: If ``root`` is not a folder.
+    """
+    if root is None:
+        return default
+    if not Path(root).is_dir():
+        raise InputError(f"--root {root} is not a folder; name the folder that holds the dataset.")
+    return Path(root).resolve()
 
 
 def find_inside(root: Path, path: Path) -> Path | None:

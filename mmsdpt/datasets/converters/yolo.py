@@ -18,7 +18,7 @@ from mmsdpt.utils.texts import decode_text, folded, is_archive, no_folder
 
 from .coco_writer import check_output, note_renames, write_coco
 from .common import Instance, Sample, fit_box, read_image_size
-from .files import ImageMode, LabelRefused, find_inside, read_label, scan
+from .files import ImageMode, LabelRefused, find_inside, read_label, scan, trusted_folder
 from .report import ConversionReport
 from .split import random_split
 from .yolo_folders import (
@@ -92,9 +92,7 @@ def convert_yolo(
     here = source.resolve().parent
     if names_of_a_part(source):
         here = here.parent
-    top = Path(root).resolve() if root is not None else here
-    if not top.is_dir():
-        raise InputError(f"--root {root} is not a folder; name the folder that holds the dataset.")
+    top = trusted_folder(root, here)
     check_output(out, top, overwrite)
     data = read_data_file(source)
     report = ConversionReport(top, "yolo")
