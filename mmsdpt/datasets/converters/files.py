@@ -80,6 +80,7 @@ def scan(
         report.add("folder_unreadable", Path(error.filename), error.strerror or "")
 
     top = folder.resolve()
+    hint = "" if report.source_format == "voc" else ", see --root"  # voc2coco.py has none
     seen = {exclude}
     for current, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
         here = Path(current)
@@ -90,7 +91,7 @@ def scan(
                 report.add("hidden_file", path)
                 continue
             if find_inside(root, path) is None:
-                report.add("path_refused", path, "link to a folder outside")
+                report.add("path_refused", path, f"link to a folder outside{hint}")
                 continue
             target = path.resolve()
             known = path.is_symlink() and (target.is_relative_to(top) or top.is_relative_to(target))
@@ -107,7 +108,7 @@ def scan(
             if name.startswith("."):
                 report.add("hidden_file", path)
             elif find_inside(root, path) is None:
-                report.add("path_refused", path, "link to a file outside")
+                report.add("path_refused", path, f"link to a file outside{hint}")
             elif path.is_file():
                 found.append(path)
             else:
