@@ -6,17 +6,44 @@ import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from mmsdpt.utils.texts import folded
 
 from .coco_report import CocoReport
 from .image_files import ImageFacts, UnreadableImage, inspect_images
+from .split_names import share_split
 
 _SAME_SIZE = 2  # pixels by which a size may differ: rounding of the tool that resized
 _NOT_TAKEN = "files of their names in other folders, or that several entries mean, are not taken"
+
+
+class _Match(NamedTuple):
+    """A file whose path has the end of a name, and the folders in front of that end."""
+
+    path: str  # relative to the folder
+    end: str
+    dropped: tuple[str, ...]  # of the name
+    added: tuple[str, ...]  # of the file
+
+    @property
+    def lies_deeper(self) -> bool:
+        """Whether the folders in front are the same, up to further ones on one side."""
+        shared = os.path.commonprefix([self.dropped, self.added])
+        return len(shared) in (len(self.dropped), len(self.added))
+
+    @property
+    def move(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Which folders took the place of which."""
+        return self.dropped, self.added
+
+    @property
+    def tells_move(self) -> bool:
+        """Whether it speaks for its move: a folder is the same, or all are in another order."""
+        same = "/" in self.end or sorted(self.dropped) == sorted(self.added)
+        return same and share_split(*(PurePath(*folders, "_") for folders in self.move))
 
 
 class _Finder:
@@ -34,16 +61,26 @@ class _Finder:
 
     def __call__(self, names: Iterable[str]) -> dict[str, str]:
         """Names to names relative to the folder under which the files are there. A file that one
-        name has as it stands, or that two could mean, is not taken for another one.
+        name has as it stands, or that two could mean, is not taken for another one; nor is one in
+        another folder, cam2/000.jpg for cam1/000.jpg, unless all names have moved alike.
         """
         asked = dict.fromkeys(names)
         found = {name: path for name in asked if (path := self._as_it_stands(name)) is not None}
-        others = {name: self._elsewhere(name) for name in asked if name not in found}
-        paths = [*found.values(), *filter(None, others.values())]
+        matches = {name: self._elsewhere(name) for name in asked if name not in found}
+        others = {name: match for name, match in matches.items() if match is not None}
+        # What all names have in front is of another machine; cam1 beside cam2 tells them apart.
+        moves = {match.move for match in others.values() if match.tells_move}
+        moves |= {((), ()) for path in found.values() if "/" in path}
+        others = {
+            name: match
+            for name, match in others.items()
+            if match.lies_deeper or moves == {match.move}
+        }
+        paths = [*found.values(), *(match.path for match in others.values())]
         wanted = Counter(os.path.normpath(self.folder / path) for path in paths)
-        for name, path in others.items():
-            if path is not None and wanted[os.path.normpath(self.folder / path)] == 1:
-                found[name] = path
+        for name, match in others.items():
+            if wanted[os.path.normpath(self.folder / match.path)] == 1:
+                found[name] = match.path
         return found
 
     def _as_it_stands(self, name: str) -> str | None:
@@ -53,18 +90,16 @@ class _Finder:
                 return variant
         return None
 
-    def _elsewhere(self, name: str) -> str | None:
-        """The only file that has the longest possible end of a name, unless both have folders in
-        front of it that differ: cam1/000.jpg is not cam2/000.jpg.
-        """
+    def _elsewhere(self, name: str) -> _Match | None:
+        """The only file that has the longest possible end of a name."""
         parts = [part for part in unquote(name).replace("\\", "/").split("/") if part not in "..."]
         parts = [folded(part) for part in parts]
         for start in range(len(parts)):
-            if len(found := self._known().get("/".join(parts[start:]), [])) == 1:
+            end = "/".join(parts[start:])
+            if len(found := self._known().get(end, [])) == 1:
                 path = found[0].relative_to(self.folder)
-                dropped, added = parts[:start], path.parts[: len(path.parts) - len(parts) + start]
-                shared = os.path.commonprefix([dropped, [folded(part) for part in added]])
-                return path.as_posix() if len(shared) in (len(dropped), len(added)) else None
+                added = path.parts[: len(path.parts) - len(parts) + start]
+                return _Match(path.as_posix(), end, tuple(parts[:start]), tuple(map(folded, added)))
         return None
 
     def _known(self) -> dict[str, list[Path]]:

@@ -625,6 +625,41 @@ def test_an_image_that_lies_deeper_or_higher_is_found(tmp_path, name, there):
     assert not report.errors
 
 
+@pytest.mark.parametrize(
+    ("names", "there"),
+    [
+        (("/home/x/data/cam1/0.jpg", "/home/x/data/cam2/0.jpg"), "images/{}/0.jpg"),
+        (("D:\\proj\\cam1\\0.jpg", "D:\\proj\\cam2\\0.jpg"), "images/{}/0.jpg"),
+        (("data/cam1/0.jpg", "data/cam2/0.jpg"), "images/{}/0.jpg"),
+        (("/data/coco/cam1/0.jpg",), "images/{}/0.jpg"),
+        (("images/cam1/0.jpg",), "{}/images/0.jpg"),
+    ],
+)
+@pytest.mark.parametrize("contradiction", ["", "stands", "moved", "split"])
+def test_folders_that_took_the_place_of_others_for_all_names_are_found(
+    tmp_path, names, there, contradiction
+):
+    names, paths = list(names), [there.format(f"cam{n}") for n, _ in enumerate(names, 1)]
+    if contradiction == "stands":  # so these folders are not another machine's
+        names.append("data/cam1/9.jpg"), paths.append("data/cam1/9.jpg")
+    elif contradiction == "moved":
+        names.append("proj/cam1/9.jpg"), paths.append("other/cam1/9.jpg")
+    elif contradiction:
+        names, paths = ["train/cam1/0.jpg"], ["val/cam1/0.jpg"]
+    for path in paths:
+        picture(tmp_path / path)
+    content = coco("train", len(names))
+    for image, name in zip(content["images"], names, strict=True):
+        image["file_name"] = name
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    report = check_coco(tmp_path / "train.json", tmp_path, leave_out_missing=True)
+    found = [image["file_name"] for image in report.content["images"]]
+    if contradiction:
+        assert set(names).issuperset(found)
+    else:
+        assert found == paths and not report.errors
+
+
 def test_missing_images_are_named_before_the_first_step(data):
     data.save()
     (data.root / "images" / "train" / "train_1.jpg").unlink()
