@@ -213,6 +213,26 @@ def test_labels_of_images_in_no_split_and_of_another_split_are_not_taken(tmp_pat
     assert from_yolo(root, None).splits["train"]["boxes"] == 1
 
 
+@pytest.mark.parametrize("train", ["images", "images/cam1"])
+def test_labels_in_one_folder_serve_images_in_folders_below(tmp_path, train):
+    """Also where an image above, in a split or left over, has its label among them."""
+    for name in ("a", "cam1/b", "cam1/c"):
+        picture(tmp_path / "images" / f"{name}.jpg")
+    (tmp_path / "labels").mkdir()
+    for stem in "abc":
+        (tmp_path / "labels" / f"{stem}.txt").write_text("0 0.5 0.5 0.5 0.5")
+    picture(tmp_path / "images" / "cam1" / "a.jpg")  # without boxes, or a copy of the one above
+    (tmp_path / "data.yaml").write_text(f"train: {train}\nnames: [cat]\n")
+    report = from_yolo(tmp_path, None)
+    missing = {"images": ["images/cam1/a.jpg"], "images/cam1": []}[train]
+    assert report.splits["train"]["boxes"] == 3 and balanced(report)
+    assert [where for where, _ in report.named.get("label_missing", ())] == missing
+    # A folder whose images have labels of their own takes none.
+    (tmp_path / "labels" / "cam1").mkdir()
+    (tmp_path / "labels" / "b.txt").rename(tmp_path / "labels" / "cam1" / "b.txt")
+    assert from_yolo(tmp_path, None).splits["train"]["boxes"] == (2 if missing else 1)
+
+
 def test_images_that_are_links_have_the_labels_of_their_own_names(tmp_path):
     for n in range(2):
         target = picture(tmp_path / "pool" / f"DSC{n}.jpg")

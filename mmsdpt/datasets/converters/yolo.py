@@ -193,7 +193,8 @@ class _Reader:
     def pair(self, pictures: Mapping[str, Sequence[Path]], on_disk: Sequence[Path]) -> None:
         """Finds the label of each image: that of its own place, or else the only one of its name,
         unless the folder of that one belongs to other images: cameras and splits number theirs
-        alike, and an image without boxes often has no label.
+        alike, and an image without boxes often has no label. Where no label lies in an image's own
+        place, it may have a free one of the place of a folder above.
 
         Args:
             on_disk: All images, in a split or not.
@@ -201,15 +202,20 @@ class _Reader:
         root = self.report.root
         images = dict.fromkeys(chain(*pictures.values()))
         self.labels = {image: self._own_label(image) for image in images}
-        found = (*self.labels.values(), *map(self._own_label, on_disk))
+        claimed = set(self.labels.values())
+        found = claimed.union(map(self._own_label, on_disk))
         owned = {label.parent for label in found if label is not None}
         lacking = [image for image, label in self.labels.items() if label is None]
         wanted = Counter(stem for _, stem in {(image.parent, image.stem) for image in lacking})
         for image in lacking:
+            above: set[Path] = set()
+            if owned.isdisjoint(self._places(image.parent)):
+                folders = (each for each in image.parents if each.is_relative_to(root))
+                above = set(chain(*map(self._places, folders)))
             alike = [
                 label
                 for label in self.by_stem.get(image.stem, ())
-                if label.parent not in owned
+                if (label.parent not in owned or (label.parent in above and label not in claimed))
                 and share_split(image.relative_to(root), label.relative_to(root))
             ]
             if not self._refuses(image) and len(alike) == wanted[image.stem] == 1:
@@ -300,7 +306,7 @@ class _Reader:
         return Sample(image, *size.displayed, instances)
 
     def _own_label(self, image: Path) -> Path | None:
-        for folder in self._places(image):
+        for folder in self._places(image.parent):
             label = self.by_path.get((folder, image.stem))
             if label is not None:
                 return label
@@ -309,9 +315,8 @@ class _Reader:
                 return alike[0]
         return None
 
-    def _places(self, image: Path) -> list[Path]:
-        """The two folders where the label of an image may lie, without links."""
-        folder = image.parent
+    def _places(self, folder: Path) -> list[Path]:
+        """The two folders where the labels of a folder's images may lie, without links."""
         if folder not in self.places:
             sides = (label_side(folder, self.report.root), folder)
             self.places[folder] = [Path(os.path.realpath(side)) for side in sides]
@@ -319,7 +324,7 @@ class _Reader:
 
     def _refuses(self, image: Path) -> bool:
         """Whether the label of an image's own place is a link to a file outside."""
-        for folder in self._places(image):
+        for folder in self._places(image.parent):
             label = folder / f"{image.stem}.txt"
             if label.is_file() and find_inside(self.report.root, label) is None:
                 self.report.add("path_refused", label, "link to a file outside")
