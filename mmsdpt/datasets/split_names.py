@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePath
 
 SPLITS = ("train", "val", "test")
@@ -32,8 +33,24 @@ def split_of_folder(path: PurePath) -> str | None:
     """The split of the innermost folder of a file that is called like one, of ``train/test_chart``
     train; else of the innermost that has its word in its name (``train2017``); else None.
     """
-    folders = path.parent.parts[::-1]
-    return next(filter(None, (*map(split_of, folders), *map(split_in, folders))), None)
+    in_name = filter(None, map(split_in, path.parent.parts[::-1]))
+    return _called_like_one(path) or next(in_name, None)
+
+
+def _called_like_one(path: PurePath) -> str | None:
+    """The split of the innermost folder of a file that is called like one."""
+    return next(filter(None, map(split_of, path.parent.parts[::-1])), None)
+
+
+def splits_of_folders(paths: Sequence[PurePath]) -> list[str | None]:
+    """The split of each file of a data set by its folders, as :func:`split_of_folder`; but words in
+    the names of folders count only where every file has a split by them, and not all the same:
+    ``test_drive`` beside ``street`` is none.
+    """
+    found = list(map(split_of_folder, paths))
+    if None not in found and len(set(found)) > 1:
+        return found
+    return [_called_like_one(path) for path in paths]
 
 
 def share_split(first: PurePath, second: PurePath) -> bool:

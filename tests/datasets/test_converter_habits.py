@@ -202,6 +202,31 @@ def test_a_word_alone_or_beside_the_splits_own_folder_is_none(tmp_path):
         assert {split: found["images"] for split, found in report.splits.items()} == splits
 
 
+@pytest.mark.parametrize("kind", ["yolo", "voc"])
+@pytest.mark.parametrize("last", ["street", "val_street"])
+def test_words_count_where_every_folder_with_images_has_one(tmp_path, kind, last):
+    for folder in ("test_drive", "training_ground", last):
+        image = picture(tmp_path / folder / f"{folder}.jpg")
+        label(image.with_suffix(".txt")) if kind == "yolo" else xml(image.with_suffix(".xml"))
+    (tmp_path / "classes.txt").write_text("cat\n")
+    (tmp_path / "notes").mkdir()
+    report = (convert_yolo if kind == "yolo" else convert_voc)(tmp_path, None, progress=False)
+    expected = {"train": 1, "val": 1, "test": 1} if "val" in last else {"train": 3}
+    assert {split: found["images"] for split, found in report.splits.items()} == expected
+    assert report.images_dropped == 0
+
+
+def test_a_word_beside_the_splits_of_a_data_file_is_none(tmp_path):
+    for folder in ("train", "valid"):
+        label(picture(tmp_path / folder / f"{folder}.jpg").with_suffix(".txt"))
+    picture(tmp_path / "test_results" / "valid.jpg")
+    (tmp_path / "data.yaml").write_text("train: train\nval: valid\nnames: [cat]\n")
+    assert list(from_yolo(tmp_path, None).splits) == ["train", "val"]
+    (tmp_path / "test_results").rename(tmp_path / "Testing")
+    report = from_yolo(tmp_path, None)
+    assert report.counts["split_from_folder"] == 1 and list(report.splits)[2] == "test"
+
+
 def test_folders_that_share_a_splits_word_are_all_of_it(tmp_path):
     for folder in ("train_a", "train_b", "val_a"):
         label(picture(tmp_path / folder / f"{folder}.jpg").with_suffix(".txt"))

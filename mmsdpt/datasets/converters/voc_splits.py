@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmsdpt.datasets.split_names import split_of, split_of_folder
+from mmsdpt.datasets.split_names import split_of, splits_of_folders
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import decode_text, folded
 
@@ -101,8 +101,8 @@ def _ends(path: str) -> list[str]:
 def folder_splits(samples: Sequence[Sample], report: ConversionReport) -> dict[str, list[Sample]]:
     """Splits by the names of folders; with fewer than two splits all is train."""
     splits: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        split = split_of_folder(sample.image.relative_to(report.root))
+    paths = [sample.image.relative_to(report.root) for sample in samples]
+    for sample, split in zip(samples, splits_of_folders(paths), strict=True):
         if split is not None:
             splits[split].append(sample)
     if len(splits) < 2:

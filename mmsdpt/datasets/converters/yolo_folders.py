@@ -6,13 +6,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
 import yaml
 
 from mmsdpt.datasets.image_files import IMAGE_SUFFIXES, is_tool_folder
-from mmsdpt.datasets.split_names import split_in, split_of
+from mmsdpt.datasets.split_names import split_in, split_of, splits_of_folders
 from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import decode_text, disguise
@@ -285,7 +285,7 @@ class DatasetFolders:
         for base in dict.fromkeys(self.bases):
             for part in (*(base / name for name in _IMAGE_FOLDERS), base):
                 found = []
-                for folder in _folders_of_split(part, split):
+                for folder in self._folders_of_split(part, split):
                     inner = folder / "images"
                     if find_inside(self.top, inner) is None:
                         continue
@@ -296,6 +296,21 @@ class DatasetFolders:
                 if found:
                     return found
         return []
+
+    def _folders_of_split(self, part: Path, split: str) -> list[Path]:
+        """The folders in ``part`` that are called like a split. Without one, and where the data
+        file names no split, those that have its word in their names, if all with images have one.
+        """
+        inner = _folders(part) if part.is_dir() else []
+        found = [path for path in inner if split_of(path.name) == split]
+        named = any(value for key, value in self.data.items() if split_of(str(key)))
+        if found or named or all(split_in(path.name) != split for path in inner):
+            return found
+        unused = ConversionReport(self.top, "yolo")
+        images = [scan(path, self.top, IMAGE_SUFFIXES, unused, self.exclude) for path in inner]
+        inner = [path for path, there in zip(inner, images, strict=True) if there]
+        splits = splits_of_folders([PurePath(path.name, "_") for path in inner])
+        return [path for path, each in zip(inner, splits, strict=True) if each == split]
 
     def _scan(self, folder: Path) -> list[Path]:
         found = scan(folder, self.top, IMAGE_SUFFIXES, self.report, self.exclude)
@@ -362,16 +377,6 @@ def _folders(folder: Path) -> list[Path]:
     return [
         path for path in sorted(folder.iterdir()) if path.is_dir() and not is_tool_folder(path.name)
     ]
-
-
-def _folders_of_split(folder: Path, split: str) -> list[Path]:
-    """The folders in a folder that are called like a split, or have its word in their names where
-    those beside them have another split's.
-    """
-    inner = _folders(folder) if folder.is_dir() else []
-    by_words = [path for path in inner if split_in(path.name) == split]
-    several = len({split_in(path.name) for path in inner} - {None}) > 1
-    return [path for path in by_words if split_of(path.name)] or by_words * several
 
 
 def _exists(path: Path) -> bool:
