@@ -193,6 +193,11 @@ def _add_training(
     by_shots = (epochs_for(training.shots, each.epochs) for each in (data, method))
     epochs = study.epochs or next(filter(None, by_shots), None)
     if epochs is None and method.iterations_per_shot:
+        if "text_backbone" not in cfg["model"]:
+            raise InputError(
+                f"iterations_per_shot of {method.name!r} is for classification, where images of a"
+                " class are counted; give epochs"
+            )
         epochs = _epochs_of(method.iterations_per_shot, cfg["train_dataloader"], look)
     cfg["train_cfg"]["max_epochs"] = epochs or cfg["train_cfg"]["max_epochs"]
     _add_selection(cfg, study, data.name)

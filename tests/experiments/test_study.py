@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,17 @@ def test_iterations_by_shots_are_the_same_on_all_data(
     assert trained(epochs=3) == (3, 3)
     data = dict(config="configs/_base_/datasets/clip_clothing.py", epochs=7)
     assert trained(data=[data]) == (7, 7)
+
+
+def test_iterations_by_shots_of_a_detector_are_refused(repository, tmp_path):
+    study = load_study(repository / "projects/sdpt_poster/studies/comparison_mini.py")
+    cell = study.cells()[-1]
+    method = replace(study.methods[cell.training.method], iterations_per_shot=5, epochs=())
+    data = {name: replace(each, epochs=()) for name, each in study.data.items()}
+    methods = {**study.methods, method.name: method}
+    study = replace(study, methods=methods, data=data, epochs=None)
+    with pytest.raises(InputError, match=f"of '{method.name}' is for classification.*give epochs"):
+        compose(study, cell, tmp_path, lambda cfg: None)
 
 
 class Labels(list):
