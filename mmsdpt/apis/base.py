@@ -230,6 +230,8 @@ class TunedModel:
         if isinstance(classes, str):
             raise InputError(f"classes must be a list of names, got the text {classes!r}")
         names = self.classes if classes is None else tuple(classes)
+        # an array's elements are texts of NumPy's own; what is no text is refused by the checks
+        names = tuple(str(name) if isinstance(name, str) else name for name in names)
         if not names:
             raise InputError("no classes are known: give classes=[...]")
         return names

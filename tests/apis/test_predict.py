@@ -233,7 +233,10 @@ def test_other_classes_than_the_trained_ones_can_be_looked_for(detector, squares
 
 def test_classes_may_be_an_array_and_are_no_text(detector, classifier, squares):
     for model in (detector, classifier):
-        assert model(squares[0], classes=np.array(["tree", "square"])).classes == ("tree", "square")
+        result = model(squares[0], classes=np.array(["tree", "square"]))
+        assert result.classes == ("tree", "square") and {*map(type, result.classes)} == {str}
+        with pytest.raises(InputError, match="1.* is a int64, not a text"):
+            model(squares[0], classes=np.array([1, 2]))
         with pytest.raises(InputError, match="list of names"):
             model(squares[0], classes="red square")
 
