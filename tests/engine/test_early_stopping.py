@@ -57,6 +57,16 @@ def test_an_evaluation_without_the_score_does_not_count_and_says_so(runner):
     assert "finds no score in this evaluation, which has: other" in runner.logger[0]
 
 
+def test_a_resumed_run_that_had_come_to_its_end_ends(runner):
+    """Its checkpoint may have the last score, so that it does not validate again."""
+    assert evaluations_until_stop(EarlyStoppingHook("score", 2), runner, [0.3, 0.2, 0.1]) == 3
+    for patience in (3, 2):
+        runner.train_loop.stop_training = False
+        EarlyStoppingHook("score", patience).before_train(runner)
+        assert runner.train_loop.stop_training == (patience == 2)
+    EarlyStoppingHook("unknown", patience=1).before_train(runner)
+
+
 @pytest.mark.parametrize("wrong", [dict(rule="more"), dict(patience=0)])
 def test_settings_without_a_meaning_are_refused(wrong):
     with pytest.raises(ValueError, match="must be"):

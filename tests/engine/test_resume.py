@@ -380,3 +380,25 @@ def test_the_best_score_survives_a_resume(tiny_cfg, monkeypatch):
     assert open(best, "rb").read() == before
     kept = [name for name in os.listdir(tiny_cfg.work_dir) if name.startswith("best_coco")]
     assert kept == ["best_coco_AP_epoch_2.pth"]
+
+
+def test_a_score_that_the_checkpoint_has_does_not_count_again(tiny_cfg, tmp_path, monkeypatch):
+    """A new best score is written into its epoch's checkpoint, and rates follow from scores."""
+    tiny_cfg.train_cfg.max_epochs = 4
+    plateau = dict(type="ReduceOnPlateauLR", monitor="coco/AP", rule="greater", patience=1)
+    tiny_cfg.param_scheduler = [plateau]
+    tiny_cfg.default_hooks.checkpoint.update(save_best="coco/AP", rule="greater")
+
+    def scored(cfg, stop=None, done=0):
+        scores = iter([0.1, 0.5, 0.4, 0.6][done:])
+        metric = "mmdet.evaluation.CocoMetric.compute_metrics"
+        monkeypatch.setattr(metric, lambda self, results: {"AP": next(scores)})
+        return train(cfg, stop)
+
+    straight, whole = scored(elsewhere(tiny_cfg, tmp_path / "straight"))
+    scored(tiny_cfg, stop=(2, 5))  # the second score is the best so far
+    continued, record = scored(resumed(tiny_cfg), done=2)
+    assert record.rates == {i: whole.rates[i] for i in range(4, 8)}
+    assert_same_end(straight, continued)
+    histories = [r.message_hub.get_scalar("val/coco/AP").data[0] for r in (straight, continued)]
+    assert histories[0].tolist() == histories[1].tolist() == [0.1, 0.5, 0.4, 0.6]

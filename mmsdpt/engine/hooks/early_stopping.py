@@ -35,6 +35,11 @@ class EarlyStoppingHook(Hook):
             raise ValueError(f"patience must be at least 1, got {patience}")
         self.monitor, self.patience, self.rule = monitor, patience, rule
 
+    def before_train(self, runner: Runner) -> None:
+        """End a resumed run that had come to its end."""
+        if f"val/{self.monitor}" in runner.message_hub.log_scalars:
+            self._stop_if_due(runner)
+
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if self.monitor not in (metrics or {}):
             runner.logger.warning(
@@ -42,11 +47,17 @@ class EarlyStoppingHook(Hook):
                 f" {', '.join(metrics or {}) or 'nothing'}"
             )
             return
-        if not is_score(metrics[self.monitor]):
+        # MMEngine's RuntimeInfoHook has put the present score into the history.
+        if is_score(metrics[self.monitor]):
+            self._stop_if_due(runner)
+
+    def _stop_if_due(self, runner: Runner) -> None:
+        if runner.train_loop.stop_training:  # a resumed run has just validated
             return
-        # MMEngine's RuntimeInfoHook has put the present score there.
         history = runner.message_hub.get_scalar(f"val/{self.monitor}").data[0]
         scores = np.asarray([score for score in history if is_score(score)])
+        if not len(scores):
+            return
         best = int(np.argmax(scores if self.rule == "greater" else -scores))
         if len(scores) - 1 - best >= self.patience:
             runner.train_loop.stop_training = True

@@ -28,6 +28,8 @@ from mmsdpt.utils.errors import InputError
 
 from .class_names import innermost_datasets
 
+_VALIDATED = "validated_iter"  # in the message hub: iterations before the latest validation
+
 
 @HOOKS.register_module()
 class TunerCheckpointHook(CheckpointHook):
@@ -68,7 +70,7 @@ class TunerCheckpointHook(CheckpointHook):
         self._check_scores_are_possible(runner)
         runner.train_dataloader.generator = torch.Generator()
         if _validation_is_due(runner):
-            # The checkpoint is older than the validation of its own epoch: without its score,
+            # Most checkpoints are older than the validation of their own epoch: without its score,
             # schedules and choices that follow from scores would take another course.
             runner.val_loop.run()
 
@@ -125,6 +127,11 @@ class TunerCheckpointHook(CheckpointHook):
         if self._training_random_state is not None:
             set_random_state(self._training_random_state)
             self._training_random_state = None
+
+    def after_val_epoch(self, runner: TunerRunner, metrics: dict) -> None:
+        # A new best score writes the last checkpoint again, which then knows that it has the score.
+        runner.message_hub.update_info(_VALIDATED, runner.iter)
+        super().after_val_epoch(runner, metrics)
 
     def _save_checkpoint_with_step(self, runner: TunerRunner, step: int, meta: dict) -> None:
         outdated: list[int] = []
@@ -193,9 +200,9 @@ class TunerCheckpointHook(CheckpointHook):
 
 
 def _validation_is_due(runner: TunerRunner) -> bool:
-    """Whether a resumed run stands where the straight one validated."""
+    """Whether a resumed run stands where the straight one validated, and has not the score."""
     loop = runner.train_loop
-    if runner.val_loop is None:
+    if runner.val_loop is None or runner.message_hub.runtime_info.get(_VALIDATED) == loop.iter:
         return False
     by_epoch = isinstance(loop, EpochBasedTrainLoop)
     done, end = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
