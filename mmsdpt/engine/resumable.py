@@ -15,7 +15,7 @@ import torch
 from mmengine.dist import master_only
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from mmsdpt.tuners.files import (
@@ -155,6 +155,7 @@ class ResumableRunner(Runner):
         check_resumable(checkpoint, filename, self.optim_wrapper, self.param_schedulers)
         self._say_what_is_ignored(meta, checkpoint.get("param_schedulers"))
         self.train_loop._epoch, self.train_loop._iter = meta["epoch"], meta["iter"]
+        self._check_position()
         self._take_over_seed(meta.get("seed"))
         self.message_hub.load_state_dict(checkpoint["message_hub"])
         self._find_best_checkpoints(filename)
@@ -171,6 +172,20 @@ class ResumableRunner(Runner):
             self.logger.warning(
                 "The run is finished, and nothing is left to train; a larger train_cfg.max_epochs"
                 " or max_iters makes it longer"
+            )
+
+    def _check_position(self) -> None:
+        """Warn where the iterations done are not those of whole epochs."""
+        loop = self.train_loop
+        if not isinstance(loop, EpochBasedTrainLoop):
+            return
+        whole = loop.epoch * len(loop.dataloader)
+        if loop.iter != whole:
+            self.logger.warning(
+                f"The checkpoint was written after {loop.iter} iterations, and {loop.epoch} epochs"
+                f" of the present data and batch size are {whole}: epoch"
+                f" {loop.epoch + 1} begins at its first image, whether or not it was trained, and"
+                " schedules by iteration go on from the iterations done"
             )
 
     def _with_later_schedules(self, found: Any, meta: Mapping) -> Any:

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 
 from mmsdpt.engine import build_runner
 from mmsdpt.tuners.files import read_tuner_header
+from mmsdpt.utils.errors import InputError
 
 
 class Stopped(Exception):
@@ -175,6 +176,29 @@ def test_an_iteration_based_run_resumes_bit_for_bit(tiny_cfg, straight, stop, wo
     assert {**first.losses, **second.losses} == whole.losses
     assert {**first.flips, **second.flips} == whole.flips
     assert_same_end(runner, continued)
+
+
+@pytest.mark.parametrize("by_epoch", [True, False], ids=["iterations", "epochs"])
+def test_checkpoints_that_do_not_count_as_the_run_are_refused(tiny_cfg, by_epoch):
+    """A loop over epochs cannot go on within one; the other would have one, at its end."""
+    cfg = by_iteration(tiny_cfg) if by_epoch else tiny_cfg
+    cfg.default_hooks.checkpoint.by_epoch = by_epoch
+    with pytest.raises(InputError, match=f"by_epoch={by_epoch}, .* set by_epoch={not by_epoch}"):
+        train(cfg)
+    assert not list(Path(cfg.work_dir).glob("*.pth"))
+
+
+def test_a_checkpoint_within_an_epoch_is_warned_of(tiny_cfg, straight):
+    """Earlier versions wrote such ones."""
+    path = f"{straight('epochs')[0].work_dir}/epoch_2.pth"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["meta"]["iter"] -= 1
+    torch.save(checkpoint, inside := f"{tiny_cfg.work_dir}_inside.pth")
+    tiny_cfg.log_level = "WARNING"
+    for written, warned in ((path, 0), (inside, 1)):
+        runner, _ = train(resumed(tiny_cfg, resume_from=written))
+        log = Path(runner.log_dir, f"{runner.timestamp}.log").read_text()
+        assert log.count("after 3 iterations, and 2 epochs of the present data") == warned
 
 
 def test_without_seeds_for_each_sample_a_resumed_run_would_differ(tiny_cfg):

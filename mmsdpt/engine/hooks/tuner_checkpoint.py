@@ -44,6 +44,10 @@ class TunerCheckpointHook(CheckpointHook):
     leaves the training's random state alone, and every sample is loaded under a seed of its own
     (:func:`~mmsdpt.engine.sample_seeds.seed_samples`), in epoch-based and iteration-based loops,
     with any number of workers, persistent or not. The number of processes must stay the same.
+
+    Raises:
+        InputError: if ``by_epoch`` is not what the loop counts: in the middle of an epoch a run
+            could not go on, and a loop over iterations would have one checkpoint, at its end.
     """
 
     _training_random_state: dict | None = None  # while a validation runs
@@ -62,6 +66,13 @@ class TunerCheckpointHook(CheckpointHook):
             raise TypeError(
                 "TunerCheckpointHook works with runner_type='mmsdpt.TunerRunner', this run has"
                 f" {type(runner).__name__}"
+            )
+        if self.by_epoch != (by_epoch := _counts_epochs(runner)):
+            unit = "epochs" if by_epoch else "iterations"
+            raise InputError(
+                f"default_hooks.checkpoint has by_epoch={self.by_epoch}, and this run trains by"
+                f" {unit}: set by_epoch={by_epoch} there, with an interval in {unit}; a run could"
+                " not go on where it stopped from checkpoints that count otherwise"
             )
         super().before_train(runner)
         if is_main_process():
@@ -199,12 +210,16 @@ class TunerCheckpointHook(CheckpointHook):
             save_tuner(runner.host, path, slot, extra, model)
 
 
+def _counts_epochs(runner: TunerRunner) -> bool:
+    return isinstance(runner.train_loop, EpochBasedTrainLoop)
+
+
 def _validation_is_due(runner: TunerRunner) -> bool:
     """Whether a resumed run stands where the straight one validated, and has not the score."""
     loop = runner.train_loop
     if runner.val_loop is None or runner.message_hub.runtime_info.get(_VALIDATED) == loop.iter:
         return False
-    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    by_epoch = _counts_epochs(runner)
     done, end = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
     loop._decide_current_val_interval()
     return done > 0 and done >= loop.val_begin and (done % loop.val_interval == 0 or done == end)
