@@ -393,6 +393,7 @@ class NoiseFilter(logging.Filter):
         '"FileClient" will be deprecated',
         '"HardDiskBackend" is the alias',
         "Distributed training is not used, all SyncBatchNorm",
+        "Resumed iteration number is not divisible by",  # the runner says it where it is so
     )
     about_weights = ("No pre-trained weights for", "The language model ")
 

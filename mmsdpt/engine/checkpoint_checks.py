@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmsdpt.utils.base_weights import CheckpointError
 
-from .state import random_state, set_random_state
+from .state import parameters_of, random_state, set_random_state
 
 _NEEDED_OF_A_SCHEDULE = ("last_step", "_global_step", "_last_value")
 
@@ -40,7 +40,7 @@ def check_resumable(
     optim_wrapper: OptimWrapper | OptimWrapperDict,
     schedules: Sequence | None,
 ) -> None:
-    """Check optimizer and schedules against those that the config makes.
+    """Check optimizer, its gradients and schedules against those that the config makes.
 
     Raises:
         CheckpointError: naming what is missing or does not fit.
@@ -56,6 +56,9 @@ def check_resumable(
         if schedules is not None:
             found = _part(checkpoint, "param_schedulers", Sequence)
             _check_schedules(found, schedules, "param_schedulers")
+        if "gradients" in checkpoint and isinstance(optim_wrapper, OptimWrapper):
+            # Where a step of the optimizer was not yet due.
+            _check_gradients(_part(checkpoint, "gradients", Sequence), optim_wrapper)
     except _Damage as damage:
         raise CheckpointError(
             f"{filename} does not fit the optimizer and schedules of the config: {damage}"
@@ -138,7 +141,7 @@ def _check_optimizer(found: Mapping, wrapper: OptimWrapper | OptimWrapperDict, w
             _check_optimizer(_part(found, name, Mapping), inner, f"{where}.{name}")
         return
     own = wrapper.state_dict()
-    parameters = [p for group in wrapper.optimizer.param_groups for p in group["params"]]
+    parameters = parameters_of(wrapper)
     groups = _part(found, "param_groups", Sequence)
     _require(len(groups) == len(own["param_groups"]), f"{where}.param_groups", "of another length")
     for i, (group, expected) in enumerate(zip(groups, own["param_groups"], strict=True)):
@@ -162,6 +165,20 @@ def _check_optimizer(found: Mapping, wrapper: OptimWrapper | OptimWrapperDict, w
                 _require(plain, f"{here}.{name}", "of the wrong type")
     if "loss_scaler" in found:
         _check_alike(found["loss_scaler"], own.get("loss_scaler"), f"{where}.loss_scaler")
+
+
+def _check_gradients(found: Sequence, wrapper: OptimWrapper) -> None:
+    """They may be infinite: mixed precision leaves out the step, then."""
+    parameters = dict(enumerate(parameters_of(wrapper)))
+    for i, gradients in enumerate(found):
+        here = f"gradients[{i}]"
+        _require(isinstance(gradients, Mapping), here, "not a dict")
+        for index, value in gradients.items():
+            _require(index in parameters, f"{here}[{index}]", "of no parameter")
+            own = parameters[index]
+            fits = isinstance(value, Tensor) and value.dtype == own.dtype
+            fits = fits and value.shape == own.shape
+            _require(fits, f"{here}[{index}]", "of another type or size than its parameter")
 
 
 def _check_schedules(found: Sequence, own: Sequence, where: str) -> None:

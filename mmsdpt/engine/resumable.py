@@ -6,7 +6,7 @@ import io
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -34,6 +34,7 @@ from mmsdpt.version import __version__
 from .checkpoint_checks import check_contents, check_resumable
 from .state import (
     pack_messages,
+    parameters_of,
     random_state,
     run_settings,
     trained_state,
@@ -161,6 +162,7 @@ class ResumableRunner(Runner):
         self._find_best_checkpoints(filename)
         if resume_optimizer:
             self.optim_wrapper.load_state_dict(checkpoint["optimizer"])
+            self._restore_gradients(checkpoint.get("gradients"))
         if resume_param_scheduler and self.param_schedulers is not None:
             found = checkpoint["param_schedulers"]
             for scheduler, state in zip(self.param_schedulers, found, strict=True):
@@ -172,6 +174,19 @@ class ResumableRunner(Runner):
             self.logger.warning(
                 "The run is finished, and nothing is left to train; a larger train_cfg.max_epochs"
                 " or max_iters makes it longer"
+            )
+
+    def _restore_gradients(self, found: list[dict[int, torch.Tensor]] | None) -> None:
+        """Those of an unfinished step of the optimizer, or a warning where they are lost."""
+        if found and len(found) == self.world_size:
+            parameters = parameters_of(self.optim_wrapper)
+            for i, gradient in found[self.rank].items():
+                parameters[i].grad = gradient.to(parameters[i].device)
+        elif self.iter % self.optim_wrapper._accumulative_counts and self.iter < self.max_iters:
+            self.logger.warning(
+                "The checkpoint was written between two steps of the optimizer"
+                " (optim_wrapper.accumulative_counts) and has no gradients for this number of"
+                " processes: those accumulated so far are lost"
             )
 
     def _check_position(self) -> None:
@@ -343,12 +358,15 @@ class ResumableRunner(Runner):
         by_epoch: bool = True,
         backend_args: dict | None = None,
         random_states: list[dict] | None = None,
+        gradients: Sequence[dict] = (),
     ) -> None:
         """Write a checkpoint of the run, atomically. Arguments as in MMEngine.
 
         Args:
             random_states: For each process the state of the random generators that training will
                 continue with; None: this process's present one.
+            gradients: For each process those that accumulate, see
+                :func:`~mmsdpt.engine.state.unfinished_gradients`.
         """
         meta = dict(meta or {})
         meta.setdefault("epoch", self.epoch + 1 if by_epoch else self.epoch)
@@ -381,6 +399,8 @@ class ResumableRunner(Runner):
             ),
             random_states=random_states or [random_state()],
         )
+        if any(gradients):
+            checkpoint["gradients"] = gradients
         if save_optimizer:
             if not isinstance(self.optim_wrapper, OptimWrapper):
                 raise TypeError(

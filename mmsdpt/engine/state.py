@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from mmsdpt.utils.data_files import dataset_configs
@@ -42,6 +43,21 @@ def trained_state(model: nn.Module) -> dict[str, Tensor]:
         for name, value in state.items()
         if name.startswith("tuners.") or name in trainable
     }
+
+
+def unfinished_gradients(optim_wrapper: OptimWrapper) -> dict[int, Tensor]:
+    """Gradients that accumulate for a later step of the optimizer (``accumulative_counts``), on the
+    CPU, by the place of their parameter; none just after a step.
+    """
+    if optim_wrapper.should_update():  # it asks of the iteration that was the last one
+        return {}
+    parameters = parameters_of(optim_wrapper)
+    return {i: p.grad.cpu() for i, p in enumerate(parameters) if p.grad is not None}
+
+
+def parameters_of(optim_wrapper: OptimWrapper) -> list[nn.Parameter]:
+    """What an optimizer changes, in the order in which its state counts."""
+    return [p for group in optim_wrapper.optimizer.param_groups for p in group["params"]]
 
 
 def random_state(devices: bool = True) -> dict:

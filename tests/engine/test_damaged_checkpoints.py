@@ -81,6 +81,10 @@ CASES = {
     "a schedule less": lambda c: c["param_schedulers"].pop(),
     "step as text": lambda c: c["param_schedulers"][0].update(last_step="x"),
     "schedule overrides a method": lambda c: c["param_schedulers"][0].update(step=1),
+    "gradients as text": put("gradients", "x"),
+    "a gradient of no parameter": put("gradients", [{7: torch.zeros(1, 3, 40)}]),
+    "a gradient of another size": put("gradients", [{0: torch.zeros(2)}]),
+    "a gradient of another type": put("gradients", [{0: torch.zeros(1, 3, 40).half()}]),
     "log of odd shapes": lambda c: c["message_hub"]["log_scalars"]["train/loss"].update(
         counts=torch.zeros(1, 9)
     ),

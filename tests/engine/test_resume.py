@@ -178,6 +178,35 @@ def test_an_iteration_based_run_resumes_bit_for_bit(tiny_cfg, straight, stop, wo
     assert_same_end(runner, continued)
 
 
+@pytest.mark.parametrize("by_epoch", [True, False], ids=["epochs", "iterations"])
+def test_gradients_that_accumulate_are_resumed(tiny_cfg, tmp_path, by_epoch):
+    """The checkpoint lies between two steps of the optimizer, after which nothing is left over."""
+    cfg = tiny_cfg if by_epoch else by_iteration(tiny_cfg)
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.optim_wrapper.accumulative_counts = 3
+    cfg.default_hooks.checkpoint.max_keep_ckpts = 3
+    cfg.log_level = "WARNING"
+    straight, whole = train(elsewhere(cfg, tmp_path / "straight"))
+    train(cfg, stop=(1 if by_epoch else 0, 3))
+    continued, record = train(resumed(cfg))
+    assert record.losses == {i: loss for i, loss in whole.losses.items() if i >= 2}
+    assert_same_end(straight, continued)
+    logs = [Path(r.log_dir, f"{r.timestamp}.log").read_text() for r in (straight, continued)]
+    assert not any("lost" in log for log in logs)
+
+    checkpoints = {
+        path.stem: torch.load(path, weights_only=True) for path in Path(cfg.work_dir).glob("*.pth")
+    }
+    between = {name for name, content in checkpoints.items() if "gradients" in content}
+    assert between == ({"epoch_1", "epoch_2"} if by_epoch else {"iter_4"}) < set(checkpoints)
+    earlier_version = checkpoints[max(between)]
+    del earlier_version["gradients"]
+    torch.save(earlier_version, path := f"{cfg.work_dir}_earlier.pth")
+    warned, _ = train(resumed(cfg, resume_from=path))
+    log = Path(warned.log_dir, f"{warned.timestamp}.log").read_text()
+    assert log.count("those accumulated so far are lost") == 1
+
+
 @pytest.mark.parametrize("by_epoch", [True, False], ids=["iterations", "epochs"])
 def test_checkpoints_that_do_not_count_as_the_run_are_refused(tiny_cfg, by_epoch):
     """A loop over epochs cannot go on within one; the other would have one, at its end."""

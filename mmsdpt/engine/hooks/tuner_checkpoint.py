@@ -20,6 +20,7 @@ from mmsdpt.engine.state import (
     random_state,
     set_random_state,
     tuner_file_name,
+    unfinished_gradients,
 )
 from mmsdpt.registry import HOOKS
 from mmsdpt.tuners.files import save_tuner
@@ -40,10 +41,11 @@ class TunerCheckpointHook(CheckpointHook):
     (``tuner_<slot>.safetensors`` where several slots train). A checkpoint is removed only after its
     successor is complete: a run killed at any moment can be resumed.
 
-    A resumed run equals the straight one bit for bit on CPU: random states are restored, validation
-    leaves the training's random state alone, and every sample is loaded under a seed of its own
-    (:func:`~mmsdpt.engine.sample_seeds.seed_samples`), in epoch-based and iteration-based loops,
-    with any number of workers, persistent or not. The number of processes must stay the same.
+    A resumed run equals the straight one bit for bit on CPU: random states and gradients that
+    accumulate are restored, validation leaves the training's random state alone, and every sample
+    is loaded under a seed of its own (:func:`~mmsdpt.engine.sample_seeds.seed_samples`), in
+    epoch-based and iteration-based loops, with any number of workers, persistent or not. The number
+    of processes must stay the same.
 
     Raises:
         InputError: if ``by_epoch`` is not what the loop counts: in the middle of an epoch a run
@@ -162,6 +164,9 @@ class TunerCheckpointHook(CheckpointHook):
             meta=meta,
             by_epoch=self.by_epoch,
             random_states=all_gather_object(self._training_random_state or random_state()),
+            gradients=all_gather_object(unfinished_gradients(runner.optim_wrapper))
+            if self.save_optimizer
+            else (),
         )
         if not is_main_process():
             return
