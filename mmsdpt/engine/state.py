@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.optim import OptimWrapper
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from torch import Tensor, nn
 
 from mmsdpt.utils.data_files import dataset_configs
@@ -58,6 +59,21 @@ def unfinished_gradients(optim_wrapper: OptimWrapper) -> dict[int, Tensor]:
 def parameters_of(optim_wrapper: OptimWrapper) -> list[nn.Parameter]:
     """What an optimizer changes, in the order in which its state counts."""
     return [p for group in optim_wrapper.optimizer.param_groups for p in group["params"]]
+
+
+def progress(loop: BaseLoop) -> tuple[int, int]:
+    """What of a training is done and what there is to do, in epochs or in iterations, whichever its
+    loop counts.
+    """
+    if isinstance(loop, EpochBasedTrainLoop):
+        return loop.epoch, loop.max_epochs
+    return loop.iter, loop.max_iters
+
+
+def stopped_early(loop: BaseLoop) -> bool:
+    """Whether a hook, such as :class:`mmsdpt.EarlyStoppingHook`, ends a training before its end."""
+    done, end = progress(loop)
+    return loop.stop_training and done < end
 
 
 def random_state(devices: bool = True) -> dict:

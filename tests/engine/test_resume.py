@@ -455,3 +455,28 @@ def test_a_score_that_the_checkpoint_has_does_not_count_again(tiny_cfg, tmp_path
     assert_same_end(straight, continued)
     histories = [r.message_hub.get_scalar("val/coco/AP").data[0] for r in (straight, continued)]
     assert histories[0].tolist() == histories[1].tolist() == [0.1, 0.5, 0.4, 0.6]
+
+
+@pytest.mark.parametrize("by_epoch", [True, False], ids=["epochs", "iterations"])
+def test_a_run_that_stops_early_keeps_its_last_state(tiny_cfg, tmp_path, monkeypatch, by_epoch):
+    """Whatever the interval of its checkpoints is; resumed, it has nothing left to do."""
+    cfg = tiny_cfg if by_epoch else by_iteration(tiny_cfg)
+    stop = dict(type="mmsdpt.EarlyStoppingHook", monitor="coco/AP", patience=1)
+    cfg.custom_hooks = [stop]
+
+    def stopped(interval, save_last=True):
+        scores = iter([0.5, 0.4])  # a third validation would fail
+        metric = "mmdet.evaluation.CocoMetric.compute_metrics"
+        monkeypatch.setattr(metric, lambda self, results: {"AP": next(scores)})
+        name = f"{interval} {save_last}"
+        config = elsewhere(cfg, tmp_path / name)
+        config.default_hooks.checkpoint.update(interval=interval, save_last=save_last)
+        return train(config)[0], config
+
+    (often, _), (seldom, config), (never, _) = stopped(2), stopped(10), stopped(10, save_last=False)
+    assert {(r.epoch, r.iter) for r in (often, seldom, never)} == {(2 if by_epoch else 0, 4)}
+    assert tuner_bytes(seldom) == tuner_bytes(often)
+    assert not list(Path(never.work_dir).glob("*.safetensors"))
+    continued, record = train(resumed(config))
+    assert record.losses == {} and continued.iter == 4
+    assert tuner_bytes(continued) == tuner_bytes(often)

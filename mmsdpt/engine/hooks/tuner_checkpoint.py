@@ -17,8 +17,10 @@ from mmsdpt.engine.state import (
     is_score,
     model_facts,
     plain,
+    progress,
     random_state,
     set_random_state,
+    stopped_early,
     tuner_file_name,
     unfinished_gradients,
 )
@@ -38,8 +40,9 @@ class TunerCheckpointHook(CheckpointHook):
 
     Beside the run's checkpoints it keeps ``tuner.safetensors``, the newest state of the tuner, and
     with ``save_best`` ``best_tuner.safetensors``, both replaced atomically
-    (``tuner_<slot>.safetensors`` where several slots train). A checkpoint is removed only after its
-    successor is complete: a run killed at any moment can be resumed.
+    (``tuner_<slot>.safetensors`` where several slots train). With ``save_last``, the default, a run
+    that ends early keeps its last state, too. A checkpoint is removed only after its successor is
+    complete: a run killed at any moment can be resumed.
 
     A resumed run equals the straight one bit for bit on CPU: random states and gradients that
     accumulate are restored, validation leaves the training's random state alone, and every sample
@@ -69,7 +72,7 @@ class TunerCheckpointHook(CheckpointHook):
                 "TunerCheckpointHook works with runner_type='mmsdpt.TunerRunner', this run has"
                 f" {type(runner).__name__}"
             )
-        if self.by_epoch != (by_epoch := _counts_epochs(runner)):
+        if self.by_epoch != (by_epoch := isinstance(runner.train_loop, EpochBasedTrainLoop)):
             unit = "epochs" if by_epoch else "iterations"
             raise InputError(
                 f"default_hooks.checkpoint has by_epoch={self.by_epoch}, and this run trains by"
@@ -146,6 +149,14 @@ class TunerCheckpointHook(CheckpointHook):
         runner.message_hub.update_info(_VALIDATED, runner.iter)
         super().after_val_epoch(runner, metrics)
 
+    def after_train(self, runner: TunerRunner) -> None:
+        # MMEngine's last epoch or iteration is the last possible one, which such a run never sees.
+        if self.save_last and stopped_early(runner.train_loop):
+            step, _ = progress(runner.train_loop)
+            meta = dict(epoch=runner.epoch, iter=runner.iter)
+            self._save_checkpoint_with_step(runner, step, meta)
+        super().after_train(runner)
+
     def _save_checkpoint_with_step(self, runner: TunerRunner, step: int, meta: dict) -> None:
         outdated: list[int] = []
         if self.max_keep_ckpts > 0 and (not self.keep_ckpt_ids or self.keep_ckpt_ids[-1] != step):
@@ -215,16 +226,11 @@ class TunerCheckpointHook(CheckpointHook):
             save_tuner(runner.host, path, slot, extra, model)
 
 
-def _counts_epochs(runner: TunerRunner) -> bool:
-    return isinstance(runner.train_loop, EpochBasedTrainLoop)
-
-
 def _validation_is_due(runner: TunerRunner) -> bool:
     """Whether a resumed run stands where the straight one validated, and has not the score."""
     loop = runner.train_loop
     if runner.val_loop is None or runner.message_hub.runtime_info.get(_VALIDATED) == loop.iter:
         return False
-    by_epoch = _counts_epochs(runner)
-    done, end = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+    done, end = progress(loop)
     loop._decide_current_val_interval()
     return done > 0 and done >= loop.val_begin and (done % loop.val_interval == 0 or done == end)
