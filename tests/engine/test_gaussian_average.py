@@ -62,6 +62,15 @@ def test_the_model_ends_with_the_average_and_a_resumed_run_with_the_same(host, t
         run(host, tmp_path / "refused", [average], without)
 
 
+@pytest.mark.parametrize("scope", ["mmsdpt", "mmengine"])
+def test_a_run_that_may_stop_early_is_refused(host, tmp_path, scope):
+    """It would end without the average."""
+    average = dict(type="mmsdpt.GaussianAverageHook", mean=2.5, std=0.8)
+    early = dict(type=f"{scope}.EarlyStoppingHook", monitor="accuracy", patience=2)
+    with pytest.raises(InputError, match="early stopping may end it before: leave out one"):
+        run(host, tmp_path, [average, early])
+
+
 def test_mean_and_std_follow_the_length_of_the_run():
     hook = GaussianAverageHook(mean=15, std=1, epochs=20)
     for epochs in (2, 20, 40):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
+from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
 from mmsdpt.engine.hooks import TipAdapterHook
@@ -40,6 +41,25 @@ def test_a_run_trains_the_keys_of_its_images_and_a_resumed_one_does_not_fill_aga
     with host.attached(seed=1, default=config) as model:
         resumed = Run(host, model, dict(type="SGD", lr=0.5), tmp_path / "on", EPOCHS, checkpoint)
     assert different(resumed.state, run.state) == []
+
+
+class StopsEarly(Hook):
+    def after_train_epoch(self, runner) -> None:
+        runner.train_loop.stop_training = runner.epoch + 1 == EPOCHS - 1
+
+
+def test_a_run_that_stops_early_searches_before_its_last_checkpoint(tmp_path, monkeypatch):
+    def search(hook, runner, loader):
+        runner.host.tuners.default.strengths += 10
+
+    monkeypatch.setattr(TipAdapterHook, "_search", search)
+    host = CLIPHost.build(tmp_path)
+    host.hooks = (*CLIPHost.hooks, dict(type="mmsdpt.TipAdapterHook", passes=1), StopsEarly())
+    with host.attached(default=host.config_of(TipAdapter, shots=2)) as model:
+        wanted = model.tuners.default.strengths + 10
+        Run(host, model, dict(type="SGD", lr=0.5), tmp_path / "run", EPOCHS)
+    kept = torch.load(tmp_path / "run" / f"epoch_{EPOCHS - 1}.pth", weights_only=True)
+    assert torch.equal(kept["state_dict"]["tuners.default.strengths"], wanted)
 
 
 def test_beside_a_frozen_tuner_cache_and_search_see_what_the_model_sees(tmp_path, monkeypatch):

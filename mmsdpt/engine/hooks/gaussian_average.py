@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from mmengine.hooks import EarlyStoppingHook as MMEngineEarlyStoppingHook
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
@@ -13,6 +14,9 @@ from torch import Tensor
 from mmsdpt.registry import HOOKS
 from mmsdpt.utils.errors import InputError
 
+from .early_stopping import EarlyStoppingHook
+
+_ENDS_A_RUN = (EarlyStoppingHook, MMEngineEarlyStoppingHook)
 _ENTRY = "gaussian_average"  # of a run's checkpoint
 
 
@@ -36,8 +40,8 @@ class GaussianAverageHook(Hook):
             grow or shrink with it. None: they are for any.
 
     Raises:
-        InputError: if a number is not positive, the run does not train by epochs, or a resumed run
-            has no sum or another length.
+        InputError: if a number is not positive, the run does not train by epochs or may stop early,
+            or a resumed run has no sum or another length.
     """
 
     def __init__(self, mean: float, std: float, epochs: int | None = None) -> None:
@@ -66,6 +70,12 @@ class GaussianAverageHook(Hook):
             raise InputError(
                 "GaussianAverageHook averages over epochs, and this run counts iterations: use"
                 " train_cfg=dict(by_epoch=True, max_epochs=...)"
+            )
+        if any(isinstance(hook, _ENDS_A_RUN) for hook in runner.hooks):
+            raise InputError(
+                "GaussianAverageHook weights the epochs by the length of the run, and early"
+                " stopping may end it before: leave out one of the two (in a study:"
+                " selection.patience=None)"
             )
         found = {name: tuple(x.shape) for name, x in self._sums.items()}
         if runner.epoch == 0:  # a file that was loaded to start from is not this run's past

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmsdpt.engine.sample_seeds import SampleIndex, SeededFetch
+from mmsdpt.engine.state import stopped_early
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import HOOKS
 from mmsdpt.tuners.files import save_tuner
@@ -25,8 +26,8 @@ class TipAdapterHook(Hook):
     """For :class:`mmsdpt.TipAdapter` (Zhang et al., ECCV 2022).
 
     Before training, or, where nothing trains, before a test without a tuner file, every training
-    image is put into the cache: the mean of its features over several augmented passes. After the
-    last epoch, or then, alpha and beta are searched on the validation images, whether or not the
+    image is put into the cache: the mean of its features over several augmented passes. At the end
+    of training, or then, alpha and beta are searched on the validation images, whether or not the
     run validates; the test images are never looked at. Without validation images both keep their
     values. Tuners in other slots act in all of this as they do in the model, in the state that they
     are in then.
@@ -51,7 +52,11 @@ class TipAdapterHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         if runner.epoch + 1 == runner.max_epochs:
-            self._search(runner, runner.val_dataloader if runner.val_loop is not None else None)
+            self._search(runner, runner.val_loop and runner.val_dataloader)
+
+    def after_train(self, runner: Runner) -> None:
+        if stopped_early(runner.train_loop):  # its last checkpoint comes after this
+            self._search(runner, runner.val_loop and runner.val_dataloader)
 
     def before_test(self, runner: Runner) -> None:
         tuner = runner.host._slot(self.slot)
