@@ -118,10 +118,16 @@ def train(
         numbers of epochs and steps.
 
     Raises:
-        InputError: if a best state is to be chosen, and no validation gives a score.
+        InputError: if a best state is to be chosen, and no validation gives a score, or several
+            scores would choose it.
     """
     name = re.sub(r"\W+", "_", str(folder))
     best = cfg.default_hooks.checkpoint.get("save_best")
+    if isinstance(best, list) and len(best) > 1:
+        raise InputError(
+            f"a study tests one best state, and default_hooks.checkpoint.save_best names the scores"
+            f" {', '.join(best)}: name one of them"
+        )
     checkpoint = dict(cfg.default_hooks.checkpoint, interval=-1, save_last=False)
     roles = ("train", "val") if best else ("train",)
     given = dict(

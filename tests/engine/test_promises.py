@@ -80,6 +80,17 @@ def test_what_is_no_score_chooses_nothing_and_says_so(tiny_cfg, monkeypatch, not
     assert log_of(runner).count(said) == 1
 
 
+def test_each_of_several_scores_has_its_best_tuner(tiny_cfg, monkeypatch):
+    with_scores(monkeypatch, *({"AP": a, "AR": b} for a, b in ((0.1, 0.3), (0.2, 0.2), (0.1, 0.4))))
+    tiny_cfg.default_hooks.checkpoint.update(save_best=["coco/AP", "coco/AR"], rule="greater")
+    build_runner(tiny_cfg).train()
+    best = {
+        path.name: read_tuner_header(path)["extra"]["epoch"]
+        for path in Path(tiny_cfg.work_dir).glob("best*.safetensors")
+    }
+    assert best == {"best_coco_AP_tuner.safetensors": 2, "best_coco_AR_tuner.safetensors": 3}
+
+
 def test_a_score_that_is_not_measured_is_named(tiny_cfg, monkeypatch):
     with_scores(monkeypatch, {"AP": 0.1})
     tiny_cfg.default_hooks.checkpoint.update(save_best="coco/bbox_AP", rule="greater")

@@ -378,6 +378,13 @@ def test_a_training_without_a_score_does_not_take_the_best_state_of_an_earlier_o
     assert record["status"] == "failed" and "no validation gave a score" in record["error"]
 
 
+def test_a_best_state_by_several_scores_is_refused(tmp_path):
+    """Each has a tuner file of its own, and a test takes one."""
+    checkpoint = dict(save_best=["accuracy/top1", "accuracy/top5"])
+    with pytest.raises(InputError, match="accuracy/top1, accuracy/top5: name one"):
+        training.train(Config(dict(default_hooks=dict(checkpoint=checkpoint))), tmp_path, None)
+
+
 def test_stacking_switches_slots_and_keeps_the_first_method(compute, tmp_path):
     records, _ = compute(
         protocol="stacking", source="clip_eurosat", pairs=[("vpt", "coop")], epochs=2

@@ -40,9 +40,10 @@ class TunerCheckpointHook(CheckpointHook):
 
     Beside the run's checkpoints it keeps ``tuner.safetensors``, the newest state of the tuner, and
     with ``save_best`` ``best_tuner.safetensors``, both replaced atomically
-    (``tuner_<slot>.safetensors`` where several slots train). With ``save_last``, the default, a run
-    that ends early keeps its last state, too. A checkpoint is removed only after its successor is
-    complete: a run killed at any moment can be resumed.
+    (``tuner_<slot>.safetensors`` where several slots train). Where ``save_best`` is a list of
+    several scores, each has a ``best_<score>_tuner.safetensors``. With ``save_last``, the default,
+    a run that ends early keeps its last state, too. A checkpoint is removed only after its
+    successor is complete: a run killed at any moment can be resumed.
 
     A resumed run equals the straight one bit for bit on CPU: random states and gradients that
     accumulate are restored, validation leaves the training's random state alone, and every sample
@@ -200,19 +201,21 @@ class TunerCheckpointHook(CheckpointHook):
             found = ", ".join(f"{name} is {plain(metrics[name])}" for name in wanted)
             runner.logger.warning(f"No best model is chosen: {found}")
             return
-        before = {key: runner.message_hub.runtime_info.get(key) for key in self._score_keys(runner)}
+        before = self._best_scores(runner)
         super()._save_best_checkpoint(runner, metrics)
-        after = {key: runner.message_hub.runtime_info.get(key) for key in self._score_keys(runner)}
-        if after != before and is_main_process():
-            numbers = {name: plain(value) for name, value in metrics.items()}
-            scores = {name: x for name, x in numbers.items() if isinstance(x, (int, float))}
-            self._save_tuners(
-                runner, "best_", dict(epoch=runner.epoch, iter=runner.iter, scores=scores)
-            )
+        numbers = {name: plain(value) for name, value in metrics.items()}
+        scores = {name: x for name, x in numbers.items() if isinstance(x, (int, float))}
+        facts = dict(epoch=runner.epoch, iter=runner.iter, scores=scores)
+        for key, score in self._best_scores(runner).items():
+            if before.get(key) != score and is_main_process():
+                prefix = key.replace("best_score", "best", 1).replace("/", "_")
+                self._save_tuners(runner, f"{prefix}_", facts)
 
     @staticmethod
-    def _score_keys(runner: TunerRunner) -> list[str]:
-        return [key for key in runner.message_hub.runtime_info if key.startswith("best_score")]
+    def _best_scores(runner: TunerRunner) -> dict[str, float]:
+        """By MMEngine's names: ``best_score``, or ``best_score_<score>`` for each of several."""
+        information = runner.message_hub.runtime_info
+        return {key: x for key, x in information.items() if key.startswith("best_score")}
 
     def _save_tuners(self, runner: TunerRunner, prefix: str, facts: dict) -> None:
         slots = [
