@@ -119,12 +119,13 @@ def _settings_on_data(study: Study, training: Training) -> Mapping[str, Any]:
 
 
 def _options(part: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
-    """The settings of a part of a config by dotted name; a dict that replaces one is one of them.
-
-    Merging takes ``_delete_`` out of such a dict.
+    """The settings of a part of a config by dotted name. A dict is one setting where it replaces
+    one (merging takes out ``_delete_``), and where its keys have dots of their own, such as the
+    modules' names in ``custom_keys``.
     """
     for name, value in part.items():
-        if isinstance(value, Mapping) and value and "_delete_" not in value:
+        has_names = isinstance(value, Mapping) and value and "_delete_" not in value
+        if has_names and all(isinstance(key, str) and "." not in key for key in value):
             yield from _options(value, join(place, name))
         else:
             yield join(place, name), value
@@ -209,7 +210,9 @@ def _set_template(cfg: Content, source: Content) -> None:
     """
     template = (source.get("default_hooks", {}).get("classes") or {}).get("template")
     for name in [name for name in _LOADERS if template and name in cfg]:
-        cfg[name]["dataset"]["template"] = template
+        for dataset in datasets(cfg[name]["dataset"]):
+            if dataset.get("type") == CLASSIFICATION:
+                dataset["template"] = template
 
 
 def _epochs_of(
@@ -331,8 +334,11 @@ def datasets(cfg: Any) -> Iterator[Content]:
 
 
 def most_of_a_class(dataset: Dataset) -> int:
-    """Images of the class that has the most: K, where K of each are drawn."""
-    return max(Counter(map(int, dataset.get_gt_labels())).values(), default=1)
+    """Images of the class that has the most: K, where K of each are drawn. Those that a wrapper
+    repeats count each time.
+    """
+    labels = (int(dataset.get_data_info(i)["gt_label"]) for i in range(len(dataset)))
+    return max(Counter(labels).values(), default=1)
 
 
 def num_blocks(model: Mapping[str, Any]) -> int:

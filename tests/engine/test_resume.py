@@ -477,6 +477,10 @@ def test_a_run_that_stops_early_keeps_its_last_state(tiny_cfg, tmp_path, monkeyp
     assert {(r.epoch, r.iter) for r in (often, seldom, never)} == {(2 if by_epoch else 0, 4)}
     assert tuner_bytes(seldom) == tuner_bytes(often)
     assert not list(Path(never.work_dir).glob("*.safetensors"))
+    (checkpoint,) = Path(config.work_dir).glob("*.pth")
+    written = checkpoint.read_bytes()
+    torch.rand(1)  # another process has another random state
     continued, record = train(resumed(config))
     assert record.losses == {} and continued.iter == 4
     assert tuner_bytes(continued) == tuner_bytes(often)
+    assert checkpoint.read_bytes() == written

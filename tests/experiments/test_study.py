@@ -202,8 +202,8 @@ class Labels(list):
     def __init__(self, classes, shots):
         super().__init__(list(range(classes)) * shots)
 
-    def get_gt_labels(self):
-        return list(self)
+    def get_data_info(self, i):
+        return dict(gt_label=self[i])
 
 
 def test_settings_are_chosen_on_validation_images(write_study, tmp_path):
@@ -431,6 +431,28 @@ def test_what_all_cells_get_may_replace_a_part_of_the_methods_config(write_study
             type="OptimWrapper", optimizer=dict(type="SGD", lr=0.5)
         )
         assert config["default_hooks"]["checkpoint"]["type"]  # all else is as it was
+
+
+def test_keys_with_dots_in_what_all_cells_get_stay_whole(write_study, tmp_path):
+    rates = {"tuners.default": dict(lr_mult=0.1)}
+    cell = dict(optim_wrapper=dict(paramwise_cfg=dict(custom_keys=rates)))
+    found = composed(write_study(cell=cell), tmp_path)
+    assert found["optim_wrapper"]["paramwise_cfg"]["custom_keys"] == rates
+
+
+def test_a_wrapped_training_set_has_the_template_and_counts_what_it_repeats(write_study, tmp_path):
+    (tmp_path / "data.py").write_text(
+        f"_base_ = {str(REPOSITORY / 'configs/_base_/datasets/clip_clothing.py')!r}\n"
+        "_inner = _base_.train_dataloader['dataset']\n"
+        "train_dataloader = dict(dataset=dict(_delete_=True, type='RepeatDataset', times=2,"
+        " dataset=_inner))\n"
+    )
+    data = [dict(name="clothing", config=str(tmp_path / "data.py"))]
+    hooks = dict(default_hooks=dict(classes=dict(template="a sketch of a {}.")))
+    study = load_study(write_study(["tip_adapter_f"], data=data, shots=[None], cell=hooks))
+    (job,) = (each for each in prepare(study, tmp_path, DatasetCache()).jobs if each.trainable)
+    assert job.config["train_dataloader"]["dataset"]["dataset"]["template"] == "a sketch of a {}."
+    assert job.config["model"]["tuners"]["default"]["shots"] == 2 * 3
 
 
 def test_a_cells_template_is_for_training_and_tests_of_every_method(write_study, tmp_path):

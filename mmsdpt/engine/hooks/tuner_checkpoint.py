@@ -152,7 +152,9 @@ class TunerCheckpointHook(CheckpointHook):
 
     def after_train(self, runner: TunerRunner) -> None:
         # MMEngine's last epoch or iteration is the last possible one, which such a run never sees.
-        if self.save_last and stopped_early(runner.train_loop):
+        # Its random state is that of the checkpoint, unless a resumed run had nothing left to do.
+        has_trained = runner.resumed_random_states is None
+        if self.save_last and has_trained and stopped_early(runner.train_loop):
             step, _ = progress(runner.train_loop)
             meta = dict(epoch=runner.epoch, iter=runner.iter)
             self._save_checkpoint_with_step(runner, step, meta)
