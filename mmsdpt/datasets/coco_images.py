@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePath
@@ -13,10 +14,11 @@ from urllib.parse import unquote
 from mmsdpt.utils.texts import folded
 
 from .coco_report import CocoReport
-from .image_files import ImageFacts, UnreadableImage, inspect_images
+from .image_files import IMAGE_FOLDERS, ImageFacts, UnreadableImage, inspect_images
 from .split_names import share_split
 
 _SAME_SIZE = 2  # pixels by which a size may differ: rounding of the tool that resized
+_IMAGE_FOLDERS = frozenset(map(folded, IMAGE_FOLDERS))
 _NOT_TAKEN = "files of their names in other folders, or that several entries mean, are not taken"
 
 
@@ -27,6 +29,7 @@ class _Match(NamedTuple):
     end: str
     dropped: tuple[str, ...]  # of the name
     added: tuple[str, ...]  # of the file
+    absolute: bool  # whether the name begins with a root, a drive or a scheme, as of a URL
 
     @property
     def lies_deeper(self) -> bool:
@@ -41,9 +44,28 @@ class _Match(NamedTuple):
 
     @property
     def tells_move(self) -> bool:
-        """Whether it speaks for its move: a folder is the same, or all are in another order."""
-        same = "/" in self.end or sorted(self.dropped) == sorted(self.added)
-        return same and share_split(*(PurePath(*folders, "_") for folders in self.move))
+        """Whether it speaks for its move alone: a folder is the same, or all in another order."""
+        return "/" in self.end or self._reordered
+
+    @property
+    def may_move(self) -> bool:
+        """Whether no part of a data set took the place of another, as siteB that of siteA: the
+        folders are in another order, or one side is another machine's or only says "images".
+        """
+        only_images = any(_IMAGE_FOLDERS.issuperset(side) for side in self.move)
+        allowed = self.absolute or self._reordered or ("/" in self.end and only_images)
+        files = (PurePath(*folders, "_") for folders in self.move)
+        return allowed and not self._numbered_apart and share_split(*files)
+
+    @property
+    def _reordered(self) -> bool:
+        return sorted(self.dropped) == sorted(self.added)
+
+    @property
+    def _numbered_apart(self) -> bool:
+        """Whether the last folders in front differ in their numbers alone: cam1 and cam2."""
+        last = {folder for side in self.move for folder in side[-1:]}
+        return len(last) == 2 and len({re.sub(r"\d+", "0", folder) for folder in last}) == 1
 
 
 class _Finder:
@@ -62,19 +84,22 @@ class _Finder:
     def __call__(self, names: Iterable[str]) -> dict[str, str]:
         """Names to names relative to the folder under which the files are there. A file that one
         name has as it stands, or that two could mean, is not taken for another one; nor is one in
-        another folder, cam2/000.jpg for cam1/000.jpg, unless all names have moved alike.
+        another folder, cam2/000.jpg for cam1/000.jpg, unless all names have moved alike, and from
+        folders that do not tell parts of the data set apart.
         """
         asked = dict.fromkeys(names)
         found = {name: path for name in asked if (path := self._as_it_stands(name)) is not None}
         matches = {name: self._elsewhere(name) for name in asked if name not in found}
         others = {name: match for name, match in matches.items() if match is not None}
-        # What all names have in front is of another machine; cam1 beside cam2 tells them apart.
+        # Moves that contradict each other, or names that stand, show that folders tell files apart.
         moves = {match.move for match in others.values() if match.tells_move}
         moves |= {((), ()) for path in found.values() if "/" in path}
+        alike = Counter(match.move for match in others.values())
+        moves |= {move for move, count in alike.items() if count == len(asked) > 1}
         others = {
             name: match
             for name, match in others.items()
-            if match.lies_deeper or moves == {match.move}
+            if match.lies_deeper or (moves == {match.move} and match.may_move)
         }
         paths = [*found.values(), *(match.path for match in others.values())]
         wanted = Counter(os.path.normpath(self.folder / path) for path in paths)
@@ -92,14 +117,16 @@ class _Finder:
 
     def _elsewhere(self, name: str) -> _Match | None:
         """The only file that has the longest possible end of a name."""
-        parts = [part for part in unquote(name).replace("\\", "/").split("/") if part not in "..."]
-        parts = [folded(part) for part in parts]
+        name = unquote(name).replace("\\", "/")
+        absolute = re.match(r"([a-z]\w*:)?/", name, re.IGNORECASE) is not None
+        parts = [folded(part) for part in name.split("/") if part not in "..."]
         for start in range(len(parts)):
             end = "/".join(parts[start:])
             if len(found := self._known().get(end, [])) == 1:
                 path = found[0].relative_to(self.folder)
                 added = path.parts[: len(path.parts) - len(parts) + start]
-                return _Match(path.as_posix(), end, tuple(parts[:start]), tuple(map(folded, added)))
+                dropped, added = tuple(parts[:start]), tuple(map(folded, added))
+                return _Match(path.as_posix(), end, dropped, added, absolute)
         return None
 
     def _known(self) -> dict[str, list[Path]]:

@@ -24,6 +24,8 @@ OTHER_SUFFIXES = frozenset(
     {".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf"}
 )
 """Photographs that are not read: what telephones and cameras write besides JPEG."""
+IMAGE_FOLDERS = ("images", "Images", "IMAGES", "JPEGImages", "image", "imgs", "img")
+"""What folders are called that say no more of their files than that they are images."""
 MAX_ASPECT = 100
 """Longest side in terms of the shortest: a thinner image has no pixels left after resizing, or
 fills the memory.

@@ -590,11 +590,21 @@ def test_file_names_of_other_machines_are_found(data, spell):
         (("cam1/0.jpg", "0.jpg"), "0.jpg"),
         (("/upload/1/0.jpg", "/upload/2/0.jpg"), "0.jpg"),
         (("A.jpg", "a.jpg"), "a.jpg"),
+        (("cam1/rgb/0.jpg", "cam1/rgb/1.jpg"), "cam2/rgb/{}.jpg"),
+        (("siteA/images/0.jpg", "siteA/images/1.jpg"), "siteB/images/{}.jpg"),
+        (("data/siteA/rgb/0.jpg",), "data/siteB/rgb/0.jpg"),
+        (("/home/me/cam1/0.jpg", "/home/me/cam1/1.jpg"), "cam2/{}.jpg"),
+        (("/home/me/cam1/rgb/0.jpg", "/home/me/cam1/rgb/1.jpg"), "cam2/rgb/{}.jpg"),
+        (("/home/me/train/0.jpg", "/home/me/train/1.jpg"), "val/{}.jpg"),
+        (("/home/me/a/0.jpg", "/home/me/b/1.jpg"), "photos/{}.jpg"),
+        (("/home/me/a/0.jpg", "/home/me/a/9.jpg"), "photos/0.jpg"),
+        (("images/0.jpg", "images/1.jpg"), "photos/{}.jpg"),
     ],
 )
 def test_a_missing_image_is_not_replaced_by_another_of_its_name(tmp_path, names, there):
     """Its boxes would be learned on another picture."""
-    picture(tmp_path / "images" / there)
+    for number in range(3):
+        picture(tmp_path / "images" / there.format(number))
     content = coco("train", len(names))
     for image, name in zip(content["images"], names, strict=True):
         image["file_name"] = name
@@ -633,6 +643,12 @@ def test_an_image_that_lies_deeper_or_higher_is_found(tmp_path, name, there):
         (("data/cam1/0.jpg", "data/cam2/0.jpg"), "images/{}/0.jpg"),
         (("/data/coco/cam1/0.jpg",), "images/{}/0.jpg"),
         (("images/cam1/0.jpg",), "{}/images/0.jpg"),
+        (("images/cam1/0.jpg", "images/cam2/0.jpg"), "photos/{}/0.jpg"),
+        (("/home/x/data/cam1/0.jpg", "/home/x/data/cam2/0.jpg"), "photos/{}/0.jpg"),
+        (("/home/x/imgs/cam1.jpg", "/home/x/imgs/cam2.jpg"), "photos/{}.jpg"),
+        (("C:\\Users\\x\\imgs\\cam1.jpg", "C:\\Users\\x\\imgs\\cam2.jpg"), "photos/{}.jpg"),
+        (("/data/upload/3/cam1.jpg", "/data/upload/3/cam2.jpg"), "photos/{}.jpg"),
+        (("s3://data/imgs/cam1.jpg", "s3://data/imgs/cam2.jpg"), "photos/{}.jpg"),
     ],
 )
 @pytest.mark.parametrize("contradiction", ["", "stands", "moved", "split"])

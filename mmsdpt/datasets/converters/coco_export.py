@@ -40,9 +40,9 @@ def convert_coco(
     A file's split is a word of its name (``instances_val2017.json``, CVAT's
     ``instances_Train.json``) or of its folder's (Roboflow's ``valid/_annotations.coco.json``); a
     file without one is train. Images are looked for beside the file, in ``images`` and wherever
-    else in the folder their names are unique; but of a name with a folder not in another folder.
-    Images outside ``root``, or links to such, are not copied: a file from elsewhere may name
-    private ones.
+    else in the folder their names are unique; but of a name with a folder not in another folder,
+    unless all names have moved alike, from another machine's folder or to ``images``. Images
+    outside ``root``, or links to such, are not copied: a file from elsewhere may name private ones.
 
     Args:
         src: An annotation file, or a folder with one or more.

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from mmsdpt.datasets.image_files import IMAGE_SUFFIXES, is_tool_folder
+from mmsdpt.datasets.image_files import IMAGE_FOLDERS, IMAGE_SUFFIXES, is_tool_folder
 from mmsdpt.datasets.split_names import split_in, split_of, splits_of_folders
 from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
@@ -24,7 +24,6 @@ _NAME_FILES = (
     *("classes.txt", "obj.names", "classes.names", "predefined_classes.txt", "names.txt"),
     "_darknet.labels",
 )
-_IMAGE_FOLDERS = ("images", "Images", "IMAGES", "JPEGImages", "image", "imgs", "img")
 _LABEL_FOLDERS = ("labels", "Labels", "LABELS", "label", "txt")
 _NO_LABELS = ("classes.txt", "notes.txt", "readme")
 """Beginnings of the names of what labelling tools put beside the labels."""
@@ -283,7 +282,7 @@ class DatasetFolders:
 
     def _unnamed(self, split: str) -> list[Path]:
         for base in dict.fromkeys(self.bases):
-            for part in (*(base / name for name in _IMAGE_FOLDERS), base):
+            for part in (*(base / name for name in IMAGE_FOLDERS), base):
                 found = []
                 for folder in self._folders_of_split(part, split):
                     inner = folder / "images"
@@ -322,7 +321,7 @@ class DatasetFolders:
         for number, line in enumerate(_lines(path), start=1):
             where = f"{self.report.name(path)}:{number}"
             # CVAT lists data/obj_train_data/a.jpg for obj_train_data/a.jpg.
-            folders = [base / name for base in self.bases for name in _IMAGE_FOLDERS]
+            folders = [base / name for base in self.bases for name in IMAGE_FOLDERS]
             bases = [path.parent, *self.bases, *folders]
             image = self._find(line, bases, where, shorten=True)
             if image is None or not image.is_file() or image.suffix.lower() not in IMAGE_SUFFIXES:
@@ -392,7 +391,7 @@ def label_side(folder: Path, top: Path) -> Path:
     """
     parts = list(folder.relative_to(top).parts)
     for index in reversed(range(len(parts))):
-        if parts[index] in _IMAGE_FOLDERS:
+        if parts[index] in IMAGE_FOLDERS:
             before, after = top.joinpath(*parts[:index]), parts[index + 1 :]
             there = [name for name in _LABEL_FOLDERS if (before / name).is_dir()]
             return before.joinpath((there or ["labels"])[0], *after)
