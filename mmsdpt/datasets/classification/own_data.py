@@ -26,6 +26,11 @@ def is_number(key: str) -> bool:
     return re.fullmatch(r"-?\d+\.?\d*", key) is not None
 
 
+def number_key(key: str) -> str:
+    """What a class is called by, without the zeros that pandas adds: 1.0 is 1."""
+    return re.sub(r"\.0*$", "", key) if is_number(key) else key
+
+
 class OwnData(Source):
     """Data of one's own, split or not.
 
@@ -213,6 +218,8 @@ class OwnData(Source):
         if path.exists():
             named = parse_class_names(self.lines(CLASS_NAMES_FILE), str(path))
             names = {one_form(key): one_form(name) for key, name in named.items()}
+            for key, name in list(names.items()):
+                names.setdefault(number_key(key), name)
             unnamed = [key for key in keys if key not in names]
             if unnamed:
                 tab = ", with a tab before the name" if " " in unnamed[0] else ""

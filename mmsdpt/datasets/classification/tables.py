@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from mmsdpt.utils.class_names import one_form
 from mmsdpt.utils.errors import InputError
 
 from .items import Item, inside, join, read_split
-from .own_data import OwnData, is_number
+from .own_data import OwnData, is_number, number_key
 
 
 class _ListedData(OwnData):
@@ -34,7 +33,7 @@ class CsvFile(_ListedData):
 
     Classes count in the order of their labels (as numbers where all are) or, without labels, of
     their names. ``classnames.txt`` may give names where there is one of the two columns, one line
-    ``<label or class> <name>`` each. "1.0", as pandas writes it, is the label 1.
+    ``<label or class> <name>`` each. "1.0", as pandas writes it, is the label 1, in both files.
     """
 
     def _read(self) -> dict[str, list[Item]]:
@@ -95,9 +94,7 @@ class CsvFile(_ListedData):
     def _label(self, rows: list[tuple[str, str, str, str | None]]) -> dict[str, list[Item]]:
         as_numbers = all(is_number(key) for _, _, key, _ in rows)
         if as_numbers:
-            rows = [
-                (split, path, re.sub(r"\.0*$", "", key), name) for split, path, key, name in rows
-            ]
+            rows = [(split, path, number_key(key), name) for split, path, key, name in rows]
         # Not a set, whose order is another one in each process: "1" and "01" are equal as numbers.
         keys = dict.fromkeys(key for _, _, key, _ in rows)
         ordered = sorted(keys, key=float if as_numbers else None)
