@@ -305,6 +305,30 @@ def test_classnames_txt_names_classes_but_not_where_a_label_has_one(tmp_path, lo
     assert "which does not say what is seen; rename them, or" not in log.text
 
 
+@pytest.mark.parametrize(
+    ("text", "names", "warning"),
+    [
+        ("0 owl\n1 red_fox\n2 sea_lion", ("owl", "red fox", "sea lion"), "name for 'owl' (3 of 3"),
+        ("owl barn owl", ("barn owl", "red fox", "sea lion"), "name for 'red_fox' (2 of 3"),
+        ("owl\nred_fox\nsea_lion", ("owl", "red fox", "sea lion"), "has the line 'owl'"),
+    ],
+)
+def test_classes_in_words_do_not_need_classnames_txt(tmp_path, log, text, names, warning):  # noqa: F811
+    write_list(tmp_path)
+    (tmp_path / "classnames.txt").write_text(text)
+    data = load("csv", tmp_path, file="list.csv")
+    assert data["train"].metainfo["classes"] == names
+    assert warning in log.text
+    path = tmp_path / "list.csv"
+    path.write_text(path.read_text().replace("path,class", "path,label"))
+    with pytest.raises(InputError, match="classnames.txt has"):  # a label is no name
+        load("csv", tmp_path, file="list.csv")
+    rows = [f"{line},{line.split(',')[1]}" for line in path.read_text().splitlines()[1:]]
+    path.write_text("\n".join(["path,label,split,class", *rows]))
+    data = load("csv", tmp_path, file="list.csv")  # no class is without a name
+    assert data["train"].metainfo["classes"] == ("owl", "red fox", "sea lion")
+
+
 def test_numbers_before_all_names_are_doubtful():
     assert "all begin with a number, as '001.Tern'" in name_problems(["001.Tern", "2_owl"])[2][0]
     assert not name_problems(["7 up", "cola"])[2]

@@ -207,15 +207,31 @@ class OwnData(Source):
         every = [item for items in self._complete().values() for item in items]
         return class_names(every, self._title())
 
-    def names_of(self, keys: Iterable[str]) -> dict[str, str]:
+    def names_of(self, keys: Iterable[str], are_names: bool = False) -> dict[str, str]:
         """What the classes are called: by ``classnames.txt`` where there is one, else as ``keys``.
 
+        Args:
+            are_names: Whether keys are names, if they are words. The file may then lack them, with
+                a warning: it may be there for something else.
+
         Raises:
-            InputError: if the file lacks one of them, or there is none and the keys are numbers.
+            InputError: if the file lacks one of them or has another form, or if there is none and
+                the keys are numbers.
         """
         keys = list(keys)
         path = self.root / CLASS_NAMES_FILE
-        if path.exists():
+        numbers = all(map(is_number, keys))
+        if not keys:
+            return {}
+        if not path.exists():
+            if numbers:
+                raise InputError(
+                    f"{self._title()} numbers its classes, and CLIP compares images with names: add"
+                    f" {path} with lines such as '{keys[0]} name of the class'"
+                )
+            return {key: key for key in keys}
+        names: dict[str, str] = {}
+        try:
             named = parse_class_names(self.lines(CLASS_NAMES_FILE), str(path))
             names = {one_form(key): one_form(name) for key, name in named.items()}
             for key, name in list(names.items()):
@@ -227,10 +243,8 @@ class OwnData(Source):
                     f"{path} has no name for {unnamed[0]!r} ({len(unnamed)} of {len(keys)} classes "
                     f"are missing); add lines such as '{unnamed[0]} name of the class'{tab}"
                 )
-            return {key: names[key] for key in keys}
-        if keys and all(map(is_number, keys)):
-            raise InputError(
-                f"{self._title()} numbers its classes, and CLIP compares images with names: add "
-                f"{path} with lines such as '{keys[0]} name of the class'"
-            )
-        return {key: key for key in keys}
+        except InputError as error:
+            if numbers or not are_names:
+                raise
+            self.say(f"{error}; classes without one keep the names they have", logging.WARNING)
+        return {key: names.get(key, key) for key in keys}

@@ -33,7 +33,8 @@ class CsvFile(_ListedData):
 
     Classes count in the order of their labels (as numbers where all are) or, without labels, of
     their names. ``classnames.txt`` may give names where there is one of the two columns, one line
-    ``<label or class> <name>`` each. "1.0", as pandas writes it, is the label 1, in both files.
+    ``<label or class> <name>`` each; a class in words that the file lacks keeps its own name.
+    "1.0", as pandas writes it, is the label 1, in both files.
     """
 
     def _read(self) -> dict[str, list[Item]]:
@@ -72,7 +73,7 @@ class CsvFile(_ListedData):
             raise InputError(
                 f"{self._title()}, line {reader.line_num}: {error}; expected CSV"
             ) from error
-        return self._label(rows)
+        return self._label(rows, are_names="label" not in columns)
 
     def _row(self, cells: dict[str, str], line: int) -> tuple[str, str, str, str | None]:
         """Split, path, key and name of a row."""
@@ -91,7 +92,9 @@ class CsvFile(_ListedData):
         path = join(self.image_dir, inside(cells["path"], where))
         return split, path, key, (cells.get("class") or None) if "label" in cells else None
 
-    def _label(self, rows: list[tuple[str, str, str, str | None]]) -> dict[str, list[Item]]:
+    def _label(
+        self, rows: list[tuple[str, str, str, str | None]], are_names: bool
+    ) -> dict[str, list[Item]]:
         as_numbers = all(is_number(key) for _, _, key, _ in rows)
         if as_numbers:
             rows = [(split, path, number_key(key), name) for split, path, key, name in rows]
@@ -100,7 +103,7 @@ class CsvFile(_ListedData):
         ordered = sorted(keys, key=float if as_numbers else None)
         labels = {key: label for label, key in enumerate(ordered)}
         unnamed = {key for _, _, key, name in rows if name is None}
-        names = self.names_of(key for key in ordered if key in unnamed)
+        names = self.names_of((key for key in ordered if key in unnamed), are_names)
         splits: dict[str, list[Item]] = {}
         for split, path, key, name in rows:
             item = Item(path, labels[key], name or names[key])
