@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os.path
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import PurePath
 
@@ -44,13 +46,39 @@ def _called_like_one(path: PurePath) -> str | None:
 
 def splits_of_folders(paths: Sequence[PurePath]) -> list[str | None]:
     """The split of each file of a data set by its folders, as :func:`split_of_folder`; but words in
-    the names of folders count only where every file has a split by them, and not all the same:
-    ``test_drive`` beside ``street`` is none.
+    the names of folders count only where they name another split and one of these holds:
+
+    - every folder with files has a split; files beside the folders need none;
+    - one split alone has a usual name: ``train`` beside ``val2``;
+    - none has, and names of two splits are the same without the word: ``train2017``, ``val2017``.
+
+    ``test_drive`` beside ``training_ground`` and ``street`` is none.
     """
     found = list(map(split_of_folder, paths))
-    if None not in found and len(set(found)) > 1:
+    usual = list(map(_called_like_one, paths))
+    if len(set(found) - {None}) < 2:
+        return usual
+    shared = len(os.path.commonprefix([path.parent.parts for path in paths]))
+    in_folders = (
+        split for path, split in zip(paths, found, strict=True) if len(path.parent.parts) > shared
+    )
+    called = len(set(usual) - {None})
+    if None not in in_folders or called == 1 or (not called and _differ_in_word_alone(paths)):
         return found
-    return [_called_like_one(path) for path in paths]
+    return usual
+
+
+def _differ_in_word_alone(paths: Sequence[PurePath]) -> bool:
+    """Whether folders of two splits have the same name but for letter case, signs and words of
+    splits.
+    """
+    splits: dict[str, set[str]] = defaultdict(set)
+    for name in {part for path in paths for part in path.parent.parts}:
+        if split := split_in(name):
+            words = re.split(r"([a-z]+)", name.casefold())
+            rest = "".join(word for word in words if word not in _SPLIT_OF)
+            splits[re.sub(r"[\W_]", "", rest)].add(split)
+    return any(len(found) > 1 for found in splits.values())
 
 
 def share_split(first: PurePath, second: PurePath) -> bool:

@@ -1,6 +1,7 @@
 """Habits of people and tools that cost boxes, or gave them to another class or image, silently."""
 
 import json
+from pathlib import PurePath
 
 import pytest
 
@@ -8,7 +9,7 @@ from mmsdpt.datasets.converters import convert_coco, convert_voc, convert_yolo
 from mmsdpt.datasets.folder_doctor import examine_folder
 from mmsdpt.utils.errors import InputError
 
-from .converter_sources import boxes, from_yolo, pair, picture, read, voc, xml, yolo
+from .converter_sources import balanced, boxes, from_yolo, pair, picture, read, voc, xml, yolo
 from .test_converter_exports import BOX, PIXELS, label
 from .test_image_files import animation
 
@@ -214,6 +215,43 @@ def test_words_count_where_every_folder_with_images_has_one(tmp_path, kind, last
     expected = {"train": 1, "val": 1, "test": 1} if "val" in last else {"train": 3}
     assert {split: found["images"] for split, found in report.splits.items()} == expected
     assert report.images_dropped == 0
+
+
+@pytest.mark.parametrize("kind", ["yolo", "voc"])
+@pytest.mark.parametrize(
+    ("folders", "splits"),
+    [
+        (("train_images", "test_images", "."), {"train": 1, "test": 1}),
+        (("test_drive", "training_ground", "."), {"train": 1, "test": 1}),
+        (("images/train_a", "images/test_b", "images"), {"train": 1, "test": 1}),
+        (("train", "val2", "extra"), {"train": 1, "val": 1}),
+        (("train2017", "val2017", "unlabeled2017"), {"train": 1, "val": 1}),
+        (("DET-train", "DET_test-dev", "extra"), {"train": 1, "test": 1}),
+        (("train", "valid", "extra"), {"train": 1, "val": 1}),
+    ],
+)
+def test_images_beside_the_splits_are_in_none(tmp_path, kind, folders, splits):
+    for number, folder in enumerate(folders):
+        image = picture(tmp_path / folder / f"{number}.jpg")
+        label(image.with_suffix(".txt")) if kind == "yolo" else xml(image.with_suffix(".xml"))
+    (tmp_path / "classes.txt").write_text("cat\n")
+    report = (convert_yolo if kind == "yolo" else convert_voc)(tmp_path, None, progress=False)
+    assert {split: found["images"] for split, found in report.splits.items()} == splits
+    where = (PurePath(folders[2]) / "2.jpg").as_posix()
+    assert report.named["not_in_split"] == [(where, "")] and balanced(report)
+
+
+def test_an_image_in_a_split_by_a_link_is_in_one(tmp_path):
+    for folder in ("train", "val"):
+        label(picture(tmp_path / "pool" / f"{folder}.jpg").with_suffix(".txt"))
+        (tmp_path / folder).mkdir()
+        for suffix in (".jpg", ".txt"):
+            (tmp_path / folder / f"{folder}{suffix}").symlink_to(
+                tmp_path / "pool" / f"{folder}{suffix}"
+            )
+    (tmp_path / "classes.txt").write_text("cat\n")
+    report = from_yolo(tmp_path, None)
+    assert report.images_found == 2 and "not_in_split" not in report.counts
 
 
 def test_a_word_beside_the_splits_of_a_data_file_is_none(tmp_path):

@@ -123,7 +123,10 @@ def convert_yolo(
         pictures = {"train": folders.everything()}
     if split is not None:  # an image of two splits is drawn once
         pictures = {"train": list(dict.fromkeys(chain(*pictures.values())))}
-    report.images_found += sum(map(len, pictures.values()))
+    left = folders.in_no_split(chain(*pictures.values()))
+    report.images_found += sum(map(len, pictures.values())) + len(left)
+    for path in left:
+        report.drop_image("not_in_split", path)
     reader.pair(pictures, [path for path in files if path.suffix.lower() != ".txt"])
     splits = {
         name: reader.read_all(paths, f"{name} labels", progress) for name, paths in pictures.items()

@@ -5,7 +5,7 @@ names.
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
@@ -225,6 +225,8 @@ class DatasetFolders:
                 self.bases.insert(0, base)
         self.image_folders: set[Path] = set()
         self.lists: set[Path] = set()
+        self.names_splits = any(value for key, value in data.items() if split_of(str(key)))
+        self.split_parents: set[Path] = set()
 
     def images(self, split: str) -> list[Path]:
         """Returns the images of a split, without repeats, in sorted order per entry."""
@@ -293,17 +295,32 @@ class DatasetFolders:
                         self.report.add("split_from_folder", folder, split)
                     found += images
                 if found:
+                    self.split_parents.add(part)
                     return found
         return []
 
+    def in_no_split(self, taken: Iterable[Path]) -> list[Path]:
+        """The images beside the folders of splits that are not among those ``taken``; none where
+        the data file says which images it means.
+        """
+        if self.names_splits:
+            return []
+        known = set(map(os.path.realpath, taken))
+        unused = ConversionReport(self.top, "yolo")
+        there = dict.fromkeys(
+            path
+            for parent in sorted(self.split_parents)
+            for path in scan(parent, self.top, IMAGE_SUFFIXES, unused, self.exclude)
+        )
+        return [path for path in there if os.path.realpath(path) not in known]
+
     def _folders_of_split(self, part: Path, split: str) -> list[Path]:
         """The folders in ``part`` that are called like a split. Without one, and where the data
-        file names no split, those that have its word in their names, if all with images have one.
+        file names no split, those that have its word in their names, if such words count.
         """
         inner = _folders(part) if part.is_dir() else []
         found = [path for path in inner if split_of(path.name) == split]
-        named = any(value for key, value in self.data.items() if split_of(str(key)))
-        if found or named or all(split_in(path.name) != split for path in inner):
+        if found or self.names_splits or all(split_in(path.name) != split for path in inner):
             return found
         unused = ConversionReport(self.top, "yolo")
         images = [scan(path, self.top, IMAGE_SUFFIXES, unused, self.exclude) for path in inner]
