@@ -234,9 +234,10 @@ def _check_names(
         for number, word in enumerate(words):
             checked = number > 0 and "type" in part
             names = [*part, *known.get(".".join(words[:number]), ())]
-            near = nearest(word, names, 0.8 if number else 0.6)
-            if word not in names and not checked and (near or not number):
-                raise InputError(f"{what}{name}: there is no {word} in the config{near}")
+            if word not in names and not checked:
+                near = nearest(word, names, 0.8 if number else 0.6)
+                if near or not number:
+                    raise InputError(f"{what}{name}: there is no {word} in the config{near}")
             part = part.get(word)
             if isinstance(part, (list, tuple)):
                 rest = words[number + 1 :]
