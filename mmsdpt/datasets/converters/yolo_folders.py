@@ -227,6 +227,8 @@ class DatasetFolders:
         self.lists: set[Path] = set()
         self.names_splits = any(value for key, value in data.items() if split_of(str(key)))
         self.split_parents: set[Path] = set()
+        # By folder, the splits of those in it by words: all their files are listed for it, once.
+        self.by_words: dict[Path, dict[Path, str | None]] = {}
 
     def images(self, split: str) -> list[Path]:
         """Returns the images of a split, without repeats, in sorted order per entry."""
@@ -322,11 +324,13 @@ class DatasetFolders:
         found = [path for path in inner if split_of(path.name) == split]
         if found or self.names_splits or all(split_in(path.name) != split for path in inner):
             return found
-        unused = ConversionReport(self.top, "yolo")
-        images = [scan(path, self.top, IMAGE_SUFFIXES, unused, self.exclude) for path in inner]
-        inner = [path for path, there in zip(inner, images, strict=True) if there]
-        splits = splits_of_folders([PurePath(path.name, "_") for path in inner])
-        return [path for path, each in zip(inner, splits, strict=True) if each == split]
+        if part not in self.by_words:
+            unused = ConversionReport(self.top, "yolo")
+            images = [scan(path, self.top, IMAGE_SUFFIXES, unused, self.exclude) for path in inner]
+            inner = [path for path, there in zip(inner, images, strict=True) if there]
+            splits = splits_of_folders([PurePath(path.name, "_") for path in inner])
+            self.by_words[part] = dict(zip(inner, splits, strict=True))
+        return [path for path, each in self.by_words[part].items() if each == split]
 
     def _scan(self, folder: Path) -> list[Path]:
         found = scan(folder, self.top, IMAGE_SUFFIXES, self.report, self.exclude)
