@@ -27,12 +27,15 @@ def check_annotations(report: CocoReport, content: dict, categories: dict, image
         where = f"id {entry['id']}" if "id" in entry else f"entry {number}"
         image_id = images.get(as_key(entry.get("image_id")))
         if image_id is None:
-            report.add("left_out", "annotations of an image that is not listed", where)
+            report.leave_out(
+                "object_malformed", "annotations of an image that is not listed", where
+            )
             continue
         category = categories.get(as_key(entry.get("category_id")))
         if category is None:
             told = f"{where}: {entry.get('category_id')!r:.60}"
-            report.add("left_out", "annotations of a category that is not listed", told)
+            what = "annotations of a category that is not listed"
+            report.leave_out("object_malformed", what, told)
             continue
         if image_id not in by_id:
             continue  # its image cannot be read, which was said
@@ -92,12 +95,13 @@ def _box(report: CocoReport, entry: dict, where: str) -> list[float] | None:
     if not box:
         box = _around(entry.get("segmentation"))
         if box is None:
-            report.add("left_out", "annotations without a bbox or polygon", where)
+            report.leave_out("object_malformed", "annotations without a bbox or polygon", where)
             return None
         report.add("filled", "annotations without a bbox, taken from the polygons", where)
     numbers = [as_number(value) for value in box] if isinstance(box, list) else []
     if len(numbers) != 4 or None in numbers:
-        report.add("left_out", f"annotations whose bbox is not {_BOX}", f"{where}: {box!r:.60}")
+        what = f"annotations whose bbox is not {_BOX}"
+        report.leave_out("object_malformed", what, f"{where}: {box!r:.60}")
         return None
     values = [value for value in numbers if value is not None]
     if any(isinstance(value, str) for value in box) or box is not entry.get("bbox"):

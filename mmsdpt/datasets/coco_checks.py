@@ -243,7 +243,7 @@ def _images(report: CocoReport, content: dict) -> dict[Any, int]:
                 f"id {image['id']}: {known} and {name}",
             )
         elif len(by_id) == len(kept):
-            report.add("left_out", "images that are listed again", name)
+            report.leave_out("image_listed_twice", "images that are listed again", name)
         else:
             kept.append(image)
     content["images"] = kept

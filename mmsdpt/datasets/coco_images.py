@@ -160,7 +160,7 @@ def check_images(
         if name is not None:
             images.append(image)
         elif leave_out_missing:
-            report.add("left_out", "images that are missing", image["file_name"])
+            report.leave_out("image_missing", "images that are missing", image["file_name"])
             continue
         else:
             report.add(
@@ -191,7 +191,8 @@ def check_images(
     for image in images:
         facts = found.get(paths.get(id(image), Path()))
         if isinstance(facts, UnreadableImage):
-            report.add("left_out", "images that cannot be read", f"{image['file_name']}: {facts}")
+            what = f"{image['file_name']}: {facts}"
+            report.leave_out("image_unreadable", "images that cannot be read", what)
             broken.add(id(image))
         elif facts is not None:
             report.facts[folder / image["file_name"]] = facts

@@ -27,6 +27,8 @@ class CocoReport:
         changed: Whether ``content`` differs from the file.
         errors: What must be mended: sentence to the entries that it is about.
         left_out: What leaves.
+        kinds: What a sentence of ``left_out`` is about, where entries leave the file: a kind of
+            finding of a conversion, such as ``image_missing``.
         filled: What was filled in.
         doubtful: What is used, and may be meant otherwise.
         boxes: Usable boxes by category name.
@@ -38,6 +40,7 @@ class CocoReport:
     changed: bool = False
     errors: dict[str, list[str]] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
     filled: dict[str, list[str]] = field(default_factory=dict)
     doubtful: dict[str, list[str]] = field(default_factory=dict)
     boxes: Counter[str] = field(default_factory=Counter)
@@ -76,6 +79,16 @@ class CocoReport:
             entries.append(str(entry))
         self.changed |= kind in ("left_out", "filled")
 
+    def leave_out(self, kind: str, sentence: str, entry: object) -> None:
+        """Count an entry that leaves, with its kind for a conversion."""
+        self.kinds[sentence] = kind
+        self.add("left_out", sentence, entry)
+
+
+_MALFORMED = dict(
+    images="image_malformed", categories="category_malformed", annotations="object_malformed"
+)
+
 
 def objects_of(report: CocoReport, content: dict, key: str) -> list[dict]:
     """A list of objects; entries of another kind leave."""
@@ -91,7 +104,8 @@ def objects_of(report: CocoReport, content: dict, key: str) -> list[dict]:
         if isinstance(entry, dict):
             kept.append(dict(entry))
         else:
-            report.add("left_out", f"entries of '{key}' that are not objects", number)
+            what = f"entries of '{key}' that are not objects"
+            report.leave_out(_MALFORMED[key], what, number)
     content[key] = kept
     return kept
 

@@ -486,7 +486,8 @@ def test_all_that_leaves_a_coco_export_is_counted(tmp_path):
     report = convert_coco(tmp_path / "src", tmp_path / "out", progress=False)
     assert counts(report, "mended") == {
         "image_listed_twice": 1,
-        "entry_malformed": 2,
+        "image_malformed": 1,
+        "category_malformed": 1,
         "object_malformed": 1,
     }
     assert balanced(report) and (report.images_found, report.boxes_found) == (3, 2)

@@ -171,18 +171,6 @@ def image_folder(path: Path, root: Path) -> Path:
 
 
 _KEPT = ("iscrowd", "ignore", "difficult")
-_LEFT_OUT = (
-    ("images that are missing", "image_missing", 1, 0),
-    ("images that cannot", "image_unreadable", 1, 0),
-    ("images that are listed again", "image_listed_twice", 1, 0),
-    ("entries of 'images'", "entry_malformed", 1, 0),
-    ("entries of 'categories'", "entry_malformed", 0, 0),
-    ("entries of 'annotations'", "object_malformed", 0, 1),
-    ("annotations", "object_malformed", 0, 1),
-)
-"""What a check leaves out by its first words: kind of finding, images, boxes. Boxes outside their
-image stay in the file, and :func:`fit_box` counts them.
-"""
 
 
 def _samples(
@@ -204,13 +192,15 @@ def _samples(
         report.add("mended", where, text)
     for text in checked.sentences("doubtful"):
         report.add("doubtful", where, text)
-    for words, kind, images, boxes in _LEFT_OUT:
-        for sentence, entries in checked.left_out.items():
-            for entry in entries if sentence.startswith(words) else ():
-                report.images_found += images
-                report.images_dropped += images
-                report.boxes_found += boxes
-                report.boxes_dropped += boxes
+    for sentence, kind in checked.kinds.items():
+        for entry in checked.left_out[sentence]:
+            if kind.startswith("image_"):
+                report.images_found += 1
+                report.drop_image(kind, f"{where}: {entry}", sentence)
+            elif kind.startswith("object_"):
+                report.boxes_found += 1
+                report.drop_box(kind, f"{where}: {entry}", sentence)
+            else:
                 report.add(kind, f"{where}: {entry}", sentence)
     report.images_found += len(content["images"])
     names = {category["id"]: category["name"] for category in content["categories"]}

@@ -44,7 +44,8 @@ KINDS: dict[str, Kind] = {
     # label files
     "label_malformed": Kind("label file that cannot be parsed, left out"),
     "label_refused": Kind("label file with a DOCTYPE, or over the size limit, left out"),
-    "entry_malformed": Kind("image or category of a COCO file that is no object, left out"),
+    "image_malformed": Kind("image of a COCO file that is no object, left out"),
+    "category_malformed": Kind("category of a COCO file that is no object, left out"),
     "label_missing": Kind("image without a label file"),
     "label_without_image": Kind("label file without an image, left out"),
     "label_twice": Kind("further label file for an image that has one, left out"),
