@@ -8,7 +8,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -114,29 +114,43 @@ class Prepared:
     missing: dict[str, list[str]] = field(default_factory=dict)  # weights or data
     refused: dict[str, list[str]] = field(default_factory=dict)  # what cannot work
 
+    def only(self, study: Study, parts: Sequence[str]) -> Prepared:
+        """The cells with one of ``parts`` in their names and those that they build on; without
+        parts all.
+
+        Raises:
+            InputError: if there is none.
+        """
+        if not parts:
+            return self
+        chosen = [cell for cell in study.cells() if any(part in cell.name for part in parts)]
+        if not chosen:
+            raise InputError(f"no cell of {study.name} has {' or '.join(parts)} in its name")
+        bases = {cell.training.on for cell in chosen}
+        names = {cell.name for cell in chosen}
+        names |= {cell.name for cell in study.cells() if cell.training in bases}
+        found = Prepared()
+        for job in self.jobs:
+            if tests := [test for test in job.tests if test.cell.name in names]:
+                found.jobs.append(replace(job, tests=tests))
+        for mine, its in ((self.missing, found.missing), (self.refused, found.refused)):
+            for sentence, cells in mine.items():
+                if kept := [name for name in cells if name in names]:
+                    its[sentence] = kept
+        return found
+
     @property
     def blocked(self) -> list[str]:
         """Names of the cells that something is missing for."""
         return list(dict.fromkeys(name for names in self.missing.values() for name in names))
 
 
-def prepare(
-    study: Study, work_dir: Path, cache: DatasetCache, only: Sequence[str] = ()
-) -> Prepared:
-    """Compose and check all cells of a study, or those with one of ``only`` in their names and
-    what these build on.
-    """
+def prepare(study: Study, work_dir: Path, cache: DatasetCache) -> Prepared:
+    """Compose and check all cells of a study."""
     done = Prepared()
-    cells = study.cells()
-    if only:
-        chosen = [cell for cell in cells if any(part in cell.name for part in only)]
-        if not chosen:
-            raise InputError(f"no cell of {study.name} has {' or '.join(only)} in its name")
-        bases = {cell.training.on for cell in chosen}
-        cells = [cell for cell in cells if cell in chosen or cell.training in bases]
     jobs: dict[Training, Job] = {}
     lacking: dict[Training, list[str]] = {}
-    for cell in cells:
+    for cell in study.cells():
         training = cell.training
         try:
             config = compose(study, cell, work_dir, _looking(cache))

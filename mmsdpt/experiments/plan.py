@@ -138,7 +138,7 @@ def show(
     if threads:
         torch.set_num_threads(threads)
     cache = DatasetCache()
-    prepared = prepare(study, work_dir, cache, only)
+    prepared = prepare(study, work_dir, cache).only(study, only)
     problems = []
     if measured:
         work_dir.mkdir(parents=True, exist_ok=True)

@@ -145,12 +145,12 @@ def run(
     root.mkdir(parents=True, exist_ok=True)
     with _alone(root / f".{study.name}.lock"), _ending_on_sigterm():
         cache = DatasetCache(keep_images=not torch.cuda.is_available())
-        prepared = prepare(study, root, cache, only)
+        everything = prepare(study, root, cache)
+        prepared = everything.only(study, only)
         if prepared.refused:
             raise InputError("; ".join(prepared.refused))
         if on_start is not None:
             on_start(prepared)
-        everything = prepare(study, root, cache) if only else prepared
         results = Ledger(study, root, everything.jobs, on_record)
         todo: list[Job] = []
         finished: list[tuple[Job, list[Result]]] = []
