@@ -1,4 +1,4 @@
-# All methods where nothing is new but the set of classes, as where GLIP is tuned on COCO: ten shots.
+# All methods where nothing is new but the set of classes, as where GLIP is tuned on COCO.
 _base_ = "main_mini.py"
 
 study = dict(

@@ -1,5 +1,5 @@
-# All methods on 24 known classes of which most are rare, as where GLIP is tuned on LVIS: all images,
-# scored as LVIS is.
+# All methods on 24 known classes of which most are rare, as where GLIP is tuned on LVIS; all
+# images, scored as LVIS is.
 _base_ = "main_mini.py"
 
 study = dict(
