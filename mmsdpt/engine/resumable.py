@@ -35,6 +35,7 @@ from .checkpoint_checks import check_contents, check_resumable
 from .state import (
     pack_messages,
     parameters_of,
+    progress,
     random_state,
     run_settings,
     trained_state,
@@ -170,7 +171,8 @@ class ResumableRunner(Runner):
             self._begin_later_schedules(meta)
         self._has_loaded = True
         self.logger.info(f"Resumed at epoch {self.epoch}, iteration {self.iter}")
-        if self.iter >= self.max_iters:
+        done, end = progress(self.train_loop)
+        if done >= end:
             self.logger.warning(
                 "The run is finished, and nothing is left to train; a larger train_cfg.max_epochs"
                 " or max_iters makes it longer"
@@ -182,7 +184,9 @@ class ResumableRunner(Runner):
             parameters = parameters_of(self.optim_wrapper)
             for i, gradient in found[self.rank].items():
                 parameters[i].grad = gradient.to(parameters[i].device)
-        elif self.iter % self.optim_wrapper._accumulative_counts and self.iter < self.max_iters:
+            return
+        done, end = progress(self.train_loop)
+        if self.iter % self.optim_wrapper._accumulative_counts and done < end:
             self.logger.warning(
                 "The checkpoint was written between two steps of the optimizer"
                 " (optim_wrapper.accumulative_counts) and has no gradients for this number of"

@@ -160,6 +160,8 @@ def test_settings_that_a_resumed_run_ignores_are_named(tiny_cfg):
         in lines[0]
     )
     assert "train_cfg.max_epochs=2 (the run has 1)" in log_of(runner)
+    # Two iterations were done, as many as two epochs of four images have, and one of the epochs.
+    assert "nothing is left to train" not in log_of(runner)
     assert max(group["initial_lr"] for group in runner.optim_wrapper.param_groups) == 0.01
     again = build_runner(tiny_cfg)
     again.train()
