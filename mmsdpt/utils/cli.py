@@ -59,7 +59,14 @@ class Options(DictAction):
         wrong = [value for value in values if "=" not in value]
         if wrong:
             parser.error(f"{option_string} takes KEY=VALUE pairs, got {wrong[0]!r}")
-        super().__call__(parser, namespace, values, option_string)
+        for value in values:
+            try:
+                super().__call__(parser, namespace, [value], option_string)
+            except (AssertionError, RecursionError):  # brackets that do not match; a dict
+                parser.error(
+                    f"{option_string} cannot read {value!r}: a list is [1,2], and what a dict holds"
+                    " is set one by one, as in optim_wrapper.optimizer.lr=0.1"
+                )
 
 
 def name_and_path(argument: str) -> tuple[str | None, str]:

@@ -184,6 +184,13 @@ def test_options_keep_their_spaces_and_must_be_pairs(capsys):
     assert caught.value.code == 2 and "KEY=VALUE pairs, got 'nonsense'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("value", ["hooks=[dict(type='EMAHook',momentum=0.1)]", "scale=[1,2"])
+def test_an_option_that_cannot_be_read_is_named(capsys, value):
+    with pytest.raises(SystemExit):
+        parsed(value)
+    assert f"cannot read {value!r}" in capsys.readouterr().err
+
+
 def test_an_option_for_nothing_is_refused():
     cfg = Config(dict(optim_wrapper={}, own=1))
     cli.merge_options(cfg, {"own": 2, "optim_wrapper.x": 1, "tuner_files.default": "x"})
