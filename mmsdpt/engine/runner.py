@@ -14,7 +14,6 @@ from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
-from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
@@ -169,14 +168,15 @@ class TunerRunner(ResumableRunner):
         if self.distributed and not any(p.requires_grad for p in model.parameters()):
             # DistributedDataParallel refuses a model without gradients, which can still be tested.
             return model.to(get_device())
-        if self.distributed and get_device() == "cpu" and model_wrapper_cfg is None:
+        if self.distributed and get_device() == "cpu":
+            if model_wrapper_cfg is None:
+                model_wrapper_cfg = dict(
+                    broadcast_buffers=False,
+                    find_unused_parameters=self.cfg.get("find_unused_parameters", False),
+                )
             # MMEngine hands over device ids, which DistributedDataParallel refuses for a model on
             # the CPU.
-            return MMDistributedDataParallel(
-                module=model,
-                broadcast_buffers=False,
-                find_unused_parameters=self.cfg.get("find_unused_parameters", False),
-            )
+            model_wrapper_cfg = dict(model_wrapper_cfg, device_ids=None)
         return super().wrap_model(model_wrapper_cfg, model)
 
     # ------------------------------------------------------------------ data

@@ -67,13 +67,17 @@ def child(cfg, rank, port, queue):
     torch.distributed.destroy_process_group()
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 @pytest.fixture(scope="module")
 def two_processes(make_tiny_cfg, tmp_path_factory):
     """What two processes with one image each report."""
     cfg = prepared(make_tiny_cfg(tmp_path_factory.mktemp("two") / "run"), batch_size=1)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     processes = [context.Process(target=child, args=(cfg, r, port, queue)) for r in (0, 1)]
@@ -126,3 +130,16 @@ def test_another_number_of_processes_resumes_and_says_what_is_lost(two_processes
     assert len(losses) == 2
     log = open(f"{runner.log_dir}/{runner.timestamp}.log").read()
     assert "The run had 2 processes and now has 1: its random states are not restored" in log
+
+
+def test_a_wrapper_of_the_config_works_on_the_cpu(tiny_cfg, monkeypatch):
+    facts = dict(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1")
+    for name, value in dict(facts, MASTER_PORT=str(free_port())).items():
+        monkeypatch.setenv(name, value)
+    tiny_cfg.launcher = "pytorch"
+    tiny_cfg.model_wrapper_cfg = dict(find_unused_parameters=True)
+    try:
+        model = build_runner(tiny_cfg).model
+        assert isinstance(model, MMDistributedDataParallel) and model.find_unused_parameters
+    finally:
+        torch.distributed.destroy_process_group()
