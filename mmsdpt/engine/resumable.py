@@ -155,7 +155,7 @@ class ResumableRunner(Runner):
                 checkpoint.get("param_schedulers"), meta
             )
         check_resumable(checkpoint, filename, self.optim_wrapper, self.param_schedulers)
-        self._say_what_is_ignored(meta, checkpoint.get("param_schedulers"))
+        self._say_what_is_ignored(checkpoint)
         self.train_loop._epoch, self.train_loop._iter = meta["epoch"], meta["iter"]
         self._check_position()
         self._take_over_seed(meta.get("seed"))
@@ -256,9 +256,9 @@ class ResumableRunner(Runner):
                 f" --work-dir ANOTHER_FOLDER --cfg-options {self._as_tuner_files()}"
             )
 
-    def _say_what_is_ignored(self, meta: dict, schedules: Any) -> None:
+    def _say_what_is_ignored(self, checkpoint: dict) -> None:
         """One line on settings that a resumed run does not take from the config."""
-        before, now = dict(meta.get("settings") or {}), run_settings(self.cfg)
+        before, now = dict(checkpoint["meta"].get("settings") or {}), run_settings(self.cfg)
         kept = {
             name: before.get(name)
             for name in {*before, *now}
@@ -271,7 +271,9 @@ class ResumableRunner(Runner):
             if before.get(name) != now.get(name)
         ]
         ignored = [_difference(name, now.get(name), kept[name]) for name in sorted(kept)]
-        ignored += self._changed_lengths(schedules)
+        ignored += self._changed_lengths(checkpoint.get("param_schedulers"))
+        if not any(name.startswith("optim_wrapper.") for name in kept):
+            ignored += self._changed_rate(checkpoint["optimizer"].get("param_groups", ()))
         self._kept_settings = kept
         if taken:
             self.logger.info(f"Resuming with another setting, from here on: {'; '.join(taken)}")
@@ -301,6 +303,14 @@ class ResumableRunner(Runner):
             for key in ("T_max", "end", "total_iters")
             if key in now and now[key] != before.get(key)
         ]
+
+    def _changed_rate(self, found: Sequence[Mapping]) -> list[str]:
+        """The rate that auto_scale_lr makes of another batch size or number of processes."""
+        key = "initial_lr"
+        for own, before in zip(self.optim_wrapper.param_groups, found, strict=False):
+            if key in own and key in before and own[key] != before[key]:
+                return [_difference("lr by auto_scale_lr", own[key], before[key])]
+        return []
 
     def _take_over_seed(self, seed: int | None) -> None:
         before = self.seed

@@ -175,6 +175,20 @@ def test_settings_that_a_resumed_run_ignores_are_named(tiny_cfg):
         build_runner(tiny_cfg).train()
 
 
+def test_a_rate_that_a_resumed_run_does_not_scale_is_named(tiny_cfg):
+    tiny_cfg.log_level = "WARNING"
+    tiny_cfg.auto_scale_lr = dict(enable=True, base_batch_size=2)
+    tiny_cfg.param_scheduler = [dict(type="ConstantLR", factor=0.5, begin=0, end=9)]
+    tiny_cfg.train_cfg.max_epochs = 1
+    build_runner(tiny_cfg).train()
+    tiny_cfg.resume, tiny_cfg.train_cfg.max_epochs = True, 2
+    tiny_cfg.train_dataloader.batch_size = 4
+    runner = build_runner(tiny_cfg)
+    runner.train()
+    assert "ignored: lr by auto_scale_lr=0.02 (the run has 0.01)" in log_of(runner)
+    assert runner.optim_wrapper.param_groups[0]["initial_lr"] == 0.01
+
+
 def test_a_run_over_an_earlier_one_and_a_copied_folder_say_so_and_stay_apart(
     tiny_cfg, make_tiny_cfg, tmp_path
 ):
