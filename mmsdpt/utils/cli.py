@@ -147,6 +147,12 @@ def load_config(
             "--launcher pytorch is for processes that torchrun starts: torchrun --nproc_per_node 2"
             " tools/train.py CONFIG --launcher pytorch; one process needs no --launcher"
         )
+    processes = int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+    if roles and args.launcher == "none" and processes > 1:
+        raise InputError(
+            f"torchrun started {processes} processes, and without --launcher pytorch each would do"
+            " all of the work: add --launcher pytorch"
+        )
     make_projects_importable()
     cfg = read_config_file(args.config, import_custom_modules=False)
     cfg.launcher = args.launcher

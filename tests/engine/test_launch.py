@@ -258,6 +258,17 @@ def test_the_tools_say_in_one_sentence_what_is_missing(tool, config, tmp_path, a
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize("name", ["train.py", "test.py"])
+def test_torchrun_without_a_launcher_is_refused(tool, config, monkeypatch, name):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    error = tool(name, config, code=2)
+    assert error == (
+        "error: torchrun started 2 processes, and without --launcher pytorch each would do all of"
+        " the work: add --launcher pytorch\n"
+    )
+
+
 @pytest.mark.slow
 def test_the_tools_work_as_programs(repository, config, tmp_path):
     def program(name, *arguments):
