@@ -30,10 +30,11 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if not any(p.requires_grad for p in model.parameters()):
             raise ValueError("nothing would train: no parameter of the model requires a gradient")
         inner = model.module if is_model_wrapper(model) else model
-        if not self.paramwise_cfg:
-            # One group, as MMEngine builds it.
-            return super().__call__(_OnlyTrainable(inner))
-        return super().__call__(inner)
+        # Without settings of parts one group, as MMEngine builds it.
+        wrapper = super().__call__(inner if self.paramwise_cfg else _OnlyTrainable(inner))
+        if wrapper.optimizer.defaults.get("fused"):
+            wrapper.optimizer.register_step_post_hook(_count_as_changed)
+        return wrapper
 
     def add_params(
         self, params: list[dict], module: nn.Module, prefix: str = "", is_dcn_module=None
@@ -43,6 +44,15 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             super().add_params(params, module, prefix=prefix, is_dcn_module=is_dcn_module)
             # OpenMMLab's own version lists a frozen parameter beside trainable ones.
             params[:] = [group for group in params if group["params"][0].requires_grad]
+
+
+def _count_as_changed(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Give parameters another version, which PyTorch's fused steps leave as it is: what is kept of
+    them (:class:`~mmsdpt.utils.memo.Memo`) would outlive the step.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            torch.autograd.graph.increment_version(parameter)
 
 
 class _OnlyTrainable:

@@ -99,3 +99,17 @@ def test_mixed_precision_on_the_cpu_computes_in_bfloat16_and_steps_in_float32():
         loss = out.float().square().sum()
     wrapper.update_params(loss)
     assert model.weight.dtype == torch.float32 and not torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_every_step_gives_parameters_another_version(fused):
+    """By which features that are kept know that they are outdated."""
+    model = Model()
+    optimizer = dict(type="AdamW", lr=0.1, fused=fused)
+    wrapper = build_optim_wrapper(
+        model,
+        dict(constructor="mmsdpt.TrainableOptimWrapperConstructor", optimizer=optimizer),
+    )
+    before = model.tokens._version
+    wrapper.update_params(model(torch.ones(1, 2)))
+    assert model.tokens._version > before
