@@ -210,6 +210,18 @@ def test_chunks_of_a_class_list_are_mmdetections(models, monkeypatch):
 
 
 @pytest.mark.usefixtures("exact")
+@pytest.mark.parametrize(
+    ("text", "spans"), [(RAGGED[0], {}), (RAGGED[0][0], dict(tokens_positive=-1))]
+)
+def test_fewer_boxes_than_max_per_img_are_all_returned(models, monkeypatch, text, spans):
+    model, more = models[0], dict(max_per_img=models[0].num_queries + 1)
+    monkeypatch.setattr(model.bbox_head, "test_cfg", more)
+    (found,) = predictions_of(model, make_images(1), samples_of([text], **spans))
+    assert len(found) == model.num_queries
+    assert model.bbox_head.test_cfg is more
+
+
+@pytest.mark.usefixtures("exact")
 def test_a_whole_caption_can_be_looked_for(models):
     samples = samples_of(["the red circle beside a star"], tokens_positive=-1)
     found, wanted = (predictions_of(model, make_images(1), samples) for model in models)

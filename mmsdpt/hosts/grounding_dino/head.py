@@ -7,6 +7,7 @@ import copy
 import torch
 from mmdet.models.dense_heads import GroundingDINOHead as MMDetGroundingDINOHead
 from mmdet.models.dense_heads.grounding_dino_head import ContrastiveEmbed as MMDetContrastiveEmbed
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmsdpt.registry import MODELS
@@ -62,3 +63,25 @@ class GroundingDINOHead(MMDetGroundingDINOHead):
         return MMDetGroundingDINOHead.split_outputs(
             all_layers_cls_scores, all_layers_bbox_preds, dn_meta
         )
+
+    def _predict_by_feat_single(
+        self,
+        cls_score: Tensor,
+        bbox_pred: Tensor,
+        token_positive_maps: dict | None,
+        *args,
+        **kwargs,
+    ) -> InstanceData:
+        """As MMDetection's, which fails where queries and classes make fewer than ``max_per_img``
+        boxes.
+        """
+        possible = len(cls_score) * (1 if token_positive_maps is None else len(token_positive_maps))
+        whole = self.test_cfg
+        limit = min(whole.get("max_per_img", len(cls_score)), possible)
+        self.test_cfg = {**whole, "max_per_img": limit}
+        try:
+            return super()._predict_by_feat_single(
+                cls_score, bbox_pred, token_positive_maps, *args, **kwargs
+            )
+        finally:
+            self.test_cfg = whole
