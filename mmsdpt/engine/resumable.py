@@ -27,6 +27,7 @@ from mmsdpt.tuners.files import (
 )
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.base_weights import CheckpointError, read_checkpoint
+from mmsdpt.utils.data_files import all_classes
 from mmsdpt.utils.errors import DivergedError, listed
 from mmsdpt.utils.fingerprint import base_fingerprint
 from mmsdpt.version import __version__
@@ -238,8 +239,8 @@ class ResumableRunner(Runner):
     def _check_classes(self, filename: str, meta: dict) -> None:
         """Refuse a run on other classes: its labels would take each other's names."""
         before = _classes_of_data(meta)
-        now = getattr(self.train_dataloader.dataset, "metainfo", {}).get("classes")
-        if before is not None and now is not None and list(before) != list(now):
+        now = all_classes(self.train_dataloader.dataset)
+        if before is not None and now and list(before) != list(now):
             raise CheckpointError(
                 f"{filename} was written by a run on other classes or in another order:"
                 f" {listed(before)}; the config's data has {listed(now)}"
@@ -401,8 +402,11 @@ class ResumableRunner(Runner):
             experiment_name=self.experiment_name,
             time=time.strftime("%Y%m%d_%H%M%S", time.localtime()),
         )
-        if hasattr(self.train_dataloader.dataset, "metainfo"):
-            meta["dataset_meta"] = self.train_dataloader.dataset.metainfo
+        if hasattr(dataset := self.train_dataloader.dataset, "metainfo"):
+            facts = dataset.metainfo
+            if classes := all_classes(dataset):  # of all parts of a concatenation
+                facts = {**(facts if isinstance(facts, Mapping) else {}), "classes": classes}
+            meta["dataset_meta"] = facts
         state = {name: value.detach().cpu() for name, value in trained_state(self.host).items()}
         self.check_finite(state, meta["iter"])
         checkpoint = dict(

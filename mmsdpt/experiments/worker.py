@@ -33,10 +33,10 @@ from mmengine.logging import MMLogger
 from mmengine.utils import import_modules_from_strings
 from torch import nn
 
-from mmsdpt.engine.hooks.class_names import innermost_datasets
 from mmsdpt.engine.state import model_facts
 from mmsdpt.tuners.files import load_tuner, save_tuner
 from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.data_files import all_classes, innermost_datasets
 from mmsdpt.utils.errors import InputError
 
 from .images import DatasetCache
@@ -131,7 +131,7 @@ class Worker:
         extra = dict(
             shots=job.training.shots,
             seed=job.training.seed,
-            classes=list(dataset.metainfo.get("classes", ())),
+            classes=list(all_classes(dataset)),
         )
         model = model_facts(cfg, host, next(innermost_datasets(dataset)))
         files = tuner_files(host, folder)

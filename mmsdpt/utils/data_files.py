@@ -149,6 +149,31 @@ def dataset_configs(cfg: Any) -> Iterator[Mapping]:
         yield from dataset_configs(part)
 
 
+def innermost_datasets(dataset: Any) -> Iterator[Any]:
+    """The plain datasets inside wrappers (``dataset``) and concatenations (``datasets``)."""
+    if hasattr(dataset, "dataset"):
+        yield from innermost_datasets(dataset.dataset)
+    elif hasattr(dataset, "datasets"):
+        for part in dataset.datasets:
+            yield from innermost_datasets(part)
+    else:
+        yield dataset
+
+
+def class_lists(dataset: Any) -> list[tuple[str, ...]]:
+    """The class lists of a dataset: several where a concatenation joins data of other classes."""
+    found = (
+        tuple(getattr(inner, "metainfo", {}).get("classes") or ())
+        for inner in innermost_datasets(dataset)
+    )
+    return list(dict.fromkeys(names for names in found if names))
+
+
+def all_classes(dataset: Any) -> tuple[str, ...]:
+    """The classes of all lists of a dataset, each once."""
+    return tuple(dict.fromkeys(name for names in class_lists(dataset) for name in names))
+
+
 def joined(root: str, path: str) -> str:
     """``path`` under ``root``; a URL is left as it is."""
     return path if "://" in path else os.path.join(root, path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from mmdet.models.detectors.glip import clean_label_name
 from mmengine.hooks import Hook
@@ -10,21 +10,11 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmsdpt.registry import HOOKS
+from mmsdpt.utils.data_files import all_classes, class_lists, innermost_datasets
 from mmsdpt.utils.errors import InputError, listed
 
 _META_KEYS = ("text", "custom_entities")
 _PROMPT_KEYS = {"prefix", "name", "suffix"}
-
-
-def innermost_datasets(dataset) -> Iterator:
-    """The plain datasets inside wrappers (``dataset``) and concatenations (``datasets``)."""
-    if hasattr(dataset, "dataset"):
-        yield from innermost_datasets(dataset.dataset)
-    elif hasattr(dataset, "datasets"):
-        for part in dataset.datasets:
-            yield from innermost_datasets(part)
-    else:
-        yield dataset
 
 
 def check_names_reach_the_model(dataset, role: str) -> None:
@@ -88,22 +78,28 @@ class ClassNamesHook(Hook):
 
     def _check(self, runner: Runner, dataset, role: str) -> None:
         check_names_reach_the_model(dataset, role)
-        names = getattr(dataset, "metainfo", {}).get("classes")
+        lists, names = class_lists(dataset), all_classes(dataset)
         if not names:
             return
+        if len(lists) > 1 and role != "train":
+            raise InputError(
+                f"the {role} dataset joins data of {len(lists)} class lists, which no metric"
+                " scores: test each alone, or give all the same metainfo.classes"
+            )
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if hasattr(model, "check_class_names"):
-            model.check_class_names(names, f"the {role} dataset", self.strict)
+            for each in lists:
+                model.check_class_names(each, f"the {role} dataset", self.strict)
         for slot, tuner in getattr(model, "tuners", {}).items():
             if tuner.own_words_only and role == "train" and not tuner.frozen:
-                tuner.trained_classes = tuple(names)
+                tuner.trained_classes = names
             if tuner.enabled and tuner.own_words_only:
                 own = sum(model.trained_on(slot, names))
                 runner.logger.info(
                     f"Slot {slot} acts for words that it was trained on, which are {own} of"
                     f" {len(names)} classes of the {role} dataset"
                 )
-            elif tuner.enabled and tuner.trained_classes not in ((), tuple(names)):
+            elif tuner.enabled and tuner.trained_classes not in ((), names):
                 runner.logger.warning(
                     f"The parameters of slot {slot} belong to the caption of"
                     f" {', '.join(tuner.trained_classes)}; the {role} dataset has the caption"

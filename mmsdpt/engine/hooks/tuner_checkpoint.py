@@ -27,9 +27,8 @@ from mmsdpt.engine.state import (
 from mmsdpt.registry import HOOKS
 from mmsdpt.tuners.files import save_tuner
 from mmsdpt.utils.atomic import remove_unfinished, write_atomically
+from mmsdpt.utils.data_files import all_classes, innermost_datasets
 from mmsdpt.utils.errors import InputError
-
-from .class_names import innermost_datasets
 
 _VALIDATED = "validated_iter"  # in the message hub: iterations before the latest validation
 
@@ -224,7 +223,7 @@ class TunerCheckpointHook(CheckpointHook):
             slot for slot, tuner in getattr(runner.host, "tuners", {}).items() if not tuner.frozen
         ]
         dataset = runner.train_dataloader.dataset
-        extra = dict(facts, classes=list(getattr(dataset, "metainfo", {}).get("classes", ())))
+        extra = dict(facts, classes=list(all_classes(dataset)))
         model = model_facts(runner.cfg, runner.host, next(innermost_datasets(dataset)))
         for slot in slots:
             path = Path(self.out_dir) / f"{prefix}{tuner_file_name(slot, slots)}"

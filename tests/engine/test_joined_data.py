@@ -1,0 +1,56 @@
+"""Several datasets in one loader: their classes, and what a metric can score."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mmsdpt.engine import build_runner
+from mmsdpt.engine.hooks import ClassNamesHook
+from mmsdpt.tuners.files import read_tuner_header
+from mmsdpt.utils.errors import InputError
+
+from .conftest import CLASSES
+
+
+@pytest.fixture
+def joined_cfg(tiny_cfg):
+    """Training on red squares, and on blue ones under a caption of their own."""
+    parts = [copy.deepcopy(tiny_cfg.train_dataloader.dataset) for _ in CLASSES]
+    for part, name in zip(parts, CLASSES, strict=True):
+        part.metainfo = dict(classes=(name,))
+    tiny_cfg.train_dataloader.dataset = dict(
+        type="RepeatDataset", times=1, dataset=dict(type="ConcatDataset", datasets=parts)
+    )
+    tiny_cfg.train_cfg.max_epochs = 1
+    return tiny_cfg
+
+
+@pytest.mark.parametrize("ignored", [None, ["classes"]])
+def test_a_tuner_knows_the_classes_of_all_datasets(joined_cfg, tmp_path, ignored):
+    joined_cfg.train_dataloader.dataset.dataset.ignore_keys = ignored
+    joined_cfg.model.tuner.own_words_only = True
+    runner = build_runner(joined_cfg)
+    runner.train()
+    assert runner.host.tuners["default"].trained_classes == CLASSES
+    header = read_tuner_header(tmp_path / "run/tuner.safetensors")
+    assert tuple(header["extra"]["classes"]) == CLASSES
+    checkpoint = torch.load(tmp_path / "run/epoch_1.pth", weights_only=True)
+    assert checkpoint["meta"]["dataset_meta"]["classes"] == CLASSES
+
+    joined_cfg.train_cfg.max_epochs, joined_cfg.resume = 2, True
+    build_runner(joined_cfg).train()
+    joined_cfg.train_dataloader.dataset.dataset.datasets.pop()
+    joined_cfg.train_cfg.max_epochs = 3
+    with pytest.raises(InputError, match="other classes or in another order"):
+        build_runner(joined_cfg).train()
+
+
+def test_data_of_several_class_lists_are_not_scored_as_one():
+    parts = [SimpleNamespace(metainfo=dict(classes=(name,))) for name in CLASSES]
+    loader = SimpleNamespace(dataset=SimpleNamespace(datasets=parts))
+    with pytest.raises(InputError, match="the test dataset joins data of 2 class lists"):
+        ClassNamesHook().before_test(SimpleNamespace(test_dataloader=loader))
