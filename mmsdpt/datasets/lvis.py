@@ -8,6 +8,7 @@ import numpy as np
 from mmdet.datasets import LVISV1Dataset
 
 from mmsdpt.registry import DATASETS
+from mmsdpt.utils.errors import InputError
 
 
 @DATASETS.register_module()
@@ -28,8 +29,18 @@ class LVISDataset(LVISV1Dataset):
     _PER_CLASS = ("text", "caption_prompt", "custom_entities")
 
     def load_data_list(self) -> list[dict]:
-        """Images with their boxes and ``negative_labels``."""
+        """Images with their boxes and ``negative_labels``.
+
+        Raises:
+            InputError: if the file has another number of categories than there are classes.
+        """
         data_list = super().load_data_list()
+        if len(self.cat_ids) != len(self.metainfo["classes"]):  # labels count all categories
+            raise InputError(
+                f"{self.ann_file} has {len(self.cat_ids)} categories, and the dataset"
+                f" {len(self.metainfo['classes'])} classes, so labels would take each other's"
+                " names: set metainfo=dict(classes=...) to all categories of the file, in its order"
+            )
         self._counts = np.zeros(len(self.metainfo["classes"]), dtype=np.int64)
         for info in data_list:
             self._counts[list({each["bbox_label"] for each in info["instances"]})] += 1

@@ -14,11 +14,18 @@ from mmengine.logging import print_log
 
 from mmsdpt.compat import mend_lvis
 from mmsdpt.registry import METRICS
+from mmsdpt.utils.errors import InputError
 
 mend_lvis()
 # One detection: image and category ids, box as x, y, width, height in pixels, score.
 _DETECTION = np.dtype(
     [("image_id", "i8"), ("category_id", "i8"), ("bbox", "f8", (4,)), ("score", "f8")]
+)
+# What the lvis package reads beside what COCO's files have.
+_NEEDED = (
+    ("categories", "frequency"),
+    ("images", "neg_category_ids"),
+    ("images", "not_exhaustive_category_ids"),
 )
 _NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 
@@ -37,6 +44,10 @@ class LVISMetric(BaseMetric):
         ann_file: Annotations in LVIS's format.
         per_image: Detections of an image that count for ``lvis``.
         per_class: Detections of a class that count for ``lvis_fixed_ap``.
+
+    Raises:
+        InputError: if the file is not in that format, or has another number of categories than the
+            data have classes.
     """
 
     def __init__(
@@ -51,11 +62,25 @@ class LVISMetric(BaseMetric):
         self.prefix = None  # the names below have two
         self.per_image, self.per_class = per_image, per_class
         with get_local_path(ann_file, backend_args=backend_args) as path:
-            self._truth = LVIS(path)
-        self._category_ids = np.array(self._truth.get_cat_ids(), dtype=np.int64)
+            self.truth = LVIS(path)
+        for part, key in _NEEDED:
+            lacking = [each["id"] for each in self.truth.dataset[part] if key not in each]
+            if lacking:
+                raise InputError(
+                    f"{ann_file} is not in LVIS's format: {len(lacking)} of its {part} have no"
+                    f" {key!r}; score it with CocoMetric"
+                )
+        self._category_ids = np.array(self.truth.get_cat_ids(), dtype=np.int64)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the detections of a batch; labels are places among the file's categories."""
+        names = (self.dataset_meta or {}).get("classes")
+        if names and len(names) != len(self._category_ids):
+            raise InputError(
+                f"the data have {len(names)} classes, and the file of LVISMetric has"
+                f" {len(self._category_ids)} categories, so labels would take each other's ids:"
+                " give both the same file"
+            )
         for sample in data_samples:
             found = sample["pred_instances"]
             boxes = found["bboxes"].cpu().double().numpy().reshape(-1, 4)
@@ -87,7 +112,7 @@ class LVISMetric(BaseMetric):
             for image, category, box, score in found.tolist()
         ]
         evaluation = LVISEval(
-            self._truth, LVISResults(self._truth, detections, max_dets=per_image), "bbox"
+            self.truth, LVISResults(self.truth, detections, max_dets=per_image), "bbox"
         )
         evaluation.params.max_dets = per_image
         evaluation.run()

@@ -18,6 +18,7 @@ from mmengine.registry import init_default_scope
 import mmsdpt.hosts  # noqa: F401
 from mmsdpt.datasets import LVISDataset, SampleCaptionClasses
 from mmsdpt.registry import MODELS, TRANSFORMS
+from mmsdpt.utils.errors import InputError
 
 CLASSES = tuple(f"thing {number}" for number in range(30))
 META_KEYS = ("img_id", "img_shape", "scale_factor", "text", "custom_entities")
@@ -181,13 +182,11 @@ def test_lvis_images_bring_what_they_are_known_not_to_show(tmp_path):
     file.write_text(json.dumps(dict(images=images, annotations=boxes, categories=categories)))
     init_default_scope("mmdet")
     names = tuple(each["name"] for each in categories)
-    dataset = LVISDataset(
-        ann_file=str(file),
-        data_prefix=dict(img=""),
-        metainfo=dict(classes=names),
-        return_classes=True,
-        pipeline=[],
-    )
+    settings = dict(ann_file=str(file), data_prefix=dict(img=""), return_classes=True, pipeline=[])
+    dataset = LVISDataset(metainfo=dict(classes=names), **settings)
+    for other in ({}, dict(metainfo=dict(classes=names[:2]))):
+        with pytest.raises(InputError, match=r"lvis.json has 3 categories, and the dataset"):
+            LVISDataset(**other, **settings)
     found = [dataset.get_data_info(i) for i in range(3)]
     assert [info["negative_labels"].tolist() for info in found] == [[], [2], [2, 0]]
     assert all(info["class_counts"].tolist() == [2, 1, 0] for info in found)

@@ -12,6 +12,7 @@ from mmengine.structures import InstanceData
 
 from mmsdpt.evaluation import LVISMetric
 from mmsdpt.evaluation.lvis import _DETECTION, best_of_each_class
+from mmsdpt.utils.errors import InputError
 from tests.oracles.lvis_ap import average_precision, best_of_each_category, best_of_each_image
 
 
@@ -122,6 +123,29 @@ def test_it_gives_the_packages_numbers_and_those_of_the_definition(
             assert values[f"{prefix}/{name}"] == pytest.approx(expected, abs=1e-6), (prefix, name)
     assert 0.05 < values["lvis/AP"] < 0.95
     assert len({round(values[f"lvis/{name}"], 9) for name in ("AP", "APr", "APc", "APf")}) == 4
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        ("categories", "frequency"),
+        ("images", "neg_category_ids"),
+        ("images", "not_exhaustive_category_ids"),
+    ],
+)
+def test_a_file_of_another_format_is_refused_at_the_start(truth, tmp_path, part, key):
+    entries = [{k: v for k, v in each.items() if k != key} for each in truth[part]]
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps({**truth, part: entries}))
+    with pytest.raises(InputError, match=f"{len(entries)} of its {part} have no '{key}'"):
+        LVISMetric(str(path))
+
+
+def test_data_of_other_classes_than_the_file_are_refused(truth, found, file):
+    metric = LVISMetric(file)
+    metric.dataset_meta = dict(classes=tuple("abcdefghij"))
+    with pytest.raises(InputError, match="10 classes, .* 9 categories"):
+        metric.process({}, samples(truth, found))
 
 
 def test_the_limits_count(truth, found, file):
