@@ -92,8 +92,9 @@ class Detections(_Result):
         return replace(self, boxes=boxes, scores=scores, labels=labels)
 
     def above(self, threshold: float) -> Detections:
-        """The boxes with at least this score."""
-        return self.take(self.scores >= threshold)
+        """The boxes with at least this score, best first."""
+        order = np.argsort(-self.scores, kind="stable")  # of chunks of a class list, one by one
+        return self.take(order[self.scores[order] >= threshold])
 
     def save(self, path: str | Path, top_k: int | None = None) -> Path:
         """Draw the boxes on the image; where several names were given to one place, the best.

@@ -231,6 +231,13 @@ def test_other_classes_than_the_trained_ones_can_be_looked_for(detector, squares
         detector(squares[0], classes=[])
 
 
+def test_boxes_are_best_first_where_a_class_list_is_chunked(detector, squares, monkeypatch):
+    monkeypatch.setattr(detector.model, "test_cfg", {**detector.model.test_cfg, "chunked_size": 1})
+    (result, *_) = detector(squares, classes=["blue square", "red square", "moon"], threshold=0)
+    assert len(set(result.labels[:-1].tolist())) > 1
+    assert (np.diff(result.scores) <= 0).all() and (np.diff(result.labels) < 0).any()
+
+
 def test_classes_may_be_an_array_and_are_no_text(detector, classifier, squares):
     for model in (detector, classifier):
         result = model(squares[0], classes=np.array(["tree", "square"]))
