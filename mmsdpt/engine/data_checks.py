@@ -28,7 +28,7 @@ from mmsdpt.utils.data_files import (
     metric_configs,
     refuse_text,
 )
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, listed
 
 
 @dataclass
@@ -184,8 +184,17 @@ def _put_all_in_order(splits: Sequence[_Split]) -> None:
                     f" metainfo=dict(classes={tuple(dict.fromkeys(names))!r})"
                 ] = []
             continue
-        if done.setdefault(id(report), classes) == classes:
+        if done.setdefault(id(report), classes) is classes:
             put_in_order(report, classes, names)
+        else:  # MMDetection counts labels in the file's order, which can follow one list only
+            order = [each["name"] for each in report.content["categories"]]
+            if [name for name in order if name in classes] != classes:
+                report.add(
+                    "errors",
+                    "two datasets name its classes in different orders or spellings, so that labels"
+                    " would take each other's names; write them alike",
+                    f"{listed(done[id(report)])} and {listed(classes)}",
+                )
 
 
 def _warn(splits: Sequence[_Split], problems: Sequence[str]) -> None:

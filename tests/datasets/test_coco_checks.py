@@ -560,6 +560,18 @@ def test_a_metric_reads_the_file_of_its_dataset(data):
     prepare_data(loaders, {"val": dict(ann_file=str(twin))}, data.root / "work")
 
 
+def test_one_file_under_two_orders_of_classes_is_refused(data):
+    data.save()
+    loaders = {
+        role: dict(dataset=data.config("train", classes))
+        for role, classes in (("train", CLASSES), ("val", CLASSES[::-1]))
+    }
+    with pytest.raises(InputError, match="name its classes in different orders or spellings"):
+        prepare_data(loaders, {}, data.root / "work")
+    loaders["val"] = dict(dataset=data.config("train", CLASSES[1:]))
+    prepare_data(loaders, {}, data.root / "work")
+
+
 @pytest.mark.parametrize(
     "spell",
     [
