@@ -147,18 +147,60 @@ def _metrics_of_other_images(
     images: what the dataset does not have would count as missed.
     """
     for role, evaluator in evaluators.items():
-        reports = [split.report for split in splits if split.role == role]
-        for path in (metric.get("ann_file") for metric in metric_configs(evaluator)):
-            own = isinstance(path, str) and os.path.isfile(path) and len(reports) == 1
-            if not own or os.path.samefile(path, reports[0].path) or reports[0].errors:
-                continue
-            found = check_coco(path).content.get("images", ())
-            if _ids(found) != _ids(reports[0].content["images"]):
-                yield (
-                    role,
-                    f"the metric of {role} reads {path}, and its dataset {reports[0].path}, which"
-                    " has other images or ids: give both the same file",
-                )
+        own = {str(split.report.path): split for split in splits if split.role == role}
+        reports = [split.report for split in own.values()]
+        if not reports or any(report.errors for report in reports):
+            continue
+        for metric in metric_configs(evaluator):
+            path = metric.get("ann_file")
+            if len(reports) > 1:
+                if not _scores_all(metric, list(own.values())):
+                    yield (
+                        role,
+                        f"the metric of {role} compares with one file, and the data are"
+                        f" {' and '.join(own)}: name a file as its ann_file that has the images of"
+                        " all, each with an id of its own, or test one after the other",
+                    )
+            elif isinstance(path, str) and os.path.isfile(path):
+                if os.path.samefile(path, reports[0].path):
+                    continue
+                found = check_coco(path).content.get("images", ())
+                if _ids(found) != _ids(reports[0].content["images"]):
+                    yield (
+                        role,
+                        f"the metric of {role} reads {path}, and its dataset {reports[0].path},"
+                        " which has other images or ids: give both the same file",
+                    )
+
+
+def _scores_all(metric: Mapping, splits: Sequence[_Split]) -> bool:
+    """Whether a metric has the images of several files, under the ids that these have."""
+    path = metric.get("ann_file")
+    if metric.get("type") != "CocoMetric":
+        return True
+    if not path:  # it then takes what the samples themselves say
+        return all("'instances'" in str(split.dataset.get("pipeline")) for split in splits)
+    if not os.path.isfile(path):
+        return True
+    ids = [image["id"] for split in splits for image in split.report.content["images"]]
+    found = check_coco(path).content.get("images", ())
+    return sorted(ids) == sorted(image["id"] for image in found)
+
+
+def warn_of_other_numbers(role: str, loop: Any) -> None:
+    """Say where a loop does not predict each image once that its metrics have boxes of."""
+    dataset = loop.dataloader.dataset
+    for metric in loop.evaluator.metrics:
+        truth = getattr(metric, "_coco_api", None) or getattr(metric, "truth", None)
+        if truth is not None and len(truth.imgs) != len(dataset):
+            print_log(
+                f"The {role} dataset has {len(dataset)} images, and the annotations of its metric"
+                f" have {len(truth.imgs)}: boxes of images that are not predicted count as missed,"
+                " and images that come again count twice, so this score cannot be compared with"
+                " others",
+                logger="current",
+                level=logging.WARNING,
+            )
 
 
 def _ids(images: Iterable[Mapping]) -> set[tuple[int, str]]:

@@ -32,7 +32,7 @@ from mmsdpt.utils.feature_store import FeatureStore
 from mmsdpt.version import __version__
 
 from .config_errors import check_settings, settings_explained, try_first_sample
-from .data_checks import prepare_data, use_own_image_loader
+from .data_checks import prepare_data, use_own_image_loader, warn_of_other_numbers
 from .feature_cache import FeatureCache
 from .resumable import LAST_CHECKPOINT, ResumableRunner
 from .sample_seeds import seed_samples
@@ -296,12 +296,14 @@ class TunerRunner(ResumableRunner):
         """As MMEngine's, after a look at the first sample."""
         built = super().build_val_loop(loop)
         try_first_sample(built.dataloader)
+        warn_of_other_numbers("val", built)
         return built
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """As MMEngine's, after a look at the first sample."""
         built = super().build_test_loop(loop)
         try_first_sample(built.dataloader)
+        warn_of_other_numbers("test", built)
         return built
 
     def _build_param_scheduler(self, scheduler, optim_wrapper: OptimWrapper) -> list:

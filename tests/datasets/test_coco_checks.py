@@ -560,6 +560,30 @@ def test_a_metric_reads_the_file_of_its_dataset(data):
     prepare_data(loaders, {"val": dict(ann_file=str(twin))}, data.root / "work")
 
 
+def test_a_metric_has_the_images_of_all_files(data):
+    data.save()
+    loaders = {"test": dict(dataset=dict(datasets=[data.config("val"), data.config("test")]))}
+
+    def check(metric):
+        prepare_data(loaders, {"test": dict(type="CocoMetric", **metric)}, data.root / "work")
+
+    joined, number = data.root / "joined.json", len(data.splits["val"]["images"])
+    for metric in ({}, dict(ann_file=f"{data.root}/annotations/val.json")):
+        with pytest.raises(InputError, match="compares with one file, and the data are .*val.json"):
+            check(metric)
+    for image in data.splits["test"]["images"]:
+        image["id"] += number
+    for entry in data.splits["test"]["annotations"]:
+        entry["image_id"] += number
+    data.save()
+    images = [image for split in ("val", "test") for image in data.splits[split]["images"]]
+    joined.write_text(json.dumps(dict(data.splits["val"], images=images)))
+    check(dict(ann_file=str(joined)))
+    for dataset in loaders["test"]["dataset"]["datasets"]:
+        dataset["pipeline"] = [dict(type="PackDetInputs", meta_keys=("img_id", "instances"))]
+    check({})
+
+
 def test_one_file_under_two_orders_of_classes_is_refused(data):
     data.save()
     loaders = {

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mmsdpt.engine import build_runner
+from mmsdpt.engine import build_runner, data_checks
 from mmsdpt.engine.hooks import ClassNamesHook
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.errors import InputError
@@ -54,3 +54,21 @@ def test_data_of_several_class_lists_are_not_scored_as_one():
     loader = SimpleNamespace(dataset=SimpleNamespace(datasets=parts))
     with pytest.raises(InputError, match="the test dataset joins data of 2 class lists"):
         ClassNamesHook().before_test(SimpleNamespace(test_dataloader=loader))
+
+
+@pytest.mark.parametrize("change", ["subset", "repeated", None])
+def test_a_score_over_other_images_than_the_metrics_is_warned_of(tiny_cfg, monkeypatch, change):
+    said = []
+    monkeypatch.setattr(data_checks, "print_log", lambda text, *_, **__: said.append(text))
+    dataset = tiny_cfg.test_dataloader.dataset
+    if change == "subset":
+        dataset.indices = 3
+    elif change == "repeated":
+        tiny_cfg.test_dataloader.dataset = dict(type="RepeatDataset", times=2, dataset=dataset)
+    build_runner(tiny_cfg).test()
+    number = dict(subset=3, repeated=8).get(change)
+    assert len(said) == (number is not None)
+    for text in said:
+        assert text.startswith(
+            f"The test dataset has {number} images, and the annotations of its metric have 4:"
+        )
