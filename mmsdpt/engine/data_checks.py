@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmdet.evaluation import MultiDatasetsEvaluator
 from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 
@@ -133,11 +134,23 @@ def _class_list(dataset: Mapping) -> list[str] | None:
 
 def _name_annotations(splits: Sequence[_Split], evaluators: Mapping[str, Any]) -> None:
     """Let COCO's metric read the file of its dataset where it names none."""
+    for _, metric, scored in _scored(splits, evaluators):
+        paths = {str(split.report.path) for split in scored}
+        if len(paths) == 1 and metric.get("type") == "CocoMetric" and not metric.get("ann_file"):
+            metric["ann_file"] = paths.pop()
+
+
+def _scored(
+    splits: Sequence[_Split], evaluators: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, list[_Split]]]:
+    """Each role's metrics with the datasets that they score."""
     for role, evaluator in evaluators.items():
-        paths = {str(split.report.path) for split in splits if split.role == role}
-        for metric in metric_configs(evaluator) if len(paths) == 1 else ():
-            if metric.get("type") == "CocoMetric" and not metric.get("ann_file"):
-                metric["ann_file"] = next(iter(paths))
+        own, metrics = [split for split in splits if split.role == role], metric_configs(evaluator)
+        kind = evaluator.get("type") if isinstance(evaluator, Mapping) else None
+        if kind == "MultiDatasetsEvaluator":  # a metric for each dataset
+            yield from ((role, *pair) for pair in zip(metrics, ([x] for x in own), strict=False))
+        else:
+            yield from ((role, metric, own) for metric in metrics)
 
 
 def _metrics_of_other_images(
@@ -146,31 +159,31 @@ def _metrics_of_other_images(
     """Role and sentence of each metric whose file is another one than its dataset's, with other
     images: what the dataset does not have would count as missed.
     """
-    for role, evaluator in evaluators.items():
-        own = {str(split.report.path): split for split in splits if split.role == role}
+    for role, metric, scored in _scored(splits, evaluators):
+        own = {str(split.report.path): split for split in scored}
         reports = [split.report for split in own.values()]
         if not reports or any(report.errors for report in reports):
             continue
-        for metric in metric_configs(evaluator):
-            path = metric.get("ann_file")
-            if len(reports) > 1:
-                if not _scores_all(metric, list(own.values())):
-                    yield (
-                        role,
-                        f"the metric of {role} compares with one file, and the data are"
-                        f" {' and '.join(own)}: name a file as its ann_file that has the images of"
-                        " all, each with an id of its own, or test one after the other",
-                    )
-            elif isinstance(path, str) and os.path.isfile(path):
-                if os.path.samefile(path, reports[0].path):
-                    continue
-                found = check_coco(path).content.get("images", ())
-                if _ids(found) != _ids(reports[0].content["images"]):
-                    yield (
-                        role,
-                        f"the metric of {role} reads {path}, and its dataset {reports[0].path},"
-                        " which has other images or ids: give both the same file",
-                    )
+        path = metric.get("ann_file")
+        if len(reports) > 1:
+            if not _scores_all(metric, list(own.values())):
+                yield (
+                    role,
+                    f"the metric of {role} compares with one file, and the data are"
+                    f" {' and '.join(own)}: set {role}_evaluator to a MultiDatasetsEvaluator with a"
+                    " metric for each, or name a file as ann_file that has the images of all, each"
+                    " with an id of its own",
+                )
+        elif isinstance(path, str) and os.path.isfile(path):
+            if os.path.samefile(path, reports[0].path):
+                continue
+            found = check_coco(path).content.get("images", ())
+            if _ids(found) != _ids(reports[0].content["images"]):
+                yield (
+                    role,
+                    f"the metric of {role} reads {path}, and its dataset {reports[0].path}, which"
+                    " has other images or ids: give both the same file",
+                )
 
 
 def _scores_all(metric: Mapping, splits: Sequence[_Split]) -> bool:
@@ -190,6 +203,8 @@ def _scores_all(metric: Mapping, splits: Sequence[_Split]) -> bool:
 def warn_of_other_numbers(role: str, loop: Any) -> None:
     """Say where a loop does not predict each image once that its metrics have boxes of."""
     dataset = loop.dataloader.dataset
+    if isinstance(loop.evaluator, MultiDatasetsEvaluator):
+        return
     for metric in loop.evaluator.metrics:
         truth = getattr(metric, "_coco_api", None) or getattr(metric, "truth", None)
         if truth is not None and len(truth.imgs) != len(dataset):

@@ -74,7 +74,8 @@ class LVISMetric(BaseMetric):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the detections of a batch; labels are places among the file's categories."""
-        names = (self.dataset_meta or {}).get("classes")
+        # Of joined data a list, until MMDetection's MultiDatasetsEvaluator computes.
+        names = self.dataset_meta.get("classes") if isinstance(self.dataset_meta, dict) else None
         if names and len(names) != len(self._category_ids):
             raise InputError(
                 f"the data have {len(names)} classes, and the file of LVISMetric has"

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.evaluator import Evaluator
 
 from mmsdpt.engine import build_runner, data_checks
 from mmsdpt.engine.hooks import ClassNamesHook
@@ -53,7 +54,28 @@ def test_data_of_several_class_lists_are_not_scored_as_one():
     parts = [SimpleNamespace(metainfo=dict(classes=(name,))) for name in CLASSES]
     loader = SimpleNamespace(dataset=SimpleNamespace(datasets=parts))
     with pytest.raises(InputError, match="the test dataset joins data of 2 class lists"):
-        ClassNamesHook().before_test(SimpleNamespace(test_dataloader=loader))
+        ClassNamesHook().before_test(
+            SimpleNamespace(test_dataloader=loader, test_evaluator=Evaluator([]))
+        )
+
+
+def test_mmdetections_evaluator_scores_joined_data_each_by_its_metric(tiny_cfg, tmp_path):
+    whole = tiny_cfg.test_dataloader.dataset
+    alone = []
+    for name in CLASSES:
+        cfg = copy.deepcopy(tiny_cfg)
+        cfg.test_dataloader.dataset.metainfo = dict(classes=(name,))
+        alone.append(build_runner(cfg).test()["coco/bbox_mAP"])
+    parts = [dict(whole, metainfo=dict(classes=(name,))) for name in CLASSES]
+    tiny_cfg.test_dataloader.dataset = dict(type="ConcatDataset", datasets=parts)
+    metric = tiny_cfg.test_evaluator
+    tiny_cfg.test_evaluator = dict(
+        type="MultiDatasetsEvaluator",
+        metrics=[copy.deepcopy(metric) for _ in CLASSES],
+        dataset_prefixes=["first", "second"],
+    )
+    found = build_runner(tiny_cfg).test()
+    assert [found[f"{x}/coco/bbox_mAP"] for x in ("first", "second")] == alone
 
 
 @pytest.mark.parametrize("change", ["subset", "repeated", None])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mmdet.evaluation import MultiDatasetsEvaluator
 from mmdet.models.detectors.glip import clean_label_name
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -81,10 +82,12 @@ class ClassNamesHook(Hook):
         lists, names = class_lists(dataset), all_classes(dataset)
         if not names:
             return
-        if len(lists) > 1 and role != "train":
+        evaluator = None if role == "train" else getattr(runner, f"{role}_evaluator")
+        if len(lists) > 1 and not isinstance(evaluator, MultiDatasetsEvaluator | None):
             raise InputError(
-                f"the {role} dataset joins data of {len(lists)} class lists, which no metric"
-                " scores: test each alone, or give all the same metainfo.classes"
+                f"the {role} dataset joins data of {len(lists)} class lists, and no metric scores"
+                f" several: set {role}_evaluator to a MultiDatasetsEvaluator with a metric for"
+                " each, or test each alone"
             )
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if hasattr(model, "check_class_names"):
