@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsdpt.tuners.files import read_tuner_header
-from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.atomic import staged, write_atomically
 from mmsdpt.utils.errors import InputError, printable
 
 from .recipe import Recipe, section
@@ -23,8 +24,8 @@ def find_shared(name: str | Path, revision: str | None = None) -> Recipe:
     """The recipe of a shared model.
 
     Args:
-        name: A folder, or an id on the Hugging Face hub, ``person/model``. Of a repository only
-            ``config.json`` and the tuner files that it names are fetched.
+        name: A folder, a tuner file, or an id on the Hugging Face hub, ``person/model``. Of a
+            repository only ``config.json`` and the tuner files that it names are fetched.
         revision: Branch, tag or commit on the hub.
 
     Raises:
@@ -35,6 +36,8 @@ def find_shared(name: str | Path, revision: str | None = None) -> Recipe:
         return Recipe.from_json(folder / CONFIG)
     if folder.is_dir():
         raise InputError(f"{folder} has no {CONFIG}: it was not written by save_pretrained")
+    if folder.is_file() and folder.suffix == ".safetensors":
+        return Recipe.from_files(str(name))
     if folder.is_file():
         what = "the checkpoint of a run" if folder.suffix == ".pth" else "another kind of file"
         raise InputError(
@@ -83,36 +86,51 @@ def write_shared(
         licence, data, command: As of :meth:`mmsdpt.apis.Detector.save_pretrained`.
 
     Raises:
-        InputError: if there are no tuner files, the config is not plain values, or another tuner
-            file would be lost: one that is shared under another name, or that is in the folder of
-            a run.
+        InputError: if there are no tuner files, the config is not plain values, or another file
+            would be lost: a tuner file that is shared under another name, or that is in the folder
+            of a run, or a config or README of something else.
     """
     if not recipe.files:
         raise InputError("there is nothing to share: the model has no tuner file")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    was_shared = _is_shared(folder)
+    if others := [name for name in (CONFIG, CARD) if (folder / name).exists()]:
+        if not was_shared:
+            raise InputError(
+                f"{folder / others[0]} would be replaced, and is not of a shared model: name"
+                " another folder"
+            )
     single = len(recipe.files) == 1
     names = {slot: f"{'tuner' if single else slot}.safetensors" for slot in recipe.files}
-    contents: dict[Path, bytes] = {}
+    contents: dict[str, bytes] = {}
     for slot, path in recipe.files.items():
         target = folder / names[slot]
-        contents[target] = Path(path).read_bytes()
-        if not target.exists() or target.read_bytes() == contents[target]:
+        contents[names[slot]] = Path(path).read_bytes()
+        if not target.exists() or target.read_bytes() == contents[names[slot]]:
             continue
-        is_source = any(target.samefile(other) for other in recipe.files.values())
-        if is_source or not (folder / CONFIG).exists():
+        if not was_shared or any(target.samefile(other) for other in recipe.files.values()):
             raise InputError(
                 f"{target} would be replaced by {path}, and is another training's: name another"
                 " folder"
             )
-    for target, content in contents.items():
-        write_atomically(target, content)
     shared = Recipe(**{**recipe.__dict__, "files": names})
-    write_atomically(folder / CONFIG, shared.to_json().encode())
+    contents[CONFIG] = shared.to_json().encode()
     headers = {slot: read_tuner_header(path) for slot, path in recipe.files.items()}
     card = "\n".join(_card(shared, headers, kind, licence, data, command)) + "\n"
-    write_atomically(folder / CARD, card.encode())
+    contents[CARD] = card.encode()
+    with staged(folder, CONFIG) as stage:
+        for name, content in contents.items():
+            write_atomically(stage / name, content)
     return folder
+
+
+def _is_shared(folder: Path) -> bool:
+    """Whether a folder is one that :func:`write_shared` wrote, of whatever version."""
+    try:
+        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"format", "tuners", "files"} <= content.keys()
 
 
 def push(recipe: Recipe, name: str, private: bool, token: str | None, **card: Any) -> str:
@@ -160,7 +178,7 @@ def _card(
         "---",
         "library_name: mmsdpt",
         f"pipeline_tag: {'zero-shot-object-detection' if detects else 'image-classification'}",
-        f"license: {licence or 'unknown'}",
+        f"license: {json.dumps(printable(licence or 'unknown'))}",  # as YAML has texts, too
         "tags: [mmsdpt, parameter-efficient-tuning]",
         "---",
         "",

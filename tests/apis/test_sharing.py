@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from mmsdpt.apis import Classifier, Detector
 from mmsdpt.apis import recipe as recipes
+from mmsdpt.apis import sharing
 from mmsdpt.apis.recipe import Recipe
 from mmsdpt.apis.sharing import write_shared
 from mmsdpt.utils.errors import InputError
@@ -57,6 +58,38 @@ def test_sharing_replaces_no_other_training(tuned, tmp_path):
         assert (tmp_path / "shared/tuner.safetensors").read_bytes() == file.read_bytes()
 
 
+def test_sharing_replaces_no_readme_or_config_of_another_project(tuned, tmp_path):
+    recipe = Recipe.from_files(str(tuned))
+    for name, content in {"README.md": "# My project", "config.json": '{"files": []}'}.items():
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_text(content)
+        with pytest.raises(InputError, match=f"{name} would be replaced, and is not of a shared"):
+            write_shared(recipe, folder, kind="Detector")
+        assert [path.read_text() for path in folder.iterdir()] == [content]
+
+
+def test_a_share_that_fails_leaves_the_earlier_one_whole(tuned, tmp_path, monkeypatch):
+    other = tmp_path / "other.safetensors"
+    with_header(tuned, other, "extra.classes", ["boat"])
+    folder = write_shared(Recipe.from_files(str(tuned)), tmp_path / "shared", kind="Detector")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+
+    def full(path, content):
+        if Path(path).name != "tuner.safetensors":
+            raise OSError(28, "No space left on device", str(path))
+        Path(path).write_bytes(content)
+
+    monkeypatch.setattr(sharing, "write_atomically", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_shared(Recipe.from_files(str(other)), folder, kind="Detector")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_from_pretrained_takes_a_tuner_file(tuned):
+    assert Detector.from_pretrained(tuned, device="cpu").classes == CLASSES
+
+
 def test_files_add_up_and_what_contradicts_is_said(tuned, tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(recipes, "print_log", lambda text, *_: said.append(text))
@@ -89,9 +122,10 @@ def test_with_a_config_the_classes_of_all_files_are_known(tuned, tmp_path):
 
 def test_the_card_says_what_the_files_say(tuned, tmp_path):
     detector = Detector(tuned, device="cpu")
-    detector.save_pretrained(tmp_path, licence="mit", data="squares <b>", command="train.py `x`")
+    licence = "CC BY 4.0: ask #me"
+    detector.save_pretrained(tmp_path, licence=licence, data="squares <b>", command="train.py `x`")
     _, head, body = (tmp_path / "README.md").read_text().split("---\n", 2)
-    assert yaml.safe_load(head)["license"] == "mit"
+    assert yaml.safe_load(head)["license"] == licence
     for words in ("| method | `SDPT` |", "red square, blue square", "bbox_mAP", "base.safetensors"):
         assert words in body
     assert "<b>" not in body and "`train.py x`" in body
