@@ -4,6 +4,7 @@ results.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from mmsdpt.datasets.image_files import count_frames
 from mmsdpt.registry import TRANSFORMS
+from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.data_files import loads_image
 from mmsdpt.utils.downloads import resolve_checkpoint
 from mmsdpt.utils.errors import CheckpointError, InputError, printable
@@ -113,6 +115,9 @@ class TunedModel:
         self.classes = tuple(recipe.classes)
         self.device = _usable(device or get_device())
         model = replace(recipe, load_from=_base_weights(recipe)).build()
+        # for sharing, perhaps from another directory
+        recipe.files = {slot: os.path.abspath(path) for slot, path in recipe.files.items()}
+        self._headers = {slot: read_tuner_header(path) for slot, path in recipe.files.items()}
         self.model = model.to(self.device).eval()
         with recipe.building(pipeline=recipe.pipeline):
             steps = [
@@ -137,7 +142,7 @@ class TunedModel:
         """Load what :meth:`save_pretrained` or :meth:`push_to_hub` wrote.
 
         Args:
-            name: A folder, or an id on the Hugging Face hub.
+            name: A folder, an id on the Hugging Face hub, or a tuner file.
             revision: Branch, tag or commit on the hub.
             options: ``base``, ``text_encoder``, ``device`` and ``batch_size`` of the constructor.
 
@@ -162,7 +167,12 @@ class TunedModel:
             licence: Of the tuner files, such as ``apache-2.0``.
             data: What it was trained on, for the card.
             command: How it was trained, for the card.
+
+        Raises:
+            InputError: if a tuner file is gone or was replaced after it was loaded, or another file
+                would be lost.
         """
+        self._check_files()
         card = dict(licence=licence, data=data, command=command)
         return write_shared(self.recipe, folder, kind=type(self).__name__, **card)
 
@@ -187,8 +197,15 @@ class TunedModel:
         Returns:
             The URL of the commit.
         """
+        self._check_files()
         card = dict(licence=licence, data=data, command=command)
         return push(self.recipe, name, private, token, kind=type(self).__name__, **card)
+
+    def _check_files(self) -> None:
+        """Refuse to share files that are not what was loaded any more: after another training."""
+        for slot, path in self.recipe.files.items():
+            if read_tuner_header(path) != self._headers[slot]:
+                raise InputError(f"{path} was replaced after it was loaded: load it again")
 
     @staticmethod
     def _use_text_encoder(model: dict[str, Any], folder: str) -> None:

@@ -17,9 +17,8 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from mmsdpt.apis import Classifier, Detector
+from mmsdpt.apis import Classifier, Detector, sharing
 from mmsdpt.apis import recipe as recipes
-from mmsdpt.apis import sharing
 from mmsdpt.apis.recipe import Recipe
 from mmsdpt.apis.sharing import write_shared
 from mmsdpt.utils.errors import InputError
@@ -84,6 +83,24 @@ def test_a_share_that_fails_leaves_the_earlier_one_whole(tuned, tmp_path, monkey
     with pytest.raises(OSError, match="No space left"):
         write_shared(Recipe.from_files(str(other)), folder, kind="Detector")
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_what_is_shared_is_what_was_loaded(tuned, tmp_path, monkeypatch):
+    """Not the file of a training that came after, and from whatever directory."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(tuned, "tuner.safetensors")
+    detector = Detector("tuner.safetensors", device="cpu")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    detector.save_pretrained("shared")
+    assert Path("shared/tuner.safetensors").read_bytes() == Path(tuned).read_bytes()
+    with_header(tuned, tmp_path / "tuner.safetensors", "extra.epoch", 2)
+    for share in (detector.save_pretrained, detector.push_to_hub):
+        with pytest.raises(InputError, match="replaced after it was loaded: load it again"):
+            share("person/model")
+    (tmp_path / "tuner.safetensors").unlink()
+    with pytest.raises(InputError, match="tuner file not found"):
+        detector.save_pretrained("shared")
 
 
 def test_from_pretrained_takes_a_tuner_file(tuned):
