@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,21 +30,33 @@ MODULE2PACKAGE.setdefault("mmsdpt", "mmsdpt")
 
 def run_tool(main: Callable[[], int | None]) -> None:
     """Run a tool's ``main``: an :class:`InputError`, and a disk that is full or closed to writing,
-    become one sentence and exit code 2, any other error a traceback.
+    become one sentence and exit code 2, any other error a traceback. Output that nobody reads any
+    more ends the tool silently.
     """
     try:
         code = main()
+        sys.stdout.flush()
     except InputError as error:
         # It may tell what a file says, which is not to command the terminal.
         lines = (printable(line, 10_000) for line in str(error).split("\n"))
         sys.stderr.write("error: " + "\n".join(lines) + "\n")
         code = 2
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _is_unread():  # as of ``| head``
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+            sys.exit(1)
         if (told := disk_problem(error)) is None:
             raise
         sys.stderr.write(f"error: {told}\n")
         code = 2
     sys.exit(code or 0)
+
+
+def _is_unread() -> bool:
+    """Whether who read what is printed has closed it; pipes of other kinds may break, too."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 class Options(DictAction):

@@ -1,6 +1,7 @@
 """From the command line to a config, and from an error to one sentence."""
 
 import argparse
+import os
 import runpy
 import subprocess
 import sys
@@ -150,6 +151,16 @@ def test_any_other_error_keeps_its_traceback():
     with pytest.raises(SystemExit) as caught:
         run_tool(lambda: None)
     assert caught.value.code == 0
+
+
+def test_output_that_nobody_reads_on_ends_a_tool_silently():
+    """As by ``| head``; the pipe is closed before the tool prints more than it holds."""
+    code = "from mmsdpt.utils.cli import run_tool; run_tool(lambda: print('x' * 10**6))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    tool = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert tool.stderr == b"" and tool.returncode == 1
 
 
 # ------------------------------------------------------------------ the tools themselves
