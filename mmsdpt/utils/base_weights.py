@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mmsdpt.utils.downloads import resolve_checkpoint
 from mmsdpt.utils.errors import CheckpointError, listed, printable
-from mmsdpt.utils.foreign_layouts import CONVERTER, conversion_advice
+from mmsdpt.utils.foreign_layouts import CLIP_CONVERTER, CONVERTER, conversion_advice
 from mmsdpt.utils.texts import disguise
 
 __all__ = [
@@ -155,11 +155,17 @@ def _is_safetensors(path: str) -> bool:
         return True
     if start.startswith(b"PK"):
         with zipfile.ZipFile(path) as archive:
+            if any(item.endswith("/constants.pkl") for item in archive.namelist()):
+                raise CheckpointError(
+                    f"{path} is a TorchScript archive, as OpenAI's CLIP is: convert it first,"
+                    f" {CLIP_CONVERTER} {path} OUT.safetensors"
+                )
             # PyTorch never compresses, and what a file unpacks to has no bound.
             if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
                 raise CheckpointError(f"{path} is a compressed archive, not PyTorch's")
         return False
-    if what := disguise(start):
+    what = "JSON: name the file of the weights" if start[:1] == b"{" else disguise(start)
+    if what:
         raise CheckpointError(f"{path} is {what}")
     return path.endswith(".safetensors")
 

@@ -20,11 +20,13 @@ IDEA = "IDEA-Research's layout of Grounding DINO"
 HUGGING_FACE = "Hugging Face's layout of Grounding DINO"
 MMDETECTION = "MMDetection's layout"
 CONVERTER = "tools/model_converters/detector2mmsdpt.py"
+CLIP_CONVERTER = "tools/model_converters/clip2mmsdpt.py"
 
 _WEIGHT_FILES = (
     *("model.safetensors", "pytorch_model.bin"),
     *("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
 )
+_OF_CLIP = ("visual.conv1.", "vision_model.embeddings.")
 # In this order: the first that fits.
 _BEGINNINGS = (
     (GLIP, ("backbone.body.", "rpn.head.")),
@@ -45,7 +47,13 @@ def layout_of(names: Iterable[str]) -> str | None:
 
 def conversion_advice(names: Iterable[str], origin: str) -> str:
     """One sentence for weights that must be converted first; empty for others."""
-    layout = layout_of(name.removeprefix("module.") for name in names)
+    names = [name.removeprefix("module.") for name in names]
+    if any(name.startswith(_OF_CLIP) for name in names):
+        return (
+            f"{origin} has a CLIP under the names of OpenAI, open_clip or Hugging Face: convert it"
+            f" first, {CLIP_CONVERTER} {origin} OUT.safetensors"
+        )
+    layout = layout_of(names)
     if layout in (None, MMDETECTION):
         return ""
     return f"{origin} has {layout}: convert it first, {CONVERTER} {origin} OUT.safetensors"

@@ -211,6 +211,22 @@ def test_weights_that_do_not_fit_are_refused_by_name_and_load_nothing():
         assert torch.equal(value, before[name])
 
 
+@pytest.mark.parametrize("name", ["visual.conv1.weight", "vision_model.embeddings.class_embedding"])
+def test_clip_weights_of_others_are_refused_with_the_command(name):
+    with pytest.raises(CheckpointError, match=r"convert it first, \S+/clip2mmsdpt.py clip.bin"):
+        load_base_weights(Host(), {f"module.{name}": torch.ones(1)}, "clip.bin")
+
+
+def test_a_torchscript_archive_as_base_weights_is_refused_with_the_command(tmp_path):
+    """As OpenAI's files are; the code in it is compressed, as nothing is in a state dict."""
+    file = tmp_path / "ViT-B-16.pt"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("data.pkl", "constants.pkl", "code/__torch__.py"):
+            archive.writestr(f"ViT-B-16/{name}", b"x" * 100)
+    with pytest.raises(CheckpointError, match=r"TorchScript archive.*clip2mmsdpt.py"):
+        read_checkpoint(str(file))
+
+
 def test_many_tensors_that_do_not_fit_are_not_all_listed():
     host = nn.ModuleList(nn.Linear(1, 1) for _ in range(50))
     with pytest.raises(CheckpointError, match=r"100 tensors missing: 0.weight, .*, \.\.\.$"):
@@ -284,6 +300,7 @@ def test_pretrained_weights_of_an_init_cfg_execute_nothing(tmp_path):
         (b"\n<html>404</html>", "is an HTML page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n", "of Git LFS"),
         (b"", "is empty"),
+        (b'{"weight_map": {}}', "is JSON: name the file of the weights"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
