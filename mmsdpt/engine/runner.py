@@ -94,6 +94,7 @@ class TunerRunner(ResumableRunner):
 
     feature_cache: FeatureCache | None = None
     feature_store: FeatureStore | None = None  # that several runs share
+    _has_folder = False
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> TunerRunner:
@@ -124,6 +125,13 @@ class TunerRunner(ResumableRunner):
             f" {processes} of {torch.get_num_threads()} threads, seed {self.seed}"
         )
         self.logger.info(f"Config, log and results: {self.work_dir}")
+
+    def dump_config(self) -> None:
+        """As MMEngine's, of the run that has the work folder: a test, or a training that is refused
+        as another one is at work, must not replace the config of that training.
+        """
+        if self._has_folder:
+            super().dump_config()
 
     def get_hooks_info(self) -> str:
         """The hooks in one line, where MMEngine names them at each of their seventy occasions."""
@@ -220,6 +228,8 @@ class TunerRunner(ResumableRunner):
         """
         alone = lock_folder(self.work_dir) if is_main_process() else nullcontext()
         with self._running(), alone:
+            self._has_folder = True
+            self.dump_config()
             if not self._resume and (Path(self.work_dir) / LAST_CHECKPOINT).exists():
                 self.logger.warning(
                     f"{self.work_dir} has an earlier run's files, and this run replaces them: to"

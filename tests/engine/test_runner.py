@@ -3,9 +3,11 @@
 import copy
 import os
 import re
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -368,6 +370,17 @@ def test_a_dataset_that_keeps_its_class_names_ends_the_run_before_the_first_step
 def test_the_checkpoint_hook_wants_the_runner_it_belongs_to():
     with pytest.raises(TypeError, match="works with runner_type='mmsdpt.TunerRunner'"):
         TunerCheckpointHook().before_train(object.__new__(Runner))
+
+
+def test_only_the_training_of_a_work_folder_writes_its_config(tiny_cfg, tmp_path):
+    """Not a test, nor a training that is refused, as another one is at work there."""
+    file = tmp_path / "cfg.py"
+    file.touch()
+    written = Path(tiny_cfg.work_dir) / file.name
+    runner = build_runner(Config(tiny_cfg.to_dict(), filename=str(file)))
+    assert not written.exists()
+    runner.train()
+    assert written.exists()
 
 
 def test_configs_without_a_runner_type_get_the_toolboxs_runner(tiny_cfg):
