@@ -18,6 +18,7 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,13 +162,15 @@ class _Folder:
         entry, used = self._open.pop(path, (None, -1.0))
         try:
             if used < self.began:
-                os.utime(path)  # what is unused for longest goes first
+                with suppress(OSError):  # in a folder that is read-only, or of others
+                    os.utime(path)  # what is unused for longest goes first
                 used = time.time()
             entry = entry or _read(path)
         except FileNotFoundError:  # never written, or evicted by another process
             return None
         except (OSError, SafetensorError, ValueError):  # damaged by a crash of the machine
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
             return None
         self._open[path] = entry, used
         if len(self._open) > _OPEN:

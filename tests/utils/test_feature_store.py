@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -66,6 +67,18 @@ def test_a_folder_serves_others_and_later_runs(tmp_path):
     store.put(half, {"k": (torch.ones(3, dtype=torch.bfloat16), torch.tensor([4]))})
     ((part, kind),) = other.get(half, ["k"])
     assert part.dtype == torch.bfloat16 and part.tolist() == [1, 1, 1] and kind.tolist() == [4]
+
+
+def test_a_folder_that_is_read_only_or_of_others_is_read(tmp_path, monkeypatch):
+    put(FeatureStore(0, tmp_path), 1, 2)
+    next(tmp_path.glob("*/k1.safetensors")).write_bytes(b"damaged")
+
+    def refuse(path, *args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(os, "utime", refuse)
+    monkeypatch.setattr(os, "unlink", refuse)
+    assert has(FeatureStore(0, tmp_path), 1, 2) == [False, True]
 
 
 def test_a_folder_is_bounded_and_what_is_unused_for_longest_goes_first(tmp_path):
