@@ -14,14 +14,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.cli import run_tool, tool_parser
 from mmsdpt.utils.errors import InputError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument("folder", nargs="?", help="folder of data of your own")
     parser.add_argument("--data-root", default="data", help="folder of the datasets; default: data")
     parser.add_argument(

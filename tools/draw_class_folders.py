@@ -4,16 +4,13 @@ tools/draw_class_folders.py data`` writes ``data/drawn_clothes`` and ``data/draw
 The pictures are the same on every machine; a set that is there is kept.
 """
 
-import argparse
 from pathlib import Path
 
-from mmsdpt.utils.cli import make_projects_importable, run_tool
+from mmsdpt.utils.cli import make_projects_importable, run_tool, tool_parser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument("folder", type=Path, help="where the sets are to lie, such as data")
     args = parser.parse_args()
     make_projects_importable()

@@ -10,13 +10,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from mmsdpt.utils.cli import Options, make_projects_importable, run_tool
+from mmsdpt.utils.cli import Options, make_projects_importable, run_tool, tool_parser
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     plan = commands.add_parser("plan", help="list the cells and their cost")
     run = commands.add_parser("run", help="compute the cells that are not finished")

@@ -7,14 +7,12 @@ probabilities, come out. docs/use.md says how to run it without PyTorch.
 import argparse
 
 from mmsdpt.utils.class_names import parse_names
-from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.cli import add_model_arguments, run_tool, tool_parser
 from mmsdpt.utils.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         "tuner_files",
         nargs="*",
@@ -22,9 +20,7 @@ def parse_args() -> argparse.Namespace:
         help="tuner file, or the folder of a shared model; none: --config's base model",
     )
     parser.add_argument("out", metavar="MODEL.onnx", help="the file to write")
-    parser.add_argument("--config", help="config that the file was trained with")
-    parser.add_argument("--base", help="file of the base weights, if it is elsewhere now")
-    parser.add_argument("--text-encoder", help="folder of GLIP's BERT, if it is elsewhere now")
+    add_model_arguments(parser)
     parser.add_argument(
         "--classes", help='other classes than the trained ones: "red cell,white cell"'
     )

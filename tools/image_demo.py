@@ -10,22 +10,18 @@ from pathlib import Path
 
 from mmsdpt.utils.atomic import check_writable
 from mmsdpt.utils.class_names import parse_names
-from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.cli import add_model_arguments, run_tool, tool_parser
 from mmsdpt.utils.errors import InputError, printable
 from mmsdpt.utils.texts import read_json
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument("images", help="image, or folder of images")
     parser.add_argument(
         "tuner_files", nargs="*", metavar="[SLOT=]TUNER_FILE", help="tuner file (.safetensors)"
     )
-    parser.add_argument("--config", help="config that the file was trained with")
-    parser.add_argument("--base", help="file of the base weights, if it is elsewhere now")
-    parser.add_argument("--text-encoder", help="folder of GLIP's BERT, if it is elsewhere now")
+    add_model_arguments(parser)
     parser.add_argument(
         "--classes", help='other classes than the trained ones: "red cell,white cell"'
     )

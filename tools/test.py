@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mmengine.config import Config, ConfigDict
 
 from mmsdpt.utils.atomic import check_writable
-from mmsdpt.utils.cli import add_common_arguments, load_config, name_and_path, run_tool
+from mmsdpt.utils.cli import add_common_arguments, load_config, name_and_path, run_tool, tool_parser
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.preflight import TEST
 
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument("config", help="config file")
     parser.add_argument(
         "tuner_files", nargs="*", metavar="[SLOT=]FILE", help="tuner file or checkpoint of a run"

@@ -13,16 +13,14 @@ from mmengine.config import DictAction
 from rich.console import Console
 from rich.table import Table
 
-from mmsdpt.utils.cli import load_config, run_tool
+from mmsdpt.utils.cli import load_config, run_tool, tool_parser
 from mmsdpt.utils.errors import InputError, printable
 
 MAX_ROWS, MAX_NAME, MAX_DEPTH = 200, 100, 3
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     inspect = commands.add_parser("inspect", help="print the file's header")
     inspect.add_argument("file", help="tuner file (.safetensors)")

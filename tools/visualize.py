@@ -10,12 +10,11 @@ Each writes a page or a picture into --out. docs/seeing.md says how to read them
 import argparse
 from pathlib import Path
 
-from mmsdpt.utils.cli import add_data_arguments, load_config, run_tool
+from mmsdpt.utils.cli import add_data_arguments, load_config, run_tool, tool_parser
 
 
 def parse_args() -> argparse.Namespace:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = tool_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, count, help in (
         ("compare", 24, "what is found before and after"),

@@ -110,6 +110,13 @@ def own_name(name: str, path: str, taken: Mapping[str, str]) -> str:
     return name
 
 
+def tool_parser(docstring: str | None) -> argparse.ArgumentParser:
+    """A parser whose ``--help`` shows a tool's docstring line by line."""
+    return argparse.ArgumentParser(
+        description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of MMDetection's tools that training and testing share."""
     parser.add_argument(
@@ -132,6 +139,13 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-root", help="another folder for the config's data_root, wherever it is used"
     )
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """What :func:`mmsdpt.apis.load_model` needs beside tuner files."""
+    parser.add_argument("--config", help="config that the file was trained with")
+    parser.add_argument("--base", help="file of the base weights, if it is elsewhere now")
+    parser.add_argument("--text-encoder", help="folder of GLIP's BERT, if it is elsewhere now")
 
 
 def load_config(

@@ -7,14 +7,13 @@ projects/model_zoo/studies/model_zoo.py --work-dir WORK_DIR`` (or ``model_zoo_cl
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import re
 import shutil
 from pathlib import Path
 
 from mmsdpt.utils.atomic import write_atomically
-from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.cli import run_tool, tool_parser
 from mmsdpt.utils.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -28,9 +27,7 @@ SCORES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument("work_dir", type=Path, help="folder of the finished study")
     args = parser.parse_args()
     rows = read_rows(args.work_dir)

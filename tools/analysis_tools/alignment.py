@@ -15,16 +15,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from mmsdpt.utils.cli import add_common_arguments, load_config, run_tool
+from mmsdpt.utils.cli import add_common_arguments, load_config, run_tool, tool_parser
 from mmsdpt.utils.errors import InputError
 
 MEASURES = ("accuracy", "matched", "unmatched", "margin", "gap")
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument("config", help="config of a CLIP classifier")
     parser.add_argument("tuner_file", nargs="?", help="tuner file (.safetensors)")
     parser.add_argument("--slot", default="default", help="slot of the tuner (%(default)s)")

@@ -22,13 +22,11 @@ The config must fit the weights, which do not show everything:
 
 import argparse
 
-from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.cli import run_tool, tool_parser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument("source", help="file or Hugging Face folder to read")
     parser.add_argument("out", help="file to write, .safetensors or .pth")
     parser.add_argument(

@@ -15,13 +15,11 @@ OUT can be named in ``load_from``. The config must have the model's sizes.
 
 import argparse
 
-from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.cli import run_tool, tool_parser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument("source", help="file or Hugging Face folder to read")
     parser.add_argument("out", help="file to write, .safetensors")
     return parser.parse_args()

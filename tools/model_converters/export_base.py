@@ -8,13 +8,11 @@ half precision unless --dtype says otherwise; they are used in the model's own p
 import argparse
 
 from mmsdpt.utils.atomic import write_atomically
-from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.cli import run_tool, tool_parser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument("checkpoint", help="checkpoint of a run without tuners")
     parser.add_argument("out", help="file to write, .safetensors")
     parser.add_argument("--dtype", choices=["float16", "float32"], default="float16")

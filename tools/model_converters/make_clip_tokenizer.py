@@ -13,7 +13,7 @@ import json
 import zlib
 
 from mmsdpt.utils.atomic import staged, write_atomically
-from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.cli import run_tool, tool_parser
 from mmsdpt.utils.errors import InputError
 
 CLIP_MERGES = 49_152 - 256 - 2  # the file holds more than CLIP took
@@ -21,9 +21,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument("merges_file", help="bpe_simple_vocab_16e6.txt.gz")
     parser.add_argument("out", help="folder to write")
     parser.add_argument(

@@ -10,21 +10,17 @@ host.
 import argparse
 import io
 
-from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.cli import add_model_arguments, run_tool, tool_parser
 from mmsdpt.utils.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         "tuner_files", nargs="+", metavar="[SLOT=]TUNER_FILE", help="tuner file (.safetensors)"
     )
     parser.add_argument("out", help="file to write, .pth or .safetensors")
-    parser.add_argument("--config", help="config that the file was trained with")
-    parser.add_argument("--base", help="file of the base weights, if it is elsewhere now")
-    parser.add_argument("--text-encoder", help="folder of GLIP's BERT, if it is elsewhere now")
+    add_model_arguments(parser)
     return parser.parse_args()
 
 

@@ -7,7 +7,7 @@ peft_lora.py import FOLDER CONFIG TUNER_FILE
 import argparse
 from typing import TYPE_CHECKING
 
-from mmsdpt.utils.cli import load_config, run_tool
+from mmsdpt.utils.cli import load_config, run_tool, tool_parser
 from mmsdpt.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     export = commands.add_parser("export", help="write an adapter")
     export.add_argument("tuner_file", help="tuner file (.safetensors) of LoRA or DoRA")
