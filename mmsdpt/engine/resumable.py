@@ -40,7 +40,7 @@ from .state import (
     random_state,
     run_settings,
     trained_state,
-    tuner_file_name,
+    tuner_files,
     unpack_messages,
 )
 
@@ -287,11 +287,8 @@ class ResumableRunner(Runner):
 
     def _as_tuner_files(self) -> str:
         """The setting that starts a run from the tuner files of this one."""
-        slots = [slot for slot, tuner in self.host.tuners.items() if not tuner.frozen]
-        return " ".join(
-            f"tuner_files.{slot}={Path(self.work_dir) / tuner_file_name(slot, slots)}"
-            for slot in slots
-        )
+        files = tuner_files(self.host, self.work_dir)
+        return " ".join(f"tuner_files.{slot}={path}" for slot, path in files.items())
 
     def _changed_lengths(self, found: Any) -> list[str]:
         """Lengths of schedules that would follow another number of epochs."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -196,9 +197,12 @@ def run_settings(cfg: Mapping[str, Any]) -> dict[str, str | float | bool | None]
     return found
 
 
-def tuner_file_name(slot: str, slots: Sequence[str]) -> str:
-    """The name under which a run keeps the tuner of a slot, one of those that train."""
-    return "tuner.safetensors" if len(slots) == 1 else f"tuner_{slot}.safetensors"
+def tuner_files(host: nn.Module, folder: str | Path, prefix: str = "") -> dict[str, Path]:
+    """Where a run keeps the tuners that train, by slot."""
+    slots = [slot for slot, tuner in getattr(host, "tuners", {}).items() if not tuner.frozen]
+    names = ["tuner"] if len(slots) == 1 else [f"tuner_{slot}" for slot in slots]
+    files = (Path(folder) / f"{prefix}{name}.safetensors" for name in names)
+    return dict(zip(slots, files, strict=True))
 
 
 def model_facts(cfg: Mapping[str, Any], host: nn.Module, dataset: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from torch import nn
 
 from mmsdpt.engine.feature_cache import FeatureCache
 from mmsdpt.engine.runner import TunerRunner
-from mmsdpt.engine.state import tuner_file_name
+from mmsdpt.engine.state import tuner_files
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import load_tuner
 from mmsdpt.utils.base_weights import load_base_file, resolve_checkpoint
@@ -202,9 +202,3 @@ def fit(cfg: ConfigDict, slot: str, cache: DatasetCache) -> tuple[nn.Module, dic
         sets += [pooled_features(host, images), labels]
     host.tuners[slot].fit(*sets, class_names=names)
     return host, dict(train_seconds=time.perf_counter() - started)
-
-
-def tuner_files(host: nn.Module, folder: Path, prefix: str = "") -> dict[str, Path]:
-    """Files of what was learned, by slot."""
-    slots = [slot for slot, tuner in host.tuners.items() if not tuner.frozen]
-    return {slot: folder / f"{prefix}{tuner_file_name(slot, slots)}" for slot in slots}

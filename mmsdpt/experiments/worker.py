@@ -33,7 +33,7 @@ from mmengine.logging import MMLogger
 from mmengine.utils import import_modules_from_strings
 from torch import nn
 
-from mmsdpt.engine.state import model_facts
+from mmsdpt.engine.state import model_facts, tuner_files
 from mmsdpt.tuners.files import load_tuner, save_tuner
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.data_files import all_classes, innermost_datasets
@@ -43,7 +43,7 @@ from .images import DatasetCache
 from .jobs import Job, Test, fitting_slot, in_one_line, scope, versions
 from .memory import peak_memory, reset_peak_memory
 from .testing import evaluate
-from .training import build_host, fit, train, tuner_files
+from .training import build_host, fit, train
 
 Result = dict[str, Any]
 """Of a test: ``metrics`` and measures, or ``error``."""

@@ -21,7 +21,7 @@ from mmsdpt.engine.state import (
     random_state,
     set_random_state,
     stopped_early,
-    tuner_file_name,
+    tuner_files,
     unfinished_gradients,
 )
 from mmsdpt.registry import HOOKS
@@ -219,14 +219,10 @@ class TunerCheckpointHook(CheckpointHook):
         return {key: x for key, x in information.items() if key.startswith("best_score")}
 
     def _save_tuners(self, runner: TunerRunner, prefix: str, facts: dict) -> None:
-        slots = [
-            slot for slot, tuner in getattr(runner.host, "tuners", {}).items() if not tuner.frozen
-        ]
         dataset = runner.train_dataloader.dataset
         extra = dict(facts, classes=list(all_classes(dataset)))
         model = model_facts(runner.cfg, runner.host, next(innermost_datasets(dataset)))
-        for slot in slots:
-            path = Path(self.out_dir) / f"{prefix}{tuner_file_name(slot, slots)}"
+        for slot, path in tuner_files(runner.host, self.out_dir, prefix).items():
             save_tuner(runner.host, path, slot, extra, model)
 
 
