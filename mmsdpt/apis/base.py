@@ -22,7 +22,7 @@ from mmsdpt.registry import TRANSFORMS
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.data_files import loads_image
 from mmsdpt.utils.downloads import resolve_checkpoint
-from mmsdpt.utils.errors import CheckpointError, InputError, printable
+from mmsdpt.utils.errors import CheckpointError, InputError, first_line, printable
 
 from .inputs import Source, as_source, is_single, report, several
 from .recipe import Recipe, in_scope
@@ -367,6 +367,6 @@ def _usable(device: str | torch.device) -> torch.device:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # the latter of a build without CUDA
-        reason = (str(error).splitlines() or [""])[0]
+        reason = first_line(error)
         raise InputError(f"device={str(device)!r} cannot be used here: {reason}") from error
     return torch.device(device)

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.atomic import staged, write_atomically
-from mmsdpt.utils.errors import InputError, printable
+from mmsdpt.utils.errors import InputError, first_line, printable
 
 from .recipe import Recipe, section
 
@@ -57,7 +57,7 @@ def find_shared(name: str | Path, revision: str | None = None) -> Recipe:
     except _hub_errors() as error:  # no network, no such model or file
         if isinstance(error, InputError):
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(f"{name} could not be fetched from the hub ({reason})") from None
     return recipe
 
@@ -155,8 +155,7 @@ def push(recipe: Recipe, name: str, private: bool, token: str | None, **card: An
                 repo_id=name, folder_path=folder, commit_message="Add a tuner of mmsdpt"
             )
         except _hub_errors() as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(f"the hub did not take {name}: {reason}") from None
+            raise InputError(f"the hub did not take {name}: {first_line(error)}") from None
     return str(commit.commit_url)
 
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmsdpt.utils.downloads import resolve_checkpoint
-from mmsdpt.utils.errors import CheckpointError, listed, printable
+from mmsdpt.utils.errors import CheckpointError, first_line, listed, printable
 from mmsdpt.utils.foreign_layouts import CLIP_CONVERTER, CONVERTER, conversion_advice
 from mmsdpt.utils.texts import disguise
 
@@ -79,7 +79,7 @@ def read_checkpoint(
             " torch.save({'state_dict': checkpoint['state_dict']}, PATH)"
         ) from None
     except Exception as error:  # a damaged pickle raises nearly anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({reason})") from None
     if isinstance(content, Mapping) and "state_dict" not in content:
         content = dict(state_dict=dict(content))

@@ -19,7 +19,7 @@ from tokenizers import (
 )
 from torch import Tensor
 
-from .errors import InputError
+from .errors import InputError, first_line
 from .language_models import read_object
 
 _SPECIAL = {key: f"[{key.upper()}]" for key in ("unk", "sep", "pad", "cls", "mask")}
@@ -96,7 +96,7 @@ class BertTokenizer:
             else:
                 self._backend = _from_vocabulary(file, names, settings)
         except Exception as error:  # Rust raises plain Exception, damaged text UnicodeDecodeError
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise InputError(f"the vocabulary {file} cannot be read ({reason})") from None
         self._backend.no_truncation()
         self._backend.no_padding()

@@ -40,6 +40,11 @@ def listed(items: Iterable[object], most: int = 5, separator: str = ", ") -> str
     return separator.join(texts[:most] + ["..."] * (len(texts) > most))
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def nearest(name: object, known: Sequence[str], cutoff: float = 0.6) -> str:
     """The end of a sentence about a name that is not known: the one most like it, or nothing."""
     near = difflib.get_close_matches(str(name), known, 1, cutoff)

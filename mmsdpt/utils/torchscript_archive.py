@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmsdpt.utils.base_weights import CheckpointError
+from mmsdpt.utils.errors import CheckpointError, first_line
 
 
 def read_torchscript(archive: zipfile.ZipFile, origin: str) -> dict[str, Tensor]:
@@ -32,9 +32,8 @@ def read_torchscript(archive: zipfile.ZipFile, origin: str) -> dict[str, Tensor]
         root = _ArchiveUnpickler(archive, pickled).load()
         return dict(_tensors_of(root, ""))
     except Exception as error:  # a damaged pickle raises nearly anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{origin} cannot be read as a TorchScript archive ({reason})"
+            f"{origin} cannot be read as a TorchScript archive ({first_line(error)})"
         ) from None
 
 

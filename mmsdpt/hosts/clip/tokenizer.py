@@ -11,7 +11,7 @@ import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
 
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, first_line
 
 MINI_CLIP = "mmsdpt://mini_clip"
 _PACKAGE_FOLDERS = {MINI_CLIP: "mini_clip/tokenizer"}
@@ -118,9 +118,8 @@ class CLIPTokenizer:
         try:
             self._bpe = _read_vocabulary(path)
         except Exception as error:  # damaged files raise nearly anything, also from Rust
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"the vocabulary in '{path}' cannot be read ({reason}); {_ADVICE}"
+                f"the vocabulary in '{path}' cannot be read ({first_line(error)}); {_ADVICE}"
             ) from None
         self.folder = folder
         self.context_length = context_length
