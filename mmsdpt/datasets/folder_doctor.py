@@ -8,18 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmsdpt.utils.class_names import as_read, name_problems
-from mmsdpt.utils.errors import InputError, listed
+from mmsdpt.utils.errors import InputError, listed, printable
 from mmsdpt.utils.texts import no_folder
 
 from .coco_checks import NO_SCORE, NOTHING_TO_TRAIN_ON, CocoReport, check_coco
 from .converters import convert_voc, convert_yolo
 from .converters.coco_export import coco_files, file_split, image_folder, is_coco
 from .converters.files import scan
-from .converters.report import ConversionReport, printable
+from .converters.report import ConversionReport
 from .converters.yolo_folders import find_data_file
 from .image_files import IMAGE_SUFFIXES
 
 _EVERY_IMAGE = 10**9
+_WHOLE = 10**9
 
 
 @dataclass
@@ -43,12 +44,9 @@ class FolderFinding:
         lines = [self.title, *(f"  {fact}" for fact in self.facts)]
         lines += [f"  WRONG: {problem}" for problem in self.problems]
         lines += [f"  note: {note}" for note in self.notes]
-        return printable_lines([*lines, *([] if self.problems else ["  OK"])])
-
-
-def printable_lines(lines: list[str]) -> str:
-    """Lines without control characters that came from files."""
-    return "\n".join(printable(part) for line in lines for part in line.split("\n"))
+        lines += [] if self.problems else ["  OK"]
+        # Without control characters that came from files.
+        return "\n".join(printable(line, _WHOLE) for line in "\n".join(lines).split("\n"))
 
 
 def examine_folder(folder: str | Path) -> list[FolderFinding]:

@@ -9,11 +9,11 @@ from tqdm import tqdm
 
 from mmsdpt.utils.atomic import staged
 from mmsdpt.utils.class_names import name_problems
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, printable
 
 from .common import Instance, ProblemsFound, Sample
 from .files import ImageMode, place_image, write_json
-from .report import KINDS, ConversionReport, printable
+from .report import KINDS, ConversionReport
 from .split import SPLITS
 
 
@@ -169,7 +169,7 @@ def _summary(report: ConversionReport) -> str:
     for kind, count in sorted(report.counts.items()):
         if KINDS[kind].problem:
             where, detail = report.named[kind][0]
-            told = printable(f"{where[:80]}: {detail[:80]}" if detail else where[:160])
+            told = printable(f"{where[:80]}: {detail[:80]}" if detail else where[:160], 10_000)
             kinds.append(f"{count} {kind}, first {told}")
     return "; ".join(kinds[:3]) or f"{report.images_found} images"
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmsdpt.utils.errors import printable
+
 MAX_NAMED = 10_000
 """Findings named per kind in the report file. Counts stay exact beyond it."""
 MAX_TEXT = 500
 """Characters kept of each name and detail, which a hostile file may make long."""
+_WHOLE = 10**9
 
 
 @dataclass(frozen=True)
@@ -101,13 +104,6 @@ KINDS: dict[str, Kind] = {
     "other_task": Kind("JSON file of captions, keypoints or another kind, not used", problem=False),
     "hidden_file": Kind("hidden file or folder, not looked at", problem=False),
 }
-
-
-def printable(text: object) -> str:
-    """Returns ``text`` with control characters escaped: names come from files that nobody vouches
-    for.
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 @dataclass
@@ -212,7 +208,7 @@ class ConversionReport:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             for row in rows
         ]
-        lines.append(f"classes: {printable(', '.join(self.categories))}")
+        lines.append(f"classes: {printable(', '.join(self.categories), _WHOLE)}")
         for what in ("images", "boxes"):
             total = data[what]
             lines.append(
@@ -227,7 +223,8 @@ class ConversionReport:
             for kind, entry in data[title].items():
                 lines.append(f"  {entry['count']:>7}  {kind}: {entry['meaning']}")
                 lines += [
-                    f"           {printable(where)[:200]}" for where in entry["where"][:examples]
+                    f"           {printable(where, _WHOLE)[:200]}"
+                    for where in entry["where"][:examples]
                 ]
                 if entry["count"] > examples:
                     lines.append(
