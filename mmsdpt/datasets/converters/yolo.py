@@ -63,26 +63,15 @@ def convert_yolo(
     Args:
         src: The data.yaml, obj.data (CVAT, darknet) or classes.txt (Label Studio, labelImg), or the
             folder that holds it.
-        out: Folder for the result; None writes nothing and only reports.
         root: Folder that holds all of the dataset. Default: the folder of data.yaml.
         split: Three fractions that sum to 1, or three counts, drawn at random by ``seed`` from all
             images. Default: the splits of data.yaml, or of folders; without any all is train.
-        seed: Seed of the draw.
         classes: Classes to convert, in the order of their ids. Default: all names of data.yaml, in
             their order.
-        rename: New class names by old ones; classes that get one name become one.
-        images: ``copy`` or ``link`` them, or use them ``in-place`` by absolute path.
         missing_labels: Whether an image without a label file is kept as one without boxes, as YOLO
             trains on it.
-        overwrite: Replace an earlier conversion.
-        strict: Write nothing and raise if there is any problem.
-        progress: Show progress bars.
 
-    Returns:
-        The report, which is also written to ``annotations/conversion_report.json``.
-
-    Raises:
-        InputError: If the conversion cannot be done as asked.
+    The other arguments, what is returned and what is raised: as of :func:`convert_voc`.
     """
     source, out = Path(src), None if out is None else Path(out)
     if source.is_dir():
