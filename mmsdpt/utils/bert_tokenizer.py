@@ -23,26 +23,19 @@ from .errors import InputError, first_line
 from .language_models import read_object
 
 _SPECIAL = {key: f"[{key.upper()}]" for key in ("unk", "sep", "pad", "cls", "mask")}
-_FIELDS = {
-    "input_ids": "ids",
-    "token_type_ids": "type_ids",
-    "attention_mask": "attention_mask",
-    "special_tokens_mask": "special_tokens_mask",
-}
+_FIELDS = dict(input_ids="ids", token_type_ids="type_ids", attention_mask="attention_mask")
 
 
 class Tokenized(dict[str, Any]):
     """Captions as tokens.
 
-    ``input_ids``, ``attention_mask`` (1 at tokens, 0 at padding), ``token_type_ids`` and
-    ``special_tokens_mask`` (1 at tokens that the text does not have) are attributes and items:
-    int64 tensors (B, L), or lists.
+    ``input_ids``, ``attention_mask`` (1 at tokens, 0 at padding) and ``token_type_ids`` are
+    attributes and items: int64 tensors (B, L), or lists.
     """
 
     input_ids: Any
     attention_mask: Any
     token_type_ids: Any
-    special_tokens_mask: Any
 
     def __init__(self, encodings: Sequence[Encoding], fields: dict[str, Any]) -> None:
         super().__init__(fields)
@@ -57,20 +50,11 @@ class Tokenized(dict[str, Any]):
         """The same with tensors on another device."""
         return Tokenized(self.encodings, {k: v.to(device) for k, v in self.items()})
 
-    def char_to_token(self, place: int, character: int | None = None) -> int | None:
-        """Index of the token that a character belongs to; None for white space and the like.
-
-        Args:
-            place: Index of the caption, or, if ``character`` is left out, of the character in the
-                first caption.
-            character: Index of the character.
+    def char_to_token(self, character: int) -> int | None:
+        """Index of the token that a character of the first caption belongs to; None for white space
+        and the like.
         """
-        caption, character = (0, place) if character is None else (place, character)
-        return self.encodings[caption].char_to_token(character)
-
-    def tokens(self, caption: int = 0) -> list[str]:
-        """A caption's tokens as text."""
-        return self.encodings[caption].tokens
+        return self.encodings[0].char_to_token(character)
 
 
 class BertTokenizer:
@@ -115,7 +99,6 @@ class BertTokenizer:
         truncation: bool = False,
         max_length: int | None = None,
         return_tensors: Literal["pt"] | None = None,
-        **kwargs: Any,
     ) -> Tokenized:
         """Tokenize.
 
@@ -127,7 +110,6 @@ class BertTokenizer:
             truncation: Whether longer captions are cut to ``max_length``.
             max_length: Number of tokens, with the special ones.
             return_tensors: 'pt': tensors. None: lists.
-            **kwargs: ``return_special_tokens_mask`` and the like, which change nothing here.
 
         Raises:
             ValueError: Rows of unequal length cannot be one tensor.

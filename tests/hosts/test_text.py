@@ -86,7 +86,8 @@ def test_common_class_names_are_words_of_their_own(built, text):
 
 def test_tokenizer_maps_characters_to_tokens(built):
     tokenized = built.tokenizer(["a zzq. Red star"])
-    assert tokenized.tokens() == ["[CLS]", "a", "z", "##z", "##q", ".", "red", "star", "[SEP]"]
+    tokens = ["[CLS]", "a", "z", "##z", "##q", ".", "red", "star", "[SEP]"]
+    assert tokenized.encodings[0].tokens == tokens
     assert [tokenized.char_to_token(i) for i in (0, 2, 4, 5, 7, 14)] == [1, 2, 4, 5, 6, 7]
 
 

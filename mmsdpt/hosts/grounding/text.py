@@ -213,7 +213,6 @@ class BertModel(MMDetBertModel):
             list(captions),
             max_length=self.max_tokens,
             padding="max_length" if self.pad_to_max else "longest",
-            return_special_tokens_mask=True,
             return_tensors="pt",
             truncation=True,
         ).to(device)
