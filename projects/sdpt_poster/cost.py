@@ -150,16 +150,6 @@ class CostMeter:
         model(images, [sample], mode="tensor")
 
 
-def measure_cost(
-    config: Mapping[str, Any],
-    use_plain_fusion: Callable[[nn.Module], None],
-    size: tuple[int, int] = (800, 800),
-    tokens: int = 256,
-) -> ModelCost:
-    """Cost of one model; for several, keep a :class:`CostMeter`. Arguments as there."""
-    return CostMeter(use_plain_fusion, size, tokens).measure(config)
-
-
 def count_parameters(model: nn.Module) -> tuple[int, int]:
     """Trainable parameters, and all that are in effect: what a method replaces is not."""
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
