@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -218,11 +218,9 @@ class TunedModel:
         """Names of the slots."""
         return tuple(self.model.tuners)
 
-    @contextmanager
-    def tuners_off(self, *slots: str) -> Iterator[None]:
+    def tuners_off(self, *slots: str) -> AbstractContextManager[None]:
         """Switch tuners off for a while, by default all: the base model, bit for bit."""
-        with self.model.tuners_off(*self._known(slots)):
-            yield
+        return self.model.tuners_off(*self._known(slots))
 
     def enable(self, *slots: str, on: bool = True) -> None:
         """Switch tuners on, or off with ``on=False``; by default all."""

@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -303,11 +303,9 @@ def dataset_of(config: Mapping[str, Any], role: str) -> dict[str, Any]:
     return {k: v for k, v in dataset.items() if role != "test" or k != "template"}
 
 
-@contextmanager
-def scope(config: Mapping[str, Any]) -> Iterator[None]:
-    """Look up types where the config's toolbox has them."""
-    with DefaultScope.overwrite_default_scope(config["default_scope"]):
-        yield
+def scope(config: Mapping[str, Any]) -> AbstractContextManager:
+    """A context in which types are looked up where the config's toolbox has them."""
+    return DefaultScope.overwrite_default_scope(config["default_scope"])
 
 
 @lru_cache(maxsize=1024)
