@@ -256,11 +256,6 @@ def test_phases_that_make_no_sense_are_refused_with_a_sentence():
         make_host(sides="image").tuners["default"].set_phase("text")
 
 
-def test_a_host_without_fusion_layers_is_refused_with_a_sentence():
-    with pytest.raises(ValueError, match="SDPT needs 'fusion' seams, and GLIP-T has none"):
-        SDPT(seams=SeamMap("GLIP-T", {}))
-
-
 def test_a_joint_space_narrower_than_a_modality_is_refused_unless_the_projection_is_learned():
     with pytest.raises(ValueError, match="joint width must be at least the modality's"):
         FusionHost(widths=(IMAGE, 18, JOINT, HEADS), tuner=dict(type="mmsdpt.SDPT"))
@@ -279,11 +274,6 @@ def test_a_copied_model_has_tokens_of_its_own():
         assert torch.equal(a, b)
     found, expected = twin(*inputs()), plain_host(twin, *inputs())
     assert_close(found[0], expected[0])
-
-
-def test_sdpt_is_built_by_its_name_in_a_config():
-    seams = FusionHost().seams()
-    assert isinstance(MODELS.build(dict(type="mmsdpt.SDPT", seams=seams)), SDPT)
 
 
 class RankOneTokens(nn.Module):

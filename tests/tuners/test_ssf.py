@@ -6,8 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from tests.hosts.small_clip import make_images as clip_images
-from tests.hosts.small_clip import tuned_clip
 from tests.hosts.small_glip import IMAGE_SIZE, build_mini_glip, make_images
 from tests.tuners.plain_swin import assert_same, build, maps, plain_encoder
 
@@ -47,28 +45,6 @@ def test_it_starts_near_the_host_and_equals_it_without_noise():
         tuned = maps(model, images)
         with model.tuners_off():
             assert all(torch.equal(a, b) for a, b in zip(tuned, maps(model, images), strict=True))
-
-
-def test_merging_keeps_the_output_and_unmerging_the_weights():
-    glip = build(type="mmsdpt.SSF")
-    clip = tuned_clip(dict(type="mmsdpt.SSF")).double().eval()
-    images = make_images(1, IMAGE_SIZE)
-    for model, run in (
-        (glip, lambda: maps(glip, images)),
-        (clip, lambda: (clip(clip_images(2)),)),
-    ):
-        tuner = model.tuners.default
-        before = {name: value.clone() for name, value in model.state_dict().items()}
-        with torch.no_grad():
-            tuned = run()
-            tuner.merge()
-            assert not tuner.enabled
-            assert all(
-                torch.allclose(a, b, rtol=1e-9, atol=1e-9)
-                for a, b in zip(tuned, run(), strict=True)
-            )
-            tuner.unmerge()
-        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_a_negative_deviation_is_refused():

@@ -50,17 +50,6 @@ def rewrite(path: Path, header=None, tensors=None, **changes) -> Path:
     return target
 
 
-def test_a_file_gives_a_fresh_model_the_same_output_bit_for_bit(path):
-    fresh = make_host(tuner_seed=1)
-    arguments = inputs(torch.float32)
-    before = fresh(*arguments)
-    load_tuner(fresh, path)
-    for found, expected, old in zip(
-        fresh(*arguments), make_host()(*arguments), before, strict=True
-    ):
-        assert torch.equal(found, expected) and not torch.equal(found, old)
-
-
 def test_a_file_may_be_loaded_into_another_slot(path):
     stacked = make_host(tuner=None, tuners=dict(old=dict(SDPT, frozen=True), new=SDPT))
     load_tuner(stacked, path, "old")
