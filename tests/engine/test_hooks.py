@@ -4,13 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
 from torch import nn
 
 from mmsdpt.engine.hooks import AlternatingPhasesHook, ClassNamesHook, TrainableTableHook
 from mmsdpt.engine.hooks.class_names import check_names_reach_the_model
 from mmsdpt.engine.hooks.trainable_table import trainable_table
-from mmsdpt.registry import HOOKS
 from mmsdpt.tuners import Tuner
 from mmsdpt.utils.errors import InputError
 
@@ -44,13 +42,6 @@ def test_the_table_lists_what_trains_and_the_total():
     row = next(line for line in table.splitlines() if "tuners.default.weight" in line)
     assert row.split()[3] == "1" and row.split()[5] == "4"
     assert "30.7692% of 13" in table and "host" not in table
-
-
-def test_the_table_is_in_the_log_at_the_start():
-    runner = a_runner(Model())
-    TrainableTableHook().before_train(runner)
-    (logged,) = runner.logged
-    assert "Trainable parameters" in logged and "tuners.default.weight" in logged
 
 
 def test_a_run_in_which_nothing_trains_is_refused():
@@ -240,9 +231,3 @@ def test_parameters_of_a_captions_positions_are_warned_of_under_another_caption(
         ClassNamesHook().before_test(runner)
         assert len(told) == count
     assert "belong to the caption of cat, dog; the test dataset has the caption dog, cat" in told[0]
-
-
-@pytest.mark.parametrize("name", ["TrainableTable", "AlternatingPhases", "ClassNames"])
-def test_hooks_are_built_by_their_names_in_a_config(name):
-    MMLogger.get_current_instance()
-    assert type(HOOKS.build(dict(type=f"mmsdpt.{name}Hook"))).__name__ == f"{name}Hook"

@@ -541,32 +541,6 @@ def test_a_text_side_that_trains_is_never_cached():
         assert gradient.abs().sum() > 0
 
 
-def test_text_features_do_not_depend_on_the_batch():
-    model = build_mini_glip(tuner=SDPT)
-    captions = [model.class_prompt(text)[0] for text in TEXTS]
-    together = model.encode_text(captions)
-    for i, caption in enumerate(captions):
-        fresh = copy.deepcopy(model)  # knows no caption
-        alone = fresh.encode_text([caption])
-        length = alone["masks"].shape[1]
-        assert together["masks"][i].sum() == length
-        for name in ("hidden", "embedded"):
-            assert torch.equal(together[name][i, :length], alone[name][0])
-
-
-def test_loading_weights_forgets_cached_text():
-    model, other = build_mini_glip(tuner=SDPT), build_mini_glip(tuner=SDPT)
-    with torch.no_grad():
-        for parameter in other.language_model.parameters():
-            parameter.mul_(1.5)
-    samples = mini_samples(TEXTS[:1])
-    before = predictions_of(model, mini_images(1), samples)[0]
-    model.load_state_dict(other.state_dict())
-    after, wanted = (predictions_of(m, mini_images(1), samples)[0] for m in (model, other))
-    assert not torch.equal(after.scores, before.scores)
-    assert torch.equal(after.scores, wanted.scores) and torch.equal(after.bboxes, wanted.bboxes)
-
-
 def test_raw_outputs_are_the_heads(mini):
     """MMDetection's GLIP fails in mode 'tensor', which tools that count operations use."""
     images, samples = mini_images(2), mini_samples(TEXTS[:2])
