@@ -26,7 +26,7 @@ from mmsdpt.tuners.files import load_tuner
 from mmsdpt.utils.atomic import lock_folder
 from mmsdpt.utils.base_weights import load_base_file, resolve_checkpoint
 from mmsdpt.utils.data_files import check_dataset_files, check_evaluator_files
-from mmsdpt.utils.detection_benchmarks import apply_benchmark
+from mmsdpt.utils.detection_benchmarks import complete_detection_data
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.feature_store import FeatureStore
 from mmsdpt.version import __version__
@@ -99,7 +99,7 @@ class TunerRunner(ResumableRunner):
     @classmethod
     def from_cfg(cls, cfg: Config) -> TunerRunner:
         """As MMEngine's; ``benchmark`` in the config sets the data, whatever tool read it."""
-        apply_benchmark(cfg)
+        complete_detection_data(cfg)
         return super().from_cfg(cfg)
 
     # ------------------------------------------------------------------ the start of a log

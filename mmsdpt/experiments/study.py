@@ -28,7 +28,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmsdpt.utils.cli import OF_THE_RUNNER, merge_options, read_config_file
-from mmsdpt.utils.detection_benchmarks import apply_benchmark
+from mmsdpt.utils.detection_benchmarks import complete_detection_data
 from mmsdpt.utils.errors import InputError
 
 PROTOCOLS = ("few_shot", "base_to_new", "transfer", "comparison", "stacking")
@@ -514,5 +514,5 @@ def read_config(path: Path) -> dict[str, Any]:
 @lru_cache(maxsize=256)
 def _parse(path: Path, changed: int) -> bytes:
     cfg = read_config_file(path)
-    apply_benchmark(cfg)
+    complete_detection_data(cfg)
     return pickle.dumps(cfg.to_dict())  # copied faster than the objects

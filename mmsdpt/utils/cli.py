@@ -19,7 +19,7 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import import_modules_from_strings
 
 from .data_files import dataset_configs
-from .detection_benchmarks import apply_benchmark
+from .detection_benchmarks import complete_detection_data
 from .errors import InputError, disk_problem, nearest, printable
 from .preflight import require_all
 from .setting_kinds import check_kinds, check_same_kind, setting
@@ -184,7 +184,7 @@ def load_config(
     cfg = read_config_file(args.config, import_custom_modules=False)
     cfg.launcher = args.launcher
     merge_options(cfg, args.cfg_options or {})
-    apply_benchmark(cfg, args.data_root)
+    complete_detection_data(cfg, args.data_root)
     if args.data_root and "benchmark" not in cfg:
         replace_data_root(cfg, args.data_root)
     spread_text_encoder(cfg, args.cfg_options or {})

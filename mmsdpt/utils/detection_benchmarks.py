@@ -136,7 +136,7 @@ def _benchmark(name: str, row: Mapping[str, Any], layouts: Mapping) -> Detection
     )
 
 
-def apply_benchmark(cfg: Any, data_root: str | None = None) -> None:
+def complete_detection_data(cfg: Any, data_root: str | None = None) -> None:
     """Let a config with ``benchmark`` read that benchmark, and any config keep the caption prompts
     of its data.
 

@@ -16,8 +16,8 @@ from PIL import Image
 from mmsdpt.utils.cli import load_config
 from mmsdpt.utils.data_files import dataset_configs
 from mmsdpt.utils.detection_benchmarks import (
-    apply_benchmark,
     benchmark_names,
+    complete_detection_data,
     find_benchmark,
 )
 from mmsdpt.utils.errors import InputError
@@ -96,7 +96,7 @@ def test_it_can_be_applied_twice_and_with_another_folder():
     cfg = loaded(OWN, data_root="elsewhere/holes", benchmark="odinw13/pothole")
     assert plain(cfg, "train")["data_root"] == cfg.data_root == "elsewhere/holes/"
     once = copy.deepcopy(cfg)
-    apply_benchmark(cfg)
+    complete_detection_data(cfg)
     assert cfg.to_dict() == once.to_dict()
 
 
