@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -140,13 +140,8 @@ def _timed(work: Iterable[Any]) -> tuple[list[Any], float]:
             torch.cuda.synchronize()
         found.append(part)
         times.append(time.perf_counter())
-    return found, _mean(times, without=1)
-
-
-def _mean(times: Sequence[float], without: int) -> float:
-    """Seconds between times; the first ones allocate memory and make what later ones keep."""
-    times = times[without:] if len(times) > without + 1 else times
-    return (times[-1] - times[0]) / (len(times) - 1)
+    times = times[1:] if len(times) > 2 else times  # the first allocates, and makes what is kept
+    return found, (times[-1] - times[0]) / (len(times) - 1)
 
 
 class _Measured(Exception):

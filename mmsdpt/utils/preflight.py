@@ -79,8 +79,8 @@ def _missing_data(cfg: Config, roles: Sequence[str]) -> list[str]:
         paths = [path for _, path in missing_files(dataset)]
         if any(each.get("ann_file") for each in dataset_configs(dataset)):
             # Other datasets draw their files at first use.
-            metrics = metric_configs(cfg.get(f"{role}_evaluator"))
-            paths += [path for each in metrics if (path := _missing_annotations(each))]
+            files = [each.get("ann_file") for each in metric_configs(cfg.get(f"{role}_evaluator"))]
+            paths += [x for x in files if x and "://" not in x and not Path(x).is_file()]
         # The name of an annotation file tells the source, that of a folder does not.
         advice = max((how_to_get_data(path) for path in paths), key=len, default="")
         for each in dataset_configs(dataset):
@@ -99,11 +99,6 @@ def _missing_data(cfg: Config, roles: Sequence[str]) -> list[str]:
 
 def _with_reason(path: str) -> str:
     return f"{path} ({no_folder(path)})" if is_archive(path) else path
-
-
-def _missing_annotations(metric: Mapping[str, Any]) -> str | None:
-    path = metric.get("ann_file")
-    return path if path and "://" not in path and not Path(path).is_file() else None
 
 
 def _missing_benchmark(dataset: Mapping[str, Any]) -> str | None:

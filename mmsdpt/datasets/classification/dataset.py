@@ -123,9 +123,9 @@ class ClassificationData(BaseDataset):
             **kwargs,
         )
         # Not by the argument metainfo: MMEngine would look for a file of that name.
-        self._metainfo["template"] = _checked_template(
-            default_template(name) if template is None else template
-        )
+        template = default_template(name) if template is None else template
+        sentences = list(checked_templates(template))
+        self._metainfo["template"] = template if isinstance(template, str) else sentences
         if not lazy_init:
             self.full_init()
 
@@ -193,11 +193,6 @@ class ClassificationData(BaseDataset):
 def _require(argument: str, value: object, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise InputError(f"{argument}={value!r} is not known; expected one of {', '.join(allowed)}")
-
-
-def _checked_template(template: str | Sequence[str]) -> str | list[str]:
-    sentences = checked_templates(template)
-    return template if isinstance(template, str) else list(sentences)
 
 
 def _with_size(step: Any, image_size: int) -> Any:

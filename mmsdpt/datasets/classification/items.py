@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -112,14 +112,10 @@ def class_names(items: Iterable[Item], source: str) -> tuple[str, ...]:
                 f"{source} gives label {item.label} two names, {names[item.label]!r} and "
                 f"{item.class_name!r}; a label needs one name"
             )
-    _check_contiguous(sorted(names), source)
-    return tuple(names[label] for label in sorted(names))
-
-
-def _check_contiguous(labels: Sequence[int], source: str) -> None:
-    for expected, label in enumerate(labels):
-        if label != expected:
+    for expected in range(len(names)):
+        if expected not in names:
             raise InputError(
-                f"{source} has {len(labels)} labels up to {labels[-1]} but none is {expected}; "
+                f"{source} has {len(names)} labels up to {max(names)} but none is {expected}; "
                 "labels run from 0 without gaps"
             )
+    return tuple(names[label] for label in range(len(names)))
