@@ -10,7 +10,7 @@ import argparse
 import os
 import select
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from .data_files import dataset_configs
 from .detection_benchmarks import complete_detection_data
 from .errors import InputError, disk_problem, nearest, printable
 from .preflight import require_all
-from .setting_kinds import check_kinds, check_same_kind, setting
+from .setting_kinds import check_kinds, check_same_kind, parts, setting
 
 # Lets a config inherit "mmsdpt::sdpt/glip_l_coco_k10.py", wherever the package is installed.
 MODULE2PACKAGE.setdefault("mmsdpt", "mmsdpt")
@@ -311,7 +311,8 @@ def replace_data_root(cfg: Config, folder: str) -> None:
     if not old:
         raise InputError("--data-root needs a config with data_root")
     loaders = [cfg.get(f"{role}_dataloader") for role in ("train", "val", "test")]
-    roots = {root.rstrip("/") for loader in loaders for root in data_roots(loader)}
+    found = [part.get("data_root") for loader in loaders for _, part in parts(loader)]
+    roots = {root.rstrip("/") for root in found if isinstance(root, str)}
     if roots and not any(f"{root}/".startswith(old + "/") for root in roots):
         if len(roots) > 1:
             raise InputError(
@@ -321,18 +322,6 @@ def replace_data_root(cfg: Config, folder: str) -> None:
         (old,) = roots
     for key in list(cfg):
         cfg[key] = replace_prefix(cfg[key], old + "/", folder.rstrip("/") + "/")
-
-
-def data_roots(value) -> Iterator[str]:
-    """Every ``data_root`` inside a config's value."""
-    if isinstance(value, dict):
-        if isinstance(value.get("data_root"), str):
-            yield value["data_root"]
-        for part in value.values():
-            yield from data_roots(part)
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from data_roots(part)
 
 
 def replace_prefix(value, old: str, new: str):
