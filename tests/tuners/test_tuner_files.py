@@ -376,9 +376,3 @@ def test_a_written_file_has_the_usual_permissions(tmp_path):
 def test_a_slot_that_is_not_there_is_refused_by_name(path):
     with pytest.raises(KeyError, match="no tuner slot 'b'; this model has: default"):
         load_tuner(make_host(), path, "b")
-
-
-def test_a_method_that_is_no_change_of_weights_cannot_be_merged():
-    host = make_host()
-    with pytest.raises(ValueError, match="SDPT cannot be merged"):
-        host.tuners["default"].merge()
