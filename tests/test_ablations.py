@@ -89,10 +89,7 @@ def glip_l(tmp_path_factory) -> nn.Module:
     shutil.copy(Path(mini_bert_folder()) / "vocab.txt", folder)
     arguments = argparse.Namespace(
         config=str(FOLDER / "glip_l_aquarium_k200.py"),
-        launcher="none",
         cfg_options=dict(lang_model_name=str(folder)),
-        data_root=None,
-        work_dir=None,
     )
     model = load_config(arguments).model
     model.tuner = None

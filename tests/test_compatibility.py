@@ -52,9 +52,8 @@ pytestmark = pytest.mark.usefixtures("short_beginnings")
 
 
 def config(name: str, **options) -> Config:
-    overrides = dict(launcher="none", data_root=None, work_dir=None)
     path = str(FOLDER / f"{name}.py")
-    return load_config(argparse.Namespace(config=path, cfg_options=options, **overrides))
+    return load_config(argparse.Namespace(config=path, cfg_options=options))
 
 
 def statements(name: str) -> list[str]:

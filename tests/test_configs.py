@@ -90,14 +90,7 @@ def bert_folder(tmp_path_factory) -> Path:
 
 def loaded(name: str, **options) -> Config:
     """A config as the tools load it, with ``--cfg-options``."""
-    arguments = argparse.Namespace(
-        config=str(FOLDER / name),
-        launcher="none",
-        cfg_options=options,
-        data_root=None,
-        work_dir=None,
-    )
-    return load_config(arguments)
+    return load_config(argparse.Namespace(config=str(FOLDER / name), cfg_options=options))
 
 
 @functools.cache

@@ -39,7 +39,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, help="override settings of the config"
     )
-    parser.set_defaults(launcher="none", work_dir=None)
     args = parser.parse_args(argv)
     args.config = args.config or str(CONFIGS / f"{_PREFIX}{args.task}.py")
     return args

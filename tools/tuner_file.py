@@ -38,7 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     check.add_argument(
         "--cfg-options", nargs="+", action=DictAction, help="override settings of the config"
     )
-    check.set_defaults(run=check_file, launcher="none", work_dir=None, data_root=None)
+    check.set_defaults(run=check_file)
     return parser.parse_args(argv)
 
 

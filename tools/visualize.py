@@ -65,8 +65,6 @@ def main() -> None:
 
         print(draw_curves(args.work_dirs, args.out / "curves.png"))
         return
-    args.work_dir = None
-    args.launcher = "none"
     cfg = load_config(args)
     # Not at the top: --help is quick.
     from mmsdpt.visualization.models import split_arguments

@@ -132,12 +132,7 @@ class Recipe:
         Raises:
             InputError: if the config has no such slot, or no test data.
         """
-        cfg = load_config(
-            argparse.Namespace(
-                config=str(path), cfg_options=None, data_root=None, work_dir=None, launcher="none"
-            )
-        )
-        return cls.of(cfg, files)
+        return cls.of(load_config(argparse.Namespace(config=str(path))), files)
 
     @classmethod
     def of(cls, cfg: Config, files: Mapping[str, str] | str | None) -> Recipe:

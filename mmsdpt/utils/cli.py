@@ -148,6 +148,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text-encoder", help="folder of GLIP's BERT, if it is elsewhere now")
 
 
+_DEFAULTS = dict(cfg_options=None, data_root=None, work_dir=None, launcher="none")
+
+
 def load_config(
     args: argparse.Namespace,
     roles: Sequence[str] = (),
@@ -157,7 +160,7 @@ def load_config(
     modules that it names, which takes seconds.
 
     Args:
-        args: The arguments.
+        args: The arguments: ``config``, and those of the others that a tool has.
         roles: Check before the import that weights are there, and the data of these roles: see
             :func:`mmsdpt.utils.preflight.require_all`.
         adjust: Changes the config before that check, by arguments of the tool's own.
@@ -165,6 +168,7 @@ def load_config(
     Raises:
         InputError: if the config file does not exist, or anything that is checked.
     """
+    args = argparse.Namespace(**_DEFAULTS | vars(args))
     if not Path(args.config).is_file():
         raise InputError(f"config not found: {args.config}")
     if not args.config.endswith((".py", ".json", ".yaml", ".yml")):

@@ -48,8 +48,7 @@ def load(args: argparse.Namespace, bert: str | None):
     options = dict(args.cfg_options or {})
     if bert is not None:
         options["lang_model_name"] = bert
-    overrides = dict(cfg_options=options, launcher="none", data_root=None, work_dir=None)
-    return load_config(argparse.Namespace(config=args.config, **overrides))
+    return load_config(argparse.Namespace(config=args.config, cfg_options=options))
 
 
 def host_of(cfg):

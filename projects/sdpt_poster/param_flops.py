@@ -45,8 +45,7 @@ def model_config(path: Path, bert: str, options: dict[str, Any] | None = None) -
     """
     from mmsdpt.utils.cli import load_config
 
-    overrides = dict(cfg_options=options, launcher="none", data_root=None, work_dir=None)
-    cfg = load_config(argparse.Namespace(config=str(path), **overrides))
+    cfg = load_config(argparse.Namespace(config=str(path), cfg_options=options))
     if cfg.model.language_model.get("name", BERT_BASE) == BERT_BASE:
         cfg.model.language_model.name = cfg.model.bbox_head.lang_model_name = bert
     return cfg.model

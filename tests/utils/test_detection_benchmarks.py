@@ -29,8 +29,8 @@ LVIS = str(CONFIGS / "sdpt/glip_l_lvis_k10.py")
 
 
 def loaded(path: str, data_root: str | None = None, **options) -> Config:
-    arguments = dict(config=path, launcher="none", work_dir=None)
-    return load_config(argparse.Namespace(**arguments, cfg_options=options, data_root=data_root))
+    arguments = dict(config=path, cfg_options=options, data_root=data_root)
+    return load_config(argparse.Namespace(**arguments))
 
 
 def plain(cfg: Config, split: str) -> dict:

@@ -27,8 +27,7 @@ def parse_args() -> argparse.Namespace:
     read.add_argument("folder", help="adapter_config.json and adapter_model.safetensors")
     read.add_argument("config", help="config of a model with the adapter's method, rank and alpha")
     read.add_argument("tuner_file", help="file to write (.safetensors)")
-    read.set_defaults(run=read_adapter, launcher="none", work_dir=None, data_root=None)
-    read.set_defaults(cfg_options=None)
+    read.set_defaults(run=read_adapter)
     return parser.parse_args()
 
 
