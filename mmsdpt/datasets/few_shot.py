@@ -48,14 +48,12 @@ class FewShotDataset:
     Two readings that the one sentence leaves open follow GLIP's released code
     (``maskrcnn_benchmark``, ``coco.py``):
 
-    - A shot is an *image* that holds the category, however many of its boxes it has (the ``set`` of
-    category
-      ids in that code). ``count="box"`` counts boxes instead (the ``tuple`` of that code's
-      comment).
-    - Images without a box, or only with boxes of at most one pixel in width or height, leave before
-    the
-      shuffle, so that they cannot move its order. Boxes that training ignores (``ignore_flag``)
-      give no shot.
+    - A shot is an *image* that holds the category, however many of its boxes it has (the ``set``
+      of category ids in that code). ``count="box"`` counts boxes instead (the ``tuple`` of that
+      code's comment).
+    - Images without a box, or only with boxes of at most one pixel in width or height, leave
+      before the shuffle, so that they cannot move its order. Boxes that training ignores
+      (``ignore_flag``) give no shot.
 
     The choice depends on ids, labels and seed alone, not on the order of the annotation file.
 
