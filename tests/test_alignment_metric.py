@@ -4,7 +4,6 @@ image, through the metric and through the tool.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 
 import pytest
@@ -18,6 +17,7 @@ from mmsdpt.tuners.files import save_tuner
 from mmsdpt.utils.errors import InputError
 from tests.datasets.miniature_layouts import make_class_folders
 from tests.hosts.small_clip import NAMES, clip_config, make_images, make_samples, tuned_clip
+from tests.run_tools import load_tool
 
 
 def plain_alignment(x: torch.Tensor, labels: list[int], t: torch.Tensor) -> dict[str, float]:
@@ -136,13 +136,8 @@ def test_predictions_from_known_features_equal_those_from_images(tuner):
 
 
 @pytest.fixture
-def tool(repository):
-    spec = importlib.util.spec_from_file_location(
-        "alignment_tool", repository / "tools" / "analysis_tools" / "alignment.py"
-    )
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
+def tool():
+    return load_tool("analysis_tools/alignment.py")
 
 
 def test_the_tool_measures_drawn_pictures(tool, repository, capsys):

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.util
 import itertools
 import json
 import pickle
@@ -14,7 +13,6 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -37,6 +35,7 @@ from mmsdpt.utils.cli import load_config
 from mmsdpt.utils.language_models import mini_bert_folder
 from projects.mini_world.tasks import TASKS
 from projects.sdpt_poster.meta import MetaRun, build_on_meta
+from tests.run_tools import load_tool
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDER = REPOSITORY / "configs" / "compatibility"
@@ -172,10 +171,7 @@ class Tool:
     """A command line tool in this process; keeps its last runner and all steps."""
 
     def __init__(self, name: str) -> None:
-        path = REPOSITORY / "tools" / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(f"{name}_tool", path)
-        self.module: ModuleType = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self.module)
+        self.module = load_tool(f"{name}.py")
         self.steps = Steps()
 
     def _build(self, cfg: Config) -> Runner:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +25,7 @@ from mmsdpt.utils.errors import InputError
 from mmsdpt.visualization import Boxes, match_boxes
 from projects.mini_world import demo as body
 from projects.mini_world.comparison import ComparisonPicture
+from tests.run_tools import load_tool
 
 CLASSES = ("red square", "blue square")
 CONFIG = """
@@ -57,11 +57,7 @@ optim_wrapper = dict(
 
 @pytest.fixture(scope="module")
 def demo() -> ModuleType:
-    path = Path(__file__).parents[1] / "tools" / "demo.py"
-    spec = importlib.util.spec_from_file_location("demo_tool", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("demo.py")
 
 
 def write_split(folder: Path, split: str, count: int) -> None:

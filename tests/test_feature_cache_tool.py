@@ -1,22 +1,17 @@
 """tools/feature_cache.py lists and clears what runs have kept."""
 
-import runpy
-import sys
-
 import pytest
 import torch
 
 from mmsdpt.utils.feature_store import FeatureStore, Space
+from tests.run_tools import run
 
 
 @pytest.fixture
-def tool(repository, monkeypatch, capsys):
+def tool(monkeypatch, capsys):
     def call(*args):
-        monkeypatch.setattr(sys, "argv", ["feature_cache.py", *map(str, args)])
         monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(repository / "tools/feature_cache.py"), run_name="__main__")
-        return ended.value.code, capsys.readouterr()
+        return run("feature_cache.py", *args), capsys.readouterr()
 
     return call
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -17,17 +15,9 @@ import mmsdpt.hosts
 import mmsdpt.tuners  # noqa: F401  registers what the config names
 from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import save_tuner
+from tests import run_tools
 
 CLASSES = ["hot arrow", "cold arrow"]
-
-
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    path = Path(__file__).parents[1] / "tools" / "tuner_file.py"
-    spec = importlib.util.spec_from_file_location("tuner_file_tool", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +39,14 @@ def folder(tmp_path_factory, repository) -> Path:
 
 
 @pytest.fixture
-def run(tool, monkeypatch, capsys):
+def run(monkeypatch, capsys):
     """Run the tool as from the command line; its exit code and what it printed."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["tuner_file.py", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "160")
-        with pytest.raises(SystemExit) as exit_:
-            tool.run_tool(tool.main)
+        code = run_tools.run("tuner_file.py", *arguments)
         printed = capsys.readouterr()
-        return exit_.value.code, printed.out, printed.err
+        return code, printed.out, printed.err
 
     return call
 

@@ -6,8 +6,6 @@ import errno
 import gzip
 import itertools
 import os
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +18,11 @@ from safetensors.torch import load_file
 from mmsdpt.apis import Detector
 from mmsdpt.engine import build_runner
 from mmsdpt.utils.base_weights import resolve_checkpoint
-from mmsdpt.utils.cli import run_tool
 from mmsdpt.utils.errors import InputError
 from tests.apis.conftest import CLASSES, save_with_noise
+from tests.run_tools import run
 
 TOOLS = Path(__file__).parents[2] / "tools"
-
-
-def run(tool: str, *arguments: object) -> int:
-    """Run a tool in this process, and return its exit code."""
-    main = runpy.run_path(str(TOOLS / tool))["main"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [tool, *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run_tool(main)
-    return ended.value.code
 
 
 def of_method(make_cfg, tmp_path: Path, tuner: dict, trainable: list[str] | None = None) -> Path:

@@ -16,7 +16,8 @@ from mmsdpt.apis import Classifier, Detector
 from mmsdpt.engine import build_runner
 from mmsdpt.evaluation import JsonResults
 from tests.apis.conftest import CLASSES, COLOURS, save_with_noise
-from tests.apis.test_toolbox import as_file, run
+from tests.apis.test_toolbox import as_file
+from tests.run_tools import run
 
 
 def test_image_demo_writes_pictures_json_and_coco_results(

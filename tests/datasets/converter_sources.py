@@ -1,15 +1,14 @@
 """Small folders in the layouts of VOC and YOLO, and what the converters make of them."""
 
-import importlib.util
 import json
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from PIL import Image
 
 from mmsdpt.datasets.converters import convert_voc, convert_yolo
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools" / "dataset_converters"
+from tests.run_tools import load_tool
 
 
 def picture(path: Path, size: tuple[int, int] = (40, 30), orientation: int | None = None) -> Path:
@@ -102,8 +101,6 @@ def counts(report, *ignore: str) -> dict[str, int]:
     return {kind: n for kind, n in report.counts.items() if kind not in ("no_split", *ignore)}
 
 
-def load_tool(name: str):
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def converter(name: str) -> ModuleType:
+    """The tool of a converter."""
+    return load_tool(f"dataset_converters/{name}.py")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import shutil
 from dataclasses import replace
@@ -14,6 +13,7 @@ from rich.console import Console
 from mmsdpt.datasets.classification import BENCHMARKS, doctor
 from mmsdpt.utils.errors import InputError
 from tests.datasets.miniature_layouts import ALL_NAMES, VARIANT_FOLDERS, make_dataset
+from tests.run_tools import load_tool
 
 STANDARD = {
     "imagenet": (1000, {"train": 1281167, "test": 50000}),
@@ -140,14 +140,10 @@ def test_a_narrow_table_cuts_no_address(small):
 
 
 @pytest.fixture
-def tool(repository, monkeypatch):
+def tool(monkeypatch):
     """``main`` of tools/data_doctor.py."""
     monkeypatch.setenv("COLUMNS", "200")
-    path = repository / "tools/data_doctor.py"
-    spec = importlib.util.spec_from_file_location("data_doctor_tool", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return load_tool("data_doctor.py").main
 
 
 def test_the_tool_prints_a_table_and_fails_where_something_is_wrong(tmp_path, tool, capsys):

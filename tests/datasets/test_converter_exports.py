@@ -14,9 +14,9 @@ from mmsdpt.utils.errors import InputError
 from .converter_sources import (
     balanced,
     boxes,
+    converter,
     counts,
     from_yolo,
-    load_tool,
     pair,
     picture,
     read,
@@ -199,7 +199,7 @@ def test_a_conversion_that_loses_every_box_fails_with_the_first_place(tmp_path, 
     if "0.1" in str(labels):
         source.write_text("train: train/images\nkpt_shape: [3, 3]\nnames: [cat]\n")
     with pytest.raises(SystemExit) as stop:
-        load_tool("yolo2coco").main([str(source), "--out", str(tmp_path / "out"), "--quiet"])
+        converter("yolo2coco").main([str(source), "--out", str(tmp_path / "out"), "--quiet"])
     message = capsys.readouterr().err
     assert stop.value.code == 2 and "train/" in message and message.count("\n") == 1
     assert not (tmp_path / "out").exists()
@@ -308,7 +308,7 @@ def test_classes_are_renamed_in_every_format(tmp_path):
     assert report.categories == ("cat",) and len(boxes(tmp_path / "y")) == 2
     pair(tmp_path / "voc", "a", name="RBC")
     arguments = [str(tmp_path / "voc"), "--out", str(tmp_path / "v"), "--quiet"]
-    assert load_tool("voc2coco").main([*arguments, "--rename", "RBC=red blood cell"]) == 0
+    assert converter("voc2coco").main([*arguments, "--rename", "RBC=red blood cell"]) == 0
     assert read(tmp_path / "v")["categories"][0]["name"] == "red blood cell"
     report = convert_coco(tmp_path / "v", tmp_path / "c", rename={"red blood cell": "cell"})
     assert report.categories == ("cell",)
@@ -426,7 +426,7 @@ def test_a_coco_file_does_not_copy_images_through_links_to_outside(tmp_path):
     assert [path.name for path in (tmp_path / "out").rglob("*.jpg")] == ["b.jpg"]
     # --root says which folder is trusted.
     arguments = [str(tmp_path / "src"), "--out", str(tmp_path / "all"), "--quiet"]
-    assert load_tool("coco2coco").main([*arguments, "--strict", "--root", str(tmp_path)]) == 0
+    assert converter("coco2coco").main([*arguments, "--strict", "--root", str(tmp_path)]) == 0
     assert len(boxes(tmp_path / "all")) == 3
     for root, told in (("none", "is not a folder"), ("private", "does not hold")):
         with pytest.raises(InputError, match=f"--root .*{told}"):

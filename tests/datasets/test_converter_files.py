@@ -20,7 +20,7 @@ from mmsdpt.datasets.converters.voc_xml import parse_xml
 from mmsdpt.utils.atomic import staged
 from mmsdpt.utils.errors import InputError
 
-from .converter_sources import balanced, boxes, from_yolo, load_tool, pair, picture, voc, xml, yolo
+from .converter_sources import balanced, boxes, converter, from_yolo, pair, picture, voc, xml, yolo
 
 BOX = "0 0.5 0.5 0.5 0.5\n"
 
@@ -44,7 +44,7 @@ def listing(folder):
 
 
 def test_without_room_nothing_is_left_and_the_earlier_conversion_stays(tmp_path, capsys):
-    tool, out = load_tool("yolo2coco"), tmp_path / "out"
+    tool, out = converter("yolo2coco"), tmp_path / "out"
     first = str(yolo(tmp_path / "first", {"a": BOX}))
     second = str(yolo(tmp_path / "second", {"a": BOX, "b": BOX}))
     assert tool.main([first, "--out", str(out), "--quiet"]) == 0

@@ -18,9 +18,9 @@ from mmsdpt.utils.errors import InputError
 from .converter_sources import (
     balanced,
     boxes,
+    converter,
     counts,
     from_yolo,
-    load_tool,
     pair,
     picture,
     read,
@@ -217,7 +217,7 @@ def test_the_tools_report_and_exit_as_documented(tmp_path, capsys):
     src, out = tmp_path / "src", tmp_path / "out"
     pair(src, "a", size=(1, 1))
     pair(src, "b")
-    tool = load_tool("voc2coco")
+    tool = converter("voc2coco")
     assert tool.main([str(src), "--out", str(out), "--split", "1,1,0", "--quiet"]) == 0
     assert "size_wrong" in capsys.readouterr().out
     written = json.loads((out / "annotations" / "conversion_report.json").read_text())
@@ -245,7 +245,7 @@ def test_the_tools_report_and_exit_as_documented(tmp_path, capsys):
         )
 
     source = yolo(tmp_path / "yolo", {"a": "0 0.5 0.5 0.5 0.5\n9 0.5 0.5 0.5 0.5"})
-    tool = load_tool("yolo2coco")
+    tool = converter("yolo2coco")
     assert tool.main([str(source), "--out", str(tmp_path / "y"), "--quiet"]) == 0
     assert "class_unknown" in capsys.readouterr().out
     assert tool.main([str(source), "--out", str(tmp_path / "z"), "--quiet", "--strict"]) == 1
@@ -307,7 +307,7 @@ def test_the_command_in_a_config_gives_the_classes_that_it_names_in_order(
     tool, given, *options = shlex.split(command)
     options[options.index("--out") + 1] = str(tmp_path)
     given = given.replace(name.upper(), str(real_data / source))
-    assert load_tool(Path(tool).stem).main([given, *options, "--in-place", "--quiet"]) in (0, None)
+    assert converter(Path(tool).stem).main([given, *options, "--in-place", "--quiet"]) in (0, None)
     for split in ("train", "val", "test"):
         found = [each["name"] for each in read(tmp_path, split)["categories"]]
         assert found == [*Config.fromfile(path).test_dataloader.dataset.metainfo.classes]

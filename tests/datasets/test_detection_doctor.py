@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from PIL import Image
 from mmsdpt.datasets.detection_doctor import examine_detection, present_benchmarks
 from mmsdpt.utils.detection_benchmarks import find_benchmark
 from mmsdpt.utils.errors import InputError
+from tests.run_tools import load_tool
 
 
 def make(root: Path, name: str, count: int = 2, **changes) -> Path:
@@ -109,10 +109,7 @@ def test_present_benchmarks_are_found_once(tmp_path):
 
 def test_the_tool_takes_both_kinds_of_benchmarks(tmp_path, capsys):
     make(tmp_path, "odinw35/dice")
-    path = Path(__file__).parents[2] / "tools/data_doctor.py"
-    spec = importlib.util.spec_from_file_location("data_doctor", path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_tool("data_doctor.py")
     root = ["--data-root", str(tmp_path)]
     assert tool.main([*root, "--datasets", "odinw35/dice"]) == 0
     assert "odinw35/dice" in capsys.readouterr().out

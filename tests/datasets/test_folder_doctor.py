@@ -8,25 +8,18 @@ import pytest
 from mmsdpt.datasets.converters import convert_coco
 from mmsdpt.datasets.folder_doctor import examine_folder
 from mmsdpt.utils.errors import InputError
+from tests import run_tools
 
 from .converter_sources import pair, voc
 from .miniature_layouts import make_class_folders
 from .test_converter_exports import label_studio, roboflow
 
-TOOL = "tools/data_doctor.py"
+
+def run(folder, capsys):
+    return run_tools.run("data_doctor.py", folder), "".join(capsys.readouterr())
 
 
-def run(repository, folder, monkeypatch, capsys):
-    import runpy
-    import sys
-
-    monkeypatch.setattr(sys, "argv", [TOOL, str(folder)])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(repository / TOOL), run_name="__main__")
-    return stop.value.code, "".join(capsys.readouterr())
-
-
-def test_clean_folders_of_every_format_are_well(tmp_path, repository, monkeypatch, capsys):
+def test_clean_folders_of_every_format_are_well(tmp_path, capsys):
     for stem in ("a", "bb"):
         pair(tmp_path / "voc", stem)
     label_studio(tmp_path / "yolo")
@@ -38,33 +31,31 @@ def test_clean_folders_of_every_format_are_well(tmp_path, repository, monkeypatc
         ("coco", "1 images; boxes: cat 1"),
         ("classes", "3 classes: owl, red fox, sea lion"),
     ):
-        code, text = run(repository, tmp_path / name, monkeypatch, capsys)
+        code, text = run(tmp_path / name, capsys)
         assert code == 0 and facts in text and "WRONG" not in text, text
 
 
-def test_faults_are_named_with_file_and_entry(tmp_path, repository, monkeypatch, capsys):
+def test_faults_are_named_with_file_and_entry(tmp_path, capsys):
     roboflow(tmp_path)
     path = tmp_path / "train" / "_annotations.coco.json"
     content = json.loads(path.read_text())
     content["annotations"][0]["image_id"] = 99
     path.write_text(json.dumps(content))
-    code, text = run(repository, tmp_path, monkeypatch, capsys)
+    code, text = run(tmp_path, capsys)
     assert code == 1 and str(path) in text
     assert "annotations of an image that is not listed (1: id 0)" in text
     assert "'cat', 'Cat' are the same text to the model" in text
     assert "1 of its images are also in train (a.jpg, ...)" in text
 
 
-def test_two_names_that_no_english_model_reads_are_one_class(
-    tmp_path, repository, monkeypatch, capsys
-):
+def test_two_names_that_no_english_model_reads_are_one_class(tmp_path, capsys):
     roboflow(tmp_path)
     path = tmp_path / "train" / "_annotations.coco.json"
     content = json.loads(path.read_text())
     for category, name in zip(content["categories"][-2:], ("猫", "狗"), strict=True):
         category["name"] = name
     path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    code, text = run(repository, tmp_path, monkeypatch, capsys)
+    code, text = run(tmp_path, capsys)
     assert code == 1 and "'猫' and '狗' are the same text to GLIP" in text
 
 

@@ -18,7 +18,7 @@ from mmsdpt.apis.inputs import as_source
 from mmsdpt.apis.recipe import Recipe
 from mmsdpt.utils.errors import InputError
 from tests.apis.conftest import CLASSES, COLOURS
-from tests.apis.test_toolbox import run
+from tests.run_tools import run
 from tests.tuners.contract_cases import registered_methods
 
 pytest.importorskip("onnx", reason='needs pip install "mmsdpt[onnx]"')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import pickle
 import shutil
@@ -16,6 +15,7 @@ from mmpretrain.datasets import categories
 
 from mmsdpt.hosts.clip.tokenizer import CLIPTokenizer, clean_text, tokenizer_folder
 from mmsdpt.utils.errors import InputError
+from tests.run_tools import load_tool
 
 TEXTS = [
     "a photo of a forget-me-not, a type of flower.",
@@ -54,12 +54,8 @@ def openai():
 
 
 @pytest.fixture(scope="module")
-def tool(repository) -> ModuleType:
-    path = repository / "tools" / "model_converters" / "make_clip_tokenizer.py"
-    spec = importlib.util.spec_from_file_location("make_clip_tokenizer", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool() -> ModuleType:
+    return load_tool("model_converters/make_clip_tokenizer.py")
 
 
 def test_ids_of_all_class_names_of_the_toolbox_are_openais(tokenizer, openai):

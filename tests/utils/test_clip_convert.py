@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import warnings
 import zipfile
@@ -20,6 +19,7 @@ from mmsdpt.hosts.clip import CLIP
 from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint
 from mmsdpt.utils.clip_weights import convert_file, convert_state
 from mmsdpt.utils.errors import InputError
+from tests.run_tools import run
 
 WIDTH, TEXT_WIDTH, LAYERS, JOINT, CONTEXT, VOCABULARY = 128, 64, 2, 32, 20, 4610
 TEXTS = ["a photo of a cat.", "two zebras, crossing the street", "x"]
@@ -417,20 +417,13 @@ def test_source_that_is_missing_empty_or_split_is_one_sentence(tmp_path):
         convert_file("nowhere.pt", "out.bin")
 
 
-def test_tool_prints_one_line_or_one_error(repository, reference, monkeypatch, capsys, tmp_path):
-    path = repository / "tools" / "model_converters" / "clip2mmsdpt.py"
-    spec = importlib.util.spec_from_file_location("clip2mmsdpt", path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+def test_tool_prints_one_line_or_one_error(reference, capsys, tmp_path):
     torch.save(reference.state_dict(), tmp_path / "clip.pt")
     out = str(tmp_path / "out.safetensors")
-    codes = []
-    for source in (str(tmp_path / "clip.pt"), "nowhere.pt"):
-        arguments = [source, out, "--activation", "quick_gelu"]
-        monkeypatch.setattr("sys.argv", ["clip2mmsdpt.py", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            tool.run_tool(tool.main)
-        codes.append(exit_.value.code)
+    codes = [
+        run("model_converters/clip2mmsdpt.py", source, out, "--activation", "quick_gelu")
+        for source in (tmp_path / "clip.pt", "nowhere.pt")
+    ]
     printed = capsys.readouterr()
     assert codes == [0, 2]
     assert printed.out.startswith(f"{out}: OpenAI's layout") and printed.out.count("\n") == 1
