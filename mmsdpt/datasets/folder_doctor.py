@@ -20,7 +20,6 @@ from .converters.yolo_folders import find_data_file
 from .image_files import IMAGE_SUFFIXES
 
 _EVERY_IMAGE = 10**9
-_WHOLE = 10**9
 
 
 @dataclass
@@ -46,7 +45,7 @@ class FolderFinding:
         lines += [f"  note: {note}" for note in self.notes]
         lines += [] if self.problems else ["  OK"]
         # Without control characters that came from files.
-        return "\n".join(printable(line, _WHOLE) for line in "\n".join(lines).split("\n"))
+        return "\n".join(printable(line, None) for line in "\n".join(lines).split("\n"))
 
 
 def examine_folder(folder: str | Path) -> list[FolderFinding]:

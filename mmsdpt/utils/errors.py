@@ -26,12 +26,14 @@ class CheckpointError(InputError):
     """A checkpoint that is missing, unreadable, or does not fit the model."""
 
 
-def printable(value: object, most: int = 200) -> str:
-    """What a file says, fit for a message: on one line, printable, not long."""
+def printable(value: object, most: int | None = 200) -> str:
+    """What a file says, fit for a message: on one line, printable, and not long: ``most``
+    characters, or with None all.
+    """
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    text = text[: most + 1] if len(text) > most else text
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return shown[:most] + ("..." if len(shown) > most else "")
+    start = text if most is None else text[: most + 1]
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in start)
+    return shown if most is None or len(shown) <= most else shown[:most] + "..."
 
 
 def listed(items: Iterable[object], most: int = 5, separator: str = ", ") -> str:

@@ -1,6 +1,7 @@
 """COCO files that would train on wrong boxes are refused, with file and entry."""
 
 import copy
+import json
 from pathlib import Path
 
 import numpy as np

@@ -169,7 +169,7 @@ def _summary(report: ConversionReport) -> str:
     for kind, count in sorted(report.counts.items()):
         if KINDS[kind].problem:
             where, detail = report.named[kind][0]
-            told = printable(f"{where[:80]}: {detail[:80]}" if detail else where[:160], 10_000)
+            told = printable(f"{where[:80]}: {detail[:80]}" if detail else where[:160], None)
             kinds.append(f"{count} {kind}, first {told}")
     return "; ".join(kinds[:3]) or f"{report.images_found} images"
 

@@ -13,7 +13,6 @@ MAX_NAMED = 10_000
 """Findings named per kind in the report file. Counts stay exact beyond it."""
 MAX_TEXT = 500
 """Characters kept of each name and detail, which a hostile file may make long."""
-_WHOLE = 10**9
 
 
 @dataclass(frozen=True)
@@ -208,7 +207,7 @@ class ConversionReport:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             for row in rows
         ]
-        lines.append(f"classes: {printable(', '.join(self.categories), _WHOLE)}")
+        lines.append(f"classes: {printable(', '.join(self.categories), None)}")
         for what in ("images", "boxes"):
             total = data[what]
             lines.append(
@@ -223,7 +222,7 @@ class ConversionReport:
             for kind, entry in data[title].items():
                 lines.append(f"  {entry['count']:>7}  {kind}: {entry['meaning']}")
                 lines += [
-                    f"           {printable(where, _WHOLE)[:200]}"
+                    f"           {printable(where, None)[:200]}"
                     for where in entry["where"][:examples]
                 ]
                 if entry["count"] > examples:
