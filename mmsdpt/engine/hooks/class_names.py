@@ -82,8 +82,8 @@ class ClassNamesHook(Hook):
         lists, names = class_lists(dataset), all_classes(dataset)
         if not names:
             return
-        evaluator = None if role == "train" else getattr(runner, f"{role}_evaluator")
-        if len(lists) > 1 and not isinstance(evaluator, MultiDatasetsEvaluator | None):
+        several = len(lists) > 1 and role != "train"
+        if several and not isinstance(getattr(runner, f"{role}_evaluator"), MultiDatasetsEvaluator):
             raise InputError(
                 f"the {role} dataset joins data of {len(lists)} class lists, and no metric scores"
                 f" several: set {role}_evaluator to a MultiDatasetsEvaluator with a metric for"
