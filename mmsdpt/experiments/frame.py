@@ -19,6 +19,7 @@ _INTEGERS = (
     *("shots", "seed", "trainable", "base_parameters", "epochs", "best_epoch", "steps"),
     *("peak_memory_bytes", "tuner_bytes", "threads"),
 )
+MORE_SCORES = ("AP50", "APr", "APc", "APf")  # shown beside AP; the last three are LVIS' groups
 # coco/bbox_mAP, coco/bbox_mAP_50, lvis/bbox_AP50, lvis_fixed_ap/APr, ...: fractions.
 _AP = re.compile(r"(?:.*/)?(?:bbox_)?m?AP_?(\d\d|[smlrcf])?")
 
@@ -79,7 +80,7 @@ def to_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     ``metric.<name>``, ``before.<name>`` and ``version.<name>``. Added are ``variant``, the settings
     as text; ``place``, what is tested; ``training``, what the cells of one training share;
     ``score``, the main metric, in percent, with its name ``score_name``, the same of the model with
-    all tuners off, ``gain``, and ``AP50``.
+    all tuners off, ``gain``, and ``MORE_SCORES``.
 
     Args:
         records: As :func:`mmsdpt.experiments.records.read_records` gives them.
@@ -98,10 +99,11 @@ def to_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
             score_name=main,
             score=value,
             gain=None if value is None or level is None else value - level,
-            AP50=scores.get("AP50"),
+            # -1 is COCO's and LVIS' word for a group without annotations.
+            **{name: x for name in MORE_SCORES if (x := scores.get(name, -1.0)) >= 0},
         )
         rows.append(row)
-    added = ("variant", "place", "training", "score_name", "score", "gain", "AP50")
+    added = ("variant", "place", "training", "score_name", "score", "gain", *MORE_SCORES)
     known = [name for name in Record.__annotations__ if name not in _LEFT_OUT]
     nested = [
         pd.json_normalize([record.get(name) or {} for record in records]).add_prefix(f"{start}.")

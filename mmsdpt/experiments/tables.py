@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from .frame import Score, harmonic_mean, mean_score, select
+from .frame import MORE_SCORES, Score, harmonic_mean, mean_score, select
 from .published import published_tables
 from .records import FAILED
 from .study import ZERO_SHOT, Study
@@ -23,7 +23,8 @@ _COSTS = {
 }
 _TRAINABLE, _SHARE = "trainable parameters", "of the base"
 _KNOWN = "of what it knew"
-_OPTIONAL = {*_COSTS, _TRAINABLE, _SHARE, _KNOWN, "AP50", "gain"}  # left out where no row has them
+# Left out where no row has them.
+_OPTIONAL = {*_COSTS, _TRAINABLE, _SHARE, _KNOWN, *MORE_SCORES, "gain"}
 _NOT_TRAINED = "no training"
 
 
@@ -128,7 +129,7 @@ def _comparison(view: View) -> list[Table]:
             gain = view.score(line, k, [name], value="gain", style=f"+{view.style}")
             scores = {
                 view.score_name: view.score(line, k, [name]),
-                "AP50": view.score(line, k, [name], value="AP50"),
+                **{more: view.score(line, k, [name], value=more) for more in MORE_SCORES},
                 "gain": gain if line.trains else "",
                 _KNOWN: view.known(line, k, [name]),
             }

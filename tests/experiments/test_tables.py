@@ -189,6 +189,15 @@ def test_a_comparison_has_scores_gain_and_cost():
     assert list(cats["Zero-shot"].values()) == ["Zero-shot", "", "", "44.4", "57.4", *[""] * 5]
 
 
+def test_scores_of_lvis_are_shown_by_how_often_classes_occur():
+    study = make_study("comparison", ("cats",), ("adapter",))
+    lvis = {"AP": 0.5, "APr": -1.0, "APc": 0.4, "APf": 0.6}  # no rare class is annotated
+    metrics = {f"{kind}/{x}": y for kind in ("lvis_fixed_ap", "lvis") for x, y in lvis.items()}
+    row = texts(study_tables(study, make_frame(study, lambda _: metrics)), "cats")["Zero-shot"]
+    shown = {name: x for name, x in row.items() if name.startswith("AP")}
+    assert shown == dict(AP="50.0", APc="40.0", APf="60.0")
+
+
 def test_a_comparison_says_what_was_forgotten_and_has_means_of_groups():
     known = {name: Data(name, CONFIG) for name in ("old", "older")}
     study = make_study("comparison", methods=("adapter",), seeds=(1, 2), forgetting=known)

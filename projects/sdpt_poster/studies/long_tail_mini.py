@@ -7,5 +7,6 @@ study = dict(
     title="All methods on mini GLIP, a long tail",
     data=["long_tail"],
     shots=[0],
+    published=None,
     selection=dict(monitor="lvis_fixed_ap/AP", interval=5),
 )
