@@ -16,6 +16,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmsdpt.utils.atomic import check_writable
 from mmsdpt.utils.cli import add_common_arguments, load_config, name_and_path, run_tool, tool_parser
+from mmsdpt.utils.data_files import innermost_datasets
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.preflight import TEST
 
@@ -96,9 +97,14 @@ def add_pictures(cfg: ConfigDict, args: argparse.Namespace) -> None:
 
 def dump(runner: Runner, path: str) -> BaseMetric:
     """What writes the predictions."""
-    from mmsdpt.engine.hooks.class_names import innermost_datasets
+    from mmdet.evaluation import MultiDatasetsEvaluator
+
     from mmsdpt.evaluation import JsonResults, PickledResults
 
+    if isinstance(runner.test_evaluator, MultiDatasetsEvaluator):  # it knows its own metrics alone
+        raise InputError(
+            "--out writes what one dataset's test finds: test each of the joined alone"
+        )
     if not path.endswith(".json"):
         return PickledResults(out_file_path=path)
     dataset = next(innermost_datasets(runner.test_dataloader.dataset))

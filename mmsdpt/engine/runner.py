@@ -246,8 +246,9 @@ class TunerRunner(ResumableRunner):
 
     def test(self) -> dict:
         """As MMEngine's, after a look at the data."""
-        self._prepare("test")
         with self._running():
+            if self._test_loop is None:
+                self._prepare("test")  # which says what the config lacks
             return super().test()
 
     # ------------------------------------------------------------------ building
@@ -310,7 +311,11 @@ class TunerRunner(ResumableRunner):
         return built
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """As MMEngine's, after a look at the first sample."""
+        """As MMEngine's, after a look at the data, also where somebody asks for the loop before the
+        test, and at the first sample.
+        """
+        if not isinstance(loop, BaseLoop):
+            self._prepare("test")
         built = super().build_test_loop(loop)
         try_first_sample(built.dataloader)
         warn_of_other_numbers("test", built)

@@ -1,6 +1,7 @@
 """What a run writes, loads and refuses; what changes in training and what does not."""
 
 import copy
+import json
 import os
 import re
 from pathlib import Path
@@ -424,3 +425,13 @@ def test_the_pre_training_of_a_whole_model_is_saved_and_resumed(tiny_cfg):
 def test_a_tuner_file_written_by_hand_has_no_need_of_a_run(finished, tmp_path):
     path = save_tuner(finished[0].host, tmp_path / "own.safetensors")
     assert read_tuner_header(path)["extra"] == {}
+
+
+def test_the_data_are_checked_for_whoever_asks_for_the_test_loop_first(tiny_cfg, tmp_path):
+    """As ``tools/test.py --out`` does, which wrote boxes of one class under the id of another."""
+    dataset = tiny_cfg.test_dataloader.dataset
+    content = json.loads((Path(dataset.data_root) / "annotations.json").read_text())
+    content["categories"].reverse()
+    (tmp_path / "reversed.json").write_text(json.dumps(content))
+    dataset.ann_file = tiny_cfg.test_evaluator.ann_file = str(tmp_path / "reversed.json")
+    assert build_runner(tiny_cfg).test_dataloader.dataset.cat_ids == [1, 2]
