@@ -112,10 +112,9 @@ def put_in_order(report: CocoReport, classes: Sequence[str], other_names: Iterab
             report.boxes[name] = report.boxes.pop(known, 0)
     if report.errors:
         return
-    ordered = [
-        dict(by_name.pop(known), name=name) for name, known in zip(classes, clean, strict=True)
-    ]
-    ordered += by_name.values()
+    wanted = [dict(by_name[known], name=name) for name, known in zip(classes, clean, strict=True)]
+    places = iter(wanted)  # others keep theirs: another dataset of this file may use them
+    ordered = [next(places) if known in clean else each for known, each in by_name.items()]
     report.changed |= ordered != content["categories"]
     content["categories"] = ordered
 

@@ -1,6 +1,7 @@
 """The categories of COCO files in the order and spelling of a config's classes."""
 
 import pytest
+from mmdet.datasets import CocoDataset
 
 from mmsdpt.datasets.coco_checks import check_coco, put_in_order
 from mmsdpt.engine.data_checks import prepare_data
@@ -131,3 +132,11 @@ def test_one_class_without_its_comma_is_refused_and_a_file_of_names_is_read(data
     names = data.root / "names.txt"
     names.write_text("circle\nsquare\n")
     assert labelled(data.prepare(classes=str(names))["train"]) == EXPECTED
+
+
+def test_one_file_serves_all_classes_and_some_of_them(data):
+    data.save()
+    some, every = data.config("val", ("square",)), data.config("val")
+    prepare_data(dict(val=dict(dataset=some), test=dict(dataset=every)), {}, data.root / "work")
+    every.pop("type")
+    assert labelled(CocoDataset(**every, pipeline=[], test_mode=True)) == EXPECTED
