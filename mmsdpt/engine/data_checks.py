@@ -37,6 +37,7 @@ class _Split:
     """One COCO file of a run and how it is used."""
 
     role: str
+    place: int  # among the role's datasets
     dataset: Any
     report: CocoReport
 
@@ -66,9 +67,8 @@ def prepare_data(
     splits, problems = [], []
     seen: dict[tuple, CocoReport] = {}
     for role, loader in loaders.items():
-        for dataset in dataset_configs(
-            loader.get("dataset") if isinstance(loader, Mapping) else None
-        ):
+        own = dataset_configs(loader.get("dataset") if isinstance(loader, Mapping) else None)
+        for place, dataset in enumerate(own):
             where = None
             try:
                 where = _coco_paths(dataset)
@@ -78,7 +78,7 @@ def prepare_data(
             if where is not None and Path(where[0]).is_file():
                 if where not in seen:
                     seen[where] = check_coco(*where)
-                splits.append(_Split(role, dataset, seen[where]))
+                splits.append(_Split(role, place, dataset, seen[where]))
     _name_annotations(splits, evaluators)
     problems += _metrics_of_other_images(splits, evaluators)
     _put_all_in_order(splits)
@@ -105,10 +105,8 @@ def _coco_paths(dataset: Mapping) -> tuple[str, str] | None:
     Raises:
         InputError: if its config names no folder of images.
     """
-    kind = dataset.get("type")
-    name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
     annotations, root = dataset.get("ann_file"), dataset.get("data_root") or ""
-    if name.rpartition(".")[2] != "CocoDataset" or not annotations or dataset.get("backend_args"):
+    if _kind(dataset) != "CocoDataset" or not annotations or dataset.get("backend_args"):
         return None
     folders = dataset.get("data_prefix")
     if not isinstance(folders, Mapping) or not isinstance(folders.get("img"), str):
@@ -118,6 +116,13 @@ def _coco_paths(dataset: Mapping) -> tuple[str, str] | None:
         )
     paths = (joined(root, annotations), joined(root, folders["img"]))
     return None if any("://" in path for path in paths) else paths
+
+
+def _kind(cfg: Any) -> str:
+    """Name of the class that a config builds, without its scope."""
+    kind = cfg.get("type") if isinstance(cfg, Mapping) else None
+    name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
+    return name.rpartition(".")[2]
 
 
 def _class_list(dataset: Mapping) -> list[str] | None:
@@ -136,7 +141,7 @@ def _name_annotations(splits: Sequence[_Split], evaluators: Mapping[str, Any]) -
     """Let COCO's metric read the file of its dataset where it names none."""
     for _, metric, scored in _scored(splits, evaluators):
         paths = {str(split.report.path) for split in scored}
-        if len(paths) == 1 and metric.get("type") == "CocoMetric" and not metric.get("ann_file"):
+        if len(paths) == 1 and _kind(metric) == "CocoMetric" and not metric.get("ann_file"):
             metric["ann_file"] = paths.pop()
 
 
@@ -145,12 +150,13 @@ def _scored(
 ) -> Iterator[tuple[str, Any, list[_Split]]]:
     """Each role's metrics with the datasets that they score."""
     for role, evaluator in evaluators.items():
-        own, metrics = [split for split in splits if split.role == role], metric_configs(evaluator)
-        kind = evaluator.get("type") if isinstance(evaluator, Mapping) else None
-        if kind == "MultiDatasetsEvaluator":  # a metric for each dataset
-            yield from ((role, *pair) for pair in zip(metrics, ([x] for x in own), strict=False))
+        own = [split for split in splits if split.role == role]
+        if _kind(evaluator) == "MultiDatasetsEvaluator":  # a metric for each dataset
+            for place, each in enumerate(evaluator.get("metrics") or ()):
+                scored = [split for split in own if split.place == place]
+                yield from ((role, metric, scored) for metric in metric_configs(each))
         else:
-            yield from ((role, metric, own) for metric in metrics)
+            yield from ((role, metric, own) for metric in metric_configs(evaluator))
 
 
 def _metrics_of_other_images(
@@ -165,7 +171,11 @@ def _metrics_of_other_images(
         if not reports or any(report.errors for report in reports):
             continue
         path = metric.get("ann_file")
-        if len(reports) > 1:
+        named = isinstance(path, str) and os.path.isfile(path)
+        found = check_coco(path) if named and str(path) not in own else reports[0]
+        if found.errors:
+            yield from ((role, f"{path}: {text}") for text in found.sentences("errors"))
+        elif len(reports) > 1:
             if not _scores_all(metric, list(own.values())):
                 yield (
                     role,
@@ -174,11 +184,8 @@ def _metrics_of_other_images(
                     " metric for each, or name a file as ann_file that has the images of all, each"
                     " with an id of its own",
                 )
-        elif isinstance(path, str) and os.path.isfile(path):
-            if os.path.samefile(path, reports[0].path):
-                continue
-            found = check_coco(path).content.get("images", ())
-            if _ids(found) != _ids(reports[0].content["images"]):
+        elif named and not os.path.samefile(path, reports[0].path):
+            if _ids(found.content["images"]) != _ids(reports[0].content["images"]):
                 yield (
                     role,
                     f"the metric of {role} reads {path}, and its dataset {reports[0].path}, which"
@@ -189,7 +196,7 @@ def _metrics_of_other_images(
 def _scores_all(metric: Mapping, splits: Sequence[_Split]) -> bool:
     """Whether a metric has the images of several files, under the ids that these have."""
     path = metric.get("ann_file")
-    if metric.get("type") != "CocoMetric":
+    if _kind(metric) != "CocoMetric":
         return True
     if not path:  # it then takes what the samples themselves say
         return all("'instances'" in str(split.dataset.get("pipeline")) for split in splits)

@@ -78,6 +78,25 @@ def test_mmdetections_evaluator_scores_joined_data_each_by_its_metric(tiny_cfg, 
     assert [found[f"{x}/coco/bbox_mAP"] for x in ("first", "second")] == alone
 
 
+def test_each_metric_is_compared_with_the_dataset_at_its_place(tiny_cfg, tmp_path):
+    dataset = tiny_cfg.test_dataloader.dataset
+    own, other = f"{dataset.data_root}annotations.json", tmp_path / "other.json"
+    other.write_text('{"images": [], "annotations": [], "categories": []}')
+    parts = [dict(dataset, type="mmsdpt.LVISDataset", ann_file=str(other)), dataset]
+    metrics = [dict(type="mmsdpt.LVISMetric", ann_file=str(other)), dict(type="CocoMetric")]
+    evaluator = dict(type="mmdet.MultiDatasetsEvaluator", metrics=metrics)
+    loader = dict(dataset=dict(type="ConcatDataset", datasets=parts))
+    data_checks.prepare_data(dict(test=loader), dict(test=evaluator), tmp_path)
+    assert metrics[1]["ann_file"] == own
+
+
+def test_a_metrics_file_that_cannot_be_read_is_said(tiny_cfg, tmp_path):
+    (tmp_path / "other.json").write_text('{"images": [{"file_name": "a.jpg"}], "annotations": []}')
+    tiny_cfg.test_evaluator.ann_file = str(tmp_path / "other.json")
+    with pytest.raises(InputError, match="other.json: images have no id"):
+        build_runner(tiny_cfg).test()
+
+
 @pytest.mark.parametrize("change", ["subset", "repeated", None])
 def test_a_score_over_other_images_than_the_metrics_is_warned_of(tiny_cfg, monkeypatch, change):
     said = []
