@@ -56,7 +56,7 @@ def _is_unread() -> bool:
     """Whether who read what is printed has closed it; pipes of other kinds may break, too."""
     poll = select.poll()
     poll.register(sys.stdout, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 class Options(DictAction):
