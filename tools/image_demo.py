@@ -7,6 +7,7 @@ folder that was shared (save_pretrained) or its id on the Hugging Face hub.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from mmsdpt.utils.atomic import check_writable
 from mmsdpt.utils.class_names import parse_names
@@ -28,6 +29,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--template", help='CLIP: sentence such as "a photo of a {}."')
     parser.add_argument(
         "--threshold", type=float, default=0.3, help="GLIP: smallest score; default: %(default)s"
+    )
+    parser.add_argument(
+        "--chunked-size", type=int, metavar="N", help="GLIP: for many classes, N in each caption"
     )
     parser.add_argument("--top-k", type=int, default=5, help="CLIP: classes that are shown")
     parser.add_argument("--out-dir", default="outputs", help="pictures; default: %(default)s")
@@ -60,6 +64,8 @@ def main() -> int:
         raise InputError(f"--classes needs different names, a,b,c; got {args.classes!r}")
     if not 0 <= args.threshold <= 1:
         raise InputError(f"--threshold is a score from 0 to 1, got {args.threshold:g}")
+    if args.chunked_size is not None and args.chunked_size < 1:
+        raise InputError(f"--chunked-size must be a positive integer, got {args.chunked_size}")
     if args.top_k < 1:
         raise InputError(f"--top-k must be a positive integer, got {args.top_k}")
     for option, file in (("--json", args.json), ("--coco-json", args.coco_json)):
@@ -88,7 +94,11 @@ def main() -> int:
         raise InputError("--coco-json is for boxes, and this model classifies")
     if args.template and detects:
         raise InputError("--template is for a model that classifies, and this one detects")
-    options = dict(threshold=args.threshold) if detects else dict(template=args.template)
+    if args.chunked_size is not None and not detects:
+        raise InputError("--chunked-size is for a model that detects, and this one classifies")
+    options: dict[str, Any] = dict(template=args.template)
+    if detects:
+        options = dict(threshold=args.threshold, chunked_size=args.chunked_size)
     images = args.images if Path(args.images).is_dir() else [args.images]
     results = model(images, classes=names, **options)
     for result in results:

@@ -107,7 +107,7 @@ class TunedModel:
                 "the test pipeline of this config reads no image file (its data set draws the"
                 " images): name a config whose data are image files"
             )
-        self.recipe, self.batch_size = recipe, _checked_batch_size(batch_size)
+        self.recipe, self.batch_size = recipe, checked_positive("batch_size", batch_size)
         if base is not None:
             recipe.load_from = str(base)
         if text_encoder is not None:
@@ -264,7 +264,7 @@ class TunedModel:
         list, a generator for a generator, with the tuners that are on at the call.
         """
         run = run or self._run
-        size = self.batch_size if batch_size is None else _checked_batch_size(batch_size)
+        size = self.batch_size if batch_size is None else checked_positive("batch_size", batch_size)
         if is_single(inputs):
             source = as_source(inputs)
             return finish(source, run([self._prepare(source, extra)])[0])
@@ -330,9 +330,10 @@ class TunedModel:
         raise NotImplementedError
 
 
-def _checked_batch_size(value: int) -> int:
+def checked_positive(name: str, value: int) -> int:
+    """The value of an argument that must be a positive integer."""
     if not isinstance(value, (int, np.integer)) or value < 1:
-        raise InputError(f"batch_size must be a positive integer, got {value!r}")
+        raise InputError(f"{name} must be a positive integer, got {value!r}")
     return int(value)
 
 

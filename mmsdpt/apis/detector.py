@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from mmengine.dataset import pseudo_collate
 
-from .base import TunedModel
+from .base import TunedModel, checked_positive
 from .inputs import Source
 from .results import Detections
 
@@ -36,6 +36,7 @@ class Detector(TunedModel):
         *,
         classes: Sequence[str] | None = None,
         threshold: float = 0.3,
+        chunked_size: int | None = None,
         batch_size: int | None = None,
         progress: bool = True,
     ) -> Any:
@@ -47,6 +48,8 @@ class Detector(TunedModel):
             classes: Names to look for, other than those of the training, too.
             threshold: Smallest score that is given out; the model itself keeps no score under its
                 ``test_cfg.score_thr``.
+            chunked_size: Names that share a caption, for more names than fit into one; None: as
+                ``test_cfg.chunked_size``, by default all.
             batch_size: Instead of the one of the constructor.
             progress: Whether a folder or list shows a bar on a terminal.
 
@@ -56,8 +59,11 @@ class Detector(TunedModel):
             generator, a generator.
 
         Raises:
-            InputError: if the single image cannot be read, or no classes are known.
+            InputError: if the single image cannot be read, no classes are known, or a caption of
+                them is too long.
         """
+        if chunked_size is not None:
+            checked_positive("chunked_size", chunked_size)
         names = self._names(classes)
         self.model.check_class_names(names, "classes", strict=False)
         extra: dict[str, Any] = dict(text=names, custom_entities=True)
@@ -78,7 +84,16 @@ class Detector(TunedModel):
             )
             return result.above(threshold)
 
-        return self._predict(images, finish, extra, batch_size, progress)
+        def run(batch: list[Any]) -> list[Any]:
+            whole = self.model.test_cfg
+            if chunked_size is not None:
+                self.model.test_cfg = {**(whole or {}), "chunked_size": int(chunked_size)}
+            try:
+                return self._run(batch)
+            finally:
+                self.model.test_cfg = whole
+
+        return self._predict(images, finish, extra, batch_size, progress, run)
 
     @staticmethod
     def _use_text_encoder(model: dict[str, Any], folder: str) -> None:

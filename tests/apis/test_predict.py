@@ -231,11 +231,22 @@ def test_other_classes_than_the_trained_ones_can_be_looked_for(detector, squares
         detector(squares[0], classes=[])
 
 
-def test_boxes_are_best_first_where_a_class_list_is_chunked(detector, squares, monkeypatch):
-    monkeypatch.setattr(detector.model, "test_cfg", {**detector.model.test_cfg, "chunked_size": 1})
-    (result, *_) = detector(squares, classes=["blue square", "red square", "moon"], threshold=0)
-    assert len(set(result.labels[:-1].tolist())) > 1
+def test_more_names_than_a_caption_takes_share_several(detector, squares):
+    names = ["blue square", *(f"thing {i}" for i in range(300)), "red square"]
+    with pytest.raises(InputError, match=r"caption of 302 classes .* chunked_size=40"):
+        detector(squares[0], classes=names)
+    (result, *_) = detector(squares, classes=names, chunked_size=40, threshold=0)
+    assert result.labels.max() >= 40 and result.names == [names[i] for i in result.labels]
     assert (np.diff(result.scores) <= 0).all() and (np.diff(result.labels) < 0).any()
+    first = detector(squares[0], classes=names[:40], threshold=0)
+    of_first = result.labels < 40
+    assert np.array_equal(result.scores[of_first], np.sort(first.scores)[::-1])
+    with pytest.raises(InputError, match="lower chunked_size, which is 301"):
+        detector(squares[0], classes=names, chunked_size=301)
+    with pytest.raises(InputError, match="chunked_size must be a positive integer, got 0"):
+        detector(squares[0], classes=names, chunked_size=0)
+    with pytest.raises(InputError, match="302 classes"):  # it was for those calls alone
+        detector(squares[0], classes=names)
 
 
 def test_classes_may_be_an_array_and_are_no_text(detector, classifier, squares):

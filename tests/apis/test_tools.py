@@ -38,6 +38,15 @@ def test_image_demo_writes_pictures_json_and_coco_results(
     assert coco == results.to_coco(tiny_folder / "squares/annotations.json")
 
 
+def test_image_demo_takes_many_classes_in_several_captions(tuned, squares, tmp_path, capsys):
+    words = ["--classes", ",".join(["red square", *(f"thing {i}" for i in range(300))])]
+    words += ["--threshold", 0, "--device", "cpu", "--out-dir", tmp_path]
+    assert run("image_demo.py", squares[0], tuned, *words) == 2
+    assert "--chunked-size 40" in capsys.readouterr().err
+    assert run("image_demo.py", squares[0], tuned, *words, "--chunked-size", 40) == 0
+    assert "thing 2" in capsys.readouterr().out
+
+
 def test_image_demo_classifies_with_other_words(tuned_clip, squares, tmp_path, capsys):
     words = ["--classes", "boat,green", "--template", "a {}.", "--device", "cpu"]
     assert run("image_demo.py", squares[0], tuned_clip, *words, "--out-dir", tmp_path) == 0
@@ -85,6 +94,7 @@ def test_image_demo_writes_results_before_pictures(tuned, squares, tmp_path, cap
         (["tests", "x.safetensors", "--classes", "cat,cat"], "--classes needs different names"),
         (["tests", "x.safetensors", "--classes", ","], "--classes needs different names"),
         (["tests", "x.safetensors", "--threshold", "7"], "a score from 0 to 1, got 7"),
+        (["tests", "x.safetensors", "--chunked-size", "0"], "--chunked-size must be a positive"),
         (["tests", "x.safetensors", "--top-k", "-1"], "--top-k must be a positive integer"),
         (["FOLDER/tuner.safetensors", "FOLDER/photo.jpg"], "the image or folder comes first"),
         (["tests", "FOLDER/epoch_3.pth"], "the checkpoint of a run: name the tuner file"),
@@ -105,7 +115,10 @@ def test_image_demo_says_in_one_sentence_what_is_wrong(arguments, words, capsys,
     assert error.startswith("error: ") and words.replace("FOLDER", str(tmp_path)) in error
 
 
-def test_options_of_the_other_kind_of_model_are_refused(tuned, squares, capsys):
+def test_options_of_the_other_kind_of_model_are_refused(tuned, tuned_clip, squares, capsys):
+    arguments = [squares[0], tuned_clip, "--device", "cpu", "--chunked-size", 40]
+    assert run("image_demo.py", *arguments) == 2
+    assert "--chunked-size is for a model that detects" in capsys.readouterr().err
     arguments = [squares[0], tuned, "--device", "cpu", "--template", "a {}."]
     assert run("image_demo.py", *arguments) == 2
     assert "--template is for a model that classifies" in capsys.readouterr().err

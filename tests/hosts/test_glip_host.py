@@ -362,7 +362,7 @@ def test_a_long_class_list_is_predicted_in_chunks(mini):
     assert len(found) and found.labels.max() < 100
     assert found.label_names == [LONG[i] for i in found.labels]
     model.test_cfg.chunked_size = 99
-    with pytest.raises(ValueError, match=r"lower model.test_cfg.chunked_size, which is 99"):
+    with pytest.raises(ValueError, match=r"lower chunked_size, which is 99"):
         predictions_of(model, mini_images(1), mini_samples([LONG]))
     # Training is not chunked.
     model.train()

@@ -139,13 +139,15 @@ class PromptMixin:
         limit = self.language_model.max_tokens
         num_tokens = tokenized.input_ids.shape[1]
         if num_tokens > limit:
-            chunk = self._chunk_size
-            advice = (
-                f"lower model.test_cfg.chunked_size, which is {chunk}"
-                if chunk
-                else "train with fewer classes per caption (mmsdpt.SampleCaptionClasses in the"
-                " pipeline), or test with model.test_cfg.chunked_size=40"
-            )
+            if self.training:
+                advice = "train with fewer in each (mmsdpt.SampleCaptionClasses in the pipeline)"
+            elif chunk := self._chunk_size:
+                advice = f"lower chunked_size, which is {chunk}"
+            else:
+                advice = (
+                    "put fewer into a caption with chunked_size=40, an argument of Detector's calls"
+                    " (--chunked-size 40 of tools/image_demo.py) and a setting of model.test_cfg"
+                )
             raise InputError(
                 f"the caption of {num_classes} classes has {num_tokens} tokens, but the text"
                 f" encoder takes {limit}: the last classes would be lost; {advice}"
