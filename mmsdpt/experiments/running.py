@@ -223,7 +223,7 @@ def _on_ray(
         raise InputError(
             "several jobs at a time need Ray: pip install 'mmsdpt[experiments]', or use --jobs 1"
         ) from None
-    with _ray(jobs, threads, address) as threads:
+    with _ray(jobs, threads, address) as threads, _ending_on_sigterm():  # Ray has its own handler
         have = ray.cluster_resources()
         if gpus is None:
             gpus = min(1.0, have.get("GPU", 0) / jobs)
@@ -361,10 +361,15 @@ def _alone(path: Path) -> Iterator[None]:
 @contextmanager
 def _ending_on_sigterm() -> Iterator[None]:
     """Let SIGTERM end this process as an exception does, so that all is cleaned up."""
+
+    def end(number: int, _: Any) -> None:
+        signal.alarm(0)  # Ray lets SIGTERM abort the process after three seconds, still cleaning up
+        sys.exit(128 + number)
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:

@@ -181,6 +181,30 @@ def test_a_driver_that_is_ended_ten_times_loses_nothing(path, straight, tmp_path
     assert not list(work.rglob("*.unfinished"))
 
 
+SLOWLY = """
+import shutil, sys, time
+from mmsdpt.experiments import running, study
+remove = shutil.rmtree
+running.shutil.rmtree = lambda *args, **options: (time.sleep(4), remove(*args, **options))
+running.run(study.load_study(sys.argv[1]), sys.argv[2], jobs=2, threads=1)
+"""
+
+
+def test_sigterm_leaves_time_to_clean_up(path, tmp_path, repository):
+    """Ray's own handler aborts the process after three seconds."""
+    environment = dict(os.environ, PYTHONPATH=str(repository))
+    command = [sys.executable, "-c", SLOWLY, str(path), str(tmp_path / "work")]
+    driver = subprocess.Popen(command, env=environment)
+    while not (tmp_path / "work/tiny.jsonl").exists():
+        assert driver.poll() is None
+        time.sleep(0.2)
+    sessions = f"ray*/session_*_{driver.pid}"
+    assert list(Path("/tmp").glob(sessions))
+    driver.terminate()
+    assert driver.wait(60) > 0  # by itself, not by a signal
+    assert not list(Path("/tmp").glob(sessions))
+
+
 def wait_until_none(marker: str, seconds: float = 30) -> list[int]:
     """Processes with this marker that are still there after some seconds."""
     end = time.monotonic() + seconds
