@@ -29,7 +29,7 @@ from mmsdpt.engine.config_errors import settings_explained
 from mmsdpt.hosts.base import build_on_base, resolve_slots
 from mmsdpt.tuners.files import load_tuner, read_tuner_header
 from mmsdpt.utils.cli import load_config
-from mmsdpt.utils.data_files import dataset_configs
+from mmsdpt.utils.data_files import dataset_configs, kind_of
 from mmsdpt.utils.downloads import resolve_checkpoint
 from mmsdpt.utils.errors import InputError, printable
 from mmsdpt.utils.templates import default_template
@@ -363,7 +363,7 @@ def _without_truth(pipeline: Sequence[Any], image_size: Any) -> list[dict[str, A
     return [
         {k: image_size if v == "image_size" else value_of(v) for k, v in step.items()}
         for step in pipeline
-        if str(step.get("type")).rpartition(".")[2] not in _OF_TRUTH
+        if kind_of(step) not in _OF_TRUTH
     ]
 
 

@@ -26,6 +26,7 @@ from mmsdpt.utils.data_files import (
     check_dataset_files,
     dataset_configs,
     joined,
+    kind_of,
     metric_configs,
     refuse_text,
 )
@@ -106,7 +107,7 @@ def _coco_paths(dataset: Mapping) -> tuple[str, str] | None:
         InputError: if its config names no folder of images.
     """
     annotations, root = dataset.get("ann_file"), dataset.get("data_root") or ""
-    if _kind(dataset) != "CocoDataset" or not annotations or dataset.get("backend_args"):
+    if kind_of(dataset) != "CocoDataset" or not annotations or dataset.get("backend_args"):
         return None
     folders = dataset.get("data_prefix")
     if not isinstance(folders, Mapping) or not isinstance(folders.get("img"), str):
@@ -116,13 +117,6 @@ def _coco_paths(dataset: Mapping) -> tuple[str, str] | None:
         )
     paths = (joined(root, annotations), joined(root, folders["img"]))
     return None if any("://" in path for path in paths) else paths
-
-
-def _kind(cfg: Any) -> str:
-    """Name of the class that a config builds, without its scope."""
-    kind = cfg.get("type") if isinstance(cfg, Mapping) else None
-    name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
-    return name.rpartition(".")[2]
 
 
 def _class_list(dataset: Mapping) -> list[str] | None:
@@ -141,7 +135,7 @@ def _name_annotations(splits: Sequence[_Split], evaluators: Mapping[str, Any]) -
     """Let COCO's metric read the file of its dataset where it names none."""
     for _, metric, scored in _scored(splits, evaluators):
         paths = {str(split.report.path) for split in scored}
-        if len(paths) == 1 and _kind(metric) == "CocoMetric" and not metric.get("ann_file"):
+        if len(paths) == 1 and kind_of(metric) == "CocoMetric" and not metric.get("ann_file"):
             metric["ann_file"] = paths.pop()
 
 
@@ -151,7 +145,7 @@ def _scored(
     """Each role's metrics with the datasets that they score."""
     for role, evaluator in evaluators.items():
         own = [split for split in splits if split.role == role]
-        if _kind(evaluator) == "MultiDatasetsEvaluator":  # a metric for each dataset
+        if kind_of(evaluator) == "MultiDatasetsEvaluator":  # a metric for each dataset
             for place, each in enumerate(evaluator.get("metrics") or ()):
                 scored = [split for split in own if split.place == place]
                 yield from ((role, metric, scored) for metric in metric_configs(each))
@@ -196,7 +190,7 @@ def _metrics_of_other_images(
 def _scores_all(metric: Mapping, splits: Sequence[_Split]) -> bool:
     """Whether a metric has the images of several files, under the ids that these have."""
     path = metric.get("ann_file")
-    if _kind(metric) != "CocoMetric":
+    if kind_of(metric) != "CocoMetric":
         return True
     if not path:  # it then takes what the samples themselves say
         return all("'instances'" in str(split.dataset.get("pipeline")) for split in splits)

@@ -24,7 +24,7 @@ from torch import nn
 
 from mmsdpt.apis import Classifier, Detector
 from mmsdpt.utils.atomic import write_atomically
-from mmsdpt.utils.data_files import loads_image
+from mmsdpt.utils.data_files import kind_of, loads_image
 from mmsdpt.utils.errors import InputError
 from mmsdpt.version import __version__
 
@@ -111,9 +111,9 @@ def _resizing(model: Detector | Classifier) -> dict[str, Any]:
         InputError: if it is something that the runtime does not do.
     """
     steps = [
-        (str(step["type"]).rpartition(".")[2], step)
+        (kind_of(step), step)
         for step in model.recipe.pipeline
-        if not loads_image(step) and not str(step["type"]).endswith(("PackDetInputs", "PackInputs"))
+        if not loads_image(step) and kind_of(step) not in ("PackDetInputs", "PackInputs")
     ]
     wrong = InputError(
         "the export knows the test pipelines of GLIP (FixScaleResize with keep_ratio, by pillow)"

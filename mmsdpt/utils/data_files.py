@@ -184,7 +184,13 @@ def _exists(path: str) -> bool:
     return not path or "://" in path or Path(path).exists()
 
 
+def kind_of(cfg: Any) -> str:
+    """Name of the class that a config builds, without its scope; empty for what builds none."""
+    kind = cfg.get("type") if isinstance(cfg, Mapping) else None
+    name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
+    return name.rpartition(".")[2]
+
+
 def loads_image(step: Any) -> bool:
     """Whether a step of a pipeline is one of the transforms that load an image."""
-    name = str(step.get("type")).rpartition(".")[2] if isinstance(step, Mapping) else ""
-    return name in ("LoadImageFromFile", "LoadPillowImage")
+    return kind_of(step) in ("LoadImageFromFile", "LoadPillowImage")

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from .data_files import dataset_configs, joined, metric_configs
+from .data_files import dataset_configs, joined, kind_of, metric_configs
 from .errors import InputError, nearest
 
 DATA_ROOT = "data/"
@@ -257,7 +257,6 @@ def category_names(categories: Iterable[Mapping[str, Any]], used: Container[str]
 def _keep_in_samples(pipeline: Iterable[Any]) -> None:
     """Hand the caption prompts to the model: PackDetInputs drops what it is not told to keep."""
     for step in pipeline:
-        name = str(step.get("type")).rpartition(".")[2] if isinstance(step, dict) else ""
-        if name == "PackDetInputs" and "meta_keys" in step:
+        if kind_of(step) == "PackDetInputs" and "meta_keys" in step:
             kept = tuple(step["meta_keys"])
             step["meta_keys"] = kept + (_CAPTION,) * (_CAPTION not in kept)
