@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmdet.evaluation import MultiDatasetsEvaluator
+from mmengine.evaluator import Evaluator
 from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 
@@ -201,16 +202,17 @@ def _scores_all(metric: Mapping, splits: Sequence[_Split]) -> bool:
     return sorted(ids) == sorted(image["id"] for image in found)
 
 
-def warn_of_other_numbers(role: str, loop: Any) -> None:
-    """Say where a loop does not predict each image once that its metrics have boxes of."""
-    dataset = loop.dataloader.dataset
-    if isinstance(loop.evaluator, MultiDatasetsEvaluator):
+def warn_of_other_numbers(name: str, dataset: Sized, evaluator: Evaluator) -> None:
+    """Say where a dataset, called so, does not have each image once that its metrics have boxes
+    of.
+    """
+    if isinstance(evaluator, MultiDatasetsEvaluator):
         return
-    for metric in loop.evaluator.metrics:
+    for metric in evaluator.metrics:
         truth = getattr(metric, "_coco_api", None) or getattr(metric, "truth", None)
         if truth is not None and len(truth.imgs) != len(dataset):
             print_log(
-                f"The {role} dataset has {len(dataset)} images, and the annotations of its metric"
+                f"{name} has {len(dataset)} images, and the annotations of its metric"
                 f" have {len(truth.imgs)}: boxes of images that are not predicted count as missed,"
                 " and images that come again count twice, so this score cannot be compared with"
                 " others",

@@ -307,7 +307,7 @@ class TunerRunner(ResumableRunner):
         """As MMEngine's, after a look at the first sample."""
         built = super().build_val_loop(loop)
         try_first_sample(built.dataloader)
-        warn_of_other_numbers("val", built)
+        warn_of_other_numbers("The val dataset", built.dataloader.dataset, built.evaluator)
         return built
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
@@ -318,7 +318,7 @@ class TunerRunner(ResumableRunner):
             self._prepare("test")
         built = super().build_test_loop(loop)
         try_first_sample(built.dataloader)
-        warn_of_other_numbers("test", built)
+        warn_of_other_numbers("The test dataset", built.dataloader.dataset, built.evaluator)
         return built
 
     def _build_param_scheduler(self, scheduler, optim_wrapper: OptimWrapper) -> list:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import torch
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from torch import Tensor
@@ -36,6 +37,8 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+        for logger in MMLogger._instance_dict.values():  # which logging itself does not know
+            logger._cache.clear()
 
 
 def _as_key(cfg: Any) -> str:

@@ -24,7 +24,8 @@ from .images import DatasetCache
 from .jobs import Job, Prepared, new_record, prepare
 from .records import FINISHED, OUTDATED, Record, append_record, read_records
 from .study import ZERO_SHOT, Study, Training, records_file
-from .worker import Result, Worker, known_results
+from .testing import warn_of_other_images
+from .worker import Result, Worker, known_results, show_warnings
 
 OnRecord = Callable[[Record], None]
 _OBJECT_STORE = 200 * 1024**2  # bytes; jobs and results are small
@@ -144,6 +145,7 @@ def run(
     root = Path(work_dir).resolve()
     root.mkdir(parents=True, exist_ok=True)
     with _alone(root / f".{study.name}.lock"), _ending_on_sigterm():
+        show_warnings()
         cache = DatasetCache(keep_images=not torch.cuda.is_available())
         everything = prepare(study, root, cache)
         prepared = everything.only(study, only)
@@ -161,6 +163,7 @@ def run(
                 finished.append((job, [known[test.digest] for test in job.tests]))
             else:
                 todo.append(job)
+        warn_of_other_images((test for job in todo for test in job.tests), cache)
         with closing(_computed(todo, cache, root, jobs, threads, gpus, address, redo)) as computed:
             # A result is written beside that of the plain model, so that comes first.
             for job, found in _plain_first(finished, computed):

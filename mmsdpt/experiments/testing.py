@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,14 @@ from mmengine.config import ConfigDict
 from mmengine.evaluator import Evaluator
 from torch import Tensor, nn
 
+from mmsdpt.engine.data_checks import warn_of_other_numbers
 from mmsdpt.engine.state import is_score
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.utils.data_files import check_evaluator_files
 from mmsdpt.utils.errors import InputError
 
-from .images import TestImages, quiet
-from .jobs import base_digest, digest
+from .images import DatasetCache, TestImages, quiet
+from .jobs import Test, base_digest, digest, scope
 
 _OF_IMAGES = (
     *("image_embeddings", "image_blocks", "image_projections", "image_block_branches"),
@@ -76,6 +77,20 @@ def build_evaluator(cfg: ConfigDict, metainfo: Mapping[str, Any]) -> Evaluator:
         evaluator = Evaluator([dict(each) for each in metrics])
     evaluator.dataset_meta = metainfo
     return evaluator
+
+
+def warn_of_other_images(tests: Iterable[Test], cache: DatasetCache) -> None:
+    """Say, once of each test set, where its metrics have boxes of other images."""
+    seen = set()
+    for test in tests:
+        cfg = ConfigDict(test.config)
+        key = str((cfg.test_dataloader.dataset, cfg.test_evaluator))
+        if key not in seen:
+            seen.add(key)
+            with scope(test.config):
+                dataset = cache.test_images(cfg.test_dataloader).dataset
+                evaluator = build_evaluator(cfg, dataset.metainfo)
+            warn_of_other_numbers(f"{test.cell.data}: the test dataset", dataset, evaluator)
 
 
 def name_classes(host: nn.Module, cfg: ConfigDict, images: TestImages) -> None:

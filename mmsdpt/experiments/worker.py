@@ -62,9 +62,7 @@ class Worker:
         if threads:
             torch.set_num_threads(threads)
         self.cache = cache or DatasetCache(keep_images=on_cpu())
-        # What is logged outside of a run reaches the screen from warnings on.
-        for handler in MMLogger.get_instance("experiments").handlers:
-            handler.setLevel(logging.WARNING)
+        show_warnings()
 
     def compute(self, job: Job, redo: bool = False) -> list[Result]:
         """Train and test what is not finished, or all of it again; a result for each test."""
@@ -156,6 +154,14 @@ class Worker:
             return evaluate(host, cfg, images)
         with host.tuners_off(*off):
             return evaluate(host, cfg, images)
+
+
+def show_warnings() -> None:
+    """Let what is logged outside of a run reach the screen from warnings on. Before :func:`quiet`:
+    a logger that is made in there writes to nowhere.
+    """
+    for handler in MMLogger.get_instance("experiments").handlers:
+        handler.setLevel(logging.WARNING)
 
 
 def on_cpu() -> bool:

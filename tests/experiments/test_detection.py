@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import ConfigDict
+from mmengine.logging import MMLogger, print_log
 from torch import nn
 
-from mmsdpt.experiments.testing import evaluate
+from mmsdpt.experiments.images import DatasetCache, quiet
+from mmsdpt.experiments.testing import evaluate, warn_of_other_images
+from mmsdpt.experiments.worker import show_warnings
+from tests.datasets.coco_splits import Data, coco
 
 BOX = [8, 8, 24, 24]
 NAMES = [f"coco/bbox_{name}" for name in ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")]
@@ -62,3 +67,38 @@ def test_a_detector_that_finds_nothing_has_an_ap_of_0(tmp_path):
 @pytest.mark.parametrize("found", [[], [BOX]])
 def test_without_boxes_there_is_no_score(tmp_path, found):
     assert detected(tmp_path, truth=[], found=found) == {}
+
+
+def test_a_metric_of_other_images_is_told_of_once(tmp_path):
+    """Their boxes count as missed, so that the score is of another test."""
+    data = Data(tmp_path)
+    data.save()
+    loader = dict(batch_size=1, dataset=data.config("test"))
+    more = coco("test", images=5)
+    (tmp_path / "more.json").write_text(json.dumps(more))
+    tests = [
+        SimpleNamespace(
+            cell=SimpleNamespace(data=name),
+            config=dict(
+                default_scope="mmdet",
+                test_dataloader=loader,
+                test_evaluator=dict(type="CocoMetric", ann_file=str(file)),
+            ),
+        )
+        for name, file in (
+            ("whole", tmp_path / "annotations/test.json"),
+            *[("part", tmp_path / "more.json")] * 2,
+        )
+    ]
+    show_warnings()
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    with quiet():
+        print_log("nobody is told", "current", logging.WARNING)
+    warn_of_other_images(tests, DatasetCache())
+    logger.removeHandler(handler)
+    (text,) = said
+    assert text.startswith("part: the test dataset has 2 images, and the annotations of its metric")
