@@ -23,6 +23,7 @@ from mmsdpt.utils.downloads import resolve_checkpoint
 from mmsdpt.utils.errors import CheckpointError, first_line, listed, printable
 from mmsdpt.utils.foreign_layouts import CLIP_CONVERTER, CONVERTER, conversion_advice
 from mmsdpt.utils.texts import disguise
+from mmsdpt.utils.torchscript_archive import is_torchscript
 
 __all__ = [
     "CheckpointError",
@@ -155,7 +156,7 @@ def _is_safetensors(path: str) -> bool:
         return True
     if start.startswith(b"PK"):
         with zipfile.ZipFile(path) as archive:
-            if any(item.endswith("/constants.pkl") for item in archive.namelist()):
+            if is_torchscript(archive):
                 raise CheckpointError(
                     f"{path} is a TorchScript archive, as OpenAI's CLIP is: convert it first,"
                     f" {CLIP_CONVERTER} {path} OUT.safetensors"

@@ -26,7 +26,7 @@ from mmsdpt.utils.errors import InputError, listed
 from mmsdpt.utils.texts import read_json
 
 from .foreign_layouts import one_weight_file, renamed
-from .torchscript_archive import read_torchscript
+from .torchscript_archive import is_torchscript, read_torchscript
 
 _CODE_BYTES = 2**20  # of an archive's largest source file; OpenAI's have about 50 kB
 # Buffers and attributes that are no weights.
@@ -184,8 +184,7 @@ def _read(source: str) -> tuple[dict[str, Any], str]:
         raise CheckpointError(f"no such file or folder: {source}")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if any(name.endswith("/constants.pkl") for name in names):
+            if is_torchscript(archive):
                 return read_torchscript(archive, source), "TorchScript archive"
     return dict(read_checkpoint(source)["state_dict"]), "state dict"
 

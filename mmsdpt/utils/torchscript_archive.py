@@ -15,6 +15,11 @@ from torch import Tensor
 from mmsdpt.utils.errors import CheckpointError, first_line
 
 
+def is_torchscript(archive: zipfile.ZipFile) -> bool:
+    """Whether a zip archive is one of ``torch.jit.save``."""
+    return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
 def read_torchscript(archive: zipfile.ZipFile, origin: str) -> dict[str, Tensor]:
     """Tensors of a TorchScript archive by their path in the module tree.
 
