@@ -123,12 +123,13 @@ class Prepared:
         """
         if not parts:
             return self
-        chosen = [cell for cell in study.cells() if any(part in cell.name for part in parts)]
+        every = study.cells()
+        chosen = [cell for cell in every if any(part in cell.name for part in parts)]
         if not chosen:
             raise InputError(f"no cell of {study.name} has {' or '.join(parts)} in its name")
         bases = {cell.training.on for cell in chosen}
         names = {cell.name for cell in chosen}
-        names |= {cell.name for cell in study.cells() if cell.training in bases}
+        names |= {cell.name for cell in every if cell.training in bases}
         found = Prepared()
         for job in self.jobs:
             if tests := [test for test in job.tests if test.cell.name in names]:
