@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,12 +166,14 @@ def _metrics_of_other_images(
         if not reports or any(report.errors for report in reports):
             continue
         path = metric.get("ann_file")
-        named = isinstance(path, str) and os.path.isfile(path)
-        found = check_coco(path) if named and str(path) not in own else reports[0]
-        if found.errors:
-            yield from ((role, f"{path}: {text}") for text in found.sentences("errors"))
+        truth = None
+        if isinstance(path, str) and os.path.isfile(path):
+            same = (report for report in reports if os.path.samefile(path, report.path))
+            truth = next(same, None) or check_coco(path)
+        if truth is not None and truth.errors:
+            yield from ((role, f"{path}: {text}") for text in truth.sentences("errors"))
         elif len(reports) > 1:
-            if not _scores_all(metric, list(own.values())):
+            if not _scores_all(metric, truth, list(own.values())):
                 yield (
                     role,
                     f"the metric of {role} compares with one file, and the data are"
@@ -179,27 +181,26 @@ def _metrics_of_other_images(
                     " metric for each, or name a file as ann_file that has the images of all, each"
                     " with an id of its own",
                 )
-        elif named and not os.path.samefile(path, reports[0].path):
-            if _ids(found.content["images"]) != _ids(reports[0].content["images"]):
-                yield (
-                    role,
-                    f"the metric of {role} reads {path}, and its dataset {reports[0].path}, which"
-                    " has other images or ids: give both the same file",
-                )
+        elif truth is not None and _ids(truth) != _ids(reports[0]):
+            yield (
+                role,
+                f"the metric of {role} reads {path}, and its dataset {reports[0].path}, which"
+                " has other images or ids: give both the same file",
+            )
 
 
-def _scores_all(metric: Mapping, splits: Sequence[_Split]) -> bool:
-    """Whether a metric has the images of several files, under the ids that these have."""
-    path = metric.get("ann_file")
+def _scores_all(metric: Mapping, truth: CocoReport | None, splits: Sequence[_Split]) -> bool:
+    """Whether a metric, whose file is ``truth``, has the images of several files, under the ids
+    that these have.
+    """
     if kind_of(metric) != "CocoMetric":
         return True
-    if not path:  # it then takes what the samples themselves say
+    if not metric.get("ann_file"):  # it then takes what the samples themselves say
         return all("'instances'" in str(split.dataset.get("pipeline")) for split in splits)
-    if not os.path.isfile(path):
+    if truth is None:
         return True
     ids = [image["id"] for split in splits for image in split.report.content["images"]]
-    found = check_coco(path).content.get("images", ())
-    return sorted(ids) == sorted(image["id"] for image in found)
+    return sorted(ids) == sorted(image["id"] for image in truth.content["images"])
 
 
 def warn_of_other_numbers(name: str, dataset: Sized, evaluator: Evaluator) -> None:
@@ -221,8 +222,8 @@ def warn_of_other_numbers(name: str, dataset: Sized, evaluator: Evaluator) -> No
             )
 
 
-def _ids(images: Iterable[Mapping]) -> set[tuple[int, str]]:
-    return {(image["id"], image["file_name"]) for image in images}
+def _ids(report: CocoReport) -> set[tuple[int, str]]:
+    return {(image["id"], image["file_name"]) for image in report.content["images"]}
 
 
 def _put_all_in_order(splits: Sequence[_Split]) -> None:
