@@ -14,14 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from safetensors.torch import save_file
 
-from mmsdpt.apis.loading import _by_slot
-from mmsdpt.hosts.grounding.fusion import BiMultiHeadAttention
-from mmsdpt.hosts.grounding.seams import FusionTokens
-from mmsdpt.registry import MODELS
-from mmsdpt.tuners.files import save_tuner
-from mmsdpt.utils.errors import InputError
-from mmsdpt.visualization import Boxes
-from mmsdpt.visualization.attention import (
+from mmsdpt.analysis.attention import (
     CLASS_TOKEN,
     PROTOTYPES,
     Look,
@@ -33,15 +26,22 @@ from mmsdpt.visualization.attention import (
     share_inside,
     xmha_weights,
 )
-from mmsdpt.visualization.attention_page import (
+from mmsdpt.analysis.attention_page import (
     _Scene,
     _shares,
     _shorten_caption,
     show_attention,
     summary,
 )
-from mmsdpt.visualization.compare import _folders
-from mmsdpt.visualization.models import Pictures, split_arguments
+from mmsdpt.analysis.compare import _folders
+from mmsdpt.analysis.models import Pictures, split_arguments
+from mmsdpt.apis.loading import _by_slot
+from mmsdpt.hosts.grounding.fusion import BiMultiHeadAttention
+from mmsdpt.hosts.grounding.seams import FusionTokens
+from mmsdpt.registry import MODELS
+from mmsdpt.tuners.files import save_tuner
+from mmsdpt.utils.errors import InputError
+from mmsdpt.visualization import Boxes
 from tests.hosts.small_clip import NAMES, tuned_clip
 from tests.hosts.small_glip import build_mini_glip, make_images, make_samples
 from tests.test_demo import CLASSES, CONFIG, write_split

@@ -130,6 +130,40 @@ def test_every_imported_package_is_declared(folder, arguments, required):
         assert distribution in allowed, f"{path} imports {name}, which setup.py does not declare"
 
 
+# Each imports from those to its left alone.
+ORDER = (
+    "version compat registry utils datasets evaluation hosts tuners visualization engine apis"
+    " experiments analysis export convert_tool doctor"
+).split()
+
+
+def test_imports_run_one_way():
+    rooms = {path.stem for path in (ROOT / "mmsdpt").glob("*") if path.suffix in ("", ".py")} - {
+        "__init__",
+        "__pycache__",
+        "assets",
+    }
+    assert rooms == set(ORDER)
+    for path in sorted((ROOT / "mmsdpt").rglob("*.py")):
+        parts = path.relative_to(ROOT / "mmsdpt").parts
+        room = parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name.split(".") for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                base = ["mmsdpt", *parts[: -node.level]] if node.level else []
+                base += node.module.split(".") if node.module else []
+                names = [[*base, alias.name] for alias in node.names]
+            else:
+                continue
+            for name in names:
+                if name[0] == "mmsdpt" and len(name) > 1 and name[1] in rooms - {room}:
+                    imported = ".".join(name)
+                    assert ORDER.index(name[1]) < ORDER.index(room), f"{path} imports {imported}"
+
+
 def test_assets_and_all_packages_are_in_the_wheel(tmp_path):
     # Without the network: with the setuptools of this environment, as pip's --no-build-isolation
     # does.

@@ -13,6 +13,8 @@ from matplotlib import text as matplotlib_text
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mmsdpt.analysis.attention import PROTOTYPES, Look
+from mmsdpt.analysis.attention_page import _overview, _Scene
 from mmsdpt.experiments.frame import Score
 from mmsdpt.experiments.plots import Curve, Plot
 from mmsdpt.visualization import (
@@ -23,8 +25,6 @@ from mmsdpt.visualization import (
     draw_scores,
     single,
 )
-from mmsdpt.visualization.attention import PROTOTYPES, Look
-from mmsdpt.visualization.attention_page import _overview, _Scene
 from mmsdpt.visualization.curves import draw_curves
 from mmsdpt.visualization.drawing import LOOKS, draw_boxes, save_figure
 from tests.test_curves import entries, write_session

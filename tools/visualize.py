@@ -67,18 +67,18 @@ def main() -> None:
         return
     cfg = load_config(args)
     # Not at the top: --help is quick.
-    from mmsdpt.visualization.models import split_arguments
+    from mmsdpt.analysis.models import split_arguments
 
     tuners, images = split_arguments(args.files)
     shared = dict(words=args.classes, count=args.count)
     if args.command == "compare":
-        from mmsdpt.visualization.compare import compare
+        from mmsdpt.analysis.compare import compare
 
         page = compare(
             cfg, tuners, images, args.out, score_thr=args.score_thr, top_k=args.top_k, **shared
         )
     else:
-        from mmsdpt.visualization.attention_page import show_attention, summary
+        from mmsdpt.analysis.attention_page import show_attention, summary
 
         page, table = show_attention(
             cfg,

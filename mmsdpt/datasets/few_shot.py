@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, NoReturn
 from mmengine.dataset import BaseDataset, force_full_init
 from mmengine.logging import print_log
 
-from ..registry import DATASETS
+from mmsdpt.registry import DATASETS
 
 
 class FewShotSchedule(NamedTuple):

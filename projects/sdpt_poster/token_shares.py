@@ -44,7 +44,7 @@ class Shares:
         ]
 
     def _hook(self, i: int):
-        from mmsdpt.visualization.attention import XMHA_INPUTS, xmha_weights
+        from mmsdpt.analysis.attention import XMHA_INPUTS, xmha_weights
 
         def record(layer: nn.Module, args: tuple, kwargs: dict, out: object) -> None:
             inputs = dict(zip(XMHA_INPUTS, args, strict=False)) | kwargs

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mmsdpt.analysis.attention_page import draw_attention
+from mmsdpt.analysis.models import Picture
 from mmsdpt.apis import Detector
 from mmsdpt.apis.base import read_recipe
 from mmsdpt.apis.inputs import Source
@@ -21,8 +23,6 @@ from mmsdpt.hosts.base import RESERVED
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.class_names import parse_names
 from mmsdpt.utils.errors import InputError
-from mmsdpt.visualization.attention_page import draw_attention
-from mmsdpt.visualization.models import Picture
 from projects.mini_world.class_folders import grey
 from projects.mini_world.garments import draw_garment
 from projects.mini_world.tasks import TaskPainter

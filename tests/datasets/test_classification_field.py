@@ -7,11 +7,11 @@ import shutil
 
 import pytest
 
+from mmsdpt.analysis.models import split_arguments
 from mmsdpt.apis.inputs import several
 from mmsdpt.datasets.classification import ClassificationData
 from mmsdpt.utils.class_names import name_problems
 from mmsdpt.utils.errors import InputError
-from mmsdpt.visualization.models import split_arguments
 from tests.datasets.miniature_layouts import make_class_folders, save_image
 from tests.datasets.test_classification_own_data import load, log, paths  # noqa: F401
 from tests.datasets.test_image_files import animation

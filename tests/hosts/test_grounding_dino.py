@@ -16,13 +16,13 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from torch import nn
 
+from mmsdpt.analysis.attention import PROTOTYPES, look_of_detector
 from mmsdpt.utils.base_weights import (
     CheckpointError,
     load_base_weights,
     read_checkpoint,
     resolve_checkpoint,
 )
-from mmsdpt.visualization.attention import PROTOTYPES, look_of_detector
 from tests.hosts.mmdet_bert import skip_without_mmdetections_bert
 from tests.hosts.small_glip import (
     assert_near,

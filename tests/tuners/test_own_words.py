@@ -10,11 +10,11 @@ import torch
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
+from mmsdpt.analysis.attention import xmha_weights
 from mmsdpt.engine.hooks import ClassNamesHook
 from mmsdpt.hosts.grounding.seams import FusionTokens
 from mmsdpt.tuners.files import load_tuner, save_tuner
 from mmsdpt.utils.errors import InputError
-from mmsdpt.visualization.attention import xmha_weights
 from tests.hosts.small_glip import build_mini_glip, make_images, make_samples, predictions_of
 from tests.hosts.small_grounding_dino import make_every_parameter_matter
 from tests.hosts.test_fusion import E, FixedTokens, H, L, V, close, gradients, inputs, make_pair

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from mmsdpt.utils.convert_tool import converter_parser, run_converter
+from mmsdpt.convert_tool import converter_parser, run_converter
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -25,6 +25,10 @@ from torch import Tensor
 
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.errors import InputError
+from mmsdpt.visualization.boxes import Boxes
+from mmsdpt.visualization.contact_sheet import Entry, contact_sheet
+from mmsdpt.visualization.drawing import LOOKS, as_written, draw_boxes, save_figure
+from mmsdpt.visualization.single import read_upright
 
 from .attention import (
     PROTOTYPES,
@@ -34,11 +38,7 @@ from .attention import (
     look_of_detector,
     share_inside,
 )
-from .boxes import Boxes
-from .contact_sheet import Entry, contact_sheet
-from .drawing import LOOKS, as_written, draw_boxes, save_figure
 from .models import BEFORE, Picture, Pictures, each_model
-from .single import read_upright
 
 _MOST = 3  # classes of an image that are shown
 _INCHES = 2.7
@@ -118,7 +118,7 @@ def show_attention(
         words: Classes to show, and to ask a detector for; by default those that are in the image,
             or if nobody knows, those with the highest scores.
         count: Test images where no path is given.
-        direction: Of X-MHA, see :func:`mmsdpt.visualization.attention.look_of_detector`.
+        direction: Of X-MHA, see :func:`mmsdpt.analysis.attention.look_of_detector`.
         layers: Also draw each layer and head.
 
     Returns:

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
-from .boxes import Boxes, match_boxes
-from .contact_sheet import Entry, contact_sheet
+from mmsdpt.visualization.boxes import Boxes, match_boxes
+from mmsdpt.visualization.contact_sheet import Entry, contact_sheet
+from mmsdpt.visualization.single import draw_detections, draw_scores, read_upright
+
 from .models import BEFORE, Picture, Pictures, each_model
-from .single import draw_detections, draw_scores, read_upright
 
 
 def compare(
@@ -30,7 +31,7 @@ def compare(
 
     Args:
         cfg, tuners, paths, out, words, count: See
-            :func:`~mmsdpt.visualization.attention_page.show_attention`.
+            :func:`~mmsdpt.analysis.attention_page.show_attention`.
         score_thr: Smallest score of a box that is drawn.
         top_k: The most boxes or classes that are drawn for an image.
 

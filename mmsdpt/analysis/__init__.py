@@ -1,0 +1,1 @@
+"""Tuned models beside the untuned ones: what they detect, and where their attention goes."""
