@@ -19,6 +19,7 @@ from mmsdpt.analysis.models import Picture
 from mmsdpt.apis import Detector
 from mmsdpt.apis.base import read_recipe
 from mmsdpt.apis.inputs import Source
+from mmsdpt.datasets.image_files import UnreadableImage, inspect_image, open_image, read_bytes
 from mmsdpt.hosts.base import RESERVED
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.class_names import parse_names
@@ -88,20 +89,25 @@ def classes_of(text: str) -> list[str] | None:
 
 
 def check_picture(path: str | None) -> str:
-    """The path, if its image is not too large.
+    """The path, if its image can be used and is not too large.
 
     Raises:
-        InputError: if there is none, or it is.
+        InputError: if there is none, or it cannot.
     """
     if not path:
         raise InputError("choose an example or upload an image")
-    with Image.open(path) as image:
-        if image.width * image.height > MOST_PIXELS:
-            raise InputError(
-                f"the image has {image.width} x {image.height} pixels, and the page takes"
-                f" {MOST_PIXELS // 1_000_000} million"
-            )
-    return path
+    try:
+        with open_image(read_bytes(path)) as image:
+            width, height = image.size
+        if width * height <= MOST_PIXELS:
+            inspect_image(path)
+            return path
+    except UnreadableImage as error:
+        raise InputError(f"the image cannot be used: {error}") from None
+    raise InputError(
+        f"the image has {width} x {height} pixels, and the page takes"
+        f" {MOST_PIXELS // 1_000_000} million"
+    )
 
 
 class Workbench:

@@ -64,6 +64,8 @@ def _tab(bench: Workbench, examples: list[str], words: str, folder: Path) -> Non
             image = gr.Image(
                 value=examples[0], type="filepath", sources=["upload"], label="Image", height=280
             )
+            # The file as it is: gradio would make white of 16 bits, and says nothing of a text.
+            image.preprocess = lambda payload: payload and payload.path
             gr.Markdown("Drawn examples")
             drawn = gr.Gallery(
                 examples,

@@ -1,0 +1,50 @@
+"""Promises of the page that need gradio, and no browser."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmsdpt.utils.errors import InputError
+from projects.web_demo.models import check_picture
+
+ROOT = Path(__file__).parents[3]
+pytest.importorskip("gradio", reason='needs pip install "mmsdpt[web]"')
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    from projects.web_demo import page
+
+    folder = tmp_path_factory.mktemp("page")
+    args = argparse.Namespace(
+        tuners=[str(ROOT / "projects/web_demo/tuners")],
+        config=str(ROOT / "configs/mini/sdpt_mini_thermal.py"),
+        clip_config=str(ROOT / "configs/mini/mudpt_mini_clothing.py"),
+        base=None,
+        text_encoder=None,
+        clip_base=None,
+        device="cpu",
+    )
+    return page.build(args, folder), folder
+
+
+def test_an_upload_reaches_the_model_as_it_is(built, tmp_path):
+    """Gradio's own conversion to RGB makes 16 bits white, and fails without a word on a text."""
+    from gradio.data_classes import ImageData
+
+    image = next(b for b in built[0].blocks.values() if getattr(b, "label", "") == "Image")
+    deep, text = tmp_path / "deep.png", tmp_path / "text.png"
+    Image.fromarray(np.arange(4000, 4900, dtype=np.uint16).reshape(30, 30)).save(deep)
+    text.write_text("no picture")
+    for path in (deep, text):
+        payload = ImageData(path=str(path), orig_name=path.name)
+        assert image.preprocess(payload) == str(path)
+    assert image.preprocess(None) is None
+    assert check_picture(str(deep)) == str(deep)
+    with pytest.raises(InputError, match="^the image cannot be used: it is"):
+        check_picture(str(text))
