@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -113,11 +115,16 @@ def _tab(bench: Workbench, examples: list[str], words: str, folder: Path) -> Non
         names = Workbench.slots(chosen)
         return gr.CheckboxGroup(choices=names, value=names)
 
+    # What gradio removes after _KEEP; of pictures, it shows copies.
     def predict(*args: Any) -> Any:
-        return bench.predict(*args, folder)
+        shown = bench.predict(*args, folder)
+        before.temp_files.update(shown[:2])
+        return shown
 
     def show(*args: Any) -> Any:
-        return bench.attention(*args, folder)
+        picture = bench.attention(*args, folder)
+        attention.temp_files.add(picture)
+        return picture
 
     def choose(event: gr.SelectData) -> str:
         return examples[event.index]
@@ -159,6 +166,7 @@ def serve(args: argparse.Namespace) -> None:
     """Show the page until it is interrupted; its folder is removed then."""
     folder = Path(tempfile.mkdtemp(prefix="mmsdpt_web_"))
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # through the end of this function
     try:
         build(args, folder).launch(
             server_name=args.host,
