@@ -82,6 +82,7 @@ def test_numbers_are_doubtful():
 
 def test_names_with_commas_come_in_quotes():
     assert parse_names('a, b,"c, d"') == ["a", "b", "c, d"]
+    assert parse_names('a\nb, c\r\n"d, e"\n') == ["a", "b", "c", "d, e"]  # of a file, one a line
 
 
 def test_renames_are_pairs():

@@ -169,8 +169,11 @@ def rows_by_name(trained: Sequence[str], names: Sequence[str]) -> list[int]:
 
 
 def parse_names(text: str) -> list[str]:
-    """Names from a command line, ``a,b,c``; a name with a comma stands in double quotes."""
-    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+    """Names from a command line, ``a,b,c``, or one a line, as of ``"$(cat names.txt)"``; a name
+    with a comma stands in double quotes.
+    """
+    rows = csv.reader(text.splitlines(), skipinitialspace=True)
+    return [name.strip() for row in rows for name in row]
 
 
 def parse_renames(pairs: Iterable[str]) -> dict[str, str]:
