@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,17 @@ def test_outputs_are_committed_and_fit_to_be_read(path):
     assert not re.search(r"/(home|root|work|tmp|Users)/", text)
     for link in re.findall(r"\]\(([^)]+\.md)\)", text):
         assert (path.parent / link).is_file(), link
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_finds_the_repository_from_any_folder(path, tmp_path):
+    first = next(cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+    code = first.source + "\nprint(os.getcwd())"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=-1, timeout=300
+    )
+    assert done.stdout.decode().splitlines()[-1] == str(ROOT)
 
 
 @pytest.mark.slow
