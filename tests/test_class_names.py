@@ -9,6 +9,7 @@ import pytest
 from mmsdpt.utils.class_names import (
     as_read,
     check_class_names,
+    chosen_names,
     name_problems,
     one_form,
     parse_names,
@@ -83,6 +84,13 @@ def test_numbers_are_doubtful():
 def test_names_with_commas_come_in_quotes():
     assert parse_names('a, b,"c, d"') == ["a", "b", "c, d"]
     assert parse_names('a\nb, c\r\n"d, e"\n') == ["a", "b", "c", "d, e"]  # of a file, one a line
+
+
+@pytest.mark.parametrize("text", ["", "a,b,a", "a,,b", " "])
+def test_names_that_are_chosen_are_different_ones(text):
+    with pytest.raises(InputError, match="--classes needs different names"):
+        chosen_names(text)
+    assert chosen_names(None) is None and chosen_names("a, b") == ["a", "b"]
 
 
 def test_renames_are_pairs():

@@ -6,7 +6,7 @@ probabilities, come out. docs/use.md says how to run it without PyTorch.
 
 import argparse
 
-from mmsdpt.utils.class_names import parse_names
+from mmsdpt.utils.class_names import chosen_names
 from mmsdpt.utils.cli import add_model_arguments, run_tool, tool_parser
 from mmsdpt.utils.errors import InputError
 
@@ -35,6 +35,7 @@ def main() -> int:
     args = parse_args()
     if not args.out.endswith(".onnx"):
         raise InputError(f"the file to write comes last and ends in .onnx, got {args.out}")
+    classes = chosen_names(args.classes)
     if not args.tuner_files and not args.config:
         raise InputError("give a tuner file, or --config for its base model")
     # Not at the top: --help is quick.
@@ -51,7 +52,6 @@ def main() -> int:
         text_encoder=args.text_encoder,
         device="cpu",
     )
-    classes = parse_names(args.classes) if args.classes else None
     path = export_onnx(model, args.out, classes, args.template)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     if images:

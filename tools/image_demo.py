@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsdpt.utils.atomic import check_writable
-from mmsdpt.utils.class_names import parse_names
+from mmsdpt.utils.class_names import chosen_names
 from mmsdpt.utils.cli import add_model_arguments, run_tool, tool_parser
 from mmsdpt.utils.errors import InputError, printable
 from mmsdpt.utils.texts import read_json
@@ -59,9 +59,7 @@ def main() -> int:
         raise InputError("give a tuner file, or --config for its base model")
     if args.annotations and not args.coco_json:
         raise InputError("--annotations is for --coco-json")
-    names = parse_names(args.classes) if args.classes is not None else None
-    if names is not None and (not all(names) or len(set(names)) < len(names)):
-        raise InputError(f"--classes needs different names, a,b,c; got {args.classes!r}")
+    names = chosen_names(args.classes)
     if not 0 <= args.threshold <= 1:
         raise InputError(f"--threshold is a score from 0 to 1, got {args.threshold:g}")
     if args.chunked_size is not None and args.chunked_size < 1:

@@ -176,6 +176,20 @@ def parse_names(text: str) -> list[str]:
     return [name.strip() for row in rows for name in row]
 
 
+def chosen_names(text: str | None) -> list[str] | None:
+    """The names of ``--classes``; None where it is not given.
+
+    Raises:
+        InputError: if a name is empty or there twice, or there are none.
+    """
+    if text is None:
+        return None
+    names = parse_names(text)
+    if not names or not all(names) or len(set(names)) < len(names):
+        raise InputError(f"--classes needs different names, a,b,c; got {text!r}")
+    return names
+
+
 def parse_renames(pairs: Iterable[str]) -> dict[str, str]:
     """``old=new`` from a command line to a mapping.
 

@@ -73,7 +73,7 @@ def draw_examples(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def classes_of(text: str) -> list[str] | None:
-    """Class names from a field of the page; None: those of the model.
+    """Class names from a field of the page, each once; None: those of the model.
 
     Raises:
         InputError: if there are too many.
@@ -82,7 +82,7 @@ def classes_of(text: str) -> list[str] | None:
         raise InputError(
             f"the classes have {len(text)} letters, and there is room for {MOST_LETTERS}"
         )
-    names = [name for name in parse_names(text) if name]
+    names = [name for name in dict.fromkeys(parse_names(text)) if name]
     if len(names) > MOST_CLASSES:
         raise InputError(f"{len(names)} classes were given, and there is room for {MOST_CLASSES}")
     return names or None
@@ -193,6 +193,7 @@ class Workbench:
         detects = self.kind is Detector
         options = dict(threshold=threshold) if detects else dict(template=template or None)
         with self._model(chosen, on) as model:
+            _words(names, model)
             for when in ("before", "after"):
                 with model.tuners_off() if when == "before" and model.slots else nullcontext():
                     result = model(path, classes=names, **options)
@@ -219,9 +220,7 @@ class Workbench:
         path, names = check_picture(path), classes_of(classes)
         detects = self.kind is Detector
         with self._model(chosen, on) as model:
-            words = tuple(names or model.classes)
-            if not words:
-                raise InputError("no classes are known: type some")
+            words = _words(names, model)
             extra: dict[str, Any] = dict(text=words, custom_entities=True) if detects else {}
             if not detects:
                 model.model.set_classes(words, template or model.templates or None)
@@ -229,6 +228,13 @@ class Workbench:
             picture = Picture(Path(path).name, path, item, has_truth=False)
             target = _new_file(folder, "attention")
             return str(draw_attention(model.model, picture, words, detects, target))
+
+
+def _words(names: list[str] | None, model: Any) -> tuple[str, ...]:
+    """What to look for."""
+    if words := tuple(names or model.classes):
+        return words
+    raise InputError("no classes are known: type some")
 
 
 def _new_file(folder: Path, name: str) -> Path:

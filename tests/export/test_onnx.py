@@ -213,6 +213,8 @@ def test_the_tool_writes_a_file_and_compares_it(tuned_clip, squares, tmp_path, c
         (["a.safetensors", "b.safetensors"], "ends in .onnx"),
         (["b.onnx"], "give a tuner file"),
         (["nowhere.safetensors", "b.onnx"], "tuner file not found"),
+        (["x.safetensors", "b.onnx", "--classes", ""], "--classes needs different names"),
+        (["x.safetensors", "b.onnx", "--classes", "a,a"], "--classes needs different names"),
     ],
 )
 def test_the_tool_says_in_one_sentence_what_is_wrong(arguments, words, capsys):
