@@ -6,6 +6,7 @@ probabilities, come out. docs/use.md says how to run it without PyTorch.
 
 import argparse
 
+from mmsdpt.utils.atomic import check_writable
 from mmsdpt.utils.class_names import chosen_names
 from mmsdpt.utils.cli import add_model_arguments, run_tool, tool_parser
 from mmsdpt.utils.errors import InputError
@@ -52,6 +53,7 @@ def main() -> int:
         text_encoder=args.text_encoder,
         device="cpu",
     )
+    check_writable(args.out)
     path = export_onnx(model, args.out, classes, args.template)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     if images:

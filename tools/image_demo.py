@@ -97,6 +97,8 @@ def main() -> int:
     options: dict[str, Any] = dict(template=args.template)
     if detects:
         options = dict(threshold=args.threshold, chunked_size=args.chunked_size)
+    if not args.no_pictures:
+        check_writable(Path(args.out_dir) / "picture.png")
     images = args.images if Path(args.images).is_dir() else [args.images]
     results = model(images, classes=names, **options)
     for result in results:

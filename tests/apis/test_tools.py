@@ -115,6 +115,16 @@ def test_image_demo_says_in_one_sentence_what_is_wrong(arguments, words, capsys,
     assert error.startswith("error: ") and words.replace("FOLDER", str(tmp_path)) in error
 
 
+def test_a_place_that_nothing_can_be_written_to_is_named_before_the_work(
+    tuned, squares, tmp_path, capsys
+):
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "out"
+    assert run("image_demo.py", squares[0], tuned, "--device", "cpu", "--out-dir", out) == 2
+    shown = capsys.readouterr()
+    assert not shown.out and "a file is where a folder should be" in shown.err
+
+
 def test_options_of_the_other_kind_of_model_are_refused(tuned, tuned_clip, squares, capsys):
     arguments = [squares[0], tuned_clip, "--device", "cpu", "--chunked-size", 40]
     assert run("image_demo.py", *arguments) == 2
