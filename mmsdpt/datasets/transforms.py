@@ -53,8 +53,7 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
             if self.ignore_empty:
                 return None  # type: ignore[return-value]
             raise InputError(
-                f"the image {path} cannot be used: {error}; replace the file or take it out of the"
-                " annotations"
+                f"the image {path} cannot be used: {error}; replace the file or leave it out"
             ) from error
         results["img"] = pixels.astype(np.float32) if self.to_float32 else pixels
         results["img_shape"] = results["ori_shape"] = pixels.shape[:2]

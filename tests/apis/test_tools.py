@@ -15,6 +15,7 @@ from PIL import Image
 from mmsdpt.apis import Classifier, Detector
 from mmsdpt.engine import build_runner
 from mmsdpt.evaluation import JsonResults
+from mmsdpt.utils.errors import InputError
 from tests.apis.conftest import CLASSES, COLOURS, save_with_noise
 from tests.apis.test_toolbox import as_file
 from tests.run_tools import run
@@ -123,6 +124,12 @@ def test_a_place_that_nothing_can_be_written_to_is_named_before_the_work(
     assert run("image_demo.py", squares[0], tuned, "--device", "cpu", "--out-dir", out) == 2
     shown = capsys.readouterr()
     assert not shown.out and "a file is where a folder should be" in shown.err
+
+
+def test_an_image_that_cannot_be_read_is_said_without_annotations(tuned, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"none")
+    with pytest.raises(InputError, match="replace the file or leave it out$"):
+        Detector(tuned, device="cpu")(tmp_path / "a.png")
 
 
 def test_options_of_the_other_kind_of_model_are_refused(tuned, tuned_clip, squares, capsys):

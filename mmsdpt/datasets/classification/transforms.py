@@ -38,7 +38,7 @@ class LoadPillowImage(BaseTransform):
         except UnreadableImage as error:
             raise InputError(
                 f"the image {results['img_path']} cannot be read ({error}); replace the file or "
-                "take it out of the list of images"
+                "leave it out"
             ) from error
         results["img"] = np.ascontiguousarray(rgb[..., ::-1])
         results["img_shape"] = results["ori_shape"] = rgb.shape[:2]
