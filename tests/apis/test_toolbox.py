@@ -152,3 +152,11 @@ def test_mmpretrain_refuses_a_tuner_file(tuned_clip, clip_cfg):
 
     with pytest.raises(InputError, match="is a tuner file"):
         get_model(clip_cfg.copy(), pretrained=str(tuned_clip), device="cpu")
+
+
+def test_base_weights_are_not_written_over_the_run(tmp_path, capsys):
+    run_file = tmp_path / "epoch_1.pth"
+    run_file.write_bytes(b"as it was")
+    assert run("model_converters/export_base.py", run_file, run_file) == 2
+    assert "must end in .safetensors" in capsys.readouterr().err
+    assert run_file.read_bytes() == b"as it was"

@@ -9,6 +9,7 @@ import argparse
 
 from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.cli import run_tool, tool_parser
+from mmsdpt.utils.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,6 +22,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    if not args.out.endswith(".safetensors"):
+        raise InputError(f"the file to write must end in .safetensors, got {args.out}")
     import torch
     from safetensors.torch import save
 
@@ -47,6 +50,7 @@ def main() -> None:
             f"values of {overflow[0]} do not fit into {args.dtype}: use --dtype float32"
         )
     write_atomically(args.out, save(tensors))
+    print(f"{args.out}: {len(tensors)} tensors")
 
 
 if __name__ == "__main__":
