@@ -235,6 +235,8 @@ def test_more_names_than_a_caption_takes_share_several(detector, squares):
     names = ["blue square", *(f"thing {i}" for i in range(300)), "red square"]
     with pytest.raises(InputError, match=r"caption of 302 classes .* chunked_size=40"):
         detector(squares[0], classes=names)
+    with pytest.raises(InputError, match=r"caption of 20 classes .* chunked_size=10,"):
+        detector(squares[0], classes=[f"{'very ' * 12}large thing {i}" for i in range(20)])
     (result, *_) = detector(squares, classes=names, chunked_size=40, threshold=0)
     assert result.labels.max() >= 40 and result.names == [names[i] for i in result.labels]
     assert (np.diff(result.scores) <= 0).all() and (np.diff(result.labels) < 0).any()

@@ -144,9 +144,11 @@ class PromptMixin:
             elif chunk := self._chunk_size:
                 advice = f"lower chunked_size, which is {chunk}"
             else:
+                size = min(40, max(1, num_classes // 2))
                 advice = (
-                    "put fewer into a caption with chunked_size=40, an argument of Detector's calls"
-                    " (--chunked-size 40 of tools/image_demo.py) and a setting of model.test_cfg"
+                    f"put fewer into a caption with chunked_size={size}, an argument of Detector's"
+                    f" calls (--chunked-size {size} of tools/image_demo.py) and a setting of"
+                    " model.test_cfg"
                 )
             raise InputError(
                 f"the caption of {num_classes} classes has {num_tokens} tokens, but the text"
