@@ -138,6 +138,11 @@ def read_tuner_header(path: str | os.PathLike) -> dict[str, Any]:
             header.
     """
     path = Path(path)
+    if path.is_dir():
+        raise TunerFileError(
+            f"{path} is a folder: name the tuner file in it, or load a shared one by"
+            " from_pretrained"
+        )
     if not path.is_file():
         raise TunerFileError(f"tuner file not found: {path}")
     size = path.stat().st_size

@@ -298,3 +298,8 @@ def test_a_hub_model_cannot_name_files_outside_its_repository(tuned, hub, tmp_pa
     hub.files["config.json"] = json.dumps(content).encode()
     with pytest.raises(InputError, match="outside its folder"):
         Detector.from_pretrained("person/model")
+
+
+def test_a_folder_in_place_of_a_tuner_file_is_called_one(tmp_path):
+    with pytest.raises(InputError, match="is a folder: .* from_pretrained$"):
+        Detector(tmp_path, device="cpu")
