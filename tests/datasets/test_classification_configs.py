@@ -54,6 +54,9 @@ def test_each_benchmark_has_a_config_whose_loaders_build(repository, data_root, 
     assert config.train_dataloader.dataset.name == trained_on
     assert config.val_dataloader.dataset.name == trained_on
     assert config.test_dataloader.dataset.name == name
+    if trained_on == "imagenet":  # whose validation images are those beyond the shots
+        for key in LOADERS[:2]:
+            config[key].dataset.shots = 1
     sizes = []
     for key in LOADERS:
         loader = Runner.build_dataloader(config[key], seed=0)
@@ -62,7 +65,8 @@ def test_each_benchmark_has_a_config_whose_loaders_build(repository, data_root, 
         assert all(batch["inputs"].shape[1:] == (3, 32, 32) for batch in batches)
         assert batches[0]["inputs"].dtype == torch.uint8
         sizes.append([len(batch["inputs"]) for batch in batches])
-    assert sizes == [[4], [4], [4]]
+    drawn = 2 if trained_on == "imagenet" else 4
+    assert sizes == [[drawn], [drawn], [4]]
 
 
 def test_the_settings_are_those_of_the_protocols(repository):

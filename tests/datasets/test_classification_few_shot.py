@@ -16,6 +16,7 @@ from mmsdpt.datasets.classification import (
     sample_few_shot,
     select_classes,
 )
+from mmsdpt.utils.errors import InputError
 from tests.datasets.miniature_layouts import make_dataset
 
 
@@ -138,9 +139,28 @@ def test_another_seed_is_another_choice_and_the_same_seed_the_same(pets):
     assert first == again and first != other
 
 
-def test_validation_on_imagenet_is_its_test_set_and_never_sampled(tmp_path):
+def test_validation_images_of_imagenet_are_training_images_beyond_the_shots(tmp_path):
+    """So that a search on them, as Tip-Adapter's, does not see the test images."""
+    make_dataset("imagenet", tmp_path, per_class=(7, 0, 6))
+    train, val, test = (
+        content(ClassificationData("imagenet", str(tmp_path), split, shots=5, seed=2))
+        for split in ("train", "val", "test")
+    )
+    whole = content(ClassificationData("imagenet", str(tmp_path), "train"))
+    assert (len(train), len(val), len(test)) == (15, 6, 18)
+    assert sorted(train + val) == whole and not {*val} & {*test}
+    items = [Item(path, label, "") for path, label in whole]
+    assert train == [(x.path, x.label) for x in sample_few_shot(items, [], 5, 2)[0]]
+    half = ClassificationData("imagenet", str(tmp_path), "val", shots=2, seed=2, classes="new")
+    assert len(half) == 2
+    with pytest.raises(InputError, match="none of its training images is left beside shots=7"):
+        ClassificationData("imagenet", str(tmp_path), "val", shots=7)
+
+
+def test_without_shots_validation_on_imagenet_is_its_test_set(tmp_path):
     make_dataset("imagenet", tmp_path, per_class=(5, 0, 6))
-    val = ClassificationData("imagenet", str(tmp_path), "val", shots=2)
-    assert content(val) == content(ClassificationData("imagenet", str(tmp_path), "test"))
-    assert len(val) == 18
-    assert len(ClassificationData("imagenet", str(tmp_path), "train", shots=2)) == 6
+    make_dataset("imagenetv2", tmp_path, per_class=(0, 0, 6))
+    for name, shots in (("imagenet", None), ("imagenetv2", 2)):
+        val = ClassificationData(name, str(tmp_path), "val", shots=shots)
+        assert content(val) == content(ClassificationData(name, str(tmp_path), "test"))
+        assert len(val) == 18

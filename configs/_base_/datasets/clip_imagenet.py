@@ -1,4 +1,5 @@
-# ImageNet: 1,000 classes; validation and test are both images/val.
+# ImageNet: 1,000 classes; images/val are the test images, and validation images are
+# training images beyond the shots.
 _base_ = "clip_fewshot.py"
 
 own = dict(name="imagenet")

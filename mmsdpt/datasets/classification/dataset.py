@@ -40,8 +40,10 @@ class ClassificationData(BaseDataset):
     Args:
         name: One of :data:`BENCHMARKS`, or ``folder``, ``csv`` or ``json``.
         data_root: The data's own folder; for a benchmark also the folder that holds it.
-        split: ``train``, ``val`` or ``test``. ImageNet and its variants have no images for
-            validation: their val is test, as in CoOp.
+        split: ``train``, ``val`` or ``test``. ImageNet has no images for validation:
+            with shots, its val are training images that are not among those of train, so that
+            what is chosen on val has not seen the test images; without shots, and for the variants
+            of ImageNet, val is test, as in CoOp.
         shots: K images of each class of train and min(K, 4) of val; None takes all. The test set
             is always whole.
         seed: Seed of the shots.
@@ -141,21 +143,28 @@ class ClassificationData(BaseDataset):
 
     def _select(self) -> tuple[list[Item], tuple[str, ...]]:
         source = self.source
-        sampled = self.split == "train" or (self.split == "val" and source.has_val)
-        if self.shots is None or not sampled:
+        if self.shots is None or self.split == "test" or not source.has_train:
             items = source.items(self.split)
         else:
             # Validation shots continue the training shots' random numbers. Where val is not asked
             # for, it needs not be read.
             train = source.items("train")
-            val = source.items("val") if self.split == "val" else []
+            val: list[Item] | None = []
+            if self.split == "val":
+                val = source.items("val") if source.has_val else None
             drawn = sample_few_shot(train, val, self.shots, self.seed)
             items = drawn[0] if self.split == "train" else drawn[1]
         items, names = select_classes(items, source.class_names(), self.subset)
         if not items:
+            why = ""
+            if self.split == "val" and not source.has_val:
+                why = (
+                    f": none of its training images is left beside shots={self.shots}, so draw"
+                    " fewer, or set val_dataloader, val_cfg and val_evaluator to None"
+                )
             raise InputError(
                 f"{self.name} has no {self.split} images of classes={self.subset!r} in "
-                f"{source.root}"
+                f"{source.root}{why}"
             )
         if source.lists_images:
             self._check_files(items)

@@ -110,6 +110,8 @@ class ImageNetVariant(_ImageNetLayout):
     Labels count the folders that are there, in the order of their names: 1,000, 200 and 200.
     """
 
+    has_train = False
+
     def __init__(self, root: str | Path, home: str, images: str) -> None:
         super().__init__(root, home)
         self.images = join(home, images)

@@ -20,8 +20,11 @@ class Source(ABC):
 
     has_val = True
     """Whether there are images for validation. Where not, ``items("val")`` are the test images, as
-    in CoOp, and are never sampled.
+    in CoOp, and shots of val are training images that are left.
     """
+
+    has_train = True
+    """Whether there are images for training. A test set alone is never sampled."""
 
     lists_images = True
     """Whether the paths come from a list, so that a file may be missing, and not from the folders

@@ -91,7 +91,7 @@ def sample_shots(items: Sequence[Item], shots: int, generator: random.Random) ->
 
 
 def sample_few_shot(
-    train: Sequence[Item], val: Sequence[Item], shots: int, seed: int
+    train: Sequence[Item], val: Sequence[Item] | None, shots: int, seed: int
 ) -> tuple[list[Item], list[Item]]:
     """Draw K-shot training data, then min(K, 4)-shot validation data, from one generator.
 
@@ -99,11 +99,15 @@ def sample_few_shot(
     protocol.
 
     Args:
+        val: Items for validation; None: there are none but what is left of ``train``.
         shots: K, at least 1.
         seed: Seed of ``random.Random``; the protocols use 1, 2 and 3.
     """
     generator = random.Random(seed)
     drawn_train = sample_shots(train, shots, generator)
+    if val is None:
+        taken = set(drawn_train)
+        val = [item for item in train if item not in taken]
     return drawn_train, sample_shots(val, min(shots, MAX_VAL_SHOTS), generator)
 
 
