@@ -33,7 +33,9 @@ from mmdet.registry import (
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
+from mmengine.hub import get_config
 from mmengine.logging import MessageHub
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import FUNCTIONS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
@@ -349,8 +351,26 @@ def test_nothing_that_is_frozen_is_checkpointed_or_decayed():
         # tokens.
         assert cfg.optim_wrapper.optimizer.weight_decay == 0.0 or not name.startswith("sdpt/")
         # MMDetection's settings for weights that are frozen here.
-        assert "paramwise_cfg" not in cfg.optim_wrapper, name
+        assert ("paramwise_cfg" in cfg.optim_wrapper) == ("full_fine_tuning" in name), name
         assert not cfg.load_from.startswith("http")
+
+
+def test_full_fine_tuning_decays_what_mmdetections_does(bert_folder):
+    name = "baselines/full_fine_tuning_glip_t_coco.py"
+    model, ours = built_model(name, bert_folder), config(name).optim_wrapper
+    theirs = get_config("mmdet::glip/glip_atss_swin-t_fpn_dyhead_16xb2_ms-2x_funtune_coco.py")
+    theirs = theirs.optim_wrapper
+    assert ours.optimizer.weight_decay == theirs.optimizer.weight_decay > 0
+    decay = {
+        id(parameter): group["weight_decay"]
+        for group in build_optim_wrapper(model, ours).param_groups
+        for parameter in group["params"]
+    }
+    spared = theirs.paramwise_cfg.custom_keys
+    assert all(each.decay_mult == 0 for each in spared.values())
+    for key, value in model.tuners.default.values.items():
+        kept = any(word in key for word in spared)
+        assert decay[id(value)] == (0 if kept else theirs.optimizer.weight_decay), key
 
 
 def test_lvis_samples_its_captions_in_training_and_chunks_them_in_testing():

@@ -2,4 +2,4 @@
 _base_ = ["../sdpt/glip_l_coco_k10.py", "../_base_/methods/full_fine_tuning_glip.py"]
 
 model = dict(tuner=_base_.tuner)
-optim_wrapper = dict(optimizer=_base_.optimizer)
+optim_wrapper = dict(optimizer=_base_.optimizer, paramwise_cfg=_base_.paramwise_cfg)
