@@ -343,6 +343,25 @@ def test_boxes_and_pixels_of_grounding_dino_are_mmdetections():
     assert found >= 6
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("grounding_dino_swin_t", "grounding_dino/grounding_dino_swin-t_finetune_16xb2_1x_coco"),
+        (
+            "mm_grounding_dino_swin_t",
+            "mm_grounding_dino/coco/grounding_dino_swin-t_finetune_16xb4_1x_coco",
+        ),
+        ("mm_grounding_dino_swin_l", "mm_grounding_dino/grounding_dino_swin-l_pretrain_all"),
+    ],
+)
+def test_test_images_of_grounding_dino_are_read_as_in_mmdetection(ours, theirs):
+    loaders = config(f"sdpt/{ours}_coco_k10.py"), get_config(f"mmdet::{theirs}.py")
+    for role in ("val", "test"):
+        found, wanted = (each[f"{role}_dataloader"].dataset.pipeline[:2] for each in loaders)
+        for step, expected in zip(found, wanted, strict=True):
+            assert {k: v for k, v in step.items() if k != "_scope_"} == expected
+
+
 def test_nothing_that_is_frozen_is_checkpointed_or_decayed():
     for name, cfg in different("model", "optim_wrapper", "load_from", files=FULL_SIZE):
         assert not cfg.model.bbox_head.get("use_checkpoint")
