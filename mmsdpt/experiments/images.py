@@ -31,14 +31,19 @@ _BUDGET = 1 << 30
 def quiet() -> Iterator[None]:
     """Print nothing, and log nothing below errors."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    _disable(logging.WARNING)
     try:
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
             yield
     finally:
-        logging.disable(before)
-        for logger in MMLogger._instance_dict.values():  # which logging itself does not know
-            logger._cache.clear()
+        _disable(before)
+
+
+def _disable(level: int) -> None:
+    """Log nothing up to a level, in loggers of MMEngine, too, which logging does not know."""
+    logging.disable(level)
+    for logger in MMLogger._instance_dict.values():
+        logger._cache.clear()
 
 
 def _as_key(cfg: Any) -> str:

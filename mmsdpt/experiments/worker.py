@@ -3,7 +3,7 @@
 A cell's folder holds::
 
     <host>/<method>/<data>[_base]/<K>_shots_seed_<s>/
-        config.json            what tools/train.py takes
+        config.py              what tools/train.py takes
         tuner.safetensors      what was learned (tuner_<slot>.safetensors for each of several)
         training.json          time, memory, versions of the numbers above
         on_<data>[...].json    one for each test
@@ -23,13 +23,16 @@ import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from pprint import pformat
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from mmengine.config import ConfigDict
 from mmengine.device import get_device
-from mmengine.logging import MMLogger
+from mmengine.logging import MMLogger, print_log
 from mmengine.utils import import_modules_from_strings
 from torch import nn
 
@@ -70,7 +73,10 @@ class Worker:
         pending = [test for test in job.tests if test.digest not in found]
         if pending:
             import_modules_from_strings(**job.config["custom_imports"])
-            with scope(job.config):
+            with scope(job.config), _alone_in(self.root / job.training.folder):
+                if not redo:  # another study may have computed it meanwhile
+                    found.update(known_results(job, self.root))
+                pending = [test for test in pending if test.digest not in found]
                 found.update(self._compute(job, pending, redo))
         return [found[test.digest] for test in job.tests]
 
@@ -113,7 +119,7 @@ class Worker:
             return host
         for old in (*folder.glob("on_*.json"), folder / "training.json"):  # of another training
             old.unlink(missing_ok=True)
-        write_json(folder / "config.json", job.config)
+        write_atomically(folder / "config.py", _as_python(job.config).encode())
         base = job.training.on
         if base is not None and not Path(cfg.tuner_files["old"]).is_file():
             told = (self.root / base.folder / "error.txt").read_text(encoding="utf-8").splitlines()
@@ -154,6 +160,23 @@ class Worker:
             return evaluate(host, cfg, images)
         with host.tuners_off(*off):
             return evaluate(host, cfg, images)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Be the only process that computes in a cell's folder: studies that share a work folder may
+    have the same cell, also with other settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        message = f"Waiting for another study, which computes in {folder}"
+        print_log(message, "experiments", logging.WARNING)
+        held = lock.acquire()
+    with held:
+        yield
 
 
 def show_warnings() -> None:
@@ -202,6 +225,12 @@ def _finished(path: Path, digest: str) -> Result:
         return content if content["digest"] == digest else {}
     except (OSError, ValueError, TypeError, KeyError):
         return {}
+
+
+def _as_python(config: Mapping[str, Any]) -> str:
+    """A config as a file of Python: JSON has no tuples, which transforms ask for."""
+    values = ((name, pformat(value, width=100, sort_dicts=False)) for name, value in config.items())
+    return "".join(f"{name} = {value}\n" for name, value in values)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -96,6 +96,7 @@ def test_a_metric_of_other_images_is_told_of_once(tmp_path):
     handler.emit = lambda record: said.append(record.getMessage())
     logger = MMLogger.get_current_instance()
     logger.addHandler(handler)
+    assert logger.isEnabledFor(logging.WARNING)  # a logger remembers its answers
     with quiet():
         print_log("nobody is told", "current", logging.WARNING)
     warn_of_other_images(tests, DatasetCache())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import threading
 
 import pytest
 import torch
@@ -396,7 +397,7 @@ def test_stacking_switches_slots_and_keeps_the_first_method(compute, tmp_path):
     assert both["on_top_of"] == "vpt" and both["method"] == "coop"
     # VPT moves the image features, CoOp the texts.
     assert new["metrics"]["gap"] != both["metrics"]["gap"] != first["metrics"]["gap"]
-    config = json.loads((tmp_path / "work/tiny_clip" / start / "config.json").read_text())
+    config = Config.fromfile(tmp_path / "work/tiny_clip" / start / "config.py")
     assert config["model"]["tuners"]["old"]["frozen"] is True
     assert config["tuner_files"]["old"].endswith("vpt/eurosat/1_shots_seed_1/tuner.safetensors")
 
@@ -414,7 +415,7 @@ def test_a_second_method_fails_with_the_first_one(compute, monkeypatch):
 def test_a_cell_learns_what_its_config_learns_by_itself(compute, tmp_path):
     compute(names=["coop"], shots=[2], seeds=[3])
     folder = tmp_path / "work/tiny_clip/coop/clothing/2_shots_seed_3"
-    cfg = Config.fromfile(folder / "config.json")
+    cfg = Config.fromfile(folder / "config.py")
     assert cfg.runner_type == "mmsdpt.TunerRunner"
     assert cfg.train_dataloader.batch_size == 32
     assert cfg.train_dataloader.dataset.shots == 2
@@ -424,6 +425,28 @@ def test_a_cell_learns_what_its_config_learns_by_itself(compute, tmp_path):
     cell, again = (load_file(x / "tuner.safetensors") for x in (folder, tmp_path / "again"))
     assert cell.keys() == again.keys()
     assert all(torch.equal(cell[name], again[name]) for name in cell)
+
+
+def test_the_config_of_a_cell_has_the_values_of_the_study(compute, tmp_path):
+    # MMDetection's transforms take a scale as a tuple alone, which JSON does not have.
+    compute(cell=dict(train_dataloader=dict(dataset=dict(metainfo=dict(scale=(64, 64))))))
+    folder = tmp_path / "work/tiny_clip/coop/clothing/1_shots_seed_1"
+    cfg = Config.fromfile(folder / "config.py")
+    assert cfg.train_dataloader.dataset.metainfo == dict(scale=(64, 64))
+
+
+def test_studies_that_share_cells_may_run_at_the_same_time(compute, tmp_path):
+    def folder_is_free():
+        with worker._alone_in(folder):
+            free.set()
+
+    folder, free = tmp_path / "work/tiny_clip/coop", threading.Event()
+    with worker._alone_in(folder):  # a thread with a file of its own is as another process
+        other = threading.Thread(target=folder_is_free)
+        other.start()
+        assert not free.wait(0.3)
+    assert free.wait(10)
+    other.join()
 
 
 def test_every_training_has_a_log_of_its_own(compute, tmp_path):
