@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import select
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,8 +31,8 @@ MODULE2PACKAGE.setdefault("mmsdpt", "mmsdpt")
 
 def run_tool(main: Callable[[], int | None]) -> None:
     """Run a tool's ``main``: an :class:`InputError`, and a disk that is full or closed to writing,
-    become one sentence and exit code 2, any other error a traceback. Output that nobody reads any
-    more ends the tool silently.
+    become one sentence and exit code 2, Ctrl-C one and 130, any other error a traceback. Output
+    that nobody reads any more ends the tool silently.
     """
     try:
         code = main()
@@ -49,6 +50,9 @@ def run_tool(main: Callable[[], int | None]) -> None:
             raise
         sys.stderr.write(f"error: {told}\n")
         code = 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\nerror: interrupted\n")
+        code = 128 + signal.SIGINT
     sys.exit(code or 0)
 
 

@@ -133,6 +133,16 @@ def test_an_error_of_the_user_is_one_sentence_and_code_2(capsys):
     assert capsys.readouterr().err == "error: the sentence\n"
 
 
+def test_an_interrupt_is_one_line_and_code_130(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        run_tool(main)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "\nerror: interrupted\n"
+
+
 def test_an_error_brings_no_escape_sequence_of_a_file_to_the_terminal(capsys):
     def main():
         raise InputError("two things:\n- a\x1b[31m.jpg\n- né")
