@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from lvis import LVIS
 from mmdet.datasets import LVISV1Dataset
+from mmengine.fileio import get_local_path
 
 from mmsdpt.registry import DATASETS
 from mmsdpt.utils.errors import InputError
@@ -29,12 +32,25 @@ class LVISDataset(LVISV1Dataset):
     _PER_CLASS = ("text", "caption_prompt", "custom_entities")
 
     def load_data_list(self) -> list[dict]:
-        """Images with their boxes and ``negative_labels``.
+        """Images with their boxes and ``negative_labels``. MMDetection's takes the name of an
+        image from ``coco_url`` alone.
 
         Raises:
-            InputError: if the file has another number of categories than there are classes.
+            InputError: if the file has another number of categories than there are classes, ids
+                that repeat, or images without a name.
         """
-        data_list = super().load_data_list()
+        with get_local_path(self.ann_file, backend_args=self.backend_args) as path:
+            truth = LVIS(path)
+        if len(truth.anns) != len(truth.dataset["annotations"]):
+            raise InputError(f"{self.ann_file}: ids of annotations repeat; give each its own")
+        self.cat_ids = truth.get_cat_ids()
+        self.cat2label = {number: label for label, number in enumerate(self.cat_ids)}
+        self.cat_img_map = truth.cat_img_map
+        data_list = []
+        for number, image in truth.imgs.items():
+            image = dict(image, img_id=number, file_name=self._file_name(image))
+            raw = dict(raw_img_info=image, raw_ann_info=truth.img_ann_map[number])
+            data_list.append(self.parse_data_info(raw))
         if len(self.cat_ids) != len(self.metainfo["classes"]):  # labels count all categories
             raise InputError(
                 f"{self.ann_file} has {len(self.cat_ids)} categories, and the dataset"
@@ -45,6 +61,15 @@ class LVISDataset(LVISV1Dataset):
         for info in data_list:
             self._counts[list({each["bbox_label"] for each in info["instances"]})] += 1
         return data_list
+
+    def _file_name(self, image: Mapping[str, Any]) -> str:
+        """LVIS names images by COCO's address, files of one's own as COCO does."""
+        _, coco, name = (image.get("coco_url") or "").partition("images.cocodataset.org/")
+        if not coco and not image.get("file_name"):
+            raise InputError(
+                f"{self.ann_file}: the image with id {image['id']} has no coco_url and no file_name"
+            )
+        return name if coco else image["file_name"]
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """As MMDetection's, without class names, with ``negative_labels``."""

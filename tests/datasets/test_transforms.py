@@ -161,6 +161,35 @@ def test_a_caption_never_has_more_tokens_than_it_may(model):
     assert min(lengths) == 0 and np.mean(lengths) < 8  # the next name would not have fit
 
 
+def test_lvis_files_of_ones_own_name_images_as_coco_does(tmp_path):
+    image = dict(id=4, width=50, height=40, neg_category_ids=[], not_exhaustive_category_ids=[])
+    box = dict(id=1, image_id=4, category_id=7, bbox=[1, 1, 9, 9], area=81)
+    content = dict(categories=[dict(id=7, name="thing", frequency="c")])
+    file = tmp_path / "lvis.json"
+    init_default_scope("mmdet")
+
+    def dataset(boxes=1, **name):
+        content.update(images=[dict(image, **name)], annotations=[box] * boxes)
+        file.write_text(json.dumps(content))
+        folder, classes = dict(img="photos/"), dict(classes=("thing",))
+        return LVISDataset(
+            ann_file=str(file), metainfo=classes, data_prefix=folder, pipeline=[]
+        ).get_data_info(0)
+
+    for name in (
+        dict(file_name="a.jpg"),
+        dict(file_name="a.jpg", coco_url=""),
+        dict(file_name="a.jpg", coco_url="https://example.org/1"),
+        dict(coco_url="https://images.cocodataset.org/a.jpg"),
+    ):
+        found = dataset(**name)
+        assert found["img_path"] == "photos/a.jpg" and len(found["instances"]) == 1
+    with pytest.raises(InputError, match="image with id 4 has no coco_url and no file_name"):
+        dataset()
+    with pytest.raises(InputError, match="ids of annotations repeat"):
+        dataset(boxes=2, file_name="a.jpg")
+
+
 def test_lvis_images_bring_what_they_are_known_not_to_show(tmp_path):
     categories = [dict(id=i, name=f"thing {i}", frequency="c") for i in (2, 5, 9)]
     images = [
