@@ -9,6 +9,7 @@ from PIL import Image
 
 from mmsdpt.datasets.converters.common import turn_box
 from mmsdpt.datasets.image_files import ImageFacts
+from mmsdpt.utils.errors import InputError
 
 from .converter_sources import (
     balanced,
@@ -32,6 +33,15 @@ def test_an_image_with_another_extension_is_found_by_the_xmls_name(tmp_path, suf
     report = voc(tmp_path / "src", tmp_path / "out")
     assert counts(report) == {"filename_differs": 1}
     assert read(tmp_path / "out")["images"][0]["file_name"] == f"A{suffix}"
+
+
+def test_boxes_of_a_corner_and_the_size_are_refused(tmp_path):
+    pair(tmp_path, "a", boxes=[(20, 15, 10, 9), (21, 15, 10, 9), (2, 3, 10, 9)] * 3)
+    with pytest.raises(InputError, match="seem to be x, y, width, height.* 6 of 9 have swapped"):
+        voc(tmp_path, tmp_path / "out")
+    # A box that does not fit so is one of corners.
+    xml(tmp_path / "Annotations" / "a.xml", boxes=[(20, 15, 10, 9)] * 6 + [(20, 15, 30, 25)])
+    assert counts(voc(tmp_path, tmp_path / "out"))["box_swapped"] == 6
 
 
 def test_the_xmls_own_name_beats_a_wrong_filename(tmp_path):

@@ -1,7 +1,7 @@
 """Pascal VOC XML to COCO JSON."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -105,6 +105,7 @@ def convert_voc(
         pictures, report, classes, rename, difficult == "ignore", 0.0 if zero_based else 1.0
     )
     samples = reader.read_all(xmls, missing_labels == "keep", progress)
+    reader.refuse_sizes()
     note_renames(rename, sorted(reader.old_names), report)
     categories = list(classes) if classes is not None else sorted(reader.names)
     if not categories and report.counts["resized"]:
@@ -201,6 +202,7 @@ class _Reader:
             self.by_name[folded(path.name)].append(path)
         self.claimed: set[Path] = set()
         self.wrong_sizes: list[_WrongSize] = []
+        self.shapes: Counter[str] = Counter()
 
     def read_all(self, xmls: Sequence[Path], keep_unlabelled: bool, progress: bool) -> list[Sample]:
         samples = []
@@ -312,6 +314,20 @@ class _Reader:
                 else:
                     yield self._sample(each.xml, each.tree, each.image, each.size)
 
+    def refuse_sizes(self) -> None:
+        """Refuses boxes that seem to be a corner and the size, and have no order as two corners.
+
+        Raises:
+            InputError: If they are so.
+        """
+        count, swapped = self.shapes["all"], self.shapes["swapped"]
+        if swapped >= 5 and swapped * 10 > count and self.shapes["size"] >= 0.99 * count:
+            raise InputError(
+                f"the boxes of {self.report.root} seem to be x, y, width, height, and VOC's are the"
+                f" corners xmin, ymin, xmax, ymax: read so, {swapped} of {count} have swapped"
+                " corners; convert them first."
+            )
+
     def _find_image(self, xml: Path, file_name: str) -> Path | None:
         pure = PurePosixPath(file_name.replace("\\", "/"))
         if pure.is_absolute() or PureWindowsPath(file_name).drive or ".." in pure.parts:
@@ -359,6 +375,9 @@ class _Reader:
             what = f"a <bndbox> of four numbers, it has {tags}" if old else "a <name>"
             self.report.drop_box("object_malformed", where, f"without {what}")
             return None
+        (x1, y1, x2, y2), (width, height) = corners, size.size if turn else size.displayed
+        inside = x1 + x2 < width and y1 + y2 < height
+        self.shapes.update(all=1, swapped=x2 < x1 or y2 < y1, size=inside)
         name = self.rename.get(old, old)
         self.old_names.add(old)
         self.names.add(name)
