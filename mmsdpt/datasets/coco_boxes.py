@@ -80,13 +80,16 @@ def check_annotations(report: CocoReport, content: dict, categories: dict, image
             entry["id"] = number
     _suspicious(report, shapes)
     if entries and not report.boxes and not report.errors:
-        crowds = sum(bool(entry["iscrowd"]) for entry in kept)
-        why = (
-            f"all {crowds} are marked iscrowd, which is for groups that training ignores"
-            if crowds == len(entries)
-            else "; ".join(report.sentences("left_out"))
-        )
-        report.add("errors", f"none of its {len(entries)} boxes can be used: {why}")
+        why = report.sentences("left_out")
+        marked = [entry for entry in kept if entry["iscrowd"] or entry.get("ignore")]
+        if marked:
+            count = f"all {len(marked)}" if len(marked) == len(entries) else f"{len(marked)}"
+            marks = [key for key in ("iscrowd", "ignore") if any(each.get(key) for each in marked)]
+            why.append(
+                f"{count} are marked {' or '.join(marks)}, which is for groups that training"
+                " ignores"
+            )
+        report.add("errors", f"none of its {len(entries)} boxes can be used: {'; '.join(why)}")
 
 
 def _box(report: CocoReport, entry: dict, where: str) -> list[float] | None:

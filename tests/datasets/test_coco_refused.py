@@ -20,6 +20,12 @@ def test_polygons_alone_of_crowds_are_refused_with_the_reason(data):
         data.prepare()
 
 
+def test_boxes_that_are_marked_in_two_ways_are_refused_with_the_reason(data):
+    data.each(lambda entry: dict(entry, **{("iscrowd", "ignore")[entry["id"] % 2]: 1}))
+    with pytest.raises(InputError, match="all 4 are marked iscrowd or ignore"):
+        data.prepare()
+
+
 def _fractions(entry):
     x, y, w, h = entry["bbox"]
     return dict(entry, bbox=[x / 96, y / 80, w / 96, h / 80])
