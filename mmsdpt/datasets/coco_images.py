@@ -117,7 +117,7 @@ class _Finder:
 
     def _elsewhere(self, name: str) -> _Match | None:
         """The only file that has the longest possible end of a name."""
-        name = unquote(name).replace("\\", "/")
+        name = unquote(name).strip().replace("\\", "/")
         absolute = re.match(r"([a-z]\w*:)?/", name, re.IGNORECASE) is not None
         parts = [folded(part) for part in name.split("/") if part not in "..."]
         for start in range(len(parts)):

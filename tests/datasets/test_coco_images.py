@@ -54,6 +54,7 @@ def test_an_animation_among_the_images_is_said(data, caplog):
         lambda name: f"images\\{name}",
         lambda name: f"C:\\Users\\me\\data\\{name}",
         lambda name: f"/data/upload/1/{name}",
+        lambda name: f"/data/upload/1/{name} ",
         lambda name: f"../media/{name}",
         lambda name: name.upper(),
         lambda name: name.replace("_", "%5F"),
