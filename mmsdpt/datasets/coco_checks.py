@@ -156,6 +156,10 @@ def what_json(content: Any) -> str:
         return "a project of VIA: export the annotations as COCO there"
     if "shapes" in keys or "imagePath" in keys:
         return "a file of labelme, one per image: convert them to COCO first (labelme2coco)"
+    if {"objects", "size"} <= keys or {"classes", "projectType"} <= keys:
+        return "Supervisely's: export as COCO or VOC there"
+    if {"items", "categories"} <= keys:
+        return "Datumaro's: export as COCO or VOC"
     if inner & {"completions", "data"}:
         return "Label Studio's own JSON: export as COCO or YOLO there"
     if {"image", "annotations"} <= inner:

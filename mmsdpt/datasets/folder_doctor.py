@@ -79,7 +79,7 @@ def _examine(root: Path) -> Iterator[FolderFinding]:
     elif files:  # none can be read
         yield from _coco(root, files, unused)
     elif scan(root, root, IMAGE_SUFFIXES, unused):
-        yield _classes(root)
+        yield _classes(root, unused)
 
 
 def _yolo_source(root: Path) -> Path | None:
@@ -150,7 +150,7 @@ def _converted(source: Path, kind: str, convert) -> FolderFinding:
     return finding
 
 
-def _classes(root: Path) -> FolderFinding:
+def _classes(root: Path, unused: ConversionReport) -> FolderFinding:
     from .classification.class_folders import ClassFolders
 
     finding = FolderFinding(f"class folders: {root}")
@@ -167,5 +167,8 @@ def _classes(root: Path) -> FolderFinding:
         for split in ("train", "val", "test"):
             finding.facts.append(f"{split}: {len(source.items(split))} images")
     except InputError as error:
-        finding.problems.append(str(error))
+        # The images may have boxes of a tool in place of classes.
+        others = unused.named.get("other_task", ())
+        known = [f"{where} is {what}" for where, what in others if not what.startswith("a JSON")]
+        finding.problems += [*known[:1], str(error)]
     return finding

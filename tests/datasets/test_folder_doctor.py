@@ -10,7 +10,7 @@ from mmsdpt.datasets.folder_doctor import examine_folder
 from mmsdpt.utils.errors import InputError
 from tests import run_tools
 
-from .converter_sources import pair, voc
+from .converter_sources import pair, picture, voc
 from .miniature_layouts import make_class_folders
 from .test_converter_exports import label_studio, roboflow
 
@@ -64,6 +64,23 @@ def test_what_a_converter_refuses_is_wrong(tmp_path):
     (finding,) = examine_folder(tmp_path)
     assert "does not read what stands in parentheses" in finding.problems[0]
     assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("content", "tool"),
+    [
+        (dict(shapes=[], imagePath="a.jpg"), "labelme"),
+        (dict(objects=[], size=dict(height=9, width=9)), "Supervisely's: export as COCO"),
+        (dict(items=[], categories={}, info={}), "Datumaro's: export as COCO"),
+    ],
+)
+def test_annotations_of_another_tool_are_called_what_they_are(tmp_path, content, tool):
+    picture(tmp_path / "ann" / "a.jpg")
+    (tmp_path / "ann" / "a.json").write_text(json.dumps(content))
+    (finding,) = examine_folder(tmp_path)
+    assert finding.problems[0].startswith("ann/a.json is ") and tool in finding.problems[0]
+    with pytest.raises(InputError, match=f"No COCO file .*ann/a.json is .*{tool}"):
+        convert_coco(tmp_path, None)
 
 
 def test_folders_without_data_are_refused(tmp_path):

@@ -68,7 +68,10 @@ def convert_coco(
     report = ConversionReport(top, "coco")
     files = [src.resolve()] if src.is_file() else coco_files(here, report, out)
     if not files:
-        raise InputError(f"No COCO file (JSON with images and annotations) was found in {src}.")
+        others = [f"; {where} is {what}" for where, what in report.named.get("other_task", ())[:1]]
+        raise InputError(
+            f"No COCO file (JSON with images and annotations) was found in {src}{''.join(others)}."
+        )
     rename = dict(rename or {})
     folders = {path: image_folder(path, here) for path in files}
     exclude = out and out.resolve()
