@@ -69,7 +69,7 @@ class QuietRunner(TunerRunner):
         return logger
 
     def dump_config(self) -> None:
-        """Nothing: the folder has a config.json."""
+        """Nothing: the folder has a config.py."""
 
     def _log_env(self, env_cfg: Mapping[str, Any]) -> None:
         """Nothing: the record has the versions, and asking compilers and git takes seconds."""
