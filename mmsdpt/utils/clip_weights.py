@@ -25,7 +25,7 @@ from mmsdpt.utils.base_weights import CheckpointError, not_finite, read_checkpoi
 from mmsdpt.utils.errors import InputError, listed
 from mmsdpt.utils.texts import read_json
 
-from .foreign_layouts import one_weight_file, renamed
+from .foreign_layouts import joined, one_weight_file, renamed
 from .torchscript_archive import is_torchscript, read_torchscript
 
 _CODE_BYTES = 2**20  # of an archive's largest source file; OpenAI's have about 50 kB
@@ -303,7 +303,8 @@ def convert_state(state: Mapping[str, Tensor], origin: str) -> tuple[str, dict[s
         )
     layout = _layout(state, origin)
     if layout == "Hugging Face's layout":
-        state = renamed(_fused_attention(state, origin), _HUGGING_FACE_TO_OPENAI)
+        state = joined(state, r"(?<=self_attn\.)([qkv])_proj", "in_proj", origin)
+        state = renamed(state, _HUGGING_FACE_TO_OPENAI)
         for name in ("visual.proj", "text_projection"):  # linear layers there
             if name in state and state[name].dim() == 2:
                 state[name] = state[name].t()
@@ -353,24 +354,6 @@ def _layout(state: Mapping[str, Tensor], origin: str) -> str:
         f"{origin} holds no CLIP with a ViT in a known layout ({_READ}); its tensors are"
         f" {listed(list(state)) or 'none'}"
     )
-
-
-def _fused_attention(state: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
-    """Hugging Face's q, k and v projections as one ``in_proj`` each."""
-    fused = {}
-    for name, value in state.items():
-        found = re.fullmatch(r"(.+\.self_attn)\.([qkv])_proj\.(weight|bias)", name)
-        if found is None:
-            fused[name] = value
-            continue
-        attention, letter, kind = found.groups()
-        parts = [f"{attention}.{other}_proj.{kind}" for other in "qkv"]
-        missing = [part for part in parts if part not in state]
-        if missing:
-            raise CheckpointError(f"{origin} does not fit CLIP: it lacks {listed(missing)}")
-        if letter == "q":
-            fused[f"{attention}.in_proj.{kind}"] = torch.cat([state[part] for part in parts])
-    return fused
 
 
 def _architecture(state: Mapping[str, Tensor], origin: str) -> Architecture:

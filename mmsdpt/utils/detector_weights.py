@@ -25,6 +25,7 @@ from .foreign_layouts import (
     HUGGING_FACE,
     IDEA,
     Rules,
+    joined,
     layout_of,
     one_weight_file,
     renamed,
@@ -189,7 +190,7 @@ def convert_state(state: Mapping[str, Any], origin: str) -> tuple[str, dict[str,
         )
     if layout in _RULES:
         state = {k: v for k, v in state.items() if not re.search(_DROPPED[layout], k)}
-        state = _merged(renamed(state, _RULES[layout]), origin)
+        state = joined(renamed(state, _RULES[layout]), "([qkv])_of_", "", origin)
         state = _swin_as_unfolded(state)
         if layout != GLIP:
             state = _grounding_dino(state)
@@ -209,20 +210,6 @@ _TARGET = re.compile(
     r"|text_feat_map|query_embedding|memory_trans_(fc|norm)|dn_query_generator)\.|"
     r"neck\.convs\.|level_embed$"
 )
-
-
-def _merged(state: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
-    """Queries, keys and values, ``q_of_NAME`` and so on, as one tensor NAME."""
-    merged = {}
-    for name, value in state.items():
-        if "_of_" not in name:
-            merged[name] = value
-            continue
-        parts = [re.sub(r"[qkv]_of_", f"{letter}_of_", name) for letter in "qkv"]
-        if missing := [part for part in parts if part not in state]:
-            raise CheckpointError(f"{origin} lacks what belongs to {name}: {listed(missing)}")
-        merged[re.sub(r"[qkv]_of_", "", name)] = torch.cat([state[part] for part in parts])
-    return merged
 
 
 def _swin_as_unfolded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from .errors import CheckpointError
+import torch
+from torch import Tensor
+
+from .errors import CheckpointError, listed
 
 T = TypeVar("T")
 Rules = tuple[tuple[str, str], ...]
@@ -66,6 +69,25 @@ def renamed(state: Mapping[str, T], rules: Rules) -> dict[str, T]:
         for pattern, replacement in rules:
             name = re.sub(pattern, replacement, name)
         found[name] = value
+    return found
+
+
+def joined(state: Mapping[str, Tensor], pattern: str, whole: str, origin: str) -> dict[str, Tensor]:
+    """Queries, keys and values as one tensor each.
+
+    Args:
+        pattern: What tells in a name that it is one of three, with the letter q, k or v as a group.
+        whole: What stands in its place in the name of the one.
+    """
+    found = {}
+    for name, value in state.items():
+        if (told := re.search(pattern, name)) is None:
+            found[name] = value
+            continue
+        parts = [f"{name[: told.start(1)]}{x}{name[told.end(1) :]}" for x in "qkv"]
+        if missing := [part for part in parts if part not in state]:
+            raise CheckpointError(f"{origin} lacks {listed(missing)}, which belongs to {name}")
+        found[re.sub(pattern, whole, name)] = torch.cat([state[part] for part in parts])
     return found
 
 
