@@ -60,12 +60,7 @@ class TrainableTableHook(Hook):
         wanted = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
         if not wanted:
             raise ValueError("nothing would train: every parameter of the model is frozen")
-        held = {
-            id(p)
-            for group in runner.optim_wrapper.param_groups
-            for p in group["params"]
-            if p.requires_grad
-        }
+        held = {id(p) for group in runner.optim_wrapper.param_groups for p in group["params"]}
         forgotten = [name for key, name in wanted.items() if key not in held]
         if forgotten:
             raise ValueError(
@@ -73,18 +68,13 @@ class TrainableTableHook(Hook):
                 f" {forgotten[0]}: they were unfrozen after the optimizer was built"
             )
         for slot, tuner in getattr(model, "tuners", {}).items():
-            _check_whole(slot, tuner)
+            if not isinstance(tuner, Tuner) or tuner.frozen:
+                continue
+            expected = tuner.num_trainable()
+            counted = sum(p.numel() for p in tuner.parameters() if p.requires_grad)
+            if counted != expected:
+                raise ValueError(
+                    f"{type(tuner).__name__} in slot {slot!r} should train {expected:,} parameters,"
+                    f" num_trainable(), but {counted:,} train: part of it is frozen"
+                )
         runner.logger.info("\n" + trainable_table(model))
-
-
-def _check_whole(slot: str, tuner: nn.Module) -> None:
-    """Refuse a tuner of which a part is frozen."""
-    counted = sum(p.numel() for p in tuner.parameters() if p.requires_grad)
-    if not isinstance(tuner, Tuner) or tuner.frozen:
-        return
-    expected = tuner.num_trainable()
-    if counted != expected:
-        raise ValueError(
-            f"{type(tuner).__name__} in slot {slot!r} should train {expected:,} parameters,"
-            f" num_trainable(), but {counted:,} train: part of it is frozen"
-        )
