@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper
 from torch import Tensor
 
 from mmsdpt.utils.base_weights import CheckpointError
@@ -37,7 +37,7 @@ def check_contents(checkpoint: Mapping[str, Any], filename: str) -> None:
 def check_resumable(
     checkpoint: Mapping[str, Any],
     filename: str,
-    optim_wrapper: OptimWrapper | OptimWrapperDict,
+    optim_wrapper: OptimWrapper,
     schedules: Sequence | None,
 ) -> None:
     """Check optimizer, its gradients and schedules against those that the config makes.
@@ -52,12 +52,10 @@ def check_resumable(
             f" --cfg-options tuner_files.default={filename}"
         )
     try:
-        _check_optimizer(_part(checkpoint, "optimizer", Mapping), optim_wrapper, "optimizer")
+        _check_optimizer(_part(checkpoint, "optimizer", Mapping), optim_wrapper)
         if schedules is not None:
-            found = _part(checkpoint, "param_schedulers", Sequence)
-            _check_schedules(found, schedules, "param_schedulers")
-        if "gradients" in checkpoint and isinstance(optim_wrapper, OptimWrapper):
-            # Where a step of the optimizer was not yet due.
+            _check_schedules(_part(checkpoint, "param_schedulers", Sequence), schedules)
+        if "gradients" in checkpoint:  # where a step of the optimizer was not yet due
             _check_gradients(_part(checkpoint, "gradients", Sequence), optim_wrapper)
     except _Damage as damage:
         raise CheckpointError(
@@ -135,24 +133,20 @@ def _check_random_states(states: Sequence) -> None:
         set_random_state(before)
 
 
-def _check_optimizer(found: Mapping, wrapper: OptimWrapper | OptimWrapperDict, where: str) -> None:
-    if isinstance(wrapper, OptimWrapperDict):
-        for name, inner in wrapper.items():
-            _check_optimizer(_part(found, name, Mapping), inner, f"{where}.{name}")
-        return
+def _check_optimizer(found: Mapping, wrapper: OptimWrapper) -> None:
     own = wrapper.state_dict()
     parameters = parameters_of(wrapper)
     groups = _part(found, "param_groups", Sequence)
-    _require(len(groups) == len(own["param_groups"]), f"{where}.param_groups", "of another length")
+    _require(len(groups) == len(own["param_groups"]), "optimizer.param_groups", "of another length")
     for i, (group, expected) in enumerate(zip(groups, own["param_groups"], strict=True)):
-        here = f"{where}.param_groups[{i}]"
+        here = f"optimizer.param_groups[{i}]"
         _require(isinstance(group, Mapping), here, "not a dict")
         for name in ("params", "lr"):
             _require(name in group, f"{here}.{name}", "missing")
         # Versions of torch add settings and leave some out.
         _check_alike(group, {k: v for k, v in expected.items() if k in group}, here)
     for index, state in _part(found, "state", Mapping).items():
-        here = f"{where}.state[{index}]"
+        here = f"optimizer.state[{index}]"
         _require(_is_count(index) and index < len(parameters), here, "of no parameter")
         _require(isinstance(state, Mapping), here, "not a dict")
         for name, value in state.items():
@@ -164,7 +158,7 @@ def _check_optimizer(found: Mapping, wrapper: OptimWrapper | OptimWrapperDict, w
                 plain = isinstance(value, (int, float, type(None)))
                 _require(plain, f"{here}.{name}", "of the wrong type")
     if "loss_scaler" in found:
-        _check_alike(found["loss_scaler"], own.get("loss_scaler"), f"{where}.loss_scaler")
+        _check_alike(found["loss_scaler"], own.get("loss_scaler"), "optimizer.loss_scaler")
 
 
 def _check_gradients(found: Sequence, wrapper: OptimWrapper) -> None:
@@ -181,11 +175,11 @@ def _check_gradients(found: Sequence, wrapper: OptimWrapper) -> None:
             _require(fits, f"{here}[{index}]", "of another type or size than its parameter")
 
 
-def _check_schedules(found: Sequence, own: Sequence, where: str) -> None:
+def _check_schedules(found: Sequence, own: Sequence) -> None:
     if len(found) != len(own):
         raise _Damage(f"it has {len(found)} schedules, and the config {len(own)}")
     for i, (state, schedule) in enumerate(zip(found, own, strict=True)):
-        here = f"{where}[{i}]"
+        here = f"param_schedulers[{i}]"
         _require(isinstance(state, Mapping), here, "not a dict")
         for name in _NEEDED_OF_A_SCHEDULE:
             _require(name in state, f"{here}.{name}", "missing")

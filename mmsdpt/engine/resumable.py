@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from mmengine.dist import master_only
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
@@ -417,10 +416,6 @@ class ResumableRunner(Runner):
         if any(gradients):
             checkpoint["gradients"] = gradients
         if save_optimizer:
-            if not isinstance(self.optim_wrapper, OptimWrapper):
-                raise TypeError(
-                    f"expected an OptimWrapper, got {type(self.optim_wrapper).__name__}"
-                )
             checkpoint["optimizer"] = self.optim_wrapper.state_dict()
         if save_param_scheduler and self.param_schedulers is not None:
             checkpoint["param_schedulers"] = [
