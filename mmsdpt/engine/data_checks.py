@@ -261,12 +261,17 @@ def _put_all_in_order(splits: Sequence[_Split]) -> None:
 def _warn(splits: Sequence[_Split], problems: Sequence[str]) -> None:
     """Say what was filled in, what leaves, and what is doubtful."""
     lines = list(problems)
+    trained = [split.report for split in splits if split.role == "train"]
     seen: set[int] = set()
     for split in splits:
         report, path = split.report, split.report.path
         if report.errors:
             continue
-        lines += _shared_images(split, splits)
+        if split.role != "train" and (both := report.images_also_in(trained)):
+            lines.append(
+                f"{path}: {len(both)} of its images are also in train ({both[0].name}, ...): what"
+                " is measured on them says nothing about new images"
+            )
         if id(report) in seen:
             continue
         seen.add(id(report))
@@ -280,20 +285,6 @@ def _warn(splits: Sequence[_Split], problems: Sequence[str]) -> None:
             lines.append(f"{path}: no box to train on for {', '.join(map(repr, empty))}")
     for line in dict.fromkeys(lines):
         print_log(line, logger="current", level=logging.WARNING)
-
-
-def _shared_images(split: _Split, splits: Sequence[_Split]) -> list[str]:
-    """Images of the training set that are in another split, too."""
-    if split.role == "train":
-        return []
-    trained = [each.report for each in splits if each.role == "train"]
-    both = split.report.images_also_in(trained)
-    if not both:
-        return []
-    return [
-        f"{split.report.path}: {len(both)} of its images are also in train ({both[0].name}, ...):"
-        " what is measured on them says nothing about new images"
-    ]
 
 
 def _write_copies(splits: Sequence[_Split], evaluators: Mapping[str, Any], folder: Path) -> None:

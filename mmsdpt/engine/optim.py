@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -27,11 +28,13 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        if not any(p.requires_grad for p in model.parameters()):
-            raise ValueError("nothing would train: no parameter of the model requires a gradient")
         inner = model.module if is_model_wrapper(model) else model
-        # Without settings of parts one group, as MMEngine builds it.
-        wrapper = super().__call__(inner if self.paramwise_cfg else _OnlyTrainable(inner))
+        trained = [p for p in inner.parameters() if p.requires_grad]
+        if not trained:
+            raise ValueError("nothing would train: no parameter of the model requires a gradient")
+        # Without settings of parts MMEngine asks for the parameters alone, and makes one group.
+        plain = SimpleNamespace(parameters=lambda: trained)
+        wrapper = super().__call__(inner if self.paramwise_cfg else plain)
         if wrapper.optimizer.defaults.get("fused"):
             wrapper.optimizer.register_step_post_hook(_count_as_changed)
         return wrapper
@@ -53,16 +56,6 @@ def _count_as_changed(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) 
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             torch.autograd.graph.increment_version(parameter)
-
-
-class _OnlyTrainable:
-    """What the constructor asks of a model without ``paramwise_cfg``: its parameters."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-
-    def parameters(self):
-        return (p for p in self._model.parameters() if p.requires_grad)
 
 
 def use_mixed_precision(settings: MutableMapping[str, Any], device: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from mmsdpt.registry import FUNCTIONS
 
 from .state import random_state, set_random_state
+
+if TYPE_CHECKING:
+    from .views import Views
 
 
 class SampleIndex(int):
@@ -29,13 +32,6 @@ class SampleIndex(int):
     seed: tuple[int, ...]
     view: tuple[int, int] | None = None
     shape: tuple[int, ...] | None = None
-
-
-class Stamps(Protocol):
-    """What :class:`mmsdpt.engine.views.Views` does with an index."""
-
-    def stamp(self, index: SampleIndex) -> None:
-        """Say of an index, which has the seed of its place in the run, which view it is."""
 
 
 class SeededFetch:
@@ -58,8 +54,11 @@ class SeededFetch:
             set_random_state(before)
 
     def _sample(self, index: SampleIndex) -> Any:
-        if index.shape is not None:
-            return placeholder(index)
+        if index.shape is not None:  # of a known view: nothing but which one it is
+            note = dict(view=(index.view, index.seed, False, True))
+            # One byte: a batch is padded by the shape.
+            pixels = torch.zeros(1, dtype=torch.uint8).expand(index.shape)
+            return dict(inputs=pixels, data_samples=BaseDataElement(metainfo=note))
         words = np.random.SeedSequence(index.seed).generate_state(3)
         random.seed(int(words[0]))
         np.random.seed(int(words[1]))
@@ -80,14 +79,7 @@ def _generators() -> tuple:
     return random.getstate(), keys.tobytes(), rest, torch.get_rng_state().numpy().tobytes()
 
 
-def placeholder(index: SampleIndex) -> dict[str, Any]:
-    """A sample of a known view: nothing but which one it is."""
-    sample = BaseDataElement(metainfo=dict(view=(index.view, index.seed, False, True)))
-    # One byte: a batch is padded by the shape.
-    return dict(inputs=torch.zeros(1, dtype=torch.uint8).expand(index.shape), data_samples=sample)
-
-
-def seed_samples(loader: DataLoader, runner: Runner, views: Stamps | None = None) -> None:
+def seed_samples(loader: DataLoader, runner: Runner, views: Views | None = None) -> None:
     """Seed every sample of a training loader by the run's seed, the epoch and its place in it.
 
     Augmentation is then the same with any number of workers, persistent or not, and with any number

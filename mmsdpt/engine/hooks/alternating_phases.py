@@ -41,12 +41,8 @@ class AlternatingPhasesHook(Hook):
             raise ValueError(f"interval must be at least 1, got {interval}")
         if len(phases) < 2:
             raise ValueError(f"alternating needs at least two phases, got {list(phases)}")
-        self.phases, self.interval, self.by_epoch, self.slot = (
-            tuple(phases),
-            interval,
-            by_epoch,
-            slot,
-        )
+        self.phases, self.interval = tuple(phases), interval
+        self.by_epoch, self.slot = by_epoch, slot
 
     def _tuner(self, runner: Runner):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -45,11 +45,8 @@ class GaussianAverageHook(Hook):
     """
 
     def __init__(self, mean: float, std: float, epochs: int | None = None) -> None:
-        for name, value in (
-            ("mean", mean),
-            ("std", std),
-            ("epochs", 1 if epochs is None else epochs),
-        ):
+        numbers = dict(mean=mean, std=std, epochs=1 if epochs is None else epochs)
+        for name, value in numbers.items():
             if value <= 0:
                 raise InputError(f"GaussianAverageHook: {name} must be above 0, got {value!r}")
         self.mean, self.std, self.epochs = mean, std, epochs
