@@ -102,6 +102,12 @@ def test_the_line_under_a_picture_is_no_wider_than_the_picture(tmp_path, monkeyp
     assert line.get_window_extent().x1 <= figure.bbox.x1
 
 
+@pytest.mark.parametrize("kind", ["pdf", "svg", "jpg"])
+def test_pictures_are_written_in_other_formats(tmp_path, kind):
+    found = Boxes([[5, 20, 35, 50]], [0], [0.9])
+    assert draw_detections(IMAGE, found, ["hat"], tmp_path / f"a.{kind}").stat().st_size > 1000
+
+
 def test_only_the_best_boxes_are_shown_with_top_k(tmp_path):
     found = Boxes([[0, 0, 9, 9], [20, 0, 29, 9], [40, 0, 49, 9]], [0, 0, 0], [0.2, 0.9, 0.5])
     assert found.shown(0.3).scores.tolist() == [0.9, 0.5]

@@ -187,7 +187,7 @@ def save_figure(figure: Figure, path: str | Path, dpi: float) -> Path:
     content, kind = io.BytesIO(), path.suffix[1:].lower() or "png"
     if kind not in FigureCanvasBase.filetypes:
         raise InputError(f"pictures are not written as .{kind}, got {path}: use .png or .jpg")
-    fast = dict(compress_level=1) if kind == "png" else {}
-    figure.savefig(content, format=kind, dpi=dpi, pil_kwargs=fast)
+    fast = dict(pil_kwargs=dict(compress_level=1)) if kind == "png" else {}
+    figure.savefig(content, format=kind, dpi=dpi, **fast)
     write_atomically(path, content.getvalue())
     return path
