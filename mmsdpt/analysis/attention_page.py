@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -266,7 +265,6 @@ def _figure(rows: int, columns: int, scene: _Scene, title: str) -> tuple[Figure,
     tall = scene.image.shape[0] / scene.image.shape[1]
     size = (columns * _INCHES + 1.4, rows * (_INCHES * tall + 0.3) + 0.7)
     figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False)
     for panel in axes.flat:
         panel.set(xticks=[], yticks=[])

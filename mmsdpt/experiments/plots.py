@@ -14,7 +14,6 @@ import pandas as pd
 from adjustText import adjust_text
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -74,7 +73,6 @@ class Plot:
     def figure(self) -> Figure:
         """As a figure of matplotlib."""
         figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-        FigureCanvasAgg(figure)  # measures texts
         axes = figure.subplots()
         names = self._draw(axes)
         if self.is_scatter:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mmsdpt.utils.cli import name_and_path, own_name
@@ -78,7 +77,6 @@ def draw_curves(work_dirs: Sequence[str], path: Path) -> Path:
     runs = {name: read_scalars(folder) for name, folder in folders.items()}
     scores = [s for s in _SCORES if any(s in validation for _, validation in runs.values())]
     figure = Figure(figsize=(12, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(1, 3)
     panels[0].set_title("loss")
     panels[1].set_title(scores[0] if scores else "score: none was logged")

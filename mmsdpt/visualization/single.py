@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import ImageOps
 
@@ -75,7 +74,6 @@ def draw_detections(
     height, width = image.shape[:2]
     tall, dpi = _INCHES * height / width, max(width, _NARROWEST) / _INCHES
     figure = Figure(figsize=(_INCHES, tall + (_LINE if line else 0)))
-    FigureCanvasAgg(figure)
     total = figure.get_size_inches()[1]
     panel = figure.add_axes((0, 1 - tall / total, 1, tall / total))
     panel.imshow(image)
@@ -115,7 +113,6 @@ def draw_scores(
     rows = len(names) * _LINE + 0.1
     title = 0.0 if truth is None else 1.2 * _LINE
     figure = Figure(figsize=(_INCHES, tall + rows + title))
-    FigureCanvasAgg(figure)
     total = tall + rows + title
     picture = figure.add_axes((0, (rows + title) / total, 1, tall / total))
     picture.imshow(image)
