@@ -10,7 +10,7 @@ from mmsdpt.datasets.split_names import split_in, split_of_folder
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import is_archive, no_folder, read_json
 
-from .coco_writer import check_output, note_renames, write_coco
+from .coco_writer import check_output, chosen_classes, note_renames, write_coco
 from .common import Instance, Sample, fit_box
 from .files import ImageMode, find_inside, scan, trusted_folder
 from .report import ConversionReport
@@ -80,14 +80,7 @@ def convert_coco(
         each.refuse()
     names = list(dict.fromkeys(name for each in checked for name in each.names))
     note_renames(rename, names, report)
-    new_names = list(dict.fromkeys(rename.get(name, name) for name in names))
-    absent = [name for name in classes or () if name not in new_names]
-    if absent or (classes is not None and len(set(classes)) != len(classes)):
-        raise InputError(
-            f"--classes needs different names out of {', '.join(new_names)}; got"
-            f" '{','.join(classes or ())}'."
-        )
-    categories = list(classes or new_names)
+    categories = chosen_classes(classes, [rename.get(name, name) for name in names])
     splits: dict[str, list[Sample]] = {}
     unknown = [path for path in files if split is None and file_split(path, here) is None]
     for path in unknown:

@@ -1,7 +1,7 @@
 """Writing a dataset as COCO JSON that ``CocoDataset`` reads directly."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,22 @@ def note_renames(rename: Mapping[str, str], names: Sequence[str], report: Conver
                 f"--rename names {old!r}, which is not one of the classes: {', '.join(names)}."
             )
         report.add("class_renamed", f"{old} to {new}")
+
+
+def chosen_classes(classes: Sequence[str] | None, known: Iterable[str]) -> list[str]:
+    """The classes to convert, in the order of their ids; by default all, each once.
+
+    Raises:
+        InputError: If there are none, or one is not known or is named twice.
+    """
+    known = list(dict.fromkeys(known))
+    if classes is None:
+        return known
+    if not classes or not set(classes) <= set(known) or len(set(classes)) != len(classes):
+        raise InputError(
+            f"--classes needs different names out of {', '.join(known)}; got '{','.join(classes)}'."
+        )
+    return list(classes)
 
 
 def write_coco(

@@ -16,14 +16,13 @@ from mmsdpt.datasets.split_names import SPLITS, share_split
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import decode_text, folded, is_archive, no_folder
 
-from .coco_writer import check_output, note_renames, write_coco
+from .coco_writer import check_output, chosen_classes, note_renames, write_coco
 from .common import Instance, Sample, fit_box, read_image_size
 from .files import ImageMode, LabelRefused, find_inside, read_label, scan, trusted_folder
 from .report import ConversionReport
 from .split import random_split
 from .yolo_folders import (
     DatasetFolders,
-    chosen_classes,
     class_names,
     find_data_file,
     label_side,
@@ -89,7 +88,7 @@ def convert_yolo(
     names = class_names(data, source, report)
     note_renames(rename, list(names.values()), report)
     names = {number: rename.get(name, name) for number, name in names.items()}
-    categories = chosen_classes(classes, names)
+    categories = chosen_classes(classes, names.values())
     exclude = out and out.resolve()
     files = scan(top, top, IMAGE_SUFFIXES | {".txt"}, ConversionReport(top, "yolo"), exclude)
     labels = [path for path in files if path.suffix.lower() == ".txt"]

@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
@@ -186,23 +187,6 @@ def class_names(data: dict[str, Any], source: Path, report: ConversionReport) ->
     return dict(sorted(result.items()))
 
 
-def chosen_classes(classes: Sequence[str] | None, names: dict[int, str]) -> list[str]:
-    """Returns the classes to convert, in the order of their ids.
-
-    Raises:
-        InputError: If one of them is not in data.yaml or is named twice.
-    """
-    if classes is None:
-        return list(dict.fromkeys(names.values()))
-    unknown = [name for name in classes if name not in names.values()]
-    if unknown or not classes or len(set(classes)) != len(classes):
-        raise InputError(
-            f"--classes needs different names out of data.yaml's ({', '.join(names.values())}); "
-            f"got '{','.join(classes)}'."
-        )
-    return list(classes)
-
-
 class DatasetFolders:
     """Finds images and label files, never outside ``top``."""
 
@@ -367,23 +351,19 @@ class DatasetFolders:
         inner = text
         while inner.startswith(("../", "./")):
             inner = inner.split("/", 1)[1]
-        outside = False
-        for candidate in (base / part for part in dict.fromkeys((text, inner)) for base in bases):
-            path = find_inside(self.top, candidate)
-            if path is None:
-                outside = True
-            elif path.exists():
-                return path
+        wholes, ends = dict.fromkeys((text, inner)), []
         absolute = text.startswith("/") or bool(PureWindowsPath(text).drive)
         if shorten or (absolute and not _exists(Path(text))):
             parts = [part for part in text.split("/") if part not in ("", ".", "..")]
-            for start in range(1, len(parts)):
-                for base in bases:
-                    path = find_inside(self.top, base / "/".join(parts[start:]))
-                    if path is not None and path.exists():
-                        if absolute:
-                            self.report.add("path_moved", where, text)
-                        return path
+            ends = ["/".join(parts[start:]) for start in range(1, len(parts))]
+        outside = False
+        for part, base in product((*wholes, *ends), bases):
+            path = find_inside(self.top, base / part)
+            if path is not None and path.exists():
+                if absolute and part in ends:
+                    self.report.add("path_moved", where, text)
+                return path
+            outside |= path is None and part in wholes
         if outside:
             self.report.add(
                 refused,
