@@ -75,7 +75,7 @@ def main() -> int:
         read_json(args.annotations)
     # Not at the top: --help is quick, and so is the answer to an image that is not there.
     from mmsdpt.apis import load_model
-    from mmsdpt.apis.results import Detections, write_json
+    from mmsdpt.apis.results import Detections, to_json
 
     model = load_model(
         args.tuner_files,
@@ -109,7 +109,7 @@ def main() -> int:
         results.to_json(args.json)
         print(f"results: {args.json}")
     if args.coco_json:
-        write_json(results.to_coco(args.annotations), args.coco_json)
+        to_json(results.to_coco(args.annotations), args.coco_json)
         print(f"results in COCO's format: {args.coco_json}")
     if not args.no_pictures:
         results.save(args.out_dir)

@@ -28,8 +28,20 @@ class Detection(NamedTuple):
     box: tuple[float, float, float, float]
 
 
-class _Result:
-    """What results of both kinds have: an image, and JSON."""
+class _Plain:
+    """What can be said in plain Python values, and so in JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python values."""
+        raise NotImplementedError
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """:meth:`to_dict` as JSON; also written to ``path`` if one is given."""
+        return to_json(self.to_dict(), path)
+
+
+class _Result(_Plain):
+    """What results of both kinds have: an image."""
 
     source: Source
 
@@ -43,14 +55,6 @@ class _Result:
         """(H, W, 3) RGB, turned as its EXIF orientation says; read from the file again."""
         content = self.source.content
         return read_upright(content) if isinstance(content, str) else content
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain Python values."""
-        raise NotImplementedError
-
-    def to_json(self, path: str | Path | None = None) -> str:
-        """:meth:`to_dict` as JSON; also written to ``path`` if one is given."""
-        return _json(self.to_dict(), path)
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,7 @@ class Classification(_Result):
 
 
 @dataclass
-class Results(Sequence):
+class Results(_Plain, Sequence):
     """Results of several images, in their order.
 
     Attributes:
@@ -247,10 +251,6 @@ class Results(Sequence):
             skipped=[dict(image=name, reason=reason) for name, reason in self.skipped],
         )
 
-    def to_json(self, path: str | Path | None = None) -> str:
-        """:meth:`to_dict` as JSON; also written to ``path`` if one is given."""
-        return _json(self.to_dict(), path)
-
     def to_coco(self, annotations: str | Path | None = None) -> list[dict[str, Any]]:
         """The boxes of all images in COCO's result format.
 
@@ -286,12 +286,8 @@ class Results(Sequence):
         return found
 
 
-def write_json(content: Any, path: str | Path) -> None:
-    """Write JSON, atomically."""
-    _json(content, path)
-
-
-def _json(content: Mapping | Sequence, path: str | Path | None) -> str:
+def to_json(content: Mapping | Sequence, path: str | Path | None = None) -> str:
+    """The content as JSON; also written to ``path``, atomically, if one is given."""
     # What is no UTF-8 in the name of a file becomes JSON's \udcXX, and is the same when read again.
     data = json.dumps(content, indent=1, ensure_ascii=False).encode(errors="backslashreplace")
     if path is not None:
