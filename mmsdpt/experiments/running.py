@@ -164,29 +164,16 @@ def run(
             else:
                 todo.append(job)
         warn_of_other_images((test for job in todo for test in job.tests), cache)
-        with closing(_computed(todo, cache, root, jobs, threads, gpus, address, redo)) as computed:
+        if todo and (jobs > 1 or address is not None):
+            computed = _on_ray(todo, root, jobs, threads, gpus, address, redo)
+        else:
+            worker = Worker(root, threads, cache)
+            computed = ((job, worker.compute(job, redo)) for job in todo)
+        with closing(computed):
             # A result is written beside that of the plain model, so that comes first.
             for job, found in _plain_first(finished, computed):
                 results.add(job, found)
     return results.records, prepared
-
-
-def _computed(
-    todo: Sequence[Job],
-    cache: DatasetCache,
-    root: Path,
-    jobs: int,
-    threads: int | None,
-    gpus: float | None,
-    address: str | None,
-    redo: bool,
-) -> Generator[tuple[Job, list[Result]], None, None]:
-    """Results of jobs as they come, those of the plain model first."""
-    if jobs <= 1 and address is None:
-        worker = Worker(root, threads, cache)
-        yield from ((job, worker.compute(job, redo)) for job in todo)
-    elif todo:
-        yield from _on_ray(todo, root, jobs, threads, gpus, address, redo)
 
 
 def _plain_first(
@@ -215,7 +202,7 @@ def _on_ray(
     address: str | None,
     redo: bool,
 ) -> Generator[tuple[Job, list[Result]], None, None]:
-    """Results of jobs as they come.
+    """Results of jobs as they come, those of the plain model first.
 
     A worker has one job at a time. One that dies is started again, by Ray, and its job with it; one
     that has nothing to do is ended, so that another can have its place.
@@ -279,15 +266,12 @@ def _why(error: Exception) -> str:
     )
 
 
-class _Remote:
+class _Remote(Worker):
     """A worker in a process of its own."""
 
     def __init__(self, work_dir: str, threads: int, folder: str) -> None:
         os.chdir(folder)  # data are found from there
-        self.worker = Worker(work_dir, threads)
-
-    def compute(self, job: Job, redo: bool) -> list[Result]:
-        return self.worker.compute(job, redo)
+        super().__init__(work_dir, threads)
 
 
 @contextmanager
