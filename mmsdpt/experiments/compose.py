@@ -22,7 +22,7 @@ from mmsdpt.datasets.classification import default_template
 from mmsdpt.hosts.base import resolve_slots
 from mmsdpt.utils.cli import merge_options, replace_prefix, spread_text_encoder
 from mmsdpt.utils.errors import InputError
-from mmsdpt.utils.setting_kinds import join, setting
+from mmsdpt.utils.setting_kinds import join, parts, setting
 
 from .study import Cell, Method, Study, Training, epochs_for, read_config
 
@@ -161,8 +161,8 @@ def _add_training(
 ) -> None:
     """Add tuners, loaders, optimizer and schedule."""
     data, method = study.data[str(training.data)], study.methods[training.method]
-    parts = _read_method(method, sources)
-    tuners = parts["model"]["tuners"]
+    content = _read_method(method, sources)
+    tuners = content["model"]["tuners"]
     settings = {**_settings_on_data(study, training), **dict(training.settings)}
     settings = {name: value for name, value in settings.items() if "." not in name}
     if settings:
@@ -172,25 +172,25 @@ def _add_training(
         old = _only(_read_method(first, sources)["model"]["tuners"], first, "one can be stacked on")
         tuners = dict(old=dict(old, frozen=True), new=_only(tuners, method, "one can be stacked"))
     cfg["model"]["tuners"] = tuners
-    hooks = [each for each in parts.get("custom_hooks") or [] if each["type"] not in _STOPS]
+    hooks = [each for each in content.get("custom_hooks") or [] if each["type"] not in _STOPS]
     cfg.update(
-        optim_wrapper=parts["optim_wrapper"],
-        param_scheduler=parts.get("param_scheduler") or [],
-        train_cfg=dict(parts["train_cfg"]),
+        optim_wrapper=content["optim_wrapper"],
+        param_scheduler=content.get("param_scheduler") or [],
+        train_cfg=dict(content["train_cfg"]),
         custom_hooks=hooks,
-        tuner_files=parts.get("tuner_files") or {},
+        tuner_files=content.get("tuner_files") or {},
         randomness=dict(seed=training.seed),
     )
     source = _read_data(study, data.name, sources)
     cfg.update({name: source[name] for name in (*_TRAIN, *_VALIDATION) if name in source})
-    batch_size = parts.get("train_dataloader", {}).get("batch_size")
+    batch_size = content.get("train_dataloader", {}).get("batch_size")
     if batch_size:
         cfg["train_dataloader"]["batch_size"] = batch_size
     drawn = {} if training.shots is None else dict(shots=training.shots, seed=training.seed)
     for name in [name for name in _LOADERS[:2] if name in cfg]:
         chosen: Content = dict(classes=training.classes, image_size=size, **drawn)
         _choose(cfg[name], data.name, needed=name in _TRAIN, **chosen)
-    _set_template(cfg, parts)  # the method's, whatever the data's is
+    _set_template(cfg, content)  # the method's, whatever the data's is
     by_shots = (epochs_for(training.shots, each.epochs) for each in (data, method))
     epochs = study.epochs or next(filter(None, by_shots), None)
     if epochs is None and method.iterations_per_shot:
@@ -210,7 +210,8 @@ def _set_template(cfg: Content, source: Content) -> None:
     """
     template = (source.get("default_hooks", {}).get("classes") or {}).get("template")
     for name in [name for name in _LOADERS if template and name in cfg]:
-        for dataset in datasets(cfg[name]["dataset"]):
+        dataset: Any
+        for _, dataset in parts(cfg[name]["dataset"]):
             if dataset.get("type") == CLASSIFICATION:
                 dataset["template"] = template
 
@@ -306,7 +307,8 @@ def _choose(
     loader: Content, name: str, needed: bool = True, *, classes: str, image_size: int, **drawn: Any
 ) -> None:
     """Tell the data set of a loader its shots, seed, classes and the size of images."""
-    found = [each for each in datasets(loader["dataset"]) if each.get("type") in _DRAWS_SHOTS]
+    inner = parts(loader["dataset"])
+    found: list[Any] = [each for _, each in inner if each.get("type") in _DRAWS_SHOTS]
     classifies = [each for each in found if each["type"] == CLASSIFICATION]
     if classes != "all" and not classifies:
         raise InputError(f"{name} has no base and new classes: only {CLASSIFICATION} has")
@@ -321,16 +323,6 @@ def _choose(
         each.update(classes=classes, image_size=image_size)
         if each.get("shots") == 0:
             each["shots"] = None  # its own word for all images
-
-
-def datasets(cfg: Any) -> Iterator[Content]:
-    """The configs of a data set and of those inside it."""
-    if isinstance(cfg, Mapping):
-        yield cfg  # type: ignore[misc]
-        yield from datasets(cfg.get("dataset", cfg.get("datasets")))
-    elif isinstance(cfg, (list, tuple)):
-        for part in cfg:
-            yield from datasets(part)
 
 
 def most_of_a_class(dataset: Dataset) -> int:

@@ -140,11 +140,6 @@ class Prepared:
                     its[sentence] = kept
         return found
 
-    @property
-    def blocked(self) -> list[str]:
-        """Names of the cells that something is missing for."""
-        return list(dict.fromkeys(name for names in self.missing.values() for name in names))
-
 
 def prepare(study: Study, work_dir: Path, cache: DatasetCache) -> Prepared:
     """Compose and check all cells of a study."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -77,6 +78,7 @@ def rows(study: Study, prepared: Prepared, work_dir: Path) -> list[Row]:
     for job in prepared.jobs:
         cost = measured.get(measure_key(job))
         for number, test in enumerate(job.tests):
+            place = (job.training.host, test.cell.data, test.cell.classes)
             record = records.get(test.cell.name, {})
             if record.get("digest") != test.digest:
                 record = {}
@@ -87,16 +89,16 @@ def rows(study: Study, prepared: Prepared, work_dir: Path) -> list[Row]:
             elif cost:
                 an_image = cost.get(test_key(test), cost["test"])
                 seconds, memory = test.images * an_image, cost["memory"]
-                place = (job.training.host, test.cell.data, test.cell.classes)
                 if place not in shared:
                     seconds += test.images * cost["features"]
                 if not number:
                     seconds += cost["build"] + training_seconds(job, cost, study)
             if cost and cost["features"]:
-                shared.add((job.training.host, test.cell.data, test.cell.classes))
+                shared.add(place)
             state = record.get("status", OPEN)
             found.append(Row(test.cell.name, job.trainable, seconds, memory, state))
-    found += [Row(cell, None, None, None, MISSING) for cell in prepared.blocked]
+    missing = dict.fromkeys(chain(*prepared.missing.values()))
+    found += [Row(cell, None, None, None, MISSING) for cell in missing]
     order = {cell.name: place for place, cell in enumerate(study.cells())}
     return sorted(found, key=lambda row: order[row.cell])
 
