@@ -301,10 +301,9 @@ def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str
     Raises:
         CheckpointError: naming what is missing or of another shape.
     """
-    if isinstance(state, Mapping):
-        if advice := conversion_advice(map(str, state_dict_of({"state_dict": state})), origin):
-            raise CheckpointError(advice)
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if advice := conversion_advice(map(str, state_dict_of({"state_dict": state})), origin):
+        raise CheckpointError(advice)
+    if not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{origin} holds more than tensors where its state dict should be")
     state = {str(name).removeprefix("module."): value for name, value in state.items()}
     own = {

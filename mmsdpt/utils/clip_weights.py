@@ -69,6 +69,11 @@ _OPENAI_TO_MMPRETRAIN = (
 )
 
 
+# Both norms, queries with keys and values, what makes the output of them, and the MLP's two layers.
+_IMAGE_BLOCK = ("ln1.", "ln2.", "attn.qkv.", "attn.proj.", "ffn.layers.0.0.", "ffn.layers.1.")
+_TEXT_BLOCK = ("ln_1.", "ln_2.", "attn.in_proj_", "attn.out_proj.", "mlp.c_fc.", "mlp.c_proj.")
+
+
 @dataclass(frozen=True)
 class Architecture:
     """Sizes of a CLIP, as its tensors show them. The number of heads does not show; OpenAI's models
@@ -110,32 +115,18 @@ class Architecture:
             "text_projection": (text, joint),
             "logit_scale": (),
         }
-        for norm in ("visual.pre_norm", "visual.ln1"):
-            shapes |= {f"{norm}.weight": (image,), f"{norm}.bias": (image,)}
-        shapes |= {"ln_final.weight": (text,), "ln_final.bias": (text,)}
-        for i in range(self.image_layers):
-            names = ("ln1", "ln2", "attn.qkv.", "attn.proj", "ffn.layers.0.0", "ffn.layers.1")
-            shapes |= _block_shapes(f"visual.layers.{i}", image, *names)
-        for i in range(self.text_layers):
-            names = ("ln_1", "ln_2", "attn.in_proj_", "attn.out_proj", "mlp.c_fc", "mlp.c_proj")
-            shapes |= _block_shapes(f"transformer.resblocks.{i}", text, *names)
+        layers = {"visual.pre_norm.": (image,), "visual.ln1.": (image,), "ln_final.": (text,)}
+        for blocks, count, width, names in (
+            ("visual.layers", self.image_layers, image, _IMAGE_BLOCK),
+            ("transformer.resblocks", self.text_layers, text, _TEXT_BLOCK),
+        ):
+            sizes = ((width,), (width,), (3 * width, width), (width, width))
+            sizes += ((4 * width, width), (width, 4 * width))
+            for i in range(count):
+                layers |= {f"{blocks}.{i}.{x}": y for x, y in zip(names, sizes, strict=True)}
+        for layer, size in layers.items():
+            shapes |= {f"{layer}weight": size, f"{layer}bias": size[:1]}
         return shapes
-
-
-def _block_shapes(
-    block: str, width: int, norm1: str, norm2: str, qkv: str, out: str, fc1: str, fc2: str
-) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name in (norm1, norm2):
-        shapes |= {f"{block}.{name}.weight": (width,), f"{block}.{name}.bias": (width,)}
-    for name, rows, columns in (
-        (qkv, 3 * width, width),
-        (f"{out}.", width, width),
-        (f"{fc1}.", 4 * width, width),
-        (f"{fc2}.", width, 4 * width),
-    ):
-        shapes |= {f"{block}.{name}weight": (rows, columns), f"{block}.{name}bias": (rows,)}
-    return shapes
 
 
 # ---------------------------------------------------------------------- files

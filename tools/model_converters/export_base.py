@@ -27,7 +27,7 @@ def main() -> None:
     import torch
     from safetensors.torch import save
 
-    from mmsdpt.utils.base_weights import CheckpointError, read_checkpoint
+    from mmsdpt.utils.base_weights import CheckpointError, not_finite, read_checkpoint
 
     state = read_checkpoint(args.checkpoint)["state_dict"]
     if not any(name.startswith(("backbone.", "visual.")) for name in state):  # of GLIP, of CLIP
@@ -40,12 +40,7 @@ def main() -> None:
         name: (value.to(dtype) if value.is_floating_point() else value).contiguous()
         for name, value in state.items()
     }
-    overflow = [
-        name
-        for name, value in tensors.items()
-        if value.is_floating_point() and not value.isfinite().all()
-    ]
-    if overflow:
+    if overflow := not_finite(tensors):
         raise CheckpointError(
             f"values of {overflow[0]} do not fit into {args.dtype}: use --dtype float32"
         )
