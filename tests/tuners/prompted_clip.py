@@ -6,9 +6,10 @@ import copy
 import functools
 
 import torch
+import torch.nn.functional as F
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
-from torch import nn
+from torch import Tensor, nn
 
 from tests.hosts import small_clip
 
@@ -42,3 +43,19 @@ def build_clip(**tuner) -> nn.Module:
                 if getattr(owner, name, None) is not None:
                     getattr(owner, name).normal_(std=0.5)
     return model
+
+
+def assert_same_training(model: nn.Module, found: Tensor, wanted: Tensor) -> None:
+    """Logits (B, C), and the gradients of all parameters of the tuner, which are not zero."""
+    assert (found - wanted).abs().max() < 1e-9
+    parameters = dict(model.tuners["default"].named_parameters())
+    gradients = [
+        torch.autograd.grad(
+            F.cross_entropy(logits, torch.arange(len(logits)) % logits.shape[1]),
+            parameters.values(),
+        )
+        for logits in (found, wanted)
+    ]
+    for name, ours, theirs in zip(parameters, *gradients, strict=True):
+        assert (ours - theirs).abs().max() < 1e-9, name
+        assert ours.abs().max() > 1e-9, f"{name} does not train"

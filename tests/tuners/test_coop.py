@@ -33,10 +33,11 @@ def plain_caption(host, caption, context):
     return hugging_face(host.bert)(inputs_embeds=sequence).last_hidden_state[0, : ids.shape[1]]
 
 
-def test_coop_is_bert_on_the_caption_and_the_context_behind_it(folder):
-    host = TextHost(folder, tuner=COOP)
+@pytest.mark.parametrize("tuners", [dict(one=COOP), dict(one=COOP, two=dict(COOP, num_tokens=2))])
+def test_coop_is_bert_on_the_caption_and_the_contexts_behind_it(folder, tuners):
+    host = TextHost(folder, tuners=tuners)
     found = host(CAPTIONS)
-    context = host.tuners["default"].context
+    context = torch.cat([tuner.context for tuner in host.tuners.values()])
     for i, caption in enumerate(CAPTIONS):
         expected = plain_caption(host, caption, context)
         torch.testing.assert_close(
@@ -64,17 +65,6 @@ def test_the_context_takes_no_token_from_the_longest_caption(folder):
     assert int(found["masks"].sum()) == MAX_TOKENS
     expected = plain_caption(host, caption, host.tuners["default"].context)
     assert_same_text(found["hidden"], expected[None], found["masks"])
-
-
-def test_two_contexts_stand_behind_each_other(folder):
-    host = TextHost(folder, tuners=dict(first=COOP, second=dict(COOP, num_tokens=2)))
-    context = torch.cat([host.tuners["first"].context, host.tuners["second"].context])
-    found = host(CAPTIONS)
-    for i, caption in enumerate(CAPTIONS):
-        expected = plain_caption(host, caption, context)
-        torch.testing.assert_close(
-            found["hidden"][i, : len(expected)], expected, rtol=1e-9, atol=1e-9
-        )
 
 
 def test_the_context_starts_from_words_of_the_loaded_weights(folder):
