@@ -104,3 +104,22 @@ def counts(report, *ignore: str) -> dict[str, int]:
 def converter(name: str) -> ModuleType:
     """The tool of a converter."""
     return load_tool(f"dataset_converters/{name}.py")
+
+
+def roboflow(root):
+    """A root category of id 0, and names of splits as folders."""
+    for split in ("train", "valid"):
+        picture(root / split / "a.jpg")
+        content = dict(
+            images=[dict(id=0, file_name="a.jpg", width=40, height=30)],
+            categories=[
+                dict(id=0, name="animals", supercategory="none"),
+                dict(id=1, name="cat", supercategory="animals"),
+                dict(id=2, name="Cat ", supercategory="animals"),
+            ],
+            annotations=[
+                dict(id=0, image_id=0, category_id=1, bbox=[1, 2, 10, 10]),
+                dict(id=1, image_id=0, category_id=2, bbox=[5, 2, 10, 10]),
+            ],
+        )
+        (root / split / "_annotations.coco.json").write_text(json.dumps(content))

@@ -10,9 +10,9 @@ from mmsdpt.datasets.folder_doctor import examine_folder
 from mmsdpt.utils.errors import InputError
 from tests import run_tools
 
-from .converter_sources import pair, picture, voc
+from .converter_sources import pair, picture, roboflow, voc
 from .miniature_layouts import make_class_folders
-from .test_converter_exports import label_studio, roboflow
+from .test_converter_exports import label_studio
 
 
 def run(folder, capsys):

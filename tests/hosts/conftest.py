@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from mmdet.models.dense_heads import atss_vlfusion_head as mmdet_head
 
+from mmsdpt.hosts.grounding.text import BertModel
+from mmsdpt.utils.language_models import MINI_BERT
 from projects.benchmark.plain_form import PlainDyConv
 from tests.hosts.small_glip import make_text_folder
 
@@ -15,6 +18,12 @@ from tests.hosts.small_glip import make_text_folder
 def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of the width that MMDetection's GLIP needs, one layer, with weights."""
     return make_text_folder(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="session")
+def mini_bert() -> BertModel:
+    torch.manual_seed(0)
+    return BertModel(name=MINI_BERT, pretrained=False).eval().requires_grad_(False)
 
 
 @pytest.fixture

@@ -1,8 +1,14 @@
-"""What reaches the text encoder."""
+"""What reaches the text encoder, and its weights."""
 
 from __future__ import annotations
 
+import shutil
+
+import torch
+from safetensors.torch import save_file
+
 from mmsdpt.hosts.grounding.text import BertModel
+from mmsdpt.utils.language_models import mini_bert_folder
 
 
 class Spy:
@@ -14,3 +20,17 @@ class Spy:
 
     def _count(self, module, args) -> None:
         self.encoded += len(args[0]["input_ids"])
+
+
+def first_weight(model: BertModel) -> torch.nn.Parameter:
+    return model.language_backbone.body.model.encoder.layer[0].attention.self.value.weight
+
+
+def save_folder(model: BertModel, folder, safe: bool = True) -> None:
+    state = model.language_backbone.body.model.state_dict()
+    if safe:
+        save_file(state, f"{folder}/model.safetensors", metadata={"format": "pt"})
+    else:
+        torch.save(state, f"{folder}/pytorch_model.bin")
+    for name in ("config.json", "vocab.txt", "tokenizer_config.json"):
+        shutil.copy(f"{mini_bert_folder()}/{name}", folder)
