@@ -6,13 +6,12 @@ from mmsdpt.utils.errors import InputError as ConverterError
 
 from .coco_export import convert_coco
 from .common import ProblemsFound
-from .report import KINDS, ConversionReport
+from .report import ConversionReport
 from .split import parse_split
 from .voc import convert_voc
 from .yolo import convert_yolo
 
 __all__ = [
-    "KINDS",
     "ConversionReport",
     "ConverterError",
     "ProblemsFound",

@@ -13,7 +13,7 @@ from mmsdpt.utils.errors import InputError, printable
 
 from .common import Instance, ProblemsFound, Sample
 from .files import ImageMode, place_image, write_json
-from .report import KINDS, ConversionReport
+from .report import PROBLEMS, ConversionReport
 from .split import SPLITS
 
 
@@ -183,7 +183,7 @@ def _summary(report: ConversionReport) -> str:
     """The problems, each with the first place where it was met."""
     kinds = []
     for kind, count in sorted(report.counts.items()):
-        if KINDS[kind].problem:
+        if kind in PROBLEMS:
             where, detail = report.named[kind][0]
             told = printable(f"{where[:80]}: {detail[:80]}" if detail else where[:160], None)
             kinds.append(f"{count} {kind}, first {told}")
