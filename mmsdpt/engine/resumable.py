@@ -259,18 +259,14 @@ class ResumableRunner(Runner):
     def _say_what_is_ignored(self, checkpoint: dict) -> None:
         """One line on settings that a resumed run does not take from the config."""
         before, now = dict(checkpoint["meta"].get("settings") or {}), run_settings(self.cfg)
-        kept = {
-            name: before.get(name)
-            for name in {*before, *now}
-            if before.get(name) != now.get(name)
-            and not name.startswith(("train_cfg.", "train_dataloader.", "feature_cache."))
-        }
-        taken = [
-            _difference(name, now.get(name), before.get(name))
-            for name in sorted({*before, *now} - {*kept})
-            if before.get(name) != now.get(name)
-        ]
-        ignored = [_difference(name, now.get(name), kept[name]) for name in sorted(kept)]
+        kept, taken, ignored = {}, [], []
+        for name in sorted(x for x in {*before, *now} if before.get(x) != now.get(x)):
+            told = _difference(name, now.get(name), before.get(name))
+            if name.startswith(("train_cfg.", "train_dataloader.", "feature_cache.")):
+                taken.append(told)
+            else:
+                kept[name] = before.get(name)
+                ignored.append(told)
         ignored += self._changed_lengths(checkpoint.get("param_schedulers"))
         if not any(name.startswith("optim_wrapper.") for name in kept):
             ignored += self._changed_rate(checkpoint["optimizer"].get("param_groups", ()))

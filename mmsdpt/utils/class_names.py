@@ -81,10 +81,8 @@ def name_problems(
             continue
         reading = read(name)
         if not reading.tokens:
-            left = "is empty" if not name.strip() else "is empty to the model, which does not read"
-            wrong.append(
-                f"{name!r} {left}" + (" what stands in parentheses" if name.strip() else "")
-            )
+            why = " to the model, which does not read what stands in parentheses"
+            wrong.append(f"{name!r} is empty{why if name.strip() else ''}")
             continue
         by_tokens.setdefault(reading.tokens, []).append(name)
         texts[reading.tokens] = reading.text
