@@ -120,18 +120,13 @@ class TunedModel:
         self._headers = {slot: read_tuner_header(path) for slot, path in recipe.files.items()}
         self.model = model.to(self.device).eval()
         with recipe.building(pipeline=recipe.pipeline):
-            steps = [
-                {**step, "type": self.loader} if loads_image(step) else step
-                for step in recipe.pipeline
+            loads = list(map(loads_image, recipe.pipeline))
+            built = [
+                TRANSFORMS.build({**step, "type": self.loader} if load else step)
+                for step, load in zip(recipe.pipeline, loads, strict=True)
             ]
-            self._of_path = Compose([TRANSFORMS.build(step) for step in steps])
-            self._of_pixels = Compose(
-                [
-                    transform
-                    for step, transform in zip(steps, self._of_path.transforms, strict=True)
-                    if not loads_image(step)
-                ]
-            )
+            self._of_path = Compose(built)
+            self._of_pixels = Compose([x for x, load in zip(built, loads, strict=True) if not load])
 
     # ------------------------------------------------------------------ sharing
 

@@ -69,21 +69,14 @@ def _hub_errors() -> tuple[type[BaseException], ...]:
     return OSError, ValueError, *HfHubHTTPError.__bases__
 
 
-def write_shared(
-    recipe: Recipe,
-    folder: str | Path,
-    *,
-    kind: str,
-    licence: str | None = None,
-    data: str | None = None,
-    command: str | None = None,
-) -> Path:
+def write_shared(recipe: Recipe, folder: str | Path, *, kind: str, **card: str | None) -> Path:
     """Write a folder that :func:`find_shared` reads.
 
     Args:
         folder: Where to write; what was shared there before is replaced.
         kind: Name of the class that loads it.
-        licence, data, command: As of :meth:`mmsdpt.apis.Detector.save_pretrained`.
+        card: ``licence``, ``data`` and ``command`` of
+            :meth:`mmsdpt.apis.Detector.save_pretrained`.
 
     Raises:
         InputError: if there are no tuner files, the config is not plain values, or another file
@@ -116,8 +109,7 @@ def write_shared(
     shared = Recipe(**{**recipe.__dict__, "files": names})
     contents[CONFIG] = shared.to_json().encode()
     headers = {slot: read_tuner_header(path) for slot, path in recipe.files.items()}
-    card = "\n".join(_card(shared, headers, kind, licence, data, command)) + "\n"
-    contents[CARD] = card.encode()
+    contents[CARD] = ("\n".join(_card(shared, headers, kind, **card)) + "\n").encode()
     with staged(folder, CONFIG) as stage:
         for name, content in contents.items():
             write_atomically(stage / name, content)
@@ -166,9 +158,9 @@ def _card(
     recipe: Recipe,
     headers: Mapping[str, Mapping[str, Any]],
     kind: str,
-    licence: str | None,
-    data: str | None,
-    command: str | None,
+    licence: str | None = None,
+    data: str | None = None,
+    command: str | None = None,
 ) -> Iterator[str]:
     """Lines of the model card; what files say is shown as code, on one line."""
     detects = kind == "Detector"
