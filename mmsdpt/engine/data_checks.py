@@ -296,12 +296,8 @@ def _write_copies(splits: Sequence[_Split], evaluators: Mapping[str, Any], folde
         if not report.changed or report.errors:
             continue
         if original not in copies:
-            taken = {Path(path).name for path in copies.values()}
-            name = next(
-                name
-                for number in range(1, len(splits) + 2)
-                if (name := f"{split.role}{'' if number == 1 else number}.json") not in taken
-            )
+            before = sum(Path(path).name.startswith(split.role) for path in copies.values())
+            name = f"{split.role}{before + 1 if before else ''}.json"
             copies[original] = os.path.abspath(folder / name)
             write_atomically(copies[original], json.dumps(report.content).encode())
             print_log(f"{report.path} is read as {copies[original]}", logger="current")
