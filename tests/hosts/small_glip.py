@@ -252,3 +252,15 @@ def build_mini_glip(**changes) -> nn.Module:
     model = build(config.model)
     make_every_parameter_matter(model)
     return model
+
+
+# Size of images of make_samples() whose boxes are of every size.
+MINI_SIZE = (64, 96)
+
+
+def mini_images(batch: int) -> Tensor:
+    return make_images(batch, MINI_SIZE, torch.float32)
+
+
+def mini_samples(texts, **kwargs):
+    return make_samples(texts, MINI_SIZE, **kwargs)

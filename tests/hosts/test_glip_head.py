@@ -17,6 +17,7 @@ from mmsdpt.hosts.glip import ATSSVLFusionHead
 from mmsdpt.hosts.glip.head import VLFusionModule
 from tests.hosts.mmdet_bert import skip_without_mmdetections_bert
 from tests.hosts.small_glip import (
+    MINI_SIZE,
     TEXTS,
     assert_near,
     build,
@@ -26,13 +27,14 @@ from tests.hosts.small_glip import (
     make_every_parameter_matter,
     make_images,
     make_samples,
+    mini_images,
+    mini_samples,
     predictions_of,
 )
 
 # Each level is ceil(size / 2) of the one before, odd where it matters.
 SIZES = [(9, 11), (5, 6), (3, 3), (2, 2), (1, 1)]
 LENGTHS = (7, 12, 4)
-MINI_SIZE = (64, 96)
 SDPT = dict(type="mmsdpt.SDPT", num_tokens=3)
 LOWEST = -50000
 
@@ -208,8 +210,7 @@ def test_more_than_one_anchor_per_position_is_an_error(text_folder):
 
 
 def token_gradients(model: nn.Module) -> dict[str, Tensor]:
-    images = make_images(2, MINI_SIZE, torch.float32)
-    losses = losses_of(model, images, make_samples(TEXTS[:2], MINI_SIZE))
+    losses = losses_of(model, mini_images(2), mini_samples(TEXTS[:2]))
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     gradients = torch.autograd.grad(sum(losses.values()), list(named.values()))
     return dict(zip(named, gradients, strict=True))
@@ -233,7 +234,7 @@ def test_checkpointing_gives_the_same_gradients(trainable):
 @pytest.mark.parametrize("trainable", [None, ["."]], ids=["tokens", "everything"])
 def test_training_in_bfloat16_autocast_stays_finite_and_near_float32(trainable):
     model = build_mini_glip(tuner=SDPT, trainable=trainable).eval()
-    images, samples = make_images(2, MINI_SIZE, torch.float32), make_samples(TEXTS[:2], MINI_SIZE)
+    images, samples = mini_images(2), mini_samples(TEXTS[:2])
     exact = losses_of(model, images, samples)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = losses_of(model, images, samples)
