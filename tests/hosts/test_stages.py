@@ -27,6 +27,17 @@ def mini_glip(tuner=None, **changes):
     return model
 
 
+def assert_kept_for_others(model, *batch):
+    """Of three images under two captions the stages compute once, for all copies of a detector."""
+    plain, store = step(model, *batch), FeatureStore()
+    for known in (False, True):
+        other = copy.deepcopy(model)  # as another process, which remembers no captions
+        cache = keep(other, store)
+        assert_same(step(other, *batch), plain)
+        counts = dict(image=3, text=2), {}
+        assert (+cache.found, +cache.computed) == (counts if known else counts[::-1])
+
+
 def glip_batch(size=(64, 96)):
     images = small_glip.make_images(3, size, torch.float32)
     return images, small_glip.make_samples(TEXTS, size)
@@ -61,14 +72,7 @@ def test_methods_behind_the_encoders_of_glip(method):
     model = mini_glip(dict(type=f"mmsdpt.{method}"))
     model.eval()  # no dropout in the head
     batch = glip_batch()
-    plain = step(model, *batch)
-    store = FeatureStore()
-    for known in (False, True):
-        other = copy.deepcopy(model)  # as another process, which remembers no captions
-        cache = keep(other, store)
-        assert_same(step(other, *batch), plain)
-        counts = dict(image=3, text=2), {}
-        assert (+cache.found, +cache.computed) == (counts if known else counts[::-1])
+    assert_kept_for_others(model, *batch)
 
 
 @pytest.mark.parametrize(
@@ -263,10 +267,4 @@ def test_methods_behind_the_encoders_of_grounding_dino(text_folder):
     small_grounding_dino.make_every_parameter_matter(model)
     images = small_glip.make_images(3, (64, 96), torch.float32)
     samples = small_glip.make_samples(TEXTS, (64, 96))
-    plain, store = step(model, images, samples), FeatureStore()
-    for known in (False, True):
-        other = copy.deepcopy(model)
-        cache = keep(other, store)
-        assert_same(step(other, images, samples), plain)
-        counts = dict(image=3, text=2), {}
-        assert (+cache.found, +cache.computed) == (counts if known else counts[::-1])
+    assert_kept_for_others(model, images, samples)
