@@ -5,8 +5,9 @@ results.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -58,6 +59,8 @@ class TunedModel:
         device: ``cpu``, ``cuda:1``, ...; None: a GPU if there is one.
         batch_size: Images that are computed together. GLIP pads them to one size, so that scores
             depend a little on the neighbours; with 1 they never do.
+
+    Several threads may call one object: they take turns, batch by batch.
 
     Raises:
         InputError: if files do not fit or are missing.
@@ -113,6 +116,8 @@ class TunedModel:
         if text_encoder is not None:
             self._use_text_encoder(recipe.model, str(text_encoder))
         self.classes = tuple(recipe.classes)
+        # While a batch is computed, the model has that call's classes, slots and weights.
+        self._lock = threading.RLock()
         self.device = _usable(device or get_device())
         model = replace(recipe, load_from=_base_weights(recipe)).build()
         # for sharing, perhaps from another directory
@@ -127,6 +132,12 @@ class TunedModel:
             ]
             self._of_path = Compose(built)
             self._of_pixels = Compose([x for x, load in zip(built, loads, strict=True) if not load])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.RLock())
 
     # ------------------------------------------------------------------ sharing
 
@@ -213,14 +224,19 @@ class TunedModel:
         """Names of the slots."""
         return tuple(self.model.tuners)
 
-    def tuners_off(self, *slots: str) -> AbstractContextManager[None]:
-        """Switch tuners off for a while, by default all: the base model, bit for bit."""
-        return self.model.tuners_off(*self._known(slots))
+    @contextmanager
+    def tuners_off(self, *slots: str) -> Iterator[None]:
+        """Switch tuners off for a while, by default all: the base model, bit for bit. Calls in
+        other threads wait until then.
+        """
+        with self._lock, self.model.tuners_off(*self._known(slots)):
+            yield
 
     def enable(self, *slots: str, on: bool = True) -> None:
         """Switch tuners on, or off with ``on=False``; by default all."""
-        for slot in self._known(slots) or self.slots:
-            self.model.set_slot_enabled(slot, on)
+        with self._lock:
+            for slot in self._known(slots) or self.slots:
+                self.model.set_slot_enabled(slot, on)
 
     def _known(self, slots: Sequence[str]) -> Sequence[str]:
         if unknown := [slot for slot in slots if slot not in self.slots]:
@@ -262,7 +278,9 @@ class TunedModel:
         size = self.batch_size if batch_size is None else checked_positive("batch_size", batch_size)
         if is_single(inputs):
             source = as_source(inputs)
-            return finish(source, run([self._prepare(source, extra)])[0])
+            data = self._prepare(source, extra)
+            with self._lock:
+                return finish(source, run([data])[0])
         skipped: list[tuple[str, str]] = []
 
         def skip(name: str, error: Exception) -> None:
@@ -270,10 +288,11 @@ class TunedModel:
             skipped.append((name, str(error)))
 
         # A generator computes after the call, when tuners may be switched otherwise.
-        enabled = {slot: tuner.enabled for slot, tuner in self.model.tuners.items()}
+        with self._lock:
+            enabled = {slot: tuner.enabled for slot, tuner in self.model.tuners.items()}
 
         def finished(batch: Sequence[tuple[Source, Any]]) -> Iterator[Any]:
-            with self.model.switched(enabled):
+            with self._lock, self.model.switched(enabled):
                 samples = run([data for _, data in batch])
             for (source, _), sample in zip(batch, samples, strict=True):
                 yield finish(source, sample)

@@ -65,8 +65,9 @@ class Classifier(TunedModel):
         Raises:
             InputError: if the single image cannot be read, or no classes are known.
         """
-        names = self._set(classes, template)
-        templates = self.model.templates
+        with self._lock:
+            names = self._set(classes, template)
+            templates = self.model.templates
 
         def run(batch: list[Any]) -> list[Any]:
             # A generator computes after the call, when the model may have other classes.
@@ -118,8 +119,8 @@ class Classifier(TunedModel):
         Raises:
             InputError: where each image has texts of its own (CoCoOp).
         """
-        self._set(classes, template)
-        with in_scope(self.recipe.scope):
+        with self._lock, in_scope(self.recipe.scope):
+            self._set(classes, template)
             found = self.model.encode_classes()
         if found.dim() != 2:
             raise InputError("this method gives each image texts of its own")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
+import pickle
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -274,6 +278,37 @@ def test_tuners_off_is_the_base_model_and_two_slots_stack(detector, tuned, squar
     assert same(detector(squares[0], threshold=0), expected)
     with pytest.raises(InputError, match="no slot 'third'; there are: first, second"):
         two.enable("third")
+
+
+def test_threads_take_turns_with_one_object(detector, squares):
+    """Or a call is computed with the switches of another, and two overlapping blocks leave the
+    tuners off for good.
+    """
+    expected = detector(squares[0], threshold=0)
+    inside, leave = threading.Event(), threading.Event()
+
+    def other_block() -> None:
+        with detector.tuners_off():
+            inside.set()
+            leave.wait(60)
+
+    with ThreadPoolExecutor() as pool:
+        with detector.tuners_off():
+            call = pool.submit(detector, squares[0], threshold=0)
+            block = pool.submit(other_block)
+            inside.wait(0.5)
+        leave.set()
+        assert same(call.result(), expected)
+        block.result()
+    assert same(detector(squares[0], threshold=0), expected)
+
+
+def test_an_object_can_be_copied_and_pickled(detector, squares):
+    expected = detector(squares[0], threshold=0)
+    for other in (copy.deepcopy(detector), pickle.loads(pickle.dumps(detector))):
+        assert same(other(squares[0], threshold=0), expected)
+        other.enable(on=False)
+    assert same(detector(squares[0], threshold=0), expected)
 
 
 def test_clip_takes_any_words_and_templates_and_gives_features(classifier, squares):
