@@ -95,8 +95,9 @@ class TipAdapter(Tuner):
         """exp(-beta (1 - f keys^T)) V, (B, C), of normalised features (B, e) for these classes."""
         votes = torch.exp(-beta * (1 - f.to(self.keys.dtype) @ self.keys.t()))  # (B, N)
         used = self.labels >= 0
-        own = votes.new_zeros(len(f), self.num_classes)
-        own = own.index_add(1, self.labels[used], votes[:, used])
+        # A product: index_add, in an ONNX file, would keep one image of each class.
+        one_hot = F.one_hot(self.labels[used], self.num_classes).to(votes)
+        own = votes[:, used] @ one_hot
         known = self.trained_classes
         if not known or tuple(names) == known:
             return own

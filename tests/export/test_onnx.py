@@ -256,6 +256,16 @@ def test_what_a_file_cannot_hold_is_refused(tuned, tuned_clip, tmp_path):
         runtime.OnnxModel(other)
 
 
+def test_all_images_of_a_class_vote_in_the_file_of_a_tip_adapter(tuned_clip, tmp_path, pictures):
+    cache = dict(type="mmsdpt.TipAdapter", num_classes=3, shots=4)
+    model = Classifier.of(changed(tuned_clip, tuners=dict(a=cache), files={}), device="cpu")
+    keys = model.model.tuners["a"].keys
+    with torch.no_grad():
+        keys.copy_(torch.nn.functional.normalize(torch.randn_like(keys), dim=-1))
+    file = export_onnx(model, tmp_path / "cache.onnx")
+    assert compare(model, file, pictures[:4]).score < 1e-4
+
+
 # ---------------------------------------------------------------------- every method
 
 _SETTINGS = dict(
