@@ -5,7 +5,6 @@ results.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,6 +28,7 @@ from .inputs import Source, as_source, is_single, report, several
 from .recipe import Recipe, in_scope
 from .results import Results
 from .sharing import find_shared, push, write_shared
+from .turns import Turns
 
 Model = TypeVar("Model", bound="TunedModel")
 TunerFiles = str | Path | Mapping[str, str | Path]
@@ -117,7 +117,7 @@ class TunedModel:
             self._use_text_encoder(recipe.model, str(text_encoder))
         self.classes = tuple(recipe.classes)
         # While a batch is computed, the model has that call's classes, slots and weights.
-        self._lock = threading.RLock()
+        self._lock = Turns()
         self.device = _usable(device or get_device())
         model = replace(recipe, load_from=_base_weights(recipe)).build()
         # for sharing, perhaps from another directory
@@ -132,12 +132,6 @@ class TunedModel:
             ]
             self._of_path = Compose(built)
             self._of_pixels = Compose([x for x, load in zip(built, loads, strict=True) if not load])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.RLock())
 
     # ------------------------------------------------------------------ sharing
 

@@ -18,7 +18,7 @@ import torch
 from mmengine.logging import MMLogger
 from PIL import Image
 
-from mmsdpt.apis import Classifier, Detector
+from mmsdpt.apis import Classifier, Detector, turns
 from mmsdpt.hosts.grounding.text import BertModel
 from mmsdpt.utils.errors import InputError
 from tests.apis.conftest import CLASSES, run_test_tool
@@ -280,10 +280,13 @@ def test_tuners_off_is_the_base_model_and_two_slots_stack(detector, tuned, squar
         two.enable("third")
 
 
-def test_threads_take_turns_with_one_object(detector, squares):
+def test_threads_take_turns_with_one_object(detector, squares, monkeypatch):
     """Or a call is computed with the switches of another, and two overlapping blocks leave the
     tuners off for good.
     """
+    said: list[str] = []
+    monkeypatch.setattr(turns, "print_log", lambda text, *_: said.append(text))
+    monkeypatch.setattr(detector._lock, "patience", 0.1)
     expected = detector(squares[0], threshold=0)
     inside, leave = threading.Event(), threading.Event()
 
@@ -300,6 +303,7 @@ def test_threads_take_turns_with_one_object(detector, squares):
         leave.set()
         assert same(call.result(), expected)
         block.result()
+    assert said and all("another thread" in text for text in said)
     assert same(detector(squares[0], threshold=0), expected)
 
 
