@@ -60,8 +60,8 @@ ROWS: tuple[PosterRow, ...] = (
         56.60,
         780.87,
         "Own size: width 64, the paper's. In the authors' code each block holds three adapters, two"
-        " of width 0.5 d and one of 0.8 d, 56.60 M together, of which the forward pass runs the"
-        " last: 25.1 M, +56.57 G. Of ours, every parameter runs.",
+        " of width 0.5 d and one of 0.8 d, 56.60 M together, but the forward pass only runs the"
+        " last: 25.1 M, +56.57 G. Ours uses every parameter.",
     ),
     PosterRow(
         "VPT-deep",
@@ -71,7 +71,7 @@ ROWS: tuple[PosterRow, ...] = (
         "Own size: 10 prompts per block; the poster's: 236. Prompts act as keys and values: those"
         " are computed once per block, for all of its windows, and the prompts' own outputs are"
         " dropped. The poster's +593 G are of the order of prompts that pass the linear layers in"
-        " every window. Its way of counting does not see attention, where most of our operations"
+        " every window. Its way of counting leaves attention out, where most of our operations"
         " are.",
     ),
     PosterRow(
@@ -111,8 +111,8 @@ ROWS: tuple[PosterRow, ...] = (
         ("baselines/bitfit",),
         0.42,
         724.30,
-        "Own size: every bias of every part. The poster's size is met without those of the fused"
-        f" BERT layers. {_SAME}",
+        "Own size: every bias of every part. Without those of the fused BERT layers it is the"
+        f" poster's size. {_SAME}",
     ),
     PosterRow(
         "LoRA, X-MHA",
@@ -179,7 +179,7 @@ ROWS: tuple[PosterRow, ...] = (
         0.16,
         724.77,
         "A token costs 50.33 M multiply-adds in the Linears of the eight plain X-MHA layers (+0.50"
-        " for ten; the poster: +0.47), and more in their attention, which the poster does not see.",
+        " for ten; the poster: +0.47), and more in their attention, which the poster leaves out.",
     ),
     PosterRow(
         "SDPT, k = 120",
@@ -193,8 +193,8 @@ ROWS: tuple[PosterRow, ...] = (
         ("baselines/dora",),
         None,
         None,
-        "Not in the poster: LoRA's matrices, and a length for each row of the weights. Formed"
-        " before the pass, or merged.",
+        "Not in the poster: LoRA's matrices, and a magnitude for each row of the weights."
+        " Formed before the pass, or merged.",
     ),
     PosterRow("DoRA, X-MHA", ("baselines/dora_xmha",), None, None, "Not in the poster; as DoRA."),
     PosterRow(

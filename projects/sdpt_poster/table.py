@@ -123,8 +123,9 @@ _PAGE = """\
 # Parameters and multiply-adds
 
 What every method of the SDPT poster (Zhou et al., ECCV 2024) trains and costs on GLIP-L, beside the
-numbers that the poster prints. Everything is counted, nothing is fitted to a number: where ours and
-the poster's differ, a note says why.
+numbers that the poster prints. SDPT and LoRA have the poster's number of parameters. Most other
+methods, at the sizes of their own papers, do not; a note says what differs. Everything is counted,
+nothing is fitted to a number.
 
 This page is written by
 
@@ -138,33 +139,34 @@ whether the page is current, `--format csv` or `--format json` gives the table a
 
 ## The columns
 
-One image of {height} x {width} with a caption of {tokens} tokens that names 80 classes; inference,
-without the selection of boxes. A multiply-add (MAC) is two floating-point operations; G is 10^9.
+All numbers are for inference, without the selection of boxes, on one image of {height} x {width}
+with a caption of {tokens} tokens that names 80 classes. A multiply-add (MAC) is two
+floating-point operations; G is 10^9.
 
-- **trainable**, **total**: parameters that train, and all that are in effect. What takes the place
-  of a parameter of the host (full fine-tuning, BitFit, linear probing) is not counted twice.
+- **trainable**, **total**: parameters that train, and all that are in use. What replaces a
+  parameter of the host (full fine-tuning, BitFit, linear probing) is not counted twice.
   **of all** is their ratio; the poster's shares refer to its total of 397.59 M.
 - **GMACs**: matrix products, attention and convolutions, deformable ones included, of the published
   form of GLIP as in MMDetection, plus what the method adds. Norms, activations, softmax and the
   bilinear samples of deformable convolution do not count. The plain form is run, and each operation
-  counted by the formulas of `torch.utils.flop_counter`. What a method adds is the difference
-  between a pass with and without it, in our encoders and with plain X-MHA.
+  is counted by the formulas of `torch.utils.flop_counter`. What a method adds is the difference
+  between a pass with it and one without, in our encoders and with plain X-MHA.
 - **GMACs, poster's way**: the poster's FLOPs are what
   [thop](https://github.com/Lyken17/pytorch-OpCounter) 0.1 reports on the original code: Linear
   (inputs x outputs per row), Conv2d, LayerNorm (4 per element), Softmax (3 n - 1 per row of n) and
-  pooling, where they are modules. It does not see attention, deformable convolution, GroupNorm and
-  biases, nor the FPN's lateral and output convolutions, which are of a class that it does not know;
-  it sees a 1 x 1 convolution to 80 class logits that the original code runs and does not use. The
-  same rules on our modules give 718.50 for GLIP-L without a method. What a method does outside of
-  such modules (changed weights, prompts as keys and values in functions) they do not see either.
+  pooling, if they are modules. It does not count attention, deformable convolution, GroupNorm and
+  biases, nor the FPN's lateral and output convolutions, whose class it does not know. It counts a
+  1 x 1 convolution to 80 class logits that the original code runs and does not use. The same rules
+  on our modules give 718.50 for GLIP-L without a method. They do not count what a method does
+  outside such modules either (changed weights, prompts as keys and values in functions).
 - **GMACs, executed**: what our form computes for the same result. X-MHA is re-associated
   ([performance.md](performance.md)), which saves most with short captions, and Swin's linear layers
-  leave the padding of windows out. What depends on neither image nor caption (inverse projections,
-  changed weights, keys and values of SDPT's tokens) is computed before, and not counted here.
+  skip the padding of windows. What depends on neither image nor caption (inverse projections,
+  changed weights, keys and values of SDPT's tokens) is computed beforehand and not counted.
 
 ## The table
 
-Two rows of a method are its own size, and the poster's where its structure allows that
+If a method has two rows, the first is at its own paper's size and the second at the poster's
 (`configs/baselines/*_poster_size.py`).
 
 {table}
