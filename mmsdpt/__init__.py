@@ -1,6 +1,6 @@
 """Parameter-efficient tuning of fusion-based vision-language models on OpenMMLab.
 
-Importing the package checks the versions of what it builds on, and has MMDetection work where MMCV
+Importing the package checks the versions of its dependencies, and makes MMDetection work if MMCV
 was installed without its compiled extension (see :mod:`mmsdpt.compat`). It also asks PyTorch for
 large memory pages. Nothing else happens at import: PyTorch and the toolboxes are imported by the
 modules that need them.

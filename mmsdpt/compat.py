@@ -1,13 +1,13 @@
 """Everything that depends on the versions of other packages, in one place.
 
-Three jobs: say in one sentence what is missing or does not fit, let MMDetection be imported where
-MMCV has no compiled extension or transformers is too new for MMPreTrain, and keep messages from the
-screen that a user can do nothing about. The second is needed because plain pip builds MMCV without
-``mmcv._ext`` while ``mmdet.models`` imports ``mmcv.ops`` unguarded, and because MMDetection imports
-MMPreTrain, whose multi-modal models are written for transformers below 5.
+It does three things: report missing or incompatible packages in one sentence; make MMDetection
+importable if MMCV has no compiled extension or transformers is too new for MMPreTrain; and hide
+messages that a user can do nothing about. The second is needed because plain pip builds MMCV
+without ``mmcv._ext`` while ``mmdet.models`` imports ``mmcv.ops`` unguarded, and because MMDetection
+imports MMPreTrain, whose multi-modal models are written for transformers below 5.
 
-None imports the packages: versions are read from their metadata, and the toolboxes are mended when
-somebody imports them.
+Nothing here imports the packages: versions are read from their metadata, and the toolboxes are
+patched when they are imported.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Requirement:
-    """A package that must be there.
+    """A required package.
 
     Args:
         module: import name.
@@ -88,11 +88,11 @@ def installed_version(requirement: Requirement) -> str | None:
 
 
 def two_stacks_problem() -> str | None:
-    """One sentence where packages of OneDL and of OpenMMLab that share an import name are both
-    installed, with the commands that leave OneDL's; None where they are not.
+    """One sentence if OneDL's and OpenMMLab's packages of the same import name are both installed,
+    with the commands that keep OneDL's; else None.
 
-    Both write the same files, so what Python imports is a mixture of the two. Removing one removes
-    files of the other: both have to go before one is installed again.
+    Both write the same files, so Python imports a mixture of the two. Removing one removes files of
+    the other, so both must be uninstalled before one is installed again.
     """
     doubled = [r for r in REQUIREMENTS if len(installed_distributions(r)) > 1]
     if not doubled:
@@ -101,15 +101,13 @@ def two_stacks_problem() -> str | None:
     wanted = " ".join(f'"{r.wanted}"' for r in doubled)
     pairs = ", ".join(" and ".join(r.distributions) for r in doubled)
     return (
-        f"packages that overwrite each other's files are installed together ({pairs}); keep one of"
+        f"packages that overwrite each other's files are both installed ({pairs}); keep one of"
         f" each: pip uninstall -y {names} && pip install {wanted}"
     )
 
 
 def version_problem(requirement: Requirement, version: str | None) -> str | None:
-    """One sentence that says what is wrong and what to install, or None when ``version`` is
-    fine.
-    """
+    """One sentence with the problem and what to install, or None if ``version`` is fine."""
     advice = f'install it with: pip install "{requirement.wanted}"'
     if version is None:
         return (
@@ -155,11 +153,11 @@ def check_versions() -> None:
 
 
 def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """``mmcv._ext.nms`` by torchvision: (N, 4) and (N,) to indices of the boxes that stay, best
+    """``mmcv._ext.nms`` by torchvision: (N, 4) and (N,) to indices of the boxes to keep, best
     first.
 
-    ``offset=1`` counts a box from x1 to x2 as x2 - x1 + 1 pixels wide. Moving x2 and y2 by one says
-    the same.
+    With ``offset=1`` a box from x1 to x2 is x2 - x1 + 1 pixels wide, which is the same as moving x2
+    and y2 by one.
     """
     from torchvision.ops import nms
 
@@ -179,9 +177,9 @@ def _not_compiled() -> str:
 def _missing_op(name: str) -> Callable[..., None]:
     def op(*args: object, **kwargs: object) -> None:
         raise NotImplementedError(
-            f"mmcv.ops needs its compiled extension for '{name}', but MMCV was installed without"
-            " it; nothing in mmsdpt uses this operator: install an MMCV with compiled ops if your"
-            " own code does."
+            f"'{name}' needs MMCV's compiled extension, but MMCV was installed without it;"
+            " mmsdpt does not use this operator: install an MMCV with compiled ops if your own"
+            " code does."
         )
 
     op.__name__ = name
@@ -189,9 +187,7 @@ def _missing_op(name: str) -> Callable[..., None]:
 
 
 class _ExtStandIn(types.ModuleType):
-    """Stands in for ``mmcv._ext``: nms works, every other operator explains itself when it is
-    called.
-    """
+    """Replaces ``mmcv._ext``: nms works, every other operator raises an explanation when called."""
 
     nms = staticmethod(_nms)
     get_compiler_version = staticmethod(_not_compiled)
@@ -217,7 +213,7 @@ def _import_ext() -> bool:
         # A wheel taken from pip's cache may hold an extension that was compiled against another
         # torch.
         warnings.warn(
-            f"mmcv._ext is there but cannot be loaded ({error}); mmsdpt continues without compiled"
+            f"mmcv._ext exists but cannot be loaded ({error}); mmsdpt continues without compiled"
             " operators.",
             stacklevel=3,
         )
@@ -230,14 +226,14 @@ def _check_opencv() -> None:
         importlib.import_module("cv2")
     except ImportError as error:
         raise ImportError(
-            f"MMCV needs OpenCV, which cannot be loaded here ({error}); where a system library is"
-            " missing, install the build that needs none: pip install --force-reinstall --no-deps"
+            f"MMCV needs OpenCV, which cannot be loaded ({error}); if a system library is missing,"
+            " install the build that needs none: pip install --force-reinstall --no-deps"
             ' "opencv-python-headless<4.13"'
         ) from error
 
 
 def ensure_mmcv_ext() -> None:
-    """Put the stand-in at ``mmcv._ext`` if and only if MMCV has no (loadable) compiled extension.
+    """Install the replacement of ``mmcv._ext`` only if MMCV has no loadable compiled extension.
 
     Must run after ``mmcv`` and before ``mmcv.ops`` or ``mmdet.models`` is imported: see
     :func:`mend_toolboxes`.
@@ -258,11 +254,11 @@ _REMOVED_IN = {"onedl-mmpretrain": (5,), "mmpretrain": (4, 52)}
 
 
 def ensure_clip_without_transformers(dependency: Any) -> None:
-    """Let MMPreTrain's own CLIP be imported where its other multi-modal models cannot be.
+    """Make MMPreTrain's CLIP importable if its other multi-modal models are not.
 
-    Those import transformers, in a version that has what later ones removed. Without them
-    MMPreTrain puts placeholders under their names, and under CLIP's, which needs nothing of
-    transformers and whose layers are part of our host.
+    Those import names of transformers that later versions removed. MMPreTrain then registers
+    placeholders for all of them, including CLIP, which does not need transformers and whose layers
+    are part of our host.
 
     Args:
         dependency: ``mmpretrain.utils.dependency``, before anything has read it.
@@ -284,7 +280,7 @@ def ensure_clip_without_transformers(dependency: Any) -> None:
 
 
 class _Loader(Loader):
-    """Imports a module as its own loader does, in the surroundings that the module needs."""
+    """Imports a module with its own loader, in the context that the module needs."""
 
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
@@ -309,7 +305,7 @@ class _Loader(Loader):
 
 
 class _WithoutLines:
-    """A stream that passes everything on but the lines that begin with certain words."""
+    """A stream that drops lines with a given beginning."""
 
     def __init__(self, stream: TextIO, beginning: str) -> None:
         self.stream, self.beginning, self.dropped = stream, beginning, False
@@ -330,9 +326,9 @@ class _WithoutLines:
 
 
 class _Finder(MetaPathFinder):
-    """Finds modules where the other finders do, and lets :class:`_Loader` load them."""
+    """Finds modules like the other finders, and lets :class:`_Loader` load them."""
 
-    # The datasets announce on the screen that the training platform of the fork is not installed.
+    # The datasets print that the fork's training platform is not installed.
     names = (
         "mmcv",
         "mmdet.datasets",
@@ -358,11 +354,11 @@ class _Finder(MetaPathFinder):
 
 
 def mend_toolboxes() -> None:
-    """Call :func:`ensure_mmcv_ext` as soon as MMCV has been imported, or now if it has been, and
-    :func:`ensure_clip_without_transformers` when MMPreTrain is; keep the toolboxes quiet where
-    there is nothing to be done about what they say.
+    """Call :func:`ensure_mmcv_ext` when MMCV is imported (now if it already is) and
+    :func:`ensure_clip_without_transformers` when MMPreTrain is, and hide messages of the toolboxes
+    that a user can do nothing about.
 
-    Importing MMCV then raises ImportError with the remedy where OpenCV cannot be loaded.
+    If OpenCV cannot be loaded, importing MMCV then raises an ImportError with the fix.
     """
     if "mmcv" in sys.modules:
         ensure_mmcv_ext()
@@ -371,29 +367,29 @@ def mend_toolboxes() -> None:
     # Captions are too short for tokenizing in threads, and after it every worker of a data loader
     # would warn that it was forked.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # MMDetection's faster COCO metric, which nothing uses that has not asked for it.
+    # About MMDetection's optional faster COCO metric.
     warnings.filterwarnings("ignore", "faster_coco_eval is not installed", UserWarning)
     # MMDetection's proposals of Grounding DINO.
     warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming release", UserWarning)
     # OpenMMLab's own MMEngine imports it, where a config names another package's.
     warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
-    # What PyTorch says about the sparse products of mmsdpt.hosts.glip.deform_conv.
+    # About the sparse products of mmsdpt.hosts.glip.deform_conv.
     warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
 
 
 class NoiseFilter(logging.Filter):
-    """Keeps messages of the toolboxes out of a run's log that are about themselves.
+    """Drops messages of the toolboxes that do not concern the run.
 
     Args:
-        has_base: Whether the run loads base weights. Only then there is nothing to be done about a
-            module that says it has none.
+        has_base: Whether the run loads base weights. If so, warnings about modules without
+            pre-trained weights are dropped, too.
     """
 
     about_themselves = (
         '"FileClient" will be deprecated',
         '"HardDiskBackend" is the alias',
         "Distributed training is not used, all SyncBatchNorm",
-        "Resumed iteration number is not divisible by",  # the runner says it where it is so
+        "Resumed iteration number is not divisible by",  # the runner warns about it
     )
     about_weights = ("No pre-trained weights for", "The language model ")
 
@@ -406,7 +402,7 @@ class NoiseFilter(logging.Filter):
 
 
 def mend_lvis() -> None:
-    """Let lvis 0.5.3 compute: it writes ``np.float``, which NumPy has not had since 1.24."""
+    """Make lvis 0.5.3 work: it uses ``np.float``, which NumPy removed in 1.24."""
     import lvis.eval
     import numpy
 

@@ -1,4 +1,4 @@
-"""What the command lines of the converters share. Imports nothing heavy: ``--help`` is quick."""
+"""Command-line options of the converters. Imports nothing heavy, so that ``--help`` is fast."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ def converter_parser(
     Args:
         prog: Name of the tool.
         description: One sentence.
-        src: What the source is.
-        missing: What happens to images without labels by default, ``keep`` or ``skip``.
+        src: Description of the source.
+        missing: Default for images without labels, ``keep`` or ``skip``.
     """
     parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("src", help=src)
     parser.add_argument(
-        "--out", required=True, help="folder for the result: annotations/*.json and images/*/"
+        "--out", required=True, help="output folder, with annotations/*.json and images/*/"
     )
     parser.add_argument(
         "--split",
         help=(
             "draw train,val,test at random: fractions such as 0.75,0.145,0.105 or counts such as"
-            " 150,29,17; default: the splits that the source has"
+            " 150,29,17; default: the splits of the source"
         ),
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of --split (default: 0)")
     parser.add_argument(
         "--classes",
-        help="classes to convert, a,b,c in the order of their ids; quote a name with a comma, as in"
+        help="classes to convert, a,b,c in the order of their ids; quote names with a comma, as in"
         " '\"a, b\",c' (default: all)",
     )
     parser.add_argument(
@@ -43,8 +43,8 @@ def converter_parser(
         nargs="+",
         default=[],
         metavar="OLD=NEW",
-        help='rename a class, as in --rename RBC="red blood cell"; two classes that get'
-        " one name become one",
+        help='rename a class, as in --rename RBC="red blood cell"; classes with the same'
+        " new name are merged",
     )
     mode = parser.add_mutually_exclusive_group()
     for name, told in (
@@ -67,7 +67,7 @@ def converter_parser(
     parser.add_argument(
         "--strict",
         action="store_true",
-        help="write nothing and exit with 1 if there is any problem",
+        help="write nothing and exit with code 1 if there is any problem",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
@@ -85,13 +85,13 @@ def run_converter(
         parser: See :func:`converter_parser`.
         argv: Arguments; None: the process's.
         converter: Name of the function in :mod:`mmsdpt.datasets.converters`.
-        own_options: Options of this tool alone that the function takes under the same name.
+        own_options: Options of only this tool, which the function takes under the same names.
 
     Returns:
-        0, or 1 if ``--strict`` met problems; what cannot be done exits with 2.
+        0, or 1 if ``--strict`` found problems; invalid input exits with 2.
     """
     args = parser.parse_args(argv)
-    # After the arguments are read: importing the package takes seconds.
+    # Imported after the arguments are parsed, as importing the package takes seconds.
     from mmsdpt.datasets import converters
     from mmsdpt.utils.class_names import parse_names, parse_renames
     from mmsdpt.utils.errors import InputError, disk_problem

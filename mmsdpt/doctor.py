@@ -1,8 +1,7 @@
 """Report what mmsdpt finds on this machine: ``python -m mmsdpt.doctor`` (or ``tools/doctor.py``).
 
-Versions, the operators in use (each is called once, so what is said about it is a fact) and the
-places where weights are expected. Works where a package is missing, has the wrong version or cannot
-be loaded: then it is needed most.
+It reports versions, the operators in use (each is actually called once) and where weights are
+expected. It also works if a package is missing, has the wrong version or cannot be loaded.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ class Finding:
 
     Args:
         section: heading under which the line is printed.
-        name: what was looked at.
+        name: what was checked.
         value: what was found.
-        problem: what to do about it, or None when it is fine.
-        required: whether mmsdpt is unusable because of ``problem``.
+        problem: what to do about it, or None if it is fine.
+        required: whether ``problem`` makes mmsdpt unusable.
     """
 
     section: str
@@ -52,19 +51,19 @@ class Finding:
 
     @property
     def state(self) -> str:
-        """``ok``, ``missing`` (something optional is not there) or ``PROBLEM``."""
+        """``ok``, ``missing`` (for something optional) or ``PROBLEM``."""
         if self.problem is None:
             return "ok"
         return "PROBLEM" if self.required else "missing"
 
 
 def _probe(section: str, name: str, look: Callable[[], str], required: bool = True) -> Finding:
-    """A finding whose value is what ``look`` returns; whatever it raises becomes the problem."""
+    """A finding with the return value of ``look``; an exception becomes the problem."""
     try:
         return Finding(section, name, look())
     except FileNotFoundError as error:
         return Finding(section, name, "not there", str(error), required)
-    except Exception as error:  # the doctor is there to report any failure, not to die of it
+    except Exception as error:  # the doctor must report any failure, not fail itself
         sentence = str(error).strip() or "no message"
         return Finding(
             section, name, "does not work", f"{type(error).__name__}: {sentence}", required
@@ -84,7 +83,7 @@ def find_machine() -> list[Finding]:
 
 
 def find_packages() -> list[Finding]:
-    """Version of every required package, and the sentence that importing mmsdpt would stop with."""
+    """Version of every required package, and the error that importing mmsdpt would raise."""
     findings = []
     for requirement in compat.REQUIREMENTS:
         version = compat.installed_version(requirement)
@@ -124,7 +123,7 @@ def _deformable_convolution() -> str:
 
 
 def _compiled_ops() -> str:
-    return "there, not needed" if compat.has_compiled_ops() else "not there, not needed"
+    return "installed, not needed" if compat.has_compiled_ops() else "not installed, not needed"
 
 
 def _nms() -> str:
@@ -134,12 +133,12 @@ def _nms() -> str:
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 9.0], [20.0, 20.0, 30.0, 30.0]])
     kept = nms(boxes, torch.tensor([0.5, 0.9, 0.7]), 0.5)[1].tolist()
     if kept != [1, 2]:
-        raise RuntimeError(f"non-maximum suppression kept boxes {kept} where [1, 2] is right")
+        raise RuntimeError(f"non-maximum suppression kept boxes {kept}, expected [1, 2]")
     return f"{'MMCV, compiled' if compat.has_compiled_ops() else 'torchvision'} (tried)"
 
 
 def find_operators() -> list[Finding]:
-    """GPU, deformable convolution and NMS, each by a tiny call."""
+    """GPU, deformable convolution and NMS, each tested with a small call."""
     return [
         _probe("operators", "devices", _devices),
         _probe("operators", "compiled MMCV operators", _compiled_ops),
@@ -149,9 +148,7 @@ def find_operators() -> list[Finding]:
 
 
 def _bert_folder() -> Path:
-    """Folder with BERT's files: ``checkpoints/bert-base-uncased`` here, else the cache of Hugging
-    Face.
-    """
+    """Folder of BERT's files: ``checkpoints/bert-base-uncased``, or else Hugging Face's cache."""
     local = CHECKPOINTS / BERT
     if local.is_dir():
         return local.resolve()
@@ -163,20 +160,18 @@ def _bert_folder() -> Path:
     cache = Path(constants.HF_HUB_CACHE) / f"models--{BERT}"
     raise FileNotFoundError(
         f"expected in {local.resolve()} or {cache}; {how_to_get_bert()}, or let the first run"
-        " download them into the second"
+        " download them into the cache"
     )
 
 
 def _bert() -> str:
     folder = _bert_folder()
     if missing := [name for name in ("config.json", "vocab.txt") if not (folder / name).is_file()]:
-        raise FileNotFoundError(
-            f"{folder} has no {' and no '.join(missing)}: copy them from {BERT}"
-        )
+        raise FileNotFoundError(f"{folder} has no {' or '.join(missing)}: copy them from {BERT}")
     has_weights = any(
         (folder / name).is_file() for name in ("model.safetensors", "pytorch_model.bin")
     )
-    return f"{folder}, {'with' if has_weights else 'without'} weights of its own"
+    return f"{folder}, {'with' if has_weights else 'without'} its own weights"
 
 
 def _file(path: Path, advice: str) -> str:
@@ -187,10 +182,8 @@ def _file(path: Path, advice: str) -> str:
 
 
 def find_weights() -> list[Finding]:
-    """Where weights are expected and whether they are there. Only the mini models come with the
-    package.
-    """
-    shipped = "it comes with mmsdpt: install mmsdpt again"
+    """Where weights are expected and whether they exist. Only the mini models are included."""
+    shipped = "it is part of mmsdpt: reinstall mmsdpt"
     places = [
         *(
             (name, ASSETS / asset / f"{asset}.safetensors", shipped)
@@ -216,7 +209,7 @@ def find_weights() -> list[Finding]:
 
 
 def examine() -> list[Finding]:
-    """The whole report. Operators are tried only where every required package fits."""
+    """The whole report. Operators are tested only if every required package is usable."""
     findings = find_machine() + find_packages()
     if usable(findings):
         findings += find_operators()
@@ -224,7 +217,7 @@ def examine() -> list[Finding]:
 
 
 def usable(findings: list[Finding]) -> bool:
-    """Whether nothing that mmsdpt requires has a problem."""
+    """Whether no required part has a problem."""
     return not any(f.problem and f.required for f in findings)
 
 
@@ -243,7 +236,7 @@ def as_table(findings: list[Finding]) -> str:
     verdict = (
         "mmsdpt can be used."
         if usable(findings)
-        else "mmsdpt cannot be used until each PROBLEM is solved."
+        else "mmsdpt cannot be used until every PROBLEM is fixed."
     )
     return "\n".join([*lines[1:], "", verdict])
 
@@ -261,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--json", action="store_true", help="print JSON for programs instead of a table"
     )
     options = parser.parse_args(arguments)
-    with redirect_stdout(sys.stderr):  # what other packages say while they are imported
+    with redirect_stdout(sys.stderr):  # messages that other packages print on import
         findings = examine()
     sys.stdout.write((as_json(findings) if options.json else as_table(findings)) + "\n")
     return 0 if usable(findings) else 1

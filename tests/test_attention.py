@@ -268,11 +268,11 @@ def test_files_that_the_tool_cannot_use_are_refused_in_one_sentence(squares, tmp
     tuner = str(folder / "tuner.safetensors")
     with pytest.raises(InputError, match="not found: nowhere.jpg"):
         split_arguments(["nowhere.jpg"])
-    with pytest.raises(InputError, match="would both be called 'a, squares"):
+    with pytest.raises(InputError, match="would have the same name 'a, squares"):
         split_arguments([f"a={tuner}"] * 3)
-    with pytest.raises(InputError, match=r"epoch_1.pth is a run's checkpoint"):
+    with pytest.raises(InputError, match=r"epoch_1.pth is a checkpoint of a run"):
         split_arguments(["epoch_1.pth"])
-    with pytest.raises(InputError, match="has no image$"):
+    with pytest.raises(InputError, match="has no images$"):
         split_arguments([str(tmp_path)])
     names, images = split_arguments([tuner, str(folder)])
     assert list(names) == ["SDPT"] and [Path(p).name for p in images] == ["1.png", "2.png"]

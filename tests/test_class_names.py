@@ -40,7 +40,7 @@ def test_two_classes_of_one_text_are_refused_with_both_names(names):
     with pytest.raises(InputError) as error:
         check_class_names([*names, "dog"], source="the data")
     assert all(repr(name) in str(error.value) for name in names)
-    assert "'dog'" not in str(error.value) and "name of its own" in str(error.value)
+    assert "'dog'" not in str(error.value) and "different name" in str(error.value)
     check_class_names([*names, "dog"], source="the data", strict=False)
 
 
@@ -60,7 +60,7 @@ def test_different_names_pass():
     [
         ("", "is empty"),
         ("  ", "is empty"),
-        ("(unknown)", "does not read what stands in parentheses"),
+        ("(unknown)", "ignores text in parentheses"),
         (True, "is a bool"),
         (3, "is a int"),
         ("\ud800", "broken or control character"),
@@ -73,7 +73,9 @@ def test_names_of_which_nothing_is_left_are_refused_also_where_twins_are_not(nam
 
 
 def test_letters_that_only_look_latin_are_doubtful():
-    assert name_problems(["cat", "\u0441at"])[2] == ["'\u0441at' has letters that only look Latin"]
+    assert name_problems(["cat", "\u0441at"])[2] == [
+        "'\u0441at' mixes Latin letters with lookalikes"
+    ]
     assert not name_problems(["caf\u00e9", "na\u00efve", "M3"])[2]
 
 

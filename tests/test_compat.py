@@ -176,7 +176,7 @@ def test_nms_of_no_boxes_is_empty():
 def test_other_operators_can_be_looked_up_and_explain_themselves_when_called():
     operator = compat._ExtStandIn("mmcv._ext").roi_align_forward
     with pytest.raises(
-        NotImplementedError, match="needs its compiled extension for 'roi_align_forward'"
+        NotImplementedError, match="'roi_align_forward' needs MMCV's compiled extension"
     ):
         operator(torch.zeros(1), aligned=True)
 
@@ -264,7 +264,7 @@ def test_two_distributions_of_one_package_are_refused_with_the_commands_that_men
     with pytest.raises(ImportError) as caught:
         compat.check_versions()
     assert str(caught.value) == (
-        "packages that overwrite each other's files are installed together (onedl-mmdetection and"
+        "packages that overwrite each other's files are both installed (onedl-mmdetection and"
         " mmdet); keep one of each: pip uninstall -y onedl-mmdetection mmdet && pip install"
         ' "onedl-mmdetection>=3.3,<3.6"'
     )

@@ -90,12 +90,10 @@ def test_weights_in_the_local_folders_are_found(no_cache):
     (bert / "vocab.txt").write_text("[PAD]")
     (no_cache / "checkpoints" / GLIP_CHECKPOINTS["GLIP-L"]).write_bytes(bytes(20_000))
     findings = by_name(doctor.find_weights())
-    assert (
-        findings["BERT"].problem is None and "without weights of its own" in findings["BERT"].value
-    )
+    assert findings["BERT"].problem is None and "without its own weights" in findings["BERT"].value
     assert findings["GLIP-L"].problem is None and findings["GLIP-L"].value.endswith("0.02 MB")
     (bert / "model.safetensors").touch()
-    assert "with weights of its own" in by_name(doctor.find_weights())["BERT"].value
+    assert "with its own weights" in by_name(doctor.find_weights())["BERT"].value
 
 
 def test_json_says_the_same_and_nothing_else_is_printed(monkeypatch, capsys):

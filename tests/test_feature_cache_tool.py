@@ -26,4 +26,4 @@ def test_what_is_kept_is_listed_and_cleared(tool, tmp_path):
     assert tool("clear", tmp_path, "--unused-days", "1")[1].out == "removed 0 files, 0.0 MB\n"
     assert tool("clear", tmp_path)[1].out == "removed 2 files, 2.0 MB\n"
     code, said = tool("list", tmp_path / "nowhere")
-    assert code == 2 and "is not a folder: name the one that feature_cache.folder names" in said.err
+    assert code == 2 and "is not a folder: give the folder set as feature_cache.folder" in said.err

@@ -142,8 +142,8 @@ def test_other_base_weights_are_told_apart_unless_they_are_skipped(check):
 def test_a_slot_is_asked_for_where_there_are_several(check):
     two = ["model.tuner=None", *(f"model.tuners.{slot}.type=mmsdpt.SDPT" for slot in "ab")]
     code, _, error = check(*two)
-    assert code == 2 and "give --slot, one of a, b" in error
+    assert code == 2 and "set --slot to one of a, b" in error
     code, out, _ = check(*two, flags=("--slot", "b"))
     assert code == 0 and "in slot 'b'" in out
     code, _, error = check(flags=("--slot", "c"))
-    assert code == 2 and "there is no slot 'c'" in error
+    assert code == 2 and "it has no slot 'c'" in error

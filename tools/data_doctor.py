@@ -1,10 +1,10 @@
-"""Say which file, entry, folder, count or image of data is wrong.
+"""Check a dataset and report which files, entries, folders, counts or images are wrong.
 
-``python tools/data_doctor.py FOLDER`` looks at data of your own: COCO, VOC or YOLO for detection,
-a folder of images for each class for classification. ``python tools/data_doctor.py --data-root
-data`` looks at every benchmark that is there; ``--datasets dtd odinw13/pothole`` at these, which
-must be there. Exit code 1 where something is wrong. See docs/detection_data.md and
-docs/classification_data.md.
+``python tools/data_doctor.py FOLDER`` checks your own data: COCO, VOC or YOLO for detection, one
+folder of images per class for classification. ``python tools/data_doctor.py --data-root data``
+checks every benchmark that it finds; ``--datasets dtd odinw13/pothole`` checks only these and
+reports any that is missing. The exit code is 1 if a problem was found. See
+docs/detection_data.md and docs/classification_data.md.
 """
 
 import argparse
@@ -20,18 +20,18 @@ from mmsdpt.utils.errors import InputError
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = tool_parser(__doc__)
-    parser.add_argument("folder", nargs="?", help="folder of data of your own")
+    parser.add_argument("folder", nargs="?", help="folder of your own data")
     parser.add_argument("--data-root", default="data", help="folder of the datasets; default: data")
     parser.add_argument(
         "--datasets",
         nargs="+",
         metavar="NAME",
-        help="benchmarks that must be there; default: those that are",
+        help="benchmarks to check, which must exist; default: all that are found",
     )
     parser.add_argument(
         "--check-images",
         action="store_true",
-        help="decode every image of the benchmarks, about 1,000 a second; FOLDER's always are",
+        help="decode every image of the benchmarks (about 1,000 per second); always on for FOLDER",
     )
     return parser.parse_args(argv)
 
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 
     for name in args.datasets or ():
         if name not in BENCHMARKS:
-            find_benchmark(name)  # says so where there is none
+            find_benchmark(name)  # raises if the name is unknown
     if not Path(args.data_root).is_dir():
         raise InputError(f"the folder {args.data_root} is missing; set --data-root")
     console = Console(soft_wrap=False)

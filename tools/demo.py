@@ -28,7 +28,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--seed",
         type=int,
         default=0,
-        help="seed of the shots, the tokens and the order of training",
+        help="seed of the shots, the initial tokens and the order of the images",
     )
     seeds.add_argument(
         "--seeds", type=int, nargs="+", help="one run for each seed; mean and standard deviation"

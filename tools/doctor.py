@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Run the module in a process of its own: importing mmsdpt here would stop at what there is to
-    report.
+    """Run the module in a separate process: importing mmsdpt here would fail on the problems that
+    are to be reported.
     """
     paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}

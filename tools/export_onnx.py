@@ -1,7 +1,7 @@
-"""A tuned model as an ONNX file: ``export_onnx.py TUNER_FILE MODEL.onnx``.
+"""Export a tuned model to ONNX: ``export_onnx.py TUNER_FILE MODEL.onnx``.
 
-The classes are fixed and their texts constants in the file; an image goes in, and boxes, or
-probabilities, come out. docs/use.md says how to run it without PyTorch.
+The classes are fixed: their text features are constants in the file. The input is an image, the
+output boxes or probabilities. docs/use.md shows how to run the file without PyTorch.
 """
 
 import argparse
@@ -18,16 +18,18 @@ def parse_args() -> argparse.Namespace:
         "tuner_files",
         nargs="*",
         metavar="[SLOT=]TUNER_FILE",
-        help="tuner file, or the folder of a shared model; none: --config's base model",
+        help="tuner file, or the folder of a shared model; default: the base model of --config",
     )
     parser.add_argument("out", metavar="MODEL.onnx", help="the file to write")
     add_model_arguments(parser)
     parser.add_argument(
-        "--classes", help='other classes than the trained ones: "red cell,white cell"'
+        "--classes", help='classes to use instead of the trained ones: "red cell,white cell"'
     )
     parser.add_argument("--template", help='CLIP: sentence such as "a photo of a {}."')
     parser.add_argument(
-        "--check", metavar="FOLDER", help="compare file and model on the images of a folder"
+        "--check",
+        metavar="FOLDER",
+        help="compare the file with the model on the images of a folder",
     )
     return parser.parse_args()
 
@@ -35,11 +37,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     if not args.out.endswith(".onnx"):
-        raise InputError(f"the file to write comes last and ends in .onnx, got {args.out}")
+        raise InputError(f"the last argument must be a file name ending in .onnx, got {args.out}")
     classes = chosen_names(args.classes)
     if not args.tuner_files and not args.config:
         raise InputError("give a tuner file, or --config for its base model")
-    # Not at the top: --help is quick.
+    # Imported here so that --help is fast.
     from mmsdpt.apis import load_model
     from mmsdpt.datasets.classification.images import images_to_predict
     from mmsdpt.export import compare, export_onnx

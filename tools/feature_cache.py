@@ -1,4 +1,4 @@
-"""Look at and clear a folder of kept features (``feature_cache.folder`` of a config):
+"""List or clear a folder of cached features (``feature_cache.folder`` of a config):
 ``python tools/feature_cache.py list FOLDER``, ``python tools/feature_cache.py clear FOLDER``.
 """
 
@@ -11,19 +11,22 @@ from mmsdpt.utils.cli import run_tool
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    listing = commands.add_parser("list", help="what is kept, and how much")
-    clearing = commands.add_parser("clear", help="remove features; runs compute them again")
+    listing = commands.add_parser("list", help="list the cached features and their size")
+    clearing = commands.add_parser("clear", help="remove features; later runs compute them again")
     clearing.add_argument(
-        "--unused-days", type=float, default=0.0, help="only what was not used for so many days"
+        "--unused-days",
+        type=float,
+        default=0.0,
+        help="remove only features unused for this many days",
     )
     for command in (listing, clearing):
-        command.add_argument("folder", help="folder of kept features")
+        command.add_argument("folder", help="folder of cached features")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    # Not at the top: --help is quick.
+    # Imported here so that --help is fast.
     from rich.console import Console
     from rich.table import Table
 
@@ -44,7 +47,7 @@ def main() -> None:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.used))
         table.add_row(*about, used, f"{each.entries:,}", f"{each.size / 1e6:,.1f}")
     Console(markup=False).print(table)
-    print(f"in all {sum(each.size for each in facts) / 1e6:,.1f} MB in {args.folder}")
+    print(f"total: {sum(each.size for each in facts) / 1e6:,.1f} MB in {args.folder}")
 
 
 if __name__ == "__main__":

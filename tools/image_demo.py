@@ -1,8 +1,8 @@
-"""Boxes, or classes, of new images: ``image_demo.py IMAGE|FOLDER TUNER_FILE``.
+"""Detect objects in new images, or classify them: ``image_demo.py IMAGE|FOLDER TUNER_FILE``.
 
-The tuner file says which model it belongs to; files of version 0.1 need --config. With several
-slots write SLOT=FILE for each; without a file --config's base model is used. TUNER_FILE may be a
-folder that was shared (save_pretrained) or its id on the Hugging Face hub.
+The tuner file names the model it belongs to; files of version 0.1 need --config. For several slots
+write SLOT=FILE for each. Without a file the base model of --config is used. TUNER_FILE may also be
+a folder written by save_pretrained, or the id of a model on the Hugging Face hub.
 """
 
 import argparse
@@ -24,24 +24,31 @@ def parse_args() -> argparse.Namespace:
     )
     add_model_arguments(parser)
     parser.add_argument(
-        "--classes", help='other classes than the trained ones: "red cell,white cell"'
+        "--classes", help='classes to use instead of the trained ones: "red cell,white cell"'
     )
     parser.add_argument("--template", help='CLIP: sentence such as "a photo of a {}."')
     parser.add_argument(
-        "--threshold", type=float, default=0.3, help="GLIP: smallest score; default: %(default)s"
+        "--threshold", type=float, default=0.3, help="GLIP: minimum score; default: %(default)s"
     )
     parser.add_argument(
-        "--chunked-size", type=int, metavar="N", help="GLIP: for many classes, N in each caption"
+        "--chunked-size",
+        type=int,
+        metavar="N",
+        help="GLIP: classes per caption, for long class lists",
     )
-    parser.add_argument("--top-k", type=int, default=5, help="CLIP: classes that are shown")
-    parser.add_argument("--out-dir", default="outputs", help="pictures; default: %(default)s")
-    parser.add_argument("--no-pictures", action="store_true", help="write none")
+    parser.add_argument("--top-k", type=int, default=5, help="CLIP: number of classes to show")
+    parser.add_argument(
+        "--out-dir", default="outputs", help="folder for the pictures; default: %(default)s"
+    )
+    parser.add_argument("--no-pictures", action="store_true", help="write no pictures")
     parser.add_argument("--json", metavar="FILE", help="write all results as JSON")
-    parser.add_argument("--coco-json", metavar="FILE", help="write boxes as COCO's results")
+    parser.add_argument("--coco-json", metavar="FILE", help="write boxes in COCO's result format")
     parser.add_argument(
-        "--annotations", metavar="FILE", help="COCO file whose ids --coco-json uses"
+        "--annotations", metavar="FILE", help="COCO file to take the ids of --coco-json from"
     )
-    parser.add_argument("--tuners-off", action="store_true", help="the base model, to compare")
+    parser.add_argument(
+        "--tuners-off", action="store_true", help="use the base model, for comparison"
+    )
     parser.add_argument("--device", help="cpu, cuda:1, ...; default: a GPU if there is one")
     parser.add_argument("--batch-size", type=int, default=1)
     return parser.parse_args()
@@ -50,30 +57,30 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     if not Path(args.images).exists():
-        raise InputError(f"no image or folder: {args.images}")
+        raise InputError(f"image or folder not found: {args.images}")
     if args.images.endswith((".safetensors", ".pth")):
         raise InputError(
-            f"{args.images} is not an image: the image or folder comes first, then the tuner file"
+            f"{args.images} is not an image: give the image or folder first, then the tuner file"
         )
     if not args.tuner_files and not args.config:
         raise InputError("give a tuner file, or --config for its base model")
     if args.annotations and not args.coco_json:
-        raise InputError("--annotations is for --coco-json")
+        raise InputError("--annotations needs --coco-json")
     names = chosen_names(args.classes)
     if not 0 <= args.threshold <= 1:
-        raise InputError(f"--threshold is a score from 0 to 1, got {args.threshold:g}")
+        raise InputError(f"--threshold must be between 0 and 1, got {args.threshold:g}")
     if args.chunked_size is not None and args.chunked_size < 1:
         raise InputError(f"--chunked-size must be a positive integer, got {args.chunked_size}")
     if args.top_k < 1:
         raise InputError(f"--top-k must be a positive integer, got {args.top_k}")
     for option, file in (("--json", args.json), ("--coco-json", args.coco_json)):
         if file and not file.endswith(".json"):
-            raise InputError(f"{option} writes a .json file, got {file}")
+            raise InputError(f"{option} must be a .json file, got {file}")
         if file:
             check_writable(file)
     if args.annotations:
         read_json(args.annotations)
-    # Not at the top: --help is quick, and so is the answer to an image that is not there.
+    # Imported here so that --help and the check for a missing image are fast.
     from mmsdpt.apis import load_model
     from mmsdpt.apis.results import Detections, to_json
 
@@ -89,11 +96,11 @@ def main() -> int:
         model.enable(on=False)
     detects = type(model).__name__ == "Detector"
     if args.coco_json and not detects:
-        raise InputError("--coco-json is for boxes, and this model classifies")
+        raise InputError("--coco-json is for detectors, but this model is a classifier")
     if args.template and detects:
-        raise InputError("--template is for a model that classifies, and this one detects")
+        raise InputError("--template is for classifiers, but this model is a detector")
     if args.chunked_size is not None and not detects:
-        raise InputError("--chunked-size is for a model that detects, and this one classifies")
+        raise InputError("--chunked-size is for detectors, but this model is a classifier")
     options: dict[str, Any] = dict(template=args.template)
     if detects:
         options = dict(threshold=args.threshold, chunked_size=args.chunked_size)

@@ -2,7 +2,7 @@
 MMDetection.
 
 Without a file the base model is tested. A file is a tuner file (.safetensors) or a checkpoint of a
-run (.pth); with several slots write SLOT=FILE for each.
+run (.pth). For several slots write SLOT=FILE for each.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--out",
-        help="write predictions: .pkl as MMDetection's, or .json: boxes in COCO's result format,"
-        " or the probabilities of each image",
+        help="write predictions to a .pkl file as MMDetection does, or to a .json file: boxes in"
+        " COCO's result format, or the probabilities for each image",
     )
     parser.add_argument("--show", action="store_true", help="show predictions in a window")
     parser.add_argument(
         "--show-dir",
-        help="write pictures with predictions, and an index.html of them, to this folder in the"
-        " work directory",
+        help="write pictures with predictions, and an index.html, to this folder in the work"
+        " directory",
     )
     parser.add_argument(
         "--wait-time", type=float, default=2, help="seconds between pictures with --show"
@@ -49,7 +49,7 @@ def parse_args() -> argparse.Namespace:
         "--tuners-off", action="store_true", help="attach the tuners but switch them off"
     )
     parser.add_argument(
-        "--slots-off", nargs="+", default=[], metavar="SLOT", help="switch off these slots only"
+        "--slots-off", nargs="+", default=[], metavar="SLOT", help="switch off only these slots"
     )
     add_common_arguments(parser)
     return parser.parse_args()
@@ -64,11 +64,11 @@ def slot_files(arguments: list[str], slots: list[str]) -> dict[str, str]:
             slot = slots[0] if len(slots) == 1 else ""
         if slot not in slots:
             raise InputError(
-                f"{argument}: the config has tuner slots {', '.join(slots) or 'none'}; write"
+                f"{argument}: the tuner slots of the config are {', '.join(slots) or 'none'}; write"
                 " SLOT=FILE"
             )
         if slot in found:
-            raise InputError(f"slot {slot} is given two files: {found[slot]} and {path}")
+            raise InputError(f"slot {slot} has two files: {found[slot]} and {path}")
         if not os.path.isfile(path):
             raise InputError(f"tuner file not found: {path}")
         found[slot] = path
@@ -76,11 +76,13 @@ def slot_files(arguments: list[str], slots: list[str]) -> dict[str, str]:
 
 
 def take_tuner_files(cfg: Config, arguments: list[str]) -> None:
-    """Let files on the command line take the place of those that the config names."""
+    """Replace the tuner files that the config names by those of the command line."""
     slots = list(cfg.model.get("tuners") or ()) or ["default"] * bool(cfg.model.get("tuner"))
     cfg.tuner_files = {**(cfg.get("tuner_files") or {}), **slot_files(arguments, slots)}
     if all(str(path).endswith(".safetensors") for path in cfg.tuner_files.values()):
-        cfg.model.pop("trainable", None)  # what trained beside a tuner is switched with its slot
+        cfg.model.pop(
+            "trainable", None
+        )  # parameters trained beside a tuner are switched with its slot
 
 
 def add_pictures(cfg: ConfigDict, args: argparse.Namespace) -> None:
@@ -96,14 +98,14 @@ def add_pictures(cfg: ConfigDict, args: argparse.Namespace) -> None:
 
 
 def dump(runner: Runner, path: str) -> BaseMetric:
-    """What writes the predictions."""
+    """The metric that writes the predictions."""
     from mmdet.evaluation import MultiDatasetsEvaluator
 
     from mmsdpt.evaluation import JsonResults, PickledResults
 
-    if isinstance(runner.test_evaluator, MultiDatasetsEvaluator):  # it knows its own metrics alone
+    if isinstance(runner.test_evaluator, MultiDatasetsEvaluator):  # it accepts only its own metrics
         raise InputError(
-            "--out writes what one dataset's test finds: test each of the joined alone"
+            "--out supports only one test dataset: test each of the joined datasets separately"
         )
     if not path.endswith(".json"):
         return PickledResults(out_file_path=path)
@@ -117,11 +119,11 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     if args.out and not args.out.endswith((".pkl", ".pickle", ".json")):
-        raise InputError(f"--out writes .pkl or .json, got {args.out}")
+        raise InputError(f"--out must end in .pkl or .json, got {args.out}")
     if args.out:
         check_writable(args.out)
     cfg = load_config(args, TEST, partial(take_tuner_files, arguments=args.tuner_files))
-    # Not at the top: --help is quick, and so is the answer to a config that is not there.
+    # Imported here so that --help and the check for a missing config are fast.
     from mmsdpt.engine import build_runner
 
     cfg.resume = False
@@ -137,7 +139,7 @@ def main() -> None:
             f" {', '.join(runner.host.tuners) or 'none'}"
         )
     for slot in runner.host.tuners:
-        # A slot without a file would act with the random numbers that training starts from.
+        # A slot without a file would act with the random initial values of training.
         if args.tuners_off or slot in args.slots_off or slot not in cfg.tuner_files:
             runner.host.set_slot_enabled(slot, False)
             runner.logger.info(f"Testing with tuner slot {slot} switched off")

@@ -22,13 +22,13 @@ def parse_args() -> argparse.Namespace:
         nargs="?",
         const="auto",
         metavar="CHECKPOINT",
-        help="continue from this checkpoint of a run, or from the newest in the work directory",
+        help="resume from this checkpoint, or from the newest one in the work directory",
     )
     parser.add_argument(
         "--cache-features",
         type=int,
         metavar="K",
-        help="compute what is frozen once, for K fixed views of each training image",
+        help="cache the frozen features of K fixed views of each training image",
     )
     add_common_arguments(parser)
     return parser.parse_args()
@@ -43,7 +43,7 @@ def main() -> None:
     if args.cache_features is not None:
         args.cfg_options = {**(args.cfg_options or {}), "feature_cache.views": args.cache_features}
     cfg = load_config(args, TRAINING)
-    # Not at the top: --help is quick, and so is the answer to a config that is not there.
+    # Imported here so that --help and the check for a missing config are fast.
     from mmengine.device import get_device
 
     from mmsdpt.engine import build_runner

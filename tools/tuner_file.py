@@ -1,8 +1,8 @@
-"""Look into a tuner file, or check that it fits a config.
+"""Inspect a tuner file, or check that it fits a config.
 
-``python tools/tuner_file.py inspect FILE`` prints what the file says about itself.
-``python tools/tuner_file.py check FILE CONFIG`` says whether method, settings, tensors and base
-weights are those of the config's model; exit code 2 and the difference where they are not.
+``python tools/tuner_file.py inspect FILE`` prints the file's header.
+``python tools/tuner_file.py check FILE CONFIG`` checks that method, settings, tensors and base
+weights match the config's model; if not, it prints the difference and exits with code 2.
 """
 
 import argparse
@@ -24,16 +24,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     inspect = commands.add_parser("inspect", help="print the file's header")
     inspect.add_argument("file", help="tuner file (.safetensors)")
-    inspect.add_argument("--json", action="store_true", help="the whole header as JSON")
+    inspect.add_argument("--json", action="store_true", help="print the whole header as JSON")
     inspect.set_defaults(run=inspect_file)
-    check = commands.add_parser("check", help="say whether the file fits a config's model")
+    check = commands.add_parser("check", help="check that the file fits a config's model")
     check.add_argument("file", help="tuner file (.safetensors)")
     check.add_argument("config", help="config with a tuner")
-    check.add_argument("--slot", help="slot of the config's model; not needed where there is one")
+    check.add_argument(
+        "--slot", help="slot of the config's model; only needed if there are several"
+    )
     check.add_argument(
         "--skip-base",
         action="store_true",
-        help="do not compare base weights, which then need not be there",
+        help="do not compare base weights, which then need not exist",
     )
     check.add_argument(
         "--cfg-options", nargs="+", action=DictAction, help="override settings of the config"
@@ -66,7 +68,7 @@ def inspect_file(args: argparse.Namespace) -> None:
 
 
 def _add_rows(table: Table, name: str, value: object) -> None:
-    """Rows of one entry; a file may hold anything, so that rows and their length are bounded."""
+    """Rows of one entry. A file may hold anything, so the number and length of rows are limited."""
     if table.row_count > MAX_ROWS:
         return
     name = printable(name, MAX_NAME)
@@ -91,7 +93,7 @@ def check_file(args: argparse.Namespace) -> None:
     """Load ``args.file`` into the model of ``args.config``.
 
     Raises:
-        InputError: saying what differs.
+        InputError: naming the difference.
     """
     from mmengine.registry import init_default_scope
 
@@ -107,15 +109,15 @@ def check_file(args: argparse.Namespace) -> None:
     if not slots:
         raise InputError(f"{args.config} has no tuner: set model.tuner or model.tuners")
     if slot not in slots:
-        found = f"there is no slot {slot!r}" if slot else "it has several slots"
-        raise InputError(f"{args.config}: {found}; give --slot, one of {', '.join(slots)}")
+        found = f"it has no slot {slot!r}" if slot else "it has several slots"
+        raise InputError(f"{args.config}: {found}; set --slot to one of {', '.join(slots)}")
     init_default_scope(cfg.get("default_scope", "mmdet"))
     if args.skip_base:
         model, base = MODELS.build(cfg.model), "base weights not compared"
     else:
         if not cfg.get("load_from"):
             raise InputError(
-                f"{args.config} names no base weights to compare with: give --cfg-options"
+                f"{args.config} names no base weights to compare with: pass --cfg-options"
                 " load_from=PATH, or --skip-base"
             )
         model = build_on_base(cfg.model, resolve_checkpoint(cfg.load_from))

@@ -1,10 +1,10 @@
-"""Look at models and runs: boxes before and after, attention maps, curves.
+"""Visualize models and runs: predictions before and after tuning, attention maps, curves.
 
-  compare    what is found before and after, images that changed most first
-  attention  where X-MHA, or CLIP's class token, looks; several methods side by side
+  compare    predictions before and after tuning, images that changed most first
+  attention  attention maps of X-MHA or of CLIP's class token, several methods side by side
   curves     loss, score and learning rate of runs
 
-Each writes a page or a picture into --out. docs/seeing.md says how to read them.
+Each writes a page or a picture into --out. docs/seeing.md explains how to read them.
 """
 
 import argparse
@@ -17,8 +17,8 @@ def parse_args() -> argparse.Namespace:
     parser = tool_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, count, help in (
-        ("compare", 24, "what is found before and after"),
-        ("attention", 4, "where a model looks"),
+        ("compare", 24, "predictions before and after tuning"),
+        ("attention", 4, "attention maps"),
     ):
         command = commands.add_parser(name, help=help, description=f"{help}.".capitalize())
         command.add_argument("config", help="config file: host and data")
@@ -26,33 +26,40 @@ def parse_args() -> argparse.Namespace:
             "files",
             nargs="*",
             metavar="FILE",
-            help="[NAME=]TUNER.safetensors files, of any methods, and images or folders; without"
-            " images: test images of the config's data",
+            help="[NAME=]TUNER.safetensors files of any methods, and images or folders; default:"
+            " test images of the config's data",
         )
         command.add_argument(
-            "--classes", nargs="+", default=[], metavar="NAME", help="classes to look for or show"
+            "--classes", nargs="+", default=[], metavar="NAME", help="classes to detect or show"
         )
         command.add_argument(
-            "--count", type=int, default=count, help="test images where none is named (%(default)s)"
+            "--count",
+            type=int,
+            default=count,
+            help="number of test images if none are given (%(default)s)",
         )
         add_data_arguments(command)
         if name == "compare":
             command.add_argument(
-                "--score-thr", type=float, default=0.3, help="smallest score drawn (%(default)s)"
+                "--score-thr", type=float, default=0.3, help="minimum score of a box (%(default)s)"
             )
-            command.add_argument("--top-k", type=int, help="the most boxes or classes of an image")
+            command.add_argument(
+                "--top-k", type=int, help="maximum number of boxes or classes per image"
+            )
         else:
             command.add_argument(
                 "--direction",
                 choices=["text_to_image", "image_to_text"],
                 default="text_to_image",
-                help="of X-MHA (%(default)s)",
+                help="direction of X-MHA (%(default)s)",
             )
-            command.add_argument("--layers", action="store_true", help="each layer and head, too")
+            command.add_argument(
+                "--layers", action="store_true", help="also show each layer and head"
+            )
     curves = commands.add_parser("curves", help="loss, score and learning rate of runs")
     curves.add_argument("work_dirs", nargs="+", metavar="WORK_DIR", help="[NAME=]folder of a run")
     for command in commands.choices.values():
-        command.add_argument("--out", help="where to write (work_dirs/seeing/COMMAND)")
+        command.add_argument("--out", help="output folder (work_dirs/seeing/COMMAND)")
     args = parser.parse_args()
     args.out = Path(args.out or f"work_dirs/seeing/{args.command}")
     return args
@@ -66,7 +73,7 @@ def main() -> None:
         print(draw_curves(args.work_dirs, args.out / "curves.png"))
         return
     cfg = load_config(args)
-    # Not at the top: --help is quick.
+    # Imported here so that --help is fast.
     from mmsdpt.analysis.models import split_arguments
 
     tuners, images = split_arguments(args.files)

@@ -1,1 +1,1 @@
-"""Tuned models beside the untuned ones: what they detect, and where their attention goes."""
+"""Comparison of tuned and untuned models: predictions and attention maps."""

@@ -1,4 +1,4 @@
-r"""Where a model looks: attention maps of GLIP's X-MHA and of CLIP, and what speaks for a class.
+r"""Attention maps of GLIP's X-MHA and of CLIP, and evidence maps for classes.
 
 Letters: B images, N image positions, T text tokens, k prototype tokens, H heads, R rows of maps
 (classes, then prototype tokens), C classes, (h, w) the grid of a map.
@@ -71,7 +71,7 @@ def xmha_weights(
     scores = (queries @ keys.transpose(-1, -2)).clamp(-MAX_CLAMP_VALUE, MAX_CLAMP_VALUE)
 
     def hide(scores: Tensor, hidden: Tensor | None) -> Tensor:
-        """Without the columns that are hidden (B, n); appended ones are seen."""
+        """Mask the hidden columns (B, n); appended ones stay visible."""
         if hidden is None:
             return scores
         hidden = F.pad(hidden, (0, scores.shape[-1] - hidden.shape[1]), value=False)
@@ -96,7 +96,7 @@ def xmha_weights(
 
 @dataclass(frozen=True)
 class Look:
-    """What one model shows of one image. All maps cover the image as the model sees it, (h, w).
+    """The maps of one model for one image. All maps cover the image as the model sees it, (h, w).
 
     Attributes:
         rows: R names of what the attention belongs to.
@@ -120,12 +120,12 @@ class Look:
         return self.attention[:, :, self.rows.index(row)]
 
     def shown_rows(self) -> list[str]:
-        """The rows of chosen classes, and those that are no class."""
+        """The rows of chosen classes, and those that are not classes."""
         return [row for row in self.rows if row in self.classes or row not in self.scores]
 
 
 def share_inside(maps: Tensor, inside: Tensor, valid: Tensor) -> Tensor:
-    """Share of each map's weight that lies in a region.
+    """Share of each map's weight inside a region.
 
     Args:
         maps: (..., h, w), not negative.
@@ -177,7 +177,7 @@ def look_of_detector(
         host: A detector, in eval mode.
         images: (1, 3, H, W), normalised and padded.
         sample: The image's data sample with ``text``, its class names.
-        choose: Which classes Grad-CAM is made for, by their scores.
+        choose: Selects the classes for Grad-CAM by their scores.
         direction: ``text_to_image``: where a word looks, the mean of its tokens.
             ``image_to_text``: how much each place looks at the word, the sum of its tokens.
 
@@ -321,10 +321,10 @@ def look_of_classifier(
         host: CLIP with a ViT, in eval mode.
         images: (1, 3, H, W), normalised.
         sample: The image's data sample.
-        choose: Which classes a similarity map is made for, by their scores.
+        choose: Selects the classes for similarity maps by their scores.
 
     Raises:
-        InputError: if the image tower is no ViT.
+        InputError: if the image tower is not a ViT.
     """
     if "image_blocks" not in host.seams():
         raise InputError("attention maps need a Vision Transformer as CLIP's image tower")

@@ -1,4 +1,4 @@
-"""Attention maps of several models side by side, as pictures, and their numbers."""
+"""Pictures and statistics of the attention maps of several models, side by side."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _ABOUT_CLASSIFIER = [
 
 
 class _Scene(NamedTuple):
-    """An image with its truth, as the model sees it and as a person does.
+    """An image with its ground truth, as the model sees it and in the original.
 
     The maps' grid covers ``extent``: (left, right, bottom, top) in pixels of ``image``.
     """
@@ -80,7 +80,7 @@ class _Scene(NamedTuple):
     scale: tuple[float, float]  # of the model's pixels to the image's
 
     def classes(self, words: Sequence[str]) -> list[str]:
-        """The true classes, the most frequent ones first; empty where nobody knows them."""
+        """The true classes, the most frequent ones first; empty without ground truth."""
         if self.truth is None:
             label = self.picture.item["data_samples"].get("gt_label", None)
             return [] if label is None else [words[int(label)]]
@@ -111,13 +111,13 @@ def show_attention(
 
     Args:
         cfg: Host and data.
-        tuners: Tuner files by the name that their column has.
-        paths: Images; none: evenly spaced ones of the test data.
+        tuners: Tuner files by the name of their column.
+        paths: Images; empty: evenly spaced ones of the test data.
         out: Folder of the page.
-        words: Classes to show, and to ask a detector for; by default those that are in the image,
-            or if nobody knows, those with the highest scores.
-        count: Test images where no path is given.
-        direction: Of X-MHA, see :func:`mmsdpt.analysis.attention.look_of_detector`.
+        words: Classes to show, and to detect; by default those in the image, or without ground
+            truth those with the highest scores.
+        count: Number of test images if no paths are given.
+        direction: Direction of X-MHA, see :func:`mmsdpt.analysis.attention.look_of_detector`.
         layers: Also draw each layer and head.
 
     Returns:
@@ -140,7 +140,7 @@ def show_attention(
             scene = scenes.setdefault(i, _scene(picture, images, sample, pictures.detects))
 
             def choose(scores: Mapping[str, float], i: int = i, scene: _Scene = scene):
-                # The last tuner, which comes first, decides where nobody knows what is there.
+                # Without ground truth the last tuner, which is drawn first, selects the classes.
                 return classes.setdefault(
                     i, words or scene.classes(pictures.words) or _best(scores)
                 )
@@ -176,7 +176,7 @@ def show_attention(
 def draw_attention(
     host: Any, picture: Picture, words: Sequence[str], detects: bool, path: str | Path
 ) -> Path:
-    """Draw where a model looks in one image, with its tuners off and, if any is on, as it is.
+    """Draw the attention maps of one image, with the tuners off and, if any is on, with them.
 
     Args:
         host: With its classes set, in eval mode.
@@ -198,12 +198,12 @@ def draw_attention(
 
 
 def _shorten_caption(host: Any, sample: Any, names: Sequence[str]) -> None:
-    """Ask for these classes alone where the data has more than one caption takes."""
+    """Restrict the caption to these classes if the data has more than fit into one."""
     try:
         host.class_prompt(sample.text)
     except ValueError as error:
         if not names:
-            raise InputError(f"name classes to look for with --classes: {error}") from None
+            raise InputError(f"set the classes to detect with --classes: {error}") from None
         sample.set_metainfo(dict(text=tuple(names)))
 
 

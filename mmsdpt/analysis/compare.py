@@ -1,4 +1,4 @@
-"""Predictions of images before and after tuning, on one page."""
+"""A page with predictions before and after tuning."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def compare(
     score_thr: float = 0.3,
     top_k: int | None = None,
 ) -> Path:
-    """Draw what the base model and each tuned model find in images, and a page of all.
+    """Draw the predictions of the base model and of each tuned model, and write a page.
 
     Args:
         cfg, tuners, paths, out, words, count: See
             :func:`~mmsdpt.analysis.attention_page.show_attention`.
-        score_thr: Smallest score of a box that is drawn.
-        top_k: The most boxes or classes that are drawn for an image.
+        score_thr: Minimum score of a box.
+        top_k: Maximum number of boxes or classes per image.
 
     Returns:
         The page, the images that changed most first.
@@ -63,7 +63,7 @@ def compare(
 
 
 def _folders(names: Sequence[str]) -> dict[str, str]:
-    """A folder for each name, its own also where capitals do not count."""
+    """A unique folder for each name, also on case-insensitive file systems."""
     folders: dict[str, str] = {}
     for name in names:
         safe = "".join(c if c.isalnum() or c in "-_. " else "_" for c in name)

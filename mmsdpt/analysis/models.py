@@ -1,4 +1,4 @@
-"""Models with their tuners switched on and off, and images with their truth, for looking at."""
+"""Models with their tuners on and off, and images with ground truth, for visualization."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]
             tuners[own_name(name, path, {BEFORE: "", **tuners})] = path
         elif argument.endswith(".pth"):
             raise InputError(
-                f"{argument} is a run's checkpoint: name its tuner.safetensors instead"
+                f"{argument} is a checkpoint of a run: give its tuner.safetensors instead"
             )
         elif os.path.isdir(argument):
             images += [os.path.join(argument, name) for name in images_to_predict(argument)]
@@ -60,7 +60,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]
 def each_model(
     cfg: Config, tuners: Mapping[str, str], classes: Sequence[str]
 ) -> Iterator[tuple[str, nn.Module]]:
-    """Name and model of each tuner, the last one first, and at the end ``before``: without any.
+    """Name and model of each tuner, the last one first, and finally ``before``: without tuners.
     One model is held at a time.
     """
 
@@ -82,13 +82,13 @@ def each_model(
 
 @dataclass(frozen=True)
 class Picture:
-    """An image that is prepared for a model.
+    """An image prepared for a model.
 
     Attributes:
         name: Its path below the folder of the data, or its name.
         path: Its file.
         item: What the pipeline gives: ``inputs`` and ``data_samples``.
-        has_truth: Whether the sample has a truth.
+        has_truth: Whether the sample has ground truth.
     """
 
     name: str
@@ -106,11 +106,11 @@ class Picture:
 
 
 class Pictures:
-    """Images of the test data, or of one's own, with the test pipeline of a config.
+    """Images of the test data, or other images, with the test pipeline of a config.
 
     Args:
-        cfg: With ``test_dataloader``. Where its data is missing, images have no truth.
-        words: More classes to ask a detector for.
+        cfg: A config with ``test_dataloader``. If its data is missing, images have no ground truth.
+        words: Additional classes to detect.
     """
 
     def __init__(self, cfg: Config, words: Sequence[str] = ()) -> None:
@@ -150,7 +150,7 @@ class Pictures:
         if not paths:
             if not len(self.dataset):
                 raise InputError(
-                    f"name images, or the test data must be there ({self._error or 'it is empty'})"
+                    f"give images, as there is no test data ({self._error or 'it is empty'})"
                 )
             count = min(count, len(self.dataset))
             indices = [len(self.dataset) * i // count for i in range(count)]

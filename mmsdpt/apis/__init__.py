@@ -1,4 +1,4 @@
-"""Use what was tuned: ``from mmsdpt.apis import Detector, Classifier``. See docs/use.md."""
+"""Use tuned models: ``from mmsdpt.apis import Detector, Classifier``. See docs/use.md."""
 
 from .classifier import Classifier
 from .detector import Detector

@@ -1,6 +1,4 @@
-"""What :class:`Detector` and :class:`Classifier` share: a model from its files, images to
-results.
-"""
+"""Common parts of :class:`Detector` and :class:`Classifier`: load a model, run it on images."""
 
 from __future__ import annotations
 
@@ -35,7 +33,7 @@ TunerFiles = str | Path | Mapping[str, str | Path]
 
 
 def read_recipe(tuner: TunerFiles | None, config: str | Path | None = None) -> Recipe:
-    """What tuner files or a config say of a model, see :class:`TunedModel`."""
+    """Read the recipe of a model from tuner files or a config, see :class:`TunedModel`."""
     files: dict[str, str] | str | None = None
     if isinstance(tuner, Mapping):
         files = {slot: str(path) for slot, path in tuner.items()}
@@ -52,13 +50,13 @@ class TunedModel:
     Args:
         tuner: A tuner file, or files by slot: ``{"fish": "fish.safetensors", "night": ...}``. None:
             the base model of ``config``.
-        config: Config of ``tools/train.py``, for files that do not say their model (version 0.1),
+        config: Config of ``tools/train.py``, for files that do not name their model (version 0.1),
             or to use another test pipeline. It is executed.
-        base: File of the base weights, if it lies elsewhere than in training.
-        text_encoder: Folder of GLIP's BERT, or of CLIP's vocabulary, if it lies elsewhere.
+        base: File of the base weights, if it was moved since training.
+        text_encoder: Folder of GLIP's BERT, or of CLIP's vocabulary, if it was moved.
         device: ``cpu``, ``cuda:1``, ...; None: a GPU if there is one.
-        batch_size: Images that are computed together. GLIP pads them to one size, so that scores
-            depend a little on the neighbours; with 1 they never do.
+        batch_size: Images per batch. GLIP pads a batch to one size, so scores depend slightly on
+            the other images of a batch; with 1 they do not.
 
     Several threads may call one object: they take turns, batch by batch.
 
@@ -67,11 +65,11 @@ class TunedModel:
     """
 
     hosts: ClassVar[tuple[str, ...]]
-    """Types of the models that the class is for."""
+    """Types of the models that the class supports."""
     other: ClassVar[str]
-    """Name of the class for the others."""
+    """Name of the class for other models."""
     loader: ClassVar[str]
-    """Transform that reads an image file, in place of the pipeline's."""
+    """Transform that reads an image file, instead of the pipeline's."""
 
     def __init__(
         self,
@@ -102,13 +100,13 @@ class TunedModel:
     ) -> None:
         if recipe.model.get("type") not in self.hosts:
             raise InputError(
-                f"{type(self).__name__} is for {' and '.join(self.hosts)}, and the model is"
+                f"{type(self).__name__} is for {' and '.join(self.hosts)}, but the model is"
                 f" {recipe.model.get('type')}: use {self.other}"
             )
         if not any(map(loads_image, recipe.pipeline)):
             raise InputError(
-                "the test pipeline of this config reads no image file (its data set draws the"
-                " images): name a config whose data are image files"
+                "the test pipeline of this config does not read image files (its dataset draws the"
+                " images): use a config whose data are image files"
             )
         self.recipe, self.batch_size = recipe, checked_positive("batch_size", batch_size)
         if base is not None:
@@ -147,8 +145,8 @@ class TunedModel:
             options: ``base``, ``text_encoder``, ``device`` and ``batch_size`` of the constructor.
 
         Raises:
-            InputError: if there is no such model, it is not to be trusted, or the base weights
-                are not here.
+            InputError: if there is no such model, it cannot be trusted, or the base weights are
+                missing.
         """
         return cls.of(find_shared(name, revision), **options)
 
@@ -160,17 +158,17 @@ class TunedModel:
         data: str | None = None,
         command: str | None = None,
     ) -> Path:
-        """Write a folder to share: the tuner files, ``config.json``, and a model card.
+        """Write a folder to share, with the tuner files, ``config.json`` and a model card.
 
         Args:
             folder: Where to write.
-            licence: Of the tuner files, such as ``apache-2.0``.
-            data: What it was trained on, for the card.
-            command: How it was trained, for the card.
+            licence: Licence of the tuner files, such as ``apache-2.0``.
+            data: The training data, for the card.
+            command: The training command, for the card.
 
         Raises:
-            InputError: if a tuner file is gone or was replaced after it was loaded, or another file
-                would be lost.
+            InputError: if a tuner file was removed or replaced since it was loaded, or another file
+                would be overwritten.
         """
         self._check_files()
         card = dict(licence=licence, data=data, command=command)
@@ -186,13 +184,13 @@ class TunedModel:
         data: str | None = None,
         command: str | None = None,
     ) -> str:
-        """Put what :meth:`save_pretrained` writes on the Hugging Face hub.
+        """Upload the folder that :meth:`save_pretrained` writes to the Hugging Face hub.
 
         Args:
-            name: ``person/model``; made if it does not exist.
+            name: ``person/model``; created if it does not exist.
             private: Whether a new repository is private.
-            token: Of the hub; by default the one that ``huggingface-cli login`` keeps.
-            licence, data, command: As of :meth:`save_pretrained`.
+            token: Access token; by default the one that ``huggingface-cli login`` saved.
+            licence, data, command: See :meth:`save_pretrained`.
 
         Returns:
             The URL of the commit.
@@ -202,7 +200,7 @@ class TunedModel:
         return push(self.recipe, name, private, token, kind=type(self).__name__, **card)
 
     def _check_files(self) -> None:
-        """Refuse to share files that are not what was loaded any more: after another training."""
+        """Refuse to share files that have changed since they were loaded."""
         for slot, path in self.recipe.files.items():
             if read_tuner_header(path) != self._headers[slot]:
                 raise InputError(f"{path} was replaced after it was loaded: load it again")
@@ -220,8 +218,8 @@ class TunedModel:
 
     @contextmanager
     def tuners_off(self, *slots: str) -> Iterator[None]:
-        """Switch tuners off for a while, by default all: the base model, bit for bit. Calls in
-        other threads wait until then.
+        """Switch tuners off in a ``with`` block, by default all: the base model, bit for bit.
+        Calls in other threads wait for its end.
         """
         with self._lock, self.model.tuners_off(*self._known(slots)):
             yield
@@ -235,7 +233,7 @@ class TunedModel:
     def _known(self, slots: Sequence[str]) -> Sequence[str]:
         if unknown := [slot for slot in slots if slot not in self.slots]:
             raise InputError(
-                f"no slot {unknown[0]!r}; there are: {', '.join(self.slots) or 'none'}"
+                f"no slot {unknown[0]!r}; the slots are: {', '.join(self.slots) or 'none'}"
             )
         return slots
 
@@ -245,12 +243,12 @@ class TunedModel:
         """The classes of a call; None: those of the training.
 
         Raises:
-            InputError: if they are no list of names, or there are none.
+            InputError: if they are not a list of names, or empty.
         """
         if isinstance(classes, str):
             raise InputError(f"classes must be a list of names, got the text {classes!r}")
         names = self.classes if classes is None else tuple(classes)
-        # an array's elements are texts of NumPy's own; what is no text is refused by the checks
+        # elements of an array are NumPy strings; the checks refuse anything else
         names = tuple(str(name) if isinstance(name, str) else name for name in names)
         if not names:
             raise InputError("no classes are known: give classes=[...]")
@@ -265,8 +263,8 @@ class TunedModel:
         progress: bool,
         run: Callable[[list[Any]], Sequence[Any]] | None = None,
     ) -> Any:
-        """What ``finish`` makes of one image's sample; :class:`Results` of it for a folder or
-        list, a generator for a generator, with the tuners that are on at the call.
+        """The result of ``finish`` for one image; :class:`Results` for a folder or list; a
+        generator for a generator. Uses the tuners that are on at the call.
         """
         run = run or self._run
         size = self.batch_size if batch_size is None else checked_positive("batch_size", batch_size)
@@ -281,7 +279,7 @@ class TunedModel:
             report(name, error)
             skipped.append((name, str(error)))
 
-        # A generator computes after the call, when tuners may be switched otherwise.
+        # A generator computes after the call, when tuners may have been switched.
         with self._lock:
             enabled = {slot: tuner.enabled for slot, tuner in self.model.tuners.items()}
 
@@ -307,7 +305,7 @@ class TunedModel:
         sources = several(inputs, skip)
         if not isinstance(sources, list):
             return found(sources)
-        # None: shown where there is a terminal.
+        # None: shown on a terminal.
         bar = tqdm(sources, unit="image", disable=None if progress else True)
         return Results(list(found(bar)), skipped)
 
@@ -323,7 +321,7 @@ class TunedModel:
                         skipped=False,
                     )
                 return self._of_path({**data, "img_path": source.content})
-            image = source.content[..., ::-1].copy()  # the toolboxes' order is BGR
+            image = source.content[..., ::-1].copy()  # the toolboxes use BGR
             shape = image.shape[:2]
             data.update(img_path=source.name, img=image, img_shape=shape, ori_shape=shape)
             return self._of_pixels(data)
@@ -349,14 +347,15 @@ def _base_weights(recipe: Recipe) -> str:
     """Path of the base weights.
 
     Raises:
-        InputError: if they are not there, with how to name them.
+        InputError: if they are missing, with how to set them.
     """
     name = recipe.load_from
     if not name:
-        raise InputError("the base weights have no name: give their file, base=PATH")
-    if name.startswith(("http://", "https://")):  # a file from a stranger may say any address
+        raise InputError("the file does not name its base weights: give their path, base=PATH")
+    if name.startswith(("http://", "https://")):  # an untrusted file may name any address
         raise InputError(
-            f"the base weights are at {printable(name)}: fetch the file and name it, base=PATH"
+            f"the base weights are at {printable(name)}: download the file and give its path,"
+            " base=PATH"
         )
     try:
         return resolve_checkpoint(name)
@@ -373,7 +372,7 @@ def _usable(device: str | torch.device) -> torch.device:
     """
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter of a build without CUDA
+    except (RuntimeError, AssertionError) as error:  # the latter with a build without CUDA
         reason = first_line(error)
         raise InputError(f"device={str(device)!r} cannot be used here: {reason}") from error
     return torch.device(device)

@@ -1,4 +1,4 @@
-"""Which of a list of words an image shows."""
+"""Classification of images into a list of words."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .results import Classification, Results
 
 
 class Classifier(TunedModel):
-    """A tuned CLIP, or CLIP itself on any words: ``Classifier(config="configs/...py")``.
+    """A tuned CLIP, or CLIP itself with any words: ``Classifier(config="configs/...py")``.
 
     Args: see :class:`~mmsdpt.apis.base.TunedModel`.
 
     Attributes:
-        classes: The classes of the training; used where a call names none.
+        classes: The training classes; used if a call gives none.
         model: The host, in eval mode.
     """
 
@@ -37,7 +37,7 @@ class Classifier(TunedModel):
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """Sentences with ``{}`` for the class that are used where a call names none."""
+        """Sentences with ``{}`` for the class, used if a call gives none."""
         own = self.recipe.model.get("template", DEFAULT_TEMPLATE)
         return tuple(self.recipe.templates) or checked_templates(own)
 
@@ -54,9 +54,9 @@ class Classifier(TunedModel):
 
         Args:
             images, batch_size, progress: See :meth:`mmsdpt.apis.Detector.__call__`.
-            classes: Any list of words; by default the classes of the training.
+            classes: Any list of words; by default the training classes.
             template: Sentence with ``{}`` for the word, or several, whose features are averaged.
-                Methods that learn a context use their own words instead.
+                Methods that learn a context do not use it.
 
         Returns:
             :class:`Classification` of one image; :class:`Results` of a folder or list; for a
@@ -82,24 +82,24 @@ class Classifier(TunedModel):
     def features(
         self, images: Any, *, batch_size: int | None = None, progress: bool = True
     ) -> np.ndarray:
-        """Normalised image features (N, e), with the tuners that are switched on.
+        """Normalised image features (N, e), with the tuners that are on.
 
         Args:
             images, batch_size, progress: As for a call, but no generator; one image gives (1, e).
 
         Raises:
-            InputError: if an image cannot be read: the rows would not be those of the images.
+            InputError: if an image cannot be read, as the rows would not match the images.
         """
         found = self._predict(images, lambda source, x: x, {}, batch_size, progress, self._encode)
         if is_single(images):
             return found[None]
         if not isinstance(found, Results):
-            raise InputError("features are given for a list of images, and not for a generator")
+            raise InputError("features() needs a list of images, got a generator")
         if found.skipped:
             names = listed(printable(name) for name, _ in found.skipped)
             raise InputError(
-                f"{len(found.skipped)} of {len(found) + len(found.skipped)} images cannot be read,"
-                f" so that they have no features: leave out {names}"
+                f"{len(found.skipped)} of {len(found) + len(found.skipped)} images cannot be read"
+                f" and have no features: leave out {names}"
             )
         width = self.model.text_projection.shape[1]
         return np.array(found.items, dtype=np.float32).reshape(-1, width)
@@ -117,20 +117,20 @@ class Classifier(TunedModel):
         """Normalised features (C, e) of the classes' texts, with the tuners that are on.
 
         Raises:
-            InputError: where each image has texts of its own (CoCoOp).
+            InputError: if the text features depend on the image (CoCoOp).
         """
         with self._lock, in_scope(self.recipe.scope):
             self._set(classes, template)
             found = self.model.encode_classes()
         if found.dim() != 2:
-            raise InputError("this method gives each image texts of its own")
+            raise InputError("the text features of this method depend on the image")
         return found.float().cpu().numpy()
 
     def _set(
         self, classes: Sequence[str] | None, template: str | Sequence[str] | None
     ) -> tuple[str, ...]:
         names = self._names(classes)
-        if classes is not None:  # the file's own were checked in training
+        if classes is not None:  # those of the file were checked in training
             check_class_names(names, as_written, source="classes", strict=False)
         self.model.set_classes(names, template or self.templates)
         return names

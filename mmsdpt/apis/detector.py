@@ -1,4 +1,4 @@
-"""Boxes of named things in images."""
+"""Detection of objects in images by their names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Detector(TunedModel):
     Args: see :class:`~mmsdpt.apis.base.TunedModel`.
 
     Attributes:
-        classes: What is looked for by default: the classes of the training.
+        classes: The training classes; used if a call gives none.
         model: The host, in eval mode.
     """
 
@@ -40,27 +40,27 @@ class Detector(TunedModel):
         batch_size: int | None = None,
         progress: bool = True,
     ) -> Any:
-        """Find things.
+        """Detect objects.
 
         Args:
             images: A path, an array (H, W, 3) in RGB, or a PIL image; a folder, a list of these or
                 a batch (N, H, W, 3); or a generator of images.
-            classes: Names to look for, other than those of the training, too.
-            threshold: Smallest score that is given out; the model itself keeps no score under its
+            classes: Names to detect, which need not be training classes.
+            threshold: Minimum score of a result; the model itself drops scores below its
                 ``test_cfg.score_thr``.
-            chunked_size: Names that share a caption, for more names than fit into one; None: as
+            chunked_size: Names per caption, for more names than fit into one; None: as
                 ``test_cfg.chunked_size``, by default all.
-            batch_size: Instead of the one of the constructor.
-            progress: Whether a folder or list shows a bar on a terminal.
+            batch_size: Overrides the one of the constructor.
+            progress: Whether to show a progress bar for a folder or list on a terminal.
 
         Returns:
-            :class:`Detections` of one image; :class:`Results` of a folder or list, without the
-            images that cannot be read, which are reported and listed in ``skipped``; for a
-            generator, a generator.
+            :class:`Detections` for one image; :class:`Results` for a folder or list; a generator
+            for a generator. Images of a folder or list that cannot be read are reported and listed
+            in ``skipped``.
 
         Raises:
-            InputError: if the single image cannot be read, no classes are known, or a caption of
-                them is too long.
+            InputError: if a single image cannot be read, no classes are known, or their caption is
+                too long.
         """
         if chunked_size is not None:
             checked_positive("chunked_size", chunked_size)

@@ -1,4 +1,4 @@
-"""Images as people have them: paths, folders, arrays, PIL images, lists and generators of these."""
+"""Input images: paths, folders, arrays, PIL images, and lists and generators of these."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _NO_STREAMS = (bytes, bytearray, memoryview, io.IOBase, Mapping)
 
 @dataclass(frozen=True)
 class Source:
-    """One image that was handed over.
+    """One input image.
 
     Attributes:
         content: A path, or pixels (H, W, 3), RGB, uint8.
-        name: What to call results of it: a path relative to what the images have in common.
+        name: Name of its result: the path relative to the common folder of the images.
     """
 
     content: str | np.ndarray
@@ -40,10 +40,10 @@ def as_source(image: Any, name: str = "") -> Source:
     Args:
         image: A path or URL; an array (H, W, 3) in RGB or (H, W), uint8; or a PIL image, which
             is used as it is: not turned by its EXIF orientation.
-        name: What to call it.
+        name: Name of its result.
 
     Raises:
-        InputError: for anything else, and for pixels that cannot be used.
+        InputError: for any other type, or invalid pixels.
     """
     if isinstance(image, (str, os.PathLike)):
         path = os.fspath(image)
@@ -76,25 +76,25 @@ def is_single(inputs: Any) -> bool:
 
 
 def several(inputs: Any, skip: Callable[[str, Exception], None]) -> list[Source] | Iterator[Source]:
-    """The images of a folder, list or batch as a list, those of a generator one by one.
+    """The images of a folder, list or batch as a list; those of a generator one by one.
 
     Args:
-        skip: Takes the name of an image that cannot be used, and why.
+        skip: Called with the name of an image that cannot be used, and the reason.
 
     Raises:
-        InputError: for a folder without images, or what is no collection of images.
+        InputError: for a folder without images, or anything that is not a collection of images.
     """
     if isinstance(inputs, (str, os.PathLike)):
         found = images_to_predict(inputs)
         return [Source(str(Path(inputs) / name), name) for name in found]
     listed = isinstance(inputs, (list, tuple, np.ndarray))
-    # Python goes through these, too, but their parts are no images; tensors have __array__.
+    # These are iterable, too, but their items are not images; tensors have __array__.
     no_images = isinstance(inputs, _NO_STREAMS) or hasattr(inputs, "__array__")
     if not listed and (no_images or not isinstance(inputs, Iterable)):
         raise InputError(
-            "give an image (path, array, PIL image), a folder, or a list or generator of images;"
-            f" got a {type(inputs).__name__}: open bytes and files by PIL.Image.open, and make a"
-            " tensor an array, (height, width, 3) in RGB"
+            "expected an image (path, array, PIL image), a folder, or a list or generator of"
+            f" images, got a {type(inputs).__name__}: open bytes and files with PIL.Image.open, and"
+            " convert a tensor to an array (height, width, 3) in RGB"
         )
     names = _names(list(inputs)) if listed else None
 
@@ -114,7 +114,7 @@ def _numbered(i: int, image: Any) -> str:
 
 
 def _names(images: list[Any]) -> list[str]:
-    """Names of the images of a list, each its own: with as much of the paths as that takes."""
+    """Unique names for a list of images, with as much of their paths as needed."""
     names = [_numbered(i, image) for i, image in enumerate(images)]
     if len(set(names)) == len(names):
         return names
@@ -130,6 +130,6 @@ def _names(images: list[Any]) -> list[str]:
 
 
 def report(name: str, words: object, skipped: bool = True) -> None:
-    """Say something of an image: why it is skipped, or how it is read."""
+    """Log why an image is skipped, or how it is read."""
     said = f"{'Skipped ' * skipped}{printable(name)}: {printable(words, 1000)}"
     print_log(said, "current", logging.WARNING)

@@ -1,4 +1,4 @@
-"""A model from what a command line names."""
+"""Load a model from command-line arguments."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .sharing import find_shared
 def load_model(
     files: Sequence[str], config: str | Path | None = None, **options: Any
 ) -> Detector | Classifier:
-    """A :class:`Detector` or :class:`Classifier`, whichever the files belong to.
+    """Load a :class:`Detector` or :class:`Classifier`, depending on the files.
 
     Args:
         files: A tuner file; ``SLOT=FILE`` for each of several; or a folder or an id on the
-            Hugging Face hub that :meth:`Detector.from_pretrained` takes.
+            Hugging Face hub, as for :meth:`Detector.from_pretrained`.
         config: See :class:`~mmsdpt.apis.base.TunedModel`.
         options: ``base``, ``text_encoder``, ``device`` and ``batch_size``, as there.
 
@@ -44,6 +44,6 @@ def _by_slot(files: Sequence[str]) -> dict[str, str] | str | None:
         if slot is None and len(files) == 1:
             return path
         if slot is None or slot in found:
-            raise InputError(f"write SLOT=FILE, each slot once, for several files; got {each}")
+            raise InputError(f"for several files write SLOT=FILE, with each slot once; got {each}")
         found[slot] = path
     return found or None

@@ -1,9 +1,9 @@
-"""What rebuilds a tuned model and prepares an image for it: read from tuner files, from a config of
-the tools, or from the ``config.json`` of a shared folder.
+"""The recipe of a tuned model: all settings to rebuild it and its image pipeline, read from tuner
+files, from a config of the tools, or from the ``config.json`` of a shared folder.
 
-Headers and ``config.json`` come from strangers. MMEngine imports and calls any dotted path that a
-``type`` names, so that only what :mod:`mmsdpt.utils.untrusted` knows is built from them. A Python
-config is code and trusted.
+Headers and ``config.json`` are untrusted. MMEngine imports and calls any dotted path that a
+``type`` names, so only parts that :mod:`mmsdpt.utils.untrusted` allows are built from them. A
+Python config is code and trusted.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ FORMAT = 1
 MAX_CLASSES = 20_000
 MAX_JSON_BYTES = 1_000_000
 SCOPES = ("mmdet", "mmpretrain")
-# Of a test pipeline, what reads or changes the truth: there is none on a new image.
+# Transforms of a test pipeline that read or change annotations, which new images do not have.
 _OF_TRUTH = ("LoadAnnotations", "FilterAnnotations", "GTBoxSubOne_GLIP")
 
 
 @dataclass
 class Recipe:
-    """What rebuilds a tuned model.
+    """All settings to rebuild a tuned model.
 
     Attributes:
-        scope: The toolbox whose registry the names are of.
+        scope: Scope of the registry, ``mmdet`` or ``mmpretrain``.
         model: The host's config, without tuners.
         tuners: Config of each slot.
-        load_from: Base weights, as ``load_from`` of a config.
-        pipeline: Transforms of a test image, without those of its truth.
+        load_from: Base weights, as ``load_from`` in a config.
+        pipeline: Transforms of a test image, without those for annotations.
         classes: Names, in the order of the labels.
         captions: GLIP's caption prompts by class.
         templates: CLIP's sentences with ``{}`` for the class.
@@ -70,10 +70,10 @@ class Recipe:
     files: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The content of ``config.json``, with the names of the files alone.
+        """The content of ``config.json``, with file names instead of paths.
 
         Raises:
-            InputError: if the config holds what JSON does not have.
+            InputError: if the config has values that JSON does not support.
         """
         content = {**asdict(self), "format": FORMAT}
         content["files"] = {slot: Path(path).name for slot, path in self.files.items()}
@@ -87,14 +87,14 @@ class Recipe:
 
     @classmethod
     def from_json(cls, path: Path) -> Recipe:
-        """Read ``config.json``; the tuner files lie beside it.
+        """Read ``config.json``; the tuner files are in the same folder.
 
         Raises:
-            InputError: if it is missing or not to be trusted.
+            InputError: if it is missing or cannot be trusted.
         """
         try:
             if path.stat().st_size > MAX_JSON_BYTES:
-                raise InputError(f"{path} has more than {MAX_JSON_BYTES} bytes")
+                raise InputError(f"{path} is larger than {MAX_JSON_BYTES} bytes")
             content = json.loads(path.read_text(encoding="utf-8"))
             version = content.pop("format")
             recipe = cls(**content)
@@ -106,13 +106,14 @@ class Recipe:
             ) from None
         if version != FORMAT:
             raise InputError(
-                f"{path} has format {printable(version)}, this mmsdpt reads {FORMAT}: update mmsdpt"
+                f"{path} has format {printable(version)}, but this mmsdpt reads {FORMAT}: update"
+                " mmsdpt"
             )
         _check(recipe, str(path))
         if recipe.files.keys() != recipe.tuners.keys():
             raise InputError(
-                f"{path} has tuners in the slots {printable(list(recipe.tuners))}, and files for"
-                f" {printable(list(recipe.files)) or 'none'}: each slot needs its file"
+                f"{path} has tuners in the slots {printable(list(recipe.tuners))}, but files for"
+                f" {printable(list(recipe.files)) or 'none'}: each slot needs a file"
             )
         recipe.pipeline = _without_truth(recipe.pipeline, None)
         for slot, name in recipe.files.items():
@@ -127,7 +128,7 @@ class Recipe:
 
         Args:
             path: The config; it is executed.
-            files: One tuner file where the config has one slot, or one by slot.
+            files: One tuner file if the config has one slot, else files by slot.
 
         Raises:
             InputError: if the config has no such slot, or no test data.
@@ -136,10 +137,10 @@ class Recipe:
 
     @classmethod
     def of(cls, cfg: Config, files: Mapping[str, str] | str | None) -> Recipe:
-        """As :meth:`from_config`, of a config that was read."""
+        """Like :meth:`from_config`, for a config that was already read."""
         path = cfg.filename
         if "model" not in cfg:
-            raise InputError(f"{path} has no model: name a config that tools/train.py takes")
+            raise InputError(f"{path} has no model: use a config for tools/train.py")
         model = cfg.model.to_dict()
         slots = resolve_slots(model.pop("tuner", None), model.pop("tuners", None))
         model.pop("trainable", None)  # nothing trains here
@@ -148,8 +149,8 @@ class Recipe:
         files = dict(files or {})
         if unknown := [slot for slot in files if slot not in slots]:
             raise InputError(
-                f"{path} has tuner slots {', '.join(slots) or 'none'}, and {unknown[0]!r} is given"
-                " a file: name the slot, dict(SLOT=FILE)"
+                f"a file was given for slot {unknown[0]!r}, but the slots of {path} are"
+                f" {', '.join(slots) or 'none'}: give dict(SLOT=FILE)"
             )
         loader = ConfigDict(cfg.get("test_dataloader") or cfg.get("val_dataloader") or {}).to_dict()
         dataset = next(dataset_configs(loader.get("dataset")), None)
@@ -175,7 +176,7 @@ class Recipe:
             )
             recipe.templates = [template] if isinstance(template, str) else list(template)
         told: Recipe | None = None
-        for slot, file in files.items():  # what it was trained with is what it was trained with
+        for slot, file in files.items():  # the file's settings are those it was trained with
             header = read_tuner_header(file)
             part = replace(
                 recipe,
@@ -191,10 +192,10 @@ class Recipe:
 
     @classmethod
     def from_files(cls, files: Mapping[str, str] | str) -> Recipe:
-        """Read tuner files that say what they belong to.
+        """Read tuner files that name their model.
 
         Raises:
-            InputError: if a file does not say it, is not to be trusted, or two files belong to
+            InputError: if a file does not name it or cannot be trusted, or two files belong to
                 different models.
         """
         found: Recipe | None = None
@@ -207,15 +208,15 @@ class Recipe:
 
     @classmethod
     def of_one(cls, cfg: Config, file: str | None) -> Recipe:
-        """The host and base weights of a config with one tuner file, which says its settings.
+        """The host and base weights of a config with one tuner file, which has its own settings.
 
         Args:
-            cfg: A config of ``tools/train.py``, of whatever method.
-            file: The tuner file; one that does not say its settings (version 0.1) takes those of
-                the config's tuner of its method. None: the host alone.
+            cfg: A config of ``tools/train.py``, for any method.
+            file: The tuner file; one without settings (version 0.1) takes those of the config's
+                tuner, if it has the same method. None: only the host.
 
         Raises:
-            InputError: if neither says them, or the file is not to be trusted.
+            InputError: if neither has the settings, or the file cannot be trusted.
         """
         if file is None:
             return cls.of(cfg, None)
@@ -228,20 +229,20 @@ class Recipe:
             if tuner["type"].endswith(f".{header['method']}"):
                 return cls.of(cfg, {slot: file})
         raise InputError(
-            f"{file} does not say its settings, as files of older versions: name the config that"
-            f" it was trained with, whose tuner is {header['method']}"
+            f"{file} has no settings, like files of older versions: give the config that it was"
+            f" trained with, whose tuner is {header['method']}"
         )
 
     def joined(self, part: Recipe) -> Recipe:
-        """This with one more tuner file, and all classes and captions. Where the files contradict
-        each other this one holds, and a warning says so.
+        """This recipe with one more tuner file, and all classes and captions. If the files
+        contradict each other, this recipe takes precedence and a warning is logged.
 
         Raises:
-            InputError: if the file belongs to another model.
+            InputError: if the file belongs to a different model.
         """
         first, path = (next(iter(each.files.values())) for each in (self, part))
         if part.model != self.model:
-            raise InputError(f"{path} belongs to another model than {first}")
+            raise InputError(f"{path} belongs to a different model than {first}")
         captions, others = self.captions or {}, part.captions or {}
         differ = {
             "pipeline of the images": part.pipeline != self.pipeline,
@@ -250,8 +251,8 @@ class Recipe:
         }
         if names := " and ".join(name for name, differs in differ.items() if differs):
             print_log(
-                f"{path} was trained with other {names} than {first}: those of {first} are used;"
-                " the file that is named first decides",
+                f"{path} was trained with different {names} than {first}: those of {first} are"
+                " used, as it comes first",
                 "current",
                 logging.WARNING,
             )
@@ -266,7 +267,7 @@ class Recipe:
 
     @contextmanager
     def building(self, **part: Any) -> Iterator[None]:
-        """Build a part of this, given by its name: what is wrong with it becomes one sentence.
+        """Context for building a part of this recipe: errors become one sentence.
 
         Raises:
             InputError: naming the setting, and the tuner files if there are any.
@@ -279,11 +280,11 @@ class Recipe:
         """The model with its base weights and tuners, on the CPU.
 
         Raises:
-            InputError: if a setting is unknown or has no sense, tuners cannot be stacked, or
-                weights are missing or do not fit.
+            InputError: if a setting is unknown or invalid, tuners cannot be stacked, or weights are
+                missing or do not fit.
         """
         if not self.load_from:
-            raise InputError("the base weights have no name: --cfg-options load_from=PATH")
+            raise InputError("the config names no base weights: pass --cfg-options load_from=PATH")
         path = resolve_checkpoint(self.load_from)
         config = ConfigDict(self.model, tuners=self.tuners or None)
         with self.building(model=config):
@@ -294,21 +295,21 @@ class Recipe:
 
 
 def section(header: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A part of a header that has parts of its own; empty where it is absent or no object."""
+    """A section of a header; empty if it is missing or not an object."""
     found = header.get(name)
     return found if isinstance(found, Mapping) else {}
 
 
 def _of_header(path: str, header: Mapping[str, Any], slot: str) -> Recipe:
-    """What one file says; ``slot`` is where it goes, empty: where it was trained."""
+    """The recipe of one file. ``slot`` is its slot; empty: the slot that it was trained in."""
     model, data, extra = (section(header, name) for name in ("model", "data", "extra"))
     config = model.get("config")
     pipeline: Any = data.get("pipeline")
     known = isinstance(pipeline, list) and all(isinstance(step, dict) for step in pipeline)
     if not isinstance(config, Mapping) or not known:
         raise InputError(
-            f"{path} does not say which model it belongs to, as files of older versions; give the"
-            " config that it was trained with: config='configs/....py'"
+            f"{path} does not name its model, like files of older versions; give the config that"
+            " it was trained with: config='configs/....py'"
         )
     config = dict(config)
     trained_in = str(header.get("slot"))
@@ -323,8 +324,8 @@ def _of_header(path: str, header: Mapping[str, Any], slot: str) -> Recipe:
     slot = slot or trained_in
     if others := [name for name in slots if name != trained_in]:
         print_log(
-            f"{path} was trained beside {', '.join(others)}: for the same results give all files,"
-            " by slot",
+            f"{path} was trained together with {', '.join(others)}: for the same results give all"
+            " files, by slot",
             "current",
             logging.WARNING,
         )
@@ -344,7 +345,7 @@ def _of_header(path: str, header: Mapping[str, Any], slot: str) -> Recipe:
 
 
 def _template_of_hooks(cfg: Config) -> Any:
-    """The template of ``SetClassesHook``, which goes before that of a data set."""
+    """The template of ``SetClassesHook``, which takes precedence over the dataset's."""
     hooks = [*(cfg.get("default_hooks") or {}).values(), *(cfg.get("custom_hooks") or ())]
     for hook in hooks:
         if isinstance(hook, Mapping) and str(hook.get("type")).endswith("SetClassesHook"):
@@ -380,15 +381,15 @@ def _are_texts(value: Any) -> bool:
     )
 
 
-# ---------------------------------------------------------------------- what strangers wrote
+# ---------------------------------------------------------------------- untrusted files
 
 
 def _check(recipe: Recipe, origin: str) -> None:
-    """Refuse what a file from a stranger must not ask for; its ``init_cfg`` are dropped."""
+    """Refuse anything that an untrusted file must not request; drops its ``init_cfg``."""
 
     def refuse(problem: str) -> None:
         raise InputError(
-            f"{origin} is not used: {problem}; if you trust it, name the Python config that it was"
+            f"{origin} is not used: {problem}; if you trust it, give the Python config that it was"
             " trained with: config='configs/....py'"
         )
 
@@ -400,15 +401,15 @@ def _check(recipe: Recipe, origin: str) -> None:
         if not isinstance(getattr(recipe, name), dict):
             refuse(f"its {name} is not an object")
     if not all(isinstance(name, str) for name in recipe.files.values()):
-        refuse("its files are not names")
+        refuse("its files are not file names")
     if recipe.load_from is not None and not isinstance(recipe.load_from, str):
-        refuse("its base weights have no name")
+        refuse("it does not name its base weights")
     if not _are_texts(recipe.classes) or not _are_texts(recipe.templates):
-        refuse(f"its classes or templates are not at most {MAX_CLASSES} short texts")
+        refuse(f"its classes or templates must be at most {MAX_CLASSES} short strings")
     if recipe.captions is not None:
         captions = recipe.captions.values() if isinstance(recipe.captions, dict) else [None]
         if not all(isinstance(c, dict) and _are_texts(list(c.values())) for c in captions):
-            refuse("its captions are not short texts by class")
+            refuse("its captions must be short strings by class")
     for what, part in (
         ("model", recipe.model),
         ("tuner", list(recipe.tuners.values())),
@@ -417,12 +418,12 @@ def _check(recipe: Recipe, origin: str) -> None:
         for problem in config_problems(part, what):
             refuse(problem)
     if recipe.model.get("type") not in ("mmsdpt.GLIP", "mmsdpt.GroundingDINO", "mmsdpt.CLIP"):
-        refuse(f"its model is {printable(recipe.model.get('type'))}, and mmsdpt has no such host")
+        refuse(f"its model is {printable(recipe.model.get('type'))}, which is not a host of mmsdpt")
     for what, parts in (("tuner", recipe.tuners.values()), ("pipeline", recipe.pipeline)):
         if not all(isinstance(part, dict) and "type" in part for part in parts):
             refuse(f"its {what} has a part without a type")
 
 
 def in_scope(scope: str) -> Any:
-    """A context in which names are looked up in a toolbox's registry."""
+    """A context in which the default scope is a toolbox's registry."""
     return DefaultScope.overwrite_default_scope(scope)

@@ -1,4 +1,4 @@
-"""What the models find, as plain arrays with names, and its ways out: pictures, JSON, COCO."""
+"""Results of the models as arrays and names, with export to pictures, JSON and COCO."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Detection(NamedTuple):
 
 
 class _Plain:
-    """What can be said in plain Python values, and so in JSON."""
+    """Base of results that can be converted to plain Python values and JSON."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain Python values."""
+        """Convert to plain Python values."""
         raise NotImplementedError
 
     def to_json(self, path: str | Path | None = None) -> str:
@@ -41,7 +41,7 @@ class _Plain:
 
 
 class _Result(_Plain):
-    """What results of both kinds have: an image."""
+    """Base of detections and classifications: a result for one image."""
 
     source: Source
 
@@ -52,7 +52,7 @@ class _Result(_Plain):
 
     @property
     def image(self) -> np.ndarray:
-        """(H, W, 3) RGB, turned as its EXIF orientation says; read from the file again."""
+        """(H, W, 3) RGB, rotated by its EXIF orientation; read from the file again."""
         content = self.source.content
         return read_upright(content) if isinstance(content, str) else content
 
@@ -66,7 +66,7 @@ class Detections(_Result):
         boxes: (n, 4) float32, xyxy in pixels of the original image.
         scores: (n,) float32, between 0 and 1.
         labels: (n,) int64, indices into ``classes``.
-        classes: The names that were looked for.
+        classes: The names to detect.
     """
 
     source: Source
@@ -91,7 +91,7 @@ class Detections(_Result):
         return [self.classes[label] for label in self.labels]
 
     def take(self, chosen: np.ndarray) -> Detections:
-        """The boxes at ``chosen``, numbers or a mask."""
+        """The boxes at ``chosen``, indices or a mask."""
         boxes, scores, labels = (x[chosen] for x in (self.boxes, self.scores, self.labels))
         return replace(self, boxes=boxes, scores=scores, labels=labels)
 
@@ -101,11 +101,11 @@ class Detections(_Result):
         return self.take(order[self.scores[order] >= threshold])
 
     def save(self, path: str | Path, top_k: int | None = None) -> Path:
-        """Draw the boxes on the image; where several names were given to one place, the best.
+        """Draw the boxes on the image. Of overlapping boxes only the best is drawn.
 
         Args:
-            path: The picture; its ending names the format.
-            top_k: The most boxes that are shown, best first.
+            path: The picture; its extension selects the format.
+            top_k: Maximum number of boxes to draw, best first.
         """
         boxes = Boxes(self.boxes, self.labels, self.scores)
         return draw_detections(self.image, boxes, self.classes, path, top_k=top_k)
@@ -131,8 +131,8 @@ class Detections(_Result):
         """COCO's result format, as ``pycocotools`` loads it.
 
         Args:
-            image_id: Of the image in the annotations.
-            category_ids: By label; by default counted from 1.
+            image_id: Id of the image in the annotations.
+            category_ids: Category ids by label; by default 1, 2, ...
         """
         ids = category_ids or range(1, len(self.classes) + 1)
         return [
@@ -149,7 +149,7 @@ class Detections(_Result):
         """``supervision.Detections`` with ``class_name`` in its data.
 
         Raises:
-            InputError: without the package.
+            InputError: if the package is not installed.
         """
         try:
             import supervision
@@ -167,7 +167,7 @@ class Detections(_Result):
 
 @dataclass(frozen=True)
 class Classification(_Result):
-    """What one image shows.
+    """Class probabilities of one image.
 
     Attributes:
         scores: (C,) float32, the probability of each class; they sum to 1.
@@ -232,8 +232,8 @@ class Results(_Plain, Sequence):
         return len(self.items)
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Draw every result into a folder, by the images' names and sub-folders. Names get ``.png``
-        where pictures are not written in the images' format, such as BMP.
+        """Draw every result into a folder, keeping the images' names and subfolders. Names get
+        ``.png`` if pictures cannot be written in the image's format, such as BMP.
 
         Raises:
             InputError: if a picture would overwrite one of the images.
@@ -241,7 +241,7 @@ class Results(_Plain, Sequence):
         images = {Path(result.path).resolve() for result in self.items if result.path}
         paths = [picture_path(Path(folder) / result.source.name) for result in self.items]
         if lost := next((path for path in paths if path.resolve() in images), None):
-            raise InputError(f"{lost} is one of the images: choose another folder")
+            raise InputError(f"{lost} would overwrite one of the images: choose another folder")
         return [result.save(path) for result, path in zip(self.items, paths, strict=True)]
 
     def to_dict(self) -> dict[str, Any]:
@@ -255,14 +255,14 @@ class Results(_Plain, Sequence):
         """The boxes of all images in COCO's result format.
 
         Args:
-            annotations: COCO file whose ids are used, found by the images' names or their paths'
-                ends, and the classes' names. Without one, images and classes are counted from 1.
+            annotations: COCO file to take ids from, matched by class names and by the images' names
+                or the ends of their paths. Without it, images and classes are numbered from 1.
 
         Raises:
-            InputError: if an image or a class is not in the file, or results are not of boxes.
+            InputError: if an image or a class is not in the file, or the results have no boxes.
         """
         if not all(isinstance(result, Detections) for result in self.items):
-            raise InputError("COCO's result format is for boxes, and these results have none")
+            raise InputError("COCO's result format is for boxes, but these results have none")
         if annotations is None:
             return [b for i, result in enumerate(self.items, 1) for b in result.to_coco(i)]
         content = read_json(annotations)
@@ -288,7 +288,7 @@ class Results(_Plain, Sequence):
 
 def to_json(content: Mapping | Sequence, path: str | Path | None = None) -> str:
     """The content as JSON; also written to ``path``, atomically, if one is given."""
-    # What is no UTF-8 in the name of a file becomes JSON's \udcXX, and is the same when read again.
+    # Bytes of a file name that are not UTF-8 become \udcXX in JSON, and are restored on reading.
     data = json.dumps(content, indent=1, ensure_ascii=False).encode(errors="backslashreplace")
     if path is not None:
         write_atomically(path, data)

@@ -1,4 +1,4 @@
-"""Folders and hub repositories that hold a tuned model: its files, ``config.json``, and a card."""
+"""Shared models: folders and hub repositories with tuner files, ``config.json`` and a card."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def find_shared(name: str | Path, revision: str | None = None) -> Recipe:
     """The recipe of a shared model.
 
     Args:
-        name: A folder, a tuner file, or an id on the Hugging Face hub, ``person/model``. Of a
-            repository only ``config.json`` and the tuner files that it names are fetched.
+        name: A folder, a tuner file, or an id on the Hugging Face hub, ``person/model``. Only
+            ``config.json`` and the tuner files that it names are downloaded from a repository.
         revision: Branch, tag or commit on the hub.
 
     Raises:
-        InputError: if there is no such model, or its config is not to be trusted.
+        InputError: if there is no such model, or its config cannot be trusted.
     """
     folder = Path(name)
     if (folder / CONFIG).is_file():
@@ -39,9 +39,9 @@ def find_shared(name: str | Path, revision: str | None = None) -> Recipe:
     if folder.is_file() and folder.suffix == ".safetensors":
         return Recipe.from_files(str(name))
     if folder.is_file():
-        what = "the checkpoint of a run" if folder.suffix == ".pth" else "another kind of file"
+        what = "the checkpoint of a run" if folder.suffix == ".pth" else "not a tuner file"
         raise InputError(
-            f"{printable(name)} is {what}: name the tuner file, which ends in .safetensors"
+            f"{printable(name)} is {what}: give the tuner file, which ends in .safetensors"
         )
     if not _HUB_ID.fullmatch(str(name)):
         raise InputError(
@@ -58,12 +58,12 @@ def find_shared(name: str | Path, revision: str | None = None) -> Recipe:
         if isinstance(error, InputError):
             raise
         reason = first_line(error)
-        raise InputError(f"{name} could not be fetched from the hub ({reason})") from None
+        raise InputError(f"{name} could not be downloaded from the hub ({reason})") from None
     return recipe
 
 
 def _hub_errors() -> tuple[type[BaseException], ...]:
-    """What huggingface_hub raises; the last one is that of the HTTP library of its version."""
+    """Exceptions of huggingface_hub; the last one is from the HTTP library that it uses."""
     from huggingface_hub.utils import HfHubHTTPError
 
     return OSError, ValueError, *HfHubHTTPError.__bases__
@@ -73,25 +73,25 @@ def write_shared(recipe: Recipe, folder: str | Path, *, kind: str, **card: str |
     """Write a folder that :func:`find_shared` reads.
 
     Args:
-        folder: Where to write; what was shared there before is replaced.
+        folder: Where to write; an earlier shared model there is replaced.
         kind: Name of the class that loads it.
         card: ``licence``, ``data`` and ``command`` of
             :meth:`mmsdpt.apis.Detector.save_pretrained`.
 
     Raises:
         InputError: if there are no tuner files, the config is not plain values, or another file
-            would be lost: a tuner file that is shared under another name, or that is in the folder
-            of a run, or a config or README of something else.
+            would be overwritten: a tuner file under another name, one in the folder of a run, or an
+            unrelated config or README.
     """
     if not recipe.files:
-        raise InputError("there is nothing to share: the model has no tuner file")
+        raise InputError("nothing to share: the model has no tuner file")
     folder = Path(folder)
     was_shared = _is_shared(folder)
     if others := [name for name in (CONFIG, CARD) if (folder / name).exists()]:
         if not was_shared:
             raise InputError(
-                f"{folder / others[0]} would be replaced, and is not of a shared model: name"
-                " another folder"
+                f"{folder / others[0]} would be overwritten, but is not part of a shared model:"
+                " choose another folder"
             )
     single = len(recipe.files) == 1
     names = {slot: f"{'tuner' if single else slot}.safetensors" for slot in recipe.files}
@@ -103,8 +103,8 @@ def write_shared(recipe: Recipe, folder: str | Path, *, kind: str, **card: str |
             continue
         if not was_shared or any(target.samefile(other) for other in recipe.files.values()):
             raise InputError(
-                f"{target} would be replaced by {path}, and is another training's: name another"
-                " folder"
+                f"{target} would be overwritten by {path}, but is from another training: choose"
+                " another folder"
             )
     shared = Recipe(**{**recipe.__dict__, "files": names})
     contents[CONFIG] = shared.to_json().encode()
@@ -117,7 +117,7 @@ def write_shared(recipe: Recipe, folder: str | Path, *, kind: str, **card: str |
 
 
 def _is_shared(folder: Path) -> bool:
-    """Whether a folder is one that :func:`write_shared` wrote, of whatever version."""
+    """Whether any version of :func:`write_shared` wrote a folder."""
     try:
         content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -126,16 +126,16 @@ def _is_shared(folder: Path) -> bool:
 
 
 def push(recipe: Recipe, name: str, private: bool, token: str | None, **card: Any) -> str:
-    """Put a model on the Hugging Face hub; see :func:`write_shared`.
+    """Upload a model to the Hugging Face hub; see :func:`write_shared`.
 
     Returns:
         The URL of the commit.
 
     Raises:
-        InputError: if the name is no id, or the hub refuses or cannot be reached.
+        InputError: if the name is not an id, or the hub refuses it or cannot be reached.
     """
     if not _HUB_ID.fullmatch(name):
-        raise InputError(f"an id on the hub is person/model, got {printable(name)}")
+        raise InputError(f"an id on the hub must be person/model, got {printable(name)}")
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
@@ -147,7 +147,9 @@ def push(recipe: Recipe, name: str, private: bool, token: str | None, **card: An
                 repo_id=name, folder_path=folder, commit_message="Add a tuner of mmsdpt"
             )
         except _hub_errors() as error:
-            raise InputError(f"the hub did not take {name}: {first_line(error)}") from None
+            raise InputError(
+                f"the upload of {name} to the hub failed: {first_line(error)}"
+            ) from None
     return str(commit.commit_url)
 
 
@@ -162,7 +164,7 @@ def _card(
     data: str | None = None,
     command: str | None = None,
 ) -> Iterator[str]:
-    """Lines of the model card; what files say is shown as code, on one line."""
+    """Lines of the model card. Values from files are shown as code, on one line."""
     detects = kind == "Detector"
     methods = sorted({str(header.get("method")) for header in headers.values()})
     yield from (
@@ -210,7 +212,7 @@ def _card(
 
 
 def _word(text: Any) -> str:
-    """A text on one line without what Markdown and YAML read."""
+    """A text on one line without Markdown and YAML syntax."""
     return re.sub(r"[`|<>\[\]]", "", printable(text))
 
 

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never a part."""
+"""Write files atomically: a reader sees the old or the new content, never a part."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
     A process killed at any moment leaves the previous file, or none, under ``path``.
 
     Raises:
-        OSError: with the file's name, if there is no room or no permission; the previous file is
-            then as it was.
+        OSError: with the file's name, if the disk is full or permission is missing; the previous
+            file is then unchanged.
     """
     with naming(path):
         _write(Path(path), data)
@@ -31,9 +31,7 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
 
 @contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Give errors of the disk the name of the file that is written: the system names the temporary
-    one, or none.
-    """
+    """Give disk errors the name of the file to write; the system names the temporary one."""
     try:
         yield
     except OSError as error:
@@ -43,7 +41,7 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
 
 
 def check_writable(path: str | os.PathLike) -> None:
-    """See before the work that a file can be written where its result is to go.
+    """Check before the work that the result file can be written.
 
     Raises:
         OSError: with the file's name, if it cannot.
@@ -82,8 +80,8 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def remove_unfinished(folder: str | os.PathLike) -> None:
-    """Remove the temporary files and folders that killed processes left in ``folder``; for a folder
-    in which nobody writes now.
+    """Remove the temporary files and folders that killed processes left in ``folder``. No other
+    process may be writing there.
     """
     for path in Path(folder).glob(f".*{_SUFFIX}"):
         if path.is_dir():
@@ -94,16 +92,16 @@ def remove_unfinished(folder: str | os.PathLike) -> None:
 
 @contextmanager
 def staged(folder: str | os.PathLike, last: str) -> Iterator[Path]:
-    """A temporary folder whose files move into ``folder`` when the block ends; after an error they
-    are removed, and so are the folders that were made for them. Files that were there stay, or are
-    replaced by those of the same names.
+    """A temporary folder whose files move into ``folder`` when the block ends. After an error they
+    are removed, with any folders created for them. Existing files stay, or are replaced by files of
+    the same name.
 
     Args:
-        folder: Where the files belong.
-        last: The part of it that moves after all others: the one that makes the rest count.
+        folder: Destination of the files.
+        last: The part of it that is moved last, because it makes the result valid.
 
     Raises:
-        OSError: with the folder's name, if there is no room or no permission.
+        OSError: with the folder's name, if the disk is full or permission is missing.
     """
     folder = Path(folder)
     made = [each for each in (folder, *folder.parents) if not each.exists()]
@@ -122,7 +120,7 @@ def staged(folder: str | os.PathLike, last: str) -> Iterator[Path]:
     except BaseException as error:
         shutil.rmtree(stage, ignore_errors=True)
         for each in made:
-            with suppress(OSError):  # it is not empty, or was never made
+            with suppress(OSError):  # it is not empty, or was never created
                 each.rmdir()
         if isinstance(error, OSError) and _is_about(error, folder):
             raise OSError(error.errno, error.strerror, str(folder)) from error
@@ -137,14 +135,14 @@ def _is_about(error: OSError, folder: Path) -> bool:
 
 @contextmanager
 def lock_folder(folder: str | os.PathLike) -> Iterator[None]:
-    """Hold ``run.lock`` in a folder, so that two runs do not write into it at once.
+    """Hold ``run.lock`` in a folder, so that no two runs write into it at once.
 
-    The system drops the lock when its process ends, however it ends: a file that is left over locks
-    nothing. It is a record lock, which child processes (a loader's workers) do not inherit; that is
-    why this is not done by a library that uses ``flock``.
+    The system releases the lock when the process ends for any reason, so a leftover file locks
+    nothing. It is a record lock, which child processes (workers of a data loader) do not inherit,
+    unlike ``flock`` in common libraries.
 
     Raises:
-        InputError: if another process has it, with that process's id.
+        InputError: if another process holds it, with that process's id.
     """
     path = Path(folder) / "run.lock"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Loading the base model's weights: refuse what does not fit, unpickle nothing but tensors."""
+"""Load the base model's weights: refuse files that do not fit, and unpickle only tensors."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ __all__ = [
 ]
 
 SAFE_TORCH = "2.10"  # the first that reads .pth files safely
-TUNER_FILE_KEY = "mmsdpt"  # of the metadata of safetensors
+TUNER_FILE_KEY = "mmsdpt"  # in the metadata of safetensors
 
 
 def read_checkpoint(
     path: str, map_location: str | torch.device = "cpu", mapped: bool = False
 ) -> dict:
-    """Read a file of PyTorch or safetensors, whatever its name ends in, or a URL of a .pth, without
+    """Read a PyTorch or safetensors file (with any extension), or a URL of a .pth, without
     executing anything in it.
 
     Args:
         path: File or URL.
-        map_location: As of ``torch.load``.
-        mapped: Leave the values of a local file where they are until they are used: for what is
-            copied at once, as the file must not change before.
+        map_location: As in ``torch.load``.
+        mapped: Memory-map a local file instead of reading it. Copy the values at once, as the file
+            must not change before.
 
     Returns:
         The checkpoint's dict; a plain state dict is put under ``state_dict``.
 
     Raises:
         CheckpointError: if it cannot be read that way, has no dict of names under ``state_dict``,
-            or has tensors of an odd kind: 8-bit floats, sparse ones, views that are larger than
-            their data; or if it is not safetensors and PyTorch is too old to read it safely.
+            or has unsupported tensors (8-bit floats, sparse tensors, views that are larger than
+            their data); or if it is not safetensors and PyTorch is too old to read it safely.
     """
     is_url = path.startswith(("http://", "https://"))
     try:
@@ -95,7 +95,7 @@ def read_checkpoint(
 
 
 def _read_torch_file(path: str, map_location: str | torch.device, mapped: bool) -> Any:
-    # With a name torch.load judges by the name, and only by a name it maps, no old format.
+    # Given a path, torch.load decides by its extension; and it can map only a path, no old format.
     if mapped and zipfile.is_zipfile(path) and not path.endswith(".safetensors"):
         return torch.load(path, map_location=map_location, weights_only=True, mmap=True)
     with open(path, "rb") as file:
@@ -108,14 +108,14 @@ def _check_torch(path: str) -> None:
     """
     if Version(torch.__version__).release < Version(SAFE_TORCH).release:
         raise CheckpointError(
-            f"{path} is not read with torch {torch.__version__}, which such a file can harm"
-            f" (CVE-2026-24747): install torch {SAFE_TORCH} or later, or convert it in an"
-            f" environment that has it: {CONVERTER} {path} OUT.safetensors (or clip2mmsdpt.py)"
+            f"{path} cannot be read safely with torch {torch.__version__} (CVE-2026-24747):"
+            f" install torch {SAFE_TORCH} or later, or convert the file in an environment that"
+            f" has it: {CONVERTER} {path} OUT.safetensors (or clip2mmsdpt.py)"
         )
 
 
 def state_dict_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The state dict of what :func:`read_checkpoint` returns; microsoft's and IDEA-Research's files
+    """The state dict in the result of :func:`read_checkpoint`. Files of microsoft and IDEA-Research
     have it under ``model``.
     """
     state = content["state_dict"]
@@ -133,7 +133,7 @@ def _refuse_tuner_file(path: str) -> None:
 
 
 def load_from_safetensors(filename: str, map_location: Any = None) -> dict:
-    """Lets MMEngine's loader, and so the toolboxes' inferencers, read safetensors."""
+    """Lets MMEngine's loader, and thus the toolboxes' inferencers, read safetensors."""
     return read_checkpoint(str(filename), map_location or "cpu")
 
 
@@ -146,7 +146,7 @@ def _is_safetensors(path: str) -> bool:
     """Whether a file is safetensors rather than PyTorch's.
 
     Raises:
-        CheckpointError: if it is neither, with what it is instead.
+        CheckpointError: if it is neither, with the actual format.
     """
     size = os.path.getsize(path)
     with open(path, "rb") as file:
@@ -158,10 +158,10 @@ def _is_safetensors(path: str) -> bool:
         with zipfile.ZipFile(path) as archive:
             if is_torchscript(archive):
                 raise CheckpointError(
-                    f"{path} is a TorchScript archive, as OpenAI's CLIP is: convert it first,"
+                    f"{path} is a TorchScript archive, like OpenAI's CLIP: convert it first,"
                     f" {CLIP_CONVERTER} {path} OUT.safetensors"
                 )
-            # PyTorch never compresses, and what a file unpacks to has no bound.
+            # PyTorch never compresses, and a compressed archive may unpack to any size.
             if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
                 raise CheckpointError(f"{path} is a compressed archive, not PyTorch's")
         return False
@@ -176,13 +176,13 @@ _USUAL |= {torch.int8, torch.int16, torch.int32, torch.int64}
 
 
 def odd_kind(name: str, value: Tensor) -> str:
-    """What makes a tensor of a file unusable here and how to save it; empty for a usual one."""
+    """Why a tensor of a file cannot be used and how to save it instead; empty for a usual one."""
     name = printable(name)
     if value.is_meta:
         return f"the tensor {name} has no values: save the model after its weights are loaded"
     if value.layout != torch.strided or value.is_quantized:
         how = "to_dense" if value.layout != torch.strided else "dequantize"
-        return f"the tensor {name} is not a plain one: save tensor.{how}()"
+        return f"the tensor {name} is not a plain tensor: save tensor.{how}()"
     if value.dtype not in _USUAL:
         kind = str(value.dtype).removeprefix("torch.")
         return (
@@ -196,10 +196,10 @@ def odd_kind(name: str, value: Tensor) -> str:
 
 
 def _checked(content: dict, path: str) -> dict:
-    """The content, if every tensor in it is of a usual kind."""
+    """The content, after checking that every tensor in it is supported."""
     seen: set[int] = set()
     waiting: list[tuple[str, object]] = [("", content)]
-    while waiting:  # not recursive: how deep a file nests has no bound
+    while waiting:  # not recursive: a file may nest to any depth
         name, value = waiting.pop()
         if isinstance(value, Tensor):
             if problem := odd_kind(name[1:], value):
@@ -222,9 +222,9 @@ def not_finite(state: Mapping[str, Tensor]) -> list[str]:
 
 @contextmanager
 def only_tensors_are_read() -> Iterator[None]:
-    """While it lasts MMEngine's own loader, too, reads local files and URLs without executing
-    anything in them: ``init_cfg=dict(type="Pretrained", checkpoint=PATH)`` would otherwise run what
-    a pickle asks for.
+    """Context in which MMEngine's own loader, too, reads local files and URLs without executing
+    anything in them: ``init_cfg=dict(type="Pretrained", checkpoint=PATH)`` would otherwise run code
+    of a pickle.
     """
     schemes = CheckpointLoader._schemes
     before = dict(schemes)
@@ -234,8 +234,8 @@ def only_tensors_are_read() -> Iterator[None]:
 
     def refuse(filename: str, map_location: Any = None) -> dict:
         raise CheckpointError(
-            f"{filename} would be read by MMEngine, which executes what a file asks for: fetch the"
-            " file and give its path"
+            f"{filename} would be read by MMEngine, which executes code in the file: download it"
+            " and give its path"
         )
 
     for prefix in schemes:
@@ -248,10 +248,10 @@ def only_tensors_are_read() -> Iterator[None]:
 
 
 def _harmless_types() -> list:
-    """Types in the training logs of OpenMMLab checkpoints; none runs code when it is rebuilt."""
+    """Types in the training logs of OpenMMLab checkpoints; none runs code when unpickled."""
     core = np._core if hasattr(np, "_core") else np.core
     return [
-        # NumPy 2 moved these: a file names the place of the version that wrote it.
+        # NumPy 2 moved these: a file names the location in the version that wrote it.
         *(
             _renamed(getattr(core.multiarray, name), f"numpy.{place}.multiarray", name)
             for name in ("_reconstruct", "scalar")
@@ -260,22 +260,22 @@ def _harmless_types() -> list:
         np.ndarray,
         np.dtype,
         *{type(np.dtype(kind)) for kind in "?bhilqBHILQefdSU"},
-        # MMEngine's logs refer to their own methods, by getattr. Nobody reads them here, so that
-        # neither has to be what it says.
+        # MMEngine's logs refer to their own methods by getattr. They are not used here, so both are
+        # replaced by dummies.
         _renamed(lambda *args: None, "builtins", "getattr"),
         type("HistoryBuffer", (_Ignored,), {"__module__": "mmengine.logging.history_buffer"}),
     ]
 
 
 class _Ignored:
-    """An object of which nothing is kept."""
+    """An object that is ignored."""
 
     def __setstate__(self, state: object) -> None:
         pass
 
 
 def _renamed(function: Callable, module: str, name: str) -> Callable:
-    """``function`` under the name that a pickle asks for."""
+    """``function`` under the name that a pickle uses."""
 
     def call(*args):
         return function(*args)
@@ -285,26 +285,26 @@ def _renamed(function: Callable, module: str, name: str) -> Callable:
 
 
 def load_base_file(model: nn.Module, path: str) -> None:
-    """Read a file of base weights, see :func:`read_checkpoint`, and load it, see
-    :func:`load_base_weights`. The weights are not in memory twice.
+    """Read a file of base weights (:func:`read_checkpoint`) and load it (:func:`load_base_weights`)
+    without holding the weights in memory twice.
     """
     load_base_weights(model, read_checkpoint(path, mapped=True)["state_dict"], path)
 
 
 def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load the base model; every tensor of the host must be there with its shape, but for those
-    that only training needs (``starts_at_zero`` of the model), which are set to zero.
+    """Load the base model. Every tensor of the host must be in the file with its shape, except
+    those that only training needs (``starts_at_zero`` of the model), which are set to zero.
 
-    MMEngine warns and continues with random weights where a checkpoint belongs to another model;
-    here that is an error.
+    MMEngine only warns and continues with random weights if a checkpoint belongs to another model;
+    here this is an error.
 
     Raises:
-        CheckpointError: naming what is missing or of another shape.
+        CheckpointError: naming the tensors that are missing or have another shape.
     """
     if advice := conversion_advice(map(str, state_dict_of({"state_dict": state})), origin):
         raise CheckpointError(advice)
     if not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{origin} holds more than tensors where its state dict should be")
+        raise CheckpointError(f"the state dict of {origin} holds more than tensors")
     state = {str(name).removeprefix("module."): value for name, value in state.items()}
     own = {
         name: value for name, value in model.state_dict().items() if not name.startswith("tuners.")
@@ -316,7 +316,8 @@ def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str
     }
     if zeros:
         print_log(
-            f"{origin} has no {listed([*zeros])}, which training needs: set to zero", "current"
+            f"{origin} has no {listed([*zeros])}, which training needs: initialised to zero",
+            "current",
         )
         state.update(zeros)
     missing = [name for name in own if name not in state]

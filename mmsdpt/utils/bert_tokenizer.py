@@ -1,4 +1,4 @@
-"""BERT's tokenizer: captions to ids, from files alone."""
+"""BERT's tokenizer: captions to ids, loaded from local files."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Tokenized(dict[str, Any]):
 
 
 class BertTokenizer:
-    """WordPiece as BERT's, called as Hugging Face's tokenizers are.
+    """BERT's WordPiece tokenizer, with the interface of Hugging Face's tokenizers.
 
     Args:
         folder: With ``tokenizer.json``, or else ``vocab.txt`` (one token a line) and, where it
@@ -86,7 +86,7 @@ class BertTokenizer:
         self._backend.no_padding()
         for key in ("unk", "pad", "cls", "sep"):
             if self._backend.token_to_id(names[key]) is None:
-                raise InputError(f"the vocabulary {file} is not BERT's: it lacks {names[key]}")
+                raise InputError(f"the vocabulary {file} is not BERT's: it has no {names[key]}")
         self.unk_token, self.pad_token = names["unk"], names["pad"]
         self.unk_token_id: int = self._backend.token_to_id(self.unk_token)
         self.pad_token_id: int = self._backend.token_to_id(self.pad_token)
@@ -197,7 +197,7 @@ def _from_vocabulary(file: Path, names: dict[str, str], settings: dict[str, Any]
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
     cls, sep = names["cls"], names["sep"]
-    if cls in vocabulary and sep in vocabulary:  # what is missing is told by the caller
+    if cls in vocabulary and sep in vocabulary:  # the caller reports missing tokens
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{cls}:0 $A:0 {sep}:0",
             pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",

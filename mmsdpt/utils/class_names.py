@@ -1,4 +1,4 @@
-"""Class names as a model reads them: which ones it cannot tell apart, or cannot read at all."""
+"""Class names as a model reads them, and names that it cannot distinguish or read."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _JOINERS = "\u200c\u200d"  # change how letters of some scripts and emoji look
 
 
 class Reading(NamedTuple):
-    """What a model sees of a class name.
+    """How a model reads a class name.
 
     Args:
-        tokens: Its tokens or words; names with the same ones are the same class to the model.
-        text: The same for a person.
-        known: Whether the model's vocabulary knows any of it.
+        tokens: Its tokens or words; names with the same tokens are the same class to the model.
+        text: The same as readable text.
+        known: Whether any of it is in the model's vocabulary.
     """
 
     tokens: Hashable
@@ -31,9 +31,9 @@ class Reading(NamedTuple):
 
 
 def as_read(name: str) -> Reading:
-    """A name as text models read it, before any vocabulary: without what stands in parentheses,
-    underscores, case, accents and different ways to encode the same letter. Words without a Latin
-    letter or digit are taken for unknown: the models learned English.
+    """A name as text models read it, before any vocabulary: without text in parentheses,
+    underscores, case, accents and encoding variants of a letter. Words without a Latin letter or
+    digit count as unknown, as the models were trained on English.
     """
     text = re.sub(r"\(.*\)", "", name).replace("_", " ")
     decomposed = unicodedata.normalize("NFKD", text).casefold()
@@ -49,8 +49,8 @@ def as_written(name: str) -> Reading:
 
 
 def one_form(name: str) -> str:
-    """A name in one encoding of its letters (NFC; macOS writes NFD), without space around it and
-    without signs that nobody sees: marks of direction, zero-width spaces, soft hyphens.
+    """A name in Unicode form NFC (macOS writes NFD), stripped, and without invisible characters:
+    direction marks, zero-width spaces, soft hyphens.
     """
     name = "".join(c for c in name if c in _JOINERS or unicodedata.category(c) != "Cf")
     return unicodedata.normalize("NFC", " ".join(name.split()))
@@ -59,29 +59,29 @@ def one_form(name: str) -> str:
 def name_problems(
     names: Sequence[object], read: Callable[[str], Reading] = as_read
 ) -> tuple[list[str], list[str], list[str]]:
-    """Look for names that cannot serve.
+    """Find names that cannot be used, or are doubtful.
 
     Args:
         names: Class names.
         read: How the model reads one.
 
     Returns:
-        Sentences about names that are no text or of which nothing is left; about names that are
-        the same to the model; and about names that the model has no words for.
+        Sentences about names that are not strings or are empty; about names that are the same to
+        the model; and about names that the model does not know.
     """
     wrong, same, unknown = [], [], []
     by_tokens: dict[Hashable, list[str]] = {}
     texts: dict[Hashable, str] = {}
     for name in names:
         if not isinstance(name, str):
-            wrong.append(f"{name!r} is a {type(name).__name__}, not a text")
+            wrong.append(f"{name!r} is a {type(name).__name__}, not a string")
             continue
         if any(unicodedata.category(c) in ("Cc", "Cs") for c in name.strip()):
             wrong.append(f"{name!r} has a broken or control character")
             continue
         reading = read(name)
         if not reading.tokens:
-            why = " to the model, which does not read what stands in parentheses"
+            why = " to the model, which ignores text in parentheses"
             wrong.append(f"{name!r} is empty{why if name.strip() else ''}")
             continue
         by_tokens.setdefault(reading.tokens, []).append(name)
@@ -89,14 +89,16 @@ def name_problems(
         if not reading.known:
             unknown.append(f"{name!r} has no word that the model knows")
         elif any(map(_mixes_scripts, name.split())):
-            unknown.append(f"{name!r} has letters that only look Latin")
+            unknown.append(f"{name!r} mixes Latin letters with lookalikes")
         elif re.fullmatch(r"\w?\d{6,}", name.strip()):
-            unknown.append(f"{name!r} is an identifier, which does not say what is seen")
+            unknown.append(f"{name!r} is an identifier, which does not describe the object")
         elif re.fullmatch(r"\d[\d.,]*", name.strip()):
-            unknown.append(f"{name!r} is a number, which does not say what is seen")
+            unknown.append(f"{name!r} is a number, which does not describe the object")
     texts_only = [name for name in names if isinstance(name, str)]
     if len(texts_only) > 1 and all(re.match(r"\s*\d+[\s._-]+[^\W\d]", n) for n in texts_only):
-        unknown.append(f"all begin with a number, as {texts_only[0]!r}, which the model reads, too")
+        unknown.append(
+            f"all begin with a number, such as {texts_only[0]!r}, which the model reads, too"
+        )
     for tokens, alike in by_tokens.items():
         if len(alike) > 1:
             same.append(
@@ -116,7 +118,7 @@ def check_class_names(
     read: Callable[[str], Reading] = as_read,
     *,
     source: str,
-    advice: str = "give each class a name of its own in plain English words",
+    advice: str = "give each class a different name in plain English words",
     strict: bool = True,
     refuse_empty: bool = True,
 ) -> None:
@@ -125,14 +127,14 @@ def check_class_names(
     Args:
         read: How the model reads one.
         source: Where they come from, for the message.
-        advice: The way out.
-        strict: Whether two classes of one text are an error or a warning (public class lists have
-            some, and nobody can rename them).
-        refuse_empty: Whether a name of which nothing is left is an error or a warning (CLIP still
-            has the words around it).
+        advice: What to do, for the message.
+        strict: Whether two classes with the same text are an error or a warning (public class lists
+            have some, which cannot be renamed).
+        refuse_empty: Whether an empty name is an error or a warning (CLIP still has the words of
+            the template).
 
     Raises:
-        InputError: naming the classes and the way out.
+        InputError: naming the classes and what to do.
     """
     wrong, same, unknown = name_problems(names, read)
     errors = (wrong if refuse_empty else []) + (same if strict else [])
@@ -148,11 +150,11 @@ def check_class_names(
 
 
 def rows_by_name(trained: Sequence[str], names: Sequence[str]) -> list[int]:
-    """For each name its place in ``trained``, compared as they are or, where that finds none, as
-    they are read.
+    """The index of each name in ``trained``, compared literally or, if that finds none, as the
+    model reads them.
 
     Raises:
-        InputError: if one of them is not there.
+        InputError: if one of them is not found.
     """
     place = {name: row for row, name in reversed(list(enumerate(trained)))}
     by_words = {as_read(name).tokens: row for name, row in place.items()}
@@ -167,18 +169,18 @@ def rows_by_name(trained: Sequence[str], names: Sequence[str]) -> list[int]:
 
 
 def parse_names(text: str) -> list[str]:
-    """Names from a command line, ``a,b,c``, or one a line, as of ``"$(cat names.txt)"``; a name
-    with a comma stands in double quotes.
+    """Parse names from a command line: ``a,b,c``, or one per line, as with ``"$(cat names.txt)"``.
+    A name with a comma must be in double quotes.
     """
     rows = csv.reader(text.splitlines(), skipinitialspace=True)
     return [name.strip() for row in rows for name in row]
 
 
 def chosen_names(text: str | None) -> list[str] | None:
-    """The names of ``--classes``; None where it is not given.
+    """The names of ``--classes``; None if it is not given.
 
     Raises:
-        InputError: if a name is empty or there twice, or there are none.
+        InputError: if a name is empty or repeated, or there are none.
     """
     if text is None:
         return None
@@ -192,7 +194,7 @@ def parse_renames(pairs: Iterable[str]) -> dict[str, str]:
     """``old=new`` from a command line to a mapping.
 
     Raises:
-        InputError: if a pair has another form, or a name is given two new ones.
+        InputError: if a pair is malformed, or a name is renamed twice.
     """
     found: dict[str, str] = {}
     for pair in pairs:

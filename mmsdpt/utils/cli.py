@@ -1,7 +1,6 @@
-"""What the command line tools share: from the command line to a config, from an error to one
-sentence.
+"""Helpers of the command-line tools: read configs and options, and report errors in one sentence.
 
-Nothing heavy is imported here or by a tool before it has read its arguments: ``--help`` is quick.
+Heavy imports come after the arguments are parsed, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -30,25 +29,27 @@ MODULE2PACKAGE.setdefault("mmsdpt", "mmsdpt")
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
-    """Run a tool's ``main``: an :class:`InputError`, and a disk that is full or closed to writing,
-    become one sentence and exit code 2, Ctrl-C one and 130, any other error a traceback. Output
-    that nobody reads any more ends the tool silently.
+    """Run a tool's ``main`` and turn errors into messages and exit codes.
+
+    An :class:`InputError`, or a disk that is full or read-only, prints one sentence and exits with
+    2. Ctrl-C exits with 130. Any other error is a traceback. A closed pipe, as with ``| head``,
+    ends the tool silently.
     """
     try:
         code = main()
         sys.stdout.flush()
     except InputError as error:
-        # It may tell what a file says, which is not to command the terminal.
+        # The message may quote a file, whose control characters must not reach the terminal.
         lines = (printable(line, 10_000) for line in str(error).split("\n"))
         sys.stderr.write("error: " + "\n".join(lines) + "\n")
         code = 2
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and _is_unread():  # as of ``| head``
+        if isinstance(error, BrokenPipeError) and _is_unread():  # as with ``| head``
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
             sys.exit(1)
-        if (told := disk_problem(error)) is None:
+        if (message := disk_problem(error)) is None:
             raise
-        sys.stderr.write(f"error: {told}\n")
+        sys.stderr.write(f"error: {message}\n")
         code = 2
     except KeyboardInterrupt:
         sys.stderr.write("\nerror: interrupted\n")
@@ -57,14 +58,14 @@ def run_tool(main: Callable[[], int | None]) -> None:
 
 
 def _is_unread() -> bool:
-    """Whether who read what is printed has closed it; pipes of other kinds may break, too."""
+    """Whether the reader of stdout has closed it; other pipes may break, too."""
     poll = select.poll()
     poll.register(sys.stdout, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 class Options(DictAction):
-    """``KEY=VALUE`` pairs; what is no pair is said in one sentence, and a text keeps its spaces."""
+    """``KEY=VALUE`` pairs. Reports malformed pairs in one sentence; strings keep their spaces."""
 
     @staticmethod
     def _parse_iterable(val: str):
@@ -81,35 +82,33 @@ class Options(DictAction):
                 super().__call__(parser, namespace, [value], option_string)
             except (AssertionError, RecursionError):  # brackets that do not match; a dict
                 parser.error(
-                    f"{option_string} cannot read {value!r}: a list is [1,2], and what a dict holds"
-                    " is set one by one, as in optim_wrapper.optimizer.lr=0.1"
+                    f"{option_string} cannot parse {value!r}: write a list as [1,2], and set keys"
+                    " of a dict one by one, as in optim_wrapper.optimizer.lr=0.1"
                 )
 
 
 def name_and_path(argument: str) -> tuple[str | None, str]:
-    """``[NAME=]PATH`` as name, None where there is none, and path. The name of a file or folder
-    that exists may have ``=`` in it.
-    """
+    """Split ``[NAME=]PATH`` into name (or None) and path. An existing path may contain ``=``."""
     name, separator, path = argument.partition("=")
     return (name, path) if separator and not os.path.exists(argument) else (None, argument)
 
 
 def own_name(name: str, path: str, taken: Mapping[str, str]) -> str:
-    """The name, followed by that of the folder around ``path`` where another path has it already.
+    """The name, extended by the parent folder of ``path`` if it is already taken.
 
     Args:
-        name: What to call the path.
-        path: Of a file or folder.
+        name: Preferred name of the path.
+        path: A file or folder.
         taken: Paths by their names.
 
     Raises:
-        InputError: if another path has the longer name, too.
+        InputError: if the longer name is taken, too.
     """
     if name in taken:
         name = f"{name}, {Path(path).resolve().parent.name}"
     if name in taken:
         raise InputError(
-            f"{path} and {taken[name]} would both be called {name!r}: write NAME={path}"
+            f"{path} and {taken[name]} would have the same name {name!r}: write NAME={path}"
         )
     return name
 
@@ -122,34 +121,34 @@ def tool_parser(docstring: str | None) -> argparse.ArgumentParser:
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of MMDetection's tools that training and testing share."""
+    """Add the flags that training and testing share with MMDetection's tools."""
     parser.add_argument(
-        "--work-dir", help="where logs and files go; default: work_dirs/<config name>"
+        "--work-dir", help="folder for logs and results; default: work_dirs/<config name>"
     )
     add_data_arguments(parser)
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    # torch.distributed.launch hands this over.
+    # torch.distributed.launch passes this.
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags that change a config."""
+    """Add the flags that change a config."""
     parser.add_argument(
         "--cfg-options",
         nargs="+",
         action=Options,
-        help="override settings, e.g. --cfg-options train_cfg.max_epochs=5 load_from=PATH",
+        help="override settings of the config, e.g. train_cfg.max_epochs=5 load_from=PATH",
     )
     parser.add_argument(
-        "--data-root", help="another folder for the config's data_root, wherever it is used"
+        "--data-root", help="folder of the data; replaces the config's data_root everywhere"
     )
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """What :func:`mmsdpt.apis.load_model` needs beside tuner files."""
+    """Add the arguments that :func:`mmsdpt.apis.load_model` needs besides tuner files."""
     parser.add_argument("--config", help="config that the file was trained with")
-    parser.add_argument("--base", help="file of the base weights, if it is elsewhere now")
-    parser.add_argument("--text-encoder", help="folder of GLIP's BERT, if it is elsewhere now")
+    parser.add_argument("--base", help="file of the base weights, if it was moved")
+    parser.add_argument("--text-encoder", help="folder of GLIP's BERT, if it was moved")
 
 
 _DEFAULTS = dict(cfg_options=None, data_root=None, work_dir=None, launcher="none")
@@ -160,33 +159,33 @@ def load_config(
     roles: Sequence[str] = (),
     adjust: Callable[[Config], None] | None = None,
 ) -> Config:
-    """Read ``args.config`` with the overrides of :func:`add_common_arguments`, then import the
-    modules that it names, which takes seconds.
+    """Read ``args.config`` with the overrides of :func:`add_common_arguments`, then import its
+    ``custom_imports``, which takes seconds.
 
     Args:
-        args: The arguments: ``config``, and those of the others that a tool has.
-        roles: Check before the import that weights are there, and the data of these roles: see
+        args: The arguments: ``config``, and any of the common ones that the tool has.
+        roles: Before the import, check that the weights and the data of these roles exist: see
             :func:`mmsdpt.utils.preflight.require_all`.
-        adjust: Changes the config before that check, by arguments of the tool's own.
+        adjust: Changes the config before that check, for the tool's own arguments.
 
     Raises:
-        InputError: if the config file does not exist, or anything that is checked.
+        InputError: if the config file does not exist, or a check fails.
     """
     args = argparse.Namespace(**_DEFAULTS | vars(args))
     if not Path(args.config).is_file():
         raise InputError(f"config not found: {args.config}")
     if not args.config.endswith((".py", ".json", ".yaml", ".yml")):
-        raise InputError(f"{args.config} is not a config, which ends in .py")
+        raise InputError(f"{args.config} is not a config: expected a .py, .json or .yaml file")
     if args.launcher == "pytorch" and "RANK" not in os.environ:
         raise InputError(
-            "--launcher pytorch is for processes that torchrun starts: torchrun --nproc_per_node 2"
-            " tools/train.py CONFIG --launcher pytorch; one process needs no --launcher"
+            "--launcher pytorch needs torchrun: torchrun --nproc_per_node 2 tools/train.py CONFIG"
+            " --launcher pytorch; for a single process leave out --launcher"
         )
     processes = int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
     if roles and args.launcher == "none" and processes > 1:
         raise InputError(
-            f"torchrun started {processes} processes, and without --launcher pytorch each would do"
-            " all of the work: add --launcher pytorch"
+            f"torchrun started {processes} processes, but without --launcher pytorch each would do"
+            " all the work: add --launcher pytorch"
         )
     make_projects_importable()
     cfg = read_config_file(args.config, import_custom_modules=False)
@@ -213,21 +212,21 @@ def load_config(
 
 
 def read_config_file(path: str | Path, **kwargs: Any) -> Config:
-    """MMEngine's ``Config.fromfile`` of a file that is there.
+    """MMEngine's ``Config.fromfile`` for an existing file.
 
     Raises:
-        InputError: if a file that it names, as in ``_base_``, is not there.
+        InputError: if a file that it inherits from (``_base_``) does not exist.
     """
     try:
         return Config.fromfile(path, **kwargs)
     except FileNotFoundError as error:
         raise InputError(
-            f"{path} needs {error.filename}, which is not there; paths in _base_ begin in the"
-            " config's own folder"
+            f"{path} inherits from {error.filename}, which does not exist; paths in _base_ are"
+            " relative to the config's folder"
         ) from None
 
 
-# What a run reads where a config may not have it: arguments of MMEngine's Runner, and the rest.
+# Settings that a run reads but a config may lack: arguments of MMEngine's Runner, and others.
 OF_THE_RUNNER = (
     *("model", "work_dir", "data_preprocessor", "load_from", "resume", "launcher", "env_cfg"),
     *(f"{role}_{part}" for role in ("train", "val", "test") for part in ("dataloader", "cfg")),
@@ -246,14 +245,14 @@ def merge_options(
     what: str = "--cfg-options ",
     known: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Merge settings by dotted name into a config, and check that its settings have their kinds.
+    """Merge settings by dotted name into a config, and check the types of its settings.
 
     Args:
-        what: In front of an option's name in a sentence.
-        known: Names that the config may lack, by the place of their dict; by default a run's.
+        what: Prefix of an option's name in messages.
+        known: Names that the config may lack, by the path of their dict; by default a run's.
 
     Raises:
-        InputError: for an option that would do nothing, or does not fit what it takes the place of.
+        InputError: for an option that would have no effect, or has the wrong type.
     """
     _check_names(options, cfg, what, {"": OF_THE_RUNNER} if known is None else known)
     before = {name: setting(cfg, name) for name in options}
@@ -270,8 +269,8 @@ def merge_options(
 def _check_names(
     options: Mapping[str, Any], cfg: Config, what: str, known: Mapping[str, Sequence[str]]
 ) -> None:
-    """Refuse an option that would do nothing: its first word is nothing that a config has, or a
-    later one is much like a neighbour in a dict without a type, which no constructor checks.
+    """Refuse an option that would have no effect: its first part is not in the config, or a later
+    part is close to an existing key of a dict without a type, which no constructor checks.
 
     Raises:
         InputError: with the nearest name.
@@ -285,14 +284,14 @@ def _check_names(
             if word not in names and not checked:
                 near = nearest(word, names, 0.8 if number else 0.6)
                 if near or not number:
-                    raise InputError(f"{what}{name}: there is no {word} in the config{near}")
+                    raise InputError(f"{what}{name}: the config has no {word}{near}")
             part = part.get(word)
             if isinstance(part, (list, tuple)):
                 rest = words[number + 1 :]
                 if rest and not (rest[0].isdigit() and int(rest[0]) < len(part)):
                     raise InputError(
-                        f"{what}{name}: {word} is a list of {len(part)}, and"
-                        f" {rest[0]!r} is no place in it; the first is 0"
+                        f"{what}{name}: {word} is a list of length {len(part)}, and"
+                        f" {rest[0]!r} is not a valid index (they start at 0)"
                     )
             if not isinstance(part, Mapping):
                 break
@@ -301,7 +300,7 @@ def _check_names(
 def make_projects_importable() -> None:
     """Let configs name modules of ``projects/`` in ``custom_imports``, wherever a tool is started.
 
-    The folder lies beside the package in a checkout; an installed package has none.
+    The folder is beside the package in a checkout; an installed package does not have it.
     """
     root = Path(__file__).resolve().parents[2]
     if (root / "projects").is_dir() and str(root) not in sys.path:
@@ -309,23 +308,23 @@ def make_projects_importable() -> None:
 
 
 def replace_data_root(cfg: Config, folder: str) -> None:
-    """Replace the prefix ``cfg.data_root`` in every string of the config: datasets and evaluators
-    spell it out. Where the datasets have another ``data_root`` of their own, that one is replaced.
+    """Replace the prefix ``cfg.data_root`` in every string of the config, as datasets and
+    evaluators contain it. If the datasets have a different ``data_root``, that one is replaced.
 
     Raises:
-        InputError: if the config has no ``data_root``, or its datasets have several others.
+        InputError: if the config has no ``data_root``, or its datasets have several.
     """
     old = (cfg.get("data_root") or "").rstrip("/")
     if not old:
-        raise InputError("--data-root needs a config with data_root")
+        raise InputError("--data-root needs a config that sets data_root")
     loaders = [cfg.get(f"{role}_dataloader") for role in ("train", "val", "test")]
     found = [part.get("data_root") for loader in loaders for _, part in parts(loader)]
     roots = {root.rstrip("/") for root in found if isinstance(root, str)}
     if roots and not any(f"{root}/".startswith(old + "/") for root in roots):
         if len(roots) > 1:
             raise InputError(
-                f"--data-root replaces one folder, and the datasets have {', '.join(sorted(roots))}"
-                ": change them in the config"
+                f"--data-root replaces one folder, but the datasets use {', '.join(sorted(roots))}:"
+                " change them in the config"
             )
         (old,) = roots
     for key in list(cfg):
@@ -333,7 +332,7 @@ def replace_data_root(cfg: Config, folder: str) -> None:
 
 
 def replace_prefix(value, old: str, new: str):
-    """A config's value with ``new`` where a path in it begins with ``old``; it is left as it is."""
+    """A copy of a config's value in which paths that begin with ``old`` begin with ``new``."""
     if isinstance(value, dict):
         return type(value)({key: replace_prefix(value[key], old, new) for key in value})
     if isinstance(value, (list, tuple)):
@@ -344,8 +343,8 @@ def replace_prefix(value, old: str, new: str):
 
 
 def spread_text_encoder(cfg: Config, options: Mapping[str, Any]) -> None:
-    """Let ``--cfg-options lang_model_name=PATH``, or that of its copy in the model, reach all
-    places that configs copy it to.
+    """Copy ``--cfg-options lang_model_name=PATH``, or its copy in the model, to all places of the
+    config that use it.
     """
     name = cfg.get("lang_model_name")
     if "lang_model_name" not in options:

@@ -1,7 +1,7 @@
-"""Weights of CLIP models with a ViT, of whatever layout, under MMPreTrain's names.
+"""Convert the weights of CLIP models with a ViT from any known layout to MMPreTrain's names.
 
-Read are OpenAI's TorchScript archives, state dicts with OpenAI's names (open_clip's are the same,
-or have ``text.`` before those of the text tower) and Hugging Face's ``CLIPModel``.
+Supported are OpenAI's TorchScript archives, state dicts with OpenAI's names (open_clip's are the
+same, or have the prefix ``text.`` for the text tower) and Hugging Face's ``CLIPModel``.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from mmsdpt.utils.texts import read_json
 from .foreign_layouts import joined, one_weight_file, renamed
 from .torchscript_archive import is_torchscript, read_torchscript
 
-_CODE_BYTES = 2**20  # of an archive's largest source file; OpenAI's have about 50 kB
-# Buffers and attributes that are no weights.
+_CODE_BYTES = 2**20  # largest source file of an archive; OpenAI's have about 50 kB
+# Buffers and attributes that are not weights.
 _DROPPED = {"input_resolution", "context_length", "vocab_size", "position_ids", "attn_mask"}
 _READ = "OpenAI's archives, state dicts with OpenAI's or open_clip's names, and Hugging Face's"
 
@@ -52,7 +52,7 @@ _HUGGING_FACE_TO_OPENAI = (
     (r"(?<=\d\.)mlp\.fc1\.", "mlp.c_fc."),
     (r"(?<=\d\.)mlp\.fc2\.", "mlp.c_proj."),
 )
-# The text tower has OpenAI's names in MMPreTrain, too.
+# MMPreTrain's text tower also has OpenAI's names.
 _OPENAI_TO_MMPRETRAIN = (
     (r"^visual\.class_embedding$", "visual.cls_token"),
     (r"^visual\.positional_embedding$", "visual.pos_embed"),
@@ -69,15 +69,15 @@ _OPENAI_TO_MMPRETRAIN = (
 )
 
 
-# Both norms, queries with keys and values, what makes the output of them, and the MLP's two layers.
+# Both norms, the joint layer of queries, keys and values, the output projection, and the MLP.
 _IMAGE_BLOCK = ("ln1.", "ln2.", "attn.qkv.", "attn.proj.", "ffn.layers.0.0.", "ffn.layers.1.")
 _TEXT_BLOCK = ("ln_1.", "ln_2.", "attn.in_proj_", "attn.out_proj.", "mlp.c_fc.", "mlp.c_proj.")
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of a CLIP, as its tensors show them. The number of heads does not show; OpenAI's models
-    have width / 64.
+    """Sizes of a CLIP, read from its tensors. They do not show the number of heads, which is width
+    / 64 in OpenAI's models.
     """
 
     image_width: int
@@ -137,16 +137,16 @@ def convert_file(source: str, out: str, activation: str | None = None) -> str:
 
     Args:
         source: A file (.pt, .pth, .bin, .safetensors) or a folder as on Hugging Face.
-        out: File to write, .safetensors or .pth; complete or not there at all.
-        activation: Of the model's MLPs, ``quick_gelu`` or ``gelu``, where neither an archive's code
-            nor a config beside the weights says it.
+        out: File to write, .safetensors or .pth; written atomically.
+        activation: Activation of the MLPs, ``quick_gelu`` or ``gelu``, if neither an archive's code
+            nor a config beside the weights names it.
 
     Returns:
         One line: the layout that was found, and the sizes.
 
     Raises:
-        InputError: Naming what cannot be read, is unknown, missing or left over, or weights that
-            are not for QuickGELU.
+        InputError: Naming what cannot be read, is unknown, missing or unexpected, or weights that
+            need another activation than QuickGELU.
     """
     if not out.endswith((".safetensors", ".pth")):
         raise InputError(f"the file to write must end in .safetensors or .pth, got {out}")
@@ -166,13 +166,13 @@ def convert_file(source: str, out: str, activation: str | None = None) -> str:
 
 
 def _read(source: str) -> tuple[dict[str, Any], str]:
-    """State dict, and what it was read from."""
+    """State dict, and the file it was read from."""
     path = Path(source)
     if path.is_dir():
         file = one_weight_file(path)
         return read_checkpoint(str(file))["state_dict"], f"folder, {file.name}"
     if not path.is_file():
-        raise CheckpointError(f"no such file or folder: {source}")
+        raise CheckpointError(f"file or folder not found: {source}")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if is_torchscript(archive):
@@ -181,21 +181,21 @@ def _read(source: str) -> tuple[dict[str, Any], str]:
 
 
 def _check_activation(source: Path, given: str | None) -> None:
-    """Refuse weights that were not trained with QuickGELU, and those that do not say it: the
+    """Refuse weights that were not trained with QuickGELU, or do not name their activation: the
     tensors do not show it, and with another activation every feature is wrong.
     """
     where, found = _declared_activations(source)
     if not found and given is None:
         raise InputError(
-            f"{source} does not say which activation its model has: give --activation quick_gelu"
-            " for OpenAI's weights and for models of open_clip with quickgelu in their name; most"
-            " others of open_clip have GELU"
+            f"{source} does not name the activation of its model: pass --activation quick_gelu for"
+            " OpenAI's weights and for open_clip models with quickgelu in their name; most other"
+            " open_clip models use GELU"
         )
     wrong = sorted({*found, *([given] if given else [])} - {"quick_gelu"})
     if wrong:
         raise InputError(
             f"the activation of {where or source} is {', '.join(wrong)}; MMPreTrain's text tower"
-            " always has QuickGELU, so its features would be wrong: take weights trained with"
+            " always uses QuickGELU, so its features would be wrong: use weights trained with"
             " QuickGELU, such as OpenAI's"
         )
 
@@ -213,14 +213,14 @@ def _declared_activations(source: Path) -> tuple[Path | None, set[str]]:
     for config, content in _configs_beside(source):
         if config.name == "open_clip_config.json":
             return config, {"quick_gelu" if content.get("quick_gelu", False) else "gelu"}
-        # transformers leaves out what is the default
+        # transformers leaves out default values
         towers = [content.get(f"{tower}_config") or {} for tower in ("vision", "text")]
         return config, {str(tower.get("hidden_act", "quick_gelu")) for tower in towers}
     return None, set()
 
 
 def _configs_beside(source: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Configs of a CLIP, of transformers or open_clip, that lie beside weights; no other JSON."""
+    """Configs of a CLIP from transformers or open_clip in the folder of the weights."""
     folder = source if source.is_dir() else source.parent
     for name in ("config.json", "open_clip_config.json"):
         config = folder / name
@@ -243,7 +243,7 @@ _TOWERS, _ENDS = ("vision", "text"), ("config", "cfg")
 
 
 def _other_heads(source: Path, architecture: Architecture) -> str:
-    """What a config beside the weights says of heads that are not of width 64."""
+    """A note if a config beside the weights has heads that are not of width 64."""
     widths = dict(vision=architecture.image_width, text=architecture.text_width)
     needed: dict[str, int] = {}
     for _, content in _configs_beside(source):
@@ -269,14 +269,14 @@ def convert_state(state: Mapping[str, Tensor], origin: str) -> tuple[str, dict[s
 
     Args:
         state: Tensors by the names of their layout.
-        origin: What messages call the source.
+        origin: Name of the source for messages.
 
     Returns:
         The layout's name, and float32 tensors by MMPreTrain's names: exactly those of a CLIP.
 
     Raises:
-        InputError: Naming the layout that is unknown, or the tensors that are missing, left over
-            or of a wrong shape.
+        InputError: Naming the unknown layout, or the tensors that are missing, unexpected or of a
+            wrong shape.
     """
     state = {
         name.removeprefix("module."): value
@@ -334,7 +334,7 @@ def _layout(state: Mapping[str, Tensor], origin: str) -> str:
             " can be converted, such as ViT-B/16"
         )
     if any_starts("visual.patch_embed.projection."):
-        raise CheckpointError(f"{origin} has MMPreTrain's names already: use it as it is")
+        raise CheckpointError(f"{origin} already has MMPreTrain's names: use it as it is")
     if any_starts("vision_model.", "text_model."):
         return "Hugging Face's layout"
     if any_starts("text."):
@@ -342,7 +342,7 @@ def _layout(state: Mapping[str, Tensor], origin: str) -> str:
     if any_starts("visual.conv1."):
         return "OpenAI's layout"
     raise CheckpointError(
-        f"{origin} holds no CLIP with a ViT in a known layout ({_READ}); its tensors are"
+        f"{origin} is not a CLIP with a ViT in a known layout ({_READ}); its tensors are"
         f" {listed(list(state)) or 'none'}"
     )
 
@@ -350,7 +350,7 @@ def _layout(state: Mapping[str, Tensor], origin: str) -> str:
 def _architecture(state: Mapping[str, Tensor], origin: str) -> Architecture:
     def sizes(name: str, dimensions: int) -> tuple[int, ...]:
         if name not in state:
-            raise CheckpointError(f"{origin} does not fit CLIP with a ViT: it lacks {name}")
+            raise CheckpointError(f"{origin} does not fit CLIP with a ViT: it has no {name}")
         shape = tuple(state[name].shape)
         if len(shape) != dimensions:
             raise CheckpointError(

@@ -1,4 +1,4 @@
-"""See that the files that a config of a dataset or a metric names are there."""
+"""Check that the files that a dataset's or metric's config names exist."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .texts import read_json
 
 
 def missing_files(cfg: Any) -> list[tuple[str, str]]:
-    """Annotation files and image folders of a dataset's config, wrapped or not, that are not there:
-    what it is, and its path.
+    """Missing annotation files and image folders of a dataset's config, wrapped or not: kind and
+    path of each.
 
-    Datasets on other storage than the local one have none, nor has anything but a dataset's config.
+    Empty for datasets on remote storage, and for anything that is not a dataset's config.
     """
     missing = []
     for dataset in dataset_configs(cfg):
@@ -36,15 +36,15 @@ def missing_files(cfg: Any) -> list[tuple[str, str]]:
 def check_dataset_files(cfg: Any, classes: bool = True) -> None:
     """Check the annotation files and image folders of a dataset's config, wrapped or not.
 
-    MMDetection would end in a traceback from the depths of its annotation reader. Classes that a
-    config names are checked, too: see :func:`check_classes`.
+    MMDetection would fail with a traceback in its annotation reader. Classes that a config names
+    are checked, too: see :func:`check_classes`.
 
     Args:
         cfg: Config of a dataset; anything else passes.
         classes: Whether to check classes.
 
     Raises:
-        InputError: naming the file or folder that is missing, or the classes that do not fit.
+        InputError: naming the missing file or folder, or the classes that do not fit.
     """
     for what, path in missing_files(cfg):
         raise InputError(f"{what} not found: {path}; {how_to_get_data(path)}")
@@ -63,15 +63,15 @@ def check_dataset_files(cfg: Any, classes: bool = True) -> None:
 
 
 def check_classes(metainfo: Any, path: str) -> None:
-    """Check that the classes of a config are categories of a COCO file, in the file's order.
+    """Check that the classes of a config are categories of a COCO file, in the same order.
 
-    MMDetection numbers the categories in the file's order, whatever the order of the names is, and
-    leaves out the names that it does not find. A closed-set detector does not mind; one that reads
-    the names would learn them for each other's boxes.
+    MMDetection numbers the categories in the file's order, regardless of the order of the names,
+    and skips names that it does not find. This is harmless for a closed-set detector, but one that
+    reads the names would learn them for the wrong boxes.
 
     Args:
         metainfo: Of the dataset's config. Without ``classes``, nothing is checked.
-        path: Annotation file. What is not in COCO's format passes.
+        path: Annotation file. Files that are not in COCO's format are not checked.
 
     Raises:
         InputError: with the classes to write instead.
@@ -90,32 +90,32 @@ def check_classes(metainfo: Any, path: str) -> None:
     absent = [name for name in classes if name not in names]
     if absent:
         raise InputError(
-            f"{path} has no category {', '.join(absent)}: name some of its own in"
-            f" metainfo.classes, in this order: {', '.join(names)}"
+            f"{path} has no category {', '.join(absent)}: metainfo.classes must be some of its"
+            f" categories, in this order: {', '.join(names)}"
         )
     ordered = tuple(name for name in names if name in classes)
     if ordered != tuple(classes):
         raise InputError(
-            f"metainfo.classes has another order than the categories of {path}, and labels would"
-            f" take each other's names: write classes={ordered}"
+            f"metainfo.classes and the categories of {path} are in different orders, so labels"
+            f" would get wrong names: write classes={ordered}"
         )
 
 
 def refuse_text(classes: str) -> None:
-    """Refuse classes that are one text and not a file of names, which MMEngine reads.
+    """Refuse classes that are a single string and not a file of names, which MMEngine reads.
 
     Raises:
         InputError: with what to write instead.
     """
     if not Path(classes).is_file():
         raise InputError(
-            f"metainfo.classes is the text {classes!r}, expected a tuple of names: write"
+            f"metainfo.classes is the string {classes!r}, expected a tuple of names: write"
             f" classes=({classes!r},)"
         )
 
 
 def check_evaluator_files(cfg: Any) -> None:
-    """Check the annotation files of one metric's config or of several.
+    """Check the annotation files of one or several metric configs.
 
     Raises:
         InputError: naming the file that is missing.
@@ -161,7 +161,7 @@ def innermost_datasets(dataset: Any) -> Iterator[Any]:
 
 
 def class_lists(dataset: Any) -> list[tuple[str, ...]]:
-    """The class lists of a dataset: several where a concatenation joins data of other classes."""
+    """The class lists of a dataset; several if it concatenates data with different classes."""
     found = (
         tuple(getattr(inner, "metainfo", {}).get("classes") or ())
         for inner in innermost_datasets(dataset)
@@ -170,7 +170,7 @@ def class_lists(dataset: Any) -> list[tuple[str, ...]]:
 
 
 def all_classes(dataset: Any) -> tuple[str, ...]:
-    """The classes of all lists of a dataset, each once."""
+    """The classes of all lists of a dataset, without repeats."""
     return tuple(dict.fromkeys(name for names in class_lists(dataset) for name in names))
 
 
@@ -180,12 +180,12 @@ def joined(root: str, path: str) -> str:
 
 
 def _exists(path: str) -> bool:
-    # "" is a prefix that adds nothing; a URL is for its own reader to judge.
+    # "" is an empty prefix; URLs are checked by their reader.
     return not path or "://" in path or Path(path).exists()
 
 
 def kind_of(cfg: Any) -> str:
-    """Name of the class that a config builds, without its scope; empty for what builds none."""
+    """Name of the class that a config builds, without its scope; empty if it has no type."""
     kind = cfg.get("type") if isinstance(cfg, Mapping) else None
     name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
     return name.rpartition(".")[2]

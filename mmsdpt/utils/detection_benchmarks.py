@@ -1,7 +1,7 @@
 """``benchmark = "odinw13/pothole"`` in a config: folders, files, classes and captions of a
 detection benchmark, from ``mmsdpt/datasets/detection_benchmarks.yaml``.
 
-Imports nothing heavy: a tool sees what is missing before PyTorch is there.
+Imports nothing heavy, so that a tool can report missing data before it imports PyTorch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DATA_ROOT = "data/"
 SPLITS = ("train", "val", "test")
 _COCO = "CocoDataset"
 _CAPTION = "caption_prompt"
-# What configs in configs/ name where a benchmark or data of one's own belongs.
+# Placeholders in configs/ for a benchmark or your own data.
 _REPLACED = ("data/coco/", "data/raccoon/")
 
 
@@ -32,16 +32,16 @@ class DetectionBenchmark:
     """A row of the table.
 
     Args:
-        name: Suite and member, or the name alone.
-        root: Its folder below the data root, with a slash at its end.
+        name: ``suite/member``, or only a name.
+        root: Its folder below the data root, with a trailing slash.
         files: Annotation file and image folder of ``train``, ``val`` and ``test``, below ``root``.
         type: Dataset class.
         classes: Names in the order of the files' categories; None: those of the dataset class.
-        names_in_files: The classes are those of the training file.
-        overrides: Words that the model reads in place of a class name.
+        names_in_files: Whether the classes are those of the training file.
+        overrides: Words that the model reads instead of a class name.
         captions: ``prefix``, ``name`` and ``suffix`` by class name.
-        counts: Images of each split, as far as they are known.
-        source: Where the data comes from.
+        counts: Number of images in each split, if known.
+        source: Where to download the data.
     """
 
     name: str
@@ -56,11 +56,10 @@ class DetectionBenchmark:
     source: str
 
     def texts(self, captions: bool = True) -> dict[str, dict[str, str]] | None:
-        """What a caption has in place of class names, as ``caption_prompt`` of MMDetection's
-        datasets.
+        """The text of class names in captions, as ``caption_prompt`` of MMDetection's datasets.
 
         Args:
-            captions: Whether to use caption prompts, too; overrides always act.
+            captions: Whether to use caption prompts; overrides always apply.
         """
         texts = {name: {"name": word} for name, word in self.overrides.items()}
         for name, words in self.captions.items() if captions else ():
@@ -75,7 +74,7 @@ def _table() -> dict[str, Any]:
 
 
 def benchmark_names() -> list[str]:
-    """All names of the table; of a collection whose folders are its members, ``suite/FOLDER``."""
+    """All names of the table; ``suite/FOLDER`` for a collection whose folders are its members."""
     table = _table()
     names = list(table["benchmarks"])
     for suite, settings in table["suites"].items():
@@ -87,10 +86,10 @@ def benchmark_names() -> list[str]:
 
 
 def find_benchmark(name: str) -> DetectionBenchmark:
-    """The benchmark of this name; case does not count.
+    """The benchmark of this name, ignoring case.
 
     Raises:
-        InputError: if there is none, with the nearest name.
+        InputError: if it does not exist, with the nearest name.
     """
     table = _table()
     rows = {each.casefold(): each for each in table["benchmarks"]}
@@ -107,9 +106,9 @@ def find_benchmark(name: str) -> DetectionBenchmark:
     if row is None:
         known = benchmark_names()
         raise InputError(
-            f"there is no detection benchmark {name!r}"
+            f"unknown detection benchmark {name!r}"
             + nearest(name, known, 0.4)
-            + " (docs/detection_data.md has them all)"
+            + " (docs/detection_data.md lists them all)"
         )
     shared = table["suites"].get(rows.get(key.casefold(), "").partition("/")[0], settings)
     return _benchmark(f"{suite}/{member}" if member else suite, {**shared, **row}, table["layouts"])
@@ -137,20 +136,20 @@ def _benchmark(name: str, row: Mapping[str, Any], layouts: Mapping) -> Detection
 
 
 def complete_detection_data(cfg: Any, data_root: str | None = None) -> None:
-    """Let a config with ``benchmark`` read that benchmark, and any config keep the caption prompts
-    of its data.
+    """Fill in the data of a config with ``benchmark``, and keep caption prompts in the samples of
+    any config.
 
     Data sets and metrics get folders, files, classes and caption prompts. ``benchmark`` is a name,
     or a dict of ``name``, ``captions`` (False: plain class names in captions) and ``data_root``.
-    What is done twice is as what is done once.
+    Applying it twice is the same as once.
 
     Args:
         cfg: The whole config; changed in place.
         data_root: The benchmark's own folder; None: its place below ``data/``.
 
     Raises:
-        InputError: if there is no such benchmark, or the config has other data, does not detect, or
-            not with as many classes.
+        InputError: if there is no such benchmark, or the config has other data, is not for a
+            detector, or has another number of classes.
     """
     wanted = cfg.get("benchmark")
     if wanted is not None:
@@ -198,38 +197,38 @@ def _set_classes(part: Any, classes: tuple[str, ...] | None) -> None:
 
 
 def _check_kind(benchmark: DetectionBenchmark, dataset: Mapping, own: Iterable[str | None]) -> None:
-    """Refuse a data set of another class, or one that somebody pointed elsewhere."""
+    """Refuse a dataset of another class, or one that reads other data."""
     kind, root = dataset.get("type"), dataset.get("data_root")
     if kind == benchmark.type and root not in own:
         raise InputError(
-            f"the config has benchmark {benchmark.name} and also data of its own in {root}: take"
-            " out one of them, with benchmark = None or without data_root"
+            f"the config has benchmark {benchmark.name} but also its own data in {root}: remove one"
+            " of them, with benchmark = None or without data_root"
         )
     if kind == benchmark.type:
         return
     if benchmark.type != _COCO:
         raise InputError(
-            f"benchmark {benchmark.name} needs {benchmark.type}, with captions of some classes each"
-            f" and another metric, and the config has {kind}: inherit"
+            f"benchmark {benchmark.name} needs {benchmark.type}, with captions of sampled classes"
+            f" and another metric, but the config has {kind}: inherit"
             " configs/sdpt/glip_l_lvis_k10.py"
         )
     raise InputError(
-        f"benchmark {benchmark.name} needs a config of {_COCO}, and this one has {kind}: inherit"
+        f"benchmark {benchmark.name} needs a config with {_COCO}, but this one has {kind}: inherit"
         " configs/sdpt/glip_l_own_data_k10.py"
     )
 
 
 def _classes(benchmark: DetectionBenchmark, root: str) -> tuple[str, ...] | None:
-    """The class names: the table's, or for a folder of a collection those of its training file."""
+    """The class names from the table, or from the training file for a folder of a collection."""
     if not benchmark.names_in_files:
         return benchmark.classes
     path = Path(joined(root, benchmark.files["train"][0]))
     if not path.is_file():
-        return ()  # the check of files says so
+        return ()  # the check of files reports it
     return _names_in_file(path, path.stat().st_mtime_ns)
 
 
-@lru_cache(maxsize=8)  # a tool asks, and then the runner that it builds
+@lru_cache(maxsize=8)  # called by a tool, and again by the runner that it builds
 def _names_in_file(path: Path, changed: int) -> tuple[str, ...]:
     try:
         content = json.loads(path.read_bytes())
@@ -241,8 +240,8 @@ def _names_in_file(path: Path, changed: int) -> tuple[str, ...]:
 
 
 def category_names(categories: Iterable[Mapping[str, Any]], used: Container[str]) -> list[Any]:
-    """Names of categories, but for one without boxes that only groups the others, as exports of
-    Roboflow have it.
+    """Names of categories, without one that has no boxes and only groups the others, as in exports
+    of Roboflow.
 
     Args:
         categories: Of a COCO file.
@@ -255,7 +254,7 @@ def category_names(categories: Iterable[Mapping[str, Any]], used: Container[str]
 
 
 def _keep_in_samples(pipeline: Iterable[Any]) -> None:
-    """Hand the caption prompts to the model: PackDetInputs drops what it is not told to keep."""
+    """Pass the caption prompts to the model: PackDetInputs drops keys that are not listed."""
     for step in pipeline:
         if kind_of(step) == "PackDetInputs" and "meta_keys" in step:
             kept = tuple(step["meta_keys"])

@@ -1,8 +1,8 @@
-"""Weights of GLIP and Grounding DINO, of whatever layout, under MMDetection's names.
+"""Convert the weights of GLIP and Grounding DINO from any known layout to MMDetection's names.
 
-Read are microsoft/GLIP's checkpoints, IDEA-Research's of Grounding DINO, and Hugging Face's
+Supported are microsoft/GLIP's checkpoints, IDEA-Research's of Grounding DINO, and Hugging Face's
 ``GroundingDinoForObjectDetection`` and ``MMGroundingDinoForObjectDetection``. MMDetection's own
-converters (glip_to_mmdet.py, groundingdino_to_mmdet.py) say which name is which.
+converters (glip_to_mmdet.py, groundingdino_to_mmdet.py) define the mapping of names.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _IDEA: Rules = (
     (r"^(encoder\.(?:text_)?layers\.\d+)\.norm1\.", r"\1.norms.0."),
     (r"^(encoder\.(?:text_)?layers\.\d+)\.norm2\.", r"\1.norms.1."),
     (r"^(encoder\.text_layers\.\d+\.self_attn)\.", r"\1.attn."),
-    # The decoder's blocks are in another order than their numbers.
+    # The decoder's blocks are not in the order of their numbers.
     (r"^(decoder\.layers\.\d+)\.norm2\.", r"\1.norms.0."),
     (r"^(decoder\.layers\.\d+)\.catext_norm\.", r"\1.norms.1."),
     (r"^(decoder\.layers\.\d+)\.norm1\.", r"\1.norms.2."),
@@ -132,7 +132,7 @@ _HUGGING_FACE: Rules = (
     (r"^((?:en|de)coder\.(?:text_)?layers\.\d+)\.fc1\.", r"\1.ffn.layers.0.0."),
     (r"^((?:en|de)coder\.(?:text_)?layers\.\d+)\.fc2\.", r"\1.ffn.layers.1."),
 )
-# What no detector of MMDetection has, or makes itself.
+# Tensors that MMDetection's detectors do not have, or compute themselves.
 _DROPPED = {
     GLIP: r"anchor_generator|resizer|cls_logits|\.pooler\.|position_ids$|attn_mask$",
     IDEA: r"^label_enc\.|\.pooler\.|position_ids$|attn_mask$",
@@ -147,20 +147,20 @@ def convert_detector(source: str, out: str) -> str:
 
     Args:
         source: A file, or a folder as on Hugging Face.
-        out: File to write, .safetensors; complete or not there at all.
+        out: File to write, .safetensors; written atomically.
 
     Returns:
         One line: the layout that was found, and how many tensors were written.
 
     Raises:
-        InputError: Naming what cannot be read, is unknown or left over.
+        InputError: Naming what cannot be read, is unknown or unexpected.
     """
     if not out.endswith(".safetensors"):
         raise InputError(f"the file to write must end in .safetensors, got {out}")
     path = Path(source)
     file = one_weight_file(path) if path.is_dir() else path
     if not file.is_file():
-        raise CheckpointError(f"no such file or folder: {source}")
+        raise CheckpointError(f"file or folder not found: {source}")
     layout, state = convert_state(state_dict_of(read_checkpoint(str(file))), source)
     write_atomically(out, safetensors.torch.save(state, metadata={"format": "pt"}))
     return f"{layout}: {len(state)} tensors"
@@ -171,17 +171,17 @@ def convert_state(state: Mapping[str, Any], origin: str) -> tuple[str, dict[str,
 
     Args:
         state: Tensors by the names of their layout.
-        origin: What messages call the source.
+        origin: Name of the source for messages.
 
     Returns:
         The layout's name, and tensors of their own by MMDetection's names.
 
     Raises:
-        CheckpointError: The layout is unknown, or tensors are damaged or left over.
+        CheckpointError: The layout is unknown, or tensors are damaged or unexpected.
     """
     state = {str(name).removeprefix("module."): value for name, value in state.items()}
     if not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{origin} holds more than tensors where its state dict should be")
+        raise CheckpointError(f"the state dict of {origin} holds more than tensors")
     layout = layout_of(state)
     if layout is None:
         raise CheckpointError(
@@ -203,7 +203,7 @@ def convert_state(state: Mapping[str, Any], origin: str) -> tuple[str, dict[str,
     return layout, {k: v.detach().clone().contiguous() for k, v in state.items()}
 
 
-# Where MMDetection's names begin.
+# Prefixes of MMDetection's names.
 _TARGET = re.compile(
     r"(backbone\.(patch_embed|stages\.\d+|norm\d)|neck\.\w+convs|language_model\.language_backbone"
     r"\.body\.model|bbox_head|encoder\.(text_|fusion_)?layers|decoder\.(layers|norm|ref_point_head)"
@@ -236,7 +236,7 @@ def _relative_positions(side: int) -> Tensor:
 
 
 def _grounding_dino(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Neck and prediction layers, which both layouts number in their own way."""
+    """Neck and prediction layers, which the two layouts number differently."""
     converted: dict[str, Tensor] = {}
     layers = 1 + max(
         (int(found[1]) for name in state if (found := re.match(r"decoder\.layers\.(\d+)\.", name))),

@@ -1,5 +1,5 @@
-"""Where public weights and data come from, and where configs expect them: one table for runs and
-for the doctor, so it imports no package that may be missing.
+"""Download locations of public weights and data, and the paths where configs expect them. Used by
+runs and by the doctor, so it imports no package that may be missing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .errors import CheckpointError
 
-CHECKPOINTS = Path("checkpoints")  # in the directory from which the tools are run
+CHECKPOINTS = Path("checkpoints")  # relative to the working directory
 BERT = "bert-base-uncased"
 PACKAGE_SCHEME = "mmsdpt://"
 _ASSETS = {
@@ -50,9 +50,7 @@ _SOURCES = {
 
 
 def how_to_get(path: str) -> str | None:
-    """What to do to have the weights that configs expect in the file ``path``; None for files of
-    another name.
-    """
+    """How to get the weights that configs expect at ``path``; None if they are unknown."""
     file = Path(path).name
     if file in GLIP_CHECKPOINTS.values():
         return f"download {_GLIP}{file} to it"
@@ -67,22 +65,22 @@ def how_to_get(path: str) -> str | None:
 
 
 def how_to_get_bert(name: str = BERT) -> str:
-    """What to do to have the language model ``name`` of the Hugging Face hub."""
+    """How to get the language model ``name`` from the Hugging Face hub."""
     return (
-        f"put config.json and vocab.txt of https://huggingface.co/{name} into"
-        f" {(CHECKPOINTS / name).resolve()} (model.safetensors, too, where the base weights bring"
+        f"put config.json and vocab.txt from https://huggingface.co/{name} into"
+        f" {(CHECKPOINTS / name).resolve()} (also model.safetensors, if the base weights have"
         " no BERT)"
     )
 
 
-PUT_IT_THERE = "put the data there, or name another folder with --data-root"
-# By the beginning of an annotation file's name.
+PUT_IT_THERE = "put the data there, or set another folder with --data-root"
+# By the prefix of an annotation file's name.
 _DATA = {
     "instances_train2017": "COCO 2017 from https://cocodataset.org/#download",
     "instances_val2017": "COCO 2017 from https://cocodataset.org/#download",
     "lvis_v1": "LVIS v1 from https://www.lvisdataset.org/dataset, with the images of COCO 2017",
 }
-# By a folder on the way.
+# By a folder in the path.
 _COLLECTIONS = {
     "odinw": "ODinW from https://huggingface.co/GLIPModel/GLIP/tree/main/odinw_35",
     "rf100-vl": "RF100-VL with the package rf100vl (https://github.com/roboflow/rf100-vl)",
@@ -91,7 +89,7 @@ _COLLECTIONS = {
 
 
 def how_to_get_data(path: str) -> str:
-    """What to do to have the annotation file or the image folder ``path``."""
+    """How to get the annotation file or the image folder ``path``."""
     name = Path(path).name
     source = next((text for start, text in _DATA.items() if name.startswith(start)), None)
     for folder, text in _COLLECTIONS.items() if source is None else ():
@@ -105,7 +103,7 @@ def resolve_checkpoint(name: str) -> str:
     """A local path or URL for ``name``; ``mmsdpt://mini_glip`` names the weights in the package.
 
     Raises:
-        CheckpointError: if there is no such file, with where to get it when that is known.
+        CheckpointError: if there is no such file, with where to get it if known.
     """
     if not isinstance(name, str):
         raise CheckpointError(f"load_from must be the path of a file, got {name!r}")
@@ -123,6 +121,6 @@ def resolve_checkpoint(name: str) -> str:
         raise CheckpointError(
             f"checkpoint not found: {name}; "
             + (f"{advice}, or " if advice else "")
-            + "name another file with --cfg-options load_from=PATH"
+            + "set another file with --cfg-options load_from=PATH"
         )
     return name

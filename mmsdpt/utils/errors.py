@@ -1,4 +1,4 @@
-"""Errors that are meant for the person at the keyboard."""
+"""Errors that are shown to the user as one sentence."""
 
 import difflib
 import errno
@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
-    """Something the user gave does not fit; the message is one sentence that says what to do. Tools
-    print it alone.
+    """Invalid input. The message is one sentence that says what to do; tools print it without a
+    traceback.
     """
 
     def __init__(self, message: object = "") -> None:
-        # From a worker of a data loader torch hands over the sentence inside of a traceback.
+        # From a data loader's worker, torch passes the message inside a traceback.
         text = str(message)
         if text.startswith("Caught ") and "Original Traceback" in text:
             text = text.rpartition(f"{type(self).__qualname__}: ")[2].strip()
@@ -19,7 +19,7 @@ class InputError(ValueError):
 
 
 class DivergedError(InputError):
-    """A training whose loss or weights are no longer finite numbers."""
+    """A training whose loss or weights are no longer finite."""
 
 
 class CheckpointError(InputError):
@@ -27,8 +27,8 @@ class CheckpointError(InputError):
 
 
 def printable(value: object, most: int | None = 200) -> str:
-    """What a file says, fit for a message: on one line, printable, and not long: ``most``
-    characters, or with None all.
+    """A value from a file, prepared for a message: on one line, printable, and at most ``most``
+    characters (None: all).
     """
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     start = text if most is None else text[: most + 1]
@@ -37,42 +37,42 @@ def printable(value: object, most: int | None = 200) -> str:
 
 
 def listed(items: Iterable[object], most: int = 5, separator: str = ", ") -> str:
-    """The first of some items, for a message; dots where there are more."""
+    """The first few items, for a message, followed by dots if there are more."""
     texts = list(map(str, items))
     return separator.join(texts[:most] + ["..."] * (len(texts) > most))
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, or its type where it says nothing."""
+    """The first line of an error's message, or its type if it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def nearest(name: object, known: Sequence[str], cutoff: float = 0.6) -> str:
-    """The end of a sentence about a name that is not known: the one most like it, or nothing."""
+    """The end of a message about an unknown name: a suggestion of the most similar one, or ""."""
     near = difflib.get_close_matches(str(name), known, 1, cutoff)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 _OF_THE_DISK = {
-    errno.ENOSPC: "no space left to write (what was complete before is kept)",
-    errno.EDQUOT: "the quota is used up (what was complete before is kept)",
-    errno.EFBIG: "the file is larger than is allowed here (what was complete before is kept)",
+    errno.ENOSPC: "no space left on the disk (earlier complete files are kept)",
+    errno.EDQUOT: "the disk quota is exceeded (earlier complete files are kept)",
+    errno.EFBIG: "the file exceeds the size limit (earlier complete files are kept)",
     errno.EROFS: "the folder is read-only",
     errno.EACCES: "no permission",
     errno.EPERM: "no permission",
-    errno.ENOENT: "no such file or folder, and none can be made there",
-    errno.EEXIST: "a file is where a folder should be",
-    errno.ENOTDIR: "a file is where a folder should be",
-    errno.EISDIR: "a folder is where a file should be",
+    errno.ENOENT: "no such file or folder, and it cannot be created",
+    errno.EEXIST: "there is a file where a folder is needed",
+    errno.ENOTDIR: "there is a file where a folder is needed",
+    errno.EISDIR: "there is a folder where a file is needed",
     errno.ENAMETOOLONG: "the name is too long",
-    errno.ELOOP: "the links lead in a circle",
+    errno.ELOOP: "the symbolic links form a loop",
     errno.EIO: "the disk cannot be read or written",
-    errno.ESTALE: "the network drive has gone",
+    errno.ESTALE: "the network drive is gone",
 }
 
 
 def disk_problem(error: OSError) -> str | None:
-    """What an error of the disk means, in one sentence with the file; None for any other error."""
+    """A disk error in one sentence with the file; None for any other error."""
     if error.errno not in _OF_THE_DISK:
         return None
     name = error.filename2 or error.filename  # of a copy the target

@@ -1,4 +1,4 @@
-"""Where features are kept: in memory up to a bound, and in memory-mapped files of a folder.
+"""Cache of features: in memory up to a limit, and in memory-mapped files of a folder.
 
 A folder holds::
 
@@ -6,8 +6,8 @@ A folder holds::
     <space>/<key>.safetensors   the tensors of one entry
 
 A space is what its entries have in common: the frozen weights that computed them, and how. Files
-appear complete or not at all. Any number of processes may read and write: whoever writes holds
-``.lock``, which the system drops when its process ends, however it ends.
+are written atomically. Any number of processes may read and write: a writer holds ``.lock``, which
+the system releases when its process ends for any reason.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _OPEN = 2048  # files that stay mapped
 
 @dataclass(frozen=True)
 class Space:
-    """What features have in common.
+    """The common settings of features.
 
     Attributes:
-        name: A digest of all that they are computed with, but for the input.
-        about: The same in words, for people.
+        name: A digest of everything that they depend on, except the input.
+        about: A readable description of it.
     """
 
     name: str
@@ -55,13 +55,13 @@ class Space:
 class FeatureStore:
     """Features by space and key; a key is a digest of the input.
 
-    What does not fit is not kept. Entries that the present run has not used make room for new ones:
-    evicting those that it will ask for again would help nobody.
+    Entries that do not fit are not kept. Only entries that the current run has not used are evicted
+    for new ones, as it will request the others again.
 
     Args:
-        memory_gb: Bound of what is held in memory.
-        folder: Where everything is kept for other processes and runs; None: nowhere.
-        max_gb: Bound of the folder.
+        memory_gb: Limit of the memory.
+        folder: Folder to share features with other processes and runs; None: memory only.
+        max_gb: Limit of the folder.
     """
 
     def __init__(
@@ -77,13 +77,13 @@ class FeatureStore:
         return self  # of a copied host, too
 
     def begin_run(self) -> None:
-        """From here on what earlier runs have used makes room for what this one uses."""
+        """Mark the start of a run: entries of earlier runs may be evicted from now on."""
         self._run += 1
         if self.folder is not None:
             self.folder.began = _now()
 
     def get(self, space: Space, keys: Sequence[str]) -> list[Entry | None]:
-        """The entries of keys, on the CPU, not to be written to; None where there is none."""
+        """The entries of keys, on the CPU and read-only; None for a missing one."""
         return [self._get(space, key) for key in keys]
 
     def _get(self, space: Space, key: str) -> Entry | None:
@@ -96,7 +96,7 @@ class FeatureStore:
         return None if self.folder is None else self.folder.get(space, key)
 
     def put(self, space: Space, entries: Mapping[str, Entry]) -> None:
-        """Keep entries, as far as there is room; their tensors are on the CPU, and nobody's own."""
+        """Keep entries as far as there is room. Their tensors must be on the CPU, and unchanged."""
         kept = True
         for key, entry in entries.items():
             kept = self._take((space.name, key), entry) and kept
@@ -108,7 +108,7 @@ class FeatureStore:
             if self.folder is not None:
                 where = f"{self.folder.path} (feature_cache.max_gb)"
             print_log(
-                f"Feature cache: there is no more room in {where}; the rest is computed each time",
+                f"Feature cache: {where} is full; the remaining features are recomputed each time",
                 "current",
             )
 
@@ -130,7 +130,7 @@ class FeatureStore:
 
 
 def _now() -> float:
-    """The present as file systems date it, whose clocks are some milliseconds behind."""
+    """The current time of the file system, whose clock is some milliseconds behind."""
     return time.time() - 0.1
 
 
@@ -151,7 +151,7 @@ class _Folder:
             path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise InputError(
-                f"feature_cache.folder is {path}, which cannot be a folder: {error.strerror}"
+                f"feature_cache.folder={path} cannot be created: {error.strerror}"
             ) from error
         self._lock = FileLock(path / ".lock")
         self._open: OrderedDict[Path, tuple[Entry, float]] = OrderedDict()  # and when it was used
@@ -163,7 +163,7 @@ class _Folder:
         try:
             if used < self.began:
                 with suppress(OSError):  # in a folder that is read-only, or of others
-                    os.utime(path)  # what is unused for longest goes first
+                    os.utime(path)  # least recently used entries are evicted first
                 used = time.time()
             entry = entry or _read(path)
         except FileNotFoundError:  # never written, or evicted by another process
@@ -178,7 +178,7 @@ class _Folder:
         return entry
 
     def put(self, space: Space, entries: Mapping[str, Entry]) -> bool:
-        """Write entries; False where there is no room for them."""
+        """Write entries; False if there is no room for them."""
         if self._broken:
             return False
         about = self.path / space.name / _ABOUT
@@ -219,8 +219,8 @@ def _read(path: Path) -> Entry:
 
 
 def _write(path: Path, entry: Entry) -> None:
-    """As :func:`write_atomically`, without waiting for the disk: what a crash of the machine
-    damages is found by its checksum, and computed again.
+    """Like :func:`write_atomically`, without waiting for the disk: files damaged by a crash of the
+    machine are detected by their checksum, and computed again.
     """
     temporary = path.with_name(f".{path.name}{_SUFFIX}")
     try:
@@ -237,12 +237,12 @@ def _crc32(part: Tensor) -> int:
 
 
 def _file_size(entry: Entry) -> int:
-    """Of the file of an entry, a little more than it will be."""
+    """Upper bound of the file size of an entry."""
     return _size(entry) + 200 * len(entry) + 1000
 
 
 def _spaces(folder: Path) -> Iterator[Path]:
-    """Folders of spaces: those that say what they are of."""
+    """Folders of spaces: those with an ``about.json``."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if (path / _ABOUT).is_file() and not path.is_symlink():
             yield path
@@ -261,15 +261,15 @@ def _files(folder: Path) -> list[tuple[float, int, Path]]:
 
 
 def _sweep(space: Path) -> None:
-    """Remove what killed processes left, ours and that of safetensors; for the one who holds the
-    lock, so that nobody else writes.
+    """Remove temporary files of killed processes, ours and those of safetensors. The caller must
+    hold the lock.
     """
     for path in space.glob(".*"):
         path.unlink(missing_ok=True)
 
 
 def _make_room(folder: Path, most: int, began: float, wanted: int) -> bool:
-    """Evict until ``wanted`` bytes fit; for the one who holds the lock.
+    """Evict until ``wanted`` bytes fit. The caller must hold the lock.
 
     Returns:
         Whether they do.
@@ -292,14 +292,14 @@ def _make_room(folder: Path, most: int, began: float, wanted: int) -> bool:
 
 @dataclass(frozen=True)
 class SpaceFacts:
-    """What a folder holds of one space.
+    """Statistics of one space of a folder.
 
     Attributes:
-        name: Of the space.
-        about: In words, what its features are of.
-        entries: Their number.
-        size: Bytes.
-        used: When one was last used, in seconds since 1970.
+        name: Name of the space.
+        about: Description of its features.
+        entries: Number of entries.
+        size: Size in bytes.
+        used: Time of the last use, in seconds since 1970.
     """
 
     name: str
@@ -310,7 +310,7 @@ class SpaceFacts:
 
 
 def list_features(folder: str | os.PathLike) -> list[SpaceFacts]:
-    """What a folder holds, the latest used last.
+    """The spaces of a folder, the most recently used last.
 
     Raises:
         InputError: if there is no such folder.
@@ -326,11 +326,11 @@ def list_features(folder: str | os.PathLike) -> list[SpaceFacts]:
 
 
 def clear_features(folder: str | os.PathLike, unused_days: float = 0.0) -> tuple[int, int]:
-    """Remove features; nothing else in the folder is touched. Runs that use them compute again.
+    """Remove features, and nothing else, from a folder. Later runs compute them again.
 
     Args:
-        folder: Of the features.
-        unused_days: Only files that were not used for so long.
+        folder: Folder of the features.
+        unused_days: Remove only files unused for this many days.
 
     Returns:
         Number of files and of bytes that were removed.
@@ -356,5 +356,5 @@ def clear_features(folder: str | os.PathLike, unused_days: float = 0.0) -> tuple
 def _existing(folder: str | os.PathLike) -> Path:
     path = Path(folder)
     if not path.is_dir():
-        raise InputError(f"{path} is not a folder: name the one that feature_cache.folder names")
+        raise InputError(f"{path} is not a folder: give the folder set as feature_cache.folder")
     return path

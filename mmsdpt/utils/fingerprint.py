@@ -1,4 +1,4 @@
-"""A fingerprint of base weights, to tell that a tuner belongs to them."""
+"""A fingerprint of base weights, to check that a tuner belongs to them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _SAMPLES = 256
 def base_fingerprint(
     host: nn.Module, frozen_only: bool = False, without: Collection[str] = ()
 ) -> str:
-    """SHA-256 over the host's parameters, the tuners' left out.
+    """SHA-256 over the host's parameters, without the tuners'.
 
-    For each tensor: its name, shape and 256 evenly spaced values as float32. Any training moves
-    those; reading all of a 1.7 GB model at every save would cost seconds. Independent of the
-    device.
+    For each tensor it hashes name, shape and 256 evenly spaced values as float32. Any training
+    changes those; reading all of a 1.7 GB model at every save would take seconds. The result does
+    not depend on the device.
 
     Args:
-        frozen_only: Leave out what trains: the fingerprint then stays the same during a run.
+        frozen_only: Leave out trainable parameters: the fingerprint then stays constant in a run.
     """
     digest = hashlib.sha256()
     for name, parameter in sorted(host.named_parameters()):

@@ -1,6 +1,4 @@
-"""Weights of other projects: where they are in a folder, whose names they have, and other names for
-them.
-"""
+"""Weights of other projects: find them in a folder, detect their layout, and rename them."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from .errors import CheckpointError, listed
 
 T = TypeVar("T")
 Rules = tuple[tuple[str, str], ...]
-"""Patterns and what replaces them, applied one after the other."""
+"""Patterns and replacements, applied one after the other."""
 
 GLIP = "microsoft/GLIP's layout"
 IDEA = "IDEA-Research's layout of Grounding DINO"
@@ -30,7 +28,7 @@ _WEIGHT_FILES = (
     *("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
 )
 _OF_CLIP = ("visual.conv1.", "vision_model.embeddings.")
-# In this order: the first that fits.
+# The first match counts.
 _BEGINNINGS = (
     (GLIP, ("backbone.body.", "rpn.head.")),
     (HUGGING_FACE, ("model.backbone.conv_encoder.", "model.text_backbone.")),
@@ -40,7 +38,7 @@ _BEGINNINGS = (
 
 
 def layout_of(names: Iterable[str]) -> str | None:
-    """The layout that names (without ``module.``) belong to; None if it is no known one."""
+    """The layout that names (without ``module.``) belong to; None if it is unknown."""
     names = list(names)
     for layout, beginnings in _BEGINNINGS:
         if all(any(name.startswith(start) for name in names) for start in beginnings):
@@ -63,7 +61,7 @@ def conversion_advice(names: Iterable[str], origin: str) -> str:
 
 
 def renamed(state: Mapping[str, T], rules: Rules) -> dict[str, T]:
-    """The values by the names that the rules give."""
+    """The values under their new names."""
     found = {}
     for name, value in state.items():
         for pattern, replacement in rules:
@@ -76,8 +74,9 @@ def joined(state: Mapping[str, Tensor], pattern: str, whole: str, origin: str) -
     """Queries, keys and values as one tensor each.
 
     Args:
-        pattern: What tells in a name that it is one of three, with the letter q, k or v as a group.
-        whole: What stands in its place in the name of the one.
+        pattern: Matches the part of a name that marks one of the three, with the letter q, k or v
+            as a group.
+        whole: Replacement of that part in the name of the joint tensor.
     """
     found = {}
     for name, value in state.items():
@@ -86,16 +85,16 @@ def joined(state: Mapping[str, Tensor], pattern: str, whole: str, origin: str) -
             continue
         parts = [f"{name[: told.start(1)]}{x}{name[told.end(1) :]}" for x in "qkv"]
         if missing := [part for part in parts if part not in state]:
-            raise CheckpointError(f"{origin} lacks {listed(missing)}, which belongs to {name}")
+            raise CheckpointError(f"{origin} has no {listed(missing)}, which belongs to {name}")
         found[re.sub(pattern, whole, name)] = torch.cat([state[part] for part in parts])
     return found
 
 
 def one_weight_file(folder: Path) -> Path:
-    """The file of a folder of Hugging Face that holds all weights, of transformers or open_clip.
+    """The file with all weights in a Hugging Face folder, of transformers or open_clip.
 
     Raises:
-        CheckpointError: if there is none, or they are split into several.
+        CheckpointError: if there is none, or the weights are split into several files.
     """
     for name in _WEIGHT_FILES:
         if (folder / name).is_file():

@@ -20,7 +20,7 @@ _TEXT_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
-# In the order of preference; the index files name the parts of a checkpoint that is split.
+# In order of preference; the index files list the parts of a split checkpoint.
 _WEIGHT_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -35,7 +35,7 @@ ADVICE = (
 
 
 class LanguageModelNotFoundError(FileNotFoundError, InputError):
-    """A BERT that is neither a folder nor available from the hub; the tools print the sentence."""
+    """A BERT that is neither a folder nor available on the hub."""
 
 
 def mini_bert_folder() -> str:
@@ -47,7 +47,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        InputError: It cannot be read, or holds something else.
+        InputError: It cannot be read, or is not an object.
     """
     content = read_json(path)
     if not isinstance(content, dict):
@@ -56,7 +56,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def weight_file(folder: Path) -> Path | None:
-    """The file of a folder that holds its weights, or the index of several; None without."""
+    """The weight file of a folder, or the index of several; None if there is none."""
     return next((folder / name for name in _WEIGHT_FILES if (folder / name).is_file()), None)
 
 
@@ -66,17 +66,14 @@ def _is_text_folder(folder: Path) -> bool:
 
 
 def _from_hub(name: str, weights: bool) -> Path:
-    """Folder of the hub model ``name`` in the local cache, filled from the hub where files are
-    missing.
-    """
+    """Folder of the hub model ``name`` in the local cache; missing files are downloaded."""
     wanted = [*_TEXT_FILES, *(["model.safetensors"] if weights else [])]
 
     def is_complete(folder: Path) -> bool:
         return _is_text_folder(folder) and (not weights or weight_file(folder) is not None)
 
     folder, reason = None, ""
-    # The cache first: what was fetched once needs no network, nor the seconds that a failing one
-    # takes.
+    # The cache first: a model that was downloaded once needs no network, nor its timeouts.
     for local_only in (True, False):
         if not local_only and huggingface_hub.constants.HF_HUB_OFFLINE:
             reason = "offline mode is set"
@@ -108,12 +105,12 @@ def language_model_folder(name: str, weights: bool = False) -> Path:
 
     Args:
         name: ``mmsdpt://mini_bert``, a local folder, or the name of a model on the Hugging Face
-            hub. For the last, ``checkpoints/NAME`` and the local cache are asked first, and the hub
-            only where files are missing and offline mode (``HF_HUB_OFFLINE``) is not set.
-        weights: Whether to ask the hub for the weights too. The folder may still lack them.
+            hub. For the last, ``checkpoints/NAME`` and the local cache are tried first, and the hub
+            only if files are missing and offline mode (``HF_HUB_OFFLINE``) is not set.
+        weights: Whether to download the weights, too. The folder may still lack them.
 
     Raises:
-        LanguageModelNotFoundError: Says what was looked for and how to provide it.
+        LanguageModelNotFoundError: With the paths that were tried and how to provide the model.
     """
     if name.startswith("mmsdpt://"):
         if name != MINI_BERT:

@@ -1,5 +1,5 @@
-"""Logistic regression whose regularisation is chosen on validation data, as CoOp's authors do for
-their linear probe (lpclip; after Radford et al., ICML 2021, appendix A.3).
+"""Logistic regression with regularisation chosen on validation data, as in the linear probe of
+CoOp's authors (lpclip; after Radford et al., ICML 2021, appendix A.3).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _MAX_ITER = 1000
 def search_logistic_regression(
     features: np.ndarray, val_features: np.ndarray, labels: np.ndarray, val_labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Fit for C from 10^6 down to 10^-6, then halve the interval of one power of ten on either side
-    of the best, eight times.
+    """Fit for C from 10^6 down to 10^-6, then bisect the interval of one power of ten on either
+    side of the best, eight times.
 
-    Of equally good ones the search takes the largest C at first, and the smaller of the two ends
-    after that, as the authors' code does.
+    Among equally good values the search takes the largest C in the first step, and then the smaller
+    end of the interval, as the authors' code does.
 
     Args:
         features: (N, e).
@@ -72,6 +72,6 @@ def _fit(features: np.ndarray, labels: np.ndarray, strength: float) -> LogisticR
 
     model = LogisticRegression(solver="lbfgs", max_iter=_MAX_ITER, C=strength)
     with warnings.catch_warnings():
-        # Most of what is tried is thrown away; the caller tells about the one that is not.
+        # Most fits are discarded; the caller warns about the final one.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(features, labels)

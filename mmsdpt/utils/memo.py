@@ -1,4 +1,4 @@
-"""Keep what is computed from tensors until one of them changes."""
+"""Cache values computed from tensors until one of the tensors changes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Value = TypeVar("Value")
 
 
 class Memo(Generic[Value]):
-    """Values by key, computed once and kept until what they depend on changes.
+    """Values by key, computed once and kept until their inputs change.
 
     Values carry no gradient. A copy, by ``copy`` or ``pickle``, starts empty.
 
     Args:
-        size: How many values to keep; the one unused for longest goes first.
+        size: Number of values to keep; the least recently used one is evicted.
     """
 
     def __init__(self, size: int = 1) -> None:
@@ -27,7 +27,7 @@ class Memo(Generic[Value]):
         self._state: tuple = ()
 
     def depend_on(self, tensors: Iterable[Tensor], *others: Hashable) -> Memo[Value]:
-        """Forget everything unless these are as they were at the last call. Returns the memo.
+        """Clear the memo unless these are unchanged since the last call. Returns the memo.
 
         Args:
             tensors: What the values are computed from. A training step, a loaded checkpoint,
@@ -45,7 +45,7 @@ class Memo(Generic[Value]):
     def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
         """The value of ``key``; ``compute()`` where it is not known."""
         if key not in self._values:
-            # What is made in inference mode could not serve a training step later.
+            # Values computed in inference mode could not be used in a training step.
             with torch.inference_mode(False), torch.no_grad():
                 self._values[key] = compute()
         self._values.move_to_end(key)
@@ -64,8 +64,8 @@ class Memo(Generic[Value]):
 
 
 class _Version:
-    """A tensor and its state. Holding both the tensor and its memory keeps their addresses from
-    being given to others.
+    """A tensor and its state. Holding the tensor and its memory prevents their addresses from being
+    reused.
     """
 
     __slots__ = ("memory", "state", "tensor")
@@ -74,8 +74,8 @@ class _Version:
         self.tensor, self.memory = tensor, tensor.detach()
         self.state = (
             tensor.data_ptr(),
-            # Made under inference_mode it keeps no version, so it never compares equal: a cache
-            # then misses, but never lies.
+            # A tensor created in inference mode has no version, so it never compares equal: the
+            # cache misses, but is never stale.
             object() if tensor.is_inference() else tensor._version,
             tensor.dtype,
             tensor.device,
@@ -93,15 +93,15 @@ class _Version:
 
 
 def tensor_versions(tensors: Iterable[Tensor]) -> tuple[_Version, ...]:
-    """Fingerprint of the tensors' present content, without reading the content.
+    """Fingerprint of the tensors' current content, without reading the content.
 
     An in-place update (an optimizer step, ``copy_`` in ``load_state_dict``) bumps ``_version``;
     replacing the memory (``.to()``, ``.double()``) changes ``data_ptr``, dtype or device; another
-    tensor is another object. A write through ``tensor.data`` escapes: it has a version counter of
-    its own.
+    tensor is another object. A write through ``tensor.data`` is not detected, as it has its own
+    version counter.
 
     Args:
-        tensors: For example a module's parameters and buffers. The order counts.
+        tensors: For example a module's parameters and buffers. The order matters.
 
     Returns:
         One entry per tensor, which keeps the tensor alive.
@@ -110,7 +110,7 @@ def tensor_versions(tensors: Iterable[Tensor]) -> tuple[_Version, ...]:
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """What autocast computes matrix products in on ``device`` now; None where it is off."""
+    """The dtype of matrix products under autocast on ``device``; None if autocast is off."""
     kind = device.type
     on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.get_autocast_dtype(kind) if on else None

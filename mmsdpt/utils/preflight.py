@@ -1,5 +1,5 @@
-"""See before anything heavy is imported that all files of a run are there, and say all at once what
-is not.
+"""Check before the heavy imports that all files of a run exist, and report all missing ones at
+once.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ TEST = ("test",)
 
 
 def find_missing(cfg: Config, roles: Sequence[str]) -> list[str]:
-    """What the run of a config needs and does not find: one sentence each for BERT, base weights,
-    tuner files and data, with where to get it and where to put it.
+    """The missing files of a config's run: one sentence each for BERT, base weights, tuner files
+    and data, with where to get them and where to put them.
 
-    BERT is fetched from the Hugging Face hub where it can be.
+    BERT is downloaded from the Hugging Face hub if possible.
 
     Args:
         cfg: The whole config.
-        roles: Whose data is read: some of ``train``, ``val`` and ``test``.
+        roles: Roles whose data is read: some of ``train``, ``val`` and ``test``.
     """
     problems = []
     model = cfg.get("model") or {}
@@ -58,7 +58,7 @@ def require_all(cfg: Config, roles: Sequence[str]) -> None:
     """See :func:`find_missing`.
 
     Raises:
-        InputError: with all that is missing.
+        InputError: with everything that is missing.
     """
     problems = find_missing(cfg, roles)
     if len(problems) == 1:
@@ -66,29 +66,29 @@ def require_all(cfg: Config, roles: Sequence[str]) -> None:
     if problems:
         listed = "".join(f"\n  {number}. {text}" for number, text in enumerate(problems, start=1))
         raise InputError(
-            f"{cfg.filename} needs {len(problems)} things that are not here:{listed}\n"
-            "python -m mmsdpt.doctor says where weights are expected."
+            f"{cfg.filename} needs {len(problems)} things that are missing:{listed}\n"
+            "python -m mmsdpt.doctor shows where weights are expected."
         )
 
 
 def _missing_data(cfg: Config, roles: Sequence[str]) -> list[str]:
-    """One sentence for all files and folders that come from the same place."""
+    """One sentence for all files and folders with the same source."""
     by_advice: dict[str, dict[str, None]] = {}
     for role in roles:
         dataset = (cfg.get(f"{role}_dataloader") or {}).get("dataset")
         paths = [path for _, path in missing_files(dataset)]
         if any(each.get("ann_file") for each in dataset_configs(dataset)):
-            # Other datasets draw their files at first use.
+            # Other datasets draw their images at first use.
             files = [each.get("ann_file") for each in metric_configs(cfg.get(f"{role}_evaluator"))]
             paths += [x for x in files if x and "://" not in x and not Path(x).is_file()]
-        # The name of an annotation file tells the source, that of a folder does not.
+        # The name of an annotation file identifies the source, that of a folder does not.
         advice = max((how_to_get_data(path) for path in paths), key=len, default="")
         for each in dataset_configs(dataset):
             if each.get("type") == "mmsdpt.ClassificationData" and (
                 found := _missing_benchmark(each)
             ):
                 paths.append(found)
-                advice = f"docs/classification_data.md says where it comes from; {PUT_IT_THERE}"
+                advice = f"docs/classification_data.md says where to get it; {PUT_IT_THERE}"
         if paths:
             by_advice.setdefault(advice, {}).update(dict.fromkeys(paths))
     return [
@@ -102,7 +102,7 @@ def _with_reason(path: str) -> str:
 
 
 def _missing_benchmark(dataset: Mapping[str, Any]) -> str | None:
-    """The folder of a benchmark, or of one's own images, if it is not there."""
+    """The folder of a benchmark, or of your own images, if it is missing."""
     root = Path(dataset.get("data_root") or "data/").expanduser()
     name = dataset.get("name")
     own = name in ("folder", "csv", "json") or (root.name == name and root.is_dir())

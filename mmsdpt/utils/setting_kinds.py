@@ -1,4 +1,4 @@
-"""What kind of value a setting takes: a text in the place of a dict, a dict in that of a list."""
+"""Check the types of settings: a string instead of a dict, a dict instead of a list."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ABSENT = object()
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "a dict": lambda value: isinstance(value, Mapping),
     "a list": lambda value: isinstance(value, (list, tuple)),
-    "a text": lambda value: isinstance(value, str),
+    "a string": lambda value: isinstance(value, str),
     "True or False": lambda value: isinstance(value, bool),
     "a number, 0 or more": lambda value: _is_number(value) and value >= 0,
     "an integer, 0 or more": lambda value: type(value) is int and value >= 0,
@@ -25,7 +25,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "None": lambda value: value is None,
 }
 _ROLES = ("train", "val", "test")
-# What is absent, or built already, is not looked at.
+# Settings that are absent, or already built, are not checked.
 _SETTINGS = {
     ("a dict",): (
         *("model", "env_cfg", "randomness", "optim_wrapper.optimizer", "model.test_cfg"),
@@ -43,12 +43,12 @@ _SETTINGS = {
     ),
     ("a list", "None"): ("custom_hooks", "model.trainable", "train_cfg.dynamic_intervals"),
     ("a dict", "a list", "None"): ("param_scheduler", "val_evaluator", "test_evaluator"),
-    ("a text", "None"): (
+    ("a string", "None"): (
         *("work_dir", "data_root", "load_from", "default_scope", "experiment_name"),
         *("optim_wrapper.constructor", "lang_model_name", "model.language_model.name"),
     ),
-    ("a text",): ("runner_type", "launcher"),
-    ("a list", "a text", "None"): (
+    ("a string",): ("runner_type", "launcher"),
+    ("a list", "a string", "None"): (
         *("activation_checkpointing", "efficient_conv_bn_eval", "custom_imports.imports"),
     ),
     ("True or False", "a dict", "None"): ("compile",),
@@ -78,7 +78,7 @@ _SETTINGS = {
     ("a positive integer", "-1"): ("default_hooks.checkpoint.interval",),
 }
 
-# All that is read in tests, by the type of the model: no constructor checks these names.
+# All settings of test_cfg by the type of the model, as no constructor checks these names.
 _READ_IN_TESTS = {
     "GLIP": ("nms_pre", "min_bbox_size", "score_thr", "nms", "max_per_img", "chunked_size"),
     "GroundingDINO": ("max_per_img", "chunked_size"),
@@ -89,7 +89,7 @@ _READ_BY_NMS = (  # mmcv's batched_nms, and its nms and soft_nms
 )
 
 _OF_EVALUATORS = {
-    "ann_file": ("a text", "None"),
+    "ann_file": ("a string", "None"),
     "metric_items": ("a list", "None"),
     "iou_thrs": ("a number, 0 or more", "a list", "None"),
     "collect_device": ("cpu or gpu",),
@@ -97,7 +97,7 @@ _OF_EVALUATORS = {
 
 
 def check_kinds(cfg: Config) -> None:
-    """Check that settings have values of their kind.
+    """Check that settings have values of the right type.
 
     Raises:
         InputError: naming the setting, and what it must be.
@@ -114,21 +114,19 @@ def check_kinds(cfg: Config) -> None:
             for name in setting(cfg, place, None) or ():
                 if name not in known:
                     raise InputError(
-                        f"{place}.{name} is read by no {model}, which reads"
+                        f"{place}.{name} is not a setting of {model}, which has"
                         f" {', '.join(known)}{nearest(name, known)}"
                     )
     for role in _ROLES:
         for place, part in parts(setting(cfg, f"{role}_dataloader", None), f"{role}_dataloader"):
-            _check(f"{place}.data_root", part.get("data_root", ABSENT), ("a text", "None"))
-            _check(f"{place}.ann_file", part.get("ann_file", ABSENT), ("a text", "None"))
+            _check(f"{place}.data_root", part.get("data_root", ABSENT), ("a string", "None"))
+            _check(f"{place}.ann_file", part.get("ann_file", ABSENT), ("a string", "None"))
             classes = setting(part, "metainfo.classes")
-            _check(f"{place}.metainfo.classes", classes, ("a list", "a text", "None"))
+            _check(f"{place}.metainfo.classes", classes, ("a list", "a string", "None"))
             steps = part.get("pipeline", ABSENT)
             _check(f"{place}.pipeline", steps, ("a list",))
             if steps is not ABSENT and not len(steps):
-                raise InputError(
-                    f"{place}.pipeline is empty, and without transforms no image is read"
-                )
+                raise InputError(f"{place}.pipeline is empty, so no image would be loaded")
         for place, part in parts(cfg.get(f"{role}_evaluator"), f"{role}_evaluator"):
             for name, kinds in _OF_EVALUATORS.items():
                 _check(f"{place}.{name}", part.get(name, ABSENT), kinds)
@@ -141,10 +139,10 @@ def check_kinds(cfg: Config) -> None:
 
 
 def check_same_kind(name: str, old: Any, new: Any) -> None:
-    """Check that a number stays one, and True or False, too.
+    """Check that a number stays a number, and a bool a bool.
 
-    A number may become a list, as sizes may be one or two, or a word that stands for one; whether
-    what takes the place of a dict, a list or a text fits, its constructor says.
+    A number may become a list, as sizes may be one or two numbers, or a word that stands for one.
+    A value that replaces a dict, a list or a string is checked by the constructor.
 
     Raises:
         InputError: naming the setting, and what it was.
@@ -155,14 +153,14 @@ def check_same_kind(name: str, old: Any, new: Any) -> None:
     else:
         wrong = _is_number(old) and isinstance(new, (str, bool)) and not word
     if wrong:
-        kind = "neither True nor False" if isinstance(old, bool) else "no number"
+        kind = "neither True nor False" if isinstance(old, bool) else "not a number"
         raise InputError(
-            f"{name} is {old!r} in the config, and {_shown(new)} in its place is {kind}"
+            f"{name} is {old!r} in the config, but its new value {_shown(new)} is {kind}"
         )
 
 
 def setting(cfg: Any, name: str, default: Any = ABSENT) -> Any:
-    """A setting by its place, such as ``param_scheduler.0.end``."""
+    """A setting by its dotted path, such as ``param_scheduler.0.end``."""
     value = getattr(cfg, "_cfg_dict", cfg)
     for word in name.split("."):
         if isinstance(value, (list, tuple)) and word.isdigit() and int(word) < len(value):
@@ -175,7 +173,7 @@ def setting(cfg: Any, name: str, default: Any = ABSENT) -> Any:
 
 
 def parts(value: Any, place: str = "") -> Iterator[tuple[str, Mapping]]:
-    """The dicts of a config with their places."""
+    """The dicts of a config with their dotted paths."""
     value = getattr(value, "_cfg_dict", value)
     if isinstance(value, Mapping):
         yield place, value
@@ -187,7 +185,7 @@ def parts(value: Any, place: str = "") -> Iterator[tuple[str, Mapping]]:
 
 
 def join(place: str, name: object) -> str:
-    """The place of a setting in a part of a config."""
+    """The dotted path of a setting in a part of a config."""
     return f"{place}.{name}" if place else str(name)
 
 

@@ -20,18 +20,18 @@ TEMPLATES: Mapping[str, str] = MappingProxyType(
         "ucf101": "a photo of a person doing {}.",
     }
 )
-"""Benchmarks with a sentence of their own, as zero-shot CLIP and VPT put a class name into (CoOp,
-``CUSTOM_TEMPLATES``); all others have :data:`DEFAULT_TEMPLATE`.
+"""Benchmarks with their own template, as used by zero-shot CLIP and VPT (CoOp,
+``CUSTOM_TEMPLATES``); all others use :data:`DEFAULT_TEMPLATE`.
 """
 
 
 def default_template(name: str) -> str:
-    """The template of a dataset, benchmark or not."""
+    """The template of a dataset; unknown names get :data:`DEFAULT_TEMPLATE`."""
     return TEMPLATES.get(name, DEFAULT_TEMPLATE)
 
 
 def checked_templates(template: str | Sequence[str]) -> tuple[str, ...]:
-    """One sentence or several, each with one ``{}`` for the class name and no other braces.
+    """Check one or several sentences: each needs one ``{}`` for the class name, no other braces.
 
     Raises:
         InputError: with the sentence that does not fit.
@@ -44,7 +44,7 @@ def checked_templates(template: str | Sequence[str]) -> tuple[str, ...]:
         rest = sentence.replace("{}", "", 1) if isinstance(sentence, str) else "{"
         if rest == sentence or "{" in rest or "}" in rest:
             raise InputError(
-                f"the template {sentence!r} must be a text with one {{}}, where the class name"
-                ' goes, and no other braces, as in "a photo of a {}."'
+                f"the template {sentence!r} must be a string with one {{}} for the class name"
+                ' and no other braces, such as "a photo of a {}."'
             )
     return sentences

@@ -1,4 +1,4 @@
-"""Text from files of other people and systems."""
+"""Read text files of other people and systems."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7
 
 
 def encoding_of(content: bytes) -> str:
-    """The encoding that a byte order mark, or a null byte in the first four, tells; else UTF-8."""
+    """The encoding by the byte order mark, or by null bytes in the first four; else UTF-8."""
     return json.detect_encoding(content)
 
 
 def decode_text(content: bytes) -> str:
-    """The text of a file, without a byte order mark and with ``\\n`` at the ends of lines.
+    """Decode a text file, without a byte order mark and with ``\\n`` as line ends.
 
     Raises:
-        InputError: if it is neither UTF-8 nor what its mark says.
+        InputError: if it is neither UTF-8 nor in the encoding of its byte order mark.
     """
     encoding = encoding_of(content)
     try:
@@ -35,11 +35,10 @@ def decode_text(content: bytes) -> str:
 
 
 def parse_json(content: bytes) -> Any:
-    """What a JSON file says.
+    """Parse a JSON file.
 
     Raises:
-        InputError: if it is something else, or an object has a key twice, with two values of
-            which any reader would take one.
+        InputError: if it is not JSON, or an object has a key twice, so that its value is ambiguous.
     """
 
     def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -50,7 +49,7 @@ def parse_json(content: bytes) -> Any:
         return found
 
     if what := disguise(content):
-        raise InputError(f"this is not a JSON file but {what}")
+        raise InputError(f"this is not a JSON file: it is {what}")
     try:
         return json.loads(decode_text(content), object_pairs_hook=once)
     except RecursionError as error:
@@ -60,7 +59,7 @@ def parse_json(content: bytes) -> Any:
 
 
 def read_json(path: str | Path) -> Any:
-    """:func:`parse_json` of a file.
+    """Read a file with :func:`parse_json`.
 
     Raises:
         InputError: with the path, if it cannot be read.
@@ -74,17 +73,17 @@ def read_json(path: str | Path) -> Any:
 
 
 def folded(name: str) -> str:
-    """A file name as file systems of Windows and macOS compare it."""
+    """A file name in the form that file systems of Windows and macOS compare."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def no_folder(path: str | Path) -> str:
-    """Why there is no folder at a path, as the end of a sentence that begins with the path."""
+    """Why a path is not a folder, as the end of a message that begins with the path."""
     path = Path(path)
     if not path.exists():
-        return "leads to nothing" if path.is_symlink() else "does not exist"
+        return "is a broken link" if path.is_symlink() else "does not exist"
     if is_archive(path):
-        return "is an archive: unpack it, and name the folder"
+        return "is an archive: unpack it and give the folder"
     return "is a file, not a folder"
 
 
@@ -102,16 +101,16 @@ def _is_archive(start: bytes) -> bool:
 
 
 def disguise(start: bytes) -> str:
-    """What the content of a file of another name is, and the way out; empty for a usual one.
+    """Detect files with unexpected content, and what to do; empty if nothing is detected.
 
     Args:
         start: The first 300 bytes or more.
     """
     text = start[:300].lstrip().lower()
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
-        return "an HTML page, as a failed download leaves it: fetch the file again"
+        return "an HTML page, probably from a failed download: download the file again"
     if text.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS: fetch the file itself with git lfs pull"
+        return "a Git LFS pointer: get the file itself with git lfs pull"
     if not start:
-        return "empty: fetch the file again"
+        return "empty: download the file again"
     return "an archive: unpack it first" if _is_archive(start) else ""

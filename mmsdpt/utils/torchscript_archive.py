@@ -1,4 +1,4 @@
-"""Tensors of a TorchScript archive, read without running anything in it."""
+"""Read the tensors of a TorchScript archive without running its code."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def read_torchscript(archive: zipfile.ZipFile, origin: str) -> dict[str, Tensor]
     """Tensors of a TorchScript archive by their path in the module tree.
 
     ``torch.jit.load`` would compile the archive's code and run its ``__setstate__`` methods, and
-    TorchScript is on its way out of PyTorch. The tensors need neither: they lie in a pickle of
-    nested attribute dicts, whose classes are replaced by an inert record here.
+    TorchScript is deprecated. The tensors need neither: they are in a pickle of nested attribute
+    dicts, whose classes are replaced by an inert record here.
 
     Raises:
         CheckpointError: if it cannot be read that way.
@@ -43,7 +43,7 @@ def read_torchscript(archive: zipfile.ZipFile, origin: str) -> dict[str, Tensor]
 
 
 class _Record:
-    """Stands for an object of any class: nothing but its attributes."""
+    """Replaces an object of any class and holds only its attributes."""
 
     def __new__(cls, *args: object, **kwargs: object) -> _Record:
         record = super().__new__(cls)
@@ -101,7 +101,7 @@ class _ArchiveUnpickler(pickle.Unpickler):
 
 
 def _stored(archive: zipfile.ZipFile, name: str) -> bytes:
-    """A file of the archive. PyTorch never compresses data, and what it unpacks to has no bound."""
+    """Read an uncompressed file of the archive. A compressed one could unpack to any size."""
     if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{name} is compressed")
     return archive.read(name)

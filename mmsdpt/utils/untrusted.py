@@ -1,7 +1,7 @@
-"""What may be built from a config that a file from a stranger holds.
+"""Parts that may be built from the config in an untrusted file.
 
 MMEngine imports and calls any dotted path that a ``type`` names, and some settings reach ``eval``.
-So only :data:`_PARTS` and the package's own parts are built, with plain values of bounded size.
+So only :data:`_PARTS` and the package's own parts are built, with plain values of limited size.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from mmsdpt.utils.errors import printable
 
 MAX_TEXT = 1000
 MAX_NUMBER = 10**6
-# Parts of the toolboxes that a file may ask for: those of our configs and of Grounding DINO's.
-# None reads a file that a setting names (but for the text encoder's folder), or executes a text.
+# Parts of the toolboxes that a file may request: those of our configs and of Grounding DINO's.
+# None reads a file named in a setting (except the text encoder's folder), or executes a string.
 _PARTS = frozenset(
     """
     DetDataPreprocessor MultiModalDataPreprocessor SwinTransformer VisionTransformer ResNet
@@ -30,19 +30,19 @@ _FETCHES = ("pretrained", "from_pretrained", "backend_args", "file_client_args")
 
 
 def config_problems(value: Any, where: str, depth: int = 0) -> Iterator[str]:
-    """What must not be in a config from a stranger, in sentences; its ``init_cfg`` are dropped."""
+    """Problems of an untrusted config, in sentences; its ``init_cfg`` are dropped."""
     if depth > 20:
         yield f"{where[:100]} is nested too deeply"
     elif isinstance(value, dict):
         value.pop("init_cfg", None)  # base weights replace what it would start from
         if "type" in value and not is_known_part(value["type"]):
             yield (
-                f"{printable(where, 100)} asks for {printable(value['type'], 100)}, which is not a"
-                " part that mmsdpt builds from a file"
+                f"{printable(where, 100)} has the type {printable(value['type'], 100)}, which"
+                " mmsdpt does not build from a file"
             )
         for key, item in value.items():
             if key in _FETCHES and item:
-                yield f"{printable(where, 100)} asks for {key}={printable(item, 100)}"
+                yield f"{printable(where, 100)} has {key}={printable(item, 100)}"
             yield from config_problems(item, f"{where}.{key}", depth + 1)
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
@@ -55,7 +55,7 @@ def config_problems(value: Any, where: str, depth: int = 0) -> Iterator[str]:
 
 
 def is_known_part(name: Any) -> bool:
-    """Whether a ``type`` names a part that is built from a file."""
+    """Whether a ``type`` may be built from a file."""
     scope, _, part = name.rpartition(".") if isinstance(name, str) else ("os", "", "")
     if scope == "mmsdpt":
         return part in MODELS.module_dict or part in TRANSFORMS.module_dict

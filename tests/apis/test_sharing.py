@@ -49,7 +49,7 @@ def test_sharing_replaces_no_other_training(tuned, tmp_path):
     shutil.copy(x, tmp_path / "tuner.safetensors")
     for recipe in (swapped, Recipe.from_files(str(y))):
         before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-        with pytest.raises(InputError, match="is another training's: name another folder"):
+        with pytest.raises(InputError, match="is from another training: choose another folder"):
             write_shared(recipe, tmp_path, kind="Detector")
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     for file in (x, y):
@@ -63,7 +63,9 @@ def test_sharing_replaces_no_readme_or_config_of_another_project(tuned, tmp_path
         folder = tmp_path / name.partition(".")[0]
         folder.mkdir()
         (folder / name).write_text(content)
-        with pytest.raises(InputError, match=f"{name} would be replaced, and is not of a shared"):
+        with pytest.raises(
+            InputError, match=f"{name} would be overwritten, but is not part of a shared"
+        ):
             write_shared(recipe, folder, kind="Detector")
         assert [path.read_text() for path in folder.iterdir()] == [content]
 
@@ -123,7 +125,7 @@ def test_files_add_up_and_what_contradicts_is_said(tuned, tmp_path, monkeypatch)
     found = Recipe.from_files({**files, "c": str(third)})
     assert found.captions == {"boat": {"prefix": "a "}} and found.templates == ["a {}."]
     assert found.pipeline == Recipe.from_files(files).pipeline
-    assert len(said) == 1 and "other pipeline of the images and captions than" in said[0]
+    assert len(said) == 1 and "different pipeline of the images and captions than" in said[0]
 
 
 def test_with_a_config_the_classes_of_all_files_are_known(tuned, tmp_path):
@@ -279,7 +281,7 @@ def test_a_model_goes_to_the_hub_and_comes_back(tuned_clip, squares, hub):
 
 
 def test_a_model_that_is_not_on_the_hub_ends_in_one_sentence(hub):
-    with pytest.raises(InputError, match="could not be fetched from the hub"):
+    with pytest.raises(InputError, match="could not be downloaded from the hub"):
         Detector.from_pretrained("person/other")
 
 
@@ -287,7 +289,7 @@ def test_a_hub_that_cannot_be_reached_ends_in_one_sentence(tuned_clip, hub, monk
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
-    with pytest.raises(InputError, match="the hub did not take person/model: .*refused"):
+    with pytest.raises(InputError, match="the upload of person/model to the hub failed: .*refused"):
         Classifier(tuned_clip, device="cpu").push_to_hub("person/model", token="hf_x")
 
 

@@ -79,7 +79,7 @@ def test_image_demo_writes_results_before_pictures(tuned, squares, tmp_path, cap
     shutil.copy(squares[0], image)
     options = ["--json", tmp_path / "a.json", "--coco-json", tmp_path / "b.json", "--device", "cpu"]
     assert run("image_demo.py", image, tuned, *options, "--out-dir", tmp_path) == 2
-    assert "image.png is one of the images" in capsys.readouterr().err
+    assert "image.png would overwrite one of the images" in capsys.readouterr().err
     assert image.read_bytes() == Path(squares[0]).read_bytes()
     assert (tmp_path / "a.json").is_file() and (tmp_path / "b.json").is_file()
 
@@ -87,20 +87,20 @@ def test_image_demo_writes_results_before_pictures(tuned, squares, tmp_path, cap
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nowhere.jpg", "x.safetensors"], "no image or folder: nowhere.jpg"),
+        (["nowhere.jpg", "x.safetensors"], "image or folder not found: nowhere.jpg"),
         (["tests", "nowhere.safetensors"], "tuner file not found"),
         (["tests"], "give a tuner file"),
         (["tests", "a=x.safetensors", "y.safetensors"], "write SLOT=FILE"),
         (["tests", "no such folder"], "neither a tuner file, nor a folder"),
         (["tests", "x.safetensors", "--classes", "cat,cat"], "--classes needs different names"),
         (["tests", "x.safetensors", "--classes", ","], "--classes needs different names"),
-        (["tests", "x.safetensors", "--threshold", "7"], "a score from 0 to 1, got 7"),
+        (["tests", "x.safetensors", "--threshold", "7"], "between 0 and 1, got 7"),
         (["tests", "x.safetensors", "--chunked-size", "0"], "--chunked-size must be a positive"),
         (["tests", "x.safetensors", "--top-k", "-1"], "--top-k must be a positive integer"),
-        (["FOLDER/tuner.safetensors", "FOLDER/photo.jpg"], "the image or folder comes first"),
-        (["tests", "FOLDER/epoch_3.pth"], "the checkpoint of a run: name the tuner file"),
-        (["tests", "FOLDER/photo.jpg"], "another kind of file: name the tuner file"),
-        (["tests", "x.safetensors", "--json", "FOLDER/photo.jpg"], "--json writes a .json file"),
+        (["FOLDER/tuner.safetensors", "FOLDER/photo.jpg"], "give the image or folder first"),
+        (["tests", "FOLDER/epoch_3.pth"], "the checkpoint of a run: give the tuner file"),
+        (["tests", "FOLDER/photo.jpg"], "not a tuner file: give the tuner file"),
+        (["tests", "x.safetensors", "--json", "FOLDER/photo.jpg"], "--json must be a .json file"),
         (
             ["tests", "x.safetensors", "--coco-json", "a.json", "--annotations", "FOLDER/none"],
             "FOLDER/none cannot be read",
@@ -123,7 +123,7 @@ def test_a_place_that_nothing_can_be_written_to_is_named_before_the_work(
     out = tmp_path / "file" / "out"
     assert run("image_demo.py", squares[0], tuned, "--device", "cpu", "--out-dir", out) == 2
     shown = capsys.readouterr()
-    assert not shown.out and "a file is where a folder should be" in shown.err
+    assert not shown.out and "there is a file where a folder is needed" in shown.err
 
 
 def test_an_image_that_cannot_be_read_is_said_without_annotations(tuned, tmp_path):
@@ -135,10 +135,10 @@ def test_an_image_that_cannot_be_read_is_said_without_annotations(tuned, tmp_pat
 def test_options_of_the_other_kind_of_model_are_refused(tuned, tuned_clip, squares, capsys):
     arguments = [squares[0], tuned_clip, "--device", "cpu", "--chunked-size", 40]
     assert run("image_demo.py", *arguments) == 2
-    assert "--chunked-size is for a model that detects" in capsys.readouterr().err
+    assert "--chunked-size is for detectors" in capsys.readouterr().err
     arguments = [squares[0], tuned, "--device", "cpu", "--template", "a {}."]
     assert run("image_demo.py", *arguments) == 2
-    assert "--template is for a model that classifies" in capsys.readouterr().err
+    assert "--template is for classifiers" in capsys.readouterr().err
 
 
 def test_slots_that_cannot_be_are_refused_in_one_sentence(tuned, tuned_clip, squares, capsys):
@@ -195,7 +195,7 @@ def test_tuners_off_is_the_base_model_where_parts_of_it_trained_beside_the_tuner
 
 def test_the_test_tool_refuses_other_endings(capsys):
     assert run("test.py", "config.py", "--out", "x.txt") == 2
-    assert "--out writes .pkl or .json" in capsys.readouterr().err
+    assert "--out must end in .pkl or .json" in capsys.readouterr().err
 
 
 def test_labels_are_counted_from_one_where_no_ids_are_known():
@@ -246,4 +246,4 @@ def test_without_its_data_an_imported_adapter_has_no_classes_and_that_is_said(
     cfg.train_dataloader.dataset.data_root = str(tmp_path / "gone")
     arguments = (tmp_path / "adapter", as_file(cfg, tmp_path), tmp_path / "back.safetensors")
     assert run("model_converters/peft_lora.py", "import", *arguments) == 0
-    assert "its classes are not known" in capsys.readouterr().out
+    assert "the classes are unknown" in capsys.readouterr().out

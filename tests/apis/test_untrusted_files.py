@@ -11,30 +11,38 @@ from mmengine.config import Config
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from mmsdpt.analysis import models
 from mmsdpt.apis import Detector, recipe
 from mmsdpt.apis.recipe import Recipe
 from mmsdpt.utils.data_files import dataset_configs
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.untrusted import is_known_part
-from mmsdpt.visualization import models
 
 BOMB = "__import__('os').system('true')"
 CASES = {
-    "a function of a module": ("model.config.neck.type", "os.system", "asks for os.system"),
-    "MMEngine's own loader": ("model.config.neck.type", "mmengine.load", "asks for mmengine.load"),
-    "a name that reaches eval": ("model.config.test_cfg.nms.type", BOMB, "asks for __import__"),
-    "a part that fetches": ("model.config.backbone.type", "mmpretrain.TIMMBackbone", "asks for"),
+    "a function of a module": ("model.config.neck.type", "os.system", "the type os.system"),
+    "MMEngine's own loader": ("model.config.neck.type", "mmengine.load", "the type mmengine.load"),
+    "a name that reaches eval": ("model.config.test_cfg.nms.type", BOMB, "the type __import__"),
+    "a part that fetches": (
+        "model.config.backbone.type",
+        "mmpretrain.TIMMBackbone",
+        "does not build from a file",
+    ),
     "weights of a part": ("model.config.backbone.pretrained", "http://a/b.pth", "pretrained="),
     "a URL": ("model.config.language_model.name", "https://a/b", "https://a/b"),
-    "another host": ("model.config.type", "mmdet.RTMDet", "not a part"),
+    "another host": ("model.config.type", "mmdet.RTMDet", "does not build"),
     "a huge size": ("model.config.backbone.embed_dims", 10**12, "more than"),
-    "a transform that loads": ("data.pipeline.0.type", "Albu", "asks for Albu"),
+    "a transform that loads": ("data.pipeline.0.type", "Albu", "the type Albu"),
     "a storage of one's own": ("data.pipeline.0.backend_args", {"backend": "x"}, "backend_args"),
     "another registry": ("model.scope", "os", "scope"),
     "classes that are no texts": ("extra.classes", [1], "classes"),
-    "no model": ("model.config", None, "does not say which model"),
+    "no model": ("model.config", None, "does not name its model"),
     "a slot that is not there": ("slot", "other", "no slot other"),
-    "an object in place of a list": ("data.pipeline", {"type": "os.system"}, "does not say"),
+    "an object in place of a list": (
+        "data.pipeline",
+        {"type": "os.system"},
+        "does not name its model",
+    ),
 }
 
 
@@ -99,7 +107,7 @@ def test_settings_that_cannot_be_built_are_named_with_the_file(key, value, words
 def test_a_shared_config_has_a_file_for_each_of_its_slots(files, tuned, tmp_path):
     content = json.loads(Recipe.from_files(str(tuned)).to_json())
     (tmp_path / "config.json").write_text(json.dumps({**content, "files": files}))
-    with pytest.raises(InputError, match="slots default, and files for (none|x): each slot needs"):
+    with pytest.raises(InputError, match="slots default, but files for (none|x): each slot needs"):
         Recipe.from_json(tmp_path / "config.json")
 
 
@@ -141,7 +149,7 @@ def test_files_of_version_0_1_ask_for_their_config(repository):
 def test_no_address_that_a_header_names_is_fetched(tuned, tmp_path):
     address = "http://127.0.0.1:9/base.pth"
     path = with_header(tuned, tmp_path / "url.safetensors", "model.load_from", address)
-    with pytest.raises(InputError, match="fetch the file and name it"):
+    with pytest.raises(InputError, match="download the file and give its path"):
         Detector(path, device="cpu")
 
 
@@ -151,5 +159,5 @@ def test_pages_of_models_build_no_part_that_a_tuner_file_makes_up(monkeypatch):
     header["data"] = dict(pipeline=[dict(type="PackDetInputs")])
     monkeypatch.setattr(recipe, "read_tuner_header", lambda path: header)
     cfg = Config(dict(model=dict(type="mmsdpt.CLIP")))
-    with pytest.raises(InputError, match="asks for os.system, which is not a part"):
+    with pytest.raises(InputError, match="has the type os.system, which mmsdpt does not build"):
         next(models.each_model(cfg, dict(SDPT="tuner.safetensors"), ()))

@@ -56,7 +56,9 @@ def test_a_base_that_is_not_there_is_named(tmp_path):
     config.write_text('_base_ = "configs/_base_/nowhere.py"')
     missing = tmp_path / "configs/_base_/nowhere.py"
     for read in (read_config_file, load_study):
-        with pytest.raises(InputError, match=f"mine.py needs {missing}, which is not there"):
+        with pytest.raises(
+            InputError, match=f"mine.py inherits from {missing}, which does not exist"
+        ):
             read(config)
 
 
@@ -91,7 +93,7 @@ def test_another_data_root_reaches_datasets_with_a_root_of_their_own(tmp_path, l
         .replace('data_root + "/part"', '"data/own/part"')
         .replace('"data/coco2017/"', '"data/own"')
     )
-    with pytest.raises(InputError, match="replaces one folder, and the datasets have data/own, "):
+    with pytest.raises(InputError, match="replaces one folder, but the datasets use data/own, "):
         load("--data-root", "/mine", config=path)
     path.write_text(path.read_text().replace("data/own/part", "data/own"))
     dataset = load("--data-root", "/mine", config=path).train_dataloader.dataset
@@ -109,7 +111,7 @@ def test_a_replaced_prefix_leaves_what_was_given_as_it_is():
 
 @pytest.mark.parametrize("option", ["data_root=None", "data_root="])
 def test_a_config_without_a_data_root_refuses_another_one(load, option):
-    with pytest.raises(InputError, match="--data-root needs a config with data_root"):
+    with pytest.raises(InputError, match="--data-root needs a config that sets data_root"):
         load("--data-root", "/mine", "--cfg-options", option)
 
 
@@ -264,10 +266,13 @@ def test_mixed_precision_trains_on_the_cpu(tool, config, tmp_path):
         (("train.py", "CONFIG", "--resume", "no.pth"), "checkpoint not found: no.pth"),
         (("train.py", "CONFIG", "--auto-scale-lr"), "--auto-scale-lr needs auto_scale_lr.base"),
         (("test.py", "CONFIG", "no.safetensors"), "tuner file not found: no.safetensors"),
-        (("train.py", "LICENSE"), "LICENSE is not a config, which ends in .py"),
-        (("train.py", "CONFIG", "--launcher", "pytorch"), "--launcher pytorch is for processes"),
-        (("test.py", "CONFIG", "b=x.pth"), "b=x.pth: the config has tuner slots default; write"),
-        (("test.py", "CONFIG", "--out", "x.txt"), "--out writes .pkl or .json, got x.txt"),
+        (("train.py", "LICENSE"), "LICENSE is not a config: expected a .py"),
+        (("train.py", "CONFIG", "--launcher", "pytorch"), "--launcher pytorch needs torchrun"),
+        (
+            ("test.py", "CONFIG", "b=x.pth"),
+            "b=x.pth: the tuner slots of the config are default; write",
+        ),
+        (("test.py", "CONFIG", "--out", "x.txt"), "--out must end in .pkl or .json, got x.txt"),
         (("test.py", "CONFIG", "--data-root", "/no"), "data not found: /no/annotations.json, /no"),
     ],
     ids=lambda value: value[-1] if isinstance(value, tuple) else "",
@@ -285,8 +290,8 @@ def test_torchrun_without_a_launcher_is_refused(tool, config, monkeypatch, name)
     monkeypatch.setenv("WORLD_SIZE", "2")
     error = tool(name, config, code=2)
     assert error == (
-        "error: torchrun started 2 processes, and without --launcher pytorch each would do all of"
-        " the work: add --launcher pytorch\n"
+        "error: torchrun started 2 processes, but without --launcher pytorch each would do all the"
+        " work: add --launcher pytorch\n"
     )
 
 

@@ -245,7 +245,7 @@ def test_missing_public_weights_come_with_what_to_do(name):
 
 
 def test_other_names_of_weights(tmp_path):
-    with pytest.raises(CheckpointError, match="not found: own.pth; name another file"):
+    with pytest.raises(CheckpointError, match="not found: own.pth; set another file"):
         resolve_checkpoint("own.pth")
     with pytest.raises(
         CheckpointError, match="not one of the package's weights: mini_clip, mini_glip"
@@ -298,7 +298,7 @@ def test_pretrained_weights_of_an_init_cfg_execute_nothing(tmp_path):
     [
         (b"<!DOCTYPE html><html>404</html>", "is an HTML page"),
         (b"\n<html>404</html>", "is an HTML page"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n", "of Git LFS"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n", "Git LFS"),
         (b"", "is empty"),
         (b'{"weight_map": {}}', "is JSON: name the file of the weights"),
     ],

@@ -274,7 +274,7 @@ def test_reading_an_archive_runs_nothing_of_it(tmp_path):
     with zipfile.ZipFile(tmp_path / "evil.pt", "w") as archive:
         archive.writestr("evil/data.pkl", pickled)
         archive.writestr("evil/constants.pkl", b").")
-    with pytest.raises(InputError, match=r"evil.pt holds no CLIP .* its tensors are none"):
+    with pytest.raises(InputError, match=r"evil.pt is not a CLIP .* its tensors are none"):
         convert_file(str(tmp_path / "evil.pt"), str(tmp_path / "out.pth"), "quick_gelu")
     assert not marker.exists() and not (tmp_path / "out.pth").exists()
 
@@ -298,7 +298,7 @@ def test_resnet_image_tower_is_refused():
 
 def test_converted_weights_are_not_converted_again(reference):
     _, converted = convert_state(reference.state_dict(), "clip.pt")
-    with pytest.raises(InputError, match="has MMPreTrain's names already"):
+    with pytest.raises(InputError, match="already has MMPreTrain's names"):
         convert_state(converted, "out.pth")
 
 
@@ -325,7 +325,7 @@ def test_missing_left_over_and_misshapen_tensors_are_named(reference):
 
     state = reference.state_dict()
     del state["token_embedding.weight"]
-    with pytest.raises(InputError, match="it lacks token_embedding.weight$"):
+    with pytest.raises(InputError, match="it has no token_embedding.weight$"):
         convert_state(state, "clip.pt")
 
     state = {**reference.state_dict(), "visual.positional_embedding": torch.zeros(13, WIDTH)}
@@ -339,7 +339,7 @@ def test_missing_layer_or_projection_of_hugging_face_is_named():
     with pytest.raises(InputError, match=r"lacks visual\.layers\.0.*, \.\.\."):
         convert_state({n: v for n, v in state.items() if n not in names}, "model")
     del state["text_model.encoder.layers.1.self_attn.k_proj.bias"]
-    with pytest.raises(InputError, match=r"lacks text_model\.encoder\.layers\.1\.self_attn\.k_"):
+    with pytest.raises(InputError, match=r"has no text_model\.encoder\.layers\.1\.self_attn\.k_"):
         convert_state(state, "model")
 
 
@@ -353,7 +353,7 @@ def test_hugging_face_weights_for_gelu_are_refused(tmp_path, name):
     with pytest.raises(InputError, match="config.json: this is not a JSON file"):
         convert_file(str(tmp_path / name), out)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(InputError, match="does not say which activation.*--activation quick_gelu"):
+    with pytest.raises(InputError, match="does not name the activation.*--activation quick_gelu"):
         convert_file(str(tmp_path / name), out)
     with pytest.raises(InputError, match="is gelu"):
         convert_file(str(tmp_path / name), out, "gelu")
@@ -393,7 +393,7 @@ def test_other_numbers_of_heads_are_said(reference, tmp_path):
 def test_a_config_of_something_else_says_nothing_of_the_activation(reference, tmp_path, content):
     torch.save(reference.state_dict(), tmp_path / "clip.pt")
     (tmp_path / "config.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match="does not say which activation"):
+    with pytest.raises(InputError, match="does not name the activation"):
         convert_file(str(tmp_path / "clip.pt"), str(tmp_path / "out.pth"))
 
 
@@ -406,7 +406,7 @@ def test_weights_that_are_not_finite_are_refused(reference, tmp_path):
 
 def test_source_that_is_missing_empty_or_split_is_one_sentence(tmp_path):
     out = str(tmp_path / "out.pth")
-    with pytest.raises(InputError, match="no such file or folder: nowhere.pt"):
+    with pytest.raises(InputError, match="file or folder not found: nowhere.pt"):
         convert_file("nowhere.pt", out)
     with pytest.raises(InputError, match="has none of model.safetensors, pytorch_model.bin"):
         convert_file(str(tmp_path), out)
@@ -427,4 +427,4 @@ def test_tool_prints_one_line_or_one_error(reference, capsys, tmp_path):
     printed = capsys.readouterr()
     assert codes == [0, 2]
     assert printed.out.startswith(f"{out}: OpenAI's layout") and printed.out.count("\n") == 1
-    assert printed.err == "error: no such file or folder: nowhere.pt\n"
+    assert printed.err == "error: file or folder not found: nowhere.pt\n"

@@ -126,20 +126,20 @@ def test_caption_prompts_of_ones_own_data_reach_the_samples(path, tmp_path):
 def test_what_cannot_be_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="did you mean odinw13/pothole"):
         loaded(OWN, benchmark="odinw13/pothol")
-    with pytest.raises(InputError, match="no detection benchmark 'odinw13/BCCD'"):
+    with pytest.raises(InputError, match="unknown detection benchmark 'odinw13/BCCD'"):
         loaded(OWN, benchmark="odinw13/BCCD")
     with pytest.raises(InputError, match="has the setting 'captoins'"):
         loaded(OWN, **{"benchmark.name": "coco", "benchmark.captoins": False})
     with pytest.raises(InputError, match="needs mmsdpt.LVISDataset.*inherit.*glip_l_lvis_k10"):
         loaded(OWN, benchmark="lvis")
-    with pytest.raises(InputError, match="needs a config of CocoDataset"):
+    with pytest.raises(InputError, match="needs a config with CocoDataset"):
         loaded(LVIS, benchmark="odinw13/pothole")
     own = tmp_path / "own.py"
     own.write_text(
         f"_base_ = {str(CONFIGS / 'sdpt/glip_l_aquarium_k10.py')!r}\n"
         "train_dataloader = dict(dataset=dict(dataset=dict(data_root='data/mine/')))\n"
     )
-    with pytest.raises(InputError, match="benchmark odinw13/Aquarium and also data of its own"):
+    with pytest.raises(InputError, match="benchmark odinw13/Aquarium but also its own data"):
         loaded(str(own))
 
 

@@ -268,7 +268,7 @@ def test_mmdetections_own_names_are_written_as_they_are(text_folder, tmp_path):
 def test_what_cannot_be_converted_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"must end in .safetensors, got out.pth"):
         convert_detector("x", "out.pth")
-    with pytest.raises(CheckpointError, match="no such file or folder: nowhere"):
+    with pytest.raises(CheckpointError, match="file or folder not found: nowhere"):
         convert_detector("nowhere", "out.safetensors")
     with pytest.raises(CheckpointError, match="none of the known layouts .* its tensors are a.b"):
         convert_state({"a.b": torch.zeros(1)}, "x")
@@ -288,6 +288,7 @@ def test_an_old_torch_reads_safetensors_and_no_pth(tmp_path, monkeypatch, versio
     monkeypatch.setattr(base_weights.torch, "__version__", version)
     assert read_checkpoint(str(tmp_path / "a.safetensors"))["state_dict"]["a"] == 1
     with pytest.raises(
-        CheckpointError, match=r"a.pth is not read with torch 2.*install torch 2.10 .*detector2mm"
+        CheckpointError,
+        match=r"a.pth cannot be read safely with torch 2.*install torch 2.10 .*detector2m",
     ):
         read_checkpoint(str(tmp_path / "a.pth"))

@@ -188,5 +188,5 @@ def test_list_and_clear(tmp_path):
     assert has(FeatureStore(0, tmp_path), 1) == [False]
     with pytest.raises(InputError, match="is not a folder"):
         list_features(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="cannot be a folder"):
+    with pytest.raises(InputError, match="cannot be created"):
         FeatureStore(0, tmp_path / "notes/mine.safetensors")

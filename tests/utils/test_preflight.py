@@ -38,7 +38,7 @@ def test_glip_l_with_nothing_there_is_one_message_with_the_doctors_places(nothin
     assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
     assert after.children_user - before.children_user < 4, "nothing heavy was imported"
     first, bert, checkpoint, data, _ = done.stderr.splitlines()
-    assert "needs 3 things that are not here" in first
+    assert "needs 3 things that are missing" in first
     places = {finding.name: finding.problem for finding in doctor.find_weights()}
     folder = str(nothing / "checkpoints/bert-base-uncased")
     assert folder in bert and folder in places["BERT"]

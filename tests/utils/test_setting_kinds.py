@@ -54,7 +54,7 @@ RUN = dict(
             "train_dataloader.dataset.dataset.pipeline is empty",
         ),
         ({"train_dataloader.dataset.dataset.pipeline": None}, "pipeline must be a list, got None"),
-        ({"train_dataloader.dataset.dataset.data_root": 3}, "data_root must be a text or None"),
+        ({"train_dataloader.dataset.dataset.data_root": 3}, "data_root must be a string or None"),
         (
             {"val_evaluator": [dict(type="M", metric_items=3)]},
             "val_evaluator.0.metric_items must be a list or None, got 3",
@@ -93,7 +93,7 @@ RUN = dict(
         ({"randomness": 3}, "randomness must be a dict, got 3"),
         ({"randomness.per_sample": "abc"}, "per_sample must be True or False, got 'abc'"),
         ({"resume": "yes"}, "resume must be True or False or None, got 'yes'"),
-        ({"load_from": []}, "load_from must be a text or None"),
+        ({"load_from": []}, "load_from must be a string or None"),
         ({"tuner_files": ["a"]}, "tuner_files must be a dict or None"),
         ({"feature_cache": 3}, "feature_cache must be a dict or None, got 3"),
     ],
@@ -148,7 +148,7 @@ def test_a_level_is_a_word_or_a_number(log_level):
 def test_masks_are_not_compared_where_none_are_predicted(metric):
     evaluator = dict(type="CocoMetric", metric=metric)
     parts = dict(val_dataloader={}, val_cfg={}, val_evaluator=evaluator)
-    with pytest.raises(InputError, match="val_evaluator.metric asks for segm.*metric='bbox'"):
+    with pytest.raises(InputError, match="val_evaluator.metric has segm.*metric='bbox'"):
         check_settings(Config(dict(parts, model=dict(type="GLIP", bbox_head=dict(type="H")))))
     check_settings(Config(dict(parts, model=dict(type="M", roi_head=dict(mask_head={})))))
 
@@ -158,14 +158,14 @@ def test_masks_are_not_compared_where_none_are_predicted(metric):
     [
         (
             "param_scheduler.0.end=abc",
-            "end is 3 in the config, and 'abc' in its place is no number",
+            "end is 3 in the config, but its new value 'abc' is not a number",
         ),
-        ("param_scheduler.0.end=True", "True in its place is no number"),
+        ("param_scheduler.0.end=True", "its new value True is not a number"),
         (
             "model.early_fuse=1",
-            "early_fuse is True .*, and 1 in its place is neither True nor False",
+            "early_fuse is True .*, but its new value 1 is neither True nor False",
         ),
-        ("model.early_fuse=yes", "'yes' in its place is neither True nor False"),
+        ("model.early_fuse=yes", "its new value 'yes' is neither True nor False"),
         ("model.test_cfg.score_thr=high", "score_thr must be a number, 0 or more, got 'high'"),
         ("model.test_cfg.nms=0.5", "nms must be a dict or None, got 0.5"),
         ("train_dataloader.dataset.dataset.pipeline.0=None", "does not fit the config"),

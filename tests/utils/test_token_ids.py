@@ -142,7 +142,7 @@ def test_unequal_rows_need_padding():
 
 def test_a_vocabulary_that_is_not_berts_is_one_sentence(tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n")
-    with pytest.raises(InputError, match=r"vocab.txt is not BERT's: it lacks \[CLS\]"):
+    with pytest.raises(InputError, match=r"vocab.txt is not BERT's: it has no \[CLS\]"):
         BertTokenizer(tmp_path)
     (tmp_path / "vocab.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="vocab.txt cannot be read") as caught:

@@ -2,8 +2,8 @@
 
 ``python tools/analysis_tools/alignment.py CONFIG [TUNER_FILE]`` tests the config's test set and
 prints accuracy, the mean cosine of an image with its own class and with others, their difference,
-and the modality gap: see mmsdpt/evaluation/alignment.py. Without a tuner file the model without
-tuners is measured alone.
+and the modality gap: see mmsdpt/evaluation/alignment.py. Without a tuner file only the model
+without tuners is measured.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""COCO exports of other tools to clean ones: ``python tools/dataset_converters/coco2coco.py SRC
---out DIR``, with other class names, a choice of classes, or another split.
+"""Clean up COCO exports of other tools: ``python tools/dataset_converters/coco2coco.py SRC
+--out DIR``. Can rename or select classes and change the split.
 """
 
 import sys
@@ -14,8 +14,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = converter_parser(
         "coco2coco.py",
-        "Clean up a COCO export: rename, choose or merge classes, draw splits, leave out what is"
-        " missing or broken.",
+        "Clean up a COCO export: rename, select or merge classes, draw splits, leave out missing or"
+        " broken entries.",
         "an annotation file, or the folder that holds the files and images",
         missing="keep",
     )

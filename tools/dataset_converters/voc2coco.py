@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = converter_parser(
         "voc2coco.py",
         "Convert Pascal VOC XML files to COCO JSON.",
-        "folder with the XML files and images, wherever in it they lie",
+        "folder with the XML files and images, which may be in subfolders",
         missing="skip",
     )
     parser.add_argument(
@@ -21,12 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         choices=("keep", "ignore"),
         default="keep",
         help=(
-            "boxes marked difficult: ordinary ones with difficult=1 (keep), or also iscrowd=1"
+            "boxes marked difficult: keep them with difficult=1 (keep), or also set iscrowd=1"
             " (ignore)"
         ),
     )
     parser.add_argument(
-        "--zero-based", action="store_true", help="the boxes count pixels from 0: subtract nothing"
+        "--zero-based", action="store_true", help="box coordinates start at 0: do not subtract 1"
     )
     return run_converter(parser, argv, "convert_voc", ("difficult", "zero_based"))
 

@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         missing="keep",
     )
     parser.add_argument(
-        "--root", help="folder that holds the whole dataset (default: that of data.yaml)"
+        "--root", help="folder that holds the whole dataset (default: the folder of data.yaml)"
     )
     return run_converter(parser, argv, "convert_yolo", ("root",))
 

@@ -7,16 +7,16 @@ SOURCE may be
   - a state dict of open_clip's models that keep the text tower under ``text.``
   - Hugging Face's CLIPModel: model.safetensors, pytorch_model.bin, or their folder, or open_clip's
 
-OUT (.safetensors or .pth, float32) can be named in ``load_from``. Only image towers that are a ViT
-can be converted.
+OUT (.safetensors or .pth, float32) can be used in ``load_from``. Only models with a ViT as image
+tower can be converted.
 
-The config must fit the weights, which do not show everything:
+The config must fit the weights. Some settings cannot be read from the weights:
 
   - heads: width / 64 in both towers of OpenAI's models
   - activation: QuickGELU, act_cfg=dict(type="mmpretrain.QuickGELU") in the image tower's ffn;
     MMPreTrain's text tower always has it. Weights for GELU, as most of open_clip's own are, are
-    refused. Where neither an archive nor a config beside the weights says it, say it yourself:
-    --activation quick_gelu
+    refused. If neither an archive nor a config beside the weights names the activation, set it
+    yourself: --activation quick_gelu
   - layer norms: eps 1e-5, norm_cfg=dict(type="LN", eps=1e-5); MMPreTrain's default is 1e-6
 """
 

@@ -10,7 +10,7 @@ SOURCE may be
   - a checkpoint with MMDetection's names, which is written as it is: safetensors can be read with
     any version of PyTorch, .pth files need 2.10 or later
 
-OUT can be named in ``load_from``. The config must have the model's sizes.
+OUT can be used in ``load_from``. The config must have the model's sizes.
 """
 
 import argparse

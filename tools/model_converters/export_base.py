@@ -1,8 +1,8 @@
-"""Write the model of a pre-training run as base weights: ``export_base.py RUN.pth
+"""Export the model of a pre-training run as base weights: ``export_base.py RUN.pth
 OUT.safetensors``.
 
-The file holds tensors only and can be named in ``load_from``. Floating-point tensors are stored in
-half precision unless --dtype says otherwise; they are used in the model's own precision.
+The file holds only tensors and can be used in ``load_from``. Floating-point tensors are stored in
+half precision unless --dtype says otherwise, and are converted to the model's precision on loading.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from mmsdpt.utils.errors import InputError
 
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(__doc__)
-    parser.add_argument("checkpoint", help="checkpoint of a run without tuners")
+    parser.add_argument("checkpoint", help="checkpoint of a run that trained without tuners")
     parser.add_argument("out", help="file to write, .safetensors")
     parser.add_argument("--dtype", choices=["float16", "float32"], default="float16")
     return parser.parse_args()

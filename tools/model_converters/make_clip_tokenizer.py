@@ -1,7 +1,7 @@
 """Write CLIP's vocabulary as a Hugging Face folder: ``make_clip_tokenizer.py
 bpe_simple_vocab_16e6.txt.gz OUT``.
 
-The .gz file is OpenAI's list of byte pair merges, as it lies in the packages clip and
+The .gz file is OpenAI's list of byte pair merges, as found in the packages clip and
 open-clip-torch. The vocabulary, in the order of the ids: 256 bytes, the same at the end of a word
 (``</w>``), one entry per merge, ``<|startoftext|>``, ``<|endoftext|>``. With ``--merges N`` only
 the first N merges are taken, which gives a smaller vocabulary of 512 + N + 2.
@@ -16,7 +16,7 @@ from mmsdpt.utils.atomic import staged, write_atomically
 from mmsdpt.utils.cli import run_tool, tool_parser
 from mmsdpt.utils.errors import InputError
 
-CLIP_MERGES = 49_152 - 256 - 2  # the file holds more than CLIP took
+CLIP_MERGES = 49_152 - 256 - 2  # the file holds more than CLIP uses
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 

@@ -1,10 +1,9 @@
-"""Write base weights and tuner files as one checkpoint of the toolbox: ``merge_tuner.py TUNER_FILE
-OUT``, or ``merge_tuner.py SLOT=FILE ... OUT`` of a stack.
+"""Merge tuner files into the base weights, as one checkpoint of the toolbox: ``merge_tuner.py
+TUNER_FILE OUT``, or ``merge_tuner.py SLOT=FILE ... OUT`` for a stack.
 
 The checkpoint needs neither mmsdpt nor a tuner: MMDetection's GLIP or MMPreTrain's CLIP loads it.
-Only a method that is a change of the host's weights can be merged: LoRA, DoRA, SSF, CLIP-LoRA,
-BitFit, full fine-tuning and, on GLIP, linear probing; the others act on what flows through the
-host.
+Only methods that change the host's weights can be merged: LoRA, DoRA, SSF, CLIP-LoRA, BitFit, full
+fine-tuning and, on GLIP, linear probing. The others act on the host's activations.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""LoRA or DoRA from a tuner file to the peft library's adapter, and back.
+"""Convert LoRA or DoRA between a tuner file and an adapter of the peft library.
 
 peft_lora.py export TUNER_FILE FOLDER
 peft_lora.py import FOLDER CONFIG TUNER_FILE
@@ -62,11 +62,11 @@ def read_adapter(args: argparse.Namespace) -> None:
     save_tuner(model, args.tuner_file, slot, dict(classes=classes), facts)
     print(f"{args.tuner_file}: {type(model.tuners[slot]).__name__} for {args.config}")
     if not classes:
-        print("its classes are not known, as the data is not here: name them where it is used")
+        print("the classes are unknown because the data was not found: pass them to use the file")
 
 
 def trained_classes(cfg: "Config") -> list[str]:
-    """The classes of the training data; none where it is not here."""
+    """The classes of the training data; empty if the data is missing."""
     from mmengine.registry import DATASETS, DefaultScope
 
     from mmsdpt.utils.data_files import dataset_configs
