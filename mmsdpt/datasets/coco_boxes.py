@@ -1,5 +1,5 @@
-"""The annotations of a COCO file: what follows from the rest is filled in, what cannot be used
-leaves, and boxes of another convention are refused.
+"""Checks of the annotations of a COCO file: derivable values are filled in, unusable annotations
+are left out, and boxes in another convention are refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SCALES = {100: "percent", 1000: "thousandths"}
 
 
 def check_annotations(report: CocoReport, content: dict, categories: dict, images: dict) -> None:
-    """Check the annotations; fill in what follows from the rest."""
+    """Check the annotations, and fill in derivable values."""
     by_id = {image["id"]: image for image in content["images"]}
     names = {category["id"]: category["name"] for category in content["categories"]}
     kept, ids, seen = [], [], set()
@@ -38,7 +38,7 @@ def check_annotations(report: CocoReport, content: dict, categories: dict, image
             report.leave_out("object_malformed", what, told)
             continue
         if image_id not in by_id:
-            continue  # its image cannot be read, which was said
+            continue  # its image cannot be read, which was reported
         report.changed |= (entry["image_id"], entry["category_id"]) != (image_id, category)
         entry["image_id"], entry["category_id"] = image_id, category
         box = _box(report, entry, where)
@@ -63,7 +63,7 @@ def check_annotations(report: CocoReport, content: dict, categories: dict, image
         if usable and not entry["iscrowd"] and not entry.get("ignore"):
             report.boxes[names[category]] += 1
         elif not usable:
-            # They stay in the file: the metric counts them as COCO's own evaluation does.
+            # They stay in the file: the metric counts them as in COCO's evaluation.
             what = "boxes outside their image or under one pixel, which training skips"
             report.left_out.setdefault(what, []).append(where)
         same = (image_id, category, *box, entry["iscrowd"])
@@ -73,7 +73,7 @@ def check_annotations(report: CocoReport, content: dict, categories: dict, image
         kept.append(entry)
         ids.append(entry.get("id"))
     content["annotations"] = kept
-    # COCO's evaluation takes an annotation of id 0 for none at all.
+    # COCO's evaluation treats an annotation with id 0 as missing.
     if len(set(map(str, ids))) != len(ids) or not all(type(i) is int and i > 0 for i in ids):
         report.add("filled", "ids of annotations that are missing, 0 or repeated, renumbered")
         for number, entry in enumerate(kept, start=1):
@@ -93,7 +93,7 @@ def check_annotations(report: CocoReport, content: dict, categories: dict, image
 
 
 def _box(report: CocoReport, entry: dict, where: str) -> list[float] | None:
-    """The annotation's box, from its polygons where it has none."""
+    """The annotation's box, from its polygons if it has none."""
     box = entry.get("bbox")
     if not box:
         box = _around(entry.get("segmentation"))
@@ -153,7 +153,7 @@ def _usable(box: Sequence[float], image: Mapping) -> bool:
 
 
 def _shape(box: Sequence[float], image: Mapping) -> list[str]:
-    """What a box looks like, to tell other conventions."""
+    """Hints at other conventions in a box."""
     x, y, w, h = box
     width, height = image["width"], image["height"]
     found = ["all"]
@@ -172,14 +172,14 @@ def _shape(box: Sequence[float], image: Mapping) -> list[str]:
 
 
 def _suspicious(report: CocoReport, shapes: Counter) -> None:
-    """Refuse boxes of another convention: they would be trained on without any other sign. Where a
-    few boxes only hint at one, it is said.
+    """Refuse boxes in another convention, which would otherwise be trained on silently. Only warn
+    if few boxes hint at it.
     """
     count, leaves = shapes["all"], shapes["leaves"]
     if count and shapes["fraction"] == count:
         report.add(
             "errors",
-            f"all {count} boxes are fractions of the image, expected {_BOX}: multiply them "
+            f"all {count} boxes are fractions of the image size, expected {_BOX}: multiply them "
             "by the images' width and height",
         )
         return

@@ -1,8 +1,8 @@
-"""Annotation files in COCO's format as people's tools export them: checked before the first step.
+"""Check COCO annotation files exported by other tools before training starts.
 
-What has one meaning is filled in (a missing area, ids that repeat, a category order of its own);
-what cannot be used leaves and is counted; what would train on nothing or on wrong boxes is refused.
-Every sentence names the file and the entries.
+Unambiguous problems are corrected (a missing area, repeated ids, another category order); unusable
+entries are left out and counted; files without boxes or with wrong boxes are refused. Every message
+names the file and the entries.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from .coco_images import check_images
 from .coco_report import CocoReport, as_key, as_number, objects_of
 
 MAX_INSPECTED = 5_000
-"""Images of a file that are decoded; of larger files this many, evenly spaced, are."""
+"""Maximum number of images to decode per file, evenly spaced."""
 NOTHING_TO_TRAIN_ON = "it has no box, so there is nothing to train on"
-NO_SCORE = "it has no box, so its AP will be -1, which compares nothing"
+NO_SCORE = "it has no box, so its AP will be -1, which is not a score"
 
 
 def check_coco(
@@ -33,14 +33,14 @@ def check_coco(
     leave_out_missing: bool = False,
     exclude: Path | None = None,
 ) -> CocoReport:
-    """Check a file, and put it into the form that COCO's tools expect.
+    """Check a file, and convert it to the form that COCO's tools expect.
 
     Args:
         path: Annotation file.
-        image_folder: Folder that ``file_name`` is relative to; without one no image is looked at.
-        max_inspected: Images that are decoded at most.
-        leave_out_missing: Whether images that are not there leave; else they are an error.
-        exclude: Folder in which no image is looked for, such as an earlier result.
+        image_folder: Folder that ``file_name`` is relative to; None: do not check images.
+        max_inspected: Maximum number of images to decode.
+        leave_out_missing: Whether to leave out missing images; otherwise they are an error.
+        exclude: Folder in which not to search for images, such as an earlier result.
     """
     report = CocoReport(Path(path))
     content = _read(report)
@@ -60,21 +60,21 @@ def check_coco(
 
 
 def put_in_order(report: CocoReport, classes: Sequence[str], other_names: Iterable[str]) -> None:
-    """Put the categories into the order of the classes: MMDetection counts labels in the file's
-    order, whatever order the names have.
+    """Sort the categories by the classes, as MMDetection numbers labels in the file's order,
+    regardless of the order of the names.
 
     Args:
-        report: Of the file; its content changes.
-        classes: Names in the order in which labels count.
-        other_names: Categories of the data set's other files. A class that only these have gets
-            its category here, too: some tools write only the categories that occur.
+        report: Report of the file; its content is changed.
+        classes: Names in the order of the labels.
+        other_names: Categories of the dataset's other files. A class that only these have is added
+            as a category, as some tools write only the categories that occur.
     """
     content = report.content
     if not content["categories"] and not content["annotations"]:
         report.add(
             "errors",
-            "it lists images only, without categories and annotations, so there is nothing to "
-            "compare predictions with",
+            "it has only images, without categories and annotations, so predictions cannot be "
+            "evaluated",
         )
         return
     by_name = {category["name"]: category for category in content["categories"]}
@@ -88,7 +88,7 @@ def put_in_order(report: CocoReport, classes: Sequence[str], other_names: Iterab
         words = as_read(name).tokens
         alike = free.get(words, [])
         if clean.count(known) > 1:
-            report.add("errors", f"the config names the class {name!r} twice; name it once")
+            report.add("errors", f"the config has the class {name!r} twice; remove one")
         elif known not in by_name and len(alike) == len(open_classes[words]) == 1:
             report.add("filled", "categories that the config spells differently", f"{alike[0]!r}")
             by_name[known] = by_name.pop(alike[0])
@@ -97,9 +97,9 @@ def put_in_order(report: CocoReport, classes: Sequence[str], other_names: Iterab
             report.add(
                 "errors",
                 f"the config's classes {listed(map(repr, open_classes[words]))} and the categories"
-                f" {listed(map(repr, alike))} are the same text to the model, so it is open which"
-                " belong together: write the classes as the categories are called, or merge or"
-                " rename categories with tools/dataset_converters/coco2coco.py --rename",
+                f" {listed(map(repr, alike))} are the same text to the model, so their mapping is"
+                " ambiguous: use the category names as classes, or merge or rename categories with"
+                " tools/dataset_converters/coco2coco.py --rename",
             )
         elif known not in by_name and (known in others or words in free_others):
             report.add("filled", "categories that only the other splits have", repr(name))
@@ -113,14 +113,14 @@ def put_in_order(report: CocoReport, classes: Sequence[str], other_names: Iterab
     if report.errors:
         return
     wanted = [dict(by_name[known], name=name) for name, known in zip(classes, clean, strict=True)]
-    places = iter(wanted)  # others keep theirs: another dataset of this file may use them
+    places = iter(wanted)  # others keep theirs, as another dataset of this file may use them
     ordered = [next(places) if known in clean else each for known, each in by_name.items()]
     report.changed |= ordered != content["categories"]
     content["categories"] = ordered
 
 
 def _by_words(names: Iterable[str], without: Iterable[str]) -> dict[Hashable, list[str]]:
-    """Names that others do not have exactly so, by what a model reads of them."""
+    """Names without an exact match in the others, by how a model reads them."""
     others, found = set(map(one_form, without)), defaultdict(list)
     for name in names:
         if one_form(name) not in others:
@@ -129,7 +129,7 @@ def _by_words(names: Iterable[str], without: Iterable[str]) -> dict[Hashable, li
 
 
 def _read(report: CocoReport) -> dict | None:
-    """The JSON object of a file, in any encoding that it declares."""
+    """The JSON object of a file, in any declared encoding."""
     try:
         raw = report.path.read_bytes()
         content = parse_json(raw)
@@ -139,12 +139,12 @@ def _read(report: CocoReport) -> dict | None:
     report.changed = encoding_of(raw) != "utf-8"
     if isinstance(content, dict) and isinstance(content.get("images"), list):
         return content
-    report.add("errors", f"this is not COCO's format but {what_json(content)}")
+    report.add("errors", f"this is not in COCO's format: it is {what_json(content)}")
     return None
 
 
 def what_json(content: Any) -> str:
-    """What a JSON file that is not COCO's seems to be."""
+    """The probable format of a JSON file that is not COCO's."""
     if not isinstance(content, list | dict):
         return f"a JSON {type(content).__name__}"
     keys = set(content) if isinstance(content, dict) else set()
@@ -157,13 +157,13 @@ def what_json(content: Any) -> str:
     if "shapes" in keys or "imagePath" in keys:
         return "a file of labelme, one per image: convert them to COCO first (labelme2coco)"
     if {"objects", "size"} <= keys or {"classes", "projectType"} <= keys:
-        return "Supervisely's: export as COCO or VOC there"
+        return "a Supervisely file: export as COCO or VOC there"
     if {"items", "categories"} <= keys:
-        return "Datumaro's: export as COCO or VOC"
+        return "a Datumaro file: export as COCO or VOC"
     if inner & {"completions", "data"}:
         return "Label Studio's own JSON: export as COCO or YOLO there"
     if {"image", "annotations"} <= inner:
-        return "CreateML's: export as COCO or VOC"
+        return "a CreateML file: export as COCO or VOC"
     if {"file_name", "annotations"} <= inner:
         return "a list of images with their annotations (Detectron2): save it as COCO"
     if inner & {"bbox", "image_id"}:
@@ -172,8 +172,8 @@ def what_json(content: Any) -> str:
 
 
 def _new_ids(report: CocoReport, entries: list[dict], what: str) -> dict[Any, int]:
-    """Make ids whole numbers from 1 on where any is something else, or more than NumPy's integers
-    hold; old to new.
+    """Renumber ids from 1 if any is not an integer, or too large for NumPy. Returns old to new
+    ids.
     """
     keys = [as_key(entry.get("id")) for entry in entries]
     usable = all(isinstance(key, int) and abs(key) < 2**63 for key in keys)
@@ -187,7 +187,7 @@ def _new_ids(report: CocoReport, entries: list[dict], what: str) -> dict[Any, in
 
 
 def _categories(report: CocoReport, content: dict) -> dict[Any, int]:
-    """Check the categories; their old ids to new ones. Equal names become one category."""
+    """Check the categories, and merge those with equal names. Returns old to new ids."""
     categories = objects_of(report, content, "categories")
     for number, category in enumerate(categories):
         name = category.get("name")
@@ -220,10 +220,10 @@ def _categories(report: CocoReport, content: dict) -> dict[Any, int]:
 
 
 def _images(report: CocoReport, content: dict) -> dict[Any, int]:
-    """Check the images' ids and names; old ids to new ones."""
+    """Check the images' ids and names. Returns old to new ids."""
     images = objects_of(report, content, "images")
     if not images:
-        report.add("errors", "it holds no image")
+        report.add("errors", "it has no images")
     for number, image in enumerate(images):
         name = image.get("file_name")
         if not isinstance(name, str) or not name.strip() or "\0" in name:
@@ -254,7 +254,7 @@ def _images(report: CocoReport, content: dict) -> dict[Any, int]:
 
 
 def _sizes(report: CocoReport, images: list[dict]) -> None:
-    """Sizes as whole numbers, 0 where they are unknown."""
+    """Convert sizes to integers, 0 if unknown."""
     for image in images:
         for key in ("width", "height"):
             if type(image.get(key)) is not int or image[key] < 1:

@@ -1,4 +1,4 @@
-"""The images of a COCO file: where they are, whether they can be read, and their sizes."""
+"""Checks of the images of a COCO file: paths, readability and sizes."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .coco_report import CocoReport
 from .image_files import IMAGE_FOLDERS, ImageFacts, UnreadableImage, inspect_images
 from .split_names import share_split
 
-_SAME_SIZE = 2  # pixels by which a size may differ: rounding of the tool that resized
+_SAME_SIZE = 2  # tolerance in pixels, for rounding by the tool that resized
 _IMAGE_FOLDERS = frozenset(map(folded, IMAGE_FOLDERS))
-_NOT_TAKEN = "files of their names in other folders, or that several entries mean, are not taken"
+_NOT_TAKEN = "files of the same name in other folders, or matching several entries, are not used"
 
 
 class _Match(NamedTuple):
-    """A file whose path has the end of a name, and the folders in front of that end."""
+    """A file whose path matches the end of a name, and the differing folders in front of it."""
 
     path: str  # relative to the folder
     end: str
     dropped: tuple[str, ...]  # of the name
     added: tuple[str, ...]  # of the file
-    absolute: bool  # whether the name begins with a root, a drive or a scheme, as of a URL
+    absolute: bool  # whether the name begins with a root, a drive or a URL scheme
 
     @property
     def lies_deeper(self) -> bool:
@@ -69,8 +69,8 @@ class _Match(NamedTuple):
 
 
 class _Finder:
-    """Finds files under other spellings: backslashes, folders of another machine, case, percent
-    signs, encodings of letters.
+    """Finds files despite other spellings: backslashes, folders of another machine, case, percent
+    encoding, Unicode forms.
 
     Args:
         folder: Folder that the names are relative to.
@@ -116,7 +116,7 @@ class _Finder:
         return None
 
     def _elsewhere(self, name: str) -> _Match | None:
-        """The only file that has the longest possible end of a name."""
+        """The unique file that matches the longest possible end of a name."""
         name = unquote(name).strip().replace("\\", "/")
         absolute = re.match(r"([a-z]\w*:)?/", name, re.IGNORECASE) is not None
         parts = [folded(part) for part in name.split("/") if part not in "..."]
@@ -176,7 +176,7 @@ def check_images(
             )
             image["file_name"] = name
         if seen.setdefault(name, image["id"]) != image["id"]:
-            what = "images that are listed under two ids, each with the boxes of one alone"
+            what = "images listed under two ids, each with only its own boxes"
             report.add("doubtful", what, name)
     if not images and not report.errors:
         report.add("errors", f"none of its images is below {folder} ({_NOT_TAKEN})")

@@ -1,4 +1,4 @@
-"""What a check of an annotation file found, and how loosely typed values in one are read."""
+"""The report of a check of an annotation file, and parsing of loosely typed values."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _SHOWN = 3  # entries in a message
 
 @dataclass
 class CocoReport:
-    """What one annotation file holds.
+    """The result of checking one annotation file.
 
     Args:
         path: The file.
-        content: It as COCO's tools want it: ids are numbers, every value is there.
+        content: Its content as COCO's tools expect it: ids are numbers, no value is missing.
         changed: Whether ``content`` differs from the file.
-        errors: What must be mended: sentence to the entries that it is about.
-        left_out: What leaves.
-        kinds: What a sentence of ``left_out`` is about, where entries leave the file: a kind of
-            finding of a conversion, such as ``image_missing``.
-        filled: What was filled in.
-        doubtful: What is used, and may be meant otherwise.
+        errors: Problems to fix: sentences with the affected entries.
+        left_out: Entries that were left out.
+        kinds: Kind of a conversion's finding for each sentence of ``left_out``, such as
+            ``image_missing``.
+        filled: Values that were filled in.
+        doubtful: Entries that are used but may be misinterpreted.
         boxes: Usable boxes by category name.
         facts: What is known of the images that were decoded.
     """
@@ -48,11 +48,11 @@ class CocoReport:
 
     @property
     def names(self) -> list[str]:
-        """The categories' names, but for a root that only groups the others."""
+        """The categories' names, without a root that only groups the others."""
         return category_names(self.content.get("categories", ()), +self.boxes)
 
     def images_also_in(self, others: Iterable[CocoReport]) -> list[Path]:
-        """The images whose content is in other files, too."""
+        """The images whose content is also in other files."""
         digests = {facts.digest for other in others for facts in other.facts.values()}
         return [path for path, facts in self.facts.items() if facts.digest in digests]
 
@@ -65,10 +65,10 @@ class CocoReport:
         ]
 
     def refuse(self) -> None:
-        """Raise if there is anything to mend.
+        """Raise if there are errors.
 
         Raises:
-            InputError: with all of it.
+            InputError: with all errors.
         """
         if self.errors:
             raise InputError(f"{self.path}: {'; '.join(self.sentences('errors'))}")
@@ -80,7 +80,7 @@ class CocoReport:
         self.changed |= kind in ("left_out", "filled")
 
     def leave_out(self, kind: str, sentence: str, entry: object) -> None:
-        """Count an entry that leaves, with its kind for a conversion."""
+        """Count an entry that is left out, with its kind for a conversion."""
         self.kinds[sentence] = kind
         self.add("left_out", sentence, entry)
 
@@ -91,7 +91,7 @@ _MALFORMED = dict(
 
 
 def objects_of(report: CocoReport, content: dict, key: str) -> list[dict]:
-    """A list of objects; entries of another kind leave."""
+    """A list of objects, without entries of other types."""
     value = content.get(key)
     if value is None:
         report.changed = True
@@ -111,7 +111,7 @@ def objects_of(report: CocoReport, content: dict, key: str) -> list[dict]:
 
 
 def as_number(value: Any) -> float | None:
-    """A finite number, also one that is written as text."""
+    """A finite number, which may be written as a string; else None."""
     try:
         number = float(value) if isinstance(value, int | float | str) else math.nan
     except (ValueError, OverflowError):
@@ -120,9 +120,9 @@ def as_number(value: Any) -> float | None:
 
 
 def as_key(value: Any) -> Any:
-    """An id to compare by: "7", 7 and 7.0 are one."""
+    """A comparable id: "7", 7 and 7.0 are equal."""
     if type(value) is int:
-        return value  # of any length: a float would round it
+        return value  # a large integer, which a float would round
     if isinstance(value, str) and value.strip().isdecimal():
         return int(value) if len(value) < 50 else value
     number = as_number(value)

@@ -1,4 +1,4 @@
-"""Say what is wrong with the detection benchmarks' data on disk: files, counts, classes, images."""
+"""Check the detection benchmarks' data on disk: files, counts, classes, images."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ _EVERY_IMAGE = 10**9
 
 
 def present_benchmarks(data_root: str | Path) -> list[str]:
-    """The detection benchmarks whose folders are there, each once; members of collections by their
-    folders' names.
-    """
+    """The detection benchmarks whose folders exist; members of collections by folder name."""
     names: dict[str, str] = {}
     for name in benchmark_names():
         for each in _members(name, Path(data_root)):
@@ -55,11 +53,11 @@ def examine_detection(
     check_images: bool = False,
     advance: Callable[[int], object] | None = None,
 ) -> Finding:
-    """Look at one detection benchmark.
+    """Check one detection benchmark.
 
     Args:
-        name: As ``benchmark`` of a config.
-        advance: Called with the number of images of a split when it is done.
+        name: As ``benchmark`` in a config.
+        advance: Called with the number of images of each finished split.
 
     Raises:
         InputError: if there is no such benchmark.
@@ -126,7 +124,7 @@ def _compare_names(
 def _lvis(
     finding: Finding, path: Path, images: Path, split: str, check_images: bool
 ) -> dict[str, Any]:
-    """LVIS names images by their COCO address, and has classes without boxes."""
+    """LVIS names images by their COCO URL, and has classes without boxes."""
     try:
         content = json.loads(path.read_bytes())
         names = [each["coco_url"].split("/", 3)[3] for each in content["images"]]

@@ -15,7 +15,7 @@ from mmsdpt.registry import DATASETS
 
 
 class FewShotSchedule(NamedTuple):
-    """Length of a run: epochs at most, and copies of the selection that make up one epoch."""
+    """Length of a run: maximum number of epochs, and copies of the selection per epoch."""
 
     epochs: int
     copies: int
@@ -33,7 +33,7 @@ ODINW_SCHEDULE: Mapping[int, FewShotSchedule] = MappingProxyType(
 """GLIP's schedules on ODinW by number of shots; 0 is the full data."""
 
 ODINW_SEEDS = (3, 30, 300)
-"""Seeds whose mean GLIP reports."""
+"""Seeds over which GLIP reports means."""
 
 
 @DATASETS.register_module()
@@ -42,20 +42,20 @@ class FewShotDataset:
 
     The protocol: sort the image ids, shuffle them with ``random.Random(seed)``, then walk through
     them and keep an image if any of its categories still needs shots. Every kept image counts for
-    all of its categories, wanted or not, so frequent categories end above ``shots``; a category
-    that is too rare keeps every image that it has, and a warning says so.
+    all of its categories, so frequent categories end up with more than ``shots``; a category that
+    is too rare keeps all of its images, with a warning.
 
-    Two readings that the one sentence leaves open follow GLIP's released code
+    Two details that the paper leaves open follow GLIP's released code
     (``maskrcnn_benchmark``, ``coco.py``):
 
     - A shot is an *image* that holds the category, however many of its boxes it has (the ``set``
       of category ids in that code). ``count="box"`` counts boxes instead (the ``tuple`` of that
       code's comment).
-    - Images without a box, or only with boxes of at most one pixel in width or height, leave
-      before the shuffle, so that they cannot move its order. Boxes that training ignores
-      (``ignore_flag``) give no shot.
+    - Images without a box, or only with boxes of at most one pixel in width or height, are removed
+      before the shuffle, so that they do not affect its order. Boxes that training ignores
+      (``ignore_flag``) do not count as shots.
 
-    The choice depends on ids, labels and seed alone, not on the order of the annotation file.
+    The selection depends only on ids, labels and seed, not on the order of the annotation file.
 
     Args:
         dataset: The dataset to choose from (an MMEngine ``BaseDataset``) or its config.

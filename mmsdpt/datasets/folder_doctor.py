@@ -1,4 +1,4 @@
-"""Say what a folder of one's own holds, and what is wrong: COCO, VOC, YOLO, class folders."""
+"""Check a folder of your own data: COCO, VOC, YOLO or class folders."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _EVERY_IMAGE = 10**9
 
 @dataclass
 class FolderFinding:
-    """What is known of one data set in a folder.
+    """The result of checking one dataset in a folder.
 
     Args:
         title: Its format and place.
-        facts: Lines about what it holds.
-        problems: Sentences; empty where all is well.
-        notes: What a run mends by itself.
+        facts: Lines about its content.
+        problems: Sentences; empty if there are none.
+        notes: Problems that a run corrects automatically.
     """
 
     title: str
@@ -44,15 +44,15 @@ class FolderFinding:
         lines += [f"  WRONG: {problem}" for problem in self.problems]
         lines += [f"  note: {note}" for note in self.notes]
         lines += [] if self.problems else ["  OK"]
-        # Without control characters that came from files.
+        # Without control characters from files.
         return "\n".join(printable(line, None) for line in "\n".join(lines).split("\n"))
 
 
 def examine_folder(folder: str | Path) -> list[FolderFinding]:
-    """Look for data sets of the known formats in a folder, and check each.
+    """Find datasets of the known formats in a folder, and check each.
 
     Raises:
-        InputError: if the folder is missing, or holds none.
+        InputError: if the folder is missing, or has none.
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
@@ -61,8 +61,8 @@ def examine_folder(folder: str | Path) -> list[FolderFinding]:
     found = list(_examine(root))
     if not found:
         raise InputError(
-            f"{folder} holds no data that is known: COCO (JSON with images), VOC (XML), YOLO"
-            " (data.yaml, obj.data or classes.txt) or a folder of images for each class"
+            f"{folder} has no data in a known format: COCO (JSON with images), VOC (XML), YOLO"
+            " (data.yaml, obj.data or classes.txt) or one folder of images per class"
         )
     return found
 
@@ -156,7 +156,7 @@ def _classes(root: Path, unused: ConversionReport) -> FolderFinding:
     finding = FolderFinding(f"class folders: {root}")
 
     class Examined(ClassFolders):
-        """What a run would log goes into the finding."""
+        """Class folders whose log messages go into the finding."""
 
         def say(self, sentence: str, level: int = logging.INFO) -> None:
             lines = finding.problems if level >= logging.WARNING else finding.facts
@@ -167,7 +167,7 @@ def _classes(root: Path, unused: ConversionReport) -> FolderFinding:
         for split in ("train", "val", "test"):
             finding.facts.append(f"{split}: {len(source.items(split))} images")
     except InputError as error:
-        # The images may have boxes of a tool in place of classes.
+        # The images may have boxes from a tool instead of classes.
         others = unused.named.get("other_task", ())
         known = [f"{where} is {what}" for where, what in others if not what.startswith("a JSON")]
         finding.problems += [*known[:1], str(error)]

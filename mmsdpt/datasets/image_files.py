@@ -1,6 +1,4 @@
-"""Opening image files that nobody vouches for: what can be used is, the rest is named with its
-reason.
-"""
+"""Open untrusted image files: usable ones are loaded, others are reported with the reason."""
 
 from __future__ import annotations
 
@@ -23,15 +21,13 @@ IMAGE_SUFFIXES = frozenset(
 OTHER_SUFFIXES = frozenset(
     {".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf"}
 )
-"""Photographs that are not read: what telephones and cameras write besides JPEG."""
+"""Suffixes of unsupported photo formats, which phones and cameras write besides JPEG."""
 IMAGE_FOLDERS = ("images", "Images", "IMAGES", "JPEGImages", "image", "imgs", "img")
-"""What folders are called that say no more of their files than that they are images."""
+"""Generic names of image folders."""
 MAX_ASPECT = 100
-"""Longest side in terms of the shortest: a thinner image has no pixels left after resizing, or
-fills the memory.
-"""
+"""Maximum aspect ratio: a thinner image has no pixels left after resizing, or fills the memory."""
 _EXIF_ORIENTATION = 0x0112
-# Of archives, network storage, recycle bins and notebooks; hidden ones start with a dot.
+# Folders of archives, network storage, recycle bins and notebooks; hidden ones start with a dot.
 _TOOL_FOLDERS = frozenset(
     {
         "__macosx", "__pycache__", "@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle",
@@ -39,7 +35,7 @@ _TOOL_FOLDERS = frozenset(
         "network trash folder", "temporary items",
     }
 )  # fmt: skip
-# Modes of more than 8 bits: Pillow's own conversion clips them, to white or to black.
+# Modes with more than 8 bits, which Pillow's conversion clips to white or black.
 _DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
 
@@ -48,13 +44,13 @@ class UnreadableImage(Exception):
 
 
 class ImageFacts(NamedTuple):
-    """What one look at an image tells.
+    """Properties of an image file.
 
     Args:
         size: Width and height in pixels as stored.
-        orientation: EXIF orientation, 1 to 8, that turns it for display.
-        digest: Of the file's content.
-        frames: Of an animation, or pages; all but the first are left alone.
+        orientation: EXIF orientation, 1 to 8.
+        digest: Digest of the file's content.
+        frames: Number of frames of an animation, or of pages; only the first is used.
     """
 
     size: tuple[int, int]
@@ -64,9 +60,7 @@ class ImageFacts(NamedTuple):
 
     @property
     def displayed(self) -> tuple[int, int]:
-        """Width and height after the turn: what MMCV's pillow backend decodes in colour mode
-        ``color``.
-        """
+        """Width and height after rotation, as decoded by MMCV's pillow backend with ``color``."""
         width, height = self.size
         return (height, width) if self.orientation >= 5 else (width, height)
 
@@ -80,8 +74,8 @@ def read_bytes(path: str | Path) -> bytes:
     """The content of an image file.
 
     Raises:
-        UnreadableImage: if it is missing, empty or no regular file: a pipe would be waited for for
-            ever.
+        UnreadableImage: if it is missing, empty or not a regular file (reading a pipe could block
+            forever).
     """
     path = Path(path)
     try:
@@ -97,24 +91,24 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def open_image(content: bytes) -> Image.Image:
-    """An image of a usual format that is not decoded yet.
+    """Open an image of a supported format without decoding it.
 
     Raises:
-        UnreadableImage: if it is no such image, or too large or too thin.
+        UnreadableImage: if it is not such an image, or too large or too thin.
     """
     try:
         image = Image.open(io.BytesIO(content), formats=_formats())
     except Image.UnidentifiedImageError as error:
         what = disguise(content) or f"not an image that can be read ({', '.join(_formats())})"
         raise UnreadableImage(f"it is {what}") from error
-    except Exception as error:  # Pillow's plugins raise many kinds; each means the same here
+    except Exception as error:  # Pillow's plugins raise many kinds of errors
         raise UnreadableImage(_reason(error)) from error
     refuse_thin(*image.size)
     return image
 
 
 def refuse_thin(width: int, height: int) -> None:
-    """Refuse an image of which nothing is left after resizing.
+    """Refuse an image that would have no pixels after resizing.
 
     Raises:
         UnreadableImage: if one side is over :data:`MAX_ASPECT` times the other.
@@ -125,8 +119,8 @@ def refuse_thin(width: int, height: int) -> None:
 
 @lru_cache
 def _formats() -> tuple[str, ...]:
-    """Keeps hostile files away from Pillow's rarer plugins: EPS, for one, is a program that
-    Ghostscript runs. MPO, which telephones write, is opened as JPEG.
+    """Supported formats, excluding Pillow's rarer plugins for security: for example, EPS is a
+    program that Ghostscript runs. MPO, which phones write, is opened as JPEG.
     """
     Image.init()
     usual = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "AVIF")
@@ -139,8 +133,8 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image in RGB. Pixels of 16 or 32 bits or floating point become grey levels: from 0 to 1 or
-    0 to 255 as they are, else from the image's darkest to its brightest value.
+    """Convert an image to RGB. 16-bit, 32-bit and floating-point pixels become grey levels: values
+    in [0, 1] or [0, 255] keep their scale, others are scaled from the image's minimum to maximum.
 
     Raises:
         UnreadableImage: if it cannot be decoded, or has values that are not finite.
@@ -163,7 +157,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def inspect_image(path: str | Path) -> ImageFacts:
-    """Decode an image once, so that a truncated one is met here and not during training.
+    """Decode an image once, so that a truncated one is detected here and not during training.
 
     JPEG files are decoded at an eighth of their size: every byte is read, in less time.
 
@@ -181,41 +175,41 @@ def inspect_image(path: str | Path) -> ImageFacts:
                 image.draft("RGB", (1, 1))
                 image.load()
                 if image.format == "TIFF" and orientation in range(5, 9):
-                    size = image.height, image.width  # Pillow turns this format by itself
+                    size = image.height, image.width  # Pillow already rotates this format
             frames = _frames(image)
         except UnreadableImage:
             raise
         except Exception as error:
             raise UnreadableImage(_reason(error)) from error
-    # Other orientations mean nothing, and MMCV ignores them.
+    # Other values are invalid, and MMCV ignores them.
     orientation = orientation if orientation in range(2, 9) else 1
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     return ImageFacts(size, orientation, digest, frames)
 
 
 def count_frames(path: str | Path) -> int:
-    """Frames of an animation, or pages, of which only the first is ever used; 1 where the file is
-    not here or no image, which its reader says.
+    """Number of frames of an animation, or of pages, of which only the first is used; 1 if the file
+    is missing or not an image, which its reader reports.
     """
     if not Path(path).is_file():
         return 1
     try:
-        with Image.open(path, formats=_formats()) as image:  # reads no more than its header
+        with Image.open(path, formats=_formats()) as image:  # reads only the header
             return _frames(image)
     except Exception:  # Pillow's plugins raise many kinds
         return 1
 
 
 def _frames(image: Image.Image) -> int:
-    # What else is in a telephone's JPEG (MPO) are copies of the picture.
+    # The other frames of a phone's JPEG (MPO) are copies of the picture.
     return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
 
 
 def inspect_images(
     paths: Iterable[Path], workers: int = 4
 ) -> dict[Path, ImageFacts | UnreadableImage]:
-    """:func:`inspect_image` of many files, each once for every state of the file, as a study reads
-    the same ones for each number of shots and seed. Pillow decodes outside Python's lock.
+    """Apply :func:`inspect_image` to many files in threads (Pillow releases the GIL), with a cache
+    by file state, as a study reads the same files for each number of shots and seed.
     """
 
     def look(path: Path) -> ImageFacts | UnreadableImage:
@@ -235,7 +229,7 @@ def _inspected(path: Path, state: tuple[int, int] | None) -> ImageFacts:
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """What changes with a file's content; None where inspection has to say what is wrong."""
+    """Size and modification time of a file; None if inspection must report a problem."""
     try:
         found = path.stat()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""LVIS v1, whose images are annotated for some of its 1,203 classes only."""
+"""LVIS v1, whose images are annotated for only some of its 1,203 classes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from mmsdpt.utils.errors import InputError
 
 @DATASETS.register_module()
 class LVISDataset(LVISV1Dataset):
-    """MMDetection's, with what the sampling of captions needs to know.
+    """MMDetection's dataset, with additional keys for caption sampling.
 
-    LVIS is a federated data set (Gupta et al., CVPR 2019): of most classes nobody knows whether an
-    image shows them. It names the classes that an image was seen not to show. Samples have, beside
+    LVIS is a federated dataset (Gupta et al., CVPR 2019): for most classes it is unknown whether an
+    image shows them. It lists the classes that were verified to be absent. Samples have, besides
     MMDetection's keys:
 
-    * ``negative_labels``: int64 (n,), classes that the image is known not to show;
-    * ``class_counts``: int64 (C,), images of the split that show each class.
+    * ``negative_labels``: int64 (n,), classes known to be absent from the image;
+    * ``class_counts``: int64 (C,), number of images of the split with each class.
 
-    Class names are added when a sample is read: MMDetection keeps a copy of all 1,203 with each of
-    100,000 images.
+    Class names are added when a sample is read, as MMDetection would keep a copy of all 1,203 with
+    each of 100,000 images.
     """
 
     _PER_CLASS = ("text", "caption_prompt", "custom_entities")
@@ -42,7 +42,7 @@ class LVISDataset(LVISV1Dataset):
         with get_local_path(self.ann_file, backend_args=self.backend_args) as path:
             truth = LVIS(path)
         if len(truth.anns) != len(truth.dataset["annotations"]):
-            raise InputError(f"{self.ann_file}: ids of annotations repeat; give each its own")
+            raise InputError(f"{self.ann_file}: annotation ids are repeated; they must be unique")
         self.cat_ids = truth.get_cat_ids()
         self.cat2label = {number: label for label, number in enumerate(self.cat_ids)}
         self.cat_img_map = truth.cat_img_map
@@ -53,9 +53,9 @@ class LVISDataset(LVISV1Dataset):
             data_list.append(self.parse_data_info(raw))
         if len(self.cat_ids) != len(self.metainfo["classes"]):  # labels count all categories
             raise InputError(
-                f"{self.ann_file} has {len(self.cat_ids)} categories, and the dataset"
-                f" {len(self.metainfo['classes'])} classes, so labels would take each other's"
-                " names: set metainfo=dict(classes=...) to all categories of the file, in its order"
+                f"{self.ann_file} has {len(self.cat_ids)} categories, but the dataset has"
+                f" {len(self.metainfo['classes'])} classes, so labels would get wrong names: set"
+                " metainfo=dict(classes=...) to all categories of the file, in its order"
             )
         self._counts = np.zeros(len(self.metainfo["classes"]), dtype=np.int64)
         for info in data_list:
@@ -63,11 +63,12 @@ class LVISDataset(LVISV1Dataset):
         return data_list
 
     def _file_name(self, image: Mapping[str, Any]) -> str:
-        """LVIS names images by COCO's address, files of one's own as COCO does."""
+        """LVIS names images by their COCO URL; your own files use ``file_name``."""
         _, coco, name = (image.get("coco_url") or "").partition("images.cocodataset.org/")
         if not coco and not image.get("file_name"):
             raise InputError(
-                f"{self.ann_file}: the image with id {image['id']} has no coco_url and no file_name"
+                f"{self.ann_file}: the image with id {image['id']} has neither coco_url nor"
+                " file_name"
             )
         return name if coco else image["file_name"]
 
@@ -83,7 +84,7 @@ class LVISDataset(LVISV1Dataset):
         return info
 
     def get_data_info(self, idx: int) -> dict:
-        """One image, with what is the same for all."""
+        """One image, with the keys that all images share."""
         info = super().get_data_info(idx)
         info["class_counts"] = self._counts
         if self.return_classes:

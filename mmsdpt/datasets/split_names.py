@@ -1,4 +1,4 @@
-"""What the splits of a data set are called in folders, lists, keys and columns."""
+"""Names of dataset splits in folders, lists, keys and columns."""
 
 from __future__ import annotations
 

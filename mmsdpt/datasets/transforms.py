@@ -21,11 +21,11 @@ from .image_files import UnreadableImage, is_deep, open_image, read_bytes, to_rg
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(MMCVLoadImageFromFile):
-    """MMCV's, with the same pixels for every image of 8 bits; what it would load as black or white
-    is scaled, and what it cannot load ends in one sentence.
+    """MMCV's loader, with identical pixels for 8-bit images; images that it would load as black or
+    white are scaled, and unreadable ones raise an error in one sentence.
 
-    Pixels of 16 bits or floating point become grey levels, see
-    :func:`mmsdpt.datasets.image_files.to_rgb`. :class:`mmsdpt.TunerRunner` puts it in the place of
+    16-bit and floating-point pixels become grey levels, see
+    :func:`mmsdpt.datasets.image_files.to_rgb`. :class:`mmsdpt.TunerRunner` uses it instead of
     MMCV's in every pipeline.
 
     Raises:
@@ -49,7 +49,7 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
                     )
             if pixels is None:
                 raise UnreadableImage("it cannot be decoded")
-        except Exception as error:  # decoders raise many kinds; each means the same here
+        except Exception as error:  # decoders raise many kinds of errors
             if self.ignore_empty:
                 return None  # type: ignore[return-value]
             raise InputError(
@@ -65,26 +65,25 @@ class SampleCaptionClasses(BaseTransform):
     """Shorten an image's caption to its own classes and a random sample of the others.
 
     For datasets whose class list does not fit into one caption (LVIS: 1,203 classes). All classes
-    of the image are kept, absent ones fill up as negatives, the order is random, and the labels
-    follow. GLIP trains on detection data this way (Li et al. 2022, section 4).
+    of the image are kept, absent ones are added as negatives, the order is random, and the labels
+    are remapped. GLIP trains on detection data this way (Li et al. 2022, section 4).
 
-    Negatives are first the classes that the image is known not to show (``negative_labels``, of
-    federated data), then others, drawn with a probability that grows with the root of the number of
-    images that show them (``class_counts``), as Zhou et al. (2021, "Probabilistic two-stage
-    detection") do for LVIS: a rare class is seldom a negative. Without these keys all absent
-    classes are equal.
+    Negatives are first the classes known to be absent (``negative_labels``, of federated data),
+    then others, sampled in proportion to the square root of the number of images that show them
+    (``class_counts``), as in Zhou et al. (2021, "Probabilistic two-stage detection") for LVIS: a
+    rare class is seldom a negative. Without these keys all absent classes are equally likely.
 
     Required keys: ``text`` (tuple of class names), ``gt_bboxes_labels`` and ``gt_bboxes``. Modified
-    keys: ``text``, ``custom_entities`` and ``gt_bboxes_labels``. Where an image shows more classes
-    than fit, a random choice of them is kept, and the boxes, ignore flags and masks of the others
-    leave with their names: a label without its name in the caption has no meaning.
+    keys: ``text``, ``custom_entities`` and ``gt_bboxes_labels``. If an image has more classes than
+    fit, a random selection is kept, and the boxes, ignore flags and masks of the others are
+    removed, as a label without its name in the caption has no meaning.
 
     Args:
-        max_classes: Most classes in a caption.
-        max_tokens: Most tokens in a caption, with its two special ones.
-        language_model: Name or folder of the BERT whose vocabulary counts tokens, as
-            ``lang_model_name`` of a config. None counts none; then a caption that is too long is an
-            error in training.
+        max_classes: Maximum number of classes in a caption.
+        max_tokens: Maximum number of tokens in a caption, with its two special ones.
+        language_model: Name or folder of the BERT whose tokenizer counts tokens, as
+            ``lang_model_name`` in a config. None: tokens are not counted, and a caption that is too
+            long is an error in training.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class SampleCaptionClasses(BaseTransform):
         return BertTokenizer(language_model_folder(self.language_model))
 
     def _cost(self, name: str) -> int:
-        """Tokens of a name in a caption, with the dot behind it."""
+        """Number of tokens of a name in a caption, with the following dot."""
         if self.language_model is None:
             return 0
         if name not in self._costs:
@@ -118,12 +117,12 @@ class SampleCaptionClasses(BaseTransform):
             chosen.append(int(label))
 
     def _negatives(self, results: dict, count: int, present: np.ndarray) -> np.ndarray:
-        """All absent classes, in the order in which they are taken."""
+        """All absent classes, in sampling order."""
         known = np.setdiff1d(results.get("negative_labels", present[:0]), present)
         others = np.setdiff1d(np.arange(count), np.concatenate([present, known]))
         counts = results.get("class_counts")
-        # The keys' order is that of draws without replacement with these weights (Efraimidis and
-        # Spirakis 2006); a class that no image shows comes last.
+        # Sorting by these keys is weighted sampling without replacement (Efraimidis and Spirakis
+        # 2006); classes without images come last.
         weights = np.ones(len(others)) if counts is None else np.sqrt(counts[others])
         with np.errstate(divide="ignore"):
             keys = np.log(np.random.random(len(others))) / weights

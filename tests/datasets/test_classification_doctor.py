@@ -101,9 +101,9 @@ def test_a_misspelled_folder_is_noticed(tmp_path, small):
     make_dataset("sun397", tmp_path)
     (tmp_path / "sun397/SUN397").rename(tmp_path / "sun397/SUN_397")
     finding = doctor.examine("dtd", tmp_path)
-    assert finding.state == "not there" and "DTD is there, is it the same?" in finding.problems[0]
+    assert finding.state == "not there" and "did you mean DTD?" in finding.problems[0]
     problem = doctor.examine("sun397", tmp_path).problems[0]
-    assert problem.endswith("SUN397 is missing; SUN_397 is there, is it the same?")
+    assert problem.endswith("SUN397 is missing; did you mean SUN_397?")
 
 
 def test_imagenets_names_do_for_its_variants(tmp_path, small):

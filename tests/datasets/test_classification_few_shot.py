@@ -153,7 +153,7 @@ def test_validation_images_of_imagenet_are_training_images_beyond_the_shots(tmp_
     assert train == [(x.path, x.label) for x in sample_few_shot(items, [], 5, 2)[0]]
     half = ClassificationData("imagenet", str(tmp_path), "val", shots=2, seed=2, classes="new")
     assert len(half) == 2
-    with pytest.raises(InputError, match="none of its training images is left beside shots=7"):
+    with pytest.raises(InputError, match="no training images are left after shots=7"):
         ClassificationData("imagenet", str(tmp_path), "val", shots=7)
 
 

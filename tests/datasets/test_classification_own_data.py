@@ -74,7 +74,7 @@ def test_shares_of_the_split_are_a_setting(tmp_path):
     make_class_folders(tmp_path, {"": 10})
     data = load("folder", tmp_path, fractions=(0.2, 0.2, 0.6))
     assert [len(each) for each in data.values()] == [6, 6, 18]
-    with pytest.raises(InputError, match="sum to 1"):
+    with pytest.raises(InputError, match="with sum 1"):
         load("folder", tmp_path, fractions=(0.5, 0.5, 0.5))
 
 
@@ -94,7 +94,7 @@ def test_val_is_held_out_of_train_where_it_is_missing(tmp_path, log):
     assert [len(each) for each in data.values()] == [24, 6, 9]
     assert not set(paths(data["train"])) & set(paths(data["val"]))
     assert all(path.startswith("train/") for path in paths(data["val"]))
-    assert "no val, so it is a fifth of train" in log.text
+    assert "no val split found: taking a fifth of train" in log.text
 
 
 def test_val_has_one_image_of_a_class_of_two(tmp_path):
@@ -108,7 +108,9 @@ def test_where_no_val_can_be_drawn_the_way_out_is_said(tmp_path, log, folders):
     make_class_folders(tmp_path, folders)
     assert len(ClassificationData("folder", str(tmp_path), "train")) == 3
     assert "a fifth of train" not in log.text
-    with pytest.raises(InputError, match="too few others .* set val_dataloader, val_cfg and val_e"):
+    with pytest.raises(
+        InputError, match="too few training images .* set val_dataloader, val_cfg and val_e"
+    ):
         ClassificationData("folder", str(tmp_path), "val")
     assert len(ClassificationData("folder", str(tmp_path), "test")) == 3
 
@@ -138,7 +140,7 @@ def test_data_with_no_readable_image_is_refused(tmp_path):
     make_class_folders(tmp_path, {"train": 1, "test": 1})
     for path in tmp_path.glob("test/*/*.jpg"):
         path.write_bytes(b"broken")
-    with pytest.raises(InputError, match="none of the 3 test images of .* can be read; the first"):
+    with pytest.raises(InputError, match="none of the 3 test images of .* can be read, such as"):
         ClassificationData("folder", str(tmp_path), "test")
 
 
@@ -159,7 +161,7 @@ def test_images_may_lie_deeper_and_have_any_common_suffix(tmp_path):
 
 def test_classnames_txt_gives_folders_better_names(tmp_path):
     make_class_folders(tmp_path, {"": 4}, classes=["0", "1", "10", "2"])
-    with pytest.raises(InputError, match="numbers its classes, and CLIP compares images with name"):
+    with pytest.raises(InputError, match="are numbers, but CLIP needs names"):
         ClassificationData("folder", str(tmp_path))
     lines = ["0 safe driving", "1\ttexting", "10 talking to a passenger"]
     (tmp_path / "classnames.txt").write_text("\n".join(lines))
@@ -178,9 +180,15 @@ def test_classnames_txt_gives_folders_better_names(tmp_path):
     ("make", "message"),
     [
         (lambda root: None, "is missing"),
-        (lambda root: root.mkdir(), "has no folders; expected one for each class"),
-        (lambda root: (root / "a").mkdir(parents=True), "of 1 classes in .* have no images.* a;"),
-        (lambda root: make_class_folders(root, {"train": 2}), "images for train; expected train"),
+        (lambda root: root.mkdir(), "has no folders; expected one per class"),
+        (
+            lambda root: (root / "a").mkdir(parents=True),
+            "1 class folders in .* have no images.* a;",
+        ),
+        (
+            lambda root: make_class_folders(root, {"train": 2}),
+            "only the splits train; expected train",
+        ),
         (
             lambda root: make_class_folders(root, {"train": 1, "val": 1, "valid": 1, "test": 1}),
             "has both val and valid",
@@ -254,7 +262,7 @@ def test_images_that_a_csv_file_lists_but_are_not_there_are_counted(images, log)
         (["file", "class"], ["a.jpg", "a"], "has the columns file, class; expected path"),
         (["path|class"], ["a.jpg|a"], r"has the columns path\|class; expected path"),
         (["path", "class"], ["a.jpg", ""], "line 2, has no class"),
-        (["path", "class"], ["../a.jpg", "a"], "line 2, names the image '../a.jpg', which does"),
+        (["path", "class"], ["../a.jpg", "a"], "line 2, names the image '../a.jpg', which is"),
         (["path", "class"], ["a.jpg", "a", "b"], "line 2, has more cells than the header"),
         (["path", "class", "split"], ["a.jpg", "a", "later"], "line 2, has the split 'later'"),
     ],
@@ -268,7 +276,7 @@ def test_a_wrong_csv_file_is_refused_with_the_line(images, header, row, message)
 def test_a_label_of_a_csv_file_has_one_name(images):
     rows = [["pictures/0.jpg", 0, "a"], ["pictures/1.jpg", 0, "b"]]
     write_csv(images, ["path", "label", "class"], rows)
-    with pytest.raises(InputError, match="gives label 0 two names, 'a' and 'b'"):
+    with pytest.raises(InputError, match="has two names for label 0, 'a' and 'b'"):
         ClassificationData("csv", str(images), file="labels.csv")
 
 
@@ -280,7 +288,7 @@ def test_a_json_file_in_coops_form(tmp_path):
     content = json.loads((home / settings["file"]).read_text())
     del content["test"]
     (home / settings["file"]).write_text(json.dumps(content))
-    with pytest.raises(InputError, match="has images for train; expected train and test"):
+    with pytest.raises(InputError, match="has only the splits train; expected train and test"):
         load("json", home, **settings)
     with pytest.raises(InputError, match="the file .*nowhere.json is missing"):
         load("json", home, file="nowhere.json")
@@ -376,13 +384,13 @@ def test_the_log_names_the_classes(tmp_path, log):
 
 def test_one_class_is_refused(tmp_path):
     make_class_folders(tmp_path, SPLIT, classes=["owl"])
-    with pytest.raises(InputError, match="has one class, owl"):
+    with pytest.raises(InputError, match="has only one class, owl"):
         ClassificationData("folder", str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("folder", "message"),
-    [("train", "holds the train images without class"), ("", "holds images without class folders")],
+    [("train", "has the train images without class"), ("", "has images without class folders")],
 )
 def test_images_without_class_folders_are_refused(tmp_path, folder, message):
     save_image(tmp_path / folder / "cat.1.jpg", 0, 0)
@@ -396,7 +404,7 @@ def test_images_without_class_folders_are_refused(tmp_path, folder, message):
         for each in ("a",):
             (tmp_path / "test" / each / "1.jpg").unlink()
             (tmp_path / "test" / each).rmdir()
-        message = "holds the test images without class folders.*or remove the folder"
+        message = "has the test images without class folders.*or remove the folder"
     with pytest.raises(InputError, match=message):
         ClassificationData("folder", str(tmp_path))
 

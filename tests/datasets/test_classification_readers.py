@@ -176,12 +176,12 @@ def test_no_list_leads_out_of_the_data_root(tmp_path, path):
     content = json.loads(file.read_text())
     content["test"][0][0] = path
     file.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="does not lie below the data root"):
+    with pytest.raises(InputError, match="is not below the data root"):
         ClassificationData("dtd", str(tmp_path), "test")
 
     home = make_dataset("fgvc_aircraft", tmp_path)
     (home / "images_variant_test.txt").write_text(f"{path or '/'} owl\n")
-    with pytest.raises(InputError, match="does not lie below the data root"):
+    with pytest.raises(InputError, match="is not below the data root"):
         ClassificationData("fgvc_aircraft", str(tmp_path), "test")
 
 
@@ -194,8 +194,8 @@ def test_no_list_leads_out_of_the_data_root(tmp_path, path):
         ('{"train": [["a.jpg", "0", "cat"]]}', "has the entry"),
         ('{"train": [["a.jpg", true, "cat"]]}', "has the entry"),
         ('{"train": [["a.jpg", 0]]}', "has the entry"),
-        ('{"train": [["a.jpg", 0, "a"], ["b.jpg", 0, "b"]]}', "gives label 0 two names"),
-        ('{"train": [["a.jpg", 0, "a"], ["b.jpg", 2, "b"]]}', "none is 1"),
+        ('{"train": [["a.jpg", 0, "a"], ["b.jpg", 0, "b"]]}', "has two names for label 0"),
+        ('{"train": [["a.jpg", 0, "a"], ["b.jpg", 2, "b"]]}', "no label 1"),
     ],
 )
 def test_a_wrong_split_file_is_refused_with_the_reason(tmp_path, content, message):
@@ -223,12 +223,12 @@ def test_the_dataset_travels_to_workers_and_starts_lazily(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(name="cifar"), "name='cifar' is not known; expected one of imagenet"),
+        (dict(name="cifar"), "unknown name='cifar'; expected one of imagenet"),
         (dict(name="dtd", split="valid"), "expected one of train, val, test"),
         (dict(name="dtd", classes="old"), "expected one of all, base, new"),
         (dict(name="dtd", shots=0), "shots must be at least 1"),
         (dict(name="dtd", shots=1.5), "shots must be a positive integer"),
-        (dict(name="dtd", template="a photo"), "must be a text with one"),
+        (dict(name="dtd", template="a photo"), "must be a string with one"),
         (dict(name="csv"), "needs file="),
     ],
 )

@@ -37,7 +37,7 @@ def test_a_root_category_of_the_classs_own_name_is_the_same_class(data, root_id)
         ]
     data.save()
     assert labelled(data.prepare()["train"]) == EXPECTED
-    with pytest.raises(InputError, match="names the class 'circle' twice"):
+    with pytest.raises(InputError, match="has the class 'circle' twice"):
         data.prepare(classes=("circle", "circle"))
 
 
@@ -82,7 +82,7 @@ def test_names_that_are_the_same_to_the_model_are_one_class_in_all_splits(data, 
     [
         (("CIRCLE", "square"), ("circle", "Circle"), "classes 'circle', 'Circle' .* 'CIRCLE' are"),
         (("Zebra a", "zebra_a"), ("zebra a",), "'zebra a' and the .* 'Zebra a', 'zebra_a' are"),
-        (("circle", "square"), ("square", "square\u200b"), "names the class 'square' twice"),
+        (("circle", "square"), ("square", "square\u200b"), "has the class 'square' twice"),
         (("circle", "square"), ("circle", "Circle"), "no category 'Circle'; it has 'circle'"),
     ],
 )
@@ -127,7 +127,7 @@ def test_a_class_in_another_spelling_that_only_other_splits_have_is_added(data):
 
 def test_one_class_without_its_comma_is_refused_and_a_file_of_names_is_read(data):
     data.save()
-    with pytest.raises(InputError, match=r"is the text 'circle', .* write classes=\('circle',\)"):
+    with pytest.raises(InputError, match=r"is the string 'circle', .* write classes=\('circle',\)"):
         data.prepare(classes="circle")
     names = data.root / "names.txt"
     names.write_text("circle\nsquare\n")

@@ -114,7 +114,7 @@ def _text(split, text):
 
 
 REFUSED = {
-    "no image": (_edit("val", lambda c: c.update(images=[])), "val.json: it holds no image"),
+    "no image": (_edit("val", lambda c: c.update(images=[])), "val.json: it has no images"),
     "one id for all": (
         _edit("train", lambda c: [i.update(id=1) for i in c["images"]] and None),
         "train.json: images share an id.*id 1: train_0.jpg and train_1.jpg",
@@ -171,7 +171,7 @@ def test_a_test_file_of_images_alone_is_a_warning_in_training_and_refused_in_tes
     data.save()
     loaders = {s: dict(dataset=data.config(s)) for s in data.splits}
     prepare_data(loaders, {}, data.root / "work", optional=("test",))
-    with pytest.raises(InputError, match="test.json: it lists images only, without categories"):
+    with pytest.raises(InputError, match="test.json: it has only images, without categories"):
         prepare_data({"test": loaders["test"]}, {}, data.root / "work")
 
 
@@ -198,7 +198,7 @@ def test_a_metric_reads_the_file_of_its_dataset(data):
     data.save()
     files = {split: f"{data.root}/annotations/{split}.json" for split in data.splits}
     loaders = {"val": dict(dataset=data.config("val"))}
-    with pytest.raises(InputError, match="metric of val reads .*test.json, and its dataset .*val"):
+    with pytest.raises(InputError, match="metric of val reads .*test.json, but its dataset .*val"):
         prepare_data(loaders, {"val": dict(ann_file=files["test"])}, data.root / "work")
     twin = data.root / "twin.json"
     twin.symlink_to(files["val"])
@@ -214,7 +214,7 @@ def test_a_metric_has_the_images_of_all_files(data):
 
     joined, number = data.root / "joined.json", len(data.splits["val"]["images"])
     for metric in ({}, dict(ann_file=f"{data.root}/annotations/val.json")):
-        with pytest.raises(InputError, match="compares with one file, and the data are .*val.json"):
+        with pytest.raises(InputError, match="reads one file, but the datasets read .*val.json"):
             check(metric)
     for image in data.splits["test"]["images"]:
         image["id"] += number
@@ -235,7 +235,7 @@ def test_one_file_under_two_orders_of_classes_is_refused(data):
         role: dict(dataset=data.config("train", classes))
         for role, classes in (("train", CLASSES), ("val", CLASSES[::-1]))
     }
-    with pytest.raises(InputError, match="name its classes in different orders or spellings"):
+    with pytest.raises(InputError, match="list its classes in different orders or spellings"):
         prepare_data(loaders, {}, data.root / "work")
     loaders["val"] = dict(dataset=data.config("train", CLASSES[1:]))
     prepare_data(loaders, {}, data.root / "work")

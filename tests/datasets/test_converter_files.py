@@ -231,7 +231,7 @@ def test_archives_are_called_so(tmp_path):
     for path, reason in (
         (archive, "is an archive: unpack it"),
         (tmp_path / "data.tar.gz", "is an archive: unpack it"),
-        (tmp_path / "link", "leads to nothing"),
+        (tmp_path / "link", "is a broken link"),
         (tmp_path / "nowhere", "does not exist"),
     ):
         for convert in (from_yolo, voc, lambda src, out: convert_coco(src, out, progress=False)):
@@ -344,18 +344,18 @@ def test_boxes_that_an_image_has_twice_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"<!DOCTYPE html><html>", "an HTML page, as a failed download"),
-        (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
+        (b"<!DOCTYPE html><html>", "an HTML page, probably from a failed download"),
+        (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
         (b"PK\x03\x04", "an archive: unpack it"),
-        (b"", "empty: fetch the file again"),
+        (b"", "empty: download the file again"),
     ],
 )
 def test_files_that_are_no_json_are_called_what_they_are(tmp_path, content, what):
     path = tmp_path / "train.json"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=f"not a JSON file but {what}"):
+    with pytest.raises(InputError, match=f"not a JSON file: it is {what}"):
         check_coco(path).refuse()
-    with pytest.raises(InputError, match=f"not a JSON file but {what}"):
+    with pytest.raises(InputError, match=f"not a JSON file: it is {what}"):
         read_split(path)
 
 

@@ -39,7 +39,7 @@ def test_a_triangle_that_ends_in_a_corner_is_one_among_polygons(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "data", "message"),
     [
-        (f"1{BOX[1:]}2{BOX[1:]}", "[cat, dog]", "have the classes 1 to 2, and the names .* 0 to 1"),
+        (f"1{BOX[1:]}2{BOX[1:]}", "[cat, dog]", "have the classes 1 to 2, but the names .* 0 to 1"),
         (f"0{BOX[1:]}1{BOX[1:]}", "{1: cat, 2: dog}", "have the classes 0 to 1, .* 1 to 2"),
         (BOX.strip() + " 1.57", "[cat]", "after the box in .*a.txt:1 .* rotated"),
         (BOX.strip() + " -0.3", "[cat]", "after the box in .*a.txt:1 .* rotated"),

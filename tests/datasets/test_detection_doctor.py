@@ -92,7 +92,7 @@ def test_lvis_is_counted_by_its_coco_addresses(tmp_path):
 def test_what_is_not_there_says_where_to_get_it(tmp_path):
     finding = examine_detection("rf100-vl/cats", tmp_path)
     assert finding.state == "not there" and "package rf100vl" in finding.problems[0]
-    with pytest.raises(InputError, match="no detection benchmark"):
+    with pytest.raises(InputError, match="unknown detection benchmark"):
         examine_detection("odinw99/cats", tmp_path)
 
 

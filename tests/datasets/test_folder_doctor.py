@@ -62,7 +62,7 @@ def test_two_names_that_no_english_model_reads_are_one_class(tmp_path, capsys):
 def test_what_a_converter_refuses_is_wrong(tmp_path):
     pair(tmp_path, "a", name="(unknown)")
     (finding,) = examine_folder(tmp_path)
-    assert "does not read what stands in parentheses" in finding.problems[0]
+    assert "ignores text in parentheses" in finding.problems[0]
     assert not list(tmp_path.rglob("*.json"))
 
 
@@ -70,8 +70,8 @@ def test_what_a_converter_refuses_is_wrong(tmp_path):
     ("content", "tool"),
     [
         (dict(shapes=[], imagePath="a.jpg"), "labelme"),
-        (dict(objects=[], size=dict(height=9, width=9)), "Supervisely's: export as COCO"),
-        (dict(items=[], categories={}, info={}), "Datumaro's: export as COCO"),
+        (dict(objects=[], size=dict(height=9, width=9)), "a Supervisely file: export as COCO"),
+        (dict(items=[], categories={}, info={}), "a Datumaro file: export as COCO"),
     ],
 )
 def test_annotations_of_another_tool_are_called_what_they_are(tmp_path, content, tool):
@@ -84,7 +84,7 @@ def test_annotations_of_another_tool_are_called_what_they_are(tmp_path, content,
 
 
 def test_folders_without_data_are_refused(tmp_path):
-    with pytest.raises(InputError, match="holds no data that is known: COCO"):
+    with pytest.raises(InputError, match="has no data in a known format: COCO"):
         examine_folder(tmp_path)
     with pytest.raises(InputError, match="does not exist"):
         examine_folder(tmp_path / "nowhere")

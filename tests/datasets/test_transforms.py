@@ -184,9 +184,9 @@ def test_lvis_files_of_ones_own_name_images_as_coco_does(tmp_path):
     ):
         found = dataset(**name)
         assert found["img_path"] == "photos/a.jpg" and len(found["instances"]) == 1
-    with pytest.raises(InputError, match="image with id 4 has no coco_url and no file_name"):
+    with pytest.raises(InputError, match="image with id 4 has neither coco_url nor file_name"):
         dataset()
-    with pytest.raises(InputError, match="ids of annotations repeat"):
+    with pytest.raises(InputError, match="annotation ids are repeated"):
         dataset(boxes=2, file_name="a.jpg")
 
 
@@ -214,7 +214,7 @@ def test_lvis_images_bring_what_they_are_known_not_to_show(tmp_path):
     settings = dict(ann_file=str(file), data_prefix=dict(img=""), return_classes=True, pipeline=[])
     dataset = LVISDataset(metainfo=dict(classes=names), **settings)
     for other in ({}, dict(metainfo=dict(classes=names[:2]))):
-        with pytest.raises(InputError, match=r"lvis.json has 3 categories, and the dataset"):
+        with pytest.raises(InputError, match=r"lvis.json has 3 categories, but the dataset"):
             LVISDataset(**other, **settings)
     found = [dataset.get_data_info(i) for i in range(3)]
     assert [info["negative_labels"].tolist() for info in found] == [[], [2], [2, 0]]

@@ -1,4 +1,4 @@
-"""Image classification data for CLIP: the benchmarks of prompt learning and data of one's own.
+"""Image classification data for CLIP: the benchmarks of prompt learning and your own data.
 
 Importing this package registers ``mmsdpt.ClassificationData`` and ``mmsdpt.LoadPillowImage``.
 """

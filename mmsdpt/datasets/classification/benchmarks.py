@@ -1,6 +1,4 @@
-"""The eleven datasets and four ImageNet variants of the protocols: where they lie, how many images
-they have.
-"""
+"""The eleven datasets and four ImageNet variants of the protocols: paths and image counts."""
 
 from __future__ import annotations
 
@@ -20,12 +18,12 @@ class Benchmark:
     """A dataset of the protocols. All paths are relative to the data root.
 
     Args:
-        name: Also the name of its folder.
-        open: Makes the reader from the data root.
+        name: Name, which is also the name of its folder.
+        open: Creates the reader for a data root.
         folders: Folders of images.
-        files: Lists and names.
+        files: Split lists and files of class names.
         num_classes: Number of classes.
-        counts: Images of each split in the standard split.
+        counts: Number of images in each split.
     """
 
     name: str
@@ -36,7 +34,7 @@ class Benchmark:
     counts: Mapping[str, int]
 
     def layout(self, root: str | Path) -> str:
-        """The folders and files that are expected, as a phrase."""
+        """The expected folders and files as text."""
         paths = [str(Path(root) / path) + "/" for path in self.folders]
         paths += [str(Path(root) / path) for path in self.files]
         return " and ".join(filter(None, [", ".join(paths[:-1]), paths[-1]]))

@@ -1,4 +1,4 @@
-"""Data of one's own in a folder per class."""
+"""Your own data with one folder per class."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from .own_data import OwnData
 
 
 class ClassFolders(OwnData):
-    """``<class>/<images>``, or the same below ``train``, ``val`` and ``test``, or these below each
-    class.
+    """``<class>/<images>``, or the same below ``train``, ``val`` and ``test``, or with these below
+    each class.
 
-    A class is called as its folder, unless ``classnames.txt`` has a line ``<folder> <name>``.
-    Splits may have other usual names in any case (``Training``, ``valid``, ``testing``). Folders
-    that archives put around all of this are entered.
+    A class has the name of its folder, unless ``classnames.txt`` has a line ``<folder> <name>``.
+    Splits may have other usual names in any case (``Training``, ``valid``, ``testing``). Extra
+    top-level folders, as created by archives, are entered.
     """
 
-    renaming = f"rename them, or name the folders in words in {CLASS_NAMES_FILE}"
+    renaming = f"rename them, or add names for the folders to {CLASS_NAMES_FILE}"
 
     def _title(self) -> str:
         return str(self.root)
 
     def _inner(self, folder: str, split: str | None = None) -> str:
-        """The folder itself or, where it holds a single folder of folders, that one.
+        """The folder itself, or its only subfolder if that contains folders.
 
         Args:
-            split: The split that the folder is. A single folder called like it ("train/train") is
-                no class, whatever it holds.
+            split: Split of the folder. A single subfolder of the same name ("train/train") is never
+                a class.
         """
         while True:
             path = self.root / folder
@@ -48,10 +48,10 @@ class ClassFolders(OwnData):
             self.say(f"the class folders are those of {folder}")
 
     def _splits_in(self, folder: str) -> tuple[dict[str, str], list[str]]:
-        """The folders in ``folder`` that are splits, by split, and the names of those beside them.
+        """The split folders in ``folder``, by split, and the names of the other folders.
 
-        They have a split's usual name or, where no folder has that, one of its words: "train_set",
-        but "train_masks" beside "train" is something else. "train_set" alone is no split.
+        They have a usual name of a split or, if there is none, contain one as a word: "train_set",
+        but not "train_masks" beside "train". A single "train_set" is not a split.
 
         Raises:
             InputError: if two are the same split.
@@ -67,17 +67,18 @@ class ClassFolders(OwnData):
             return {}, names
         if twice := next((same for same in alike.values() if len(same) > 1), None):
             raise InputError(
-                f"{self.root / folder} has both {twice[0]} and {twice[1]}; expected one of them"
+                f"{self.root / folder} has both {twice[0]} and {twice[1]}; expected only one of"
+                " them"
             )
         found = {split: same[0] for split, same in alike.items()}
         others = [name for name in names if name not in found.values()]
         return {split: join(folder, name) for split, name in found.items()}, others
 
     def _split_folders(self, top: str) -> dict[str, str]:
-        """By split, the folder that holds its class folders; ``{"": top}`` where that is ``top``.
+        """The folder with the class folders of each split; ``{"": top}`` if there are no splits.
 
         Raises:
-            InputError: if folders may be splits or classes.
+            InputError: if it is ambiguous whether folders are splits or classes.
         """
         names = subfolders(self.root / top)
         trains = [name for name in names if split_in(name) == "train"]
@@ -96,9 +97,9 @@ class ClassFolders(OwnData):
                 continue
             if not tested & trained:
                 raise InputError(
-                    f"the folders {found['train']} and {folder} of {self.root} are called like"
-                    " splits, but hold different folders; call splits train, val and test, and"
-                    " folders of classes otherwise (classnames.txt may name the classes)"
+                    f"the folders {found['train']} and {folder} of {self.root} are named like"
+                    " splits but contain different folders; name splits train, val and test, and"
+                    " use other names for class folders (classnames.txt can name the classes)"
                 )
             if all(map(split_of, tested & trained)):  # "bullet train" and "test tube" have splits
                 return {"": top}
@@ -107,13 +108,13 @@ class ClassFolders(OwnData):
         return inner
 
     def _parts(self, folder: str) -> tuple[dict[str, str], list[str]]:
-        """The splits below a class folder, and the names of what lies beside them."""
+        """The splits below a class folder, and the names of other entries."""
         found, others = self._splits_in(folder)
         # "train" beside "bus" is a kind of vehicle.
         return ({}, []) if others and len(found) < 2 else (found, others)
 
     def _class_folders(self) -> dict[str, dict[str, str]]:
-        """By split and class, the folder of its images relative to the root."""
+        """The image folder by split and class, relative to the root."""
         self.folder("")
         result: dict[str, dict[str, str]] = {}
         ignored: set[str] = set()
@@ -122,8 +123,8 @@ class ClassFolders(OwnData):
             if not names and has_images(self.root / folder):
                 what = f"the {split} images" if split else "images"
                 raise InputError(
-                    f"{self.root / folder} holds {what} without class folders, so their"
-                    " classes are unknown; put each class's images into a folder of its name"
+                    f"{self.root / folder} has {what} without class folders, so their"
+                    " classes are unknown; put the images of each class into a folder with its name"
                     + ("" if split == "train" or not split else ", or remove the folder")
                 )
             self._check_below(folder, names, split)
@@ -135,33 +136,33 @@ class ClassFolders(OwnData):
                     self._add(result.setdefault(part, {}), name, inner)
         if len(result) > 1 and "" in result:
             raise InputError(
-                f"some class folders of {self.root} have folders for train and test, others do"
-                " not; expected all or none"
+                f"only some class folders of {self.root} have folders for train and test;"
+                " expected all or none"
             )
         if ignored:
             self.say(f"{listed(sorted(ignored))} beside the splits below the classes is ignored")
         return result
 
     def _check_below(self, folder: str, names: list[str], split: str) -> None:
-        """Refuse a copy of the class folders among them; warn where they seem to be splits.
+        """Refuse a copy of the class folders inside one of them; warn if they look like splits.
 
         Raises:
-            InputError: if a folder holds folders of its neighbours' names.
+            InputError: if a folder contains folders with the names of its siblings.
         """
         below = {name: set(subfolders(self.root / folder / name)) for name in names}
         for name, inner in below.items():
             if copied := inner & (below.keys() - {name}):
                 raise InputError(
-                    f"{self.root / folder / name} has folders of the same names as those beside it"
-                    f" ({listed(sorted(copied))}): remove what is a copy"
+                    f"{self.root / folder / name} contains folders with the names of its siblings"
+                    f" ({listed(sorted(copied))}): remove the copy"
                 )
         first = next(iter(below.values()), set())
         alike = len(below) > 1 and all(inner == first for inner in below.values())
         if alike and len(first) > 1 and not split and not self._parts(join(folder, names[0]))[0]:
             self.say(
                 f"the classes are {listed(names)}, and each has the folders"
-                f" {listed(sorted(first))}: if these are the classes, call the folders around them"
-                " train, val and test",
+                f" {listed(sorted(first))}: if these are the classes, rename the folders around"
+                " them to train, val and test",
                 logging.WARNING,
             )
 
@@ -169,15 +170,15 @@ class ClassFolders(OwnData):
         before = of_class.setdefault(one_form(name), folder)
         if before != folder:
             raise InputError(
-                f"the folders {before!r} and {folder!r} of {self.root} have one class name,"
-                f" {one_form(name)!r}: they differ in signs that nobody sees; rename or join them"
+                f"the folders {before!r} and {folder!r} of {self.root} have the same class name"
+                f" {one_form(name)!r}: they differ in invisible characters; rename or merge them"
             )
 
     def _read(self) -> dict[str, list[Item]]:
         folders = self._class_folders()
         classes = sorted({name for of_class in folders.values() for name in of_class})
         if not classes:
-            raise InputError(f"{self.root} has no folders; expected one for each class")
+            raise InputError(f"{self.root} has no folders; expected one per class")
         names = self.names_of(classes)
         splits: dict[str, list[Item]] = {}
         for split, of_class in folders.items():
@@ -192,8 +193,7 @@ class ClassFolders(OwnData):
         if empty:
             others = self._left_out.sentence()
             raise InputError(
-                f"the folders of {len(empty)} classes in {self.root} have no images, the first is "
-                f"{empty[0]}; remove them or fill them"
-                + (f" (there are {others})" if others else "")
+                f"{len(empty)} class folders in {self.root} have no images, such as {empty[0]};"
+                " remove them or add images" + (f" (there are {others})" if others else "")
             )
         return splits

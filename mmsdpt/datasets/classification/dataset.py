@@ -1,4 +1,4 @@
-"""Classification data for CLIP, as a dataset of MMPreTrain."""
+"""MMPreTrain dataset of classification data for CLIP."""
 
 from __future__ import annotations
 
@@ -29,41 +29,38 @@ DOCS = "docs/classification_data.md"
 
 @DATASETS.register_module()
 class ClassificationData(BaseDataset):
-    """A benchmark of the protocols, or images of one's own, in full or K images of each class.
+    """A benchmark of the protocols, or your own images, in full or with K images per class.
 
-    Its meta information has ``classes``, the names that CLIP reads (``_`` becomes a space, nothing
-    else changes), and ``template``, the sentence around them. Each item has ``img_path`` and
-    ``gt_label``.
+    Its metainfo has ``classes``, the names that CLIP reads (with ``_`` replaced by a space), and
+    ``template``, the sentence around them. Each item has ``img_path`` and ``gt_label``.
 
-    The order is that of the protocols: draw the shots over all classes, then keep base or new ones.
+    As in the protocols, shots are drawn over all classes before base or new ones are selected.
 
     Args:
         name: One of :data:`BENCHMARKS`, or ``folder``, ``csv`` or ``json``.
-        data_root: The data's own folder; for a benchmark also the folder that holds it.
-        split: ``train``, ``val`` or ``test``. ImageNet has no images for validation:
-            with shots, its val are training images that are not among those of train, so that
-            what is chosen on val has not seen the test images; without shots, and for the variants
-            of ImageNet, val is test, as in CoOp.
-        shots: K images of each class of train and min(K, 4) of val; None takes all. The test set
-            is always whole.
+        data_root: Folder of the data; for a benchmark also its parent folder.
+        split: ``train``, ``val`` or ``test``. ImageNet has no validation images: with shots, its
+            val are other training images, so that selection on val does not use test images;
+            without shots, and for the variants of ImageNet, val is test, as in CoOp.
+        shots: K images per class of train and min(K, 4) of val; None: all. The test set is always
+            complete.
         seed: Seed of the shots.
         classes: ``all``, ``base`` (first half) or ``new``; labels count from 0 within each.
-        template: A sentence with ``{}`` for the class, or several for an ensemble. None takes the
+        template: A sentence with ``{}`` for the class, or several for an ensemble. None: the
             dataset's own.
-        image_size: Side of the images in pixels. It takes the place of the word ``"image_size"`` in
-            the settings of ``pipeline``, so that a config says it once.
+        image_size: Side of the images in pixels. It replaces the word ``"image_size"`` in the
+            settings of ``pipeline``, so that a config sets it once.
         file: The file of ``csv`` and ``json``, relative to ``data_root``.
         image_dir: Folder that the paths in ``file`` are relative to, itself relative to
             ``data_root``.
-        fractions: Shares of train, val and test where data of one's own has no split.
+        fractions: Fractions of train, val and test for your own data without splits.
         split_seed: Seed of that split.
-        check_images: Leave out images of one's own that cannot be read, with a warning.
+        check_images: Leave out unreadable images of your own data, with a warning.
         **kwargs: ``serialize_data``, ``test_mode``, ``indices`` and ``max_refetch`` of MMEngine's
             ``BaseDataset``.
 
     Raises:
-        InputError: if a setting does not fit, or a folder, a file or an image that a list names is
-            missing.
+        InputError: if a setting is invalid, or a folder, a file or a listed image is missing.
     """
 
     def __init__(
@@ -106,7 +103,7 @@ class ClassificationData(BaseDataset):
         if name in BENCHMARKS:
             root = Path(data_root).expanduser()
             if root.name == name and root.is_dir() and not (root / name).is_dir():
-                root = root.parent  # the benchmark's own folder, as for other data
+                root = root.parent  # the folder of the benchmark, as for other data
             self.source = BENCHMARKS[name].open(root)
         else:
             where = {} if name == "folder" else {"file": file, "image_dir": image_dir}
@@ -124,7 +121,7 @@ class ClassificationData(BaseDataset):
             lazy_init=True,
             **kwargs,
         )
-        # Not by the argument metainfo: MMEngine would look for a file of that name.
+        # Not with the argument metainfo: MMEngine would look for a file of that name.
         template = default_template(name) if template is None else template
         sentences = list(checked_templates(template))
         self._metainfo["template"] = template if isinstance(template, str) else sentences
@@ -132,7 +129,7 @@ class ClassificationData(BaseDataset):
             self.full_init()
 
     def load_data_list(self) -> list[dict]:
-        """Read, draw, select; sets ``classes`` of the meta information."""
+        """Read the items, draw shots and select classes; sets ``classes`` in the metainfo."""
         try:
             items, names = self._select()
         except InputError as error:
@@ -146,8 +143,8 @@ class ClassificationData(BaseDataset):
         if self.shots is None or self.split == "test" or not source.has_train:
             items = source.items(self.split)
         else:
-            # Validation shots continue the training shots' random numbers. Where val is not asked
-            # for, it needs not be read.
+            # Validation shots continue the random numbers of the training shots. For other splits
+            # val need not be read.
             train = source.items("train")
             val: list[Item] | None = []
             if self.split == "val":
@@ -159,8 +156,8 @@ class ClassificationData(BaseDataset):
             why = ""
             if self.split == "val" and not source.has_val:
                 why = (
-                    f": none of its training images is left beside shots={self.shots}, so draw"
-                    " fewer, or set val_dataloader, val_cfg and val_evaluator to None"
+                    f": no training images are left after shots={self.shots}; draw fewer, or set"
+                    " val_dataloader, val_cfg and val_evaluator to None"
                 )
             raise InputError(
                 f"{self.name} has no {self.split} images of classes={self.subset!r} in "
@@ -174,18 +171,18 @@ class ClassificationData(BaseDataset):
         missing = [item.path for item in items if not (self.source.root / item.path).is_file()]
         if missing:
             raise InputError(
-                f"{len(missing)} of {len(items)} {self.split} images are missing, the first is "
+                f"{len(missing)} of {len(items)} {self.split} images are missing, such as "
                 f"{self.source.root / missing[0]}"
             )
 
     def _explained(self, sentence: str) -> str:
-        """The sentence with the layout that was expected and where to learn more."""
+        """The sentence with the expected layout and where to learn more."""
         root = self.source.root
         if self.name in BENCHMARKS:
             layout = BENCHMARKS[self.name].layout(root)
             return (
                 f"{sentence}; {self.name} needs {layout} ({DOCS}); 'python tools/data_doctor.py "
-                f"--data-root {root} --datasets {self.name}' lists what is wrong"
+                f"--data-root {root} --datasets {self.name}' lists the problems"
             )
         return f"{sentence} (name={self.name!r}, data_root={self.data_root!r}; see {DOCS})"
 
@@ -201,7 +198,7 @@ class ClassificationData(BaseDataset):
 
 def _require(argument: str, value: object, allowed: Sequence[str]) -> None:
     if value not in allowed:
-        raise InputError(f"{argument}={value!r} is not known; expected one of {', '.join(allowed)}")
+        raise InputError(f"unknown {argument}={value!r}; expected one of {', '.join(allowed)}")
 
 
 def _with_size(step: Any, image_size: int) -> Any:

@@ -1,4 +1,4 @@
-"""Say what is wrong with the benchmarks' data on disk: folders, files, counts, images."""
+"""Check the benchmarks' data on disk: folders, files, counts, images."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _BATCH = 200  # images between two calls of the progress bar
 
 @dataclass
 class Finding:
-    """What is known about one benchmark.
+    """The result of checking one benchmark.
 
     Args:
-        num_classes: Number of classes that were found, if they could be read.
-        counts: Images that were found, by split.
-        problems: Sentences; empty where all is well.
+        num_classes: Number of classes found, if readable.
+        counts: Number of images found, by split.
+        problems: Sentences; empty if there are none.
     """
 
     name: str
@@ -51,7 +51,7 @@ def examine(
     check_images: bool = False,
     advance: Callable[[int], object] | None = None,
 ) -> Finding:
-    """Look at one benchmark.
+    """Check one benchmark.
 
     Args:
         data_root: Folder that holds the benchmarks' folders.
@@ -133,7 +133,7 @@ def _decode(
 
 
 def _add(finding: Finding, sentence: str) -> None:
-    """Note an error of a reader, unless the same folder or file was named already."""
+    """Add an error of a reader, unless the same folder or file was already reported."""
     missing = " is missing"
     what = sentence.partition(missing)[0] + missing if missing in sentence else sentence
     if not any(problem.startswith(what) for problem in finding.problems):
@@ -141,7 +141,7 @@ def _add(finding: Finding, sentence: str) -> None:
 
 
 def _missing_folder(root: Path, path: str) -> str:
-    """Name the folder with its outermost part that is missing."""
+    """A sentence about a missing folder, with its outermost missing part."""
     missing = root / path
     while not missing.parent.is_dir() and missing.parent != missing:
         missing = missing.parent
@@ -149,23 +149,23 @@ def _missing_folder(root: Path, path: str) -> str:
 
 
 def _near(path: Path) -> str:
-    """What is there under a name much like ``path``'s."""
+    """A hint at an existing name similar to that of ``path``."""
     if not path.parent.is_dir():
         return ""
     there = {other.name.lower(): other.name for other in path.parent.iterdir()}
     for near in difflib.get_close_matches(path.name.lower(), there, n=1, cutoff=0.75):
-        # A benchmark's own folder is no misspelling of another's.
+        # The folder of another benchmark is not a misspelling.
         if there[near] not in BENCHMARKS:
-            return f"; {there[near]} is there, is it the same?"
+            return f"; did you mean {there[near]}?"
     return ""
 
 
 def all_well(findings: Iterable[Finding], required: bool) -> bool:
-    """Whether the doctor finds nothing wrong.
+    """Whether no problems were found.
 
     Args:
-        findings: Of all datasets looked at.
-        required: Whether a dataset that is not there is a fault. Else one that is there suffices.
+        findings: Findings of all datasets.
+        required: Whether a missing dataset is a problem. Otherwise at least one must exist.
     """
     findings = list(findings)
     if required:
@@ -179,12 +179,12 @@ def as_table(findings: Iterable[Finding]) -> Table:
     table = Table("dataset", "state", "classes", "train", "val", "test", "what is wrong")
     for column in table.columns[2:6]:
         column.justify = "right"
-    table.columns[-1].overflow = "fold"  # an address or a path that is cut is of no use
+    table.columns[-1].overflow = "fold"  # a truncated URL or path would be useless
     colours = {"OK": "green", "WRONG": "red", "not there": "yellow"}
     for finding in findings:
         counts = [f"{finding.counts[key]:,}" if key in finding.counts else "" for key in SPLITS]
         classes = "" if finding.num_classes is None else f"{finding.num_classes:,}"
-        # Text, because a path may hold what looks like markup.
+        # Text, because a path may look like markup.
         problems = Text("\n".join(finding.problems))
         state = Text(finding.state, style=colours[finding.state])
         table.add_row(finding.name, state, classes, *counts, problems)

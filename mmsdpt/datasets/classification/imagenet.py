@@ -1,4 +1,4 @@
-"""ImageNet and its four variants: a folder per class, and CoOp's ``classnames.txt``."""
+"""ImageNet and its four variants: one folder per class, and CoOp's ``classnames.txt``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CLASS_NAMES_FILE = "classnames.txt"
 def parse_class_names(lines: list[str], source: str) -> dict[str, str]:
     """Read lines ``<folder> <name>``, such as ``n01440764 tench``, keeping their order.
 
-    A tab in place of the space lets the folder itself have spaces.
+    With a tab instead of the space, the folder may contain spaces.
 
     Raises:
-        InputError: if a line has no name, or a folder two.
+        InputError: if a line has no name, or a folder has two.
     """
     names: dict[str, str] = {}
     for line in lines:
@@ -28,14 +28,14 @@ def parse_class_names(lines: list[str], source: str) -> dict[str, str]:
             raise InputError(f"{source} has the line {line!r}; expected '<folder> <name>'")
         if names.setdefault(folder, name.strip()) != name.strip():
             raise InputError(
-                f"{source} names {folder!r} twice, {names[folder]!r} and {name.strip()!r}; where"
-                " folders have spaces, put a tab before the name"
+                f"{source} names {folder!r} twice, {names[folder]!r} and {name.strip()!r}; if"
+                " folders contain spaces, put a tab before the name"
             )
     return names
 
 
 class _ImageNetLayout(Source):
-    """What ImageNet and its variants share: names by WordNet id, images in class folders."""
+    """Base of ImageNet and its variants: names by WordNet id, images in class folders."""
 
     lists_images = False
     has_val = False
@@ -46,7 +46,7 @@ class _ImageNetLayout(Source):
         self._names: dict[str, str] = {}
 
     def _names_by_id(self) -> dict[str, str]:
-        """From the dataset's own ``classnames.txt``, or else ImageNet's, which it is a copy of."""
+        """Names from the dataset's ``classnames.txt``, or else from ImageNet's copy."""
         if not self._names:
             own = join(self.home, CLASS_NAMES_FILE)
             shared = join("imagenet", CLASS_NAMES_FILE)
@@ -72,8 +72,8 @@ class _ImageNetLayout(Source):
 class ImageNet(_ImageNetLayout):
     """``imagenet/images/{train,val}/<WordNet id>/*.JPEG``.
 
-    Labels count the folders of both splits in the order of their names. There is no test set apart
-    from ``images/val``, which is both (CoOp).
+    Labels number the folders of both splits in alphabetical order. ``images/val`` is used for both
+    val and test (CoOp).
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -84,7 +84,7 @@ class ImageNet(_ImageNetLayout):
         if not self._ids:
             ids = set(subfolders(self.folder("imagenet/images/val")))
             train = self.root / "imagenet/images/train"
-            if train.is_dir():  # testing needs no training images
+            if train.is_dir():  # not needed for testing
                 ids |= set(subfolders(train))
             self._ids = sorted(ids)
         return self._ids
@@ -107,7 +107,7 @@ class ImageNet(_ImageNetLayout):
 class ImageNetVariant(_ImageNetLayout):
     """A test set in folders named by WordNet id: Sketch, Adversarial (A), Rendition (R).
 
-    Labels count the folders that are there, in the order of their names: 1,000, 200 and 200.
+    Labels number the existing folders in alphabetical order: 1,000, 200 and 200.
     """
 
     has_train = False

@@ -1,4 +1,4 @@
-"""Finding image files in a folder, and telling whether one can be read."""
+"""Find image files in a folder, and check whether they can be read."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from mmsdpt.utils.errors import InputError, listed, printable
 
 @dataclass
 class LeftOut:
-    """Files that a reader does not use.
+    """Files that a reader skips.
 
     Args:
-        hidden: Number of hidden files and of folders that are hidden or belong to a tool.
-        other: Files that are no images by their suffix.
+        hidden: Number of hidden files, and of folders that are hidden or belong to a tool.
+        other: Files without an image suffix.
         unreadable: Pairs of path and reason.
     """
 
@@ -36,7 +36,7 @@ class LeftOut:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
     def sentence(self, shown: int = 3) -> str:
-        """Say what was left out, naming the first few; empty where nothing was."""
+        """Describe the skipped files, naming the first few; empty if there are none."""
         parts = []
         if self.hidden:
             parts.append(f"{self.hidden} hidden")
@@ -58,7 +58,7 @@ def _cannot_list(error: OSError) -> NoReturn:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in ``folder``, sorted, but for hidden ones and those of tools.
+    """Sorted names of the folders in ``folder``, without hidden ones and those of tools.
 
     Raises:
         InputError: if it cannot be read.
@@ -72,7 +72,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def has_images(folder: Path) -> bool:
-    """Whether images lie in the folder itself."""
+    """Whether the folder directly contains images."""
     with os.scandir(folder) as entries:
         return any(
             os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
@@ -86,10 +86,10 @@ def find_images(folder: Path, left_out: LeftOut | None = None) -> list[str]:
 
     Args:
         folder: Where to look. Linked subfolders are not entered.
-        left_out: Takes note of the other files.
+        left_out: Records the other files.
 
     Returns:
-        Paths relative to ``folder``, with ``/``, in the order of their parts.
+        Paths relative to ``folder``, with ``/``, sorted by their parts.
 
     Raises:
         InputError: if a folder cannot be read.
@@ -113,18 +113,18 @@ def find_images(folder: Path, left_out: LeftOut | None = None) -> list[str]:
 
 
 def images_to_predict(folder: str | os.PathLike) -> list[str]:
-    """Image files in a folder of one's own, as :func:`find_images`; files of another kind, such as
-    HEIC, are named in a warning.
+    """Image files to predict in a folder, as :func:`find_images`. Other files, such as HEIC, are
+    named in a warning.
 
     Raises:
-        InputError: if a folder cannot be read, or there is no image.
+        InputError: if a folder cannot be read, or has no images.
     """
     left_out = LeftOut()
     found = find_images(Path(folder), left_out)
     sentence = f"left out {left_out.sentence()}" if left_out.other else ""
     if not found:
         reason = f" ({sentence}): convert them to JPEG or PNG" if sentence else ""
-        raise InputError(f"the folder {printable(folder)} has no image{reason}")
+        raise InputError(f"the folder {printable(folder)} has no images{reason}")
     if sentence:
         print_log(f"{printable(folder)}: {sentence}", "current", logging.WARNING)
     return found
@@ -147,7 +147,7 @@ def find_unreadable(root: Path, paths: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def find_animations(root: Path, paths: Iterable[str]) -> list[str]:
-    """Those of ``paths`` that have several frames or pages, with their number."""
+    """The ``paths`` with several frames or pages."""
     paths = list(paths)
     found = inspect_images(root / path for path in paths)
     frames = {path: getattr(found[root / path], "frames", 1) for path in paths}
@@ -155,7 +155,7 @@ def find_animations(root: Path, paths: Iterable[str]) -> list[str]:
 
 
 def find_copies(root: Path, paths: Iterable[str], others: Iterable[str]) -> list[str]:
-    """Those of ``paths`` whose content is also that of one of ``others``, byte for byte."""
+    """The ``paths`` whose content equals that of one of ``others``, byte for byte."""
 
     def sizes(names: Iterable[str]) -> dict[int, list[str]]:
         found: dict[int, list[str]] = {}

@@ -1,4 +1,4 @@
-"""The record of one labelled image, and CoOp's ``split_zhou_*.json`` files of such records."""
+"""Records of labelled images, and CoOp's ``split_zhou_*.json`` files of such records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Item:
     Args:
         path: Image file, relative to the data root, with ``/`` between its parts.
         label: Index of the class, from 0.
-        class_name: Name of the class as the files write it, underscores included.
+        class_name: Name of the class as in the files, with underscores.
     """
 
     path: str
@@ -27,10 +27,10 @@ class Item:
 
 
 def inside(path: str, source: str) -> str:
-    """Return ``path`` if it stays below the folder that it is relative to: in one spelling, with
-    ``/`` between its parts and without ``./``, so that equal paths are equal texts.
+    """Return ``path`` in normal form, with ``/`` between its parts and without ``./``, if it stays
+    below the folder that it is relative to.
 
-    The check is on the text. Links that a person made below the data root may lead anywhere.
+    Only the string is checked. Links that a user created below the data root may lead anywhere.
 
     Args:
         path: A path from a file.
@@ -44,8 +44,8 @@ def inside(path: str, source: str) -> str:
         bad = bad or bool(flavour.anchor) or ".." in flavour.parts
     if bad:
         raise InputError(
-            f"{source} names the image {path!r}, which does not lie below the data root; write "
-            "paths relative to it, without '..'"
+            f"{source} names the image {path!r}, which is not below the data root; use paths "
+            "relative to it, without '..'"
         )
     return PurePosixPath(path.replace("\\", "/")).as_posix()
 
@@ -59,14 +59,14 @@ def read_split(file: str | Path, image_dir: str = "") -> dict[str, list[Item]]:
     """Read ``{"train"|"val"|"test": [[path, label, class name], ...]}``.
 
     Args:
-        file: The JSON file; the keys may be other usual names of splits, such as ``valid``.
+        file: The JSON file; keys may be other usual names of splits, such as ``valid``.
         image_dir: Folder below the data root that the file's paths are relative to.
 
     Returns:
-        Items of train, val and test in the order of the file; a split that is not there is empty.
+        Items of train, val and test in the order of the file; a missing split is empty.
 
     Raises:
-        InputError: if the file is missing, has another form, or a path leaves the data root.
+        InputError: if the file is missing or malformed, or a path leaves the data root.
     """
     file = Path(file)
     if not file.is_file():
@@ -109,13 +109,13 @@ def class_names(items: Iterable[Item], source: str) -> tuple[str, ...]:
     for item in items:
         if names.setdefault(item.label, item.class_name) != item.class_name:
             raise InputError(
-                f"{source} gives label {item.label} two names, {names[item.label]!r} and "
-                f"{item.class_name!r}; a label needs one name"
+                f"{source} has two names for label {item.label}, {names[item.label]!r} and "
+                f"{item.class_name!r}; expected one name per label"
             )
     for expected in range(len(names)):
         if expected not in names:
             raise InputError(
-                f"{source} has {len(names)} labels up to {max(names)} but none is {expected}; "
-                "labels run from 0 without gaps"
+                f"{source} has {len(names)} labels up to {max(names)} but no label {expected}; "
+                "labels must be 0, 1, ... without gaps"
             )
     return tuple(names[label] for label in range(len(names)))

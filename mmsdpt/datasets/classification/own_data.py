@@ -1,4 +1,4 @@
-"""What the readers of one's own data share: missing splits, and images that cannot be read."""
+"""Base of the readers for your own data: missing splits and unreadable images."""
 
 from __future__ import annotations
 
@@ -22,32 +22,31 @@ from .subsets import hold_out_val, split_all
 
 
 def is_number(key: str) -> bool:
-    """Whether a class is called by a number, such as 10, -1 or 1.0."""
+    """Whether the name of a class is a number, such as 10, -1 or 1.0."""
     return re.fullmatch(r"-?\d+\.?\d*", key) is not None
 
 
 def number_key(key: str) -> str:
-    """What a class is called by, without the zeros that pandas adds: 1.0 is 1."""
+    """The name of a class without the decimals that pandas adds: 1.0 becomes 1."""
     return re.sub(r"\.0*$", "", key) if is_number(key) else key
 
 
 class OwnData(Source):
-    """Data of one's own, split or not.
+    """Your own data, with or without splits.
 
-    Data with train and test but without val gives a fifth of train to val, at least one image of a
-    class that has two. Data without any split is split by ``fractions``. Both are drawn class by
-    class with ``split_seed``.
+    If only val is missing, it gets a fifth of train, at least one image of a class that has two.
+    Data without splits is split by ``fractions``. Both are drawn per class with ``split_seed``.
 
     Args:
-        fractions: Shares of train, val and test of data without a split.
+        fractions: Fractions of train, val and test for data without splits.
         split_seed: Seed of the split.
-        check_images: Leave out images that cannot be decoded, with a warning that counts them.
-            Reading one takes about a millisecond.
+        check_images: Leave out images that cannot be decoded, with a warning. It takes about a
+            millisecond per image.
     """
 
-    lists_images = False  # a missing file is one of those that cannot be read
+    lists_images = False  # missing files count as unreadable
     renaming = "rename them"
-    """What to do about class names of no use."""
+    """Advice about unusable class names."""
 
     def __init__(
         self,
@@ -59,7 +58,8 @@ class OwnData(Source):
         super().__init__(root)
         if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
             raise InputError(
-                f"fractions must be the shares of train, val and test and sum to 1, got {fractions}"
+                "fractions must be three values for train, val and test with sum 1, got"
+                f" {fractions}"
             )
         self.fractions = fractions
         self.split_seed = split_seed
@@ -69,14 +69,14 @@ class OwnData(Source):
 
     @abstractmethod
     def _read(self) -> dict[str, list[Item]]:
-        """Items by split; all under ``""`` where the data has no split."""
+        """Items by split; all under ``""`` if the data has no splits."""
 
     @abstractmethod
     def _title(self) -> str:
-        """What the data is called in messages: its folder or file."""
+        """Name of the data in messages: its folder or file."""
 
     def _complete(self) -> dict[str, list[Item]]:
-        """Items of all three splits, read at the first call."""
+        """Items of all three splits, read in the first call."""
         if self._splits:
             return self._splits
         splits = self._read()
@@ -84,18 +84,20 @@ class OwnData(Source):
             raise InputError(f"{self._title()} has no images")
         if set(splits) == {""}:
             shares = "/".join(f"{share:.0%}" for share in self.fractions)
-            self.say(f"no split, so train/val/test are {shares}, seed {self.split_seed}")
+            self.say(
+                f"no splits found: split into train/val/test by {shares}, seed {self.split_seed}"
+            )
             splits = split_all(splits[""], self.fractions, self.split_seed)
         elif not splits.get("train") or not splits.get("test"):
             here = " and ".join(split for split in SPLITS if splits.get(split))
             raise InputError(
-                f"{self._title()} has images for {here}; expected train and test (val may be "
-                "missing), or no split at all"
+                f"{self._title()} has only the splits {here}; expected train and test (val is "
+                "optional), or no splits at all"
             )
         elif not splits.get("val"):
             splits = hold_out_val(splits, self.split_seed)
             if splits["val"]:
-                self.say(f"no val, so it is a fifth of train, seed {self.split_seed}")
+                self.say(f"no val split found: taking a fifth of train, seed {self.split_seed}")
         splits = {split: self._each_once(items, split) for split, items in splits.items()}
         self._check(splits)
         self._splits = splits
@@ -107,38 +109,39 @@ class OwnData(Source):
         """The images of a split without repeats.
 
         Raises:
-            InputError: if one has two classes.
+            InputError: if an image has two classes.
         """
         found: dict[str, Item] = {}
         for item in items:
             before = found.setdefault(item.path, item)
             if before.label != item.label:
                 raise InputError(
-                    f"{self._title()} gives {item.path} two classes, {before.class_name!r} and"
-                    f" {item.class_name!r}; an image needs one"
+                    f"{self._title()} has two classes for {item.path}, {before.class_name!r} and"
+                    f" {item.class_name!r}; expected one per image"
                 )
         if len(found) < len(items):
             self.say(
-                f"{len(items) - len(found)} {split} images are listed again and count once",
+                f"{len(items) - len(found)} {split} images are repeated; each is used once",
                 logging.WARNING,
             )
         return list(found.values())
 
     def _check(self, splits: dict[str, list[Item]]) -> None:
-        """Refuse images that are both trained and tested on, and class names of no use."""
+        """Refuse images that are in both train and test, and unusable class names."""
         trained = {item.path for item in splits["train"]}
         for split in ("val", "test"):
             both = [item.path for item in splits[split] if item.path in trained]
             if both:
                 raise InputError(
-                    f"{self._title()} has {len(both)} images in both train and {split}, the first"
-                    f" is {both[0]}; what is measured on them says nothing about new images"
+                    f"{self._title()} has {len(both)} images in both train and {split}, such as"
+                    f" {both[0]}: remove them from one, as scores on training images are misleading"
                 )
         every = [item for items in splits.values() for item in items]
         names = class_names(every, self._title())
         if len(names) < 2:
             raise InputError(
-                f"{self._title()} has one class, {', '.join(names)}; a classifier needs two or more"
+                f"{self._title()} has only one class, {', '.join(names)}; a classifier needs at"
+                " least two"
             )
         check_class_names(
             names,
@@ -152,16 +155,16 @@ class OwnData(Source):
                 self._say_absent(split, splits[split], names)
 
     def _say_absent(self, split: str, items: list[Item], names: Iterable[str]) -> None:
-        """Warn of those of some classes that have no image among the items of a split."""
+        """Warn about classes without images in a split."""
         there = {item.class_name for item in items}
         absent = [name for name in names if name not in there]
         if absent:
             named = listed(map(repr, absent))
-            what = "is not trained" if split == "train" else f"is not measured in {split}"
-            self.say(f"{split} has no image of {named}: what has no image {what}", logging.WARNING)
+            what = "are not trained" if split == "train" else f"are not evaluated on {split}"
+            self.say(f"{split} has no images of {named}: these classes {what}", logging.WARNING)
 
     def say(self, sentence: str, level: int = logging.INFO) -> None:
-        """Write a line about the data, whose files may have any name, to the log."""
+        """Log a line about the data."""
         line = printable(f"{self._title()}: {sentence}", 20_000)
         print_log(line, logger="current", level=level)
 
@@ -169,23 +172,23 @@ class OwnData(Source):
         items = self._complete()[split]
         if split == "val" and not items:
             raise InputError(
-                f"{self._title()} has no val images, and too few others to draw some from; add"
-                " images, or set val_dataloader, val_cfg and val_evaluator to None"
+                f"{self._title()} has no val images, and too few training images to take some from;"
+                " add images, or set val_dataloader, val_cfg and val_evaluator to None"
             )
         if not self.check_images or not items:
             return items
         bad = find_unreadable(self.root, [item.path for item in items])
         if len(bad) == len(items):
             raise InputError(
-                f"none of the {len(bad)} {split} images of {self._title()} can be read; the "
-                f"first is {self.root / bad[0][0]}: {bad[0][1]}"
+                f"none of the {len(bad)} {split} images of {self._title()} can be read, such as "
+                f"{self.root / bad[0][0]}: {bad[0][1]}"
             )
         if bad:
             left_out = LeftOut(unreadable=bad).sentence()
             self.say(f"{split} leaves out {left_out}", logging.WARNING)
         if several := find_animations(self.root, [item.path for item in items]):
             self.say(
-                f"of {len(several)} {split} images of several frames or pages only the first is"
+                f"{len(several)} {split} images have several frames or pages; only the first is"
                 f" used ({listed(several, 3)})",
                 logging.WARNING,
             )
@@ -195,7 +198,7 @@ class OwnData(Source):
             if copies:
                 self.say(
                     f"{len(copies)} of {len(items)} {split} images are copies of training images,"
-                    f" the first is {copies[0]}",
+                    f" such as {copies[0]}",
                     logging.WARNING,
                 )
         wrong = {path for path, _ in bad}
@@ -208,15 +211,15 @@ class OwnData(Source):
         return class_names(every, self._title())
 
     def names_of(self, keys: Iterable[str], are_names: bool = False) -> dict[str, str]:
-        """What the classes are called: by ``classnames.txt`` where there is one, else as ``keys``.
+        """Names of the classes: from ``classnames.txt`` if it exists, else the ``keys``.
 
         Args:
-            are_names: Whether keys are names, if they are words. The file may then lack them, with
-                a warning: it may be there for something else.
+            are_names: Whether keys that are words are names. The file may then lack them, with a
+                warning, as it may belong to something else.
 
         Raises:
-            InputError: if the file lacks one of them or has another form, or if there is none and
-                the keys are numbers.
+            InputError: if the file lacks one of them or is malformed, or if there is none and the
+                keys are numbers.
         """
         keys = list(keys)
         path = self.root / CLASS_NAMES_FILE
@@ -226,7 +229,7 @@ class OwnData(Source):
         if not path.exists():
             if numbers:
                 raise InputError(
-                    f"{self._title()} numbers its classes, and CLIP compares images with names: add"
+                    f"the classes of {self._title()} are numbers, but CLIP needs names: add"
                     f" {path} with lines such as '{keys[0]} name of the class'"
                 )
             return {key: key for key in keys}
@@ -246,5 +249,5 @@ class OwnData(Source):
         except InputError as error:
             if numbers or not are_names:
                 raise
-            self.say(f"{error}; classes without one keep the names they have", logging.WARNING)
+            self.say(f"{error}; classes without one keep their current names", logging.WARNING)
         return {key: names.get(key, key) for key in keys}

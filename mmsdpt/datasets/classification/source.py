@@ -1,4 +1,4 @@
-"""What every reader offers: class names, and the items of a split."""
+"""Interface of the readers: class names, and the items of a split."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from .items import Item, class_names, read_split
 
 
 class Source(ABC):
-    """A dataset on disk. Nothing is read before it is asked for.
+    """A dataset on disk, which is read lazily.
 
     Args:
         root: The data root; the paths of all items are relative to it.
     """
 
     has_val = True
-    """Whether there are images for validation. Where not, ``items("val")`` are the test images, as
-    in CoOp, and shots of val are training images that are left.
+    """Whether there are validation images. If not, ``items("val")`` are the test images, as in
+    CoOp, and shots of val are remaining training images.
     """
 
     has_train = True
-    """Whether there are images for training. A test set alone is never sampled."""
+    """Whether there are training images. A dataset with only a test set is never sampled."""
 
     lists_images = True
-    """Whether the paths come from a list, so that a file may be missing, and not from the folders
-    themselves.
+    """Whether the paths come from a list, so that files may be missing, and not from the folders.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -39,12 +38,12 @@ class Source(ABC):
         """Items of ``train``, ``val`` or ``test``; the order is the same on every machine.
 
         Raises:
-            InputError: naming the folder or file that is missing or wrong.
+            InputError: naming the missing or invalid folder or file.
         """
 
     @abstractmethod
     def class_names(self) -> tuple[str, ...]:
-        """Names as the files write them, in the order of the labels."""
+        """Names as in the files, in the order of the labels."""
 
     def folder(self, name: str) -> Path:
         """An existing folder below the root."""
@@ -60,14 +59,14 @@ class Source(ABC):
             raise InputError(f"the file {path} is missing")
         content = path.read_bytes()
         if content and (what := disguise(content)):
-            raise InputError(f"{path} is not a text file but {what}")
+            raise InputError(f"{path} is not a text file: it is {what}")
         try:
             return decode_text(content)
         except InputError as error:
             raise InputError(f"{path}: {error} (in Excel: CSV UTF-8)") from error
 
     def lines(self, name: str) -> list[str]:
-        """The lines of such a file, stripped, without empty ones."""
+        """The non-empty lines of a text file, stripped."""
         return [line.strip() for line in self.text(name).split("\n") if line.strip()]
 
 

@@ -1,6 +1,6 @@
-"""Which images of a data set take part: splits, K shots of each class, base and new classes.
+"""Subsets of a dataset: splits, K shots per class, base and new classes.
 
-GLIP's few-shot protocol for detection is another one: ``mmsdpt.datasets.FewShotDataset``.
+For GLIP's few-shot protocol for detection see ``mmsdpt.datasets.FewShotDataset``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .items import Item
 MAX_VAL_SHOTS = 4
 Subset = Literal["all", "base", "new"]
 VAL_OF_TRAIN = 0.2
-"""Share of the training images that become validation images where only those are missing (CoOp,
+"""Fraction of the training images to use for validation if only val is missing (CoOp,
 ``split_trainval``).
 """
 
@@ -43,10 +43,10 @@ def split_all(
 ) -> dict[str, list[Item]]:
     """Split every class by ``fractions`` for train, val and test.
 
-    A class of one image goes to train; from two on it has a test image.
+    A class with one image goes to train; one with at least two has a test image.
 
     Args:
-        fractions: Their sum is 1. CoOp splits by (0.5, 0.2, 0.3).
+        fractions: Fractions with sum 1. CoOp uses (0.5, 0.2, 0.3).
     """
     splits: dict[str, list[Item]] = {"train": [], "val": [], "test": []}
     for group in _shuffled(items, seed):
@@ -61,7 +61,7 @@ def split_all(
 
 
 def hold_out_val(splits: Mapping[str, Sequence[Item]], seed: int) -> dict[str, list[Item]]:
-    """Take a fifth of each class of train as val, at least one image of two; test stays."""
+    """Take a fifth of each class of train as val, at least one of two images."""
     train: list[Item] = []
     val: list[Item] = []
     for group in _shuffled(splits["train"], seed):
@@ -75,11 +75,11 @@ def sample_shots(items: Sequence[Item], shots: int, generator: random.Random) ->
     """Draw ``shots`` items of each class, as CoOp does (Dassl, ``generate_fewshot_dataset``).
 
     Args:
-        items: Items of all classes. Their order counts: classes are visited in the order of their
+        items: Items of all classes. Their order matters: classes are visited in the order of their
             first appearance, and ``generator.sample`` depends on the order within a class.
-        shots: K. A class with fewer items keeps all of them, without repetition, and takes nothing
-            from the generator (Dassl with ``repeat=False``).
-        generator: Its state moves on.
+        shots: K. A class with fewer items keeps all of them, without repetition, and does not
+            advance the generator (Dassl with ``repeat=False``).
+        generator: Random generator; its state advances.
 
     Returns:
         The drawn items, class by class.
@@ -95,11 +95,11 @@ def sample_few_shot(
 ) -> tuple[list[Item], list[Item]]:
     """Draw K-shot training data, then min(K, 4)-shot validation data, from one generator.
 
-    Base and new classes are filtered afterwards, so that a class has the same shots in every
+    Base and new classes are selected afterwards, so that a class has the same shots in every
     protocol.
 
     Args:
-        val: Items for validation; None: there are none but what is left of ``train``.
+        val: Items for validation; None: use the remaining items of ``train``.
         shots: K, at least 1.
         seed: Seed of ``random.Random``; the protocols use 1, 2 and 3.
     """
@@ -116,8 +116,8 @@ def select_classes(
 ) -> tuple[list[Item], tuple[str, ...]]:
     """Keep the items of one half of the classes (CoCoOp, ``subsample_classes``).
 
-    With sorted labels, base is the first ceil(C / 2) of C classes and new the rest. Labels count
-    from 0 within each half, so that each is tested in its own label space.
+    With sorted labels, base is the first ceil(C / 2) of C classes and new the rest. Labels start at
+    0 in each half, so that each is tested in its own label space.
 
     Args:
         items: Items with labels 0 .. C - 1.

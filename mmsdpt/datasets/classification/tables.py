@@ -1,4 +1,4 @@
-"""Data of one's own that a file lists: CSV, or CoOp's JSON."""
+"""Your own data listed in a file: CSV, or CoOp's JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .own_data import OwnData, is_number, number_key
 
 
 class _ListedData(OwnData):
-    """Images that a file lists."""
+    """Images listed in a file."""
 
     def __init__(self, root: str | Path, file: str, image_dir: str = "", **kwargs: Any) -> None:
         super().__init__(root, **kwargs)
@@ -29,18 +29,19 @@ class _ListedData(OwnData):
 
 
 class CsvFile(_ListedData):
-    """A CSV file with a header: ``path``, ``class`` or ``label`` or both, and perhaps ``split``.
+    """A CSV file with the columns ``path``, ``class`` or ``label`` or both, and optionally
+    ``split``.
 
-    Classes count in the order of their labels (as numbers where all are) or, without labels, of
-    their names. ``classnames.txt`` may give names where there is one of the two columns, one line
-    ``<label or class> <name>`` each; a class in words that the file lacks keeps its own name.
-    "1.0", as pandas writes it, is the label 1, in both files.
+    Classes are sorted by their labels (numerically if all are numbers) or, without labels, by their
+    names. With only one of the two columns, ``classnames.txt`` may give names, with lines
+    ``<label or class> <name>``; class names that it lacks are kept. "1.0", as written by pandas, is
+    the label 1 in both files.
     """
 
     def _read(self) -> dict[str, list[Item]]:
         text = self.text(self.file)
         header = text.partition("\n")[0]
-        delimiter = max(",;\t", key=header.count)  # spreadsheets write semicolons and tabs, too
+        delimiter = max(",;\t", key=header.count)  # spreadsheets also write semicolons and tabs
         reader = csv.DictReader(io.StringIO(text), strict=True, delimiter=delimiter)
         try:
             names = reader.fieldnames or []
@@ -48,11 +49,11 @@ class CsvFile(_ListedData):
             raise InputError(f"{self._title()}, line 1: {error}; expected CSV") from error
         columns = {name.strip().lower(): name for name in names if name}
         if len(columns) < len([name for name in names if name]):
-            raise InputError(f"{self._title()} has a column twice: {', '.join(names)}")
+            raise InputError(f"{self._title()} has a repeated column: {', '.join(names)}")
         if "path" not in columns or not {"class", "label"} & set(columns):
             raise InputError(
                 f"{self._title()} has the columns {', '.join(columns) or 'none'}; expected "
-                "path, class or label, and perhaps split, separated by commas"
+                "path, class or label, and optionally split, separated by commas"
             )
         rows = []
         try:
@@ -112,7 +113,7 @@ class CsvFile(_ListedData):
 
 
 class JsonFile(_ListedData):
-    """A file in the form of CoOp's ``split_zhou_*.json``; see :func:`.items.read_split`."""
+    """A file in the format of CoOp's ``split_zhou_*.json``; see :func:`.items.read_split`."""
 
     def _read(self) -> dict[str, list[Item]]:
         splits = read_split(self.root / self.file, self.image_dir)

@@ -1,4 +1,4 @@
-"""Decoding images as CLIP's reference code does."""
+"""Decode images as CLIP's reference code does."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mmsdpt.utils.errors import InputError
 class LoadPillowImage(BaseTransform):
     """Load the pixels of ``PIL.Image.open(path).convert("RGB")``, as CoOp and its successors do.
 
-    MMCV's ``LoadImageFromFile`` with ``imdecode_backend="pillow"`` differs in two cases: it turns
+    MMCV's ``LoadImageFromFile`` with ``imdecode_backend="pillow"`` differs in two cases: it rotates
     the image by its EXIF orientation (unless ``color_type="color_ignore_orientation"``), and it
-    paints the transparent part of a grey image with alpha in another colour.
+    uses another background for grey images with transparency.
 
-    One difference to Pillow: pixels of 16 bits or floating point, which it would clip to white or
-    black, are scaled to grey levels.
+    Unlike Pillow, it scales 16-bit and floating-point pixels to grey levels instead of clipping
+    them.
 
     Required keys: ``img_path``. Added keys: ``img`` (H, W, 3), uint8 in the order BGR that
     MMPreTrain's transforms and ``to_rgb=True`` of its data preprocessors expect; ``img_shape`` and

@@ -1,6 +1,4 @@
-"""Converters of common detection formats to COCO JSON. Every image and box left out is counted and
-named.
-"""
+"""Convert common detection formats to COCO JSON. Skipped images and boxes are counted and named."""
 
 from mmsdpt.utils.errors import InputError as ConverterError
 

@@ -1,4 +1,4 @@
-"""COCO JSON as other tools export it to clean COCO JSON."""
+"""Clean up COCO JSON exported by other tools."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from .report import ConversionReport
 from .split import random_split
 
 _MAX_LOOKED_FOR = 500
-"""Images of a file, evenly spaced, by which their folder is chosen."""
+"""Number of evenly spaced images used to find the image folder."""
 
 
 def convert_coco(
@@ -35,7 +35,7 @@ def convert_coco(
     strict: bool = False,
     progress: bool = True,
 ) -> ConversionReport:
-    """Mends a COCO export: other names, a choice of classes, other splits, without what is missing.
+    """Cleans up a COCO export: renames or selects classes, changes splits, removes missing entries.
 
     A file's split is a word of its name (``instances_val2017.json``, CVAT's
     ``instances_Train.json``) or of its folder's (Roboflow's ``valid/_annotations.coco.json``); a
@@ -51,11 +51,11 @@ def convert_coco(
         classes: Classes to convert, in the order of their ids. Default: the categories with boxes.
         missing_labels: Whether an image without annotations is kept.
 
-    The other arguments, what is returned and what is raised: as of :func:`convert_voc`.
+    For the other arguments, returns and errors see :func:`convert_voc`.
     """
     src, out = Path(src), None if out is None else Path(out)
     if not src.exists():
-        raise InputError(f"{src} {no_folder(src)}; name an annotation file or its folder.")
+        raise InputError(f"{src} {no_folder(src)}; give an annotation file or its folder.")
     if is_archive(src):
         raise InputError(f"{src} {no_folder(src)}.")
     here = (src if src.is_dir() else src.parent).resolve()
@@ -63,7 +63,9 @@ def convert_coco(
         here = here.parent
     top = trusted_folder(root, here)
     if not here.is_relative_to(top):
-        raise InputError(f"--root {root} does not hold {src}; name a folder that holds all of it.")
+        raise InputError(
+            f"--root {root} does not contain {src}; give a folder that contains the whole source."
+        )
     check_output(out, here, overwrite)
     report = ConversionReport(top, "coco")
     files = [src.resolve()] if src.is_file() else coco_files(here, report, out)
@@ -129,7 +131,7 @@ _OTHER_TASKS = ("captions", "panoptic", "stuff", "image")  # image_info has no a
 
 
 def is_coco(path: Path) -> bool | None:
-    """Whether a JSON file has images; None where it cannot be read."""
+    """Whether a JSON file has images; None if it cannot be read."""
     try:
         content = read_json(path)
     except InputError:
@@ -236,7 +238,7 @@ def _samples(
 def _once_each(
     samples: Sequence[Sample], keep_empty: bool, report: ConversionReport
 ) -> list[Sample]:
-    """Every image once, with all of its boxes: some tools write a file for each class."""
+    """Merge repeated images with all of their boxes, as some tools write one file per class."""
     by_image: dict[Path, Sample] = {}
     for sample in samples:
         first = by_image.setdefault(sample.image, sample)

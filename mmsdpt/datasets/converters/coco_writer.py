@@ -1,4 +1,4 @@
-"""Writing a dataset as COCO JSON that ``CocoDataset`` reads directly."""
+"""Write a dataset as COCO JSON for ``CocoDataset``."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ def check_output(out: Path | None, root: Path, overwrite: bool) -> None:
     """Refuses an output folder in which the source, or an earlier conversion, would be overwritten.
 
     Raises:
-        InputError: With what to do instead.
+        InputError: With advice.
     """
     if out is None:
         return
@@ -40,16 +40,16 @@ def check_output(out: Path | None, root: Path, overwrite: bool) -> None:
 
 
 def check_classes(categories: Sequence[str], report: ConversionReport) -> None:
-    """Refuses classes that a model could not tell apart, and notes doubtful names.
+    """Refuses classes that a model cannot distinguish, and notes doubtful names.
 
     Raises:
-        InputError: Naming them and the way out.
+        InputError: Naming the classes and what to do.
     """
     wrong, same, unknown = name_problems(categories)
     if wrong or same:
         raise InputError(
-            f"the class names of {report.root}: {'; '.join(wrong + same)}; --rename OLD=NEW gives a"
-            " class another name, and merges classes that get the same one."
+            f"the class names of {report.root}: {'; '.join(wrong + same)}; use --rename OLD=NEW to"
+            " rename classes, or to merge classes under the same name."
         )
     for text in unknown:
         report.add("class_name_doubtful", text)
@@ -64,7 +64,7 @@ def note_renames(rename: Mapping[str, str], names: Sequence[str], report: Conver
     for old, new in rename.items():
         if old not in names:
             raise InputError(
-                f"--rename names {old!r}, which is not one of the classes: {', '.join(names)}."
+                f"--rename has {old!r}, which is not one of the classes: {', '.join(names)}."
             )
         report.add("class_renamed", f"{old} to {new}")
 
@@ -80,7 +80,7 @@ def chosen_classes(classes: Sequence[str] | None, known: Iterable[str]) -> list[
         return known
     if not classes or not set(classes) <= set(known) or len(set(classes)) != len(classes):
         raise InputError(
-            f"--classes needs different names out of {', '.join(known)}; got '{','.join(classes)}'."
+            f"--classes must be different names from {', '.join(known)}; got '{','.join(classes)}'."
         )
     return list(classes)
 
@@ -153,7 +153,7 @@ def write_coco(
         for name, content in contents.items():
             write_json(stage / "annotations" / f"{name}.json", content)
         write_json(stage / "annotations" / "conversion_report.json", report.to_dict())
-        for name in SPLITS:  # an earlier conversion's file must not stand beside this one's
+        for name in SPLITS:  # remove files of an earlier conversion
             (out / "annotations" / f"{name}.json").unlink(missing_ok=True)
 
 
@@ -191,7 +191,7 @@ def _summary(report: ConversionReport) -> str:
 
 
 def _drop_repeats(samples: Sequence[Sample], report: ConversionReport) -> None:
-    """Leaves out boxes that an image has twice: a model can find only one of them."""
+    """Removes repeated boxes of an image."""
     for sample in samples:
         found: dict[tuple, Instance] = {}
         for instance in sample.instances:

@@ -1,4 +1,4 @@
-"""The parts of a dataset that all converters share, and the checks of its images and boxes."""
+"""Data structures of all converters, and checks of images and boxes."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +20,12 @@ class ProblemsFound(InputError):
     """A strict conversion met problems and wrote nothing.
 
     Args:
-        report: What was met.
+        report: The report with the problems.
     """
 
     def __init__(self, report: ConversionReport) -> None:
         super().__init__(
-            f"{report.problems} problems were found and nothing was written, as --strict asks."
+            f"{report.problems} problems were found, so nothing was written (--strict)."
         )
         self.report = report
 
@@ -61,7 +61,7 @@ class Sample:
 
 
 def read_image_size(path: Path, report: ConversionReport) -> ImageFacts | None:
-    """Decodes an image once, so that a truncated one is met here and not during training.
+    """Decodes an image once, so that a truncated one is detected here and not during training.
 
     MMCV's ``imfrombytes(flag='color', backend='pillow')``, which
     ``LoadImageFromFile(imdecode_backend='pillow')`` calls, turns the image by its EXIF orientation.

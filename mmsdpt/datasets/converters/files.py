@@ -1,4 +1,4 @@
-"""Reading untrusted folders and writing files that are either whole or absent."""
+"""Read untrusted folders, and write files atomically."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from .report import ConversionReport
 
 ImageMode = Literal["copy", "link", "in-place"]
 MAX_LABEL_BYTES = 8 * 2**20
-"""Largest label file read, in bytes. A real one has kilobytes."""
+"""Maximum size of a label file in bytes; real ones have kilobytes."""
 
 # VOC's segmentation masks are named like the photographs they belong to.
 _MASK_FOLDERS = frozenset({"segmentationclass", "segmentationobject"})
@@ -34,7 +34,7 @@ def trusted_folder(root: str | Path | None, default: Path) -> Path:
     if root is None:
         return default
     if not Path(root).is_dir():
-        raise InputError(f"--root {root} is not a folder; name the folder that holds the dataset.")
+        raise InputError(f"--root {root} is not a folder; give the folder of the dataset.")
     return Path(root).resolve()
 
 

@@ -1,5 +1,5 @@
-"""The record of a conversion: what was found, written, mended and left out, each counted and
-named.
+"""The report of a conversion: everything found, written, corrected and left out, with counts and
+names.
 """
 
 from collections import Counter
@@ -85,7 +85,7 @@ NOTES = {
 
 @dataclass
 class ConversionReport:
-    """Counts and names of everything a conversion met.
+    """Counts and names of all findings of a conversion.
 
     Args:
         root: Source folder. Files are named relative to it.

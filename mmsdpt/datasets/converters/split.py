@@ -1,4 +1,4 @@
-"""Random train/val/test splits, by seed alone."""
+"""Random train/val/test splits by seed."""
 
 import random
 from collections.abc import Sequence

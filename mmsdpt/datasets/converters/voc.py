@@ -42,7 +42,7 @@ def convert_voc(
     strict: bool = False,
     progress: bool = True,
 ) -> ConversionReport:
-    """Converts a folder of VOC XML files and images, wherever in it they lie.
+    """Converts a folder of VOC XML files and images, including subfolders.
 
     Pixel convention: VOC counts pixels from 1. As MMDetection does (``XMLDataset`` and
     ``pascal_voc.py``), 1 is subtracted from all four coordinates and the width is ``xmax - xmin``,
@@ -67,8 +67,8 @@ def convert_voc(
             ordinary boxes; ``ignore`` sets ``iscrowd: 1``, so that MMDetection neither trains on
             them nor counts them in evaluation.
         zero_based: The boxes already count from 0: nothing is subtracted.
-        missing_labels: Whether an image without XML is kept as one without boxes. In VOC it is one
-            that nobody has looked at, so the default is to skip it.
+        missing_labels: Whether an image without XML is kept as one without boxes. In VOC such an
+            image was not annotated, so the default is to skip it.
         overwrite: Replace an earlier conversion.
         strict: Write nothing and raise if there is any problem.
         progress: Show progress bars.
@@ -96,9 +96,7 @@ def convert_voc(
     pictures = [path for path in files if path.suffix.lower() != ".xml"]
     report.images_found = len(pictures)
     if not xmls:
-        raise InputError(
-            f"No XML file was found in {src}; name the folder that holds the annotations."
-        )
+        raise InputError(f"No XML file was found in {src}; give the folder of the annotations.")
 
     rename = dict(rename or {})
     reader = _Reader(

@@ -1,4 +1,4 @@
-"""Parsing XML from files that nobody vouches for."""
+"""Parse XML from untrusted files."""
 
 import codecs
 import math

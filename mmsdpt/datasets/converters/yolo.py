@@ -70,7 +70,7 @@ def convert_yolo(
         missing_labels: Whether an image without a label file is kept as one without boxes, as YOLO
             trains on it.
 
-    The other arguments, what is returned and what is raised: as of :func:`convert_voc`.
+    For the other arguments, returns and errors see :func:`convert_voc`.
     """
     source, out = Path(src), None if out is None else Path(out)
     if source.is_dir():
@@ -233,8 +233,8 @@ class _Reader:
             if not used <= known and {number - shift for number in used} <= known:
                 raise InputError(
                     f"the labels of {self.report.root} have the classes {min(used)} to {max(used)},"
-                    f" and the names are those of {min(known)} to {max(known)}: both must count"
-                    " from the same number."
+                    f" but the names are for {min(known)} to {max(known)}: both must start at the"
+                    " same number."
                 )
         if self.angle:
             raise InputError(

@@ -1,4 +1,4 @@
-"""What a YOLO data set says of itself (data.yaml, obj.data or classes.txt), and the files it
+"""The data file of a YOLO dataset (data.yaml, obj.data or classes.txt), and the files that it
 names.
 """
 
@@ -101,7 +101,7 @@ def read_data_file(source: Path) -> dict[str, Any]:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{source} cannot be read as YAML: {reason}.") from error
     if not isinstance(data, dict):
-        raise InputError(f"{source} holds no mapping; expected the keys names, train and val.")
+        raise InputError(f"{source} is not a mapping; expected the keys names, train and val.")
     return data
 
 
