@@ -100,7 +100,7 @@ class TunableMixin:
         """Nothing: MMEngine would write three lines for each parameter into the log of a run."""
 
     def seams(self) -> SeamMap:
-        """The places where tuners may act."""
+        """The seams where tuners can act."""
         raise NotImplementedError
 
     def stages(self) -> Sequence[Stage]:
@@ -169,7 +169,7 @@ class TunableMixin:
             patterns = [re.compile(pattern) for pattern in trainable]
         except (re.error, TypeError) as error:
             raise ValueError(
-                f"trainable={trainable} has what is no regular expression: {error}"
+                f"trainable={trainable} has an invalid regular expression: {error}"
             ) from error
         names = [name for name, _ in self.named_parameters()]
         for pattern in patterns:
@@ -194,7 +194,7 @@ class TunableMixin:
             super().init_weights()
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As torch's, which says or refuses what is missing."""
+        """As torch's, which reports or refuses missing tensors."""
         self._loads_as_asked = True
         try:
             return super().load_state_dict(state_dict, *args, **kwargs)  # type: ignore[misc]
@@ -222,7 +222,8 @@ class TunableMixin:
             )
         if untuned := [slot for slot in self.tuners if not _has_part(state, f"tuners.{slot}.")]:
             print_log(
-                f"The checkpoint has nothing for tuner slot {untuned[0]!r}, which acts untrained",
+                f"The checkpoint has no tensors for tuner slot {untuned[0]!r}, which acts"
+                " untrained",
                 "current",
                 logging.WARNING,
             )
@@ -335,7 +336,8 @@ class TunableMixin:
     def _slot(self, slot: str) -> Any:
         if slot not in self.tuners:
             raise KeyError(
-                f"no tuner slot {slot!r}; this model has: {', '.join(self.tuners) or 'none'}"
+                f"no tuner slot {slot!r}; the slots of this model are:"
+                f" {', '.join(self.tuners) or 'none'}"
             )
         return self.tuners[slot]
 

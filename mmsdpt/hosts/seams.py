@@ -385,7 +385,7 @@ class SeamMap(Mapping[str, Sequence[Seam]]):
     def __getitem__(self, kind: str) -> Sequence[Seam]:
         if kind not in self._seams:
             have = ", ".join(sorted(self._seams)) or "none"
-            raise KeyError(f"{self.host} has no '{kind}' seams (it has: {have})")
+            raise KeyError(f"{self.host} has no '{kind}' seams; its seams are: {have}")
         return self._seams[kind]
 
     def __iter__(self):

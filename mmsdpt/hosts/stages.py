@@ -78,12 +78,12 @@ class StageCache:
     # ------------------------------------------------------------------ on or off
 
     def switch_off(self, stage: str, reason: str) -> None:
-        """Keep nothing of a stage from here on, and say why."""
+        """Stop caching a stage, and log the reason."""
         self._off[stage] = reason
         self._tell(stage, reason)
 
     def why_off(self, stage: Stage) -> str:
-        """Why nothing of a stage is kept now; empty where it is kept."""
+        """Why a stage is currently not cached; empty if it is."""
         return self._off.get(stage.name) or why_not_constant(self.host, stage)
 
     def is_on(self, stage: Stage) -> bool:
@@ -235,7 +235,7 @@ def _modules(host: nn.Module, stage: Stage) -> Iterator[nn.Module]:
 
 
 def _tensors(host: nn.Module, stage: Stage) -> list[Tensor]:
-    """The host's own parameters and buffers of a stage, whatever tuners put in their place."""
+    """The host's own parameters and buffers of a stage, without tuners' replacements."""
     own = {id(seam.value()): value for seam, value in zip(*host._originals, strict=True)}
     found: list[Tensor | None] = [
         part for name in stage.parts if isinstance(part := _part(host, name), Tensor)
@@ -253,7 +253,7 @@ def _acting(host: nn.Module, stage: Stage) -> list[Any]:
 
 
 def why_not_constant(host: nn.Module, stage: Stage) -> str:
-    """What makes the output of a stage another one the next time; empty where nothing does."""
+    """Why the output of a stage is not reproducible; empty if it is."""
     for tuner in _acting(host, stage):
         name = type(tuner).__name__
         if not tuner.frozen:

@@ -49,17 +49,17 @@ class Tuner(BaseModule):
     image_blocks_read_text: ClassVar[bool] = False
     """Whether it needs the finished text inside the image encoder, not only after it."""
     text_depends_on_image: ClassVar[bool] = False
-    """Whether each image has class texts of its own."""
+    """Whether the class texts depend on the image."""
     remembers_classes: bool = False
-    """Whether what it does depends on which classes it was trained on: a tuner file brings them."""
+    """Whether its effect depends on the classes it was trained on, which a tuner file contains."""
     own_words_only: bool = False
     """Whether it acts only for words of classes that it was trained on, see :class:`SDPT`."""
     settings: ClassVar[tuple[str, ...]]
-    """Attributes that give the parameters their meaning: a tuner file fits where they agree."""
+    """Attributes that define the meaning of the parameters: a tuner file fits if they agree."""
     renamed: ClassVar[Mapping[str, str]] = {}
     """Settings by their names in files of older versions."""
     added: ClassVar[Mapping[str, Any]] = {}
-    """Settings of :meth:`config` that older versions did not write, with what they meant."""
+    """Settings of :meth:`config` that older versions did not write, with their former values."""
 
     def __init__(
         self,

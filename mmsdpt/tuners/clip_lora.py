@@ -96,7 +96,7 @@ class CLIPLoRA(LoRA):
         blocks = up.unflatten(0, (3, -1)).unflatten(2, (3, -1))  # (3, d, 3, r)
         own = torch.stack([blocks[j, :, j] for j in range(3)])  # (3, d, r)
         if not torch.equal(torch.block_diag(*own), up):
-            raise ValueError("query, key and value share A, and CLIPLoRA has an A for each")
+            raise ValueError("query, key and value share A, but CLIPLoRA has a separate A for each")
         return down.unflatten(0, (3, -1)), own
 
     def _drops(self) -> bool:

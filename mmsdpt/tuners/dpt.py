@@ -172,7 +172,7 @@ class DPT(Tuner):
         for seam in seams.get("encoder_pairs", ()):
             for other in seam.tuners():
                 raise ValueError(
-                    f"DPT needs the finished text in the image encoder, and {type(other).__name__}"
+                    f"DPT needs the finished text in the image encoder, but {type(other).__name__}"
                     " runs the last layers of both encoders side by side, so they cannot be"
                     " stacked: remove one of them"
                 )
@@ -223,7 +223,7 @@ class DPT(Tuner):
         if state.text is None or not state.class_maps:
             raise ValueError(
                 "DPT's class-aware prompts need the encoded caption before the image's last stage,"
-                " and this forward pass has none: encode the captions first, with their class maps"
+                " but this forward pass has none: encode the captions first, with their class maps"
             )
         known = _Pass(*class_features(state.text["hidden"], state.class_maps))
         state.memo[self] = known

@@ -54,7 +54,7 @@ _OF_HOST = "host:"
 
 
 class TunerFileError(InputError):
-    """A file that is no tuner file, or that does not belong to this model."""
+    """A file that is not a tuner file, or does not belong to this model."""
 
 
 def _versions() -> dict[str, str]:
@@ -140,7 +140,7 @@ def read_tuner_header(path: str | os.PathLike) -> dict[str, Any]:
     path = Path(path)
     if path.is_dir():
         raise TunerFileError(
-            f"{path} is a folder: name the tuner file in it, or load a shared one by"
+            f"{path} is a folder: give the tuner file in it, or load a shared one with"
             " from_pretrained"
         )
     if not path.is_file():

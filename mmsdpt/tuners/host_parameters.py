@@ -111,7 +111,7 @@ class HostParameters(Merging):
         self.chosen = [seam for seam in parameters if self.selects(seam)]
         if not self.chosen:
             raise ValueError(
-                f"{type(self).__name__} finds none of its parameters in this host, which has"
+                f"{type(self).__name__} found none of its parameters in this host, which has"
                 f" {len(parameters)}, first {parameters[0].name if parameters else 'none'}"
             )
         self.values = nn.ParameterDict(

@@ -93,7 +93,7 @@ class CLIPLinearProbe(Tuner):
         assert x is not None  # the image is encoded before there are logits
         if logits.requires_grad and not x.requires_grad:
             raise InputError(
-                "CLIPLinearProbe reads the image alone: what trains on the class texts gets no"
+                "CLIPLinearProbe reads only the image, so tuners on the class texts get no"
                 " gradient, so they cannot be stacked: freeze or remove one of them"
             )
         rows = self._check(state.class_names)
@@ -113,7 +113,7 @@ class CLIPLinearProbe(Tuner):
         """
         if len(names) != self.num_classes:
             raise InputError(
-                f"CLIPLinearProbe has num_classes={self.num_classes}, and the model has"
+                f"CLIPLinearProbe has num_classes={self.num_classes}, but the model has"
                 f" {len(names)} classes: a linear probe knows only the classes it was trained on"
             )
         if self.classes.is_meta:

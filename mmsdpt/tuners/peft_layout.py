@@ -145,7 +145,7 @@ def read_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Non
     wanted = _rank_and_alpha(tuner)
     if found[0] != wanted[0] or not _is_close(found[1], wanted[1]):
         raise InputError(
-            f"{folder} has r, lora_alpha = {printable(found)}, and the model's"
+            f"{folder} has r, lora_alpha = {printable(found)}, but the model's"
             f" {type(tuner).__name__} {wanted[0]}, {wanted[1]:g}: set rank and alpha in its config"
         )
     places = {name: i for i, name in enumerate(_modules(tuner))}
@@ -165,7 +165,7 @@ def read_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Non
             )
         new.setdefault(place, {})[rest] = value
     if not new:
-        raise InputError(f"{folder} has no pair of matrices")
+        raise InputError(f"{folder} has no LoRA matrices")
     for i, parts in new.items():
         if missing := [part for part in _parts(tuner, i) if part not in parts]:
             raise InputError(

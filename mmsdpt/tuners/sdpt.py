@@ -325,7 +325,7 @@ class SDPT(Tuner):
         """
         unknown = set(sides) - set(SIDES)
         if unknown:
-            raise ValueError(f"sides are {' and '.join(SIDES)}, got {sorted(unknown)}")
+            raise ValueError(f"sides must be {' and '.join(SIDES)}, got {sorted(unknown)}")
         if sides and not set(sides) & set(self.used_sides):
             raise ValueError(
                 f"nothing would train in the phase {' and '.join(sides)}: these tokens act on the"
@@ -360,7 +360,7 @@ class SDPT(Tuner):
         return found
 
     def adopt(self, config: Mapping[str, Any]) -> None:
-        """Act for own words only where the file's tokens were trained so."""
+        """Set ``own_words_only`` as in the training of the file."""
         own = bool(config.get("own_words_only", False))
         if own != self.own_words_only:
             self.own_words_only = self.remembers_classes = own

@@ -110,8 +110,8 @@ class TipAdapter(Tuner):
         if not self.trained_classes:
             if len(names) != self.num_classes:
                 raise InputError(
-                    f"TipAdapter has num_classes={self.num_classes}, and the model has {len(names)}"
-                    " classes: set its number, and fill the cache with their images"
+                    f"TipAdapter has num_classes={self.num_classes}, but the model has {len(names)}"
+                    " classes: set num_classes, and fill the cache with their images"
                 )
             self.trained_classes = names if self.training else ()
         alpha, beta = self.strengths
@@ -132,13 +132,13 @@ class TipAdapter(Tuner):
         """
         if len(class_names) != self.num_classes:
             raise InputError(
-                f"TipAdapter has num_classes={self.num_classes}, and the training images have"
+                f"TipAdapter has num_classes={self.num_classes}, but the training images have"
                 f" {len(class_names)} classes: set its number"
             )
         counts = labels.bincount(minlength=self.num_classes)
         if (most := int(counts.max())) > self.shots:
             raise InputError(
-                f"TipAdapter has shots={self.shots}, and the class"
+                f"TipAdapter has shots={self.shots}, but the class"
                 f" {printable(class_names[int(counts.argmax())])!r} has {most} training images: set"
                 f" shots={most} of the tuner, or draw fewer with"
                 f" train_dataloader.dataset.shots={self.shots}"

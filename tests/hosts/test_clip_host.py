@@ -175,8 +175,8 @@ def test_several_templates_are_averaged_as_normalised_features(model):
     [
         ("cat", None, "class names must be a list of strings, got 'cat'"),
         (["cat", 3], None, "class names must be a list of strings"),
-        (["cat"], "a photo", r"the template 'a photo' must be a text with one"),
-        (["cat"], "{} or {}", "must be a text with one"),
+        (["cat"], "a photo", r"the template 'a photo' must be a string with one"),
+        (["cat"], "{} or {}", "must be a string with one"),
         (["cat"], ["{}.", "a photo"], "the template 'a photo' must"),
         (["cat"], [], "the list of templates is empty"),
     ],
@@ -210,7 +210,7 @@ def test_a_text_that_is_too_long_is_refused_in_one_sentence(tuner):
 
 
 def test_a_vocabulary_of_another_size_than_the_weights_is_refused():
-    with pytest.raises(InputError, match="the tokenizer has 4610 tokens, and vocab_size is 49408"):
+    with pytest.raises(InputError, match="the tokenizer has 4610 tokens, but vocab_size is 49408"):
         build_clip(clip_config(vocab_size=49408))
 
 

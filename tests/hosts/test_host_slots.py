@@ -154,7 +154,7 @@ def test_tuners_off_restores_what_was_on_even_after_an_error():
 
 def test_an_unknown_slot_is_an_error_that_names_the_slots():
     model = build_mini_glip(tuners=dict(a=sdpt(), b=sdpt()))
-    with pytest.raises(KeyError, match="no tuner slot 'c'; this model has: a, b"):
+    with pytest.raises(KeyError, match="no tuner slot 'c'; the slots of this model are: a, b"):
         model.set_slot_enabled("c", False)
     with pytest.raises(KeyError, match="no tuner slot 'c'"), model.tuners_off("c"):
         pass

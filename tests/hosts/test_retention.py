@@ -156,7 +156,7 @@ def test_classes_of_a_data_set():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (dict(phrases="NoDataset"), "is no data set of MMDetection"),
+        (dict(phrases="NoDataset"), "is not a dataset of MMDetection"),
         (dict(phrases=[]), "must be a list of phrases"),
         (dict(phrases=OLD, weight=-1), "weight must be at least 0"),
         (dict(phrases=OLD, weight=math.nan), "weight must be at least 0"),

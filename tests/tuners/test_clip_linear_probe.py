@@ -96,7 +96,7 @@ def test_it_knows_only_the_classes_that_it_was_trained_on(tmp_path):
     """Also of those that are as many, as base and new classes often are."""
     model = build()
     few = other_classes(model, NAMES[:2])
-    assert "num_classes=4, and the model has 2 classes: a linear probe knows only" in few
+    assert "num_classes=4, but the model has 2 classes: a linear probe knows only" in few
     model.set_classes(NAMES)
     model.eval()(make_images(1).float())
     others = ("moon", "sun", "star", "sea")

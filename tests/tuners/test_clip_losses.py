@@ -395,7 +395,7 @@ def test_tip_adapters_votes_are_those_of_its_images_and_none_for_other_classes()
     features = torch.randn(6, 96, generator=torch.Generator().manual_seed(0)).double()
     labels = torch.tensor([0, 0, 1, 3, 2, 3])
     tuner.fill(features, labels, NAMES)
-    with pytest.raises(InputError, match="shots=2, and the class 'raccoon' has 3 training images"):
+    with pytest.raises(InputError, match="shots=2, but the class 'raccoon' has 3 training images"):
         tuner.fill(features[:3], torch.tensor([1, 1, 1]), NAMES)
     keys, owners = unit(features)[[0, 1, 2, 4, 3, 5]], [0, 0, 1, 2, 3, 3]
     tuner.strengths.copy_(torch.tensor([1.5, 4.0]))

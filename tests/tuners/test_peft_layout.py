@@ -117,7 +117,7 @@ def test_other_methods_and_other_weights_are_refused(tmp_path):
         ("glip", "lora_A", "is not complete: .* has no lora_A"),
         ("glip", "lora_B", "is not complete: .* has no lora_B"),
         ("glip dora", "magnitude", "is not complete: .* has no lora_magnitude_vector"),
-        ("glip", "lora_", "has no pair of matrices"),
+        ("glip", "lora_", "has no LoRA matrices"),
     ],
 )
 def test_an_adapter_of_which_a_part_is_missing_is_refused(name, lacks, words, tmp_path):

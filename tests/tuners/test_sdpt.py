@@ -250,7 +250,7 @@ def test_settings_that_make_no_sense_are_refused_with_a_sentence(options, words)
 
 
 def test_phases_that_make_no_sense_are_refused_with_a_sentence():
-    with pytest.raises(ValueError, match="sides are image and text"):
+    with pytest.raises(ValueError, match="sides must be image and text"):
         make_host().tuners["default"].set_phase("both")
     with pytest.raises(ValueError, match="nothing would train in the phase text"):
         make_host(sides="image").tuners["default"].set_phase("text")

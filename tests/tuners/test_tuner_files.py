@@ -111,7 +111,7 @@ def damaged_files(path: Path):
     whole = path.read_bytes()
     return {
         "not found": (lambda: path.with_name("nothing.safetensors"), "tuner file not found"),
-        "a folder": (lambda: path.parent, "tuner file not found"),
+        "a folder": (lambda: path.parent, "is a folder: give the tuner file in it"),
         "empty": (lambda: written("empty", b""), "not a readable safetensors file"),
         "text": (lambda: written("text", b"hello" * 9), "not a readable safetensors file"),
         "HTML": (lambda: written("page", b"<!DOCTYPE html><html>"), "an HTML page"),
@@ -374,5 +374,5 @@ def test_a_written_file_has_the_usual_permissions(tmp_path):
 
 
 def test_a_slot_that_is_not_there_is_refused_by_name(path):
-    with pytest.raises(KeyError, match="no tuner slot 'b'; this model has: default"):
+    with pytest.raises(KeyError, match="no tuner slot 'b'; the slots of this model are: default"):
         load_tuner(make_host(), path, "b")

@@ -223,7 +223,7 @@ class ClassTextsMixin:
         L = P + K
         if L > self.context_length:
             raise InputError(
-                f"a text with its prompts has {L} tokens, and the context has"
+                f"a text with its prompts has {L} tokens, but the context has"
                 f" {self.context_length}: use fewer prompts or shorter class names"
             )
         prefix = text.prefix + self.positional_embedding[:P]

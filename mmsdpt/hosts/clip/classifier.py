@@ -126,7 +126,7 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         self.tokenizer = CLIPTokenizer(**tokenizer, context_length=context_length)
         if self.tokenizer.vocab_size != vocab_size:
             raise InputError(
-                f"the tokenizer has {self.tokenizer.vocab_size} tokens, and vocab_size is"
+                f"the tokenizer has {self.tokenizer.vocab_size} tokens, but vocab_size is"
                 f" {vocab_size}: name the vocabulary that belongs to the weights with"
                 " model.tokenizer.folder"
             )

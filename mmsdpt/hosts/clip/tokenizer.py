@@ -22,7 +22,7 @@ _WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _SHOWN = 60  # characters of a text in a message
 _ADVICE = (
     "give a folder with vocab.json and merges.txt (or tokenizer.json), or leave it out for CLIP's"
-    " own vocabulary, which comes with mmsdpt"
+    " own vocabulary, which is part of mmsdpt"
 )
 # Of what ftfy repairs in OpenAI's code, the one thing that well-formed class names contain.
 _STRAIGHT_QUOTES = str.maketrans(

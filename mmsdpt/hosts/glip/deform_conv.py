@@ -405,7 +405,7 @@ def chosen_form(device: str) -> str:
         )
     if form == "mmcv" and not has_compiled_ops():
         raise InputError(
-            "MMSDPT_DEFORM_CONV=mmcv needs MMCV with compiled operators, and this one has none: use"
+            "MMSDPT_DEFORM_CONV=mmcv needs MMCV with compiled operators, but this one has none: use"
             " gather or torchvision"
         )
     return form

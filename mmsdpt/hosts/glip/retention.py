@@ -59,8 +59,8 @@ class Retention:
             known = getattr(found, "METAINFO", {}).get("classes")
             if known is None:
                 raise InputError(
-                    f"retention.phrases={phrases!r} is no data set of MMDetection with class names:"
-                    " name one, such as 'CocoDataset', or give a list of phrases"
+                    f"retention.phrases={phrases!r} is not a dataset of MMDetection with class"
+                    " names: name one, such as 'CocoDataset', or give a list of phrases"
                 )
             phrases = known
         if not phrases or not all(isinstance(each, str) for each in phrases):

@@ -161,5 +161,5 @@ class ClassContext:
 
 
 def shown(text: str) -> str:
-    """A text in quotes, cut to what a message has room for."""
+    """A text in quotes, shortened for a message."""
     return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
