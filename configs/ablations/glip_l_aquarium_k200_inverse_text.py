@@ -1,4 +1,4 @@
-# SDPT on GLIP-L and Aquarium, k = 200, inverse projections to the text side alone: 3,276,800
+# SDPT on GLIP-L and Aquarium, k = 200, inverse projections to the text side only: 3,276,800
 # parameters. Poster: 3.28 M.
 _base_ = "../sdpt/glip_l_aquarium_k10.py"
 

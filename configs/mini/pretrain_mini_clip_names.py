@@ -1,4 +1,4 @@
-# Second stage of mini CLIP's pre-training: nearly all captions are a name alone, and more patches
+# Second stage of mini CLIP's pre-training: nearly all captions are only a name, and more patches
 # are shown, so that names find their outlines.
 _base_ = "pretrain_mini_clip.py"
 

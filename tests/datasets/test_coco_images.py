@@ -95,7 +95,7 @@ def test_a_missing_image_is_not_replaced_by_another_of_its_name(tmp_path, names,
         picture(tmp_path / "images" / there.format(number))
     (sentence,) = checked(tmp_path, names, tmp_path / "images").sentences("errors")
     missing = [name for name in names if name != there]
-    assert "not taken); put them there" in sentence and f"({len(missing)}: " in sentence
+    assert "not used); put them there" in sentence and f"({len(missing)}: " in sentence
     assert all(name in sentence for name in missing)
 
 

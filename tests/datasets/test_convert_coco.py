@@ -108,7 +108,7 @@ def test_a_coco_file_does_not_copy_images_through_links_to_outside(tmp_path):
     arguments = [str(tmp_path / "src"), "--out", str(tmp_path / "all"), "--quiet"]
     assert converter("coco2coco").main([*arguments, "--strict", "--root", str(tmp_path)]) == 0
     assert len(boxes(tmp_path / "all")) == 3
-    for root, told in (("none", "is not a folder"), ("private", "does not hold")):
+    for root, told in (("none", "is not a folder"), ("private", "does not contain")):
         with pytest.raises(InputError, match=f"--root .*{told}"):
             convert_coco(tmp_path / "src", tmp_path / "o", root=tmp_path / root, progress=False)
 

@@ -310,5 +310,5 @@ def test_classes_are_renamed_in_every_format(tmp_path):
     report = convert_coco(tmp_path / "v", tmp_path / "c", rename={"red blood cell": "cell"})
     assert report.categories == ("cell",)
     for convert, src in ((from_yolo, yolo_source), (voc, tmp_path / "voc")):
-        with pytest.raises(InputError, match="--rename names 'emu', which is not one of"):
+        with pytest.raises(InputError, match="--rename has 'emu', which is not one of"):
             convert(src, tmp_path / "none", rename={"emu": "x"})
