@@ -1,4 +1,4 @@
-"""What tools/experiments.py does."""
+"""The commands of tools/experiments.py."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from .study import Study, load_study, records_file
 
 
 def read_study(args: argparse.Namespace) -> tuple[Study, Path]:
-    """The study that arguments name, and the folder of its results."""
+    """The study given by the arguments, and the folder of its results."""
     return load_study(args.study, args.cfg_options), Path(args.work_dir)
 
 
 def plan(args: argparse.Namespace) -> int:
-    """Print the plan; 1 if something is missing or cannot work."""
+    """Print the plan. Returns 1 if something is missing or invalid."""
     study, work_dir = read_study(args)
     options = dict(measured=args.measure, threads=args.threads, only=args.only)
     return 0 if show(study, work_dir, _console(), **options) else 1
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compute what is not finished; 1 if a cell failed or something is missing."""
+    """Compute the unfinished cells. Returns 1 if a cell failed or something is missing."""
     for name in ("jobs", "threads"):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -77,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
     missing = tell_problems(prepared, console)
     failed = sum(record["status"] == FAILED for record in records.values())
     if failed:
-        console.print(f"{failed} of {len(records)} cells failed: run the command again.")
+        console.print(
+            f"{failed} of {len(records)} cells failed: run the command again to retry them."
+        )
     console.print(f"Results: {records_file(study, work_dir)}", soft_wrap=True, highlight=False)
     return 1 if failed or missing else 0
 
@@ -93,7 +95,7 @@ def plot(args: argparse.Namespace) -> int:
 
 
 def _console() -> Console:
-    """What is printed are paths and names of the user's: brackets in them are no markup."""
+    """A console without markup, as paths and names of users may contain brackets."""
     return Console(markup=False, emoji=False)
 
 

@@ -1,4 +1,4 @@
-"""One config from host, method, data and settings: complete, as tools/train.py takes it."""
+"""Compose a complete config for tools/train.py from host, method, data and settings."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def compose(
     """The config of a cell's training and test.
 
     Args:
-        work_dir: Where the files of earlier trainings are.
-        look: A data set by its config, None where it is not there; for what follows from its number
-            of classes and images.
+        work_dir: Folder of the files of earlier trainings.
+        look: Returns a dataset by its config, or None if it is missing; for settings that depend
+            on its numbers of classes and images.
 
     Raises:
-        InputError: if a config lacks what belongs in it.
+        InputError: if a config lacks a required part.
     """
     training, host = cell.training, study.hosts[cell.training.host]
     base, cfg = read_config(host.config), read_config(study.runtime)
@@ -83,7 +83,8 @@ def compose(
             cfg["tuner_files"]["old"] = str(work_dir / training.on.folder / TUNER_FILE)
     for tuner in model["tuners"].values():
         if tuner.get("depth") and "text_backbone" in model:
-            # Methods are set up for CLIP's 12 blocks; a smaller model has prompts in all of its.
+            # Methods are configured for CLIP's 12 blocks; a smaller model has prompts in all of its
+            # blocks.
             tuner["depth"] = min(tuner["depth"], num_blocks(model))
     imports = [name for x in sources for name in x.get("custom_imports", {}).get("imports", ())]
     cfg["custom_imports"] = dict(imports=list(dict.fromkeys(imports)), allow_failed_imports=False)
@@ -102,7 +103,7 @@ def compose(
     if content.get("feature_cache") is not None:
         content["feature_cache"].setdefault("folder", str(work_dir / FEATURES))
     if not content["load_from"]:
-        raise InputError(f"{host.config} names no base weights: set load_from of the host")
+        raise InputError(f"{host.config} names no base weights: set the host's load_from")
     for tuner in content["model"]["tuners"].values():
         if tuner.get("num_classes"):
             data = look(content["train_dataloader"]["dataset"])
@@ -119,9 +120,8 @@ def _settings_on_data(study: Study, training: Training) -> Mapping[str, Any]:
 
 
 def _options(part: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
-    """The settings of a part of a config by dotted name. A dict is one setting where it replaces
-    one (merging takes out ``_delete_``), and where its keys have dots of their own, such as the
-    modules' names in ``custom_keys``.
+    """The settings of a part of a config by dotted name. A dict is a single setting if it replaces
+    another (``_delete_``), or if its keys contain dots, such as module names in ``custom_keys``.
     """
     for name, value in part.items():
         has_names = isinstance(value, Mapping) and value and "_delete_" not in value
@@ -135,8 +135,8 @@ def _set(cfg: Config, settings: Mapping[str, Any]) -> None:
     """Give a config the settings with dots in their names.
 
     Raises:
-        InputError: for a name that would do nothing, a value of another kind, and a multiple of
-            what is no number.
+        InputError: for a name without effect, a value of the wrong type, or a multiple of a
+            setting that is not a number.
     """
     for name, value in settings.items():
         if "." not in name:
@@ -144,7 +144,7 @@ def _set(cfg: Config, settings: Mapping[str, Any]) -> None:
         if multiple := isinstance(value, str) and _MULTIPLE.fullmatch(value):
             own = setting(cfg, name, None)
             if isinstance(own, bool) or not isinstance(own, (int, float)):
-                raise InputError(f"{name}={value!r} multiplies {own!r}, which is no number")
+                raise InputError(f"{name}={value!r} multiplies {own!r}, which is not a number")
             value = own * float(multiple[1])
             if isinstance(own, int) and value.is_integer():
                 value = int(value)
@@ -190,14 +190,14 @@ def _add_training(
     for name in [name for name in _LOADERS[:2] if name in cfg]:
         chosen: Content = dict(classes=training.classes, image_size=size, **drawn)
         _choose(cfg[name], data.name, needed=name in _TRAIN, **chosen)
-    _set_template(cfg, content)  # the method's, whatever the data's is
+    _set_template(cfg, content)  # the method's takes precedence over the data's
     by_shots = (epochs_for(training.shots, each.epochs) for each in (data, method))
     epochs = study.epochs or next(filter(None, by_shots), None)
     if epochs is None and method.iterations_per_shot:
         if "text_backbone" not in cfg["model"]:
             raise InputError(
-                f"iterations_per_shot of {method.name!r} is for classification, where images of a"
-                " class are counted; give epochs"
+                f"iterations_per_shot of {method.name!r} is only for classification, with images"
+                " per class; set epochs instead"
             )
         epochs = _epochs_of(method.iterations_per_shot, cfg["train_dataloader"], look)
     cfg["train_cfg"]["max_epochs"] = epochs or cfg["train_cfg"]["max_epochs"]
@@ -205,8 +205,8 @@ def _add_training(
 
 
 def _set_template(cfg: Content, source: Content) -> None:
-    """Give data sets the sentences that a config's ``SetClassesHook`` has, if any: a study's tests
-    run no hooks.
+    """Copy the templates of a config's ``SetClassesHook`` to its datasets, as a study's tests run
+    no hooks.
     """
     template = (source.get("default_hooks", {}).get("classes") or {}).get("template")
     for name in [name for name in _LOADERS if template and name in cfg]:
@@ -219,7 +219,7 @@ def _set_template(cfg: Content, source: Content) -> None:
 def _epochs_of(
     per_shot: int, loader: Content, look: Callable[[Mapping], Dataset | None]
 ) -> int | None:
-    """Epochs with about ``per_shot`` iterations for each training image of a class."""
+    """Number of epochs with about ``per_shot`` iterations per training image of a class."""
     data = look(loader["dataset"])
     if data is None:
         return None
@@ -228,13 +228,13 @@ def _epochs_of(
 
 
 def _add_selection(cfg: Content, study: Study, data: str) -> None:
-    """Validate and keep the best state, the untrained one included; or do not validate."""
+    """Validate and keep the best state, which may be the untrained one; or do not validate."""
     cfg["train_cfg"]["val_interval"] = cfg["train_cfg"]["max_epochs"]
     if not study.selection:
         return
     if any(name not in cfg for name in _VALIDATION):
         raise InputError(
-            f"study.selection needs a validation split, and the config of {data} has none: add"
+            f"study.selection needs a validation split, but the config of {data} has none: add"
             f" {', '.join(_VALIDATION)}, or set study.selection=None"
         )
     chosen = dict(rule="greater", interval=1, patience=None) | dict(study.selection)
@@ -255,15 +255,15 @@ def _read_method(method: Method, sources: list[Content]) -> Content:
     sources.append(content)
     for name in ("model", "optim_wrapper", "train_cfg"):
         if name not in content:
-            raise InputError(f"{path} has no {name}: name a config that tools/train.py can train")
+            raise InputError(f"{path} has no {name}: use a config for tools/train.py")
     model = content["model"]
     if model.get("trainable"):
         raise InputError(
-            f"{path} trains parameters of the model itself (trainable=...); studies keep what a"
-            " tuner learned, so let a tuner train instead"
+            f"{path} trains parameters of the model itself (trainable=...), but studies only"
+            " save tuners: use a tuner instead"
         )
     if "max_epochs" not in content["train_cfg"]:
-        raise InputError(f"{path} does not train by epochs, as studies do")
+        raise InputError(f"{path} does not train by epochs, which studies need")
     model["tuners"] = resolve_slots(model.get("tuner"), model.get("tuners"))
     if not model["tuners"]:
         raise InputError(f"{path} has no tuner, so there is nothing to train")
@@ -280,7 +280,7 @@ def _only(tuners: Mapping[str, dict], method: Method, why: str) -> dict:
 
 
 def _read_data(study: Study, name: str, sources: list[Content]) -> Content:
-    """The config of a data set; it is added to ``sources``."""
+    """The config of a dataset; it is added to ``sources``."""
     path = (study.data.get(name) or study.forgetting[name]).config
     content = read_config(path)
     missing = [each for each in (*_TRAIN, *_TEST) if each not in content]
@@ -293,7 +293,7 @@ def _read_data(study: Study, name: str, sources: list[Content]) -> Content:
 
 
 def _read_tests(study: Study, name: str, sources: list[Content]) -> Content:
-    """The config of a data set with the images that the study tests on as its test images."""
+    """The config of a dataset, with the study's test split as its test images."""
     content = _read_data(study, name, sources)
     if study.split == "test" or name in study.forgetting:
         return content
@@ -306,15 +306,15 @@ def _read_tests(study: Study, name: str, sources: list[Content]) -> Content:
 def _choose(
     loader: Content, name: str, needed: bool = True, *, classes: str, image_size: int, **drawn: Any
 ) -> None:
-    """Tell the data set of a loader its shots, seed, classes and the size of images."""
+    """Set shots, seed, classes and image size of the dataset of a loader."""
     inner = parts(loader["dataset"])
     found: list[Any] = [each for _, each in inner if each.get("type") in _DRAWS_SHOTS]
     classifies = [each for each in found if each["type"] == CLASSIFICATION]
     if classes != "all" and not classifies:
-        raise InputError(f"{name} has no base and new classes: only {CLASSIFICATION} has")
+        raise InputError(f"{name} has no base and new classes: only {CLASSIFICATION} supports them")
     if drawn and needed and not found:
         raise InputError(
-            f"{name} cannot draw {drawn['shots']} images of each class: put its training data into"
+            f"{name} cannot draw {drawn['shots']} images per class: wrap its training data in"
             f" {_DRAWS_SHOTS[1]}, or set study.shots=[None]"
         )
     for each in found:
@@ -322,19 +322,19 @@ def _choose(
     for each in classifies:
         each.update(classes=classes, image_size=image_size)
         if each.get("shots") == 0:
-            each["shots"] = None  # its own word for all images
+            each["shots"] = None  # its value for all images
 
 
 def most_of_a_class(dataset: Dataset) -> int:
-    """Images of the class that has the most: K, where K of each are drawn. Those that a wrapper
-    repeats count each time.
+    """Number of images of the largest class: K, if K images per class are drawn. Repeated images
+    count each time.
     """
     labels = (int(dataset.get_data_info(i)["gt_label"]) for i in range(len(dataset)))
     return max(Counter(labels).values(), default=1)
 
 
 def num_blocks(model: Mapping[str, Any]) -> int:
-    """Blocks that both towers of a CLIP have: the most that can have prompts."""
+    """Number of blocks that both towers of a CLIP have: the maximum depth of prompts."""
     arch = model["vision_backbone"].get("arch")
     if isinstance(arch, str):
         arch = VisionTransformer.arch_zoo[arch]
@@ -343,9 +343,9 @@ def num_blocks(model: Mapping[str, Any]) -> int:
 
 
 def ensemble_templates(name: str, template: str | Sequence[str] | None = None) -> list[str]:
-    """Sentences with ``{}`` for the class, as MMPreTrain has them: for ImageNet and its variants
-    OpenAI's 80, for other data their own (``template``, where it is not the usual one) and the
-    seven of OpenAI's that suit all kinds of pictures.
+    """Sentences with ``{}`` for the class, from MMPreTrain: OpenAI's 80 for ImageNet and its
+    variants; for other data their own (``template``, if it differs) and the seven of OpenAI's that
+    suit all kinds of pictures.
     """
     if name.startswith("imagenet"):
         return [sentence("{}") for sentence in OPENAI_IMAGENET_PROMPT]

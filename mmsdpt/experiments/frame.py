@@ -1,4 +1,4 @@
-"""Records of a study as one tidy table, and means over seeds and data sets."""
+"""Records of a study as one tidy table, and means over seeds and datasets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pandas as pd
 from .records import Record
 
 _NESTED = dict(settings="setting", metrics="metric", before="before", versions="version")
-_LEFT_OUT = (*_NESTED, "recipe")  # of columns
+_LEFT_OUT = (*_NESTED, "recipe")  # not used as columns
 _INTEGERS = (
     *("shots", "seed", "trainable", "base_parameters", "epochs", "best_epoch", "steps"),
     *("peak_memory_bytes", "tuner_bytes", "threads"),
@@ -51,11 +51,11 @@ class Score:
 
 
 def scores_of(metrics: Mapping[str, Any] | None) -> dict[str, float]:
-    """Scores by the name that tables give them, the main one first.
+    """Scores by their names in tables, the main one first.
 
     Args:
-        metrics: As in a record. The accuracy stays in percent, average precisions (AP, AP50, ...)
-            become percent; without either the first number stays as it is.
+        metrics: As in a record. Accuracy is already in percent; average precisions (AP, AP50, ...)
+            are converted to percent. Without either, the first number is used as it is.
     """
     numbers = {k: v for k, v in (metrics or {}).items() if isinstance(v, (int, float))}
     if "accuracy" in numbers:
@@ -69,21 +69,21 @@ def scores_of(metrics: Mapping[str, Any] | None) -> dict[str, float]:
 
 
 def settings_key(settings: Mapping[str, Any]) -> str:
-    """Varied settings as text; tuples and lists are the same."""
+    """Varied settings as text; tuples and lists give the same text."""
     return json.dumps(settings, sort_keys=True)
 
 
 def to_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """One row for each record.
 
-    The nested values become columns: ``setting.<name>`` (dotted where it is nested deeper),
-    ``metric.<name>``, ``before.<name>`` and ``version.<name>``. Added are ``variant``, the settings
-    as text; ``place``, what is tested; ``training``, what the cells of one training share;
-    ``score``, the main metric, in percent, with its name ``score_name``, the same of the model with
-    all tuners off, ``gain``, and ``MORE_SCORES``.
+    Nested values become columns: ``setting.<name>`` (with dots for deeper levels),
+    ``metric.<name>``, ``before.<name>`` and ``version.<name>``. Added columns are ``variant`` (the
+    settings as text), ``place`` (the test), ``training`` (shared by the cells of one training),
+    ``score`` (the main metric, in percent) with its name ``score_name``, the same for the model
+    with all tuners off, ``gain``, and ``MORE_SCORES``.
 
     Args:
-        records: As :func:`mmsdpt.experiments.records.read_records` gives them.
+        records: From :func:`mmsdpt.experiments.records.read_records`.
     """
     records, rows = list(records), []
     for record in records:
@@ -99,7 +99,7 @@ def to_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
             score_name=main,
             score=value,
             gain=None if value is None or level is None else value - level,
-            # -1 is COCO's and LVIS' word for a group without annotations.
+            # COCO and LVIS give -1 for a group without annotations.
             **{name: x for name in MORE_SCORES if (x := scores.get(name, -1.0)) >= 0},
         )
         rows.append(row)
@@ -118,12 +118,12 @@ def to_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def place(data: str, classes: str = "all") -> str:
-    """What a cell is tested on, as text."""
+    """The test of a cell as text."""
     return data if classes == "all" else f"{data}, {classes} classes"
 
 
 def select(frame: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
-    """The rows with these values; None stands for a missing one."""
+    """The rows with these values; None selects missing values."""
     for name, value in wanted.items():
         column = frame[name]
         frame = frame[column.isna() if value is None else (column == value).fillna(False)]
@@ -137,21 +137,21 @@ def mean_score(
     planned: int = 1,
     style: str = ".2f",
 ) -> Score | None:
-    """Mean over seeds of the mean over what is tested.
+    """Mean over seeds of the mean over tests.
 
-    For each seed the mean over the places is taken first, so that ± is over seeds.
+    The mean over the places is taken first for each seed, so that ± is over seeds.
 
     Args:
-        rows: Of one method with one setting: at most one for each seed and place. What is not
-            trained has no seed, which counts as one.
+        rows: Rows of one method with one setting: at most one for each seed and place. Rows without
+            training have no seed, which counts as one.
         value: Name of the column.
-        places: What is tested, as :func:`place` names it.
-        planned: Number of seeds that there should be.
+        places: Tests, as named by :func:`place`.
+        planned: Expected number of seeds.
         style: Format of the numbers.
 
     Returns:
-        None if there is nothing, or if one place lacks a seed that another has: their mean would
-        be of different things.
+        None if there are no rows, or if a place lacks a seed that another has, as the means would
+        not be comparable.
 
     Raises:
         ValueError: if there are two results for a seed and place.
@@ -173,8 +173,8 @@ def mean_score(
 
 
 def harmonic_mean(base: Score | None, new: Score | None) -> Score | None:
-    """H = 2BN / (B + N) of two means, 0 where both are: so the average H of a table is the H of
-    the averages, and not the average of the H.
+    """H = 2BN / (B + N) of two means, 0 if both are 0. The average H of a table is thus the H of
+    the averages, not the average of the H.
     """
     if base is None or new is None:
         return None

@@ -1,4 +1,4 @@
-"""Data sets built once, and images kept in memory: cells read the same few again and again."""
+"""Datasets built once, with images cached in memory, as cells read the same images repeatedly."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ def quiet() -> Iterator[None]:
 
 
 def _disable(level: int) -> None:
-    """Log nothing up to a level, in loggers of MMEngine, too, which logging does not know."""
+    """Disable logging up to a level, including MMEngine's loggers, which logging does not know."""
     logging.disable(level)
     for logger in MMLogger._instance_dict.values():
         logger._cache.clear()
 
 
 def _as_key(cfg: Any) -> str:
-    """A config as text, the same for equal ones."""
+    """A config as text; equal configs give the same text."""
     return json.dumps(cfg, sort_keys=True, default=str)
 
 
 class LoadOnce:
-    """A loading transform that decodes an image at its first use, as far as the budget goes.
+    """A loading transform that caches decoded images, as far as memory allows.
 
     Args:
-        cfg: Of the transform: those with other settings make other pixels of an image.
+        cfg: Config of the transform; images are cached separately for different settings.
     """
 
     def __init__(self, cfg: Mapping[str, Any], cache: DatasetCache) -> None:
@@ -69,7 +69,7 @@ class LoadOnce:
             added = {name: loaded[name] for name in loaded if name not in results}
             if self.cache.take(added["img"].nbytes):
                 self.cache.decoded[key] = added
-        # A copy of the pixels: a transform may write into what it gets.
+        # A copy of the pixels, as transforms may modify them.
         return {**results, **added, "img": added["img"].copy()}
 
     def __deepcopy__(self, memo: dict) -> LoadOnce:
@@ -77,14 +77,14 @@ class LoadOnce:
 
 
 class TestImages:
-    """A test set, run through its pipeline once where that fits in memory.
+    """A test set, run through its pipeline only once if it fits in memory.
 
     Attributes:
-        features: For the one who computes them to keep: the pooled image features (N, e) of models
-            without tuners, by a digest of the model.
+        features: Cache for pooled image features (N, e) of models without tuners, by a digest of
+            the model.
     """
 
-    __test__ = False  # pytest takes it for tests
+    __test__ = False  # not a test class for pytest
 
     def __init__(self, loader: Mapping[str, Any], dataset: Dataset, cache: DatasetCache) -> None:
         self.loader, self.dataset, self.cache = loader, dataset, cache
@@ -95,10 +95,10 @@ class TestImages:
         return len(self.dataset)
 
     def batches(self, pixels: bool = True) -> Iterator[dict[str, Any]]:
-        """Batches of ``inputs`` and ``data_samples``; the samples are the caller's own.
+        """Batches of ``inputs`` and ``data_samples``; the samples are copies.
 
         Args:
-            pixels: Whether they have ``inputs``; without, samples have ``gt_label`` alone.
+            pixels: Whether to include ``inputs``; without them, samples have only ``gt_label``.
         """
         if not pixels:
             labels = torch.as_tensor(self.dataset.get_gt_labels())
@@ -120,10 +120,10 @@ class TestImages:
 
 
 class DatasetCache:
-    """Data sets by their configs, built once, with their images in memory where those fit.
+    """Datasets by their configs, built once, with their images in memory if they fit.
 
     Args:
-        keep_images: Whether images are kept. Processes that load images keep none.
+        keep_images: Whether to cache images. Data loader processes do not.
     """
 
     def __init__(self, keep_images: bool = True) -> None:
@@ -133,24 +133,24 @@ class DatasetCache:
         self._made: dict[tuple[str, str], Any] = {}
 
     def _once(self, what: str, cfg: Any, make: Callable[[], Any]) -> Any:
-        """What is made of a config, the first time that it is asked for."""
+        """Call ``make`` for a config at the first request, and cache the result."""
         key = what, _as_key(cfg)
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
 
     def feature_store(self, cfg: Any) -> FeatureStore:
-        """The features of a ``feature_cache``, which all cells with the same settings share."""
+        """The store of a ``feature_cache``, shared by all cells with the same settings."""
         return self._once("features", cfg, lambda: FeatureCacheSettings.of(cfg).store())
 
     def take(self, size: int) -> bool:
-        """Whether there is room for ``size`` bytes more, which are then taken."""
+        """Reserve ``size`` bytes; False if there is no room."""
         fits = size <= self.left
         self.left -= size if fits else 0
         return fits
 
     def dataset(self, cfg: Mapping[str, Any]) -> Dataset:
-        """The data set of a config.
+        """The dataset of a config.
 
         Raises:
             InputError: if its files are missing.
@@ -170,13 +170,13 @@ class DatasetCache:
         return self._once("test", loader, lambda: TestImages(loader, self.dataset(cfg), self))
 
     def digest(self, cfg: Mapping[str, Any]) -> str:
-        """SHA-256 of what a data set holds: its annotations, and names and sizes of its images;
-        the same wherever the folder is.
+        """SHA-256 of a dataset's annotations and the names and sizes of its images; it does not
+        depend on the location of the folder.
         """
         return self._once("digest", cfg, lambda: _digest(self.dataset(cfg)))
 
     def _prepared(self, cfg: Any) -> Any:
-        """The config with a loading transform that keeps what it decodes."""
+        """The config with a loading transform that caches decoded images."""
         if isinstance(cfg, (list, tuple)):
             return [self._prepared(each) for each in cfg]
         if not isinstance(cfg, Mapping) or not self.keep_images:
@@ -188,8 +188,8 @@ class DatasetCache:
         pipeline = list(cfg.get("pipeline") or ())
         if pipeline and loads_image(pipeline[0]):
             pipeline[0] = LoadOnce(pipeline[0], self)
-            # Only processes that load images need the list of images as one block of memory, and
-            # making it takes a full garbage collection.
+            # Only data loader processes need the list of images as one block of memory, and
+            # creating it takes a full garbage collection.
             made.update(pipeline=pipeline, serialize_data=False)
         return made
 

@@ -1,4 +1,4 @@
-"""A study's cells as jobs: a training with its tests, each known by all that it depends on."""
+"""A study's cells as jobs: a training with its tests, identified by a digest of their inputs."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ _TRAINING_PARTS = (
     "custom_hooks",
     "randomness",
 )
-# Default hooks that change nothing of what is learned, or whose settings count elsewhere: data sets
-# have the sentences of classes, and a checkpoint matters where it keeps the best state.
+# Default hooks that do not change the result of training, or whose settings are counted elsewhere:
+# templates are part of the datasets, and a checkpoint hook matters only if it keeps the best state.
 _NO_PART = (
     *("timer", "logger", "visualization", "trainable_table", "class_names"),
     *("classes", "checkpoint"),
@@ -64,14 +64,14 @@ class Test:
 
     cell: Cell
     config: dict[str, Any]  # complete
-    slots: list[str]  # that are switched on
-    digest: str  # of all that the result depends on
+    slots: list[str]  # slots that are on
+    digest: str  # of everything that the result depends on
     images: int
     recipe: str  # the digest without versions
 
     @property
     def file(self) -> str:
-        """Of its result, relative to the work folder."""
+        """Path of its result, relative to the work folder."""
         return f"{self.cell.name}.json"
 
 
@@ -79,19 +79,19 @@ class Test:
 class Job:
     """A training and its tests, computed one after the other by one worker."""
 
-    training: Training  # of nothing, where its ``data`` is None
-    config: dict[str, Any]  # complete, as tools/train.py takes it
+    training: Training  # ``data`` is None if nothing is trained
+    config: dict[str, Any]  # complete config for tools/train.py
     tests: list[Test] = field(default_factory=list)
-    digest: str = ""  # of all that the training depends on
+    digest: str = ""  # of everything that the training depends on
     recipe: str = ""  # the digest without versions
     trainable: int = 0  # parameters
     base_parameters: int = 0  # all of the model without tuners
-    images: int = 0  # of an epoch
-    validation_images: int = 0  # of a validation, where a state is selected
+    images: int = 0  # per epoch
+    validation_images: int = 0  # per validation, if a state is selected
 
     @property
     def kind(self) -> str:
-        """What jobs of the same cost have in common: all but seeds and shots."""
+        """Key of jobs with the same cost: everything but seeds and shots."""
         t = self.training
         first = t.on.method if t.on else None
         return json.dumps([t.host, t.method, t.settings, t.data, t.classes, first], default=str)
@@ -107,15 +107,17 @@ class Job:
 
 @dataclass
 class Prepared:
-    """All that can be known of a study before anything is computed."""
+    """The jobs of a study and its problems, before anything is computed."""
 
-    jobs: list[Job] = field(default_factory=list)  # that can be computed, in the cells' order
-    # In one sentence each, with the names of the cells:
+    jobs: list[Job] = field(
+        default_factory=list
+    )  # jobs that can be computed, in the order of the cells
+    # Sentences with the names of the cells:
     missing: dict[str, list[str]] = field(default_factory=dict)  # weights or data
-    refused: dict[str, list[str]] = field(default_factory=dict)  # what cannot work
+    refused: dict[str, list[str]] = field(default_factory=dict)  # invalid settings
 
     def only(self, study: Study, parts: Sequence[str]) -> Prepared:
-        """The cells with one of ``parts`` in their names and those that they build on; without
+        """The cells whose names contain one of ``parts``, and those that they build on; without
         parts all.
 
         Raises:
@@ -176,13 +178,13 @@ def _looking(cache: DatasetCache) -> Callable[[Mapping], Dataset | None]:
             with DefaultScope.overwrite_default_scope("mmpretrain"):
                 return cache.dataset(cfg)
         except (InputError, OSError):
-            return None  # it is said where all data are looked for
+            return None  # reported by the check of all data
 
     return look
 
 
 def _lacking(study: Study, config: dict[str, Any], cell: Cell, cache: DatasetCache) -> list[str]:
-    """What is missing for a cell, in one sentence each."""
+    """Missing files of a cell, in one sentence each."""
     roles = {"test": cell.data}
     if cell.training.data is not None:
         roles["train"] = cell.training.data
@@ -216,7 +218,7 @@ def _job(
         model=config["model"], base=base_digest(config["load_from"]), versions=versions()
     )
     features = config.get("feature_cache")
-    if features is not None:  # where they are kept changes nothing
+    if features is not None:  # the location of the cache does not matter
         of = ("views", "seed", "dtype") if training.data is not None else ("dtype",)
         depends["feature_cache"] = {name: features.get(name) for name in of}
     if training.data is not None:
@@ -245,7 +247,7 @@ def _job(
 
 
 def _reads_validation_images(config: Mapping[str, Any]) -> bool:
-    """Whether what a training learns depends on them."""
+    """Whether the result of training depends on the validation images."""
     checkpoint = config["default_hooks"].get("checkpoint") or {}
     kinds = [HOOKS.get(hook["type"]) for hook in config.get("custom_hooks") or ()]
     by_hook = any(getattr(kind, "reads_validation_images", False) for kind in kinds)
@@ -257,7 +259,7 @@ def _reads_validation_images(config: Mapping[str, Any]) -> bool:
 
 
 def _changed_hooks(study: Study, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Default hooks that may change a training and are not the runtime's own."""
+    """Default hooks that may change a training and differ from the runtime's."""
     own = read_config(study.runtime)["default_hooks"]
     return {
         name: hook
@@ -286,7 +288,7 @@ def _test(study: Study, cell: Cell, config: dict[str, Any], job: Job, cache: Dat
 
 
 def _wherever_data_are(study: Study, depends: dict[str, Any]) -> dict[str, Any]:
-    """With the paths that the configs of the data have."""
+    """The inputs with the original paths of the data configs."""
     if not study.data_root:
         return depends
     root = study.data_root.rstrip("/") + "/"
@@ -294,21 +296,21 @@ def _wherever_data_are(study: Study, depends: dict[str, Any]) -> dict[str, Any]:
 
 
 def dataset_of(config: Mapping[str, Any], role: str) -> dict[str, Any]:
-    """The data set of a loader; the sentences of a test set do not matter."""
+    """The dataset of a loader; the templates of a test set are ignored."""
     dataset = config[f"{role}_dataloader"]["dataset"]
     return {k: v for k, v in dataset.items() if role != "test" or k != "template"}
 
 
 def scope(config: Mapping[str, Any]) -> AbstractContextManager:
-    """A context in which types are looked up where the config's toolbox has them."""
+    """A context in which types are looked up in the config's scope."""
     return DefaultScope.overwrite_default_scope(config["default_scope"])
 
 
 @lru_cache(maxsize=1024)
 def count_parameters(model: str) -> tuple[int, int]:
-    """Parameters of a model without its tuners, and those that train with them.
+    """Numbers of parameters of a model without its tuners, and of trainable ones with them.
 
-    The model, a config as JSON, is built without memory for its parameters.
+    The model, given as JSON, is built without memory for its parameters.
 
     Raises:
         InputError: if host and tuners do not fit.
@@ -330,7 +332,7 @@ def fitting_slot(config: Mapping[str, Any]) -> str | None:
 
 
 def new_record(study: Study, job: Job, test: Test, found: Mapping[str, Any]) -> Record:
-    """The record of a cell, with what the worker found: ``metrics`` and measures, or ``error``."""
+    """The record of a cell from the worker's result: ``metrics`` and measures, or ``error``."""
     training, nothing = job.training, job.training.data is None
     method = study.methods[training.method]
     record = dict.fromkeys(Record.__annotations__)
@@ -363,13 +365,13 @@ def new_record(study: Study, job: Job, test: Test, found: Mapping[str, Any]) -> 
 
 
 def digest(inputs: Mapping[str, Any]) -> str:
-    """SHA-256 of what decides a result; the order of keys does not matter."""
+    """SHA-256 of the inputs of a result; the order of keys does not matter."""
     text = json.dumps(inputs, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def file_digest(path: str | os.PathLike) -> str:
-    """SHA-256 of a file's content, read once for each state of the file."""
+    """SHA-256 of a file's content, computed again only if the file changes."""
     state = os.stat(path)
     return _file_digest(str(path), state.st_mtime_ns, state.st_size)
 
@@ -384,25 +386,25 @@ def _file_digest(path: str, changed: int, size: int) -> str:
 
 
 def base_digest(load_from: str) -> str:
-    """Fingerprint of the base weights; an address stands for itself."""
+    """Fingerprint of the base weights; for a URL the URL itself."""
     path = resolve_checkpoint(load_from)
     return file_digest(path) if "://" not in path else path
 
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str | None]:
-    """Versions of what results depend on."""
+    """Versions of the packages that results depend on."""
     installed = {each.module: compat.installed_version(each) for each in compat.REQUIREMENTS}
     found = dict(mmsdpt=__version__, python=platform.python_version(), torch=torch.__version__)
     return found | {name: installed[name] for name in ("mmdet", "mmpretrain", "tokenizers")}
 
 
 def _what_is_loaded(loader: Mapping[str, Any]) -> dict[str, Any]:
-    """A loader's config without what changes no image."""
+    """A loader's config without settings that do not affect the images."""
     return {name: value for name, value in loader.items() if name not in _OF_LOADING}
 
 
 def in_one_line(error: BaseException) -> str:
-    """What went wrong."""
+    """The error in one line."""
     lines = str(error).strip().splitlines() or ["no message"]
     return lines[0] if isinstance(error, InputError) else f"{type(error).__name__}: {lines[0]}"

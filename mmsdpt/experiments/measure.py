@@ -1,7 +1,7 @@
-"""What a job costs, from a few steps of its training and a few images of its test.
+"""Measure the cost of a job with a few steps of its training and a few images of its test.
 
-A training that keeps features has short steps once it has seen every image. Its few steps take the
-same three batches again and again, so that both kinds are measured.
+A training with a feature cache has shorter steps once it has seen every image. Its few steps repeat
+the same three batches, so that both kinds are measured.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _BATCHES = 3  # of a test, the first of which is not counted
 
 
 def measure(job: Job, work_dir: Path, cache: DatasetCache) -> dict[str, float]:
-    """What jobs of this kind cost.
+    """Measure jobs of this kind.
 
     Returns:
-        Seconds: ``build`` (model and base weights), ``load`` (a training image when it is read for
-        the first time, over later times), ``step``, ``keep`` (a training image whose features are
-        kept, over later times), ``fit`` (of a whole training without steps), ``features`` (an
-        image, once for all methods that leave images alone), ``test`` (an image, and under
-        :func:`test_key` one of other data); ``memory``, the peak in bytes.
+        Seconds: ``build`` (model and base weights), ``load`` (extra time to read a training image
+        for the first time), ``step``, ``keep`` (extra time to compute the features of a training
+        image), ``fit`` (a whole training without steps), ``features`` (per image, once for all
+        methods without image tuners), ``test`` (per image, and under :func:`test_key` for other
+        data); ``memory``, the peak in bytes.
     """
     import_modules_from_strings(**job.config["custom_imports"])
     with scope(job.config), tempfile.TemporaryDirectory(dir=work_dir) as folder:
@@ -62,7 +62,7 @@ def _measure(job: Job, folder: Path, cache: DatasetCache) -> dict[str, float]:
     found = dict.fromkeys(("build", "load", "step", "keep", "fit", "features", "test"), 0.0)
     reset_peak_memory()
     started = time.perf_counter()
-    cfg.tuner_files = {}  # they may not be there yet
+    cfg.tuner_files = {}  # they may not exist yet
     trains = job.training.data is not None
     if not trains or fitting_slot(cfg):
         host = build_host(cfg, cache)
@@ -89,7 +89,7 @@ def _measure(job: Job, folder: Path, cache: DatasetCache) -> dict[str, float]:
         found.update(build=clock.began - started, step=step, keep=max(0.0, first - step) / batch)
     found["features"], found["test"] = _measure_test(host, cfg, cache)
     if trains and not found["step"]:
-        # Fitted to features: a training is little more than making them.
+        # Fitted to features: most of the training is computing them.
         found["fit"] = found["features"] * job.images
     own = job.training.data or job.tests[0].cell.data
     others = {each.cell.data: each for each in job.tests if each.cell.data != own}
@@ -100,13 +100,13 @@ def _measure(job: Job, folder: Path, cache: DatasetCache) -> dict[str, float]:
 
 
 def test_key(test: Test) -> str:
-    """Under which the seconds of an image are kept, of a test on other data than the training's."""
+    """Key of the seconds per image for a test on other data than the training's."""
     return f"test on {test.cell.data}"
 
 
 def _measure_test(host: nn.Module, cfg: ConfigDict, cache: DatasetCache) -> tuple[float, float]:
-    """Seconds of an image: of its features, where all methods that leave images alone share them,
-    and of the rest.
+    """Seconds per image: for its features, if methods without image tuners share them, and for the
+    rest.
     """
     images = cache.test_images(cfg.test_dataloader)
     name_classes(host, cfg, images)
@@ -120,8 +120,8 @@ def _measure_test(host: nn.Module, cfg: ConfigDict, cache: DatasetCache) -> tupl
 
 
 def _seconds_to_score(cfg: ConfigDict, images: TestImages, predictions: Iterable[Any]) -> float:
-    """What the metrics take at the end of a test. Those of COCO go over all images and classes,
-    however few predictions there are.
+    """Seconds of the metrics at the end of a test. COCO's go over all images and classes, even with
+    few predictions.
     """
     evaluator = build_evaluator(cfg, images.dataset.metainfo)
     with quiet():
@@ -133,34 +133,34 @@ def _seconds_to_score(cfg: ConfigDict, images: TestImages, predictions: Iterable
 
 
 def _timed(work: Iterable[Any]) -> tuple[list[Any], float]:
-    """What work gives, and the mean seconds of a part: of all but the first, if there are more."""
+    """The results of ``work``, and the mean seconds per item, without the first if possible."""
     found, times = [], [time.perf_counter()]
     for part in work:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         found.append(part)
         times.append(time.perf_counter())
-    times = times[1:] if len(times) > 2 else times  # the first allocates, and makes what is kept
+    times = times[1:] if len(times) > 2 else times  # the first allocates memory and fills caches
     return found, (times[-1] - times[0]) / (len(times) - 1)
 
 
 class _Measured(Exception):
-    """Enough steps were measured."""
+    """Raised when enough steps were measured."""
 
 
 class _Stopwatch(StepClock):
-    """Takes the time of steps, and ends the training after some.
+    """Measures the time of steps, and ends the training after some.
 
     Args:
-        keeps: Whether the training keeps features, of ``_ROUND`` batches at most.
+        keeps: Whether the training has a feature cache, of at most ``_ROUND`` batches.
     """
 
-    priority = "HIGHEST"  # before a validation of the untrained model, which is counted by itself
+    priority = "HIGHEST"  # before a validation of the untrained model, which is counted separately
 
     def __init__(self, keeps: bool) -> None:
         super().__init__()
         self._now = time.perf_counter
-        self.first = _ROUND if keeps else _WARM_UP  # steps that are not like later ones
+        self.first = _ROUND if keeps else _WARM_UP  # steps that differ from later ones
 
     def before_train(self, runner: Runner) -> None:
         self.host = runner.host
@@ -178,9 +178,9 @@ class _Stopwatch(StepClock):
         raise _Measured
 
     def seconds_per_step(self) -> tuple[float, float]:
-        """Of later steps, and of the first ones; both without what warms up."""
+        """Seconds of later steps, and of the first ones, both without warm-up."""
         warm = self.seconds[_WARM_UP:] or self.seconds
-        # An image that is flipped at random has both forms kept after a few rounds.
+        # With random flips, both versions of an image are cached after a few rounds.
         later = self.seconds[self.first :] or warm
         if self.first == _ROUND:
             later = later[len(later) // 2 :]

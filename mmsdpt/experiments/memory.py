@@ -1,4 +1,4 @@
-"""The highest memory of a process: on a GPU what PyTorch had there, else resident memory."""
+"""Peak memory of a process: PyTorch's allocation on a GPU, else resident memory."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import torch
 
 
 def reset_peak_memory() -> None:
-    """Let the peak of memory begin here."""
+    """Reset the peak memory."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     else:
-        with suppress(OSError):  # Linux alone can do it
+        with suppress(OSError):  # only Linux supports it
             Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory() -> int:
-    """Highest memory in bytes."""
+    """Peak memory in bytes."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     with suppress(OSError):

@@ -41,7 +41,7 @@ _READ = dict(
 
 
 def study_frame(study: Study, work_dir: str | os.PathLike) -> pd.DataFrame:
-    """The results of a study's cells; those of other cells in its file are left out.
+    """The results of a study's cells, without other cells in its file.
 
     Raises:
         InputError: if there are none yet.
@@ -49,7 +49,7 @@ def study_frame(study: Study, work_dir: str | os.PathLike) -> pd.DataFrame:
     path = records_file(study, Path(work_dir))
     records = read_records(path, [cell.name for cell in study.cells()])
     if not records:
-        raise InputError(f"there are no results of {study.name} in {path}: run the study first")
+        raise InputError(f"no results of {study.name} in {path}: run the study first")
     return to_frame(records)
 
 
@@ -58,8 +58,8 @@ def write_tables(
 ) -> list[Path]:
     """Write the page of a study in each format, as ``WORK_DIR/NAME.<format>``.
 
-    ``csv`` has every cell at full precision, one in a line. The others have the tables, ``html``
-    the plots, too.
+    ``csv`` has every cell at full precision, one per line. The others have the tables; ``html``
+    also has the plots.
     """
     frame = study_frame(study, work_dir)
     tables = study_tables(study, frame)
@@ -93,12 +93,12 @@ def title(study: Study) -> str:
 
 
 def _counted(frame: pd.DataFrame) -> str:
-    """Methods with their numbers of rows."""
+    """Methods with their numbers of rows, as text."""
     return ", ".join(f"{name} ({n})" for name, n in frame["label"].value_counts().items())
 
 
 def introduction(study: Study, frame: pd.DataFrame) -> list[str]:
-    """What a reader has to know before the tables, a paragraph each."""
+    """Introductory paragraphs before the tables."""
     names = " or ".join(map(str, frame["score_name"].dropna().unique())) or "score"
     unit = "" if "score" in names else " in percent"
     state = "the last epoch"
@@ -192,7 +192,7 @@ _TEX = str.maketrans(
     {x: f"\\{x}" for x in "&%$#_{}"}
     | {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", '"': "''"}
     | {"±": "$\\pm$", "–": "--", "−": "$-$", "<": "$<$", ">": "$>$", "|": "$|$", "·": "$\\cdot$"}
-    | {"[": "{[}", "]": "{]}"}  # after a line's end they would be taken for a distance
+    | {"[": "{[}", "]": "{]}"}  # after a line break they would be read as a length
 )
 
 
@@ -201,7 +201,7 @@ def _tex(text: str) -> str:
 
 
 def html(study: Study, frame: pd.DataFrame, tables: Sequence[Table]) -> str:
-    """The page as one HTML file that needs no other: tables that can be sorted, and plots."""
+    """The page as one self-contained HTML file with sortable tables and plots."""
     plots = [(plot.title, plot.alt, plot.svg()) for plot in study_plots(study, frame)]
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_PAGE.read_text(encoding="utf-8")).render(
@@ -217,5 +217,5 @@ def html(study: Study, frame: pd.DataFrame, tables: Sequence[Table]) -> str:
 
 
 def _sort_key(cell: Score | str | None) -> float | str:
-    """What a table is sorted by; missing cells come last."""
+    """Sort key of a cell; missing cells come last."""
     return cell.mean if isinstance(cell, Score) else ""

@@ -1,4 +1,4 @@
-"""What a study would compute, and what that takes."""
+"""The plan of a study: its cells and their predicted cost."""
 
 from __future__ import annotations
 
@@ -31,50 +31,50 @@ class Row:
 
     cell: str
     trainable: int | None  # parameters
-    # Predicted, of the test, with the training in the first cell of a training; where it is
-    # finished, what it took. None: not measured.
+    # Predicted time of the test, plus the training for its first cell; measured time if finished.
+    # None: not measured.
     seconds: float | None
     memory: float | None  # in bytes: predicted peak, or what was measured
-    state: str  # finished, failed, open, or missing where data or weights are
+    state: str  # finished, failed, open, or missing (data or weights)
 
 
 def measure_key(job: Job) -> str:
-    """What jobs have in common that cost the same a step."""
+    """Key of jobs with the same cost per step."""
     loader = job.config.get("train_dataloader", {})
     decides = [job.kind, job.config["model"], loader.get("batch_size"), torch.get_num_threads()]
     return digest(dict(decides=decides))
 
 
 def measure_all(prepared: Prepared, work_dir: Path, cache: DatasetCache) -> list[str]:
-    """Measure each kind of job, and keep the numbers in the work folder.
+    """Measure each kind of job, and save the numbers in the work folder.
 
     Returns:
-        Why kinds could not be measured, in one sentence each.
+        Errors of kinds that could not be measured, in one sentence each.
     """
     problems = []
     known = read_measured(work_dir)
     for key, job in {measure_key(job): job for job in prepared.jobs}.items():
         try:
             known[key] = measure(job, work_dir, cache)
-        except Exception as error:  # the others can be measured all the same
+        except Exception as error:  # the others can still be measured
             problems.append(f"{job.training.folder}: {in_one_line(error)}")
         write_atomically(work_dir / MEASURED_FILE, json.dumps(known, indent=1).encode())
     return problems
 
 
 def read_measured(work_dir: Path) -> dict[str, dict[str, float]]:
-    """What :func:`measure_all` kept."""
+    """The numbers that :func:`measure_all` saved."""
     path = work_dir / MEASURED_FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def rows(study: Study, prepared: Prepared, work_dir: Path) -> list[Row]:
-    """The cells of a study with what is known of them."""
+    """The cells of a study with their state and cost."""
     measured = read_measured(work_dir)
     path = records_file(study, work_dir)
     records = {each["cell"]: each for each in read_records(path, marks=False)}
     found: list[Row] = []
-    shared: set[tuple[str, str, str]] = set()  # test sets whose features are known by then
+    shared: set[tuple[str, str, str]] = set()  # test sets whose features are already computed
     for job in prepared.jobs:
         cost = measured.get(measure_key(job))
         for number, test in enumerate(job.tests):
@@ -104,7 +104,7 @@ def rows(study: Study, prepared: Prepared, work_dir: Path) -> list[Row]:
 
 
 def training_seconds(job: Job, cost: Mapping[str, float], study: Study) -> float:
-    """Predicted time of a training, of its validations, too."""
+    """Predicted time of a training with its validations."""
     seconds = job.images * cost["load"] + cost["fit"]
     if not cost["step"]:
         return seconds
@@ -129,13 +129,13 @@ def show(
     threads: int | None = None,
     only: Sequence[str] = (),
 ) -> bool:
-    """Print the plan of a study, ``measured`` first or from what was measured before.
+    """Print the plan of a study, after measuring (``measured``) or with earlier measurements.
 
     Args:
-        console: Without markup, as names and paths may have brackets.
+        console: A console without markup, as names and paths may contain brackets.
 
     Returns:
-        Whether all can be computed.
+        Whether all cells can be computed.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -164,17 +164,17 @@ def show(
         more = "" if len(known) == len(open_) else f", and {len(open_) - len(known)} not measured"
         console.print(f"To do: {sum(known) / 60:.1f} minutes with --jobs 1{more}.")
     elif open_:
-        console.print("Minutes and memory of open cells: --measure.")
+        console.print("Use --measure to estimate minutes and memory of open cells.")
     for left_out in study.left_out:
         label = study.methods[left_out].label
-        console.print(f"Left out: {label}, which knows only the classes it was trained on.")
+        console.print(f"Left out: {label}, which can only predict the classes it was trained on.")
     for problem in problems:
         console.print(Text.assemble(("not measured", "yellow"), f": {problem}"), soft_wrap=True)
     return not tell_problems(prepared, console)
 
 
 def tell_problems(prepared: Prepared, console: Console) -> bool:
-    """Say what is missing and what cannot work; whether there is anything."""
+    """Print missing files and invalid settings. Returns whether there are any."""
     for what, problems in (("missing", prepared.missing), ("refused", prepared.refused)):
         for sentence, cells in problems.items():
             count = len(dict.fromkeys(cells))

@@ -24,15 +24,15 @@ from .study import Study
 from .view import Line, View, most_shots, shots_in_words
 
 _MARKERS = "osD^vP*X<>hp"
-# Readable on white and on black; after matplotlib's, which has two that are not.
+# matplotlib's colors, with two replaced so that all are readable on white and black.
 _COLORS = (
     *("#3b82c4", "#e07b1a", "#2f9e44", "#d9484a", "#9467bd"),
     *("#a9745f", "#d764b4", "#1aa3b0", "#8c8f00", "#7d838c"),
 )
 _STYLES = ("-", "-.", ":")  # of the first ten curves, the next ten, and so on
 _NAME = dict(fontsize="x-small")
-_SPREAD = 0.3  # of the distance between positions, by all the error bars of one together
-_INK = "#0a0b0c"  # stands for the color of the page's text
+_SPREAD = 0.3  # width of all error bars at one position, relative to the distance of positions
+_INK = "#0a0b0c"  # placeholder for the text color of the page
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,13 @@ class Curve:
     """A line of a plot."""
 
     label: str  # in the legend
-    # By position on the x axis; a single one under None is a level line, of what does not depend
-    # on x.
+    # By position on the x axis; a single value under None is a horizontal line.
     points: Mapping[float | None, Score]
 
 
 @dataclass(frozen=True)
 class Plot:
-    """What a figure shows."""
+    """The content of a figure."""
 
     name: str  # of its file
     title: str
@@ -59,7 +58,7 @@ class Plot:
 
     @property
     def alt(self) -> str:
-        """The plot in words, for those who cannot see it."""
+        """Alternative text of the plot."""
         names = self.ticks or {}
         parts = []
         for curve in self.curves:
@@ -76,7 +75,7 @@ class Plot:
         axes = figure.subplots()
         names = self._draw(axes)
         if self.is_scatter:
-            figure.draw_without_rendering()  # after this, nothing moves but names
+            figure.draw_without_rendering()  # after this only names are moved
             adjust_text(names, ax=axes, arrowprops=dict(arrowstyle="-", color="0.6", linewidth=0.5))
         else:
             figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
@@ -84,17 +83,17 @@ class Plot:
 
     @property
     def is_scatter(self) -> bool:
-        """Whether every curve is one point, named beside it, or a level line."""
+        """Whether every curve is one labelled point or a horizontal line."""
         return self.ticks is None and all(len(curve.points) == 1 for curve in self.curves)
 
     def save(self, format: str = "png") -> bytes:
-        """As the content of a file: ``png``, ``pdf`` or ``svg``."""
+        """The content of a ``png``, ``pdf`` or ``svg`` file."""
         content = io.BytesIO()
         self.figure().savefig(content, format=format, dpi=150)
         return content.getvalue()
 
     def svg(self) -> str:
-        """To be put into a page: text and axes have the color of the page's text."""
+        """SVG for a page: text and axes have the color of the page's text."""
         style: dict[str, Any] = dict.fromkeys(
             ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK
         )
@@ -111,7 +110,7 @@ class Plot:
         names = []
         positions = sorted({x for c in self.curves for x in c.points if x is not None})
         lines = [number for number, c in enumerate(self.curves) if set(c.points) != {None}]
-        # Error bars stand beside each other, so that none hides another.
+        # Error bars are placed side by side so that none hides another.
         spread = _SPREAD if self.ticks is not None else 0.0
         shifts = {n: spread * ((i + 0.5) / len(lines) - 0.5) for i, n in enumerate(lines)}
         step = min((right - left for left, right in pairwise(positions)), default=1.0)
@@ -189,7 +188,7 @@ def _panels(view: View) -> Iterator[tuple[str, list[str], str]]:
 
 
 Point = tuple[Line, int | None, str, float | None]
-"""What is plotted: a line with so many shots, as a point of a curve at a position."""
+"""A plotted point: a line with a number of shots, at a position of a curve."""
 
 
 def _plot(
@@ -214,7 +213,7 @@ def _plot(
 
 def _against_shots(view: View, title: str, data: Sequence[str], classes: str) -> Plot:
     shots = sorted((k for k in view.study.shots if k is not None), key=lambda k: k or float("inf"))
-    # All images are one step to the right of the most shots: how many they are depends on the data.
+    # All images are one step to the right of the most shots, as their number depends on the data.
     places = {k: float(k or 2 * max(shots)) for k in shots}
     points: list[Point] = []
     for line in view.lines:
@@ -239,7 +238,7 @@ def _against_cost(
     scale: float = 1.0,
     log: int = 0,
 ) -> Plot:
-    """Scores with the most shots against a mean over the trainings on these data."""
+    """Scores with the most shots against a mean cost over the trainings on these data."""
     most = most_shots(view.study)
     points: list[Point] = []
     for line in view.lines:
@@ -266,8 +265,8 @@ _against_time = partial(
 
 
 def _against_known(view: View, title: str, data: Sequence[str], classes: str) -> Plot:
-    """What was gained against what was kept, with the most shots; the model as it is has its point,
-    too.
+    """Score on the new data against score on previously known data, with the most shots, including
+    the untuned model.
     """
     most = most_shots(view.study)
     points: list[Point] = []
@@ -282,8 +281,8 @@ def _against_known(view: View, title: str, data: Sequence[str], classes: str) ->
 
 
 def _against_setting(view: View, title: str, data: Sequence[str], classes: str) -> Plot:
-    """The setting that is named last is the x axis, the others make the curves; what lacks it is a
-    level line.
+    """The last setting is the x axis, the others define the curves; methods without it are
+    horizontal lines.
     """
     most, x = most_shots(view.study), view.settings[-1]
     values = list(dict.fromkeys(line.settings[x] for line in view.lines if x in line.settings))

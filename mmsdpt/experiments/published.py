@@ -1,4 +1,4 @@
-"""Numbers of papers beside ours, and what differs in the setting."""
+"""Published numbers beside ours, and differences in the settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .view import MISSING, Cell, Table, as_text
 
 
 def published_entries(study: Study) -> list[dict[str, Any]]:
-    """The published numbers that a study names, in an attribute ``PUBLISHED`` of a module.
+    """The published numbers of a study, from an attribute ``PUBLISHED`` of a module.
 
     Each is a dict: ``protocol``; ``source``, the paper and its table; and either ``sentence``, or
     ``title``, ``setting`` and ``values``. ``setting`` has ``host``, ``data`` (a list of names),
@@ -29,7 +29,7 @@ def published_entries(study: Study) -> list[dict[str, Any]]:
         Those of the study's protocol that share a model or a data set with it, or else the first.
 
     Raises:
-        InputError: if there is no such module, or nothing published in it.
+        InputError: if there is no such module, or it has no ``PUBLISHED``.
     """
     if not study.published:
         return []
@@ -38,7 +38,7 @@ def published_entries(study: Study) -> list[dict[str, Any]]:
         found = [each for each in module.PUBLISHED if each["protocol"] == study.protocol]
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"study.published must name a module with PUBLISHED, got {study.published!r}: {error}"
+            f"study.published must be a module with PUBLISHED, got {study.published!r}: {error}"
         ) from error
 
     def shares(setting: Mapping[str, Any]) -> bool:
@@ -50,7 +50,7 @@ def published_entries(study: Study) -> list[dict[str, Any]]:
 
 
 def published_tables(study: Study, frame: pd.DataFrame, tables: Sequence[Table]) -> list[Table]:
-    """Published numbers beside those of the nearest of our tables."""
+    """Published numbers beside those of our most similar table."""
     found = []
     for entry in (each for each in published_entries(study) if "values" in each):
         columns = list(dict.fromkeys(name for row in entry["values"].values() for name in row))

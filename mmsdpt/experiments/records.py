@@ -1,11 +1,10 @@
-"""The results of a study: a file with one JSON object a line, one line for each cell.
+"""The results of a study: a file with one JSON object per line, one line per cell.
 
 A study ``NAME`` keeps its results in ``WORK_DIR/NAME.jsonl``, beside the folders of its cells.
-Lines are only ever appended, by one process: the one that runs the study. A cell that is computed
-again (it failed, or its settings changed) gets another line, and the newest one counts. One that is
-not yet computed again with its present settings is marked by a line without numbers. A line that
-is no record, as one that was cut off when the process was killed, is passed over: the cell's own
-folder still has the result.
+Lines are only appended, and only by the process that runs the study. A cell that is computed again
+(it failed, or its settings changed) gets another line, and the newest one counts. One that is not
+yet computed again with its current settings is marked by a line without numbers. An invalid line,
+such as one cut off when the process was killed, is skipped: the cell's folder still has the result.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ _ALWAYS = frozenset(  # in a record of any version
 
 
 class Record(TypedDict):
-    """One cell: a training and a test of it. What is not known, or has no meaning, is None."""
+    """One cell: a training and one of its tests. Unknown or meaningless values are None."""
 
     study: str
     protocol: str
-    cell: str  # unique in a work folder: its path there, without the ending
+    cell: str  # unique in a work folder: its path there, without the extension
     host: str
     method: str  # with several slots the one that was trained
     label: str  # of the method, for tables and plots
@@ -46,7 +45,7 @@ class Record(TypedDict):
     # accuracy in percent, beside correct, total, num_classes and the alignment (matched, unmatched,
     # margin, gap); of detection as the metric names and scales them: coco/bbox_mAP is a fraction.
     metrics: dict[str, float]
-    before: dict[str, float] | None  # the same with all tuners off, where the study tests that
+    before: dict[str, float] | None  # the same with all tuners off, if the study tests that
     trainable: int | None  # parameters; 0 where nothing is trained
     base_parameters: int | None  # of the model without tuners
     epochs: int | None  # that were trained
@@ -68,12 +67,12 @@ class Record(TypedDict):
     digest: str  # SHA-256 of all that the result depends on
     recipe: str | None  # the same without versions; None: of a version that did not know it
     status: str  # finished, failed, or outdated: there were numbers, of another recipe
-    error: str | None  # in one sentence
+    error: str | None  # one sentence
     time: float  # when the record was written: seconds since 1970
 
 
 def append_record(path: str | os.PathLike, record: Mapping[str, Any]) -> None:
-    """Append one line, and wait until it is on the disk."""
+    """Append one line, and wait until it is written to disk."""
     line = json.dumps(record, sort_keys=True) + "\n"
     with naming(path), os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
         size = file.seek(0, os.SEEK_END)
@@ -92,10 +91,10 @@ def read_records(
     """The newest record of each cell; see :class:`Record`.
 
     Args:
-        path: The file of a study; without a file there are no records.
-        cells: Names of the cells wanted, in this order; None: all, in the order of their first
+        path: The file of a study; if it is missing, there are no records.
+        cells: Names of the requested cells, in this order; None: all, in the order of their first
             records.
-        marks: False: what cells had before they were marked as outdated.
+        marks: False: ignore marks of outdated cells and return their earlier records.
     """
     newest: dict[str, dict] = {}
     path = Path(path)

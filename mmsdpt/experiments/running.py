@@ -1,4 +1,4 @@
-"""All jobs of a study: one after the other in this process, or several at a time on Ray."""
+"""Run all jobs of a study: one after the other in this process, or in parallel on Ray."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Ledger:
 
     Args:
         work_dir: Folder of the results.
-        jobs: All of the study: what the file has of other recipes of their tests is outdated, so
-            that no table has it beside results of the present settings. What differs in versions
-            alone stays; tables name these.
-        on_record: Called with each record of this run, finished before or not.
+        jobs: All jobs of the study. Records of their tests with other recipes are marked as
+            outdated, so that no table mixes them with the current settings. Records that differ
+            only in versions stay; tables list the versions.
+        on_record: Called with each record of this run, including already finished ones.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class Ledger:
                 self._written[test.cell.name] = mark
 
     def known(self, job: Job, bases: Collection[Training | None]) -> dict[str, Result]:
-        """Results by digest of a job whose folder is gone, or was never here: a study goes on from
-        its file of results alone. A training that another one builds on is needed itself.
+        """Results by digest of a job whose folder is missing: a study can continue from only its
+        file of results. A training that another one builds on must exist.
         """
         if job.training in bases:
             return {}
@@ -85,7 +85,7 @@ class Ledger:
         return found
 
     def add(self, job: Job, found: Sequence[Mapping[str, Any]]) -> None:
-        """Take the results of a job."""
+        """Record the results of a job."""
         for test, result in zip(job.tests, found, strict=True):
             record = new_record(self.study, job, test, result)
             if _is_plain(job):
@@ -122,24 +122,24 @@ def run(
     on_start: Callable[[Prepared], None] | None = None,
     on_record: OnRecord | None = None,
 ) -> tuple[dict[str, Record], Prepared]:
-    """Compute all cells of a study that are not finished.
+    """Compute all unfinished cells of a study.
 
     Args:
-        work_dir: Folder of the results; on several machines a shared one.
-        jobs: Trainings or tests at a time. One: in this process, without Ray.
-        threads: Of PyTorch for each; None: all cores, divided among them.
-        gpus: Of each; None: 1, or less where jobs outnumber GPUs.
-        address: Of a Ray cluster (``auto``, ``HOST:PORT``); None: this machine alone.
-        only: Parts of names of cells, to leave out the others.
-        redo: Compute what is finished, too.
-        on_start: Called with what is to be done.
+        work_dir: Folder of the results; must be shared between machines.
+        jobs: Number of parallel jobs. 1: in this process, without Ray.
+        threads: PyTorch threads per job; None: all cores, divided among the jobs.
+        gpus: GPUs per job; None: 1, or less if there are more jobs than GPUs.
+        address: Address of a Ray cluster (``auto``, ``HOST:PORT``); None: only this machine.
+        only: Parts of cell names; other cells are left out.
+        redo: Also recompute finished cells.
+        on_start: Called with the prepared jobs.
         on_record: Called with the record of each cell.
 
     Returns:
         Records by cell, and what was prepared.
 
     Raises:
-        InputError: before anything is computed, if a part of the study cannot work, or another
+        InputError: before anything is computed, if a part of the study is invalid, or another
             process runs the study in this folder.
     """
     root = Path(work_dir).resolve()
@@ -170,7 +170,7 @@ def run(
             worker = Worker(root, threads, cache)
             computed = ((job, worker.compute(job, redo)) for job in todo)
         with closing(computed):
-            # A result is written beside that of the plain model, so that comes first.
+            # Results are recorded with those of the plain model, so it comes first.
             for job, found in _plain_first(finished, computed):
                 results.add(job, found)
     return results.records, prepared
@@ -179,7 +179,7 @@ def run(
 def _plain_first(
     finished: Sequence[tuple[Job, list[Result]]], computed: Iterator[tuple[Job, list[Result]]]
 ) -> Iterator[tuple[Job, list[Result]]]:
-    """What is finished and what is being computed, in one order: the plain model's before all."""
+    """Finished and new results in one order, those of the plain model first."""
     yield from ((job, found) for job, found in finished if _is_plain(job))
     others = [(job, found) for job, found in finished if not _is_plain(job)]
     for job, found in computed:
@@ -202,16 +202,16 @@ def _on_ray(
     address: str | None,
     redo: bool,
 ) -> Generator[tuple[Job, list[Result]], None, None]:
-    """Results of jobs as they come, those of the plain model first.
+    """Results of jobs as they finish, those of the plain model first.
 
-    A worker has one job at a time. One that dies is started again, by Ray, and its job with it; one
-    that has nothing to do is ended, so that another can have its place.
+    A worker has one job at a time. If it dies, Ray restarts it with its job. An idle worker is
+    ended, so that another can take its place.
     """
     try:
         import ray
     except ImportError:
         raise InputError(
-            "several jobs at a time need Ray: pip install 'mmsdpt[experiments]', or use --jobs 1"
+            "parallel jobs need Ray: pip install 'mmsdpt[experiments]', or use --jobs 1"
         ) from None
     with _ray(jobs, threads, address) as threads, _ending_on_sigterm():  # Ray has its own handler
         have = ray.cluster_resources()
@@ -220,16 +220,16 @@ def _on_ray(
         kind = ray.remote(
             num_cpus=threads, num_gpus=gpus, max_restarts=-1, max_task_retries=_RETRIES
         )(_Remote)
-        open_ = list(todo)  # neither finished nor at work
+        open_ = list(todo)  # neither finished nor running
         trainings = {job.training for job in todo}
         done: set[Any] = set()
-        moved: Counter[str] = Counter()  # how often jobs were given to another worker
+        moved: Counter[str] = Counter()  # how often a job was moved to another worker
         idle: list[Any] = []
         busy: dict[Any, tuple[Any, Job]] = {}
         while open_ or busy:
             ready = [j for j in open_ if j.training.on not in trainings or j.training.on in done]
             if any(_is_plain(job) for job in [*open_, *(job for _, job in busy.values())]):
-                ready = [job for job in ready if _is_plain(job)]  # what others are compared with
+                ready = [job for job in ready if _is_plain(job)]  # others are compared with it
             for job in ready:
                 if not idle and len(busy) >= jobs:
                     break
@@ -247,8 +247,8 @@ def _on_ray(
                 ray.kill(actor)
                 moved[job.training.folder] += 1
                 if moved[job.training.folder] <= _MOVES:
-                    # It takes Ray some seconds to notice that a machine is gone; until then it
-                    # would start the next worker there.
+                    # Ray takes some seconds to notice that a machine is gone, and until then would
+                    # start the next worker there.
                     time.sleep(_PAUSE * moved[job.training.folder])
                     open_.append(job)
                     continue
@@ -258,32 +258,32 @@ def _on_ray(
 
 
 def _why(error: Exception) -> str:
-    """Why a job has no result although it was started again."""
+    """Why a job has no result even after restarts."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (
-        "its worker stopped repeatedly, perhaps for lack of memory: try fewer --jobs"
+        "its worker died repeatedly, perhaps out of memory: use fewer --jobs"
         f" ({type(error).__name__}: {lines[-1] if lines else 'no message'})"
     )
 
 
 class _Remote(Worker):
-    """A worker in a process of its own."""
+    """A worker in a separate process."""
 
     def __init__(self, work_dir: str, threads: int, folder: str) -> None:
-        os.chdir(folder)  # data are found from there
+        os.chdir(folder)  # paths of data are relative to it
         super().__init__(work_dir, threads)
 
 
 @contextmanager
 def _ray(jobs: int, threads: int | None, address: str | None) -> Iterator[int]:
-    """A Ray cluster for a while: one of this machine that ends with us, or one that is there.
+    """Context with a Ray cluster: a local one that ends with the context, or an existing one.
 
     Yields:
-        Threads of each job.
+            Threads of each job.
     """
     import ray
 
-    # Threads that wait by spinning take each other's cores.
+    # Threads that wait by spinning would block each other's cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: others would starve it
@@ -296,7 +296,7 @@ def _ray(jobs: int, threads: int | None, address: str | None) -> Iterator[int]:
             ray.shutdown()
         return
     threads = threads or max(1, _cores() // jobs)
-    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # sockets there have short names only
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # socket paths must be short
     try:
         _start_ray(
             num_cpus=jobs * threads,
@@ -312,19 +312,19 @@ def _ray(jobs: int, threads: int | None, address: str | None) -> Iterator[int]:
 
 
 def _start_ray(**options: Any) -> None:
-    """Start Ray on this machine. It gives up after 30 seconds, and a busy machine needs more."""
+    """Start Ray on this machine, with retries: a busy one may need more than Ray's 30 seconds."""
     import ray
 
     for attempt in range(1, _STARTS + 1):
         try:
             ray.init(**options)
             return
-        except Exception as error:  # Ray's own has no other type
+        except Exception as error:  # Ray raises plain Exception
             ray.shutdown()
             if attempt == _STARTS:
                 raise InputError(
-                    f"Ray does not start ({error}): run again when the machine is less busy, or"
-                    " with --jobs 1"
+                    f"Ray could not be started ({error}): retry when the machine is less busy, or"
+                    " use --jobs 1"
                 ) from error
 
 
@@ -334,7 +334,7 @@ def _cores() -> int:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Be the only process that writes the results of a study; the lock ends with the process."""
+    """Lock the results of a study for this process; the lock ends with the process."""
     try:
         with FileLock(path, timeout=0):
             yield
@@ -347,10 +347,10 @@ def _alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _ending_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end this process as an exception does, so that all is cleaned up."""
+    """Turn SIGTERM into an exception, so that everything is cleaned up."""
 
     def end(number: int, _: Any) -> None:
-        signal.alarm(0)  # Ray lets SIGTERM abort the process after three seconds, still cleaning up
+        signal.alarm(0)  # Ray aborts the process three seconds after SIGTERM, during the cleanup
         sys.exit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():

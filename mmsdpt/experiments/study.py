@@ -1,17 +1,17 @@
 """A study: a config that names hosts, methods, data, shots, seeds and settings; and its cells.
 
-A study is a config in MMEngine's syntax with ``study = dict(...)``, the keys of which are the
-attributes of :class:`Study`. Beside it, catalogues ``hosts``, ``methods`` and ``data`` say what a
-name stands for, and ``cell = dict(...)`` is merged into the config of every cell. The protocols:
+A study is a config in MMEngine's syntax with ``study = dict(...)``, whose keys are the attributes
+of :class:`Study`. The catalogues ``hosts``, ``methods`` and ``data`` define names, and
+``cell = dict(...)`` is merged into the config of every cell. The protocols:
 
 * ``few_shot``, ``comparison``: K shots of each data set (or all of it), tested on its test set.
-* ``base_to_new``: K shots of the base classes; base and new ones tested, each among themselves.
-* ``transfer``: K shots of a source, tested on the source and on others: other data sets, or
+* ``base_to_new``: K shots of the base classes; base and new classes are tested separately.
+* ``transfer``: K shots of a source, tested on the source and on others: other datasets, or
   variants of the source.
 * ``stacking``: a method trains on the source and is frozen; a second one trains on other data with
-  both attached; both data are tested with either, or both.
+  both attached; both datasets are tested with either tuner, or both.
 
-The model as it is, ``zero_shot``, is always tested: it is what tuning is compared with.
+The untuned model, ``zero_shot``, is always tested as the baseline.
 """
 
 from __future__ import annotations
@@ -44,43 +44,43 @@ class Host:
 
     name: str  # in tables and folders
     config: Path  # with ``model``
-    load_from: str | None = None  # base weights instead of the config's
+    load_from: str | None = None  # overrides the config's base weights
 
 
-# Pairs (least number of shots, epochs); all images count as 0 shots.
+# Pairs (minimum number of shots, epochs); all images count as 0 shots.
 EpochsByShots = Sequence[tuple[int, int]]
 
 
 def epochs_for(shots: int | None, pairs: EpochsByShots) -> int | None:
-    """Epochs of a training with so many shots (None: with all images); None: no pair says so."""
+    """Epochs of a training with this number of shots (None: all images); None if no pair fits."""
     fitting = [pair for pair in pairs if pair[0] <= (shots or 0)]
     return max(fitting)[1] if fitting else None
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set."""
+    """A dataset."""
 
     name: str  # in tables and folders
-    config: Path  # whose loaders and evaluators count
-    epochs: EpochsByShots = ()  # of trainings on it, instead of the methods'
-    group: str = ""  # what it has in common with others: tables have a mean over each group
-    # By method: settings of its trainings on these data, in place of its own, as a rate chosen on
+    config: Path  # its loaders and evaluators are used
+    epochs: EpochsByShots = ()  # of trainings on it, overriding the methods'
+    group: str = ""  # tables have a mean over each group
+    # By method: settings of its trainings on these data, such as a learning rate chosen on
     # validation images; see Study.vary.
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method. Of its config tuners, optimizer, schedule, hooks and batch size count."""
+    """A method. Its config provides tuners, optimizer, schedule, hooks and batch size."""
 
     name: str  # in folders and on the command line
     label: str = ""  # in tables and plots
     config: Path | None = None  # None: nothing is trained
-    ensemble: bool = False  # many sentences around a class name instead of one
-    epochs: EpochsByShots = ()  # without a fitting pair the config's number
-    iterations_per_shot: int | None = None  # K times as many in place of that, as epochs allow
-    # Of the tuner, or with dots of the whole config, in place of the config's; see Study.vary.
+    ensemble: bool = False  # several templates instead of one
+    epochs: EpochsByShots = ()  # default: the config's number
+    iterations_per_shot: int | None = None  # K times as many iterations instead, rounded to epochs
+    # Settings of the tuner, or with dots of the whole config; see Study.vary.
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -89,7 +89,7 @@ class Method:
 
     @property
     def names_new_classes(self) -> bool:
-        """Whether it can classify into classes that it was not trained on."""
+        """Whether it can predict classes that it was not trained on."""
         if self.config is None:
             return True
         model = read_config(self.config).get("model", {})
@@ -99,27 +99,27 @@ class Method:
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained: a method on data, with so many images, a seed and settings."""
+    """A training: a method on data, with shots, a seed and settings."""
 
     host: str
     method: str
     data: str | None = None  # None: nothing is trained
     classes: str = "all"  # or base, or new
     shots: int | None = None  # images of each class; 0: all; None: as the data's config says
-    seed: int | None = None  # of the draw of the images, where there are shots, and of the training
+    seed: int | None = None  # of the selection of images, if shots are set, and of the training
     settings: tuple[tuple[str, Any], ...] = ()  # varied ones, by name
-    on: Training | None = None  # its tuner is there first, frozen
+    on: Training | None = None  # its frozen tuner is below this one
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of its tuners' slots; none where nothing is trained."""
+        """Names of its tuners' slots; empty if nothing is trained."""
         if self.data is None:
             return ()
         return ("default",) if self.on is None else ("old", "new")
 
     @property
     def folder(self) -> str:
-        """Where it is kept, relative to the work folder."""
+        """Its folder, relative to the work folder."""
         settings = ",".join(f"{name}={value}" for name, value in self.settings)
         method = f"{self.method}[{settings}]" if settings else self.method
         method = method.replace("/", "_").replace(" ", "")
@@ -133,7 +133,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Cell:
-    """One result: a training, tested on data with some slots switched on."""
+    """One result: a training, tested on data with some slots on."""
 
     training: Training
     data: str
@@ -142,7 +142,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Unique in a work folder: its path there, without the ending."""
+        """Unique in a work folder: its path there, without the extension."""
         classes = "" if self.classes == "all" else f"_{self.classes}"
         some = self.slots != self.training.slots
         slots = f"_{'_'.join(self.slots)}_alone" if some else ""
@@ -151,40 +151,40 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """What a study's config says; docs/experiments.md has its keys."""
+    """The settings of a study; docs/experiments.md describes the keys."""
 
     name: str  # also of its file of results
     protocol: str  # one of PROTOCOLS
     runtime: Path  # config of the runner, hooks and log
     hosts: Mapping[str, Host]
     methods: Mapping[str, Method]  # zero_shot first; in stacking all that pairs name
-    data: Mapping[str, Data]  # what is trained on and tested, with the source
+    data: Mapping[str, Data]  # training and test data, including the source
     title: str = ""
-    source: str | None = None  # data that transfer and stacking begin with
-    # What the model knew before, which every trained method is tested on, too.
+    source: str | None = None  # first training data of transfer and stacking
+    # Data that the model already knows, on which every trained method is also tested.
     forgetting: Mapping[str, Data] = field(default_factory=dict)
-    split: str = "test"  # "val": tests are on the validation images, to choose settings
+    split: str = "test"  # "val": test on the validation images, to choose settings
     pairs: Sequence[tuple[str, str]] = ()  # first and second method, for stacking
     shots: Sequence[int | None] = (None,)  # 0: all images; None: as many as the data's config says
     seeds: Sequence[int] = (0,)
-    # Questions by name: a list of settings, or a grid, lists of values by setting. A setting is one
-    # of the tuner, or with dots one of the whole config (optim_wrapper.optimizer.lr); "*3" is three
-    # times what a config says.
+    # Questions by name: a list of settings, or a grid (lists of values by setting). A setting
+    # belongs to the tuner, or with dots to the whole config (optim_wrapper.optimizer.lr); "*3" is
+    # three times the config's value.
     vary: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Sequence[Mapping[str, Any]] | None = None  # of the tests, instead of the data's
-    # dict(monitor=..., rule="greater", interval=1, patience=None): validate every so many epochs,
-    # and before the first; keep the best state; end after ``patience`` validations without a better
-    # one. None: the state after the last epoch.
+    metrics: Sequence[Mapping[str, Any]] | None = None  # of the tests, overriding the data's
+    # dict(monitor=..., rule="greater", interval=1, patience=None): validate before the first epoch
+    # and every ``interval`` epochs, keep the best state, and stop after ``patience`` validations
+    # without improvement. None: the state after the last epoch.
     selection: Mapping[str, Any] | None = None
-    epochs: int | None = None  # of every training, instead of the methods' and the data's
+    epochs: int | None = None  # of every training, overriding the methods' and the data's
     data_root: str | None = None  # instead of data/ at the start of the data's paths
     image_size: int | None = None  # side in pixels, for classification; None: the model's
     cell: Mapping[str, Any] = field(default_factory=dict)  # merged into the config of every cell
-    published: str | None = None  # module with numbers of papers: published.py
+    published: str | None = None  # module with published numbers: see published.py
     path: Path | None = None  # of the config
 
     def questions(self) -> dict[str, list[dict[str, Any]]]:
-        """The settings of each question of ``vary``, written out.
+        """The expanded settings of each question of ``vary``.
 
         Raises:
             InputError: for a dict as a value.
@@ -201,7 +201,7 @@ class Study:
 
     @property
     def left_out(self) -> list[str]:
-        """Methods that cannot be compared, as they know only the classes they were trained on."""
+        """Methods left out because they can only predict the classes they were trained on."""
         if self.protocol not in ("base_to_new", "transfer"):
             return []
         return [each.name for each in self.methods.values() if not each.names_new_classes]
@@ -259,7 +259,7 @@ class Study:
         return found
 
 
-# What options may name where a study's config does not have it, by place.
+# Names that options may set even if a study's config lacks them, by path.
 _SELECTION = ("monitor", "rule", "interval", "patience")
 _ABSENT_FROM_STUDIES = {
     "": ("hosts", "methods", "data", "cell"),
@@ -270,9 +270,9 @@ _ABSENT_FROM_STUDIES = {
 
 
 def _fixed(name: str, value: Any) -> Any:
-    """A varied value without lists: a training is known by its settings, which must not change."""
+    """A varied value with lists as tuples: settings identify a training and must be hashable."""
     if isinstance(value, Mapping):
-        raise InputError(f"study.vary: {name} is {value!r}; vary what is in it, as {name}.NAME")
+        raise InputError(f"study.vary: {name} is {value!r}; vary its entries, as {name}.NAME")
     return tuple(_fixed(name, x) for x in value) if isinstance(value, (list, tuple)) else value
 
 
@@ -280,12 +280,12 @@ def load_study(path: str | os.PathLike, options: Mapping[str, Any] | None = None
     """Read a study.
 
     Args:
-        path: Of its config.
-        options: Settings that take the place of the config's, by dotted name: ``study.seeds``,
+        path: Path of its config.
+        options: Settings that override the config's, by dotted name: ``study.seeds``,
             ``cell.optim_wrapper.optimizer.lr``.
 
     Raises:
-        InputError: if something in it does not fit.
+        InputError: if a setting is invalid.
     """
     path = Path(path)
     cfg = Config(read_config(path))
@@ -318,7 +318,7 @@ def load_study(path: str | os.PathLike, options: Mapping[str, Any] | None = None
         data = _by_name(path, Data, [*rest, source] if source.name in data else [source, *rest])
     forgetting = by_name(Data, given.get("forgetting", ()))
     if both := data.keys() & forgetting.keys():
-        raise InputError(f"{path}: {both.pop()} is in study.data and in study.forgetting")
+        raise InputError(f"{path}: {both.pop()} is in both study.data and study.forgetting")
     names = {*content.get("methods", ()), *methods}
     for each in data.values():
         _check_keys(f"{path}: settings of data {each.name!r}", each.settings, sorted(names))
@@ -336,7 +336,7 @@ def load_study(path: str | os.PathLike, options: Mapping[str, Any] | None = None
 
 
 def _check(path: Path, given: dict[str, Any]) -> None:
-    """Refuse a study's config that says too much or too little; a single value becomes a list."""
+    """Refuse a study's config with unknown or missing keys; a single value becomes a list."""
     _check_keys(f"{path}: study", given, sorted(set(_names(Study)) - {"cell", "path"}))
     missing = [x for x in ("name", "protocol", "runtime", "hosts", "data") if not given.get(x)]
     if missing:
@@ -344,16 +344,20 @@ def _check(path: Path, given: dict[str, Any]) -> None:
     protocol = given["protocol"]
     if protocol not in PROTOCOLS:
         raise InputError(
-            f"{path}: there is no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}"
+            f"{path}: unknown protocol {protocol!r}; the protocols are {', '.join(PROTOCOLS)}"
         )
     if protocol in FROM_A_SOURCE and not given.get("source"):
         raise InputError(f"{path}: the protocol {protocol} needs study.source")
     if given.get("split", "test") not in SPLITS:
         raise InputError(f"{path}: study.split must be {' or '.join(SPLITS)}")
     if given.get("forgetting") and protocol not in ("comparison", "few_shot"):
-        raise InputError(f"{path}: study.forgetting is for the protocols comparison and few_shot")
+        raise InputError(
+            f"{path}: study.forgetting is only for the protocols comparison and few_shot"
+        )
     if (protocol == "stacking") != bool(given.get("pairs")):
-        raise InputError(f"{path}: study.pairs belongs to the protocol stacking, and it needs it")
+        raise InputError(
+            f"{path}: study.pairs must be set for the protocol stacking, and only for it"
+        )
     for key in ("epochs", "image_size"):
         value = given.get(key)
         if value is not None and not (type(value) is int and value > 0):
@@ -371,7 +375,7 @@ def _check(path: Path, given: dict[str, Any]) -> None:
     if selection := given.get("selection"):
         if not isinstance(selection, Mapping) or "monitor" not in selection:
             raise InputError(
-                f"{path}: study.selection needs monitor, the name of a score of validation"
+                f"{path}: study.selection needs monitor, the name of a validation score"
             )
         _check_keys(f"{path}: study.selection", selection, _SELECTION)
     for key in ("shots", "seeds"):
@@ -397,28 +401,28 @@ def _by_name(path: Path, kind: type, entries: Iterable[Any]) -> dict[str, Any]:
     """Hosts, methods or data by their names.
 
     Raises:
-        InputError: if two that differ have one name: their results would be one.
+        InputError: if two different ones have the same name, as their results would be mixed.
     """
     found: dict[str, Any] = {}
     for each in entries:
         if found.setdefault(each.name, each) != each:
             raise InputError(
-                f"{path}: two different {_KINDS[kind][0]} are called {each.name!r}: give each a"
-                " name of its own, as in dict(name=..., config=...)"
+                f"{path}: two different {_KINDS[kind][0]} have the name {each.name!r}: give each a"
+                " different name, as in dict(name=..., config=...)"
             )
     return found
 
 
 def _made(kind: type, entry: Any, content: Mapping[str, Any]) -> Any:
-    """What a name, a path or a dict stands for in a study's config. A dict without a config says
-    more of what its name stands for.
+    """Resolve a name, a path or a dict in a study's config. A dict without a config adds settings
+    to the entry of its name.
     """
     plural, folder = _KINDS[kind]
     catalogue = content.get(plural, {})
     found: dict[str, Any] = dict(entry) if isinstance(entry, Mapping) else dict(name=str(entry))
     name = found.setdefault("name", Path(found.get("config") or "").stem)
     if not name:
-        raise InputError(f"study.{plural} has {found}, which needs a name or a config")
+        raise InputError(f"study.{plural} has {found}, but each entry needs a name or a config")
     if not found.get("config"):
         if name in catalogue:
             known = catalogue[name]
@@ -430,12 +434,12 @@ def _made(kind: type, entry: Any, content: Mapping[str, Any]) -> Any:
         elif folder:
             found.update(config=f"{folder}/{name}.py")
     if kind is Method and not found.get("config") and not _is_untuned(found):
-        what = f"there are no methods called {name!r}"
+        what = f"there is no method {name!r}"
         if name in (ZERO_SHOT, *catalogue):
             what = f"the method {name!r} has no config, so it trains nothing"
         others = ", ".join(each for each in catalogue if each != name) or "none"
         raise InputError(
-            f"{what}; there are {others}, and configs of your own by their path (*.py)"
+            f"{what}; choose from {others}, or give the path of your own config (*.py)"
         )
     _check_keys(f"{kind.__name__.lower()} {found['name']!r}", found, _names(kind))
     if found.get("config"):
@@ -466,8 +470,8 @@ def _made(kind: type, entry: Any, content: Mapping[str, Any]) -> Any:
 
 
 def _is_untuned(method: Mapping[str, Any]) -> bool:
-    """Whether a method without a config says what it is: the model as it is, or with many sentences
-    around a class name, or with settings of its own.
+    """Whether a method without a config is valid: the untuned model, possibly with several
+    templates or other settings.
     """
     settings = method.get("settings", {})
     of_tuners = any("." not in name for name in settings)
@@ -487,7 +491,7 @@ def records_file(study: Study, work_dir: Path) -> Path:
 
 
 def find_config(path: str | os.PathLike) -> Path:
-    """A config by its path, from the current folder or else from the repository's.
+    """Find a config by its path, relative to the current folder or to the repository.
 
     Raises:
         InputError: if there is none.
@@ -501,7 +505,7 @@ def find_config(path: str | os.PathLike) -> Path:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A config's content, the caller's own to change; the file is read once for all cells.
+    """A copy of a config's content; the file is read once for all cells.
 
     Raises:
         InputError: if the file, or one that it inherits, does not exist.
@@ -515,4 +519,4 @@ def read_config(path: Path) -> dict[str, Any]:
 def _parse(path: Path, changed: int) -> bytes:
     cfg = read_config_file(path)
     complete_detection_data(cfg)
-    return pickle.dumps(cfg.to_dict())  # copied faster than the objects
+    return pickle.dumps(cfg.to_dict())  # faster than copying the objects

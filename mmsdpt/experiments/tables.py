@@ -23,13 +23,13 @@ _COSTS = {
 }
 _TRAINABLE, _SHARE = "trainable parameters", "of the base"
 _KNOWN = "of what it knew"
-# Left out where no row has them.
+# Left out if no row has them.
 _OPTIONAL = {*_COSTS, _TRAINABLE, _SHARE, _KNOWN, *MORE_SCORES, "gain"}
 _NOT_TRAINED = "no training"
 
 
 def study_tables(study: Study, frame: pd.DataFrame) -> list[Table]:
-    """All tables of a study: results, alignment, cost, published numbers, what failed."""
+    """All tables of a study: results, alignment, cost, published numbers, failures."""
     makers = dict(
         few_shot=_few_shot, base_to_new=_base_to_new, transfer=_transfer, comparison=_comparison
     )
@@ -149,7 +149,7 @@ def _comparison(view: View) -> list[Table]:
 
 
 def _known_note(study: Study) -> str | None:
-    """What the column of forgetting says."""
+    """Note on the forgetting column."""
     if not study.forgetting:
         return None
     data = ", ".join(study.forgetting)
@@ -192,9 +192,9 @@ def _stacking(view: View) -> list[Table]:
 
 
 def _alignment(view: View) -> list[Table]:
-    """Alignment of images and texts, for the most shots."""
+    """Alignment of images and texts with the most shots."""
     k = most_shots(view.study)
-    # In each protocol the lines are tested on the same: what one lacks is missing.
+    # In each protocol all lines have the same tests, so a gap is a missing result.
     places = view.frame["place"].unique().tolist()
 
     def cells(line: Line) -> dict[str, Cell]:
@@ -204,7 +204,7 @@ def _alignment(view: View) -> list[Table]:
                 mean_score(view.rows(line, k), f"{when}.{name}", places, view.seeds(line), ".4f")
                 for when in ("before", "metric")
             )
-            found[f"{name} before"] = before and replace(before, std=None)  # the same in all seeds
+            found[f"{name} before"] = before and replace(before, std=None)  # the same for all seeds
             found[f"{name} after"] = after
         return found
 
@@ -219,7 +219,7 @@ def _alignment(view: View) -> list[Table]:
 
 
 def _cost(view: View) -> list[Table]:
-    """What trainings cost, for the most shots."""
+    """Cost of the trainings with the most shots."""
     k = most_shots(view.study)
     lines = [line for line in view.lines if line.trains]
     note = f"With {shots_in_words(k)}; means over all trainings. Seconds are by the clock."
@@ -248,7 +248,7 @@ def _costs(rows: pd.DataFrame, trains: bool) -> dict[str, Cell]:
 
 
 def _spread(values: pd.Series, style: str) -> Cell:
-    """One number, or the least and the largest."""
+    """One number, or minimum and maximum."""
     if values.empty:
         return None
     low, high = float(values.min()), float(values.max())

@@ -1,4 +1,4 @@
-"""Tests a model on images that are kept from test to test."""
+"""Test a model on cached images."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _OF_IMAGES = (
 
 @torch.no_grad()
 def evaluate(host: nn.Module, cfg: ConfigDict, images: TestImages) -> dict[str, float]:
-    """What the metrics of ``test_evaluator`` give for a model in eval mode, with the slots switched
-    on that are to act: accuracy in percent at full precision, with ``correct``, ``total`` and
-    ``num_classes``. Of detection what has no boxes has no score, and what is not found has 0.
+    """Metrics of ``test_evaluator`` for a model in eval mode, with the tuners that are on: accuracy
+    in percent at full precision, with ``correct``, ``total`` and ``num_classes``. In detection,
+    classes without boxes have no score, and undetected ones have 0.
     """
     name_classes(host, cfg, images)
     metainfo = images.dataset.metainfo
@@ -54,13 +54,15 @@ def evaluate(host: nn.Module, cfg: ConfigDict, images: TestImages) -> dict[str, 
             found[name.removeprefix("alignment/")] = float(value)
     undefined = [name for name, value in found.items() if not is_score(value)]
     if undefined and "accuracy" in found:
-        raise InputError(f"the test gives no numbers for {', '.join(undefined)}: try a lower rate")
+        raise InputError(
+            f"the test gives NaN for {', '.join(undefined)}: try a lower learning rate"
+        )
     return {name: value for name, value in found.items() if name not in undefined}
 
 
 def _let_nothing_be_scored(metric: CocoMetric) -> None:
-    """Where no box is found, add one of no size and no confidence: COCO's tools refuse to score an
-    empty list. It hits nothing, so the AP is 0, and still -1 where there is nothing to hit.
+    """If there are no detections, add one of size 0 and score 0, as COCO's tools refuse an empty
+    list. It matches nothing, so the AP is 0, or -1 if there are no true boxes.
     """
     if metric.results and not any(len(found["scores"]) for _, found in metric.results):
         nothing = dict(bboxes=np.zeros((1, 4)), scores=np.zeros(1), labels=np.zeros(1, dtype=int))
@@ -68,7 +70,7 @@ def _let_nothing_be_scored(metric: CocoMetric) -> None:
 
 
 def build_evaluator(cfg: ConfigDict, metainfo: Mapping[str, Any]) -> Evaluator:
-    """The metrics of ``test_evaluator``, for a test set."""
+    """Build the metrics of ``test_evaluator`` for a test set."""
     metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
     if len(metainfo["classes"]) < 2:
         metrics = [each for each in metrics if each["type"] != "mmsdpt.AlignmentMetric"]
@@ -80,7 +82,7 @@ def build_evaluator(cfg: ConfigDict, metainfo: Mapping[str, Any]) -> Evaluator:
 
 
 def warn_of_other_images(tests: Iterable[Test], cache: DatasetCache) -> None:
-    """Say, once of each test set, where its metrics have boxes of other images."""
+    """Warn, once per test set, if its metrics have boxes of other images."""
     seen = set()
     for test in tests:
         cfg = ConfigDict(test.config)
@@ -94,7 +96,7 @@ def warn_of_other_images(tests: Iterable[Test], cache: DatasetCache) -> None:
 
 
 def name_classes(host: nn.Module, cfg: ConfigDict, images: TestImages) -> None:
-    """Tell a classifier of named classes their names; a detector finds them beside the images."""
+    """Set the class names of a classifier; a detector gets them with the images."""
     if hasattr(host, "set_classes"):
         metainfo = images.dataset.metainfo
         template = cfg.test_dataloader.dataset.get("template") or metainfo["template"]
@@ -102,7 +104,7 @@ def name_classes(host: nn.Module, cfg: ConfigDict, images: TestImages) -> None:
 
 
 def leaves_images_alone(host: nn.Module) -> bool:
-    """Whether no tuner acts on the images of a host that can predict from their features."""
+    """Whether no tuner acts on image features, and the host can predict from them."""
     return hasattr(host, "predict_from_features") and not any(
         seam.active() for kind in _OF_IMAGES for seam in host.seams().get(kind, ())
     )
@@ -112,8 +114,8 @@ def leaves_images_alone(host: nn.Module) -> bool:
 def predict(
     host: nn.Module, images: TestImages, features: Tensor | None, limit: int | None = None
 ) -> Iterator[tuple[dict[str, Any], list[Any]]]:
-    """Batches and the predictions for them, of ``limit`` images or all. Where no tuner acts on the
-    images, from the ``features`` (N, e) that are computed once for all such methods.
+    """Batches and their predictions, of ``limit`` images or all. If no tuner acts on the images,
+    they are computed from ``features`` (N, e), which are shared by all such methods.
     """
     start = 0
     for batch in images.batches(pixels=features is None):
@@ -132,7 +134,7 @@ def predict(
 def batch_features(
     host: nn.Module, images: TestImages, limit: int | None = None
 ) -> Iterator[Tensor]:
-    """Image features (n, e) of each batch, of ``limit`` images or all, not normalised."""
+    """Unnormalised image features (n, e) of each batch, of ``limit`` images or all."""
     done = 0
     for batch in images.batches():
         pixels = host.data_preprocessor(batch, False)["images"]
@@ -152,7 +154,9 @@ def pooled_features(host: nn.Module, images: TestImages) -> Tensor:
 def kept_features(host: nn.Module, cfg: ConfigDict, images: TestImages) -> Tensor:
     """Image features (N, e) of all images, computed once for each model without its tuners."""
     model = {name: value for name, value in cfg.model.items() if name != "tuners"}
-    dtype = (cfg.get("feature_cache") or {}).get("dtype")  # that stages keep what they compute in
+    dtype = (cfg.get("feature_cache") or {}).get(
+        "dtype"
+    )  # the dtype in which stages cache their outputs
     key = digest(dict(model=model, base=base_digest(cfg.load_from), dtype=dtype))
     if key not in images.features:
         images.features[key] = pooled_features(host, images)

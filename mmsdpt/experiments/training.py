@@ -1,4 +1,4 @@
-"""Trains a cell's tuner, by the runner or by fitting it to features."""
+"""Train a cell's tuner with the runner, or fit it to features."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from .testing import pooled_features
 
 
 class StepClock(Hook):
-    """Notes how long each step takes, with the loading of its images: in processor time on a CPU,
-    which others on the machine do not change, else by the clock.
+    """Measures the time of each step, including loading: processor time on a CPU, which does not
+    depend on other processes, else wall-clock time.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class StepClock(Hook):
         self.seconds: list[float] = []
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Begin: what is between two epochs is no step."""
+        """Restart the clock, as the time between two epochs belongs to no step."""
         self._last = self._now()
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
@@ -58,10 +58,10 @@ class StepClock(Hook):
 
 
 class QuietRunner(TunerRunner):
-    """A runner whose log goes into a file alone: many of them share one screen."""
+    """A runner that logs only to a file, as many of them share one terminal."""
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """As MMEngine's, without what it prints."""
+        """As MMEngine's, without output to the terminal."""
         logger = super().build_logger(*args, **kwargs)
         for handler in list(logger.handlers):
             if not isinstance(handler, logging.FileHandler):
@@ -69,22 +69,22 @@ class QuietRunner(TunerRunner):
         return logger
 
     def dump_config(self) -> None:
-        """Nothing: the folder has a config.py."""
+        """Do nothing: the folder has a config.py."""
 
     def _log_env(self, env_cfg: Mapping[str, Any]) -> None:
-        """Nothing: the record has the versions, and asking compilers and git takes seconds."""
+        """Do nothing: the record has the versions, and querying compilers and git takes seconds."""
 
 
 @contextmanager
 def clean_up_after(name: str) -> Iterator[None]:
-    """Remove what MMEngine keeps of the run called ``name``: it would keep every run of a process,
-    with its open files.
+    """Remove MMEngine's instances of the run ``name``, which would otherwise be kept for the life
+    of the process, with their open files.
     """
     try:
         yield
     finally:
         kinds = (MMLogger, MessageHub, DefaultScope, Visualizer, *Visualizer.__subclasses__())
-        for kind in kinds:  # each class has instances of its own
+        for kind in kinds:  # each class has its own instances
             for found in [key for key in kind._instance_dict if key.startswith(name)]:
                 instance = kind._instance_dict.pop(found)
                 for handler in list(getattr(instance, "handlers", ())):
@@ -93,8 +93,8 @@ def clean_up_after(name: str) -> Iterator[None]:
 
 
 def build_host(cfg: Mapping[str, Any], cache: DatasetCache) -> nn.Module:
-    """The model of a config with its base weights, on the device, in eval mode; it keeps features
-    where the config says so.
+    """Build the model of a config with its base weights, on the device, in eval mode, and with a
+    feature cache if the config has one.
     """
     with quiet():
         host = MODELS.build(cfg["model"])
@@ -111,22 +111,22 @@ def build_host(cfg: Mapping[str, Any], cache: DatasetCache) -> nn.Module:
 def train(
     cfg: ConfigDict, folder: Path, cache: DatasetCache, hooks: Sequence[Hook] = ()
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Train by the runner, which logs into ``folder`` and validates where a best state is kept.
+    """Train with the runner, which logs into ``folder`` and validates if a best state is kept.
 
     Returns:
-        The trained host in eval mode, with the best state where one was chosen; seconds, and
-        numbers of epochs and steps.
+        The trained host in eval mode, with the best state if one was selected; seconds, and numbers
+        of epochs and steps.
 
     Raises:
-        InputError: if a best state is to be chosen, and no validation gives a score, or several
-            scores would choose it.
+        InputError: if a best state is required, but no validation gives a score, or several scores
+            are named.
     """
     name = re.sub(r"\W+", "_", str(folder))
     best = cfg.default_hooks.checkpoint.get("save_best")
     if isinstance(best, list) and len(best) > 1:
         raise InputError(
-            f"a study tests one best state, and default_hooks.checkpoint.save_best names the scores"
-            f" {', '.join(best)}: name one of them"
+            "a study tests one best state, but default_hooks.checkpoint.save_best has the scores"
+            f" {', '.join(best)}: set one of them"
         )
     checkpoint = dict(cfg.default_hooks.checkpoint, interval=-1, save_last=False)
     roles = ("train", "val") if best else ("train",)
@@ -137,7 +137,7 @@ def train(
         default_hooks=dict(cfg.default_hooks, checkpoint=checkpoint),
         custom_hooks=[*cfg.custom_hooks, *hooks],
         param_scheduler=cfg.param_scheduler or None,
-        visualizer=dict(cfg.visualizer, name=name),  # one that is named otherwise would be shared
+        visualizer=dict(cfg.visualizer, name=name),  # with another name it would be shared
     )
     for role in ("train", "val", "test"):
         loader = given.pop(f"{role}_dataloader", None)
@@ -153,14 +153,14 @@ def train(
         runner = QuietRunner(**{key: given[key] for key in known & set(given)})
         runner.register_hook(clock)
         runner.cfg.tuner_files = cfg.tuner_files
-        if not best:  # for a hook that reads them, although the run does not validate
+        if not best:  # for a hook that reads them even though the run does not validate
             runner.cfg.val_dataloader = cfg.get("val_dataloader")
         settings = cfg.get("feature_cache")
         if settings is not None:
             runner.cfg.feature_cache = settings
             runner.feature_store = cache.feature_store(settings)
         started = time.perf_counter()
-        # What COCO's tools print at each validation; the log has the scores.
+        # Hide the prints of COCO's tools at each validation; the log has the scores.
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
             runner.train()
         seconds = time.perf_counter() - started
@@ -169,12 +169,12 @@ def train(
             facts["step_seconds"] = statistics.median(clock.seconds)
         runner.visualizer.close()
         if best:
-            # A file of an earlier training may be there all the same.
+            # A file of an earlier training may exist.
             if not any(key.startswith("best_score") for key in runner.message_hub.runtime_info):
                 raise InputError(
-                    f"no validation gave a score ({best}) to choose a state by: a detector found"
-                    " nothing there, or the validation images have no boxes; set"
-                    " study.selection=None to keep the last state"
+                    f"no validation gave the score {best} to select a state: the detector found no"
+                    " objects, or the validation images have no boxes; set study.selection=None to"
+                    " keep the last state"
                 )
             for slot, path in tuner_files(runner.host, folder / "log", "best_").items():
                 facts["best_epoch"] = load_tuner(runner.host, path, slot)["extra"]["epoch"]
@@ -182,11 +182,11 @@ def train(
 
 
 def fit(cfg: ConfigDict, slot: str, cache: DatasetCache) -> tuple[nn.Module, dict[str, Any]]:
-    """Let the tuner in a slot fit itself to features, as
+    """Fit the tuner in a slot to features, as
     :meth:`mmsdpt.tuners.linear_probing.CLIPLinearProbe.fit` does.
 
     Returns:
-        The host in eval mode, and the seconds of it all.
+        The host in eval mode, and the total seconds.
     """
     started = time.perf_counter()
     set_random_seed(cfg.randomness.seed)

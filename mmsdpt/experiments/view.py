@@ -1,4 +1,4 @@
-"""What tables and plots are made of: the results of one model, for each method and setting."""
+"""The results of one model for each method and setting, as shown in tables and plots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .study import Method, Study
 
 MISSING = "–"
 Cell = Score | str | None
-"""None: a result is missing. An empty text: there is no such result."""
+"""None: a missing result. Empty string: not applicable."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Line:
 
 
 class View:
-    """The results of one model in a study's frame, for one question of its ``vary``, if any."""
+    """The results of one model in a study's frame, for one question of ``vary``, if any."""
 
     def __init__(
         self, study: Study, frame: pd.DataFrame, host: str, question: str | None = None
@@ -64,22 +64,22 @@ class View:
         self.parts = [*parts, question] if question else parts
 
     def title(self, *parts: str | None) -> str:
-        """A heading from the parts that there are."""
+        """A heading from the parts that are not None."""
         return ": ".join((*self.parts, ", ".join(part for part in parts if part)))
 
     def panels(self) -> dict[str, list[str]]:
-        """What is shown: the average over all data sets if there are several, then each."""
+        """Panels: the average over all datasets if there are several, then each dataset."""
         found = {name: [name] for name in self.study.data}
         if len(found) > 1:
             found = {f"Average over {len(found)} data sets": list(found), **found}
         return found
 
     def seeds(self, line: Line) -> int:
-        """Results that there should be of each test."""
+        """Expected number of results of each test."""
         return len(self.study.seeds) if line.trains else 1
 
     def rows(self, line: Line, shots: int | None) -> pd.DataFrame:
-        """The results of a line; what trains nothing has no shots."""
+        """The results of a line; shots are ignored if nothing is trained."""
         key = (line.method.name, settings_key(line.settings), shots if line.trains else None)
         return self._rows.get(key, self.frame.iloc[:0])
 
@@ -92,13 +92,13 @@ class View:
         value: str = "score",
         style: str | None = None,
     ) -> Score | None:
-        """Mean of a line over seeds, averaged over data sets."""
+        """Mean of a line over seeds, averaged over datasets."""
         places = [place(each, classes) for each in data]
         rows = self.rows(line, shots)
         return mean_score(rows, value, places, self.seeds(line), style or self.style)
 
     def known(self, line: Line, shots: int | None, data: Sequence[str]) -> Cell:
-        """Mean over what the model knew before, after training on each of ``data``."""
+        """Mean score on previously known data, after training on each of ``data``."""
         tests = list(self.study.forgetting)
         if not tests:
             return ""
@@ -113,13 +113,13 @@ class View:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; and what it is about, as far as that is one thing."""
+    """A table and its subject."""
 
     title: str
     rows: Sequence[Mapping[str, Cell]]  # cells by column, the same columns in each row
     notes: Sequence[str] = ()  # sentences under it
     host: str | None = None
-    data: tuple[str, ...] = ()  # what its scores are averaged over
+    data: tuple[str, ...] = ()  # data that scores are averaged over
     shots: int | None = None  # images of each class; None: several, all, or none
 
     @property
@@ -127,7 +127,7 @@ class Table:
         return list(self.rows[0])
 
     def texts(self) -> list[list[str]]:
-        """The rows as a person reads them."""
+        """The rows as formatted text."""
         return [[MISSING if x is None else str(x) for x in row.values()] for row in self.rows]
 
     def is_text(self, column: str) -> bool:
@@ -146,7 +146,7 @@ def most_shots(study: Study) -> int | None:
 
 
 def as_text(value: Any) -> str:
-    """A setting as a person reads it."""
+    """A setting as formatted text."""
     if value is None:
         return "none"
     return ", ".join(map(as_text, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -1,17 +1,16 @@
-"""Computes jobs in one process, and keeps in memory what they have in common.
+"""Compute jobs in one process, sharing data in memory.
 
 A cell's folder holds::
 
     <host>/<method>/<data>[_base]/<K>_shots_seed_<s>/
-        config.py              what tools/train.py takes
-        tuner.safetensors      what was learned (tuner_<slot>.safetensors for each of several)
-        training.json          time, memory, versions of the numbers above
+        config.py              config for tools/train.py
+        tuner.safetensors      the trained tuner (tuner_<slot>.safetensors if there are several)
+        training.json          time, memory and versions of the training
         on_<data>[...].json    one for each test
         log/                   of the runner
-        error.txt              traceback, where something failed
+        error.txt              traceback of a failure
 
-Every file appears complete, or not at all. A file whose digest is that of the job is not made
-again.
+Files are written atomically. A file with the job's digest is not computed again.
 """
 
 from __future__ import annotations
@@ -49,11 +48,11 @@ from .testing import evaluate
 from .training import build_host, fit, train
 
 Result = dict[str, Any]
-"""Of a test: ``metrics`` and measures, or ``error``."""
+"""Result of a test: ``metrics`` and measures, or ``error``."""
 
 
 class Worker:
-    """Computes jobs one after the other, with so many threads of PyTorch (None: as it is)."""
+    """Computes jobs one after the other, with a number of PyTorch threads (None: unchanged)."""
 
     def __init__(
         self,
@@ -68,7 +67,7 @@ class Worker:
         show_warnings()
 
     def compute(self, job: Job, redo: bool = False) -> list[Result]:
-        """Train and test what is not finished, or all of it again; a result for each test."""
+        """Train and test the unfinished parts, or everything with ``redo``; one result per test."""
         found = {} if redo else known_results(job, self.root)
         pending = [test for test in job.tests if test.digest not in found]
         if pending:
@@ -85,7 +84,7 @@ class Worker:
         try:
             reset_peak_memory()
             host = self._host(job, folder, redo)
-        except Exception as error:  # whatever it is, the other jobs go on
+        except Exception as error:  # on any error, continue with the other jobs
             for test in pending:
                 yield test.digest, _failed(folder, error)
             return
@@ -108,7 +107,7 @@ class Worker:
                 yield test.digest, _failed(folder, error)
 
     def _host(self, job: Job, folder: Path, redo: bool) -> nn.Module:
-        """The trained model, or the plain one."""
+        """The trained model, or the untuned one."""
         cfg = loading_config(job.config)
         if job.training.data is None:
             return build_host(cfg, self.cache)
@@ -117,7 +116,7 @@ class Worker:
             for slot, path in {**cfg.tuner_files, **tuner_files(host, folder)}.items():
                 load_tuner(host, path, slot)
             return host
-        for old in (*folder.glob("on_*.json"), folder / "training.json"):  # of another training
+        for old in (*folder.glob("on_*.json"), folder / "training.json"):  # from another training
             old.unlink(missing_ok=True)
         write_atomically(folder / "config.py", _as_python(job.config).encode())
         base = job.training.on
@@ -127,7 +126,7 @@ class Worker:
         return self._train(job, cfg, folder)
 
     def _train(self, job: Job, cfg: ConfigDict, folder: Path) -> nn.Module:
-        """Train and write down what was learned."""
+        """Train and save the tuner."""
         cpu, slot = time.process_time(), fitting_slot(cfg)
         host, facts = fit(cfg, slot, self.cache) if slot else train(cfg, folder, self.cache)
         facts["train_cpu_seconds"] = time.process_time() - cpu
@@ -164,15 +163,15 @@ class Worker:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Be the only process that computes in a cell's folder: studies that share a work folder may
-    have the same cell, also with other settings.
+    """Lock a cell's folder for this process: studies that share a work folder may have the same
+    cell, possibly with other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
         held = lock.acquire(timeout=0)
     except Timeout:
-        message = f"Waiting for another study, which computes in {folder}"
+        message = f"Waiting for another study that is running in {folder}"
         print_log(message, "experiments", logging.WARNING)
         held = lock.acquire()
     with held:
@@ -180,22 +179,20 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def show_warnings() -> None:
-    """Let what is logged outside of a run reach the screen from warnings on. Before :func:`quiet`:
-    a logger that is made in there writes to nowhere.
+    """Show warnings logged outside of a run on the terminal. Call it before :func:`quiet`, as a
+    logger created in there has no output.
     """
     for handler in MMLogger.get_instance("experiments").handlers:
         handler.setLevel(logging.WARNING)
 
 
 def on_cpu() -> bool:
-    """Whether models are computed there."""
+    """Whether models run on the CPU."""
     return torch.device(get_device()).type == "cpu"
 
 
 def loading_config(config: Mapping[str, Any]) -> ConfigDict:
-    """A copy without processes that load images, on a CPU: they would take the cores that the model
-    computes with.
-    """
+    """A copy; on a CPU without data loader processes, which would compete with the model."""
     cfg = ConfigDict(copy.deepcopy(dict(config)))
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         if name in cfg and on_cpu():
@@ -204,7 +201,7 @@ def loading_config(config: Mapping[str, Any]) -> ConfigDict:
 
 
 def known_results(job: Job, root: Path) -> dict[str, Result]:
-    """The results of a job that are in its folder, by digest."""
+    """The results in a job's folder, by digest."""
     training = _training_facts(job, root)
     if job.training.data is not None and not training:
         return {}
@@ -213,13 +210,13 @@ def known_results(job: Job, root: Path) -> dict[str, Result]:
 
 
 def _training_facts(job: Job, root: Path) -> Result:
-    """What is known of the job's training; empty where it is not finished, or there is none."""
+    """Measures of the job's training; empty if it is not finished, or there is none."""
     found = _finished(root / job.training.folder / "training.json", job.digest)
     return found if found and (root / found["tuner_file"]).is_file() else {}
 
 
 def _finished(path: Path, digest: str) -> Result:
-    """What a file holds; empty where it lacks this digest or is no JSON: it is made again then."""
+    """The content of a file; empty if it has another digest or is invalid."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return content if content["digest"] == digest else {}
@@ -228,18 +225,18 @@ def _finished(path: Path, digest: str) -> Result:
 
 
 def _as_python(config: Mapping[str, Any]) -> str:
-    """A config as a file of Python: JSON has no tuples, which transforms ask for."""
+    """A config as Python code, as JSON has no tuples, which transforms need."""
     values = ((name, pformat(value, width=100, sort_dicts=False)) for name, value in config.items())
     return "".join(f"{name} = {value}\n" for name, value in values)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file of results, atomically."""
+    """Write a result file atomically."""
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def _failed(folder: Path, error: Exception) -> Result:
-    """Why a cell has no result: in one line, and with the traceback in a file."""
+    """The error of a cell as a result, with the traceback in a file."""
     report = "".join(traceback.format_exception(error))
     write_atomically(folder / "error.txt", report.encode())
     return dict(error=in_one_line(error), **_conditions())

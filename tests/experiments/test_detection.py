@@ -102,4 +102,4 @@ def test_a_metric_of_other_images_is_told_of_once(tmp_path):
     warn_of_other_images(tests, DatasetCache())
     logger.removeHandler(handler)
     (text,) = said
-    assert text.startswith("part: the test dataset has 2 images, and the annotations of its metric")
+    assert text.startswith("part: the test dataset has 2 images, but the annotations of its metric")

@@ -268,7 +268,7 @@ def test_a_loss_that_is_no_number_fails_and_does_not_count_as_a_result(compute):
     )
     failed = records["coop/clothing/1_shots_seed_1/on_clothing"]
     assert failed["status"] == "failed" and failed["metrics"] == {}
-    assert "lower rate" in failed["error"]
+    assert "lower learning rate" in failed["error"]
 
 
 def test_missing_data_is_one_sentence_and_the_rest_is_computed(compute):
@@ -363,13 +363,13 @@ def test_a_training_without_a_score_does_not_take_the_best_state_of_an_earlier_o
     monkeypatch.setattr(training.QuietRunner, "call_hook", without_score)
     records, _ = compute({"cell.optim_wrapper.optimizer.lr": 1e-4}, **keys)
     record = records["vpt/clothing/1_shots_seed_1/on_clothing"]
-    assert record["status"] == "failed" and "no validation gave a score" in record["error"]
+    assert record["status"] == "failed" and "no validation gave the score" in record["error"]
 
 
 def test_a_best_state_by_several_scores_is_refused(tmp_path):
     """Each has a tuner file of its own, and a test takes one."""
     checkpoint = dict(save_best=["accuracy/top1", "accuracy/top5"])
-    with pytest.raises(InputError, match="accuracy/top1, accuracy/top5: name one"):
+    with pytest.raises(InputError, match="accuracy/top1, accuracy/top5: set one"):
         training.train(Config(dict(default_hooks=dict(checkpoint=checkpoint))), tmp_path, None)
 
 

@@ -114,7 +114,7 @@ def test_settings_with_dots_are_of_the_whole_config_and_a_star_multiplies(write_
     assert halved["optim_wrapper"]["optimizer"]["lr"] == pytest.approx(0.5 * own)
     assert halved["model"]["tuners"]["default"]["num_tokens"] == 7
     wrong = write_study(vary=dict(rate=[{"default_scope": "*3", "optim_wrapper.type": "*3"}]))
-    with pytest.raises(InputError, match="multiplies 'OptimWrapper', which is no number"):
+    with pytest.raises(InputError, match="multiplies 'OptimWrapper', which is not a number"):
         composed(wrong, tmp_path)
 
 
@@ -192,7 +192,9 @@ def test_iterations_by_shots_of_a_detector_are_refused(repository, tmp_path):
     data = {name: replace(each, epochs=()) for name, each in study.data.items()}
     methods = {**study.methods, method.name: method}
     study = replace(study, methods=methods, data=data, epochs=None)
-    with pytest.raises(InputError, match=f"of '{method.name}' is for classification.*give epochs"):
+    with pytest.raises(
+        InputError, match=f"of '{method.name}' is only for classification.*set epochs"
+    ):
         compose(study, cell, tmp_path, lambda cfg: None)
 
 
@@ -216,16 +218,16 @@ def test_settings_are_chosen_on_validation_images(write_study, tmp_path):
     ("keys", "sentence"),
     [
         (dict(split="train"), "study.split must be test or val"),
-        (dict(forgetting=["clip_clothing"]), "clothing is in study.data and in study.forgetting"),
+        (dict(forgetting=["clip_clothing"]), "clothing is in both study.data and study.forgetting"),
         (
             dict(forgetting=["clip_dtd"], protocol="base_to_new"),
-            "study.forgetting is for the protocols comparison and few_shot",
+            "study.forgetting is only for the protocols comparison and few_shot",
         ),
         (dict(seed=[1]), "study has no key 'seed'; its keys are"),
-        (dict(protocol="few_shots"), "there is no protocol 'few_shots'; there are few_shot"),
+        (dict(protocol="few_shots"), "unknown protocol 'few_shots'; the protocols are few_shot"),
         (dict(protocol="transfer"), "the protocol transfer needs study.source"),
-        (dict(protocol="stacking", source="clip_dtd"), "study.pairs belongs to"),
-        (dict(names=["codp"]), "there are no methods called 'codp'; there are zero_shot"),
+        (dict(protocol="stacking", source="clip_dtd"), "study.pairs must be set for"),
+        (dict(names=["codp"]), "there is no method 'codp'; choose from zero_shot"),
         (dict(data=["clip_dtt"]), "config not found: configs/_base_/datasets/clip_dtt.py"),
         (dict(seeds=["one"]), "study.seeds must hold integers, got 'one'"),
         (dict(hosts=[dict(config="configs/_base_/models/mini_clip.py", size=3)]), "no key 'size'"),
@@ -244,15 +246,18 @@ def test_settings_are_chosen_on_validation_images(write_study, tmp_path):
         ),
         (dict(vary=["num_tokens"]), "study.vary must be a dict of questions, each a list of dicts"),
         (dict(vary=dict(a=["num_tokens"])), "study.vary must be a dict of questions"),
-        (dict(data=[dict(group="a")]), "study.data has {'group': 'a', 'name': ''}, which needs a"),
+        (
+            dict(data=[dict(group="a")]),
+            "study.data has {'group': 'a', 'name': ''}, but each entry needs a",
+        ),
         # Nothing would be trained, and the numbers of zero_shot be told as theirs.
         (
             dict(names=[dict(name="codp", settings=dict(num_tokens=2))]),
-            "there are no methods called 'codp'; there are zero_shot",
+            "there is no method 'codp'; choose from zero_shot",
         ),
         (
             dict(names=["mine"], methods=dict(mine=dict(label="Mine"))),
-            "the method 'mine' has no config, so it trains nothing; there are zero_shot",
+            "the method 'mine' has no config, so it trains nothing; choose from zero_shot",
         ),
         (
             dict(names=[dict(name="zero_shot", settings=dict(num_tokens=2))]),
@@ -295,7 +300,7 @@ def test_two_configs_of_one_name_are_refused(write_study, tiny_host, tmp_path, k
         return load_study(write_study(**entries))
 
     one, two = map(str, paths)
-    with pytest.raises(InputError, match=r"two different \w+ are called '.*: give each a name"):
+    with pytest.raises(InputError, match=r"two different \w+ have the name '.*: give each a"):
         load(one, two)
     assert load(one, one).cells()
 
@@ -344,11 +349,11 @@ def test_options_change_the_study_and_all_cells(write_study):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"stdy.seeds": [1]}, "stdy.seeds: there is no stdy in the config; did you mean study"),
-        ({"study.sedes": [1]}, "there is no sedes in the config; did you mean seeds"),
-        ({"study.epochs": "many"}, "study.epochs is 1 in the config, and 'many' in its place"),
-        ({"optim_wrapper.optimizer.lr": 1}, "there is no optim_wrapper in the config"),
-        ({"cell.optim_wraper.type": "A"}, "no optim_wraper in the config; did you mean optim_wr"),
+        ({"stdy.seeds": [1]}, "stdy.seeds: the config has no stdy; did you mean study"),
+        ({"study.sedes": [1]}, "the config has no sedes; did you mean seeds"),
+        ({"study.epochs": "many"}, "study.epochs is 1 in the config, but its new value 'many'"),
+        ({"optim_wrapper.optimizer.lr": 1}, "the config has no optim_wrapper"),
+        ({"cell.optim_wraper.type": "A"}, "no optim_wraper; did you mean optim_wr"),
     ],
 )
 def test_an_option_for_nothing_is_refused(write_study, options, sentence):
@@ -378,25 +383,25 @@ def test_options_may_name_what_the_study_does_not_have(write_study):
     [
         (
             dict(cell=dict(optim_wraper=dict(type="A"))),
-            "^cell.optim_wraper.type: there is no optim_wraper in the config; did you mean optim_w",
+            "^cell.optim_wraper.type: the config has no optim_wraper; did you mean optim_w",
         ),
         (
             dict(cell=dict(train_cfg=dict(max_epoch=3))),
-            "^cell.train_cfg.max_epoch: there is no max_epoch in the config; did you mean max_epo",
+            "^cell.train_cfg.max_epoch: the config has no max_epoch; did you mean max_epo",
         ),
         (dict(cell=dict(optim_wrapper=dict(optimizer=dict(lr="high")))), "lr must be a number"),
         (
             dict(vary=dict(a=[{"optim_wraper.optimizer.lr": 1}])),
-            "^optim_wraper.optimizer.lr: there is no optim_wraper in the config",
+            "^optim_wraper.optimizer.lr: the config has no optim_wraper",
         ),
         (
             dict(methods=dict(coop=dict(settings={"train_cfg.max_epoch": 3}))),
-            "^train_cfg.max_epoch: there is no max_epoch in the config; did you mean max_epochs",
+            "^train_cfg.max_epoch: the config has no max_epoch; did you mean max_epochs",
         ),
         (dict(vary=dict(a=[{"optim_wrapper.optimizer.lr": "x3"}])), "lr must be a number, 0 or"),
         (
             dict(vary=dict(a=[{"optim_wrapper.optimizer": dict(type="SGD")}])),
-            "study.vary: optim_wrapper.optimizer is {'type': 'SGD'}; vary what is in it",
+            "study.vary: optim_wrapper.optimizer is {'type': 'SGD'}; vary its entries",
         ),
     ],
 )

@@ -293,7 +293,7 @@ def test_published_numbers_stand_beside_ours_with_what_differs(tmp_path, monkeyp
         " 1 here."
     )
     study = make_study("few_shot", published="no.such.module")
-    with pytest.raises(InputError, match="study.published must name a module"):
+    with pytest.raises(InputError, match="study.published must be a module"):
         study_tables(study, make_frame(study, lambda cell: dict(accuracy=50.0)))
 
 
