@@ -113,7 +113,7 @@ def test_one_class_is_refused():
         dict(type="mmsdpt.CLIPVPT", num_tokens=1), predict_features=True, classes=("owl",)
     )
     samples = model(make_images(1, dtype=torch.float32), make_samples(1, 1), mode="predict")
-    with pytest.raises(InputError, match="one class only"):
+    with pytest.raises(InputError, match="only one class"):
         AlignmentMetric().process({}, [sample.to_dict() for sample in samples])
 
 

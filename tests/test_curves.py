@@ -56,7 +56,9 @@ def test_runs_of_one_name_have_a_curve_each_or_are_refused(tmp_path, monkeypatch
     draw_curves([first, second], tmp_path / "c.png")
     (legend,) = drawn["it"].legends
     assert [text.get_text() for text in legend.get_texts()] == ["mudpt", "mudpt, seed2"]
-    with pytest.raises(InputError, match=r"would both be called 'mudpt, seed2': write NAME=\S+"):
+    with pytest.raises(
+        InputError, match=r"would have the same name 'mudpt, seed2': write NAME=\S+"
+    ):
         draw_curves([first, second, third], tmp_path / "c.png")
 
 
@@ -67,7 +69,7 @@ def test_a_folder_may_have_an_equals_sign_in_its_name(tmp_path, monkeypatch):
 
 
 def test_a_folder_without_a_training_is_refused_in_one_sentence(tmp_path):
-    with pytest.raises(InputError, match="there is no loss in"):
+    with pytest.raises(InputError, match="no loss found in"):
         draw_curves([str(tmp_path)], tmp_path / "c.png")
 
 

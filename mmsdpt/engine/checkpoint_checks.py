@@ -1,4 +1,4 @@
-"""A run's checkpoint, checked part by part before anything of it is used."""
+"""Checks of a run's checkpoint, part by part, before any of it is used."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _NEEDED_OF_A_SCHEDULE = ("last_step", "_global_step", "_last_value")
 
 
 def check_contents(checkpoint: Mapping[str, Any], filename: str) -> None:
-    """Check the parts that every checkpoint of a run has: facts, tensors, log and random states.
+    """Check the parts that every checkpoint has: metadata, tensors, log and random states.
 
     Raises:
-        CheckpointError: naming the part that is missing, of another type or not finite.
+        CheckpointError: naming the part that is missing, has a wrong type or is not finite.
     """
     try:
         _check_meta(_part(checkpoint, "meta", Mapping))
@@ -40,15 +40,15 @@ def check_resumable(
     optim_wrapper: OptimWrapper,
     schedules: Sequence | None,
 ) -> None:
-    """Check optimizer, its gradients and schedules against those that the config makes.
+    """Check optimizer, gradients and schedules against those of the config.
 
     Raises:
         CheckpointError: naming what is missing or does not fit.
     """
     if "optimizer" not in checkpoint:
         raise CheckpointError(
-            f"{filename} has no state of an optimizer, so it cannot be resumed: resume from the"
-            " newest checkpoint (--resume without a file), or start a new run from this one with"
+            f"{filename} has no optimizer state, so it cannot be resumed: resume from the newest"
+            " checkpoint (--resume without a file), or start a new run from this one with"
             f" --cfg-options tuner_files.default={filename}"
         )
     try:
@@ -64,7 +64,7 @@ def check_resumable(
 
 
 class _Damage(Exception):
-    """The first thing that is wrong."""
+    """The first problem that was found."""
 
 
 def _require(condition: bool, where: str, problem: str) -> None:
@@ -101,11 +101,13 @@ def _check_messages(messages: Mapping) -> None:
         where = f"log_scalars.{name}"
         _require(isinstance(name, str) and isinstance(item, Mapping), where, "not a log")
         values, counts = (_part(item, part, Tensor) for part in ("values", "counts"))
-        _require(values.dim() == 1 and values.shape == counts.shape, where, "of odd shapes")
+        _require(
+            values.dim() == 1 and values.shape == counts.shape, where, "of inconsistent shapes"
+        )
         _require(_is_count(item.get("max_length")), f"{where}.max_length", "not a count")
     for name, value in _part(messages, "runtime_info", Mapping).items():
         where = f"runtime_info.{name}"
-        _require(isinstance(name, str), where, "not named by a text")
+        _require(isinstance(name, str), where, "not named by a string")
         if name.startswith("best_score"):
             _require(
                 isinstance(value, (int, float)) and not math.isnan(value), where, "not a score"
@@ -147,7 +149,7 @@ def _check_optimizer(found: Mapping, wrapper: OptimWrapper) -> None:
         _check_alike(group, {k: v for k, v in expected.items() if k in group}, here)
     for index, state in _part(found, "state", Mapping).items():
         here = f"optimizer.state[{index}]"
-        _require(_is_count(index) and index < len(parameters), here, "of no parameter")
+        _require(_is_count(index) and index < len(parameters), here, "of an unknown parameter")
         _require(isinstance(state, Mapping), here, "not a dict")
         for name, value in state.items():
             if isinstance(value, Tensor):
@@ -162,13 +164,13 @@ def _check_optimizer(found: Mapping, wrapper: OptimWrapper) -> None:
 
 
 def _check_gradients(found: Sequence, wrapper: OptimWrapper) -> None:
-    """They may be infinite: mixed precision leaves out the step, then."""
+    """Check gradients, which may be infinite: mixed precision then skips the step."""
     parameters = dict(enumerate(parameters_of(wrapper)))
     for i, gradients in enumerate(found):
         here = f"gradients[{i}]"
         _require(isinstance(gradients, Mapping), here, "not a dict")
         for index, value in gradients.items():
-            _require(index in parameters, f"{here}[{index}]", "of no parameter")
+            _require(index in parameters, f"{here}[{index}]", "of an unknown parameter")
             own = parameters[index]
             fits = isinstance(value, Tensor) and value.dtype == own.dtype
             fits = fits and value.shape == own.shape
@@ -177,7 +179,7 @@ def _check_gradients(found: Sequence, wrapper: OptimWrapper) -> None:
 
 def _check_schedules(found: Sequence, own: Sequence) -> None:
     if len(found) != len(own):
-        raise _Damage(f"it has {len(found)} schedules, and the config {len(own)}")
+        raise _Damage(f"it has {len(found)} schedules, but the config has {len(own)}")
     for i, (state, schedule) in enumerate(zip(found, own, strict=True)):
         here = f"param_schedulers[{i}]"
         _require(isinstance(state, Mapping), here, "not a dict")
@@ -185,7 +187,7 @@ def _check_schedules(found: Sequence, own: Sequence) -> None:
             _require(name in state, f"{here}.{name}", "missing")
         expected = schedule.state_dict()
         for name, value in state.items():
-            _require(name in expected, f"{here}.{name}", "unknown: that is another schedule")
+            _require(name in expected, f"{here}.{name}", "unknown: it belongs to another schedule")
             if isinstance(expected[name], Mapping):  # milestones, whose keys are settings
                 _require(isinstance(value, Mapping), f"{here}.{name}", "of the wrong type")
             else:

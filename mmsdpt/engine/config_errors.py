@@ -1,4 +1,4 @@
-"""Settings of a config that cannot be right: one sentence with their place, not a traceback."""
+"""Report invalid settings of a config in one sentence with their dotted path, not a traceback."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _STEPS = {
 
 
 def check_settings(cfg: Config) -> None:
-    """Check what is set most often, and most often wrong.
+    """Check the settings that are most often set, and most often wrong.
 
     Raises:
         InputError: naming the setting, and what it must be.
@@ -52,14 +52,14 @@ def check_settings(cfg: Config) -> None:
         if there and len(there) < len(names):
             absent = [name for name in names if name not in there]
             raise InputError(
-                f"{', '.join(absent)} is None, and {', '.join(there)} is not: they are set"
-                " together, or all to None to leave this part out"
+                f"{', '.join(absent)} is None, but {', '.join(there)} is not: set all of them, or"
+                " set all to None to leave this part out"
             )
     hooks = cfg.get("custom_hooks") or ()
     if any(isinstance(hook, Mapping) and hook.get("type") == "EMAHook" for hook in hooks):
         raise InputError(
-            "custom_hooks has an EMAHook, which needs all weights in a run's checkpoints, and these"
-            " hold what trains: leave it out"
+            "custom_hooks has an EMAHook, which needs all weights in a run's checkpoints, but these"
+            " hold only trainable parameters: leave it out"
         )
     level = cfg.get("log_level")
     known = isinstance(level, str) and isinstance(logging.getLevelName(level), int)
@@ -73,20 +73,20 @@ def check_settings(cfg: Config) -> None:
             segments = "segm" in str(metric.get("metric"))
             if segments and not any("mask" in place for place, _ in parts(cfg.get("model"))):
                 raise InputError(
-                    f"{role}_evaluator.metric asks for segm, and this model predicts boxes, no"
+                    f"{role}_evaluator.metric has segm, but this model predicts boxes, not"
                     " masks: metric='bbox' compares these"
                 )
 
 
 @contextmanager
 def settings_explained(cfg: Config, origin: str = "") -> Iterator[None]:
-    """Turn what a registry or a constructor says of a misspelt setting into one sentence with the
-    setting's place in the config and the nearest name; a full disk gets the work folder's name
-    where the system names no file.
+    """Turn an error of a registry or constructor about a misspelt setting into one sentence with
+    the setting's path in the config and the nearest name. An error about a full disk gets the name
+    of the work folder if the system names no file.
 
     Args:
-        cfg: What is built.
-        origin: The files that it was read from, if it is no config of a run.
+        cfg: The config to build.
+        origin: The files that it was read from, if it is not the config of a run.
     """
     prefix = f"{origin}: " if origin else ""
     try:
@@ -117,8 +117,8 @@ def settings_explained(cfg: Config, origin: str = "") -> Iterator[None]:
 
 
 def try_first_sample(loader: DataLoader) -> None:
-    """Prepare one sample: what a transform does not take ends the run before its first step. No
-    random number is used up.
+    """Prepare one sample, so that errors of a transform end the run before its first step. The
+    random state is not changed.
 
     Raises:
         InputError: naming the transform.
@@ -144,7 +144,7 @@ def try_first_sample(loader: DataLoader) -> None:
 
 
 def _part_in_work(error: BaseException) -> Mapping | str | None:
-    """What was being built when an error came, by its config or in words; None if nothing was."""
+    """The part that was being built when an error occurred, as its config or in words, or None."""
     found, where = None, error.__traceback__
     while where is not None:
         name = where.tb_frame.f_code.co_name
@@ -160,7 +160,7 @@ def _part_in_work(error: BaseException) -> Mapping | str | None:
 
 
 def _reason(error: BaseException, part: Mapping | str = "") -> str:
-    """An error in words; where none were meant for a reader, with its place in the code."""
+    """The message of an error, with its location in the code if it is not written for users."""
     text = printable(str(error.args[0] if error.args else ""), 400)
     place = traceback.extract_tb(error.__traceback__)[-1]
     refusal = (place.line or "").startswith(("raise ", "assert "))
@@ -181,14 +181,14 @@ def _sentence(cfg: Config, text: str) -> str | None:
             if found[1] in part and found[1] not in (known := _arguments(part.get("type")))
         ]
         if not places:
-            return None  # not of the config: an error of the code
+            return None  # an error of the code, not of the config
         place, part, known = places[0]
         return f"{join(place, found[1])} is not a setting of {_name(part)}" + nearest(
             found[1], known
         )
     kind = setting(cfg, "optim_wrapper.optimizer.type", None)
     if text == "None is not a callable object" and isinstance(kind, str):
-        # MMEngine looks the optimizer up without seeing whether it is there.
+        # MMEngine looks up the optimizer without checking that it exists.
         known = list(mmengine.registry.OPTIMIZERS.module_dict)
         return f"optim_wrapper.optimizer.type={kind!r} is not known" + nearest(kind, known)
     if found := re.match(r"(\S+) is not in the (.+?) registry", text):
@@ -216,7 +216,7 @@ def _registries() -> Iterator[Registry]:
 
 
 def _arguments(kind: Any) -> list[str]:
-    """Arguments that a registered class, or one that it inherits from, names."""
+    """Argument names of a registered class and of the classes that it inherits from."""
     if isinstance(kind, str):
         plain = kind.rpartition(".")[2]
         kinds = [own.module_dict[plain] for own in _registries() if plain in own.module_dict]

@@ -39,7 +39,7 @@ class _Split:
     """One COCO file of a run and how it is used."""
 
     role: str
-    place: int  # among the role's datasets
+    place: int  # index among the role's datasets
     dataset: Any
     report: CocoReport
 
@@ -50,21 +50,20 @@ def prepare_data(
     folder: str | Path,
     optional: Sequence[str] = (),
 ) -> None:
-    """Check the COCO files of all splits in one report, and let the run read them as they should
-    be.
+    """Check the COCO files of all splits in one report, and let the run read corrected copies.
 
-    Where :func:`mmsdpt.datasets.coco_checks.check_coco` fills in or leaves out anything, or the
-    categories have another order than the classes, a mended copy is written to ``folder``, and
-    dataset and metric read it in place of the file. Other kinds of datasets are left alone.
+    If :func:`mmsdpt.datasets.coco_checks.check_coco` fills in or leaves out anything, or the order
+    of the categories differs from the classes, a corrected copy is written to ``folder``, and
+    dataset and metric read it instead of the file. Other kinds of datasets are not changed.
 
     Args:
         loaders: Config of each role's data loader; changed in place.
         evaluators: Config of each role's metrics; changed in place.
-        folder: Where mended copies go.
-        optional: Roles that this run does not need: what is wrong with them is a warning.
+        folder: Folder for the corrected copies.
+        optional: Roles that this run does not need: their problems are warnings.
 
     Raises:
-        InputError: with all that must be mended, by file and entry.
+        InputError: with all problems to fix, by file and entry.
     """
     splits, problems = [], []
     seen: dict[tuple, CocoReport] = {}
@@ -96,7 +95,7 @@ def prepare_data(
         raise InputError(fatal[0])
     if fatal:
         listed = "".join(f"\n  {text}" for text in fatal)
-        raise InputError(f"fix the data before anything can run:{listed}")
+        raise InputError(f"the data has problems; fix them first:{listed}")
     _warn(splits, dict.fromkeys(text for _, text in problems))
     _write_copies(splits, evaluators, Path(folder))
 
@@ -105,7 +104,7 @@ def _coco_paths(dataset: Mapping) -> tuple[str, str] | None:
     """Annotation file and image folder of a ``CocoDataset`` on local storage.
 
     Raises:
-        InputError: if its config names no folder of images.
+        InputError: if its config names no image folder.
     """
     annotations, root = dataset.get("ann_file"), dataset.get("data_root") or ""
     if kind_of(dataset) != "CocoDataset" or not annotations or dataset.get("backend_args"):
@@ -114,14 +113,14 @@ def _coco_paths(dataset: Mapping) -> tuple[str, str] | None:
     if not isinstance(folders, Mapping) or not isinstance(folders.get("img"), str):
         raise InputError(
             f"the dataset of {joined(root, annotations)} has data_prefix={folders!r}, expected"
-            " dict(img='FOLDER/'), the folder of its images below data_root"
+            " dict(img='FOLDER/'), the image folder below data_root"
         )
     paths = (joined(root, annotations), joined(root, folders["img"]))
     return None if any("://" in path for path in paths) else paths
 
 
 def _class_list(dataset: Mapping) -> list[str] | None:
-    """The classes that a dataset's config names, as texts, which also go into the config."""
+    """The classes of a dataset's config as strings, which are also written to the config."""
     metainfo = dataset.get("metainfo")
     classes = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
     if isinstance(classes, str):
@@ -133,7 +132,7 @@ def _class_list(dataset: Mapping) -> list[str] | None:
 
 
 def _name_annotations(splits: Sequence[_Split], evaluators: Mapping[str, Any]) -> None:
-    """Let COCO's metric read the file of its dataset where it names none."""
+    """Let COCO's metric read the file of its dataset if it names none."""
     for _, metric, scored in _scored(splits, evaluators):
         paths = {str(split.report.path) for split in scored}
         if len(paths) == 1 and kind_of(metric) == "CocoMetric" and not metric.get("ann_file"):
@@ -143,7 +142,7 @@ def _name_annotations(splits: Sequence[_Split], evaluators: Mapping[str, Any]) -
 def _scored(
     splits: Sequence[_Split], evaluators: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any, list[_Split]]]:
-    """Each role's metrics with the datasets that they score."""
+    """Each role's metrics with the datasets that they evaluate."""
     for role, evaluator in evaluators.items():
         own = [split for split in splits if split.role == role]
         if kind_of(evaluator) == "MultiDatasetsEvaluator":  # a metric for each dataset
@@ -157,8 +156,8 @@ def _scored(
 def _metrics_of_other_images(
     splits: Sequence[_Split], evaluators: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """Role and sentence of each metric whose file is another one than its dataset's, with other
-    images: what the dataset does not have would count as missed.
+    """Role and sentence for each metric whose file differs from its dataset's and has other images:
+    boxes of images that the dataset lacks would count as missed.
     """
     for role, metric, scored in _scored(splits, evaluators):
         own = {str(split.report.path): split for split in scored}
@@ -176,26 +175,24 @@ def _metrics_of_other_images(
             if not _scores_all(metric, truth, list(own.values())):
                 yield (
                     role,
-                    f"the metric of {role} compares with one file, and the data are"
+                    f"the metric of {role} reads one file, but the datasets read"
                     f" {' and '.join(own)}: set {role}_evaluator to a MultiDatasetsEvaluator with a"
-                    " metric for each, or name a file as ann_file that has the images of all, each"
-                    " with an id of its own",
+                    " metric for each, or set its ann_file to a file with the images of all, each"
+                    " with a unique id",
                 )
         elif truth is not None and _ids(truth) != _ids(reports[0]):
             yield (
                 role,
-                f"the metric of {role} reads {path}, and its dataset {reports[0].path}, which"
-                " has other images or ids: give both the same file",
+                f"the metric of {role} reads {path}, but its dataset reads {reports[0].path}, which"
+                " has other images or ids: set both to the same file",
             )
 
 
 def _scores_all(metric: Mapping, truth: CocoReport | None, splits: Sequence[_Split]) -> bool:
-    """Whether a metric, whose file is ``truth``, has the images of several files, under the ids
-    that these have.
-    """
+    """Whether the file of a metric, ``truth``, has the images and ids of several files."""
     if kind_of(metric) != "CocoMetric":
         return True
-    if not metric.get("ann_file"):  # it then takes what the samples themselves say
+    if not metric.get("ann_file"):  # it then takes the annotations from the samples
         return all("'instances'" in str(split.dataset.get("pipeline")) for split in splits)
     if truth is None:
         return True
@@ -204,18 +201,16 @@ def _scores_all(metric: Mapping, truth: CocoReport | None, splits: Sequence[_Spl
 
 
 def warn_of_other_numbers(name: str, dataset: Sized, evaluator: Evaluator) -> None:
-    """Say where a dataset, called so, does not have each image once that its metrics have boxes
-    of.
-    """
+    """Warn if a dataset does not have every image of its metrics' annotations exactly once."""
     if isinstance(evaluator, MultiDatasetsEvaluator):
         return
     for metric in evaluator.metrics:
         truth = getattr(metric, "_coco_api", None) or getattr(metric, "truth", None)
         if truth is not None and len(truth.imgs) != len(dataset):
             print_log(
-                f"{name} has {len(dataset)} images, and the annotations of its metric"
+                f"{name} has {len(dataset)} images, but the annotations of its metric"
                 f" have {len(truth.imgs)}: boxes of images that are not predicted count as missed,"
-                " and images that come again count twice, so this score cannot be compared with"
+                " and repeated images count twice, so this score cannot be compared with"
                 " others",
                 logger="current",
                 level=logging.WARNING,
@@ -227,7 +222,7 @@ def _ids(report: CocoReport) -> set[tuple[int, str]]:
 
 
 def _put_all_in_order(splits: Sequence[_Split]) -> None:
-    """Bring every file's categories into the order of its dataset's classes."""
+    """Sort every file's categories by its dataset's classes."""
     from mmdet.datasets import CocoDataset
 
     names = [name for split in splits for name in split.report.names]
@@ -241,7 +236,7 @@ def _put_all_in_order(splits: Sequence[_Split]) -> None:
             known = CocoDataset.METAINFO["classes"]
             if not set(known) <= {each["name"] for each in report.content["categories"]}:
                 report.errors[
-                    "the config names no classes, so those of COCO would be taken: set"
+                    "the config names no classes, so COCO's would be used: set"
                     f" metainfo=dict(classes={tuple(dict.fromkeys(names))!r})"
                 ] = []
             continue
@@ -252,14 +247,14 @@ def _put_all_in_order(splits: Sequence[_Split]) -> None:
             if [name for name in order if name in classes] != classes:
                 report.add(
                     "errors",
-                    "two datasets name its classes in different orders or spellings, so that labels"
-                    " would take each other's names; write them alike",
+                    "two datasets list its classes in different orders or spellings, so labels"
+                    " would get wrong names; write them the same way",
                     f"{listed(done[id(report)])} and {listed(classes)}",
                 )
 
 
 def _warn(splits: Sequence[_Split], problems: Sequence[str]) -> None:
-    """Say what was filled in, what leaves, and what is doubtful."""
+    """Log what was filled in, left out or is doubtful."""
     lines = list(problems)
     trained = [split.report for split in splits if split.role == "train"]
     seen: set[int] = set()
@@ -269,8 +264,8 @@ def _warn(splits: Sequence[_Split], problems: Sequence[str]) -> None:
             continue
         if split.role != "train" and (both := report.images_also_in(trained)):
             lines.append(
-                f"{path}: {len(both)} of its images are also in train ({both[0].name}, ...): what"
-                " is measured on them says nothing about new images"
+                f"{path}: {len(both)} of its images are also in train ({both[0].name}, ...), so the"
+                " score says little about new images"
             )
         if id(report) in seen:
             continue
@@ -282,13 +277,13 @@ def _warn(splits: Sequence[_Split], problems: Sequence[str]) -> None:
         if not report.boxes:
             lines.append(f"{path}: {NO_SCORE}")
         elif empty and split.role == "train":
-            lines.append(f"{path}: no box to train on for {', '.join(map(repr, empty))}")
+            lines.append(f"{path}: no boxes to train on for {', '.join(map(repr, empty))}")
     for line in dict.fromkeys(lines):
         print_log(line, logger="current", level=logging.WARNING)
 
 
 def _write_copies(splits: Sequence[_Split], evaluators: Mapping[str, Any], folder: Path) -> None:
-    """Write what differs from the files, and let datasets and metrics read it."""
+    """Write corrected copies of the files, and let datasets and metrics read them."""
     copies: dict[str, str] = {}
     for split in splits:
         report = split.report
@@ -310,7 +305,7 @@ def _write_copies(splits: Sequence[_Split], evaluators: Mapping[str, Any], folde
 
 
 def use_own_image_loader(cfg: Any) -> None:
-    """Put :class:`mmsdpt.LoadImageFromFile` in the place of MMCV's in a dataset's pipeline."""
+    """Replace MMCV's image loader by :class:`mmsdpt.LoadImageFromFile` in a dataset's pipeline."""
     for dataset in dataset_configs(cfg):
         for step in dataset.get("pipeline") or ():
             if isinstance(step, dict) and step.get("type") == "LoadImageFromFile":

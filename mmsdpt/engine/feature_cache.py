@@ -1,4 +1,4 @@
-"""``feature_cache = dict(...)`` of a config: frozen features are computed once."""
+"""``feature_cache = dict(...)`` in a config: compute frozen features only once."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ DRAWN = "drawn"
 
 @dataclass(frozen=True)
 class FeatureCacheSettings:
-    """``feature_cache`` of a config.
+    """The settings of ``feature_cache`` in a config.
 
     Args:
-        views: K views of each training image, drawn once; None: the pipeline draws nothing.
-            ``"drawn"``: images are drawn anew each time, as without the cache, and kept features
-            are used where the pixels are the same, as where a flip is all that is random.
-        seed: Of the views; all runs with the same seed share them.
-        folder: Where features are kept for other processes and runs; None: in memory alone.
-        memory_gb: Bound of what is held in memory, in 10^9 bytes.
-        max_gb: Bound of the folder.
-        dtype: ``bfloat16`` or ``float16`` stores rounded numbers; None: as computed.
-        keep: False draws the same views without keeping features, to compare.
+        views: K fixed random views of each training image; None: the pipeline is not random.
+            ``"drawn"``: views are drawn anew each time, as without the cache, and cached features
+            are used if the pixels are the same, for example if only a flip is random.
+        seed: Seed of the views; all runs with the same seed share them.
+        folder: Folder to share features with other processes and runs; None: memory only.
+        memory_gb: Limit of the memory, in 10^9 bytes.
+        max_gb: Limit of the folder.
+        dtype: ``bfloat16`` or ``float16`` stores rounded values; None: as computed.
+        keep: False draws the same views without caching features, for comparison.
 
     Raises:
-        InputError: for a value that cannot be.
+        InputError: for an invalid value.
     """
 
     views: int | Literal["drawn"] | None = None
@@ -55,9 +55,7 @@ class FeatureCacheSettings:
             whole = isinstance(value, int) and not isinstance(value, bool)
             if value in (None, DRAWN) and name == "views" or whole and value >= least:
                 continue
-            raise InputError(
-                f"feature_cache.{name} must be an integer of at least {least}, got {value!r}"
-            )
+            raise InputError(f"feature_cache.{name} must be an integer >= {least}, got {value!r}")
         for name in ("memory_gb", "max_gb"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
@@ -73,41 +71,43 @@ class FeatureCacheSettings:
         """From a config.
 
         Raises:
-            InputError: if it has something else in it.
+            InputError: for an unknown key.
         """
         if not isinstance(cfg, Mapping):
             raise InputError(f"feature_cache must be dict(views=...) or None, got {cfg!r}")
         known = [each.name for each in fields(cls)]
         for name in cfg:
             if name not in known:
-                raise InputError(f"feature_cache has no key {name!r}; it has {', '.join(known)}")
+                raise InputError(
+                    f"feature_cache has no key {name!r}; its keys are {', '.join(known)}"
+                )
         return cls(**cfg)
 
     def store(self) -> FeatureStore:
-        """Where features are kept."""
+        """The store for these settings."""
         return FeatureStore(self.memory_gb, self.folder, self.max_gb)
 
 
 class FeatureCache(Hook):
-    """Lets a host keep what its frozen stages compute, and its training draw fixed views.
+    """Lets a host cache the outputs of its frozen stages, and its training draw fixed views.
 
     Args:
-        cfg: Of the run, ``feature_cache``.
-        host: Of the run.
-        store: Where features are kept, if several runs share it.
+        cfg: The run's ``feature_cache``.
+        host: The run's model.
+        store: A store that several runs share.
 
     Raises:
         InputError: if a setting is wrong, or the host has no stages.
     """
 
-    priority = "VERY_HIGH"  # others are to see whole samples
+    priority = "VERY_HIGH"  # other hooks must see complete samples
 
     def __init__(self, cfg: Any, host: nn.Module, store: FeatureStore | None = None) -> None:
         self.settings = settings = FeatureCacheSettings.of(cfg)
         if not getattr(host, "stages", tuple)():
             raise InputError(
-                f"feature_cache is for hosts that name frozen stages, and {type(host).__name__}"
-                " names none: remove it from the config"
+                f"feature_cache needs a host with frozen stages, but {type(host).__name__} has"
+                " none: remove it from the config"
             )
         self.host = host
         self.stages: StageCache | None = None
@@ -119,7 +119,7 @@ class FeatureCache(Hook):
             host.keep_features(self.stages)
 
     def views(self, loader: DataLoader) -> Views | None:
-        """The fixed views of a training loader, if there are to be any."""
+        """The fixed views of a training loader, if enabled."""
         if self.settings.views == DRAWN:
             return None
         wanted = None
@@ -130,7 +130,7 @@ class FeatureCache(Hook):
         return self._views
 
     def before_train(self, runner: Runner) -> None:
-        """What trains in the host itself is another one at every step."""
+        """Disable stages with trainable parameters, which change at every step."""
         for stage in self.host.stages() if self.stages is not None else ():
             trains = [
                 name
@@ -141,28 +141,28 @@ class FeatureCache(Hook):
                 self.stages.switch_off(stage.name, f"{trains[0]} trains")
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Give samples what was left out of them."""
+        """Restore the parts that were left out of the samples."""
         if self._views is not None and not self._views.recognise(data_batch) and self.stages:
             self.stages.switch_off(
                 "image",
-                "the pipeline of the training images draws random numbers: set feature_cache.views"
-                " to the number of views of each image",
+                "the training pipeline is random: set feature_cache.views to the number of views of"
+                " each image",
             )
 
     def after_train(self, runner: Runner) -> None:
-        """Say what it was worth."""
+        """Log how often the cache was used."""
         if self.stages is None:
             return
         for name in sorted({*self.stages.found, *self.stages.computed}):
             print_log(
-                f"Feature cache: {self.stages.computed[name]} {name} features were computed, and"
-                f" {self.stages.found[name]} were taken from it",
+                f"Feature cache: {self.stages.computed[name]} {name} features were computed,"
+                f" {self.stages.found[name]} were found in the cache",
                 "current",
             )
 
 
 def _preprocess(host: nn.Module) -> Callable[[dict], Tensor] | None:
-    """Makes of a batch the pixels that the host gets; None where they depend on the batch."""
+    """Preprocess a batch as the host does; None if the pixels depend on the batch."""
     preprocessor = host.data_preprocessor
     if getattr(preprocessor, "batch_augments", None):
         return None

@@ -1,4 +1,4 @@
-"""Optimizer construction over what trains; mixed precision on the CPU."""
+"""Optimizer construction for trainable parameters; mixed precision on the CPU."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from mmsdpt.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """MMEngine's constructor, handing over only the parameters that require a gradient.
+    """MMEngine's constructor, restricted to parameters that require a gradient.
 
-    MMEngine's own hands over all of them: the state of an optimizer for ten tokens would list every
-    frozen tensor. ``paramwise_cfg`` works as usual.
+    MMEngine's passes all of them, so the optimizer state for ten tokens would list every frozen
+    tensor. ``paramwise_cfg`` works as usual.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
@@ -32,7 +32,7 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         trained = [p for p in inner.parameters() if p.requires_grad]
         if not trained:
             raise ValueError("nothing would train: no parameter of the model requires a gradient")
-        # Without settings of parts MMEngine asks for the parameters alone, and makes one group.
+        # Without paramwise_cfg MMEngine only calls parameters(), and makes one group.
         plain = SimpleNamespace(parameters=lambda: trained)
         wrapper = super().__call__(inner if self.paramwise_cfg else plain)
         if wrapper.optimizer.defaults.get("fused"):
@@ -50,8 +50,8 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
 
 def _count_as_changed(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    """Give parameters another version, which PyTorch's fused steps leave as it is: what is kept of
-    them (:class:`~mmsdpt.utils.memo.Memo`) would outlive the step.
+    """Increment the version of parameters, which PyTorch's fused steps do not: otherwise values
+    cached from them (:class:`~mmsdpt.utils.memo.Memo`) would be stale after the step.
     """
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -59,8 +59,8 @@ def _count_as_changed(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) 
 
 
 def use_mixed_precision(settings: MutableMapping[str, Any], device: str) -> None:
-    """Change an optimizer's config to automatic mixed precision: bfloat16 on the CPU, float16 and a
-    scaled loss elsewhere, unless the config says otherwise.
+    """Change an optimizer's config to automatic mixed precision: bfloat16 on the CPU, float16 with
+    loss scaling elsewhere, unless the config says otherwise.
     """
     if device == "cpu":
         settings["type"] = "CPUAmpOptimWrapper"
@@ -70,8 +70,8 @@ def use_mixed_precision(settings: MutableMapping[str, Any], device: str) -> None
 
 
 def bfloat16_slowdown() -> float:
-    """How many times the time of float32 a product of matrices takes in bfloat16 on this CPU: below
-    one where the processor has instructions for it, ten and more where they are emulated.
+    """Time of a matrix product in bfloat16 relative to float32 on this CPU: below 1 with hardware
+    support, 10 or more if it is emulated.
     """
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
@@ -87,10 +87,10 @@ def bfloat16_slowdown() -> float:
 
 @OPTIM_WRAPPERS.register_module()
 class CPUAmpOptimWrapper(OptimWrapper):
-    """Autocast to bfloat16 on the CPU, where MMEngine's ``AmpOptimWrapper`` refuses to work.
+    """Autocast to bfloat16 on the CPU, which MMEngine's ``AmpOptimWrapper`` does not support.
 
-    bfloat16 has the range of float32, so that no loss needs scaling. Where the processor computes
-    it more slowly than float32, a warning says so.
+    bfloat16 has the range of float32, so the loss needs no scaling. A warning is logged if the
+    processor computes it more slowly than float32.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -98,8 +98,8 @@ class CPUAmpOptimWrapper(OptimWrapper):
         slowdown = bfloat16_slowdown()
         if slowdown > 2:
             print_log(
-                f"this processor computes in bfloat16 about {slowdown:.0f} times slower than in"
-                " float32: training without --amp is faster",
+                f"on this processor bfloat16 is about {slowdown:.0f} times slower than float32:"
+                " training without --amp is faster",
                 logger="current",
                 level=logging.WARNING,
             )

@@ -48,13 +48,15 @@ LAST_CHECKPOINT = "last_checkpoint"
 
 
 class ResumableRunner(Runner):
-    """A runner whose checkpoint holds what trains, optimizer, schedules, log and random state. It
-    is written atomically and read without unpickling objects. A run continues *on top of* the base
-    weights, which are not in it.
+    """A runner whose checkpoints hold the trainable parameters, optimizer, schedules, log and
+    random state. They are written atomically and read without unpickling objects. A resumed run
+    loads its checkpoint *on top of* the base weights, which are not in it.
     """
 
     resumed_random_states: list[dict] | None = None
-    _kept_settings: Mapping[str, Any] = MappingProxyType({})  # of a resumed run, not the config's
+    _kept_settings: Mapping[str, Any] = MappingProxyType(
+        {}
+    )  # those of a resumed run, not of the config
 
     @property
     def host(self) -> nn.Module:
@@ -68,7 +70,7 @@ class ResumableRunner(Runner):
         if not pointer.is_file():
             return None
         recorded = Path(pointer.read_text(errors="replace").strip())
-        # The work directory may have been moved or copied since.
+        # The work directory may have been moved or copied.
         for path in (Path(self.work_dir) / recorded.name, recorded):
             if path.is_file():
                 return str(path)
@@ -84,9 +86,9 @@ class ResumableRunner(Runner):
             raise CheckpointError(f"checkpoint not found: {filename}")
         if filename.endswith(".safetensors"):
             raise CheckpointError(
-                f"{filename} is not a checkpoint of an mmsdpt run, which ends in .pth: base weights"
-                " go into load_from, and a tuner file, which has no state of the optimizer, starts"
-                f" a new run with --cfg-options tuner_files.default={filename}"
+                f"{filename} is not a checkpoint of an mmsdpt run, which ends in .pth: set base"
+                " weights as load_from; a tuner file has no optimizer state, but can start a new"
+                f" run with --cfg-options tuner_files.default={filename}"
             )
         checkpoint = read_checkpoint(str(filename), map_location="cpu")
         self._check_belongs(filename, checkpoint)
@@ -96,7 +98,7 @@ class ResumableRunner(Runner):
         meta = checkpoint["meta"]
         for slot, tuner in getattr(self.host, "tuners", {}).items():
             tuner.adopt(meta["tuners"][slot]["config"])
-            # A tuner that did not note its classes, or an older version's, has those of the data.
+            # A tuner without recorded classes (from an older version) has those of the data.
             others = tuner.trained_classes if tuner.frozen else _classes_of_data(meta)
             remember_classes(tuner, meta.get("trained_classes", {}).get(slot) or others)
         self.resumed_random_states = checkpoint["random_states"]
@@ -104,11 +106,11 @@ class ResumableRunner(Runner):
         return checkpoint
 
     def _check_belongs(self, filename: str, checkpoint: dict) -> None:
-        """Refuse what another kind of run wrote, or one on other base weights."""
+        """Refuse checkpoints of another kind of run, or with other base weights."""
         meta = checkpoint.get("meta")
         if not isinstance(meta, dict) or meta.get(RUN_CHECKPOINT) is None:
             raise CheckpointError(
-                f"{filename} is not a checkpoint of an mmsdpt run; base weights go into load_from,"
+                f"{filename} is not a checkpoint of an mmsdpt run; set base weights as load_from;"
                 " tuner files end in .safetensors"
             )
         check_contents(checkpoint, filename)
@@ -117,16 +119,16 @@ class ResumableRunner(Runner):
         different = tuner_differences(self.host, meta.get("tuners")) or differences(found, expected)
         if different:
             raise CheckpointError(
-                f"{filename} was written by a run that trained something else: {different}"
+                f"{filename} is from a run that trained other parameters: {different}"
             )
         if meta.get("base") != self._fingerprint_of_frozen():
             raise CheckpointError(
-                f"{filename} was written by a run on other base weights: name the same checkpoint"
+                f"{filename} is from a run on other base weights: use the same checkpoint"
                 " with load_from"
             )
 
     def _fingerprint_of_frozen(self) -> str | None:
-        """What identifies the base weights throughout the run; None where all of them train."""
+        """Fingerprint of the frozen base weights; None if all of them train."""
         if all(p.requires_grad for p in self.host.parameters()):
             return None
         return base_fingerprint(self.host, frozen_only=True)
@@ -139,7 +141,7 @@ class ResumableRunner(Runner):
         map_location="cpu",
     ) -> None:
         """Continue the run that wrote ``filename``: weights, optimizer, schedules, log, random
-        state. Arguments as in MMEngine, whose own method runs a config that the file may hold.
+        state. Arguments as in MMEngine, whose method would execute a config in the file.
 
         Raises:
             CheckpointError: if a part of the file is missing, damaged or does not fit.
@@ -174,12 +176,12 @@ class ResumableRunner(Runner):
         done, end = progress(self.train_loop)
         if done >= end:
             self.logger.warning(
-                "The run is finished, and nothing is left to train; a larger train_cfg.max_epochs"
-                " or max_iters makes it longer"
+                "The run is already finished; to train longer, increase train_cfg.max_epochs or"
+                " max_iters"
             )
 
     def _restore_gradients(self, found: list[dict[int, torch.Tensor]] | None) -> None:
-        """Those of an unfinished step of the optimizer, or a warning where they are lost."""
+        """Restore the gradients of an unfinished optimizer step, or warn that they are lost."""
         if found and len(found) == self.world_size:
             parameters = parameters_of(self.optim_wrapper)
             for i, gradient in found[self.rank].items():
@@ -188,28 +190,28 @@ class ResumableRunner(Runner):
         done, end = progress(self.train_loop)
         if self.iter % self.optim_wrapper._accumulative_counts and done < end:
             self.logger.warning(
-                "The checkpoint was written between two steps of the optimizer"
+                "The checkpoint was written between two optimizer steps"
                 " (optim_wrapper.accumulative_counts) and has no gradients for this number of"
-                " processes: those accumulated so far are lost"
+                " processes: the accumulated gradients are lost"
             )
 
     def _check_position(self) -> None:
-        """Warn where the iterations done are not those of whole epochs."""
+        """Warn if the number of iterations is not that of whole epochs."""
         loop = self.train_loop
         if not isinstance(loop, EpochBasedTrainLoop):
             return
         whole = loop.epoch * len(loop.dataloader)
         if loop.iter != whole:
             self.logger.warning(
-                f"The checkpoint was written after {loop.iter} iterations, and {loop.epoch} epochs"
-                f" of the present data and batch size are {whole}: epoch"
-                f" {loop.epoch + 1} begins at its first image, whether or not it was trained, and"
-                " schedules by iteration go on from the iterations done"
+                f"The checkpoint was written after {loop.iter} iterations, but {loop.epoch} epochs"
+                f" with the current data and batch size are {whole}: epoch"
+                f" {loop.epoch + 1} starts from its first image, and schedules by iteration"
+                f" continue from iteration {loop.iter}"
             )
 
     def _with_later_schedules(self, found: Any, meta: Mapping) -> Any:
-        """The schedules of a checkpoint, with the present state of those that begin after the end
-        that the run then had, for which it left them out.
+        """The schedules of a checkpoint, with the current state of those that it left out because
+        they begin after the planned end of the earlier run.
         """
         before = (meta.get("settings") or {}).get("train_cfg.max_epochs")
         own = self.param_schedulers
@@ -226,38 +228,38 @@ class ResumableRunner(Runner):
         ]
 
     def _begin_later_schedules(self, meta: Mapping) -> None:
-        """Let the schedules that were left out count what is done."""
+        """Advance the schedules that were left out to the current position."""
         for scheduler in self.param_schedulers:
             done = meta["epoch" if scheduler.by_epoch else "iter"]
             if scheduler._global_step == 0 and done:
                 scheduler._global_step = done - 1
-                with warnings.catch_warnings():  # of MMEngine, about the order of first steps
+                with warnings.catch_warnings():  # from MMEngine, about the order of first steps
                     warnings.simplefilter("ignore")
                     scheduler.step()
 
     def _check_classes(self, filename: str, meta: dict) -> None:
-        """Refuse a run on other classes: its labels would take each other's names."""
+        """Refuse a run on other classes, as its labels would get wrong names."""
         before = _classes_of_data(meta)
         now = all_classes(self.train_dataloader.dataset)
         if before is not None and now and list(before) != list(now):
             raise CheckpointError(
-                f"{filename} was written by a run on other classes or in another order:"
-                f" {listed(before)}; the config's data has {listed(now)}"
+                f"{filename} is from a run on other classes or in another order: {listed(before)};"
+                f" the config's data has {listed(now)}"
             )
 
     def _check_optimizer(self, filename: str, meta: dict) -> None:
-        """Refuse the state of another optimizer: it lacks what this one computes with."""
+        """Refuse the state of another optimizer, which this one cannot use."""
         name = "optim_wrapper.optimizer.type"
         before, now = (meta.get("settings") or {}).get(name), run_settings(self.cfg).get(name)
         if before is not None and before != now:
             raise CheckpointError(
-                f"{filename} has the state of {before}, and the config's optimizer is {now}: to"
-                " train on with it, start a new run from what is learned, without --resume, with"
+                f"{filename} has the state of {before}, but the config's optimizer is {now}: to"
+                " use it, start a new run from the trained tuner, without --resume, with"
                 f" --work-dir ANOTHER_FOLDER --cfg-options {self._as_tuner_files()}"
             )
 
     def _say_what_is_ignored(self, checkpoint: dict) -> None:
-        """One line on settings that a resumed run does not take from the config."""
+        """Log the settings that a resumed run does not take from the config."""
         before, now = dict(checkpoint["meta"].get("settings") or {}), run_settings(self.cfg)
         kept, taken, ignored = {}, [], []
         for name in sorted(x for x in {*before, *now} if before.get(x) != now.get(x)):
@@ -272,21 +274,21 @@ class ResumableRunner(Runner):
             ignored += self._changed_rate(checkpoint["optimizer"].get("param_groups", ()))
         self._kept_settings = kept
         if taken:
-            self.logger.info(f"Resuming with another setting, from here on: {'; '.join(taken)}")
+            self.logger.info(f"Resuming with changed settings: {'; '.join(taken)}")
         if ignored:
             self.logger.warning(
                 f"A resumed run keeps its optimizer and schedules; ignored: {'; '.join(ignored)}."
-                " To train on with these, start a new run from what is learned: without --resume,"
+                " To use these settings, start a new run from the trained tuner, without --resume,"
                 f" with --work-dir ANOTHER_FOLDER --cfg-options {self._as_tuner_files()}"
             )
 
     def _as_tuner_files(self) -> str:
-        """The setting that starts a run from the tuner files of this one."""
+        """The option that starts a run from the tuner files of this one."""
         files = tuner_files(self.host, self.work_dir)
         return " ".join(f"tuner_files.{slot}={path}" for slot, path in files.items())
 
     def _changed_lengths(self, found: Any) -> list[str]:
-        """Lengths of schedules that would follow another number of epochs."""
+        """Lengths of schedules that depend on a changed number of epochs."""
         if not self.param_schedulers:
             return []
         pairs = zip(self.param_schedulers, found, strict=True)
@@ -298,7 +300,7 @@ class ResumableRunner(Runner):
         ]
 
     def _changed_rate(self, found: Sequence[Mapping]) -> list[str]:
-        """The rate that auto_scale_lr makes of another batch size or number of processes."""
+        """The learning rate of auto_scale_lr if batch size or number of processes changed."""
         key = "initial_lr"
         for own, before in zip(self.optim_wrapper.param_groups, found, strict=False):
             if key in own and key in before and own[key] != before[key]:
@@ -317,12 +319,12 @@ class ResumableRunner(Runner):
         for owner in (loader, loader.batch_sampler):
             sampler = getattr(owner, "sampler", None)
             if getattr(sampler, "seed", None) == before:
-                # It was built with this process's seed, before the run's was known.
+                # It was built with this process's seed, before the run's seed was known.
                 sampler.seed = self.seed
 
     def _find_best_checkpoints(self, filename: str) -> None:
-        """The best checkpoints lie beside the resumed one; a path that a file names is not trusted:
-        the next best score removes what it names.
+        """Look for the best checkpoints beside the resumed one. Paths in the file are not trusted,
+        as the next best score would delete the file at the path.
         """
         for name, path in list(self.message_hub.runtime_info.items()):
             if name.startswith("best_ckpt") and path:
@@ -344,9 +346,9 @@ class ResumableRunner(Runner):
             return
         good = self._latest_checkpoint()
         raise DivergedError(
-            f"the training has diverged: {listed(bad)} not finite at iteration {done}"
+            f"training diverged: {listed(bad)} not finite at iteration {done}"
             f" (epoch {self.epoch + 1}); "
-            + (f"the last good state is {good}" if good else "no state was written yet")
+            + (f"the last good checkpoint is {good}" if good else "no checkpoint was written yet")
             + "; use a lower optim_wrapper.optimizer.lr, or clip gradients"
             " (optim_wrapper.clip_grad.max_norm)"
         )
@@ -370,9 +372,9 @@ class ResumableRunner(Runner):
         """Write a checkpoint of the run, atomically. Arguments as in MMEngine.
 
         Args:
-            random_states: For each process the state of the random generators that training will
-                continue with; None: this process's present one.
-            gradients: For each process those that accumulate, see
+            random_states: State of the random generators for each process, from which training
+                will continue; None: the current one of this process.
+            gradients: Accumulated gradients for each process, see
                 :func:`~mmsdpt.engine.state.unfinished_gradients`.
         """
         meta = dict(meta or {})
@@ -387,7 +389,7 @@ class ResumableRunner(Runner):
             },
             base=self._fingerprint_of_frozen(),
             mmsdpt_version=__version__,
-            # MMEngine put it there when the run began; formatting takes a second each time.
+            # MMEngine added it at the start of the run; formatting takes a second each time.
             cfg=self.message_hub.runtime_info.get("cfg") or self.cfg.pretty_text,
             seed=self.seed,
             settings={**run_settings(self.cfg), **self._kept_settings},
@@ -424,7 +426,7 @@ class ResumableRunner(Runner):
 
 
 def _classes_of_data(meta: Mapping) -> Any:
-    """The classes of the data that a run trains on, as its checkpoint names them."""
+    """The training classes in the metadata of a checkpoint."""
     facts = meta.get("dataset_meta")
     return facts.get("classes") if isinstance(facts, Mapping) else None
 

@@ -1,4 +1,4 @@
-"""The runner of tuning: its log, its data and what a run starts from."""
+"""The runner for tuning: logging, data, and loading of weights."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def build_runner(cfg: Config) -> Runner:
     """Build the runner that ``cfg.runner_type`` names, by default MMEngine's.
 
     Raises:
-        InputError: for a setting that is misspelt or cannot be.
+        InputError: for a misspelt or invalid setting.
     """
     check_settings(cfg)
     with settings_explained(cfg):
@@ -51,11 +51,11 @@ def build_runner(cfg: Config) -> Runner:
 
 
 class _FormattedOnce(Config):
-    """A config whose text is formatted again only after it has changed."""
+    """A config that caches its formatted text until it changes."""
 
     @classmethod
     def of(cls, cfg: Config) -> _FormattedOnce:
-        """The same content and file name."""
+        """A copy with the same content and file name."""
         formatted = cls.__new__(cls)
         formatted.__dict__.update(cfg.__dict__)
         return formatted
@@ -73,39 +73,39 @@ class _FormattedOnce(Config):
 class TunerRunner(ResumableRunner):
     """Runner for tuning; set ``runner_type = 'mmsdpt.TunerRunner'`` in the config.
 
-    What differs from MMEngine's runner:
+    Differences from MMEngine's runner:
 
     * checkpoints are small, safe and exact (:class:`~mmsdpt.engine.resumable.ResumableRunner`);
     * ``load_from`` names the base weights, and they must fit; ``resume`` continues a run *on top
       of* them;
-    * ``tuner_files = dict(slot=path)`` in the config fills slots after the base weights are there;
-    * data that is missing ends in one sentence that names it;
-    * augmentation follows from seed, epoch and place of a sample, whoever loads it
+    * ``tuner_files = dict(slot=path)`` in the config fills slots after the base weights are loaded;
+    * missing data is reported in one sentence;
+    * augmentation depends only on seed, epoch and position of a sample, not on the worker
       (:func:`~mmsdpt.engine.sample_seeds.seed_samples`); ``randomness = dict(seed=0,
       per_sample=False)`` switches that off;
-    * ``feature_cache = dict(views=K)`` in the config computes what is frozen once
+    * ``feature_cache = dict(views=K)`` in the config computes frozen features only once
       (:mod:`mmsdpt.engine.feature_cache`);
     * ``"max_epochs"`` in ``param_scheduler`` stands for the run's number of epochs;
     * distributed runs work on CPU (gloo);
-    * the log begins with a few lines: no report of compilers, the config goes into its file only.
+    * the log begins with a few lines: no report of compilers, and the config is only in its file.
 
-    :class:`mmsdpt.TunerCheckpointHook` belongs to it.
+    Use it with :class:`mmsdpt.TunerCheckpointHook`.
     """
 
     feature_cache: FeatureCache | None = None
-    feature_store: FeatureStore | None = None  # that several runs share
+    feature_store: FeatureStore | None = None  # shared by several runs
     _has_folder = False
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> TunerRunner:
-        """As MMEngine's; ``benchmark`` in the config sets the data, whatever tool read it."""
+        """As MMEngine's; also applies ``benchmark`` in the config, for any tool."""
         complete_detection_data(cfg)
         return super().from_cfg(cfg)
 
     # ------------------------------------------------------------------ the start of a log
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
-        """As MMEngine's, without messages that nobody can do anything about; a log that cannot be
+        """As MMEngine's, without messages that a user can do nothing about. A log that cannot be
         written ends the run.
         """
         logger = super().build_logger(*args, **kwargs)
@@ -116,8 +116,8 @@ class TunerRunner(ResumableRunner):
         return logger
 
     def _log_env(self, env_cfg: dict) -> None:
-        """Say what runs and where. ``python -m mmsdpt.doctor`` says more about the machine."""
-        # Formatting takes half a second, and MMEngine does it for each of four readers.
+        """Log versions and device. ``python -m mmsdpt.doctor`` shows more about the machine."""
+        # Formatting takes half a second, and MMEngine does it four times.
         self.cfg = _FormattedOnce.of(self.cfg)
         processes = f"{self.world_size} process{'es' if self.world_size > 1 else ''}"
         self.logger.info(
@@ -127,14 +127,14 @@ class TunerRunner(ResumableRunner):
         self.logger.info(f"Config, log and results: {self.work_dir}")
 
     def dump_config(self) -> None:
-        """As MMEngine's, of the run that has the work folder: a test, or a training that is refused
-        as another one is at work, must not replace the config of that training.
+        """As MMEngine's, but only for the run that holds the work folder: a test, or a training
+        that is refused because another one is running, must not replace that training's config.
         """
         if self._has_folder:
             super().dump_config()
 
     def get_hooks_info(self) -> str:
-        """The hooks in one line, where MMEngine names them at each of their seventy occasions."""
+        """The hooks in one line; MMEngine lists them for each of about seventy events."""
         return ", ".join(type(hook).__name__ for hook in self._hooks)
 
     # ------------------------------------------------------------------ random numbers
@@ -149,11 +149,11 @@ class TunerRunner(ResumableRunner):
         """As MMEngine's.
 
         Args:
-            seed: Of the run; None draws one.
-            diff_rank_seed: Whether processes have seeds of their own.
+            seed: Seed of the run; None draws one.
+            diff_rank_seed: Whether processes have different seeds.
             deterministic: Whether cuDNN must be deterministic.
-            per_sample: Whether each training sample is augmented under a seed of its own. Without
-                it augmentation depends on the number of workers, and a run whose workers persist
+            per_sample: Whether each training sample is augmented under its own seed. Otherwise
+                augmentation depends on the number of workers, and a run with persistent workers
                 does not resume exactly.
         """
         super().set_randomness(seed, diff_rank_seed, deterministic)
@@ -168,7 +168,7 @@ class TunerRunner(ResumableRunner):
             and not torch.cuda.is_available()
             and self.launcher == "pytorch"
         ):
-            # MMEngine calls torch.cuda.set_device whatever the backend is.
+            # MMEngine calls torch.cuda.set_device for every backend.
             torch_dist.init_process_group(backend="gloo")
         super().setup_env(env_cfg)
 
@@ -182,7 +182,7 @@ class TunerRunner(ResumableRunner):
                     broadcast_buffers=False,
                     find_unused_parameters=self.cfg.get("find_unused_parameters", False),
                 )
-            # MMEngine hands over device ids, which DistributedDataParallel refuses for a model on
+            # MMEngine passes device ids, which DistributedDataParallel refuses for a model on
             # the CPU.
             model_wrapper_cfg = dict(model_wrapper_cfg, device_ids=None)
         return super().wrap_model(model_wrapper_cfg, model)
@@ -190,7 +190,7 @@ class TunerRunner(ResumableRunner):
     # ------------------------------------------------------------------ data
 
     def _prepare(self, *roles: str, optional: Sequence[str] = ()) -> None:
-        """Check what these roles read, before anything of theirs is built."""
+        """Check the data of these roles before building anything."""
         if self.feature_cache is None and self.cfg.get("feature_cache") is not None:
             self.feature_cache = FeatureCache(
                 self.cfg["feature_cache"], self.host, self.feature_store
@@ -209,22 +209,22 @@ class TunerRunner(ResumableRunner):
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """Settings that fail are explained, and processes that load data end with the run.
+        """Explain failing settings, and end the data loader processes with the run.
 
-        Otherwise they would live as long as this runner, which refers to itself: until garbage is
-        collected, and then PyTorch waits five seconds for each, as their queues are closed first.
+        Otherwise they would live until this runner, which refers to itself, is garbage collected,
+        and PyTorch would then wait five seconds for each, as their queues are closed first.
         """
         try:
             with settings_explained(self.cfg):
                 yield
         finally:
             for loop in (self._train_loop, self._val_loop, self._test_loop):
-                if isinstance(loop, BaseLoop):  # and not the config of one that was not needed
+                if isinstance(loop, BaseLoop):  # not the config of an unused loop
                     _end_workers(loop)
 
     def train(self) -> nn.Module:
-        """As MMEngine's, after a look at the data of all splits; nobody else may train in the same
-        work folder.
+        """As MMEngine's, after checking the data of all splits. Locks the work folder against other
+        trainings.
         """
         alone = lock_folder(self.work_dir) if is_main_process() else nullcontext()
         with self._running(), alone:
@@ -232,23 +232,23 @@ class TunerRunner(ResumableRunner):
             self.dump_config()
             if not self._resume and (Path(self.work_dir) / LAST_CHECKPOINT).exists():
                 self.logger.warning(
-                    f"{self.work_dir} has an earlier run's files, and this run replaces them: to"
-                    " keep them name another --work-dir, and to continue that run --resume"
+                    f"{self.work_dir} has files of an earlier run, which this run replaces: to keep"
+                    " them use another --work-dir, to continue that run use --resume"
                 )
             self._prepare("train", "val", optional=("test",))
             return super().train()
 
     def val(self) -> dict:
-        """As MMEngine's, after a look at the data."""
+        """As MMEngine's, after checking the data."""
         self._prepare("val")
         with self._running():
             return super().val()
 
     def test(self) -> dict:
-        """As MMEngine's, after a look at the data."""
+        """As MMEngine's, after checking the data."""
         with self._running():
             if self._test_loop is None:
-                self._prepare("test")  # which says what the config lacks
+                self._prepare("test")  # reports what the config lacks
             return super().test()
 
     # ------------------------------------------------------------------ building
@@ -257,30 +257,30 @@ class TunerRunner(ResumableRunner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """As MMEngine's, where the files of the dataset are there, and with an image loader that
-        names what it cannot read.
+        """As MMEngine's, after checking the files of the dataset, and with an image loader that
+        names unreadable files.
         """
         if isinstance(dataloader, dict):
             check_dataset_files(dataloader.get("dataset"), classes=False)
             use_own_image_loader(dataloader.get("dataset"))
-            if not dataloader.get("num_workers"):  # PyTorch refuses settings of workers, then
+            if not dataloader.get("num_workers"):  # PyTorch then refuses settings of workers
                 of_workers = ("persistent_workers", "prefetch_factor")
                 dataloader = {k: v for k, v in dataloader.items() if k not in of_workers}
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def build_evaluator(self, evaluator) -> Evaluator:
-        """As MMEngine's, after a look at the files that the metrics name, and with faster-coco-eval
-        where that is installed.
+        """As MMEngine's, after checking the files of the metrics, and with faster-coco-eval if
+        installed.
         """
         check_evaluator_files(evaluator)
         use_faster_coco_eval()
         return super().build_evaluator(evaluator)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """As MMEngine's, with a seed for each sample."""
+        """As MMEngine's, with one seed per sample."""
         if not self._per_sample and self.feature_cache is not None:
             raise InputError(
-                "feature_cache needs samples that have seeds of their own: remove"
+                "feature_cache needs one seed per sample: remove"
                 " randomness.per_sample=False, or feature_cache"
             )
         if not isinstance(loop, BaseLoop) and self._per_sample:
@@ -296,23 +296,23 @@ class TunerRunner(ResumableRunner):
         loader = built.dataloader
         if isinstance(loader, DataLoader) and not len(loader):
             raise InputError(
-                f"the {len(loader.dataset)} training images make no batch of {loader.batch_size}"
-                " with drop_last: lower train_dataloader.batch_size"
+                f"{len(loader.dataset)} training images are fewer than one batch of"
+                f" {loader.batch_size}, and drop_last is set: lower train_dataloader.batch_size"
             )
         if self.feature_cache is None:  # which may know all samples
             try_first_sample(loader)
         return built
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """As MMEngine's, after a look at the first sample."""
+        """As MMEngine's, after checking the first sample."""
         built = super().build_val_loop(loop)
         try_first_sample(built.dataloader)
         warn_of_other_numbers("The val dataset", built.dataloader.dataset, built.evaluator)
         return built
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """As MMEngine's, after a look at the data, also where somebody asks for the loop before the
-        test, and at the first sample.
+        """As MMEngine's, after checking the data and the first sample, even if the loop is accessed
+        before the test.
         """
         if not isinstance(loop, BaseLoop):
             self._prepare("test")
@@ -322,9 +322,9 @@ class TunerRunner(ResumableRunner):
         return built
 
     def _build_param_scheduler(self, scheduler, optim_wrapper: OptimWrapper) -> list:
-        """As MMEngine's, for schedules that follow the length of the run, see
-        :func:`follow_max_epochs`. One that begins after the run ends is left out: MMEngine
-        refuses it.
+        """As MMEngine's, with schedules that follow the length of the run, see
+        :func:`follow_max_epochs`. One that begins after the end of the run is left out, as
+        MMEngine refuses it.
         """
         fitting = []
         for each in scheduler if isinstance(scheduler, Sequence) else [scheduler]:
@@ -335,7 +335,7 @@ class TunerRunner(ResumableRunner):
                 if "end" not in each and each.get("begin", 0) >= last:
                     self.logger.info(
                         f"{each['type']} begins after {each['begin']}"
-                        f" {'epochs' if by_epoch else 'iterations'}, and the run has {last}:"
+                        f" {'epochs' if by_epoch else 'iterations'}, but the run has {last}:"
                         " left out"
                     )
                     continue
@@ -345,7 +345,7 @@ class TunerRunner(ResumableRunner):
     # ------------------------------------------------------------------ loading
 
     def load_or_resume(self) -> None:
-        """Base weights, then tuner files, then the state of an interrupted run."""
+        """Load base weights, then tuner files, then the state of an interrupted run."""
         if self._has_loaded:
             return
         if self._load_from:
@@ -354,7 +354,7 @@ class TunerRunner(ResumableRunner):
             self.logger.info(f"Loaded base weights from {path}")
         elif getattr(self.host, "tuners", None):
             self.logger.warning(
-                "The base weights are random: a tuner needs those of a trained model, which"
+                "The base weights are random, but a tuner needs those of a trained model, which"
                 " load_from names"
             )
         for slot, path in (self.cfg.get("tuner_files") or {}).items():
@@ -375,17 +375,17 @@ class TunerRunner(ResumableRunner):
         """
         if slot not in (slots := getattr(self.host, "tuners", {})):
             raise InputError(
-                f"tuner_files.{slot}: the model has the slots {', '.join(slots) or 'none'}"
+                f"tuner_files.{slot}: the slots of the model are {', '.join(slots) or 'none'}"
             )
         if str(path).endswith(".safetensors"):
             load_tuner(self.host, path, slot)
         else:
             self.load_checkpoint(str(path))
-            self.resumed_random_states = None  # they belong to that run, not to this one
+            self.resumed_random_states = None  # they belong to the other run
 
 
 def _end_workers(loop: BaseLoop) -> None:
-    """End the processes that load data for a loop; its loader may begin new ones."""
+    """End the data loader processes of a loop; its loader can start new ones."""
     # A loop over iterations holds the iterator of a loader whose workers do not persist.
     for holder in (loop.dataloader, getattr(loop, "dataloader_iterator", None)):
         iterator = getattr(holder, "_iterator", None)

@@ -1,4 +1,4 @@
-"""Random numbers of a training sample that do not depend on who loads it; seeds of workers."""
+"""Seeds for training samples, independent of the worker that loads them; seeds of workers."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class SampleIndex(int):
     """A dataset index that carries the seed of the sample to the process that loads it.
 
     Attributes:
-        seed: Of its random numbers.
-        view: Image and number of its view, where views are kept (:mod:`mmsdpt.engine.views`).
-        shape: Of its pixels, where these need not be loaded.
+        seed: Seed of its random numbers.
+        view: Image and view number, if views are fixed (:mod:`mmsdpt.engine.views`).
+        shape: Shape of its pixels, if these need not be loaded.
     """
 
     seed: tuple[int, ...]
@@ -35,7 +35,7 @@ class SampleIndex(int):
 
 
 class SeededFetch:
-    """Loads samples, each under random states of its own; what PyTorch calls ``__getitems__``.
+    """Loads samples, each under its own random state. PyTorch calls it as ``__getitems__``.
 
     Args:
         dataset: Map-style dataset.
@@ -46,7 +46,7 @@ class SeededFetch:
 
     def __call__(self, indices: Sequence[int]) -> list[Any]:
         if not all(isinstance(index, SampleIndex) for index in indices):
-            return [self.dataset[index] for index in indices]  # not of the training's sampler
+            return [self.dataset[index] for index in indices]  # not from the training sampler
         before = random_state(devices=False)
         try:
             return [self._sample(index) for index in indices]
@@ -54,7 +54,7 @@ class SeededFetch:
             set_random_state(before)
 
     def _sample(self, index: SampleIndex) -> Any:
-        if index.shape is not None:  # of a known view: nothing but which one it is
+        if index.shape is not None:  # of a known view: only its identity is needed
             note = dict(view=(index.view, index.seed, False, True))
             # One byte: a batch is padded by the shape.
             pixels = torch.zeros(1, dtype=torch.uint8).expand(index.shape)
@@ -62,7 +62,7 @@ class SeededFetch:
         words = np.random.SeedSequence(index.seed).generate_state(3)
         random.seed(int(words[0]))
         np.random.seed(int(words[1]))
-        # Not torch.manual_seed, which seeds the GPUs, too.
+        # Not torch.manual_seed, which would also seed the GPUs.
         torch.default_generator.manual_seed(int(words[2]))
         if index.view is None:
             return self.dataset[int(index)]
@@ -80,37 +80,37 @@ def _generators() -> tuple:
 
 
 def seed_samples(loader: DataLoader, runner: Runner, views: Views | None = None) -> None:
-    """Seed every sample of a training loader by the run's seed, the epoch and its place in it.
+    """Seed every sample of a training loader by the run's seed, the epoch and its position.
 
     Augmentation is then the same with any number of workers, persistent or not, and with any number
-    of processes that share a batch; a resumed run draws what the straight one draws. A sample that
-    a sampler repeats within an epoch is drawn differently each time.
+    of processes that share a batch; a resumed run draws the same as an uninterrupted one. A sample
+    that is repeated within an epoch is augmented differently each time.
 
-    The sampler stamps its indices (:class:`SampleIndex`): workers that persist hear of the epoch in
-    no other way. Transforms that remember earlier samples, such as a mosaic with a cache, still
-    depend on the worker.
+    The sampler attaches the seeds to its indices (:class:`SampleIndex`), as persistent workers get
+    the epoch in no other way. Transforms that remember earlier samples, such as a mosaic with a
+    cache, still depend on the worker.
 
     Args:
-        loader: With a map-style dataset and batches; streams and lists are left alone.
-        runner: Whose ``seed``, ``epoch``, ``rank`` and ``world_size`` count, when a sample is
+        loader: A loader with a map-style dataset and batches; others are not changed.
+        runner: Its ``seed``, ``epoch``, ``rank`` and ``world_size`` are read when a sample is
             drawn.
-        views: Fixed views, one of which each sample is.
+        views: Fixed views to draw samples from.
     """
     sampler = getattr(loader.batch_sampler, "sampler", None)
     plain = isinstance(loader.dataset, IterableDataset) or not hasattr(loader.dataset, "__dict__")
-    if plain or sampler is None:  # a stream, or a mere list, which augments nothing
+    if plain or sampler is None:  # a stream, or a plain list, which has no augmentation
         return
 
     def present_epoch() -> int:
-        loop = runner._train_loop  # some loops start to draw while they are built
+        loop = runner._train_loop  # some loops draw while they are being built
         return loop.epoch if isinstance(loop, BaseLoop) else 0
 
-    # An attribute of the instance: the dataset stays what it is for all who look at it.
+    # An attribute of the instance, so that the dataset keeps its class.
     loader.dataset.__getitems__ = SeededFetch(loader.dataset)
     kind = type(sampler)
 
     class Stamping(kind):
-        """The sampler itself; only its indices carry seeds."""
+        """The sampler with seeds in its indices."""
 
         _epoch, _place = -1, 0
 
@@ -140,8 +140,8 @@ def seed_samples(loader: DataLoader, runner: Runner, views: Views | None = None)
 def seed_worker(worker_id: int) -> None:
     """Seed Python and NumPy from torch's per-worker seed.
 
-    MMEngine's default gives workers the same seed in every epoch, so that augmentation repeats
-    unless workers persist. torch derives the seed from the loader's generator, which
+    MMEngine's default gives workers the same seed in every epoch, so augmentation repeats unless
+    workers persist. torch derives the seed from the loader's generator, which
     :class:`mmsdpt.TunerCheckpointHook` seeds by run, epoch and process.
     """
     seed = torch.initial_seed() % 2**32

@@ -1,4 +1,4 @@
-"""Schedules that follow the number of epochs of the run."""
+"""Schedules that depend on the number of epochs of the run."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _SHARE = re.compile(r"(?:(\d+)/([1-9]\d*) )?max_epochs")
 def follow_max_epochs(scheduler: Mapping[str, Any], max_epochs: int) -> dict[str, Any]:
     """Replace ``"max_epochs"`` in the settings of a scheduler by the run's number of epochs.
 
-    A config is read before ``--cfg-options train_cfg.max_epochs=30`` changes it, so a number that
-    it computes from its own epochs would be wrong afterwards. A word is right in every case.
+    A config is read before ``--cfg-options train_cfg.max_epochs=30`` changes it, so a number
+    computed in the config would be wrong afterwards. The word is replaced later.
 
     Args:
         scheduler: Settings of one scheduler. A value, or an entry of a list, may be
-            ``"max_epochs"`` or a share of it, ``"2/3 max_epochs"``.
-        max_epochs: Epochs of the run.
+            ``"max_epochs"`` or a fraction of it, ``"2/3 max_epochs"``.
+        max_epochs: Number of epochs of the run.
 
     Returns:
-        The settings with numbers: shares are rounded, and at least 1.
+        The settings with numbers; fractions are rounded, and at least 1.
 
     Raises:
-        InputError: if such a word is misspelt, or stands in a scheduler that counts iterations, or
-            another text in the place of a number.
+        InputError: if the word is misspelt, or used in a scheduler that counts iterations, or a
+            number is replaced by another string.
     """
 
     def number(value: Any, key: str) -> Any:
@@ -38,15 +38,17 @@ def follow_max_epochs(scheduler: Mapping[str, Any], max_epochs: int) -> dict[str
         if not isinstance(value, str) or key in _WORDS:
             return value
         if "max_epochs" not in value:
-            raise InputError(f"{key} of {scheduler.get('type')} must be no text, got {value!r}")
+            raise InputError(
+                f"{key} of {scheduler.get('type')} must not be a string, got {value!r}"
+            )
         share = _SHARE.fullmatch(value)
         if not share:
             raise InputError(
-                f'{value!r} in a schedule must be "max_epochs" or a share such as "2/3 max_epochs"'
+                f'{value!r} in a schedule must be "max_epochs" or a fraction, as "2/3 max_epochs"'
             )
         if not scheduler.get("by_epoch", True):
             raise InputError(
-                f"{value!r} stands in a {scheduler.get('type')} that counts iterations: set"
+                f"{value!r} is set in a {scheduler.get('type')} that counts iterations: set"
                 " by_epoch=True"
             )
         return max(1, round(Fraction(int(share[1] or 1), int(share[2] or 1)) * max_epochs))

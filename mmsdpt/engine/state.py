@@ -1,5 +1,5 @@
-"""What a run keeps to continue bit for bit: trained tensors, random state and MMEngine's message
-hub, readable without unpickling code.
+"""The state that a run needs to resume bit for bit: trained tensors, random state and MMEngine's
+message hub, readable without unpickling code.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from torch import Tensor, nn
 
 from mmsdpt.utils.data_files import dataset_configs
 
-# MMEngine keeps a million values of every scalar: after some epochs of COCO they would outweigh
-# the tokens a hundred times. What a resumed run reads is the window that its log averages over.
+# MMEngine keeps a million values of every scalar, which after some epochs of COCO take a hundred
+# times the size of the tokens. A resumed run only reads the window that its log averages over.
 KEPT_VALUES = 500
 MAX_FACTS_BYTES = 100_000
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """What a checkpoint of a run holds of the model.
+    """The part of the model in a run's checkpoint.
 
     With tuners: everything under ``tuners.`` (frozen slots too, they are small and not in the base
     checkpoint) and the host's trainable parameters. Without tuners, as in pre-training: the whole
@@ -35,7 +35,7 @@ def trained_state(model: nn.Module) -> dict[str, Tensor]:
     """
     tuners = getattr(model, "tuners", {})
     for tuner in tuners.values():
-        tuner.prepare()  # what starts from the host's weights has no value before the first pass
+        tuner.prepare()  # values initialised from the host's weights are set in the first pass
     state = model.state_dict()
     if not len(tuners):
         return dict(state)
@@ -48,31 +48,29 @@ def trained_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def unfinished_gradients(optim_wrapper: OptimWrapper) -> dict[int, Tensor]:
-    """Gradients that accumulate for a later step of the optimizer (``accumulative_counts``), on the
-    CPU, by the place of their parameter; none just after a step.
+    """Gradients that accumulate for a later optimizer step (``accumulative_counts``), on the CPU,
+    by the index of their parameter; empty just after a step.
     """
-    if optim_wrapper.should_update():  # it asks of the iteration that was the last one
+    if optim_wrapper.should_update():  # refers to the last iteration
         return {}
     parameters = parameters_of(optim_wrapper)
     return {i: p.grad.cpu() for i, p in enumerate(parameters) if p.grad is not None}
 
 
 def parameters_of(optim_wrapper: OptimWrapper) -> list[nn.Parameter]:
-    """What an optimizer changes, in the order in which its state counts."""
+    """The parameters of an optimizer, in the order of its state."""
     return [p for group in optim_wrapper.optimizer.param_groups for p in group["params"]]
 
 
 def progress(loop: BaseLoop) -> tuple[int, int]:
-    """What of a training is done and what there is to do, in epochs or in iterations, whichever its
-    loop counts.
-    """
+    """Finished and total epochs of a training, or iterations if its loop counts these."""
     if isinstance(loop, EpochBasedTrainLoop):
         return loop.epoch, loop.max_epochs
     return loop.iter, loop.max_iters
 
 
 def stopped_early(loop: BaseLoop) -> bool:
-    """Whether a hook, such as :class:`mmsdpt.EarlyStoppingHook`, ends a training before its end."""
+    """Whether a hook such as :class:`mmsdpt.EarlyStoppingHook` stopped the training early."""
     done, end = progress(loop)
     return loop.stop_training and done < end
 
@@ -82,7 +80,7 @@ def random_state(devices: bool = True) -> dict:
     loading accepts.
 
     Args:
-        devices: Also that of the GPU. A worker process must not touch it.
+        devices: Whether to include the GPU. A worker process must not access it.
     """
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()
@@ -101,7 +99,7 @@ def random_state(devices: bool = True) -> dict:
 
 
 def set_random_state(state: dict) -> None:
-    """Restore what :func:`random_state` returned."""
+    """Restore the state from :func:`random_state`."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
@@ -112,7 +110,7 @@ def set_random_state(state: dict) -> None:
 
 
 def pack_messages(state: dict, window: int = 0) -> dict:
-    """The hub's state in types that ``weights_only`` loading takes.
+    """The hub's state in types that ``weights_only`` loading accepts.
 
     Args:
         state: ``MessageHub.state_dict()``.
@@ -144,7 +142,7 @@ def pack_messages(state: dict, window: int = 0) -> dict:
 
 
 def unpack_messages(packed: dict) -> dict:
-    """What :func:`pack_messages` packed, as ``MessageHub.load_state_dict`` takes it."""
+    """Inverse of :func:`pack_messages`, for ``MessageHub.load_state_dict``."""
     scalars = {
         name: HistoryBuffer(item["values"].tolist(), item["counts"].tolist(), item["max_length"])
         for name, item in packed["log_scalars"].items()
@@ -158,21 +156,21 @@ def unpack_messages(packed: dict) -> dict:
 
 
 def plain(value: Any) -> Any:
-    """``value``, or the Python number if it is a number of NumPy or torch, as scores may be."""
+    """``value``, with numbers of NumPy or torch converted to Python."""
     if isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.numel() == 1):
         return value.item()
     return value
 
 
 def is_score(value: Any) -> bool:
-    """Whether a metric's value can be compared; COCO's metric gives -1 where there are no boxes."""
+    """Whether a metric's value can be compared; COCO's metric gives -1 if there are no boxes."""
     value = plain(value)
     return isinstance(value, (int, float)) and math.isfinite(value) and value != -1
 
 
 def run_settings(cfg: Mapping[str, Any]) -> dict[str, str | float | bool | None]:
-    """The settings that a resumed run must know of: optimizer, schedules, loop and batch size, each
-    by its name in the config.
+    """The settings that matter for a resumed run: optimizer, schedules, loop and batch size, by
+    their names in the config.
     """
     loader = cfg.get("train_dataloader") or {}
     found: dict[str, str | float | bool | None] = {}
@@ -198,7 +196,7 @@ def run_settings(cfg: Mapping[str, Any]) -> dict[str, str | float | bool | None]
 
 
 def tuner_files(host: nn.Module, folder: str | Path, prefix: str = "") -> dict[str, Path]:
-    """Where a run keeps the tuners that train, by slot."""
+    """Paths of the tuner files of a run, by slot."""
     slots = [slot for slot, tuner in getattr(host, "tuners", {}).items() if not tuner.frozen]
     names = ["tuner"] if len(slots) == 1 else [f"tuner_{slot}" for slot in slots]
     files = (Path(folder) / f"{prefix}{name}.safetensors" for name in names)
@@ -206,18 +204,18 @@ def tuner_files(host: nn.Module, folder: str | Path, prefix: str = "") -> dict[s
 
 
 def model_facts(cfg: Mapping[str, Any], host: nn.Module, dataset: Any) -> dict[str, Any]:
-    """What a tuner file says of the model that it belongs to, so that it can be built again.
+    """The metadata in a tuner file from which its model can be rebuilt.
 
     Args:
-        cfg: Of the run.
-        host: Its model.
-        dataset: That it trained on.
+        cfg: Config of the run.
+        host: Model of the run.
+        dataset: Training dataset.
 
     Returns:
-        ``model``: ``scope``, the toolbox whose registry the names are of; ``load_from``, the base
-        weights' name; ``config``, the model's. ``data``: ``captions`` (GLIP's caption prompts by
-        class), ``templates`` (CLIP's sentences), ``image_size`` and the test ``pipeline``. Classes
-        are under ``extra``. What is no JSON, or more than :data:`MAX_FACTS_BYTES`, is None.
+        ``model``: ``scope`` (of the registry), ``load_from`` (the base weights) and ``config``.
+        ``data``: ``captions`` (GLIP's caption prompts by class), ``templates`` (CLIP's sentences),
+        ``image_size`` and the test ``pipeline``. Classes are under ``extra``. Values that are not
+        JSON, or larger than :data:`MAX_FACTS_BYTES`, are None.
     """
     loader = cfg.get("test_dataloader") or cfg.get("val_dataloader")
     tested = next(dataset_configs(loader.get("dataset") if isinstance(loader, Mapping) else {}), {})
@@ -237,7 +235,7 @@ def model_facts(cfg: Mapping[str, Any], host: nn.Module, dataset: Any) -> dict[s
 
 
 def _json(value: Any) -> Any:
-    """The value in JSON's types, None where it has none or is too long."""
+    """The value in JSON's types, or None if it cannot be converted or is too long."""
     try:
         text = json.dumps(value)
     except (TypeError, ValueError):  # a class or a function in place of its name

@@ -1,8 +1,8 @@
-"""Fixed views of images, so that features that are kept serve again.
+"""Fixed views of images, so that cached features can be reused.
 
-A view is one draw of an image by its pipeline: flipped or not, this crop or that. With K views of
-each image, drawn once by a seed, an augmented image comes back, and with it its features. A sample
-whose features are kept is not read from disk again, nor augmented.
+A view is one random result of the pipeline for an image, such as a flip or a crop. With K views
+per image, drawn once by a seed, augmented images repeat, and so do their features. A sample whose
+features are cached is neither read from disk nor augmented again.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from torch.utils.data import DataLoader
 
 from .sample_seeds import SampleIndex, SeededFetch
 
-_MOST = 20_000  # samples that are remembered, some kB each
+_MOST = 20_000  # samples kept in memory, some kB each
 
 
 @dataclass
 class KnownView:
-    """What is remembered of one view of one image.
+    """Data kept for one view of one image.
 
     Attributes:
-        shape: Of what the pipeline gives, (3, H, W).
-        sample: What the pipeline gives beside the pixels.
-        digests: Of the pixels as the host gets them, by their shape.
+        shape: Shape of the pipeline's output, (3, H, W).
+        sample: Output of the pipeline besides the pixels.
+        digests: Digests of the preprocessed pixels, by their shape.
     """
 
     shape: tuple[int, ...]
@@ -40,11 +40,11 @@ class KnownView:
 
 
 class View:
-    """A known view in a run, which can load it again.
+    """A known view that can be loaded again.
 
     Args:
-        known: What is known of it.
-        load: Gives its pixels (3, H, W) as the host gets them without padding.
+        known: The data kept for it.
+        load: Returns its preprocessed pixels (3, H, W) without padding.
     """
 
     def __init__(self, known: KnownView, load: Callable[[], Tensor]) -> None:
@@ -54,10 +54,10 @@ class View:
         return self  # a sample that refers to it is copied often
 
     def pixels(self, shape: Sequence[int]) -> Tensor:
-        """The pixels (3, H, W) as the host gets them.
+        """The preprocessed pixels (3, H, W).
 
         Args:
-            shape: As they are padded in their batch.
+            shape: Padded shape in the batch.
         """
         pixels = self._load()
         missing = [wanted - has for wanted, has in zip(shape, pixels.shape, strict=True)]
@@ -68,12 +68,12 @@ class Views:
     """The views of a training set.
 
     Args:
-        loader: Of the training.
-        count: K views of each image. None: the pipeline draws nothing, so there is one.
-        seed: Of the views.
-        preprocess: Makes of a batch the pixels that the host gets, (B, 3, H, W); None: pixels are
-            always loaded, because the batch decides what becomes of them.
-        wanted: Whether features of images are kept at present; None: they never are.
+        loader: The training loader.
+        count: K views of each image. None: the pipeline is not random, so there is one.
+        seed: Seed of the views.
+        preprocess: Converts a batch to the host's input pixels, (B, 3, H, W); None: pixels are
+            always loaded, because the result depends on the batch.
+        wanted: Whether image features are currently cached; None: never.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Views:
     # ------------------------------------------------------------------ where samples are drawn
 
     def stamp(self, index: SampleIndex) -> None:
-        """Say of an index, which has the seed of its place in the run, which view it is."""
+        """Set the view of an index, given the seed of its position in the run."""
         number = 0
         if self.count is not None:
             words = np.random.SeedSequence((*index.seed, 1)).generate_state(1)
@@ -103,7 +103,7 @@ class Views:
             index.shape = view.shape
 
     def _identity(self, index: int) -> tuple[int, ...]:
-        """Of an image, the same in every selection: its file's name, else its place."""
+        """Identity of an image, the same in every selection: its file name, else its index."""
         info = getattr(self.loader.dataset, "get_data_info", lambda index: {})(index)
         path = info.get("img_path") if isinstance(info, Mapping) else None
         if not isinstance(path, str):
@@ -114,14 +114,14 @@ class Views:
     # ------------------------------------------------------------------ where batches arrive
 
     def recognise(self, batch: Any) -> bool:
-        """Give the samples of a batch their views, and back what was left out of them.
+        """Assign views to the samples of a batch, and restore the parts that were left out.
 
         Args:
-            batch: As the loader gives it; changed in place.
+            batch: From the loader; changed in place.
 
         Returns:
-            Whether every sample is the same each time: False where a pipeline that should draw
-            nothing has drawn random numbers.
+            Whether the samples are reproducible: False if a pipeline that should not be random has
+            drawn random numbers.
         """
         samples = batch.get("data_samples") if isinstance(batch, Mapping) else None
         same = True
@@ -144,7 +144,7 @@ class Views:
         return same
 
     def _load(self, index: int, seed: tuple[int, ...]) -> Tensor:
-        """The pixels of a view, (3, H, W) as the host gets them without padding."""
+        """The preprocessed pixels of a view, (3, H, W), without padding."""
         assert self.preprocess is not None
         stamped = SampleIndex(index)
         stamped.seed = seed

@@ -1,6 +1,6 @@
-r"""How well images and the texts of their classes are aligned in CLIP's joint space.
+r"""Alignment of images and class texts in CLIP's joint space.
 
-With normalised features x_i of N images with labels y_i, and t_c of the texts of C classes:
+Given normalised features x_i of N images with labels y_i, and t_c of the texts of C classes:
 
     matched   = mean_i x_i . t_{y_i}
     unmatched = mean_i mean_{c != y_i} x_i . t_c
@@ -8,10 +8,9 @@ With normalised features x_i of N images with labels y_i, and t_c of the texts o
     gap       = | mean_i x_i - mean_c t_c |
 
 ``gap`` is the modality gap of Liang et al. (NeurIPS 2022), the Euclidean distance of the two
-centroids, with each class's text counted once. Where a method makes texts for each image (CoCoOp),
+centroids, with each class's text counted once. If a method makes texts for each image (CoCoOp),
 image i is compared with its own t_{i,c}, and the centroid of the texts is mean_i mean_c t_{i,c}. A
-method whose logits are no cosines (the linear probe) has the alignment of its features all the
-same.
+method whose logits are not cosines (the linear probe) still has an alignment of its features.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from mmsdpt.utils.errors import InputError
 
 @dataclass(frozen=True)
 class _Image:
-    """What one image adds: its cosines, its feature (e,) and the centroid (e,) of its texts."""
+    """Terms of one image: its cosines, its feature (e,) and the centroid (e,) of its texts."""
 
     matched: float
     unmatched: float
@@ -52,10 +51,10 @@ class AlignmentMetric(BaseMetric):
         super().__init__(collect_device=collect_device, prefix=prefix)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Measure one batch.
+        """Process one batch.
 
         Raises:
-            InputError: if predictions lack features, or there is one class only.
+            InputError: if predictions lack features, or there is only one class.
         """
         if not all("image_feature" in sample for sample in data_samples):
             raise InputError(
@@ -67,8 +66,8 @@ class AlignmentMetric(BaseMetric):
             texts = sample["text_features"]
             if len(texts) < 2:
                 raise InputError(
-                    "alignment compares an image with its own and other classes, and there is one"
-                    " class only: take AlignmentMetric out of the evaluator"
+                    "AlignmentMetric compares an image with its own and other classes, but there is"
+                    " only one class: remove it from the evaluator"
                 )
             if id(texts) not in shared:
                 texts = _at_least_float32(texts)
@@ -94,7 +93,7 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 
 def _mean(rows: Sequence[Tensor]) -> Tensor:
-    """Mean of rows (e,) in float64, without a copy of all of them in it."""
+    """Mean of rows (e,) in float64, without converting all of them at once."""
     total = torch.zeros_like(rows[0], dtype=torch.float64)
     for row in rows:
         total += row

@@ -1,4 +1,4 @@
-"""Predictions of a test as JSON."""
+"""Write the predictions of a test as JSON."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from mmsdpt.utils.atomic import write_atomically
 
 @METRICS.register_module()
 class JsonResults(BaseMetric):
-    """Writes what a test predicts; measures nothing.
+    """Writes the predictions of a test; computes no score.
 
     Boxes are written in COCO's result format: ``image_id``, ``category_id``, ``bbox`` (xywh) and
-    ``score``. Of a classification each image's ``image``, ``label``, ``name``, and the ``scores``
+    ``score``. For classification each image has ``image``, ``label``, ``name``, and the ``scores``
     of all classes.
 
     Args:
         out: File to write.
-        category_ids: Of the labels; by default counted from 1.
+        category_ids: Category ids by label; by default 1, 2, ...
     """
 
     default_prefix = "json"  # without one MMEngine warns

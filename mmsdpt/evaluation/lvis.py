@@ -21,7 +21,7 @@ mend_lvis()
 _DETECTION = np.dtype(
     [("image_id", "i8"), ("category_id", "i8"), ("bbox", "f8", (4,)), ("score", "f8")]
 )
-# What the lvis package reads beside what COCO's files have.
+# Keys that the lvis package reads besides those of COCO.
 _NEEDED = (
     ("categories", "frequency"),
     ("images", "neg_category_ids"),
@@ -32,7 +32,7 @@ _NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 
 @METRICS.register_module()
 class LVISMetric(BaseMetric):
-    """Box AP of LVIS v1 in two ways, unrounded.
+    """Box AP of LVIS v1 in two variants, unrounded.
 
     ``lvis/AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl``, ``APr``, ``APc``, ``APf``: the 300
     best detections of each image count (Gupta et al., CVPR 2019). ``lvis_fixed_ap/...``: the 10,000
@@ -46,8 +46,8 @@ class LVISMetric(BaseMetric):
         per_class: Detections of a class that count for ``lvis_fixed_ap``.
 
     Raises:
-        InputError: if the file is not in that format, or has another number of categories than the
-            data have classes.
+        InputError: if the file is not in that format, or its number of categories differs from the
+            number of classes of the data.
     """
 
     def __init__(
@@ -68,19 +68,19 @@ class LVISMetric(BaseMetric):
             if lacking:
                 raise InputError(
                     f"{ann_file} is not in LVIS's format: {len(lacking)} of its {part} have no"
-                    f" {key!r}; score it with CocoMetric"
+                    f" {key!r}; use CocoMetric instead"
                 )
         self._category_ids = np.array(self.truth.get_cat_ids(), dtype=np.int64)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep the detections of a batch; labels are places among the file's categories."""
+        """Collect the detections of a batch; labels are indices of the file's categories."""
         # Of joined data a list, until MMDetection's MultiDatasetsEvaluator computes.
         names = self.dataset_meta.get("classes") if isinstance(self.dataset_meta, dict) else None
         if names and len(names) != len(self._category_ids):
             raise InputError(
-                f"the data have {len(names)} classes, and the file of LVISMetric has"
-                f" {len(self._category_ids)} categories, so labels would take each other's ids:"
-                " give both the same file"
+                f"the data have {len(names)} classes, but the file of LVISMetric has"
+                f" {len(self._category_ids)} categories, so labels would get wrong ids: use the"
+                " same file for both"
             )
         for sample in data_samples:
             found = sample["pred_instances"]
@@ -93,7 +93,7 @@ class LVISMetric(BaseMetric):
             self.results.append(kept)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Both kinds of AP; -1 where nothing of a kind is annotated, as the lvis package has it."""
+        """Both kinds of AP; -1 if nothing is annotated, as in the lvis package."""
         found = np.concatenate([np.empty(0, _DETECTION), *results])
         values = {}
         for prefix, kept, limit in (  # what studies call AP comes first
@@ -121,7 +121,7 @@ class LVISMetric(BaseMetric):
 
 
 def best_of_each_class(found: np.ndarray, count: int) -> np.ndarray:
-    """The ``count`` detections of the highest scores of each category; of equal ones the first."""
+    """The ``count`` detections with the highest scores of each category; ties keep their order."""
     order = np.lexsort((-found["score"], found["category_id"]))
     ids = found["category_id"][order]
     starts = np.flatnonzero(np.diff(ids, prepend=-1)) if len(ids) else np.empty(0, int)

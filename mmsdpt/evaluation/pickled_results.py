@@ -1,4 +1,4 @@
-"""Predictions of a test as MMDetection's tools pickle them."""
+"""Write the predictions of a test as a pickle, in MMDetection's format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmsdpt.utils.atomic import write_atomically
 
 @METRICS.register_module()
 class PickledResults(DumpDetResults):
-    """MMDetection's ``DumpDetResults``, whose file is whole or not there.
+    """MMDetection's ``DumpDetResults``, which writes its file atomically.
 
     Args:
         out_file_path: File to write, ``.pkl`` or ``.pickle``.

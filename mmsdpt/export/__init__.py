@@ -1,4 +1,4 @@
-"""Tuned models as ONNX files: see docs/use.md."""
+"""Export of tuned models to ONNX: see docs/use.md."""
 
 from .onnx_file import Comparison, compare, export_onnx
 

@@ -1,7 +1,7 @@
-"""Parts of GLIP in operations that ONNX has, for images of any size.
+"""Parts of GLIP in ONNX operations, for images of any size.
 
-What the host computes by remembered indices or embedding bags is computed here from the sizes, so
-that a traced graph holds for every size. Values are the same up to rounding.
+Where the host uses cached indices or embedding bags, these parts compute from the sizes, so that a
+traced graph is valid for every size. Values are the same up to rounding.
 
 Letters as in ``hosts/grounding/swin_windows.py`` and ``deform_conv.py``.
 """
@@ -27,8 +27,8 @@ _MASKED = -100.0
 
 
 class KnownShapes(TorchFunctionMode):
-    """What the exporter must be told: sizes in ``unflatten`` vary, where it would take the traced
-    ones for constants; and weights of convolutions that a tuner computes have a constant shape.
+    """Shape information for the exporter: sizes in ``unflatten`` vary, which it would take as
+    constants; and convolution weights computed by a tuner have a constant shape.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):

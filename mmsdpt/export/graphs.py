@@ -1,4 +1,4 @@
-"""What a file computes: from pixels to boxes, or to probabilities, with the texts as constants."""
+"""The exported graphs: from pixels to boxes, or to probabilities, with the texts as constants."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .glip_parts import with_onnx_parts
 
 
 def _normalise(images: Tensor, preprocessor: nn.Module, to_rgb: bool) -> Tensor:
-    """(B, H, W, 3) RGB pixels to what the model takes, (B, 3, H, W)."""
+    """(B, H, W, 3) RGB pixels to the model's input (B, 3, H, W)."""
     images = images.permute(0, 3, 1, 2).float()
     if not to_rgb:
         images = images[:, [2, 1, 0]]
@@ -31,18 +31,18 @@ def _normalise(images: Tensor, preprocessor: nn.Module, to_rgb: bool) -> Tensor:
 
 
 class DetectorGraph(nn.Module):
-    """A detector of fixed classes: the pixels of one resized image to its boxes.
+    """A detector with fixed classes: the pixels of one resized image to its boxes.
 
-    The caption's features are constants, and with them all that depends on neither the image nor
-    its size. In the fusion layers the image changes the text: they are part of the graph.
+    The caption's features, and everything else that does not depend on the image or its size, are
+    constants. In the fusion layers the image changes the text, so they are part of the graph.
 
     Args:
-        host: With the tuners that are to act.
+        host: The model with the tuners to export.
         names: C classes.
         captions: Caption prompts by class.
 
     Raises:
-        InputError: if the settings are not those of a GLIP.
+        InputError: if the settings are not supported.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class DetectorGraph(nn.Module):
         head, cfg = host.bbox_head, host.test_cfg
         nms = dict(cfg.nms)
         if nms.pop("type", "nms") != "nms" or set(nms) - {"iou_threshold"}:
-            raise InputError(f"the export knows plain nms alone, and test_cfg.nms is {cfg.nms}")
+            raise InputError(f"the export supports only plain nms, but test_cfg.nms is {cfg.nms}")
         if not isinstance(head.bbox_coder, DeltaXYWHBBoxCoderForGLIP):
-            raise InputError("the export knows GLIP's box coder DeltaXYWHBBoxCoderForGLIP alone")
+            raise InputError("the export supports only GLIP's box coder DeltaXYWHBBoxCoderForGLIP")
         if cfg.get("min_bbox_size", -1) != 0:
-            raise InputError("the export knows test_cfg.min_bbox_size=0 alone")
+            raise InputError("the export supports only test_cfg.min_bbox_size=0")
         self.score_thr, self.nms_pre = float(cfg.score_thr), int(cfg.nms_pre)
         self.iou_threshold, self.most = float(nms["iou_threshold"]), int(cfg.max_per_img)
 
@@ -67,8 +67,8 @@ class DetectorGraph(nn.Module):
         chunks = host._prediction_prompt(sample)
         if len(chunks) > 1:
             raise InputError(
-                f"{len(names)} classes need {len(chunks)} captions, and a file has room for one:"
-                " name fewer classes"
+                f"{len(names)} classes need {len(chunks)} captions, but a file supports only one:"
+                " give fewer classes"
             )
         tokens, self.caption, class_map, _ = chunks[0]
         self.class_map = class_map.bool().float()
@@ -86,11 +86,11 @@ class DetectorGraph(nn.Module):
         self.register_buffer("of_class", weights)
 
     def forward(self, image: Tensor, original_size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Find the classes.
+        """Detect the classes.
 
         Args:
             image: (H, W, 3) uint8, RGB, resized as the metadata says.
-            original_size: (2,) int64, height and width before that.
+            original_size: (2,) int64, height and width before resizing.
 
         Returns:
             Boxes (n, 4) xyxy in pixels of the original image, scores (n,), best first, and labels
@@ -152,17 +152,17 @@ class DetectorGraph(nn.Module):
 
 
 class ClassifierGraph(nn.Module):
-    """A classifier of fixed classes: cropped images to logits and probabilities.
+    """A classifier with fixed classes: cropped images to logits and probabilities.
 
     Args:
-        host: With the tuners that are to act, and its classes set.
+        host: The model with the tuners to export, and its classes set.
     """
 
     def __init__(self, host: CLIP) -> None:
         super().__init__()
         self.host = host
         with torch.no_grad():
-            self.host.encode_classes()  # remembered, and so constant in the graph
+            self.host.encode_classes()  # cached, and thus constant in the graph
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, S, S, 3) uint8, RGB, to logits (B, C) and probabilities (B, C)."""

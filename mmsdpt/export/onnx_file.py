@@ -1,8 +1,8 @@
-"""Write a tuned model as an ONNX file, and compare it with the model.
+"""Export a tuned model to an ONNX file, and compare the file with the model.
 
-The graph is traced (``torch.onnx.export(dynamo=False)``): that is the same on all versions of
-PyTorch that mmsdpt runs on, and images may have any size. Through ``torch.export``, whose symbolic
-sizes pass the same parts, the smallest model took many times as long.
+The graph is traced (``torch.onnx.export(dynamo=False)``), which works the same in all supported
+versions of PyTorch and allows images of any size. ``torch.export`` with symbolic sizes took many
+times as long for the smallest model.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def export_onnx(
     classes: Sequence[str] | None = None,
     template: str | Sequence[str] | None = None,
 ) -> Path:
-    """Write a model, with the tuners that are switched on, for a fixed list of classes.
+    """Export a model with the tuners that are on, for a fixed list of classes.
 
     Args:
-        model: On the CPU.
+        model: A model on the CPU.
         path: The file; :class:`mmsdpt.export.onnx_runtime.OnnxModel` runs it.
-        classes: Names; by default those of the training.
-        template: CLIP's, as in a call of :class:`~mmsdpt.apis.Classifier`.
+        classes: Names; by default the training classes.
+        template: CLIP's template, as for :class:`~mmsdpt.apis.Classifier`.
 
     Raises:
         InputError: if the model cannot be exported, with the reason.
@@ -58,15 +58,17 @@ def export_onnx(
             'the export needs packages that are not installed: pip install "mmsdpt[onnx]"'
         ) from None
     if model.device.type != "cpu":
-        raise InputError(f"the export needs a model on the CPU, and it is on {model.device}")
+        raise InputError(f"the export needs a model on the CPU, but it is on {model.device}")
     names = list(model._names(classes))
     reading, resize = _reading(model), _resizing(model)
     make: Any = _detector if isinstance(model, Detector) else _classifier
     content: bytes = make(model, names, template, resize)
     if len(content) > _MOST_BYTES:
-        raise InputError(f"the model has {len(content):,} bytes, and an ONNX file at most 2 GiB")
+        raise InputError(
+            f"the model has {len(content):,} bytes, but an ONNX file holds at most 2 GiB"
+        )
     written = onnx.load_from_string(content)
-    del written.graph.value_info[:]  # sizes of the traced image, which are not those of others
+    del written.graph.value_info[:]  # sizes of the traced image, which do not apply to others
     facts = dict(
         mmsdpt_format=FORMAT,
         mmsdpt_version=__version__,
@@ -88,27 +90,27 @@ def _acting(model: Detector | Classifier) -> dict[str, nn.Module]:
 
 
 def _reading(model: Detector | Classifier) -> dict[str, Any]:
-    """How a file becomes pixels: ``upright``, whether EXIF turns it; ``canvas``, the colour under a
-    grey image with transparency, None where that is dropped.
+    """How image files are decoded: ``upright``, whether EXIF rotates them; ``canvas``, the
+    background of a grey image with transparency, None if that is dropped.
 
     Raises:
-        InputError: if it does not become RGB.
+        InputError: if the pipeline does not load RGB.
     """
     if isinstance(model, Classifier):
         return dict(upright=False, canvas=None)
     loader = next(filter(loads_image, model.recipe.pipeline))
     colour = loader.get("color_type", "color")
     if colour not in ("color", "color_ignore_orientation"):
-        raise InputError(f"the export knows images in colour, not color_type={colour!r}")
+        raise InputError(f"the export supports only images in colour, not color_type={colour!r}")
     by_pillow = loader.get("imdecode_backend") == "pillow"
     return dict(upright=colour == "color", canvas=_CANVAS if by_pillow else None)
 
 
 def _resizing(model: Detector | Classifier) -> dict[str, Any]:
-    """What is to be done to an image before it enters the graph.
+    """The preprocessing of an image before it enters the graph.
 
     Raises:
-        InputError: if it is something that the runtime does not do.
+        InputError: if the runtime does not support it.
     """
     steps = [
         (kind_of(step), step)
@@ -116,8 +118,8 @@ def _resizing(model: Detector | Classifier) -> dict[str, Any]:
         if not loads_image(step) and kind_of(step) not in ("PackDetInputs", "PackInputs")
     ]
     wrong = InputError(
-        "the export knows the test pipelines of GLIP (FixScaleResize with keep_ratio, by pillow)"
-        f" and CLIP (ResizeEdge and CenterCrop, bicubic by pillow), and this one is"
+        "the export supports the test pipelines of GLIP (FixScaleResize with keep_ratio, by"
+        " pillow) and CLIP (ResizeEdge and CenterCrop, bicubic by pillow), but this one is"
         f" {', '.join(name for name, _ in steps) or 'empty'}"
     )
     if not steps or any(step.get("backend", "pillow") != "pillow" for _, step in steps):
@@ -143,13 +145,13 @@ def _detector(model: Detector, names: list[str], template: Any, resize: Mapping[
     from .graphs import DetectorGraph
 
     if template:
-        raise InputError("a template is for CLIP, and this model is a detector")
+        raise InputError("a template is for CLIP, but this model is a detector")
     if model.recipe.model["type"] != "mmsdpt.GLIP":
-        raise InputError(f"the export knows GLIP and CLIP, not {model.recipe.model['type']}")
+        raise InputError(f"the export supports GLIP and CLIP, not {model.recipe.model['type']}")
     model.model.check_class_names(names, "classes", strict=False)
     graph = DetectorGraph(model.model, names, model.recipe.captions)
     short, long = sorted(resize["within"])
-    # Sides that differ, so that none is taken for the other.
+    # Different sides, so that they cannot be confused.
     image = torch.randint(0, 256, (short, min(long, short * 5 // 4), 3), dtype=torch.uint8)
     if short == long:
         image = image[: short * 3 // 4]
@@ -176,8 +178,8 @@ def _classifier(
     depends = [slot for slot, t in _acting(model).items() if t.text_depends_on_image]
     if depends:
         raise InputError(
-            f"the tuner {depends[0]!r} gives each image texts of its own, and a file holds the"
-            " texts as constants: it cannot be exported"
+            f"the text features of the tuner {depends[0]!r} depend on the image, but in a file"
+            " they are constants: it cannot be exported"
         )
     model._set(names, template)
     side = resize["side"]
@@ -201,10 +203,10 @@ def _trace(
     free: Mapping[str, Mapping[int, str]],
 ) -> bytes:
     graph.eval()
-    graph(*inputs)  # what is remembered from now on is constant in the graph
+    graph(*inputs)  # cached values are constant in the graph from now on
     content = io.BytesIO()
     with warnings.catch_warnings():
-        # Of the exporter, about itself; and of the tracer, about values that are constants here.
+        # From the exporter, about itself; and from the tracer, about values that are constant here.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph,
@@ -224,16 +226,16 @@ def _trace(
 
 @dataclass(frozen=True)
 class Comparison:
-    """A file beside its model.
+    """Comparison of a file with its model.
 
     Attributes:
-        images: How many were compared.
-        results: Boxes, or probabilities, of the model.
-        missing: Boxes that only one of the two found: within rounding of a threshold.
-        score: Largest difference of two scores.
-        box: Largest difference of two boxes in pixels.
+        images: Number of images compared.
+        results: Number of boxes, or probabilities, of the model.
+        missing: Boxes that only one of the two found, due to rounding at a threshold.
+        score: Largest difference of scores.
+        box: Largest difference of boxes in pixels.
         seconds: Processor time of the file on all images, from pixels to results.
-        model_seconds: The same of the model.
+        model_seconds: The same for the model.
     """
 
     images: int
@@ -246,7 +248,9 @@ class Comparison:
 
     def __str__(self) -> str:
         found = f", boxes by {self.box:.1e} pixels" if self.box else ""
-        missing = f"; {self.missing} boxes were found by one alone" if self.missing else ""
+        missing = (
+            f"; {self.missing} boxes were found by only one of the two" if self.missing else ""
+        )
         return (
             f"{self.images} images, {self.results} results: scores differ by {self.score:.1e} at"
             f" most{found}{missing}; {self.seconds:.2f} s of processor time, PyTorch"
@@ -263,10 +267,10 @@ def compare(
     """Run a file and its model on the same images, with the same number of threads.
 
     Args:
-        model: As it was when the file was written.
+        model: The model in the state that was exported.
         path: The file.
-        images: Paths, arrays or PIL images. What cannot be used is named in a warning.
-        template: As for :func:`export_onnx`.
+        images: Paths, arrays or PIL images. Unusable ones are named in a warning.
+        template: See :func:`export_onnx`.
 
     Raises:
         InputError: if no image can be used.
@@ -286,7 +290,7 @@ def compare(
         return found
 
     def of_model(image: Any) -> Any:
-        # Of a list, which reports what it leaves out.
+        # A list, so that skipped images are reported.
         return timed(1, model, [image], classes=file.classes, progress=False, **options)
 
     def of_file(image: Any) -> Any:
@@ -296,7 +300,7 @@ def compare(
         found = of_model(image)
         if not found:
             continue
-        if not compared:  # the first run of both prepares what is remembered
+        if not compared:  # the first run of both fills their caches
             of_file(image)
             seconds[:] = 0.0, 0.0
             found = of_model(image)
@@ -321,14 +325,14 @@ def compare(
         raise InputError(f"none of the {len(images)} images can be used for a comparison")
     score, box = map(max, zip(*differences, strict=True))
     if missing:
-        print_log(f"{missing} boxes were found by one of both alone", "current", logging.WARNING)
+        print_log(f"{missing} boxes were found by only one of the two", "current", logging.WARNING)
     return Comparison(compared, results, missing, score, box, *seconds)
 
 
 def _pairs(
     boxes: np.ndarray, labels: np.ndarray, others: np.ndarray, other_labels: np.ndarray
 ) -> tuple[list[tuple[int, int]], int]:
-    """Boxes of one label at one place (within half a pixel), and how many have no partner."""
+    """Pairs of boxes with the same label and place (within half a pixel); number of others."""
     pairs, free = [], set(range(len(others)))
     for i, (box, label) in enumerate(zip(boxes, labels, strict=True)):
         near = [(float(abs(others[j] - box).max()), j) for j in free if other_labels[j] == label]

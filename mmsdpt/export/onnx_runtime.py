@@ -1,6 +1,6 @@
 """Use an exported model without PyTorch and OpenMMLab.
 
-This file needs numpy, Pillow and onnxruntime, and nothing else of mmsdpt: copy it beside the model.
+This file needs only numpy, Pillow and onnxruntime: copy it to the folder of the model.
 
     from onnx_runtime import OnnxModel
 
@@ -28,12 +28,12 @@ class OnnxModel:
 
     Args:
         path: The file.
-        threads: Of onnxruntime; None: as many as there are cores.
-        providers: Of onnxruntime, such as ``["CUDAExecutionProvider"]``.
+        threads: Threads of onnxruntime; None: one per core.
+        providers: Providers of onnxruntime, such as ``["CUDAExecutionProvider"]``.
 
     Attributes:
-        classes: The names that the file knows.
-        detects: Whether it finds boxes.
+        classes: The class names.
+        detects: Whether it is a detector.
 
     Raises:
         ValueError: if the file was not written by this version's exporter.
@@ -59,15 +59,15 @@ class OnnxModel:
         self.detects = facts["kind"] == "detector"
 
     def __call__(self, image: Any, threshold: float = 0.3) -> list[tuple]:
-        """Find or classify.
+        """Detect or classify.
 
         Args:
             image: A path, a PIL image, or an array (H, W, 3) in RGB or (H, W). Only files are
-                turned by EXIF, and only where the model's pipeline does so: GLIP's, not CLIP's.
-            threshold: Smallest score of a box.
+                rotated by EXIF, and only if the model's pipeline does so (GLIP's, not CLIP's).
+            threshold: Minimum score of a box.
 
         Returns:
-            Of a detector, (name, score, (x1, y1, x2, y2) in pixels), best first; of a classifier,
+            For a detector (name, score, (x1, y1, x2, y2) in pixels), best first; for a classifier
             (name, probability) of every class, best first.
         """
         picture = self._open(image)
@@ -98,12 +98,12 @@ class OnnxModel:
         return scores
 
     def _open(self, image: Any) -> Image.Image:
-        """In RGB; a file as the model's own pipeline reads it."""
+        """Convert to RGB; files are read as in the model's pipeline."""
         if isinstance(image, np.ndarray):
             image = Image.fromarray(image)
         if isinstance(image, Image.Image):
             return to_rgb(image)
-        # Not by its path: Pillow then turns a TIFF of 16 bits otherwise.
+        # Not by its path, as Pillow then converts 16-bit TIFF files differently.
         with open(image, "rb") as file, Image.open(file) as opened:
             if self.reading["upright"] and opened.mode not in _DEEP_MODES:
                 opened = ImageOps.exif_transpose(opened)
@@ -114,7 +114,7 @@ class OnnxModel:
             return to_rgb(opened)
 
     def _resized(self, image: Image.Image) -> Image.Image:
-        """As large as fits into the two sides, either way up."""
+        """Resize to fit into the two sides, in either orientation."""
         short, long = sorted(self.resize["within"])
         width, height = image.size
         factor = min(long / max(width, height), short / min(width, height))
@@ -122,7 +122,7 @@ class OnnxModel:
         return image.resize(size, Image.Resampling.BILINEAR)
 
     def _cropped(self, image: Image.Image) -> Image.Image:
-        """The middle square, after the short side is resized to its side."""
+        """Resize the short side, then crop the centre square."""
         side = self.resize["side"]
         width, height = image.size
         if width < height:
@@ -135,7 +135,7 @@ class OnnxModel:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """``mmsdpt.datasets.image_files.to_rgb``, once more, as this file needs nothing of mmsdpt.
+    """A copy of ``mmsdpt.datasets.image_files.to_rgb``, as this file must not need mmsdpt.
 
     Raises:
         ValueError: for values that are not finite.

@@ -1,4 +1,4 @@
-"""Pictures for people: detections beside the truth, matched box by box, scores, contact sheets."""
+"""Pictures of detections matched with the ground truth, of scores, and contact sheets."""
 
 from .boxes import Boxes, BoxMatches, match_boxes
 from .contact_sheet import Entry, contact_sheet

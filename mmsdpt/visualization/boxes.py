@@ -1,4 +1,4 @@
-"""Boxes of an image, and which detections are right: the rule for the colours of a picture."""
+"""Boxes of an image, and matching of detections with the ground truth."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torchvision.ops import box_iou, nms
 
 @dataclass(frozen=True)
 class Boxes:
-    """The n boxes of one image, truth or detections.
+    """The n boxes of one image, ground truth or detections.
 
     Attributes:
         boxes: (n, 4) xyxy, pixels of the original image.
-        labels: (n,) indices of the classes.
-        scores: (n,) between 0 and 1, or None for the truth.
+        labels: (n,) class indices.
+        scores: (n,) between 0 and 1, or None for the ground truth.
     """
 
     boxes: np.ndarray
@@ -25,7 +25,7 @@ class Boxes:
     scores: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        # Frozen: the checked arrays can only be put in place past the guard.
+        # The dataclass is frozen, so the checked arrays must be set this way.
         boxes = np.asarray(self.boxes, dtype=float).reshape(-1, 4)
         object.__setattr__(self, "boxes", boxes)
         object.__setattr__(self, "labels", np.asarray(self.labels, dtype=int).reshape(-1))
@@ -55,8 +55,8 @@ class Boxes:
         return self.take(order)
 
     def best_names(self, iou_thr: float = 0.5) -> Boxes:
-        """The detections without those that a better-scored one of any class overlaps by more than
-        ``iou_thr``: one name per place.
+        """The detections without those that overlap one of any class with a higher score by more
+        than ``iou_thr``: one name per place.
         """
         if self.scores is None:
             return self
@@ -64,25 +64,25 @@ class Boxes:
         return self.take(kept.numpy())
 
     def shown(self, score_thr: float, iou_thr: float = 0.5, top_k: int | None = None) -> Boxes:
-        """What a picture shows: the best name for each place from ``score_thr`` on, at most
+        """The boxes to draw: the best name for each place with at least ``score_thr``, at most
         ``top_k``.
         """
         return self.above(score_thr).best_names(iou_thr).take(slice(top_k))
 
     def take(self, index: np.ndarray | slice) -> Boxes:
-        """The boxes at ``index``, numbers, a mask or a slice."""
+        """The boxes at ``index``: indices, a mask or a slice."""
         scores = None if self.scores is None else self.scores[index]
         return Boxes(self.boxes[index], self.labels[index], scores)
 
 
 @dataclass(frozen=True)
 class BoxMatches:
-    """What :func:`match_boxes` found.
+    """The result of :func:`match_boxes`.
 
     Attributes:
         correct: (n,) bool, one per detection.
-        missed: (m,) bool, one per true box: nothing was shown at its place. A true box that is
-            shown under another name is not missed; the wrong box at its place tells it.
+        missed: (m,) bool, one per true box: no detection at its place. A true box that was detected
+            with a wrong name does not count as missed.
     """
 
     correct: np.ndarray
@@ -90,10 +90,10 @@ class BoxMatches:
 
 
 def match_boxes(shown: Boxes, truth: Boxes, iou_thr: float = 0.5) -> BoxMatches:
-    """Match detections to the truth as COCO's AP does at one threshold.
+    """Match detections to the ground truth as COCO's AP does at one threshold.
 
-    Best score first, a detection is correct if a true box of its class that is not yet taken
-    overlaps it with an IoU of at least ``iou_thr``; it takes the one that overlaps most.
+    In order of score, a detection is correct if an unmatched true box of its class overlaps it with
+    an IoU of at least ``iou_thr``; it is matched to the one with the largest overlap.
     """
     if shown.scores is None:
         raise ValueError("detections need scores to be matched")

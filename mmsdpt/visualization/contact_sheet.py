@@ -1,4 +1,4 @@
-"""A page of thumbnails: the pictures of a folder at a glance."""
+"""An HTML page with thumbnails of the pictures in a folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Entry:
     """One image of a contact sheet.
 
     Attributes:
-        name: What to call it.
+        name: Its title.
         pictures: Its pictures by column, such as "before" and "after": files in the sheet's folder.
         note: A sentence under its name.
         weight: Entries with larger weights come first.
@@ -45,12 +45,12 @@ def contact_sheet(
 ) -> Path:
     """Write ``index.html`` into a folder, with thumbnails in ``thumbnails/``.
 
-    The page needs no network and no other file: the folder can be moved, zipped and sent.
+    The page needs no network and no files outside the folder, so the folder can be moved and sent.
 
     Args:
-        folder: Where their pictures are.
-        paragraphs: What a reader should know before looking.
-        wide: Whether each picture takes the whole width of the page.
+        folder: Folder of the pictures.
+        paragraphs: Text at the top of the page.
+        wide: Whether each picture takes the full width of the page.
 
     Returns:
         The page.

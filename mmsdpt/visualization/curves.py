@@ -1,4 +1,4 @@
-"""Curves of runs: loss, score and learning rate over epochs."""
+"""Training curves: loss, score and learning rate over epochs."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from mmsdpt.utils.errors import InputError
 
 from .drawing import as_written, save_figure
 
-# What a score is called, the first that a run has.
+# Names of scores; the first one that a run has is drawn.
 _SCORES = ("coco/bbox_mAP", "lvis_fixed_ap/AP", "accuracy/top1")
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LINES = ("-", "--", ":", "-.")
 
 
 def read_scalars(work_dir: str | os.PathLike) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What MMEngine's ``LocalVisBackend`` wrote of a run, all of its sessions.
+    """Read the logs of MMEngine's ``LocalVisBackend`` from all sessions of a run.
 
-    A session that resumed at an earlier step takes the place of what came after that step.
+    A session that resumed at an earlier step replaces the entries after that step.
 
     Returns:
-        Training (``x``, ``loss``, ``lr``, ...) and validation (``x`` and scores), a line for each
-        entry of the log. ``x`` counts epochs, or iterations if the run has no epochs.
+        Training (``x``, ``loss``, ``lr``, ...) and validation (``x`` and scores), one row per log
+        entry. ``x`` counts epochs, or iterations if the run has no epochs.
 
     Raises:
-        InputError: if there is nothing.
+        InputError: if there are no entries.
     """
     files = sorted(Path(work_dir).glob("*/vis_data/scalars.json"))
     parts: dict[bool, list[pd.DataFrame]] = {True: [], False: []}
@@ -46,7 +46,8 @@ def read_scalars(work_dir: str | os.PathLike) -> tuple[pd.DataFrame, pd.DataFram
                 kept[:] = [old[old["step"] < first] for old in kept] + [part]
     if not parts[True]:
         raise InputError(
-            f"there is no loss in {work_dir}/*/vis_data/scalars.json: name the folder of a training"
+            f"no loss found in {work_dir}/*/vis_data/scalars.json: give the work folder of a"
+            " training"
         )
     training = pd.concat(parts[True], ignore_index=True)
     validation = pd.concat(parts[False] or [pd.DataFrame(columns=["step"])], ignore_index=True)
@@ -63,10 +64,10 @@ def draw_curves(work_dirs: Sequence[str], path: Path) -> Path:
 
     Args:
         work_dirs: Folders of runs; ``NAME=FOLDER`` gives one a name.
-        path: Where to write; the ending names the format.
+        path: Where to write; the extension selects the format.
 
     Raises:
-        InputError: if a folder has no training, or two would have one name.
+        InputError: if a folder has no training, or two have the same name.
     """
     folders: dict[str, str] = {}
     for work_dir in work_dirs:

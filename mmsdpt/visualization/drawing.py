@@ -1,4 +1,4 @@
-"""How boxes are drawn on an image: right, wrong and missed ones, with names and scores."""
+"""Draw correct, wrong and missed boxes on an image, with names and scores."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .boxes import Boxes, match_boxes
 
 
 class Style(NamedTuple):
-    """How a kind of box is drawn. Colour never stands alone: line and sign say the same."""
+    """Style of a kind of box. Line style and sign differ as well as colour."""
 
     colour: str
-    contrast: str  # of the text, and of the line's underlay on grounds of the same colour
+    contrast: str  # of the text, and of the outline under the line
     line: str
     sign: str
     meaning: str
@@ -45,7 +45,7 @@ Groups = Sequence[tuple[Style, Boxes]]
 
 
 def matched_groups(shown: Boxes, truth: Boxes, iou_thr: float = 0.5) -> Groups:
-    """Detections as right or wrong, and true boxes where nothing was found."""
+    """Correct and wrong detections, and missed true boxes."""
     matches = match_boxes(shown, truth, iou_thr)
     return [
         (LOOKS["missed"], truth.take(matches.missed)),
@@ -55,7 +55,7 @@ def matched_groups(shown: Boxes, truth: Boxes, iou_thr: float = 0.5) -> Groups:
 
 
 def count_in_words(groups: Groups, truth: Boxes) -> str:
-    """What :func:`matched_groups` found, in numbers."""
+    """The counts of :func:`matched_groups` as text."""
     (_, _), (_, wrong), (_, right) = groups
     return f"{len(right)} of {len(truth)} right, {len(wrong)} wrong"
 
@@ -63,14 +63,14 @@ def count_in_words(groups: Groups, truth: Boxes) -> str:
 def draw_boxes(panel: Axes, groups: Groups, classes: Sequence[str], inches: float) -> int:
     """Draw boxes with names and scores on a panel that shows an image over its whole area.
 
-    The first box of each class in each group gets its name before all others, so that a crowd of
-    one class hides no other.
+    The first box of each class in each group is labelled first, so that many boxes of one class do
+    not hide the names of others.
 
     Args:
-        groups: Boxes and their looks; later ones are drawn over earlier ones.
+        groups: Boxes and their styles; later ones are drawn over earlier ones.
 
     Returns:
-        Number of names that are left out, because they would cover another name.
+        Number of names left out because they would cover another name.
     """
     height, width = panel.images[0].get_array().shape[:2]
     points = 72 * inches / width  # per pixel of the image
@@ -106,7 +106,7 @@ def draw_boxes(panel: Axes, groups: Groups, classes: Sequence[str], inches: floa
 
 
 def _in_order_of_names(groups: Groups) -> list[tuple[Style, Boxes, int]]:
-    """Every box with its look: the first of each class in each group, then the others."""
+    """Every box with its style: the first of each class in each group, then the others."""
     first: list[tuple[Style, Boxes, int]] = []
     others: list[tuple[Style, Boxes, int]] = []
     for look, shown in groups:
@@ -117,7 +117,7 @@ def _in_order_of_names(groups: Groups) -> list[tuple[Style, Boxes, int]]:
 
 
 def as_written(text: str) -> str:
-    """A text as matplotlib has to get it, which would set what two dollars enclose as TeX."""
+    """A text escaped for matplotlib, which would set text between dollar signs as TeX."""
     return text.replace("$", r"\$")
 
 
@@ -140,8 +140,8 @@ def _size(text: str, points: float) -> tuple[float, float]:
 def _place(
     box: np.ndarray, size: tuple[float, float], width: int, height: int, taken: Sequence[_Place]
 ) -> _Place | None:
-    """Place of a label, xyxy in pixels of the image: above, below or in its box, inside the image
-    and on no other label; None if there is no such place.
+    """Position of a label, xyxy in pixels of the image: above, below or in its box, inside the
+    image and not on another label; None if there is no such position.
     """
     label_width, label_height = size
     x1, y1, x2, y2 = box
@@ -170,23 +170,23 @@ def _overlap(a: _Place, b: _Place) -> bool:
 
 
 def picture_path(path: str | Path) -> Path:
-    """The path, with ``.png`` added where its ending names no format that can be written."""
+    """The path, with ``.png`` added if its extension is not a supported format."""
     path = Path(path)
     known = path.suffix[1:].lower() in FigureCanvasBase.filetypes
     return path if known else path.with_name(f"{path.name}.png")
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: float) -> Path:
-    """Write a figure, and the folder that it lies in; the ending names the format.
+    """Write a figure, creating its folder; the extension selects the format.
 
     Raises:
         InputError: if there is no such format.
     """
     path = Path(path)
-    # Pillow itself leaves half a picture on a full disk, and says nothing.
+    # On a full disk Pillow leaves half a picture without an error.
     content, kind = io.BytesIO(), path.suffix[1:].lower() or "png"
     if kind not in FigureCanvasBase.filetypes:
-        raise InputError(f"pictures are not written as .{kind}, got {path}: use .png or .jpg")
+        raise InputError(f"pictures cannot be written as .{kind}, got {path}: use .png or .jpg")
     fast = dict(pil_kwargs=dict(compress_level=1)) if kind == "png" else {}
     figure.savefig(content, format=kind, dpi=dpi, **fast)
     write_atomically(path, content.getvalue())

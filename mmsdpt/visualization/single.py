@@ -1,4 +1,4 @@
-"""Pictures of one image and what was found in it."""
+"""Pictures of one image with its predictions."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from .drawing import (
 )
 
 _INCHES = 5.0
-_NARROWEST = 720  # pixels below which names could not be read
+_NARROWEST = 720  # minimum width in pixels for readable names
 _LINE = 0.24  # inches of a line under the image
-# The rest of Okabe and Ito's palette, for boxes of which nobody knows whether they are right.
+# The rest of Okabe and Ito's palette, for boxes without ground truth.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 _OTHER = Style("0.6", "black", "-", "", "")
 _DARK = ("#0072B2", "#009E73", "#D55E00")
@@ -45,20 +45,19 @@ def draw_detections(
 ) -> Path:
     """Draw boxes with names and scores on an image.
 
-    Where the truth is known, every box is marked as right or wrong, and objects that nothing was
-    found for are marked, too; a line under the image says what the marks mean. Otherwise each
-    class has a colour.
+    If the ground truth is given, every box is marked as correct or wrong, and missed objects are
+    marked, too; a line under the image explains the marks. Otherwise each class has a colour.
 
     Args:
         image: (H, W, 3) RGB, uint8.
         found: Detections, or true boxes if they have no scores.
         classes: Names by label.
-        path: Where to write; the ending names the format.
+        path: Where to write; the extension selects the format.
         truth: True boxes.
-        score_thr: Smallest score that is shown.
-        iou_thr: Smallest IoU at which a place counts as right, and largest one of two boxes that
-            are both shown.
-        top_k: The most boxes that are shown, best first.
+        score_thr: Minimum score.
+        iou_thr: Minimum IoU of a correct detection, and maximum IoU of two boxes that are both
+            drawn.
+        top_k: Maximum number of boxes, best first.
 
     Returns:
         The path.
@@ -100,8 +99,8 @@ def draw_scores(
     Args:
         image: (H, W, 3) RGB, uint8.
         scores: Names and probabilities.
-        path: Where to write; the ending names the format.
-        truth: The true class. The first bar is then marked as right or wrong, and the true class
+        path: Where to write; the extension selects the format.
+        truth: The true class. The first bar is then marked as correct or wrong, and the true class
             is named if it has no bar.
 
     Returns:
@@ -143,7 +142,7 @@ def draw_scores(
 
 
 def read_upright(path: str | Path) -> np.ndarray:
-    """An image file as (H, W, 3) RGB, turned as its EXIF orientation says.
+    """An image file as (H, W, 3) RGB, rotated by its EXIF orientation.
 
     Raises:
         UnreadableImage: if it is missing or cannot be decoded.

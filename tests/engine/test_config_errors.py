@@ -54,7 +54,7 @@ from mmsdpt.utils.templates import checked_templates
         ({"optim_wrapper.optimizer.betas": [2, 3]}, "cannot be built.*Invalid beta"),
         ({"optim_wrapper.optimizer.type": "Adamm"}, "optimizer.type='Adamm' is not known.*Adam"),
         ({"randomness.seed": -1}, "randomness.seed must be an integer from 0 to"),
-        ({"tuner_files": {"other": "x.safetensors"}}, "tuner_files.other: .* slots default"),
+        ({"tuner_files": {"other": "x.safetensors"}}, "tuner_files.other: .* are default"),
         ({"resume": True, "resume_from": __file__}, "cannot be read|not unpickle"),
         ({"val_dataloader": None}, "val_dataloader is None, but val_cfg, val_evaluator is not"),
         ({"log_level": "debug"}, "log_level must be a level .* got 'debug'"),

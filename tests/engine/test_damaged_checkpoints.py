@@ -85,7 +85,7 @@ CASES = {
     "a gradient of no parameter": put("gradients", [{7: torch.zeros(1, 3, 40)}]),
     "a gradient of another size": put("gradients", [{0: torch.zeros(2)}]),
     "a gradient of another type": put("gradients", [{0: torch.zeros(1, 3, 40).half()}]),
-    "log of odd shapes": lambda c: c["message_hub"]["log_scalars"]["train/loss"].update(
+    "log of inconsistent shapes": lambda c: c["message_hub"]["log_scalars"]["train/loss"].update(
         counts=torch.zeros(1, 9)
     ),
     "log as text": put("message_hub.log_scalars", {"train/loss": "x"}),

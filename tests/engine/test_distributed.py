@@ -129,7 +129,7 @@ def test_another_number_of_processes_resumes_and_says_what_is_lost(two_processes
     runner, losses = train(tiny_cfg)
     assert len(losses) == 2
     log = open(f"{runner.log_dir}/{runner.timestamp}.log").read()
-    assert "The run had 2 processes and now has 1: its random states are not restored" in log
+    assert "The run had 2 processes but now has 1, so its random states are not restored" in log
 
 
 def test_a_wrapper_of_the_config_works_on_the_cpu(tiny_cfg, monkeypatch):

@@ -54,7 +54,7 @@ def test_an_evaluation_without_the_score_does_not_count_and_says_so(runner):
     hook = EarlyStoppingHook("score", patience=1)
     hook.after_val_epoch(runner, dict(other=1.0))
     assert not runner.train_loop.stop_training
-    assert "finds no score in this evaluation, which has: other" in runner.logger[0]
+    assert "did not find score in this evaluation; its scores are: other" in runner.logger[0]
 
 
 def test_a_resumed_run_that_had_come_to_its_end_ends(runner):

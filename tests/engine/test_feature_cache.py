@@ -111,7 +111,7 @@ def test_the_run_is_the_same_and_each_view_is_read_and_encoded_once(cfg, encoded
     assert len(encoded) < 8
     computed, found = len(views), 16 - len(views)
     assert (
-        f"Feature cache: {computed} image features were computed, and {found} were taken from it"
+        f"Feature cache: {computed} image features were computed, {found} were found in the cache"
     ) in logged
 
 
@@ -184,7 +184,7 @@ def test_it_is_off_where_a_random_transform_is_not_among_the_views(cfg, encoded,
     assert_same_run(train(cfg, dict()), plain)
     assert sum(encoded) == 32 and len(read) == 33
     (said,) = [line for line in logged if "image features are computed each time" in line]
-    assert "draws random numbers: set feature_cache.views" in said
+    assert "training pipeline is random: set feature_cache.views" in said
 
 
 def test_without_random_transforms_no_number_of_views_is_needed(cfg, encoded, read):
@@ -248,7 +248,7 @@ class StopAt(Hook):
     "settings, said",
     [
         (dict(view=2), "feature_cache has no key 'view'"),
-        (dict(views=0), "feature_cache.views must be an integer of at least 1, got 0"),
+        (dict(views=0), "feature_cache.views must be an integer >= 1, got 0"),
         (dict(max_gb="much"), "feature_cache.max_gb must be a number of GB"),
         (dict(dtype="int8"), "feature_cache.dtype must be bfloat16 or float16"),
         (3, "feature_cache must be a dict"),
@@ -260,5 +260,5 @@ def test_settings_that_cannot_be_are_refused(cfg, settings, said):
 
 
 def test_samples_need_seeds_of_their_own(cfg):
-    with pytest.raises(InputError, match="feature_cache needs samples that have seeds"):
+    with pytest.raises(InputError, match="feature_cache needs one seed per sample"):
         train(cfg, dict(views=2), **{"randomness.per_sample": False})

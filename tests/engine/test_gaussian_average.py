@@ -57,7 +57,7 @@ def test_the_model_ends_with_the_average_and_a_resumed_run_with_the_same(host, t
     assert different(resumed.state, straight.state) == []
     plain = run(host, tmp_path / "plain", [])
     assert plain.losses == straight.losses  # training is not changed
-    with pytest.raises(InputError, match="does not have the running average"):
+    with pytest.raises(InputError, match="has no running average"):
         without = tmp_path / "plain" / f"epoch_{EPOCHS - 1}.pth"
         run(host, tmp_path / "refused", [average], without)
 

@@ -55,7 +55,7 @@ def test_an_optimizer_that_misses_a_trainable_parameter_is_refused():
     runner = a_runner(model, list(model.tuners.parameters()))
     TrainableTableHook().before_train(runner)
     model.host.requires_grad_(True)
-    with pytest.raises(ValueError, match="does not hold 2 trainable parameters.* host.weight"):
+    with pytest.raises(ValueError, match="lacks 2 trainable parameters.* host.weight"):
         TrainableTableHook().before_train(runner)
 
 
@@ -95,7 +95,7 @@ class Phased(nn.Module):
 
     def set_phase(self, *sides):
         if set(sides) - {"image", "text"}:
-            raise ValueError(f"sides are image and text, got {sides}")
+            raise ValueError(f"sides must be image and text, got {sides}")
         self.phases.append(sides)
 
 
@@ -141,7 +141,7 @@ def test_phases_that_do_not_alternate_are_refused(settings, words):
 
 
 def test_phases_that_the_tuner_does_not_have_are_refused_before_training():
-    with pytest.raises(ValueError, match="sides are image and text"):
+    with pytest.raises(ValueError, match="sides must be image and text"):
         AlternatingPhasesHook(phases=("image", "both")).before_train(phased_runner(Phased()))
     with pytest.raises(ValueError, match="Linear in slot 'second' has no phases"):
         AlternatingPhasesHook(slot="second").before_train(phased_runner(nn.Linear(1, 1)))
@@ -191,7 +191,7 @@ def test_caption_prompts_that_would_not_act_are_refused():
     check({"traffic_light": dict(prefix="a ")})
     with pytest.raises(InputError, match="PackDetInputs of the test dataset drops caption_prompt"):
         check({"cat": dict(prefix="a ")}, KEYS)
-    with pytest.raises(InputError, match="has 'cta', which is none of its classes .*'cat'"):
+    with pytest.raises(InputError, match="has 'cta', which is not one of its classes .*'cat'"):
         check({"cta": dict(prefix="a ")})
     for words in (dict(prefx="a "), "a cat"):
         with pytest.raises(InputError, match="for 'cat'; expected dict.prefix=..., name"):
@@ -230,4 +230,4 @@ def test_parameters_of_a_captions_positions_are_warned_of_under_another_caption(
         dataset.metainfo = dict(classes=names)
         ClassNamesHook().before_test(runner)
         assert len(told) == count
-    assert "belong to the caption of cat, dog; the test dataset has the caption dog, cat" in told[0]
+    assert "for the caption of cat, dog, but the test dataset has the caption dog, cat" in told[0]

@@ -111,5 +111,5 @@ def test_a_score_over_other_images_than_the_metrics_is_warned_of(tiny_cfg, monke
     assert len(said) == (number is not None)
     for text in said:
         assert text.startswith(
-            f"The test dataset has {number} images, and the annotations of its metric have 4:"
+            f"The test dataset has {number} images, but the annotations of its metric have 4:"
         )

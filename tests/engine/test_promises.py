@@ -57,7 +57,7 @@ def test_a_diverged_run_stops_with_one_sentence_and_keeps_its_good_files(tiny_cf
         runner.train()
     message = str(caught.value)
     assert "\n" not in message and "iteration 4 (epoch 2)" in message
-    assert f"last good state is {tiny_cfg.work_dir}/epoch_1.pth" in message
+    assert f"last good checkpoint is {tiny_cfg.work_dir}/epoch_1.pth" in message
     assert not Path(tiny_cfg.work_dir, "epoch_2.pth").exists()
     assert read_tuner_header(f"{tiny_cfg.work_dir}/tuner.safetensors")["extra"]["epoch"] == 1
 
@@ -76,7 +76,7 @@ def test_what_is_no_score_chooses_nothing_and_says_so(tiny_cfg, monkeypatch, not
     runner.train()
     assert read_tuner_header(f"{tiny_cfg.work_dir}/best_tuner.safetensors")["extra"]["epoch"] == 2
     # MMEngine says each warning once, and that of empty metrics itself.
-    said = "No best model is chosen: coco/AP is" if nothing else "`metrics` is an empty dict"
+    said = "No best model is saved: coco/AP is" if nothing else "`metrics` is an empty dict"
     assert log_of(runner).count(said) == 1
 
 
@@ -94,7 +94,7 @@ def test_each_of_several_scores_has_its_best_tuner(tiny_cfg, monkeypatch):
 def test_a_score_that_is_not_measured_is_named(tiny_cfg, monkeypatch):
     with_scores(monkeypatch, {"AP": 0.1})
     tiny_cfg.default_hooks.checkpoint.update(save_best="coco/bbox_AP", rule="greater")
-    with pytest.raises(InputError, match="coco/bbox_AP.*has: coco/AP"):
+    with pytest.raises(InputError, match="coco/bbox_AP.*scores are: coco/AP"):
         build_runner(tiny_cfg).train()
 
 
@@ -161,13 +161,13 @@ def test_settings_that_a_resumed_run_ignores_are_named(tiny_cfg):
     )
     assert "train_cfg.max_epochs=2 (the run has 1)" in log_of(runner)
     # Two iterations were done, as many as two epochs of four images have, and one of the epochs.
-    assert "nothing is left to train" not in log_of(runner)
+    assert "already finished" not in log_of(runner)
     assert max(group["initial_lr"] for group in runner.optim_wrapper.param_groups) == 0.01
     again = build_runner(tiny_cfg)
     again.train()
     assert "optimizer.lr=5.0 (the run has 0.01)" in log_of(again)  # not what was ignored before
-    assert "nothing is left to train" in log_of(again)
-    assert "has an earlier run's files" not in log_of(again)
+    assert "already finished" in log_of(again)
+    assert "has files of an earlier run" not in log_of(again)
     tiny_cfg.optim_wrapper.optimizer = dict(type="SGD", lr=0.1)
     with pytest.raises(
         InputError, match="epoch_2.pth has the state of AdamW, .* is SGD: .*start a"
@@ -202,7 +202,7 @@ def test_a_run_over_an_earlier_one_and_a_copied_folder_say_so_and_stay_apart(
     assert own == f"{copied.work_dir}/epoch_1.pth", "the pointer still names the first folder"
     runner = build_runner(tiny_cfg)
     runner.train()
-    assert "has an earlier run's files, and this run replaces them" in log_of(runner)
+    assert "has files of an earlier run, which this run replaces" in log_of(runner)
 
 
 def test_two_runs_do_not_write_into_one_folder(tmp_path):

@@ -204,7 +204,7 @@ def test_gradients_that_accumulate_are_resumed(tiny_cfg, tmp_path, by_epoch):
     torch.save(earlier_version, path := f"{cfg.work_dir}_earlier.pth")
     warned, _ = train(resumed(cfg, resume_from=path))
     log = Path(warned.log_dir, f"{warned.timestamp}.log").read_text()
-    assert log.count("those accumulated so far are lost") == 1
+    assert log.count("the accumulated gradients are lost") == 1
 
 
 @pytest.mark.parametrize("by_epoch", [True, False], ids=["iterations", "epochs"])
@@ -227,7 +227,7 @@ def test_a_checkpoint_within_an_epoch_is_warned_of(tiny_cfg, straight):
     for written, warned in ((path, 0), (inside, 1)):
         runner, _ = train(resumed(tiny_cfg, resume_from=written))
         log = Path(runner.log_dir, f"{runner.timestamp}.log").read_text()
-        assert log.count("after 3 iterations, and 2 epochs of the present data") == warned
+        assert log.count("after 3 iterations, but 2 epochs with the current data") == warned
 
 
 def test_without_seeds_for_each_sample_a_resumed_run_would_differ(tiny_cfg):

@@ -259,14 +259,14 @@ def change_of_base(cfg):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (change_of_method, "trained something else: default: .*'num_tokens': 3.*'num_tokens': 4"),
-        (change_of_settings, "trained something else: default: .*'sides': 'dual'.*'image'"),
-        (change_of_slot, "trained something else: default: .*absent in the model; other: absent"),
+        (change_of_method, "trained other parameters: default: .*'num_tokens': 3.*'num_tokens': 4"),
+        (change_of_settings, "trained other parameters: default: .*'sides': 'dual'.*'image'"),
+        (change_of_slot, "trained other parameters: default: .*absent in the model; other: absent"),
         (
             change_of_trained_parts,
-            "trained something else: bbox_head.head.bias0: absent in the file",
+            "trained other parameters: bbox_head.head.bias0: absent in the file",
         ),
-        (change_of_base, "on other base weights: name the same checkpoint with load_from"),
+        (change_of_base, "on other base weights: use the same checkpoint with load_from"),
     ],
 )
 def test_a_checkpoint_of_another_kind_of_run_is_not_resumed(finished, tiny_cfg, change, words):
@@ -295,7 +295,7 @@ def test_what_is_no_checkpoint_of_a_run_is_not_resumed(tiny_cfg, tiny_folder, tm
         (tmp_path / "evil.pth", "holds Python objects besides tensors"),
         (
             tmp_path / "base.pth",
-            "is not a checkpoint of an mmsdpt run; base weights go into load_f",
+            "is not a checkpoint of an mmsdpt run; set base weights as load_f",
         ),
         (tiny_folder / "base.safetensors", "is not a checkpoint of an mmsdpt run"),
         (tmp_path / "nothing.pth", "checkpoint not found"),
@@ -369,7 +369,7 @@ def test_a_dataset_that_keeps_its_class_names_ends_the_run_before_the_first_step
 
 
 def test_the_checkpoint_hook_wants_the_runner_it_belongs_to():
-    with pytest.raises(TypeError, match="works with runner_type='mmsdpt.TunerRunner'"):
+    with pytest.raises(TypeError, match="needs runner_type='mmsdpt.TunerRunner'"):
         TunerCheckpointHook().before_train(object.__new__(Runner))
 
 

@@ -94,7 +94,7 @@ def test_numbers_and_other_settings_stay():
 @pytest.mark.parametrize(
     ("scheduler", "message"),
     [
-        (dict(T_max="max_epochs / 2"), 'must be "max_epochs" or a share such as "2/3 max_epochs"'),
+        (dict(T_max="max_epochs / 2"), 'must be "max_epochs" or a fraction, as "2/3 max_epochs"'),
         (dict(end="1/0 max_epochs"), "must be"),
         (dict(type="LinearLR", by_epoch=False, end="max_epochs"), "LinearLR that counts iteration"),
     ],

@@ -77,5 +77,5 @@ def test_images_of_another_size_than_the_models_are_warned_of_once():
         getattr(runner, f"{role}_dataloader").dataset.image_size = size
         getattr(hook, f"before_{role}")(runner)
         assert len(told) == count
-    assert "The train images have 224 pixels, the model learned 64" in told[0]
+    assert "The train images have 224 pixels, but the model was trained with 64" in told[0]
     assert "The test images have 96 pixels" in told[1]

@@ -210,7 +210,7 @@ def test_the_tool_writes_a_file_and_compares_it(tuned_clip, squares, tmp_path, c
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["a.safetensors", "b.safetensors"], "ends in .onnx"),
+        (["a.safetensors", "b.safetensors"], "ending in .onnx"),
         (["b.onnx"], "give a tuner file"),
         (["nowhere.safetensors", "b.onnx"], "tuner file not found"),
         (["x.safetensors", "b.onnx", "--classes", ""], "--classes needs different names"),
@@ -236,7 +236,7 @@ def test_what_a_file_cannot_hold_is_refused(tuned, tuned_clip, tmp_path):
         assert not (tmp_path / "x.onnx").exists()
 
     context = dict(tuners=dict(a=dict(type="mmsdpt.CoCoOp")), files={})
-    refused(Classifier, changed(tuned_clip, **context), "texts of its own")
+    refused(Classifier, changed(tuned_clip, **context), "depend on the image")
     steps = [dict(type="mmsdpt.LoadPillowImage"), dict(type="PackInputs")]
     refused(Classifier, changed(tuned_clip, pipeline=steps), "test pipelines of GLIP")
     recipe = changed(tuned)

@@ -1,5 +1,5 @@
-"""Hooks: what trains, its table and average, checkpoints of it, alternating phases, class names,
-pictures of predictions."""
+"""Hooks: table, average and checkpoints of the trainable parameters, alternating phases, class
+names, pictures of predictions."""
 
 from .alternating_phases import AlternatingPhasesHook
 from .class_names import ClassNamesHook

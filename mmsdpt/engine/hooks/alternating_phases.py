@@ -1,4 +1,4 @@
-"""Train the sides of a tuner in turn instead of together."""
+"""Train the sides of a tuner in alternating phases instead of jointly."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from mmsdpt.registry import HOOKS
 
 @HOOKS.register_module()
 class AlternatingPhasesHook(Hook):
-    """The poster's "asynchronous training": one set of tokens, the sides' gradients in alternating
-    phases.
+    """The poster's "asynchronous training": one set of tokens, which gets the gradients of the
+    sides in alternating phases.
 
-    The paper does not say how the phases alternate. This is our reading: in a phase only one side's
-    gradient reaches the tokens, the other side still uses them, and phases take turns every
-    ``interval`` iterations or epochs. The phase follows from the counter alone, so that a resumed
-    run continues in the right one.
+    The paper does not say how the phases alternate. Our interpretation: in a phase only one side's
+    gradient reaches the tokens, while the other side still uses them, and the phase changes every
+    ``interval`` iterations or epochs. The phase depends only on the counter, so a resumed run
+    continues in the right one.
 
     Args:
-        phases: Sides in their order, given to the tuner's ``set_phase``.
+        phases: Sides in order, passed to the tuner's ``set_phase``.
         interval: Length of a phase.
         by_epoch: Whether ``interval`` counts epochs instead of iterations.
         slot: The tuner's slot.
@@ -54,7 +54,7 @@ class AlternatingPhasesHook(Hook):
         return tuner
 
     def before_train(self, runner: Runner) -> None:
-        for phase in self.phases:  # refuse now what could not train later
+        for phase in self.phases:  # fail now rather than in a later phase
             self._tuner(runner).set_phase(phase)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:

@@ -1,4 +1,4 @@
-"""Class names must reach a text-conditioned detector; see to it before the first batch."""
+"""Check before the first batch that class names reach the text-conditioned detector."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _PROMPT_KEYS = {"prefix", "name", "suffix"}
 
 
 def check_names_reach_the_model(dataset, role: str) -> None:
-    """Check that a detection dataset hands its class names and their caption prompts to the model.
+    """Check that a detection dataset passes its class names and caption prompts to the model.
 
     Args:
         role: ``train``, ``val`` or ``test``, for the message.
 
     Raises:
-        InputError: naming the setting that is missing, or a caption prompt that would not act.
+        InputError: naming the missing setting, or a caption prompt that would have no effect.
     """
     for inner in innermost_datasets(dataset):
         if getattr(inner, "return_classes", True) is False:
             raise InputError(
-                f"the {role} dataset {type(inner).__name__} does not hand over its class names: set"
+                f"the {role} dataset {type(inner).__name__} does not return its class names: set"
                 " return_classes=True on it"
             )
         prompts = getattr(inner, "caption_prompt", None) or {}
@@ -43,13 +43,13 @@ def _check_prompts(prompts: Mapping, classes: tuple[str, ...], role: str) -> Non
     for name, words in prompts.items():
         if clean_label_name(name) not in known:
             raise InputError(
-                f"caption_prompt of the {role} dataset has {name!r}, which is none of its classes"
-                f" ({listed(map(repr, classes))}), so it would not act: write the class's name"
+                f"caption_prompt of the {role} dataset has {name!r}, which is not one of its"
+                f" classes ({listed(map(repr, classes))}): use the class name"
             )
         if not isinstance(words, Mapping) or not words.keys() <= _PROMPT_KEYS:
             raise InputError(
                 f"caption_prompt of the {role} dataset has {words!r} for {name!r}; expected"
-                " dict(prefix=..., name=..., suffix=...), each of them or some"
+                " dict(prefix=..., name=..., suffix=...), with any of these keys"
             )
 
 
@@ -67,11 +67,11 @@ def _check_pipeline(inner, keys: tuple[str, ...], role: str) -> None:
 @HOOKS.register_module()
 class ClassNamesHook(Hook):
     """Check datasets (:func:`check_names_reach_the_model`) at the start of training, validation and
-    testing, and whether the model can tell their classes apart.
+    testing, and that the model can distinguish their classes.
 
     Args:
-        strict: Whether classes of one text are an error; False warns of them, for public class
-            lists (LVIS has a few), which nobody can rename.
+        strict: Whether classes with the same text are an error. False: warn, for public class
+            lists that cannot be changed (LVIS has a few such classes).
     """
 
     def __init__(self, strict: bool = True) -> None:
@@ -85,9 +85,9 @@ class ClassNamesHook(Hook):
         several = len(lists) > 1 and role != "train"
         if several and not isinstance(getattr(runner, f"{role}_evaluator"), MultiDatasetsEvaluator):
             raise InputError(
-                f"the {role} dataset joins data of {len(lists)} class lists, and no metric scores"
-                f" several: set {role}_evaluator to a MultiDatasetsEvaluator with a metric for"
-                " each, or test each alone"
+                f"the {role} dataset joins data of {len(lists)} class lists, which no single metric"
+                f" supports: set {role}_evaluator to a MultiDatasetsEvaluator with a metric for"
+                " each, or test each separately"
             )
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if hasattr(model, "check_class_names"):
@@ -99,14 +99,14 @@ class ClassNamesHook(Hook):
             if tuner.enabled and tuner.own_words_only:
                 own = sum(model.trained_on(slot, names))
                 runner.logger.info(
-                    f"Slot {slot} acts for words that it was trained on, which are {own} of"
+                    f"Slot {slot} only affects words that it was trained on: {own} of the"
                     f" {len(names)} classes of the {role} dataset"
                 )
             elif tuner.enabled and tuner.trained_classes not in ((), names):
                 runner.logger.warning(
-                    f"The parameters of slot {slot} belong to the caption of"
-                    f" {', '.join(tuner.trained_classes)}; the {role} dataset has the caption"
-                    f" {', '.join(names)}, on which they act on other words"
+                    f"Slot {slot} was trained for the caption of"
+                    f" {', '.join(tuner.trained_classes)}, but the {role} dataset has the caption"
+                    f" {', '.join(names)}: its parameters apply to other words there"
                 )
 
     def before_train(self, runner: Runner) -> None:

@@ -1,4 +1,4 @@
-"""The end of a run whose validation score no longer improves."""
+"""Early stopping when the validation score no longer improves."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mmsdpt.registry import HOOKS
 # The second name is that of version 0.1.
 @HOOKS.register_module(name=["EarlyStoppingHook", "StopOnPlateauHook"])
 class EarlyStoppingHook(Hook):
-    """End the training after ``patience`` evaluations without a new best score.
+    """Stop training after ``patience`` evaluations without a new best score.
 
-    MMEngine's own hook of this name counts in its own memory, which a resumed run has lost, and
-    takes a score that equals the best for an improvement: rounded scores that stand still would
-    never end a run. This one reads the history of scores that checkpoints keep.
+    MMEngine's hook of this name keeps its count in memory, so a resumed run loses it, and it counts
+    a score equal to the best as an improvement, so constant rounded scores would never stop a run.
+    This hook uses the score history in the checkpoints.
 
     Args:
-        monitor: Name of the score, e.g. ``coco/bbox_mAP``. Evaluations without it, or where it
-            is no score, do not count.
-        patience: Evaluations without a new best after which training ends.
-        rule: ``greater`` or ``less``, what is better.
+        monitor: Name of the score, e.g. ``coco/bbox_mAP``. Evaluations without it, or with an
+            invalid value, do not count.
+        patience: Number of evaluations without a new best score after which training stops.
+        rule: ``greater`` or ``less``: which scores are better.
     """
 
     priority = "LOWEST"
@@ -36,18 +36,18 @@ class EarlyStoppingHook(Hook):
         self.monitor, self.patience, self.rule = monitor, patience, rule
 
     def before_train(self, runner: Runner) -> None:
-        """End a resumed run that had come to its end."""
+        """Stop a resumed run that had already been stopped."""
         if f"val/{self.monitor}" in runner.message_hub.log_scalars:
             self._stop_if_due(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if self.monitor not in (metrics or {}):
             runner.logger.warning(
-                f"EarlyStoppingHook finds no {self.monitor} in this evaluation, which has:"
-                f" {', '.join(metrics or {}) or 'nothing'}"
+                f"EarlyStoppingHook did not find {self.monitor} in this evaluation; its scores are:"
+                f" {', '.join(metrics or {}) or 'none'}"
             )
             return
-        # MMEngine's RuntimeInfoHook has put the present score into the history.
+        # MMEngine's RuntimeInfoHook has added the current score to the history.
         if is_score(metrics[self.monitor]):
             self._stop_if_due(runner)
 

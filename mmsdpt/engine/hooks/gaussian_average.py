@@ -1,4 +1,4 @@
-"""The average of what trains over the epochs of a run."""
+"""Gaussian-weighted average of the trainable parameters over the epochs of a run."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from mmsdpt.utils.errors import InputError
 from .early_stopping import EarlyStoppingHook
 
 _ENDS_A_RUN = (EarlyStoppingHook, MMEngineEarlyStoppingHook)
-_ENTRY = "gaussian_average"  # of a run's checkpoint
+_ENTRY = "gaussian_average"  # in a run's checkpoint
 
 
 @HOOKS.register_module()
 class GaussianAverageHook(Hook):
-    """After the last epoch, let what trained take its average over the epochs (PromptSRC, Khattak
-    et al., ICCV 2023, section 3.2).
+    """After the last epoch, replace the trainable parameters by their weighted average over the
+    epochs (PromptSRC, Khattak et al., ICCV 2023, section 3.2).
 
     With P_e the tensors after epoch e = 1 ... E:
 
         P = sum_e w_e P_e,    w_e = exp(-(e - mean)^2 / (2 std^2)) / (the sum of these over e)
 
-    Training itself is not changed. The last validation, the last checkpoint and the tuner file have
-    the average; a run's checkpoint carries the sum so far, in float32 at least, so that a resumed
-    run ends with the same average.
+    Training itself is not changed. The last validation, the last checkpoint and the tuner file use
+    the average. Checkpoints hold the running sum, in at least float32, so that a resumed run ends
+    with the same average.
 
     Args:
         mean: In epochs, counted from 1.
         std: In epochs.
-        epochs: Length of the run that ``mean`` and ``std`` are for: in one of another length both
-            grow or shrink with it. None: they are for any.
+        epochs: Number of epochs that ``mean`` and ``std`` refer to; both scale with the length of
+            the run. None: no scaling.
 
     Raises:
         InputError: if a number is not positive, the run does not train by epochs or may stop early,
@@ -51,7 +51,7 @@ class GaussianAverageHook(Hook):
                 raise InputError(f"GaussianAverageHook: {name} must be above 0, got {value!r}")
         self.mean, self.std, self.epochs = mean, std, epochs
         self._sums: dict[str, Tensor] = {}
-        self._max_epochs = 0  # that the sum so far is for
+        self._max_epochs = 0  # of the running sum
 
     def weights(self, max_epochs: int) -> list[float]:
         """w_e for e = 1 ... ``max_epochs``."""
@@ -65,7 +65,7 @@ class GaussianAverageHook(Hook):
     def before_train(self, runner: Runner) -> None:
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise InputError(
-                "GaussianAverageHook averages over epochs, and this run counts iterations: use"
+                "GaussianAverageHook averages over epochs, but this run counts iterations: use"
                 " train_cfg=dict(by_epoch=True, max_epochs=...)"
             )
         if any(isinstance(hook, _ENDS_A_RUN) for hook in runner.hooks):
@@ -75,17 +75,17 @@ class GaussianAverageHook(Hook):
                 " selection.patience=None)"
             )
         found = {name: tuple(x.shape) for name, x in self._sums.items()}
-        if runner.epoch == 0:  # a file that was loaded to start from is not this run's past
+        if runner.epoch == 0:  # a loaded start checkpoint is not part of this run
             self._sums, self._max_epochs = {}, runner.max_epochs
         elif self._max_epochs != runner.max_epochs:
             raise InputError(
-                f"the run's average is that of {self._max_epochs} epochs, and the config now has"
+                f"the run's average is for {self._max_epochs} epochs, but the config now has"
                 f" {runner.max_epochs}: keep train_cfg.max_epochs when resuming"
             )
         elif found != {name: tuple(p.shape) for name, p in _trained(runner).items()}:
             raise InputError(
-                "the run's checkpoint does not have the running average of what trains: resume one"
-                " that was written with GaussianAverageHook, or leave the hook out"
+                "the checkpoint has no running average: resume one that was written with"
+                " GaussianAverageHook, or remove the hook"
             )
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""A classifier of named classes learns their names from the dataset."""
+"""Pass class names from the dataset to a classifier."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from mmsdpt.utils.errors import InputError
 
 @HOOKS.register_module()
 class SetClassesHook(Hook):
-    """Hand the classes of the dataset in use to the model, and its template where it has one.
+    """Pass the classes of the current dataset to the model, and its template if it has one.
 
-    Training, validation and testing may have classes of their own (base and new ones, another
-    dataset); after a validation those of training come back. Images of another size than the
-    model's are warned of.
+    Training, validation and testing may have different classes (base and new ones, another
+    dataset); after a validation those of training are restored. Images of another size than the
+    model's cause a warning.
 
     Args:
         template: Sentence, or several, to use instead of the datasets'.
 
     Raises:
-        InputError: at the start of each, if the dataset has no class names.
+        InputError: at the start of a phase, if the dataset has no class names.
     """
 
     priority = "VERY_HIGH"
@@ -57,8 +57,8 @@ class SetClassesHook(Hook):
         names = metainfo.get("classes")
         if not names:
             raise InputError(
-                f"the {role} dataset {type(loader.dataset).__name__} has no class names, which are"
-                " the texts to compare images with: set metainfo=dict(classes=[...]) on it"
+                f"the {role} dataset {type(loader.dataset).__name__} has no class names, but the"
+                " model compares images with them: set metainfo=dict(classes=[...]) on it"
             )
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         model.set_classes(names, self.template or metainfo.get("template"))
@@ -68,6 +68,7 @@ class SetClassesHook(Hook):
             return
         self._said.add(size)
         runner.logger.warning(
-            f"The {role} images have {size} pixels, the model learned {own[0]}: its positions are"
-            f" interpolated; image_size={own[0]} on the dataset is what it knows"
+            f"The {role} images have {size} pixels, but the model was trained with {own[0]}: its"
+            f" position embeddings are interpolated; set image_size={own[0]} on the dataset to"
+            " avoid this"
         )

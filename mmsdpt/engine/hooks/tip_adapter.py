@@ -1,4 +1,4 @@
-"""Fills the cache of Tip-Adapter and searches its two numbers."""
+"""Fill the cache of Tip-Adapter and search alpha and beta."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import HOOKS
 from mmsdpt.tuners.files import save_tuner
 
-_FIRST_PASS = 1_000_000  # as an epoch of the samples' seeds: none that a training has
+_FIRST_PASS = 1_000_000  # epoch number for sample seeds that no training uses
 
 
 @HOOKS.register_module()
 class TipAdapterHook(Hook):
     """For :class:`mmsdpt.TipAdapter` (Zhang et al., ECCV 2022).
 
-    Before training, or, where nothing trains, before a test without a tuner file, every training
-    image is put into the cache: the mean of its features over several augmented passes. At the end
-    of training, or then, alpha and beta are searched on the validation images, whether or not the
-    run validates; the test images are never looked at. Without validation images both keep their
-    values. Tuners in other slots act in all of this as they do in the model, in the state that they
-    are in then.
+    Before training (or before a test without a tuner file, if nothing trains) every training image
+    is added to the cache, as the mean of its features over several augmented passes. At the end of
+    training, or after filling the cache, alpha and beta are searched on the validation images, even
+    if the run does not validate; test images are never used. Without validation images both keep
+    their values. Tuners in other slots act as usual, in their current state.
 
     Args:
-        passes: Over the training images.
-        most: Largest beta and alpha of the search.
-        slot: Of the tuner.
+        passes: Passes over the training images.
+        most: Maximum beta and alpha of the search.
+        slot: The tuner's slot.
     """
 
     reads_validation_images: ClassVar[bool] = True
-    """Whether what is learned depends on the validation images of a run that does not validate."""
+    """Whether the result depends on the validation images of a run that does not validate."""
 
     def __init__(
         self, passes: int = 10, most: tuple[float, float] = (7.0, 3.0), slot: str = "default"
@@ -119,7 +118,7 @@ class TipAdapterHook(Hook):
 
 
 def _batches(host: nn.Module, loader: DataLoader, order) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images and labels in an order of one's own, for a model that is put into eval mode."""
+    """Images and labels in a given order, with the model in eval mode."""
     host.eval()
     batches = DataLoader(
         loader.dataset,

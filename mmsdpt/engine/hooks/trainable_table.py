@@ -1,4 +1,4 @@
-"""What trains, checked and said before the first step."""
+"""Check and log the trainable parameters before the first step."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mmsdpt.tuners.base import Tuner
 
 
 def trainable_table(model: nn.Module) -> str:
-    """Trainable parameters of any model by the first three parts of their names, as
-    ``tuners.default.tokens`` has, and in total.
+    """Numbers of trainable parameters, grouped by the first three parts of their names (such as
+    ``tuners.default.tokens``), and in total.
     """
     rows: Counter[str] = Counter()
     tensors: Counter[str] = Counter()
@@ -46,11 +46,11 @@ def trainable_table(model: nn.Module) -> str:
 
 @HOOKS.register_module()
 class TrainableTableHook(Hook):
-    """Log the table of trainable parameters at the start, and refuse to train nothing.
+    """Log the table of trainable parameters at the start, and refuse a run that trains nothing.
 
-    It also checks that the optimizer holds exactly what requires a gradient: a parameter that was
-    frozen or thawed after the optimizer was built would otherwise train, or stand still, unnoticed.
-    And it checks that all parameters of an unfrozen tuner train.
+    It also checks that the optimizer holds exactly the parameters that require a gradient, as one
+    that was frozen or unfrozen after the optimizer was built would silently train or not train, and
+    that all parameters of an unfrozen tuner train.
     """
 
     priority = "VERY_HIGH"
@@ -64,7 +64,7 @@ class TrainableTableHook(Hook):
         forgotten = [name for key, name in wanted.items() if key not in held]
         if forgotten:
             raise ValueError(
-                f"the optimizer does not hold {len(forgotten)} trainable parameters, the first is"
+                f"the optimizer lacks {len(forgotten)} trainable parameters, such as"
                 f" {forgotten[0]}: they were unfrozen after the optimizer was built"
             )
         for slot, tuner in getattr(model, "tuners", {}).items():
@@ -74,7 +74,7 @@ class TrainableTableHook(Hook):
             counted = sum(p.numel() for p in tuner.parameters() if p.requires_grad)
             if counted != expected:
                 raise ValueError(
-                    f"{type(tuner).__name__} in slot {slot!r} should train {expected:,} parameters,"
-                    f" num_trainable(), but {counted:,} train: part of it is frozen"
+                    f"{type(tuner).__name__} in slot {slot!r} should train {expected:,} parameters"
+                    f" (num_trainable()), but {counted:,} train: part of it is frozen"
                 )
         runner.logger.info("\n" + trainable_table(model))

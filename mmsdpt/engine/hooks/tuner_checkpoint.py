@@ -1,4 +1,4 @@
-"""Checkpoints of a run and tuner files, and the random state that makes a resumed run exact."""
+"""Checkpoints and tuner files, with the random state that makes a resumed run exact."""
 
 from __future__ import annotations
 
@@ -37,47 +37,47 @@ _VALIDATED = "validated_iter"  # in the message hub: iterations before the lates
 class TunerCheckpointHook(CheckpointHook):
     """MMEngine's checkpoint hook for :class:`mmsdpt.TunerRunner`.
 
-    Beside the run's checkpoints it keeps ``tuner.safetensors``, the newest state of the tuner, and
-    with ``save_best`` ``best_tuner.safetensors``, both replaced atomically
-    (``tuner_<slot>.safetensors`` where several slots train). Where ``save_best`` is a list of
-    several scores, each has a ``best_<score>_tuner.safetensors``. With ``save_last``, the default,
-    a run that ends early keeps its last state, too. A checkpoint is removed only after its
-    successor is complete: a run killed at any moment can be resumed.
+    Besides the checkpoints it writes ``tuner.safetensors``, the newest state of the tuner, and with
+    ``save_best`` also ``best_tuner.safetensors``, both atomically (``tuner_<slot>.safetensors`` if
+    several slots train). If ``save_best`` is a list of scores, each has its own
+    ``best_<score>_tuner.safetensors``. With ``save_last``, the default, a run that stops early
+    also saves its last state. A checkpoint is removed only after the next one is complete, so a run
+    killed at any moment can be resumed.
 
-    A resumed run equals the straight one bit for bit on CPU: random states and gradients that
-    accumulate are restored, validation leaves the training's random state alone, and every sample
-    is loaded under a seed of its own (:func:`~mmsdpt.engine.sample_seeds.seed_samples`), in
-    epoch-based and iteration-based loops, with any number of workers, persistent or not. The number
-    of processes must stay the same.
+    A resumed run equals the uninterrupted one bit for bit on CPU: random states and accumulated
+    gradients are restored, validation does not change the training's random state, and every sample
+    is loaded under its own seed (:func:`~mmsdpt.engine.sample_seeds.seed_samples`), in epoch-based
+    and iteration-based loops, with any number of workers, persistent or not. The number of
+    processes must stay the same.
 
     Raises:
-        InputError: if ``by_epoch`` is not what the loop counts: in the middle of an epoch a run
-            could not go on, and a loop over iterations would have one checkpoint, at its end.
+        InputError: if ``by_epoch`` does not match the loop: a run cannot continue in the middle of
+            an epoch, and a loop over iterations would have only one checkpoint, at its end.
     """
 
     _training_random_state: dict | None = None  # while a validation runs
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if self.args:  # MMEngine hands what it does not know to the saving of checkpoints
+        if self.args:  # MMEngine passes unknown settings on to the saving of checkpoints
             raise InputError(
-                f"TunerCheckpointHook has no setting {', '.join(self.args)}; it has interval,"
-                " by_epoch, max_keep_ckpts, save_last, save_best, rule, save_begin and others of"
-                " mmengine.hooks.CheckpointHook"
+                f"TunerCheckpointHook has no setting {', '.join(self.args)}; its settings are"
+                " interval, by_epoch, max_keep_ckpts, save_last, save_best, rule, save_begin and"
+                " others of mmengine.hooks.CheckpointHook"
             )
 
     def before_train(self, runner: Runner) -> None:
         if not isinstance(runner, TunerRunner):
             raise TypeError(
-                "TunerCheckpointHook works with runner_type='mmsdpt.TunerRunner', this run has"
+                "TunerCheckpointHook needs runner_type='mmsdpt.TunerRunner', but this run has"
                 f" {type(runner).__name__}"
             )
         if self.by_epoch != (by_epoch := isinstance(runner.train_loop, EpochBasedTrainLoop)):
             unit = "epochs" if by_epoch else "iterations"
             raise InputError(
-                f"default_hooks.checkpoint has by_epoch={self.by_epoch}, and this run trains by"
-                f" {unit}: set by_epoch={by_epoch} there, with an interval in {unit}; a run could"
-                " not go on where it stopped from checkpoints that count otherwise"
+                f"default_hooks.checkpoint has by_epoch={self.by_epoch}, but this run trains by"
+                f" {unit}: set by_epoch={by_epoch} there, with an interval in {unit}; otherwise the"
+                " run could not be resumed exactly"
             )
         super().before_train(runner)
         if is_main_process():
@@ -86,12 +86,12 @@ class TunerCheckpointHook(CheckpointHook):
         self._check_scores_are_possible(runner)
         runner.train_dataloader.generator = torch.Generator()
         if _validation_is_due(runner):
-            # Most checkpoints are older than the validation of their own epoch: without its score,
-            # schedules and choices that follow from scores would take another course.
+            # Most checkpoints are written before the validation of their epoch: without its score,
+            # schedules and decisions based on scores would differ.
             runner.val_loop.run()
 
     def _remove_outdated(self) -> None:
-        """Remove checkpoints older than those to keep, which a killed run did not come to."""
+        """Remove outdated checkpoints that a killed run did not remove."""
         if self.max_keep_ckpts <= 0 or not self.keep_ckpt_ids:
             return
         name = re.escape(self.filename_tmpl).replace(re.escape("{}"), r"(\d+)")
@@ -101,7 +101,7 @@ class TunerCheckpointHook(CheckpointHook):
                 path.unlink(missing_ok=True)
 
     def _check_scores_are_possible(self, runner: TunerRunner) -> None:
-        """Warn where a best model is asked for and the validation images have no boxes."""
+        """Warn if ``save_best`` is set but the validation images have no boxes."""
         if not self.save_best or runner.val_loop is None:
             return
         for dataset in innermost_datasets(runner.val_dataloader.dataset):
@@ -112,13 +112,13 @@ class TunerCheckpointHook(CheckpointHook):
                 runner.logger.warning(
                     f"The validation images have no boxes"
                     f" ({getattr(dataset, 'ann_file', '') or type(dataset).__name__}): there will"
-                    " be no score, and no best model is chosen"
+                    " be no score, so no best model is saved"
                 )
 
     def after_train_iter(
         self, runner: TunerRunner, batch_idx: int, data_batch=None, outputs=None
     ) -> None:
-        # MMEngine's log has waited for these numbers already.
+        # MMEngine's log has already synchronised these values.
         runner.check_finite(outputs or {}, runner.iter + 1)
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
@@ -132,8 +132,8 @@ class TunerCheckpointHook(CheckpointHook):
             set_random_state(states[runner.rank])
         else:
             runner.logger.warning(
-                f"The run had {len(states)} processes and now has {runner.world_size}: its random"
-                " states are not restored"
+                f"The run had {len(states)} processes but now has {runner.world_size}, so its"
+                " random states are not restored"
             )
 
     def before_val(self, runner: TunerRunner) -> None:
@@ -145,13 +145,14 @@ class TunerCheckpointHook(CheckpointHook):
             self._training_random_state = None
 
     def after_val_epoch(self, runner: TunerRunner, metrics: dict) -> None:
-        # A new best score writes the last checkpoint again, which then knows that it has the score.
+        # A new best score writes the last checkpoint again, so that it includes the score.
         runner.message_hub.update_info(_VALIDATED, runner.iter)
         super().after_val_epoch(runner, metrics)
 
     def after_train(self, runner: TunerRunner) -> None:
-        # MMEngine's last epoch or iteration is the last possible one, which such a run never sees.
-        # Its random state is that of the checkpoint, unless a resumed run had nothing left to do.
+        # MMEngine saves after the last planned epoch or iteration, which a stopped run never
+        # reaches. Its random state is that of the checkpoint, unless a resumed run had nothing left
+        # to do.
         has_trained = runner.resumed_random_states is None
         if self.save_last and has_trained and stopped_early(runner.train_loop):
             step, _ = progress(runner.train_loop)
@@ -195,12 +196,12 @@ class TunerCheckpointHook(CheckpointHook):
         unknown = [name for name in wanted if name not in metrics]
         if unknown:
             raise InputError(
-                f"save_best={unknown[0]!r} is not a score of this validation, which has:"
+                f"save_best={unknown[0]!r} is not a score of this validation; its scores are:"
                 f" {', '.join(metrics)}"
             )
         if not all(is_score(metrics[name]) for name in wanted):
             found = ", ".join(f"{name} is {plain(metrics[name])}" for name in wanted)
-            runner.logger.warning(f"No best model is chosen: {found}")
+            runner.logger.warning(f"No best model is saved: {found}")
             return
         before = self._best_scores(runner)
         super()._save_best_checkpoint(runner, metrics)
@@ -214,7 +215,7 @@ class TunerCheckpointHook(CheckpointHook):
 
     @staticmethod
     def _best_scores(runner: TunerRunner) -> dict[str, float]:
-        """By MMEngine's names: ``best_score``, or ``best_score_<score>`` for each of several."""
+        """Best scores by MMEngine's names: ``best_score``, or ``best_score_<score>`` if several."""
         information = runner.message_hub.runtime_info
         return {key: x for key, x in information.items() if key.startswith("best_score")}
 
@@ -227,7 +228,7 @@ class TunerCheckpointHook(CheckpointHook):
 
 
 def _validation_is_due(runner: TunerRunner) -> bool:
-    """Whether a resumed run stands where the straight one validated, and has not the score."""
+    """Whether a resumed run is at a validation of the original run but lacks its score."""
     loop = runner.train_loop
     if runner.val_loop is None or runner.message_hub.runtime_info.get(_VALIDATED) == loop.iter:
         return False

@@ -10,8 +10,8 @@ from mmsdpt.registry import HOOKS
 
 @HOOKS.register_module()
 class ValidateFirstHook(Hook):
-    """Validate the untrained model, so that keeping the best state may keep that one, and stopping
-    early counts from there: no method ends below the model that it started from.
+    """Validate the untrained model, so that it may be saved as the best state and early stopping
+    counts from it: no method ends below the model that it started from.
     """
 
     priority = "LOWEST"  # after the checkpoint hook knows its folder

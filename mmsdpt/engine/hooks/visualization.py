@@ -1,4 +1,4 @@
-"""Pictures of what a model predicts."""
+"""Pictures of predictions."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from .class_names import innermost_datasets
 # The second name is that of version 0.1.
 @HOOKS.register_module(name=["VisualizationHook", "PredictionPicturesHook"])
 class VisualizationHook(Hook):
-    """Draw what was found in test images, beside the truth, and a contact sheet of all pictures.
+    """Draw predictions and ground truth on test images, and a contact sheet of all pictures.
 
-    For detectors and classifiers. The toolboxes' own hooks name pictures by the file's name alone,
-    so that images of one name in different folders overwrite each other; this one keeps the
-    dataset's folders, and draws on the whole image file.
+    For detectors and classifiers. The toolboxes' hooks use only the file name, so images of the
+    same name in different folders overwrite each other; this hook keeps the dataset's folders, and
+    draws on the original image.
 
     Args:
         out_dir: Folder for the pictures, ``<path below the dataset's folder>.png``, and
-            ``index.html``, the worst predictions first. None: none are written.
+            ``index.html``, the worst predictions first. None: nothing is written.
         show: Whether to show them in a window.
-        wait_time: Seconds between pictures that are shown.
-        interval: Draw every so many images.
-        score_thr: Smallest score of a box that is drawn.
-        top_k: The most boxes, and the most classes, that are drawn for an image.
+        wait_time: Seconds between pictures in the window.
+        interval: Draw every n-th image.
+        score_thr: Minimum score of a box.
+        top_k: Maximum number of boxes, or of classes, per image.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class VisualizationHook(Hook):
     def _draw(
         self, image: np.ndarray, sample: Any, classes: Sequence[str], path: Path
     ) -> tuple[str, float]:
-        """Draw a sample; a sentence on it, and how bad it is."""
+        """Draw a sample. Returns a sentence on it, and how bad the prediction is."""
         if "pred_instances" not in sample:
             scores = np.asarray(sample.pred_score.cpu())
             order = np.argsort(-scores, kind="stable")[: self.top_k or 5]
@@ -141,8 +141,8 @@ class VisualizationHook(Hook):
         return note, float(len(truth) + len(shown) - 2 * right)
 
     def _name(self, path: str, roots: Sequence[str]) -> str:
-        """The image's path below one of the folders, links not followed; of a file elsewhere, its
-        name, with a number if another one has it.
+        """The image's path below one of the folders, without resolving links; for a file elsewhere
+        its name, with a number if the name is taken.
         """
         absolute = Path(os.path.abspath(path))
         root = next((root for root in roots if absolute.is_relative_to(root)), absolute.parent)
@@ -155,7 +155,7 @@ class VisualizationHook(Hook):
 
 
 def _folder(dataset: Any) -> str:
-    """Where the images of a dataset are."""
+    """The image folder of a dataset."""
     prefix = getattr(dataset, "data_prefix", None)
     folder = prefix.get("img") if isinstance(prefix, Mapping) else None
     return os.path.abspath(Path(folder or getattr(dataset, "data_root", None) or ".").expanduser())
