@@ -64,7 +64,7 @@ def test_missing_files_of_metrics_are_named(root):
     ("classes", "message"),
     [
         (("apple", "plum"), "no category plum: .* in this order: pear, apple"),
-        (("apple", "pear"), r"another order .* write classes=\('pear', 'apple'\)"),
+        (("apple", "pear"), r"different orders, .* write classes=\('pear', 'apple'\)"),
         ("pear", r"expected a tuple of names: write classes=\('pear',\)"),
     ],
 )

@@ -139,19 +139,22 @@ class PromptMixin:
         limit = self.language_model.max_tokens
         num_tokens = tokenized.input_ids.shape[1]
         if num_tokens > limit:
-            if self.training:
+            if num_classes == 1:
+                advice = "use a shorter text"
+            elif self.training:
                 advice = "train with fewer in each (mmsdpt.SampleCaptionClasses in the pipeline)"
             elif chunk := self._chunk_size:
                 advice = f"lower chunked_size, which is {chunk}"
             else:
-                size = min(40, max(1, num_classes // 2))
+                size = min(40, num_classes // 2)
                 advice = (
                     f"put fewer into a caption with chunked_size={size}, an argument of Detector's"
                     f" calls (--chunked-size {size} of tools/image_demo.py) and a setting of"
                     " model.test_cfg"
                 )
+            classes = "1 class" if num_classes == 1 else f"{num_classes} classes"
             raise InputError(
-                f"the caption of {num_classes} classes has {num_tokens} tokens, but the text"
+                f"the caption of {classes} has {num_tokens} tokens, but the text"
                 f" encoder takes {limit}: the last classes would be lost; {advice}"
             )
 
