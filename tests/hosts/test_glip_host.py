@@ -344,7 +344,7 @@ def test_a_caption_that_is_too_long_is_an_error_in_training(mini):
 )
 def test_a_caption_that_is_too_long_is_an_error_in_prediction(mini, settings):
     advice = "use a shorter text" if "tokens_positive" in settings else "chunked_size=40"
-    with pytest.raises(ValueError, match=rf"class(es)? has \d+ tokens, but .*{advice}"):
+    with pytest.raises(ValueError, match=rf"classes has \d+ tokens, but .*{advice}"):
         predictions_of(mini, mini_images(1), mini_samples([LONG], **settings))
 
 

@@ -152,9 +152,8 @@ class PromptMixin:
                     f" calls (--chunked-size {size} of tools/image_demo.py) and a setting of"
                     " model.test_cfg"
                 )
-            classes = "1 class" if num_classes == 1 else f"{num_classes} classes"
             raise InputError(
-                f"the caption of {classes} has {num_tokens} tokens, but the text"
+                f"the caption of {num_classes} classes has {num_tokens} tokens, but the text"
                 f" encoder takes {limit}: the last classes would be lost; {advice}"
             )
 
