@@ -28,7 +28,7 @@ class FeatureCacheSettings:
 
     Args:
         views: K fixed random views of each training image; None: the pipeline is not random.
-            ``"drawn"``: views are drawn anew each time, as without the cache, and cached features
+            ``"drawn"``: views are redrawn each time, as without the cache, and cached features
             are used if the pixels are the same, for example if only a flip is random.
         seed: Seed of the views; all runs with the same seed share them.
         folder: Folder to share features with other processes and runs; None: memory only.

@@ -38,7 +38,7 @@ def built(tmp_path_factory):
 
 
 def test_an_upload_reaches_the_model_as_it_is(built, tmp_path):
-    """Gradio's own conversion to RGB makes 16 bits white, and fails without a word on a text."""
+    """Gradio's own conversion makes 16-bit images white and refuses text files without a reason."""
     from gradio.data_classes import ImageData
 
     image = next(b for b in built[0].blocks.values() if getattr(b, "label", "") == "Image")
