@@ -93,7 +93,7 @@ def run_converter(
     args = parser.parse_args(argv)
     # Imported after the arguments are parsed, as importing the package takes seconds.
     from mmsdpt.datasets import converters
-    from mmsdpt.utils.class_names import parse_names, parse_renames
+    from mmsdpt.utils.class_names import chosen_names, parse_renames
     from mmsdpt.utils.errors import InputError, disk_problem
 
     convert: Callable[..., Any] = getattr(converters, converter)
@@ -103,7 +103,7 @@ def run_converter(
             args.out,
             split=None if args.split is None else converters.parse_split(args.split),
             seed=args.seed,
-            classes=None if args.classes is None else parse_names(args.classes),
+            classes=chosen_names(args.classes),
             rename=parse_renames(args.rename),
             images=args.images,
             missing_labels=args.missing_labels,

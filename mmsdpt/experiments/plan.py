@@ -14,6 +14,7 @@ from rich.text import Text
 
 from mmsdpt.engine.feature_cache import DRAWN
 from mmsdpt.utils.atomic import write_atomically
+from mmsdpt.utils.texts import read_json
 
 from .images import DatasetCache
 from .jobs import Job, Prepared, digest, in_one_line, prepare
@@ -63,9 +64,13 @@ def measure_all(prepared: Prepared, work_dir: Path, cache: DatasetCache) -> list
 
 
 def read_measured(work_dir: Path) -> dict[str, dict[str, float]]:
-    """The numbers that :func:`measure_all` saved."""
+    """The numbers that :func:`measure_all` saved.
+
+    Raises:
+        InputError: If their file cannot be read.
+    """
     path = work_dir / MEASURED_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def rows(study: Study, prepared: Prepared, work_dir: Path) -> list[Row]:

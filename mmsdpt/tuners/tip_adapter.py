@@ -91,19 +91,21 @@ class TipAdapter(Tuner):
         """Whether no image is in the cache."""
         return not bool(self.keys.any())
 
-    def votes(self, f: Tensor, beta: Tensor | float, names: Sequence[str]) -> Tensor:
-        """exp(-beta (1 - f keys^T)) V, (B, C), of normalised features (B, e) for these classes."""
-        votes = torch.exp(-beta * (1 - f.to(self.keys.dtype) @ self.keys.t()))  # (B, N)
-        used = self.labels >= 0
-        # A product: index_add, in an ONNX file, would keep one image of each class.
-        one_hot = F.one_hot(self.labels[used], self.num_classes).to(votes)
-        own = votes[:, used] @ one_hot
+    def votes(self, similarity: Tensor, beta: Tensor | float, names: Sequence[str]) -> Tensor:
+        """exp(-beta (1 - f keys^T)) V, (B, C), of f keys^T (B, N) for these classes."""
+        votes = torch.exp(-beta * (1 - similarity)) * (self.labels >= 0)
+        # The keys of a class lie side by side, so the product with V is a sum of K columns.
+        own = votes.unflatten(-1, (self.num_classes, self.shots)).sum(-1)
         known = self.trained_classes
         if not known or tuple(names) == known:
             return own
         place = {name: i for i, name in enumerate(known)}
         columns = [place.get(name, self.num_classes) for name in names]  # the last: of no class
         return F.pad(own, (0, 1))[:, columns]
+
+    def _similarity(self, f: Tensor) -> Tensor:
+        """f keys^T, (B, N), of normalised features (B, e)."""
+        return f.to(self.keys.dtype) @ self.keys.t()
 
     def _vote(self, seam: LogitsSeam, logits: Tensor, state: ForwardState) -> Tensor:
         names = tuple(state.class_names)
@@ -115,7 +117,8 @@ class TipAdapter(Tuner):
                 )
             self.trained_classes = names if self.training else ()
         alpha, beta = self.strengths
-        votes = self.votes(cast(Tensor, state.image_features), beta, names)
+        similarity = self._similarity(cast(Tensor, state.image_features))
+        votes = self.votes(similarity, beta, names)
         return logits + (alpha * votes).to(logits.dtype)
 
     @torch.no_grad()
@@ -167,13 +170,13 @@ class TipAdapter(Tuner):
         Returns:
             Its accuracy, from 0 to 1.
         """
-        f, best = F.normalize(features, dim=-1), -1.0
+        similarity, best = self._similarity(F.normalize(features, dim=-1)), -1.0
         betas, alphas = (
             [0.1 + i * (end - 0.1) / steps for i in range(steps)]
             for end, steps in zip(most, STEPS, strict=True)
         )
         for beta in betas:
-            votes = self.votes(f, beta, self.trained_classes)
+            votes = self.votes(similarity, beta, self.trained_classes)
             for alpha in alphas:
                 right = ((logits + alpha * votes).argmax(-1) == labels).double().mean().item()
                 if right > best:

@@ -83,5 +83,5 @@ def test_beside_a_frozen_tuner_cache_and_search_see_what_the_model_sees(tmp_path
         TipAdapterHook(slot="new")._search(runner, validation)
         features, logits, *_ = given
         alpha, beta = tuner.strengths
-        whole = logits + alpha * tuner.votes(features, beta, NAMES)
+        whole = logits + alpha * tuner.votes(features @ tuner.keys.T, beta, NAMES)
         assert torch.allclose(whole, model(images), atol=1e-4)

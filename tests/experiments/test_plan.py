@@ -22,6 +22,7 @@ from mmsdpt.experiments.plan import (
 )
 from mmsdpt.experiments.running import run
 from mmsdpt.experiments.study import load_study
+from mmsdpt.utils.errors import InputError
 
 
 def test_the_plan_knows_what_is_open_and_what_it_takes(write_study, tmp_path):
@@ -92,6 +93,12 @@ def test_tests_on_other_data_are_measured_by_themselves(write_study, tmp_path):
         (tmp_path / MEASURED_FILE).write_text(json.dumps(changed))
     found = {row.cell: row.seconds for row in rows(study, prepared, tmp_path)}
     assert all(each > 1e6 for name, each in found.items() if "coop" in name)
+
+
+def test_a_broken_file_of_measurements_is_named(tmp_path):
+    (tmp_path / MEASURED_FILE).write_text('{"a": ')
+    with pytest.raises(InputError, match=rf"{MEASURED_FILE}: this is not a JSON file"):
+        read_measured(tmp_path)
 
 
 def test_brackets_in_what_is_missing_are_shown(capsys):
