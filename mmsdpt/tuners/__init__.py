@@ -1,4 +1,4 @@
-"""Methods: one file for each paper, with its classes for every kind of host."""
+"""The tuning methods: one file for each paper, with a class for each kind of host."""
 
 from .adapter import Adapter
 from .adaptformer import AdaptFormer

@@ -3,13 +3,13 @@ r"""Adapter (Houlsby et al., ICML 2019, section 2.1) on the text encoder.
 A bottleneck after both dense outputs of every BERT layer, before the residual and the norm:
 
     h <- h + Up(GELU(Down(h)))          Down: d to m, Up: m to d
-    x <- LN(x + h)                      LN's weight and bias train, too
+    x <- LN(x + h)                      LN's weight and bias also train
 
-The released code also trains the norm of the word embeddings and has the tanh approximation of
+The released code also trains the norm of the word embeddings and uses the tanh approximation of
 GELU: ``embedding_norm=True, activation="gelu_tanh"``.
 
-Per layer 2 (2 d m + m + d) parameters in bottlenecks and 4 d in norms: on GLIP-L with m = 64
-2,379,264 and 36,864, together 2,416,128.
+Parameters per layer: 2 (2 d m + m + d) in the bottlenecks and 4 d in the norms. On GLIP-L with
+m = 64 these are 2,379,264 and 36,864, together 2,416,128.
 """
 
 from __future__ import annotations
@@ -36,19 +36,20 @@ _EMBEDDING_NORM = re.compile(r"\.embeddings\.LayerNorm\.(weight|bias)$")
 
 @MODELS.register_module()
 class Adapter(Tuner):
-    """Bottlenecks in every layer of the text encoder, and its layer norms.
+    """Trains bottlenecks in every layer of the text encoder, and its layer norms.
 
-    Weights are drawn from N(0, 0.001^2), cut off at two standard deviations, as in the released
-    code; biases start from zero. So the bottlenecks start near the identity, not at it.
+    Weights are drawn from N(0, 0.001^2), truncated at two standard deviations, as in the released
+    code; biases start from zero. So the adapted layers start close to the host's, but not equal to
+    them.
 
-    The norms train as offsets of the host's values, which start from zero: the same as training
-    copies, but a second Adapter can be stacked on a finished one, and weight decay pulls towards
-    the host. The fused text layers in GLIP's head are not part of the language model and are left
-    alone.
+    The norms train as offsets from the host's values. The offsets start from zero. This is the same
+    as training copies, but a second Adapter can be stacked on a trained one, and weight decay pulls
+    towards the host. The fused text layers in GLIP's head are not part of the language model and do
+    not change.
 
     Args:
         bottleneck: m.
-        layer_norms: Whether the norms of the layers train.
+        layer_norms: Whether the layer norms of the layers train.
         embedding_norm: Whether the norm of the word embeddings trains.
         activation: ``gelu``, or ``gelu_tanh``, its tanh approximation.
         init_std: Standard deviation of the bottlenecks' weights.

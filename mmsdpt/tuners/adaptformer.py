@@ -1,11 +1,11 @@
 r"""AdaptFormer (Chen et al., NeurIPS 2022, section 3.2) on the image encoder.
 
-A bottleneck beside every block's feed-forward network, on the same residual:
+A bottleneck parallel to every block's feed-forward network, on the same residual:
 
     x <- x + MLP(LN(x)) + s Up(Dropout(ReLU(Down(x))))          Down: d to m, Up: m to d
 
-The bottleneck reads x in front of the norm. Sum over the blocks of 2 d m + m + d parameters:
-2,329,728 on GLIP-L with m = 64.
+The bottleneck reads x before the norm. Each block has 2 d m + m + d parameters: in all 2,329,728 on
+GLIP-L with m = 64.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from .layers.bottleneck import Bottleneck
 
 @MODELS.register_module()
 class AdaptFormer(Tuner):
-    """A scaled bottleneck beside the feed-forward network of every image block.
+    """A scaled bottleneck parallel to the feed-forward network of every image block.
 
     Down starts from Kaiming's uniform distribution with a = sqrt(5), Up and the biases from zero,
     so training starts from the host.
 
-    The paper's image models are plain vision transformers; on Swin every block of every stage gets
-    a bottleneck of the same m, whatever the block's width. The branch does not take part in the
-    block's stochastic depth, which is off in a frozen host.
+    The paper's image models are plain vision transformers. On Swin, every block of every stage gets
+    a bottleneck with the same m, whatever the block's width. The block's stochastic depth does not
+    drop the branch; it is off in a frozen host anyway.
 
     Args:
         bottleneck: m.
         scale: s.
-        dropout: Of the bottleneck's activations, in training.
+        dropout: Dropout rate of the bottleneck's activations, in training.
 
     Raises:
         ValueError: if ``bottleneck`` is not a positive integer, or the scale is zero.

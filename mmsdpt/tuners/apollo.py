@@ -5,7 +5,7 @@ Three parts that train together:
 
 1. Coupled prompts in both encoders, as in MaPLe.
 2. A bottleneck adapter after both encoders. For each modality a (b is the other one), in m
-   dimensions, with U zero at the start, so that it starts as the identity:
+   dimensions, with U zero at the start, so the adapter starts as the identity:
 
        h_a = GELU(D_a x_a)
        h_a <- h_a + SelfAttention_a(LN(h_a))
@@ -13,8 +13,8 @@ Three parts that train together:
        x_a <- x_a + U_a h_a
 
 3. Consistency within each modality, w (l(v, v') + l(t, t')): v (N x d_image) and t (L x d_text) are
-   the outputs of the adapter, v' and t' those of a second view, or those of the frozen original.
-   With p_i = softmax_j(cos(x_i, x'_j) / tau) over the rows j of one sample, q_i the same of x'_i:
+   the outputs of the adapter; v' and t' are those of a second view, or of the frozen original. With
+   p_i = softmax_j(cos(x_i, x'_j) / tau) over the rows j of one sample, and q_i the same for x'_i:
 
        ``compare="view"``        l(x, x') = mean_i 1 - cos(x_i, x'_i)
        ``compare="original"``    l(x, x') = mean_i -log p_i(i) + JS(p_i, q_i)
@@ -41,18 +41,18 @@ from .maple import MaPLe
 
 
 class CrossModalAdapter(nn.Module):
-    """Adapter after both encoders.
+    """The adapter after both encoders.
 
     Args:
         image: d_image.
         text: d_text.
-        bottleneck: m, the same for both, so that one can attend to the other.
-        num_heads: Heads of every attention; they divide m.
+        bottleneck: m, the same for both, so each can attend to the other.
+        num_heads: Number of heads of every attention; it divides m.
 
     Shape:
-        ``forward(image, text, mask)`` takes (B, N, d_image), (B, L, d_text) and (B, L), 1 at real
-        tokens, and returns both features. Nothing attends to the text's padding, and nothing is
-        added there.
+        ``forward(image, text, mask)`` takes (B, N, d_image), (B, L, d_text) and a mask (B, L), 1 at
+        real tokens, and returns both features. Nothing attends to the text's padding, and the
+        padding does not change.
     """
 
     def __init__(self, image: int, text: int, bottleneck: int = 64, num_heads: int = 4) -> None:
@@ -77,7 +77,7 @@ class CrossModalAdapter(nn.Module):
 
 
 class _Branch(nn.Module):
-    """One modality's side."""
+    """The part of one modality."""
 
     def __init__(self, width: int, bottleneck: int, num_heads: int) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class _Branch(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Multi-head attention; without biases, of which the keys' would have no effect."""
+    """Multi-head attention without biases (a bias of the keys would have no effect)."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class _Attention(nn.Module):
         )
 
     def forward(self, x: Tensor, other: Tensor, visible: Tensor | None) -> Tensor:
-        """(B, n, m) with keys and values from (B, n', m), those of ``visible`` (B, 1, 1, n')."""
+        """(B, n, m) with keys and values from the ``visible`` (B, 1, 1, n') rows of (B, n', m)."""
         attended = F.scaled_dot_product_attention(
             self._heads(self.query(x)),
             self._heads(self.key(other)),
@@ -129,34 +129,34 @@ class _Attention(nn.Module):
 class Apollo(Tuner):
     """MaPLe's prompts, a cross-modal adapter and a consistency loss.
 
-    What the paper does not say for GLIP:
+    Our choices for GLIP, which the paper does not cover:
 
     - Prompts: as in :class:`MaPLe`, with its defaults.
-    - The adapter acts once, on the image encoder's deepest map and the text features; what reaches
-      the other levels of the pyramid is what the neck makes of it. It starts as the identity. From
-      then on image features depend on the caption, so each chunk of a class list needs its own. The
-      released adapter is another one: self- and cross-attention side by side, norms after the
+    - The adapter acts once, on the image encoder's deepest map and the text features. Only the neck
+      passes its effect to the other levels of the pyramid. It starts as the identity. After that,
+      image features depend on the caption, so each chunk of a class list needs its own. The adapter
+      of the released code differs: self- and cross-attention in parallel, norms after the
       residuals, width 2,048.
-    - ``compare="view"``, our own: the second view is the batch with each image's contrast and
-      colour changed; positions and boxes stay where they are. The paper takes a second image from a
-      diffusion model and a second text from a language model, neither of which belongs to a
-      detector's training. The same positions (tokens) of both views are compared, by cosine and
-      without negatives, as a detector pools nothing and its batch is small.
-    - ``compare="original"``, as the released code: the batch goes through the encoders once more
-      without this tuner and without gradients, and InfoNCE and a Jensen-Shannon term compare with
-      that. CLIP's are over the pooled features of a batch and its class probabilities; here rows
-      are the positions of an image and the tokens of a caption, as GLIP has neither before its
-      fusion layers.
+    - ``compare="view"`` is our own: the second view is the batch with each image's contrast and
+      colour changed; positions and boxes stay the same. The paper takes a second image from a
+      diffusion model and a second text from a language model, but a detector's training has
+      neither. The same positions (tokens) of both views are compared, by cosine and without
+      negatives, because a detector does not pool its features and its batch is small.
+    - ``compare="original"`` follows the released code: the batch goes through the encoders once
+      more without this tuner and without gradients, and InfoNCE and a Jensen-Shannon term compare
+      the two results. On CLIP these terms are over the pooled features of a batch and its class
+      probabilities. GLIP has neither before its fusion layers, so here the rows are the positions
+      of an image and the tokens of a caption.
 
     Args:
         num_tokens, depth, init_words, init_std: See :class:`MaPLe`.
         bottleneck: m, width of the adapter.
-        num_heads: Heads of its attentions.
+        num_heads: Number of heads of its attentions.
         compare: ``view`` or ``original``, see above.
-        consistency_weight: w; 0: no second pass is computed.
+        consistency_weight: w. With 0, no second pass is computed.
         temperature: tau of ``compare="original"``.
-        jitter: s: a view is (1 + a) x + b with a ~ U(-s, s) per image, b ~ U(-s, s) per image and
-            channel, in standard deviations of the normalised pixels.
+        jitter: s. A view is (1 + a) x + b with a ~ U(-s, s) per image and b ~ U(-s, s) per image
+            and channel, in standard deviations of the normalised pixels.
 
     Raises:
         ValueError: if a setting is unknown or out of range; see also :class:`MaPLe` and
@@ -215,7 +215,7 @@ class Apollo(Tuner):
     def adapt(
         self, seam: PairedSeam, image: Tensor, text: Tensor, mask: Tensor, state: ForwardState
     ) -> tuple[Tensor, Tensor]:
-        """Both features after the adapter, remembered for the comparison."""
+        """Both features after the adapter, also stored for the comparison."""
         if not self.prompts.off:
             image, text = self.adapter(image, text, mask)
         if self._compares:
@@ -228,7 +228,7 @@ class Apollo(Tuner):
         state: ForwardState,
         encode: Callable[[Tensor, ForwardState], Any],
     ) -> dict[str, Tensor]:
-        """``loss_consistency`` between the batch and a second pass of it; training only."""
+        """``loss_consistency`` between the batch and its second pass, in training only."""
         if not self._compares:
             return {}
         images = state.pixels()
@@ -264,7 +264,7 @@ class Apollo(Tuner):
 def photometric_view(images: Tensor, strength: float) -> Tensor:
     """Normalised images (B, 3, H, W) with contrast and colour changed, positions unchanged.
 
-    Padding is exactly zero, which no real pixel is in all channels, and stays zero.
+    Padding is recognised by exact zeros in all channels, which no real pixel has; it stays zero.
     """
     batch, channels = images.shape[:2]
     gain = 1 + strength * (2 * images.new_empty(batch, 1, 1, 1).uniform_() - 1)
@@ -274,8 +274,8 @@ def photometric_view(images: Tensor, strength: float) -> Tensor:
 
 
 def contrast(x: Tensor, original: Tensor, temperature: float) -> Tensor:
-    """InfoNCE of rows (n, d) with their originals, plus the Jensen-Shannon divergence of their
-    similarities and the originals' own, both to all originals; in float32 at least.
+    """InfoNCE of rows (n, d) with their originals, plus the Jensen-Shannon divergence between the
+    similarities of the rows and of the originals, both to all originals; at least in float32.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     x, keys = F.normalize(x.to(dtype), dim=-1), F.normalize(original.to(dtype), dim=-1)
@@ -288,6 +288,6 @@ def contrast(x: Tensor, original: Tensor, temperature: float) -> Tensor:
 
 
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
-    """(..., d) twice to (...,): 1 - cos, in float32 at least."""
+    """1 - cos of two tensors (..., d), of shape (...,), at least in float32."""
     dtype = torch.promote_types(a.dtype, torch.float32)
     return 1 - F.cosine_similarity(a.to(dtype), b.to(dtype), dim=-1)

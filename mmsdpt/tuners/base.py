@@ -21,16 +21,16 @@ Seams = Mapping[str, Sequence[Seam]]
 
 
 class Tuner(BaseModule):
-    """A parameter-efficient method: owns what it trains and acts at a host's seams.
+    """A parameter-efficient method: it owns its trained parameters and acts at a host's seams.
 
-    A subclass names the kinds of seams that it :attr:`needs`, makes its parameters in the
-    constructor from the seams' widths and connects its handlers there. It is built by the host
+    A subclass lists the kinds of seams that it :attr:`needs`. Its constructor creates the
+    parameters from the seams' widths and connects its handlers to the seams. The host builds it
     under ``tuners.<slot>``: ``model=dict(type='mmsdpt.GLIP', tuner=dict(type='mmsdpt.SDPT',
     num_tokens=10))``.
 
     Args:
         seams: The host's seams by kind.
-        frozen: Attach without training, to stack another tuner on a finished one.
+        frozen: Do not train this tuner, so that another one can be stacked on it.
 
     Raises:
         ValueError: if the host lacks a kind of seam that the method needs.
@@ -43,23 +43,24 @@ class Tuner(BaseModule):
     zero_init: ClassVar[bool] = False
     """Whether the model with the untrained tuner equals the untouched one bit for bit."""
     image_depends_on_text: ClassVar[bool] = False
-    """Whether the image features depend on the caption; chunks of a class list then need their own.
+    """Whether the image features depend on the caption; each chunk of a class list then needs its
+    own.
     """
 
     image_blocks_read_text: ClassVar[bool] = False
-    """Whether it needs the finished text inside the image encoder, not only after it."""
+    """Whether it needs the encoded text inside the image encoder, not only after it."""
     text_depends_on_image: ClassVar[bool] = False
     """Whether the class texts depend on the image."""
     remembers_classes: bool = False
     """Whether its effect depends on the classes it was trained on, which a tuner file contains."""
     own_words_only: bool = False
-    """Whether it acts only for words of classes that it was trained on, see :class:`SDPT`."""
+    """Whether it acts only on words of classes that it was trained on, see :class:`SDPT`."""
     settings: ClassVar[tuple[str, ...]]
-    """Attributes that define the meaning of the parameters: a tuner file fits if they agree."""
+    """Attributes that define the meaning of the parameters: they must equal those of a file."""
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Settings by their names in files of older versions."""
+    """Maps a setting's name in files of older versions to its present name."""
     added: ClassVar[Mapping[str, Any]] = {}
-    """Settings of :meth:`config` that older versions did not write, with their former values."""
+    """Settings of :meth:`config` that older versions did not write, and their fixed values then."""
 
     def __init__(
         self,
@@ -85,19 +86,19 @@ class Tuner(BaseModule):
 
     @property
     def per_class(self) -> bool:
-        """Whether each class has parameters of its own, so that they are for these classes only."""
+        """Whether each class has its own parameters, so the tuner works only for these classes."""
         return False
 
     def class_rows(self, names: Sequence[str]) -> list[int] | None:
-        """For parameters of each class: the row of every class, by its name.
+        """For a method with parameters for each class: the row of every class, by its name.
 
-        Training notes the classes in ``trained_classes``, and a tuner file brings them.
+        Training stores the classes in ``trained_classes``; loading a tuner file sets them, too.
 
         Args:
             names: The classes in use.
 
         Returns:
-            A row for each name; None where the rows are in the names' order already.
+            A row for each name; None if the rows already have the order of the names.
 
         Raises:
             InputError: if a class was not trained.
@@ -115,8 +116,8 @@ class Tuner(BaseModule):
     def start_from_host(self) -> None:
         """Set the parameters that start from the host's weights, in place.
 
-        Called once, before the first forward pass, when the base weights are loaded; not where the
-        tuner's own state was loaded.
+        Called once, before the first forward pass, when the base weights are loaded. Not called if
+        the tuner's own state was loaded.
         """
 
     @torch.no_grad()
@@ -127,14 +128,14 @@ class Tuner(BaseModule):
             self._ready = True
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
-        # A host that loads its base weights calls this, too, with nothing for the tuner.
+        # A host also calls this to load its base weights, which have nothing for the tuner.
         if any(name.startswith(prefix) for name in state_dict):
             self._ready = True
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def keep_host_values(self, values: Mapping[ParameterSeam, Tensor]) -> None:
-        """Let parameters of the host that trained beside the tuner have these values while it is
-        switched on, in place of those of an earlier call. They are no part of its state.
+        """Use these values for the host's parameters that trained together with the tuner, while it
+        is switched on. They replace those of an earlier call and are not part of the tuner's state.
         """
         for seam in self.host_seams:
             self._buffers[_host_buffer(seam)] = None
@@ -145,7 +146,7 @@ class Tuner(BaseModule):
                 seam.connect_value(self, self._host_value)
 
     def host_values(self) -> dict[str, Tensor]:
-        """The values of :meth:`keep_host_values` by the parameters' names."""
+        """The values given to :meth:`keep_host_values`, by parameter name."""
         values = {seam.name: self._buffers[_host_buffer(seam)] for seam in self.host_seams}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -154,32 +155,30 @@ class Tuner(BaseModule):
         return value if own is None else own
 
     def config(self) -> dict[str, Any]:
-        """The :attr:`settings` and their values (JSON types)."""
+        """The :attr:`settings` and their values, as JSON types."""
         values = {name.rpartition(".")[2]: attrgetter(name)(self) for name in self.settings}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     def reconcile(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of a file as this model would write them: with what older versions left
-        out, and with the model's own value of those that :meth:`adopt` takes over.
+        """The settings of a file as this model would write them: those that older versions did not
+        write are added, and those that :meth:`adopt` takes over get the model's own value.
         """
         return {**self.added, **{self.renamed.get(name, name): v for name, v in config.items()}}
 
     def adopt(self, config: Mapping[str, Any]) -> None:
-        """Called with the settings of a file when its tensors are loaded: take over those that the
+        """Called with the settings of a file when its tensors are loaded. Takes over those that the
         file decides, whatever the model was built with.
         """
 
     def num_trainable(self) -> int:
-        """Number of its parameters. At the start of a training it is checked that all of them
-        train.
-        """
+        """Number of its parameters; a hook checks at the start that all of them train."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def merge(self) -> None:
         """Write the tuner into the host's weights and switch it off.
 
         Raises:
-            ValueError: if the method has no equivalent weights.
+            ValueError: if no weights of the host have the same effect.
         """
         raise ValueError(
             f"{type(self).__name__} cannot be merged: it does not act as a change of the host's"
@@ -187,7 +186,7 @@ class Tuner(BaseModule):
         )
 
     def unmerge(self) -> None:
-        """Take back :meth:`merge`.
+        """Undo :meth:`merge`.
 
         Raises:
             ValueError: if the tuner is not merged.

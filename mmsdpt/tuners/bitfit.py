@@ -15,21 +15,20 @@ from .base import Seams
 from .host_parameters import HostParameters
 
 GROUPS = ("image", "neck", "text", "fusion", "fused_text", "dyconv", "outputs")
-MORE_GROUPS = ("encoder", "decoder")  # named in a tuner file only where the host has them
+MORE_GROUPS = ("encoder", "decoder")  # named in a tuner file only if the host has them
 
 
 @MODELS.register_module()
 class BitFit(HostParameters):
-    """Trains the parameters whose name ends in ``.bias``.
+    """Trains the parameters whose name ends in ``.bias`` or ``.in_proj_bias``.
 
-    The last part of the name counts: Swin's ``relative_position_bias_table``, and ``bias_lang`` and
-    ``bias0`` of GLIP's head are no bias terms of a layer.
+    Swin's ``relative_position_bias_table``, and ``bias_lang`` and ``bias0`` of GLIP's head, are not
+    bias terms of a layer and do not train.
 
     Args:
         groups: Parts of the host: ``image``, ``neck``, ``text``, ``fusion``, ``fused_text``,
-            ``dyconv``, ``outputs``, and of Grounding DINO ``encoder`` and ``decoder``. BitFit is
-            defined for a Transformer; which parts of a detector count is our choice: by default,
-            None, all.
+            ``dyconv``, ``outputs``, and in Grounding DINO ``encoder`` and ``decoder``. BitFit is
+            defined for a Transformer, so the parts of a detector are our choice. None: all parts.
 
     Raises:
         ValueError: for an unknown group.
@@ -73,10 +72,10 @@ class BitFit(HostParameters):
 @MODELS.register_module()
 class BitFitXMHA(BitFit):
     """BitFit on the fusion layers: biases of the six Linears of X-MHA and, by default, of the two
-    layer norms before it; 81,920 on GLIP-L (the SDPT poster prints 0.21 M).
+    layer norms before it. 81,920 parameters on GLIP-L (the SDPT poster prints 0.21 M).
 
     Args:
-        layer_norms: Whether the layer norms' biases train, too.
+        layer_norms: Whether the layer norms' biases also train.
 
     Raises:
         ValueError: if the host has no fusion layers.

@@ -2,12 +2,13 @@ r"""CLIP-Adapter (Gao et al., IJCV 2024, section 3.2): a bottleneck on CLIP's im
 
     f' = ratio ReLU(W_2 ReLU(W_1 f)) + (1 - ratio) f        W_1 (e/4 x e), W_2 (e x e/4), no biases
 
-f (e) is the pooled image feature before it is normalised: after it, the ratio would mean something
-else. The texts are the host's, with its template. 2 e e/4 parameters: 131,072 on ViT-B/16.
+f (e) is the pooled image feature before it is normalised; with normalised features the ratio would
+have another meaning. The texts are the host's, with its template. 2 e e/4 parameters: 131,072 on
+ViT-B/16.
 
 As in the authors' code, only the image has an adapter, and the ratio is 0.2 for all data. The paper
-also tries one on the text, and searches the ratio for each data set. The published results are
-those of ResNet-50.
+also tries an adapter on the text, and searches the ratio for each data set. The published results
+are for ResNet-50.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ class CLIPAdapter(Tuner):
     """A bottleneck on the image feature.
 
     Args:
-        ratio: Of what the adapter makes of the feature, in the sum.
-        reduction: The hidden width is e / reduction.
+        ratio: Weight of the adapter's output in the sum.
+        reduction: The hidden width is e divided by this.
 
     Raises:
-        ValueError: if the ratio is not above 0 and at most 1, or the reduction does not leave a
-            hidden width.
+        ValueError: if the ratio is not above 0 and at most 1, or the hidden width would be less
+            than 1.
     """
 
     needs = ("pooled_image",)

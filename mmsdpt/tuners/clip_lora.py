@@ -1,19 +1,19 @@
 r"""CLIP-LoRA (Zanella and Ben Ayed, CVPR Workshops 2024): low-rank changes of CLIP's attention.
 
-Each of query, key and value of every block in both towers has a pair of its own:
+Query, key and value of every block in both towers each have their own pair A, B:
 
     W' = W + (alpha / sqrt(r)) B A          A (r x d), B (d x r)
 
-Biases and the output layers stay. A starts from U(-1/sqrt(d), 1/sqrt(d)), B from zero, so training
-starts from the host. In training the change reads its own dropout of the input,
+Biases and the output layers do not change. A starts from U(-1/sqrt(d), 1/sqrt(d)), B from zero, so
+training starts from the host. In training, the change is applied to the input after dropout,
 
     y = W x + b + (alpha / sqrt(r)) B A dropout(x)
 
-with a mask for each of the three; in testing the weights are formed once. Tokens that all texts
-begin with run once for all classes, and so have one mask. 6 r d parameters per block: 184,320 on
-ViT-B/16 with r = 2.
+with a separate mask for query, key and value. In testing, the changed weights are computed once.
+Tokens at the start that all texts share are computed once for all classes, so they have one mask. 6
+r d parameters per block: 184,320 on ViT-B/16 with r = 2.
 
-As in the authors' code the scale is alpha / sqrt(r), 0.7071 with r = 2, and not LoRA's alpha / r.
+As in the authors' code, the scale is alpha / sqrt(r), 0.7071 with r = 2, not LoRA's alpha / r.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class CLIPLoRA(LoRA):
     Args:
         rank: r.
         alpha: Numerator of the scale.
-        dropout: Of the input of A, in training.
+        dropout: Dropout rate of the input of A, in training.
 
     Attributes:
         down: A of each block, (3, r, d): query, key, value.
         up: B, (3, d, r).
 
     Raises:
-        ValueError: if the rank is not below the widths, or the dropout not from 0 to below 1.
+        ValueError: if the rank is not less than the widths, or the dropout is not in [0, 1).
     """
 
     needs = ("parameters", "text_projections", "image_projections")
@@ -88,7 +88,7 @@ class CLIPLoRA(LoRA):
         return self.scale * (self.up[i] @ self.down[i]).flatten(0, 1)
 
     def factors(self, i: int) -> tuple[Tensor, Tensor]:
-        """The three pairs as one of rank 3r: A (3r, d) stacked, B (3d, 3r) block-diagonal."""
+        """The three pairs as one pair of rank 3r: A (3r, d) stacked, B (3d, 3r) block-diagonal."""
         return self.down[i].flatten(0, 1), torch.block_diag(*self.up[i])
 
     @staticmethod

@@ -1,18 +1,18 @@
 r"""CoCoOp: conditional context optimization (Zhou et al., CVPR 2022, section 3.2).
 
-A small network makes one vector from the image feature x, which shifts every vector of the context,
-so that each image has class texts of its own:
+A small network makes one vector from the image feature x. This vector is added to every vector of
+the context, so each image has its own class texts:
 
     v_m(x) = v_m + h(x),    h(x) = W_2 ReLU(W_1 x + b_1) + b_2      W_1 (e/r x e), W_2 (d x e/r)
     t_c(x) = text([start] v_1(x) ... v_n(x) NAME_c . [end])
 
 n d + e^2/r + e/r + d e/r + d parameters: 35,360 on ViT-B/16 with n = 4, r = 16.
 
-A batch of B images and C classes is B C texts through the text tower, in one go; the authors' code
-loops over the images. The host takes them in chunks, ``class_chunk``, and in training encodes
-each chunk again in the backward pass, so that the activations are those of one chunk; and it gets
-the images' contexts and the classes' names apart, so that no B C L d numbers are ever held. The
-time is that of B C texts, however they are chunked.
+For a batch of B images and C classes, the text tower encodes B C texts. The authors' code loops
+over the images; here they are encoded together. The host splits them into chunks (``class_chunk``)
+and, in training, encodes each chunk again in the backward pass, so memory holds the activations of
+only one chunk. It gets the images' contexts and the classes' names separately, so no tensor of B C
+L d numbers is needed. The time is that of B C texts for any chunk size.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ class CoCoOp(Regularised):
     """A context that depends on the image.
 
     Args:
-        num_tokens: n. With 0 the model is the zero-shot one, with the host's template.
+        num_tokens: n. With 0, the model is zero-shot CLIP with the host's template.
         init_words: Words that the context starts from; see :class:`ClassContext`. None:
             N(0, 0.02^2).
-        reduction: r: the network's hidden width is e / r.
+        reduction: r. The network's hidden width is e / r.
 
     Attributes:
-        ctx: (n, d); None with n = 0.
+        ctx: (n, d); None if n = 0.
         meta_net: h, the layers ``linear1``, ``relu`` and ``linear2`` as in the authors' code; None
-            with n = 0.
+            if n = 0.
 
     Raises:
-        ValueError: if a setting is out of range, or the context leaves no room for names.
+        ValueError: if a setting is out of range, or the context leaves no space for names.
     """
 
     needs = ("text_inputs", "pooled_image")
@@ -99,7 +99,7 @@ class CoCoOp(Regularised):
                 "CoCoOp makes class texts for each image, so the image must be encoded first: hand"
                 " the same ForwardState to encode_image and then to encode_classes"
             )
-        assert self.ctx is not None and self.meta_net is not None  # else not connected
+        assert self.ctx is not None and self.meta_net is not None  # otherwise not connected
         shift = self.meta_net(state.image_features.to(self.ctx.dtype))  # (B, d)
         context = self.ctx + shift.unsqueeze(1)  # (B, n, d)
         return self.context(state.class_names, context, per_image=True)

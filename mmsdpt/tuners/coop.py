@@ -1,30 +1,31 @@
 r"""CoOp: context optimization (Zhou et al., IJCV 2022, section 3.2), on CLIP and on GLIP.
 
-**On CLIP** (:class:`CLIPCoOp`) n learned word vectors v (n x d) take the place of the words around
-the class name; the rest of CLIP stays as it is:
+**On CLIP** (:class:`CLIPCoOp`) n learned word vectors v (n x d) replace the words around the class
+name; the rest of CLIP does not change:
 
     t_c = text([start] v_1 ... v_n NAME_c . [end])         logits_c = exp(s) cos(image, t_c)
 
-One context for all classes ("unified"), n d parameters: 8,192 on ViT-B/16 with n = 16; or one for
-each class ("class-specific"), C n d.
+With one context for all classes ("unified") there are n d parameters: 8,192 on ViT-B/16 with
+n = 16. With one for each class ("class-specific") there are C n d.
 
-**On GLIP** (:class:`CoOp`) one context for all classes joins the words of every caption at the
-input of the text encoder:
+**On GLIP** (:class:`CoOp`) one context for all classes is appended to every caption at the input of
+the text encoder:
 
     [CLS] class 1 . class 2 . ... [SEP] v_1 ... v_n
 
-In CLIP each class has a sentence of its own, and only the output at its end counts. GLIP reads all
-classes in one caption, and a class's features are the outputs at its own tokens; so the context
-stands once in the caption, and acts on every class through BERT's attention, in every layer.
+In CLIP each class has its own sentence, and only the output at the end of the sentence is used.
+GLIP reads all classes in one caption, and a class's features are the outputs at its tokens. So the
+caption contains the context once, and the context acts on every class through BERT's attention, in
+every layer.
 
-It stands after the caption, on positions of its own that follow the last token, and its outputs
+The context comes after the caption, at the positions that follow the last token, and its outputs
 are not among the text features. So no token moves: each word keeps the position embedding that it
-was trained with, the map from classes to tokens (positive map) stays as it is, and the context uses
-none of the 256 tokens that a caption may have. BERT attends in both directions; a context in front
-would differ in its position embeddings alone.
+was trained with, the map from classes to tokens (positive map) does not change, and the context
+uses none of the 256 tokens that a caption may have. BERT attends in both directions, so a context
+before the caption would differ only in its position embeddings.
 
 n d parameters: 12,288 on GLIP-L and GLIP-T. The SDPT poster's 0.52 M would be 677 vectors, but BERT
-has 512 positions, 256 of which are the caption's: a longer context is not enough to reach it.
+has 512 positions and the caption takes 256 of them, so no context is long enough for this number.
 """
 
 from __future__ import annotations
@@ -52,13 +53,13 @@ class CoOp(Tuner):
 
     Args:
         num_tokens: n.
-        init_words: Words whose vectors the context starts from, such as "a photo of a", n tokens of
-            the host's vocabulary. None: N(0, ``init_std``^2).
+        init_words: Words whose vectors the context starts from, such as "a photo of a"; they must
+            be n tokens of the host's vocabulary. None: drawn from N(0, ``init_std``^2).
         init_std: See ``init_words``.
 
     Raises:
-        ValueError: if ``num_tokens`` is not a positive integer, or not the number of tokens of
-            ``init_words``.
+        ValueError: if ``num_tokens`` is not a positive integer, or differs from the number of
+            tokens in ``init_words``.
     """
 
     needs = ("text_embeddings",)
@@ -92,7 +93,7 @@ class CoOp(Tuner):
             self.context.copy_(self.seam.word_vectors(self.init_words))
 
     def _rows(self, seam: WordSeam, state: ForwardState) -> Rows:
-        # Kept: the vectors pass through the layers like words, which read and change them.
+        # keep=True: the vectors pass through the layers like words, and the layers change them.
         return {self: PromptRows(self.context, keep=True)}
 
 
@@ -101,19 +102,18 @@ class CLIPCoOp(Regularised):
     """A learned context around CLIP's class names.
 
     Args:
-        num_tokens: n. With 0 the model is the zero-shot one, with the host's template.
+        num_tokens: n. With 0, the model is zero-shot CLIP with the host's template.
         init_words: Words that the context starts from, such as "a photo of a"; see
             :class:`ClassContext`. None: N(0, 0.02^2).
         position: Where the class name stands: ``end``, ``middle`` or ``front`` of the context.
-        per_class: Each class has a context of its own, which no other class can use.
+        per_class: Whether each class has its own context; other classes then cannot be used.
         num_classes: C, for ``per_class``.
 
     Attributes:
-        ctx: (n, d), or (C, n, d); None with n = 0.
+        ctx: (n, d), or (C, n, d); None if n = 0.
 
     Raises:
-        ValueError: for settings that contradict each other, or a context that leaves no room for
-            names.
+        ValueError: if settings contradict each other, or the context leaves no space for names.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("text_inputs",)

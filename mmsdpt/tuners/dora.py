@@ -1,18 +1,19 @@
 r"""DoRA (Liu et al., ICML 2024): weight-decomposed low-rank adaptation.
 
-A weight's rows are a length m and a direction; LoRA changes the direction, m is learned:
+Each row of a weight is split into a length m and a direction. LoRA changes the direction, and m is
+learned:
 
-    W' = m (W + (alpha / r) B A) / |W + (alpha / r) B A|       m (out), |.| of each row
+    W' = m (W + (alpha / r) B A) / |W + (alpha / r) B A|       m (out), |.| per row
 
-m starts from |W| and B from zero, so training starts from the host, to the bit. As the paper does
-in section 4.3 and the authors' code, the length in the denominator takes no gradient
-(``detach_norm``): it changes the gradient a little and saves memory.
+m starts from |W| and B from zero, so training starts exactly from the host, bit for bit. As in
+section 4.3 of the paper and the authors' code, the length in the denominator gets no gradient
+(``detach_norm``). This changes the gradient a little and saves memory.
 
-The weights are those of LoRA, r (in + out) + out parameters each; on GLIP-L with r = 16, 2,121,600
-in the encoders and 2,039,808 in the fusion layers. What GLIP needed: as with LoRA, the changed
-weight is formed before the forward pass, because the re-associated X-MHA multiplies weights in
-another order than a linear layer; so there is no dropout on the input of A. Where query, key and
-value are one weight, they share one A, and each of its 3d rows has a length of its own.
+The weights are those of LoRA, with r (in + out) + out parameters each: on GLIP-L with r = 16,
+2,121,600 in the encoders and 2,039,808 in the fusion layers. For GLIP, the changed weight is
+computed before the forward pass, as with LoRA, because the re-associated X-MHA multiplies weights
+in another order than a linear layer; so there is no dropout on the input of A. If query, key and
+value are one weight, they share one A, and each of the 3d rows has its own length.
 """
 
 from __future__ import annotations
@@ -31,18 +32,18 @@ from .lora import FUSION, LoRA
 
 @MODELS.register_module()
 class DoRA(LoRA):
-    """LoRA of the direction of weight rows, and their length, for the attention's query, key and
+    """LoRA of the direction of weight rows, with learned lengths, on the attention's query, key and
     value weights in both encoders.
 
     Args:
-        detach_norm: Whether the length in the denominator takes no gradient.
-        settings: Of :class:`LoRA`: ``rank``, ``alpha``.
+        detach_norm: Whether the length in the denominator gets no gradient.
+        settings: ``rank`` and ``alpha`` of :class:`LoRA`.
 
     Attributes:
         magnitude: m of each weight, (out,).
 
     Raises:
-        ValueError: if the host has none of the weights, or the rank is not below all of their
+        ValueError: if the host has none of the weights, or the rank is not less than all their
             widths.
     """
 
@@ -77,5 +78,5 @@ class DoRAXMHA(DoRA):
 
 
 def _lengths(weight: Tensor) -> Tensor:
-    """|.| of each row (out,), at least the smallest number, so that a row of zeros stays one."""
+    """Length of each row, (out,), at least 1e-12: then a row of zeros stays zero."""
     return weight.norm(dim=1).clamp_min(1e-12)

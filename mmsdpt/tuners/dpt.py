@@ -1,33 +1,34 @@
 r"""DPT: dual modality prompt tuning (Xing et al., IEEE Transactions on Multimedia 2023).
 
-Three kinds of prompts: CoOp's context in the text encoder, VPT-deep's in the image encoder's early
-blocks, and class-aware visual prompts (CAVPT) in its late ones. There, for a class c with text
-feature g_c and the block's tokens x, and learned tokens t (K x d):
+Three kinds of prompts: CoOp's context in the text encoder, VPT-deep's prompts in the early blocks
+of the image encoder, and class-aware visual prompts (CAVPT) in its late blocks. A class-aware
+prompt is made from the text feature g_c of a class c, the block's tokens x, and learned tokens t (K
+x d):
 
     m_c = W_g g_c + b_g                                             the class in the image's width
     a_c = W_v softmax((W_q m_c)(W_k y)^T / sqrt(32)) y,  y = [x; t]  what the image shows of it
     prompt_c = LN(a_c + m_c)
 
-and an auxiliary loss asks the prompts which classes are there. As in the authors' code, W_q and W_k
-(32 x d) and W_v (d x d) have no bias, x is detached, and the prompts are dropped after their
-block.
+An auxiliary loss predicts from the prompts which classes are in the image. As in the authors' code,
+W_q and W_k (32 x d) and W_v (d x d) have no bias, x is detached, and the prompts are dropped after
+their block.
 
 Choices for GLIP:
 
-- The context (M = 16) comes after the caption, shared by all classes, as all classes are in one
+- The context (M = 16) comes after the caption. All classes share it, because all are in one
   caption. g_c is the mean over the class's tokens in the encoded caption.
 - Late blocks are those of the last stage. Prompts are extra keys and values in every window.
-- The paper keeps the K = 10 classes that zero-shot CLIP finds most likely. GLIP's features of image
-  and text have no common space before its fusion layers, so the class's own score of the auxiliary
-  loss takes that part: all classes of the caption get a prompt and a score, the K best act.
-- An image always has K rows, so that nothing depends on the other captions of a batch: where a
-  caption has fewer classes, the learned tokens fill up.
+- The paper keeps the K = 10 classes that zero-shot CLIP finds most likely. GLIP's image and text
+  features have no common space before its fusion layers, so the scores of the auxiliary loss are
+  used instead: every class of the caption gets a prompt and a score, and the prompts of the K best
+  classes act.
+- An image always has K rows, so nothing depends on the other captions of a batch. If a caption has
+  fewer classes, learned tokens fill the remaining rows.
 - The authors' loss is a cross-entropy over all classes, of a linear classifier on LN'(a_c), with
-  classes fixed in advance and one per image, and their first epochs add another term to it; there
-  is no such term here. Here a class's weights in this classifier are m_c, as GLIP classifies
-  against text, and each class of the caption is there or not:
-  BCE(LN'(a_c) . m_c / sqrt(d), c in ground truth), the mean over classes, images and late blocks,
-  weighted by 0.3.
+  fixed classes and one class per image. In their first epochs another term is added; it is left out
+  here. GLIP classifies against text, so here m_c are the classifier's weights of class c, and each
+  class of the caption is present or not: BCE(LN'(a_c) . m_c / sqrt(d), c in ground truth), averaged
+  over classes, images and late blocks, and weighted by 0.3.
 """
 
 from __future__ import annotations
@@ -94,12 +95,12 @@ class ClassAwarePrompts(BaseModule):
 
 @dataclass
 class _Pass:
-    """What a forward pass computed.
+    """Values computed in a forward pass.
 
     Attributes:
-        classes: (B, C, d_text), C of the caption with most.
+        classes: (B, C, d_text); C is the largest number of classes in a caption.
         valid: (B, C), False at padding.
-        scores: By late block, (B, C).
+        scores: (B, C) for each late block, by its index.
     """
 
     classes: Tensor
@@ -112,10 +113,10 @@ def class_features(hidden: Tensor, class_maps: Sequence[Tensor]) -> tuple[Tensor
 
     Args:
         hidden: (B, L, d).
-        class_maps: Per image (C_i, max_tokens), above 0 where a token belongs to a class.
+        class_maps: (C_i, max_tokens) for each image, above 0 at tokens that belong to the class.
 
     Returns:
-        (B, C, d) with C the largest C_i, and (B, C), False at padding.
+        (B, C, d), where C is the largest C_i, and (B, C), False at padding.
     """
     count = max(len(class_map) for class_map in class_maps)
     maps = hidden.new_zeros(len(hidden), count, hidden.shape[1])
@@ -129,7 +130,7 @@ def class_features(hidden: Tensor, class_maps: Sequence[Tensor]) -> tuple[Tensor
 
 @MODELS.register_module()
 class DPT(Tuner):
-    """Prompts in both encoders, class-aware ones in the image encoder's last stage.
+    """Prompts in both encoders, with class-aware prompts in the image encoder's last stage.
 
     M d_text + V d per early block + (d_text + 1) d + 2 key_width d + d^2 + K d + 4 d per late
     block: 7,482,624 on GLIP-L (the SDPT poster prints 80.71 M).
@@ -137,13 +138,15 @@ class DPT(Tuner):
     Args:
         num_context: M, context vectors of the text, N(0, 0.02^2).
         num_visual: V, prompts per early block, N(0, 0.02^2).
-        num_class_prompts: K, class-aware prompts, and learned tokens N(0, 0.02^2), per late block.
-        key_width: Of queries and keys in the late blocks.
-        loss_weight: Of the auxiliary loss.
+        num_class_prompts: K, class-aware prompts per late block, and as many learned tokens,
+            N(0, 0.02^2).
+        key_width: Width of queries and keys in the late blocks.
+        loss_weight: Weight of the auxiliary loss.
 
     Raises:
-        ValueError: if the loss has no weight, so that its norms would not train, or if a tuner is
-            there that runs the last layers of both encoders side by side.
+        ValueError: if ``loss_weight`` is not above 0 (the norms of the loss would not train), a
+            count is not a positive integer, or another tuner runs the last layers of both encoders
+            in parallel.
     """
 
     needs = ("text_embeddings", "image_blocks", "losses")
@@ -218,7 +221,7 @@ class DPT(Tuner):
         return run(x, {**rows, self: PromptRows(prompts.to(x.dtype))})
 
     def _of(self, state: ForwardState) -> _Pass:
-        if self in state.memo:  # of this text, whatever became of it after the image blocks
+        if self in state.memo:  # state.text may have changed since
             return cast("_Pass", state.memo[self])
         if state.text is None or not state.class_maps:
             raise ValueError(

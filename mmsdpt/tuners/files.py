@@ -1,22 +1,21 @@
-"""Tuner files: one slot's parameters in safetensors, with a JSON header that says what they belong
-to.
+"""Tuner files: one slot's parameters in safetensors format, with a JSON header that describes them.
 
 The header is the ``mmsdpt`` entry of the safetensors metadata:
 
 ======================  =====================================================================
 ``format``              version of this layout, an integer
 ``method``, ``config``  the tuner's class and the settings that give its tensors their meaning
-``slot``                slot it was trained in; it may be loaded into another
+``slot``                the slot it was trained in; it may be loaded into another
 ``shapes``              shape of every tensor
 ``checksum``            SHA-256 over names, types, shapes and bytes of the tensors
 ``host``, ``base``      class and fingerprint of the base model's weights
 ``versions``            mmsdpt, torch, mmdet
-``extra``               what the writer adds: dataset classes, epoch, scores
-``model``, ``data``     what rebuilds the model: see :func:`mmsdpt.engine.state.model_facts`
+``extra``               other facts: dataset classes, epoch, scores
+``model``, ``data``     facts to rebuild the model: see :func:`mmsdpt.engine.state.model_facts`
 ======================  =====================================================================
 
-Tensors of the host that trained beside the tuner (``model.trainable``) are named ``host:`` and
-their name in the host. Files of version 0.1 have no checksum, ``model`` or ``data``. See also
+Tensors of the host that trained together with the tuner (``model.trainable``) are named ``host:``
+plus their name in the host. Files of version 0.1 have no checksum, ``model`` or ``data``. See also
 docs/tuner_files.md.
 """
 
@@ -47,14 +46,14 @@ from mmsdpt.version import __version__
 from .base import Tuner
 
 FORMAT = 1
-# Far above the largest method at its largest size; what is bigger is not a tuner file.
+# Far more than the largest method needs, so a larger file is not a tuner file.
 MAX_FILE_BYTES = 2 * 1024**3
 MAX_HEADER_BYTES = 4 * 1024**2
 _OF_HOST = "host:"
 
 
 class TunerFileError(InputError):
-    """A file that is not a tuner file, or does not belong to this model."""
+    """A file that is not a tuner file, or does not fit this model."""
 
 
 def _versions() -> dict[str, str]:
@@ -69,7 +68,7 @@ def _versions() -> dict[str, str]:
 
 
 def describe_tuners(host: nn.Module) -> dict[str, dict[str, Any]]:
-    """Method and settings of every slot, in JSON's types."""
+    """Method and settings of every slot, as JSON types."""
     return {
         slot: dict(method=type(tuner).__name__, config=json.loads(json.dumps(tuner.config())))
         for slot, tuner in getattr(host, "tuners", {}).items()
@@ -83,23 +82,23 @@ def save_tuner(
     extra: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write one slot to ``path``, atomically, with the parameters of the host that trained, too.
+    """Write one slot to ``path``, atomically, including the parameters of the host that trained.
 
     Args:
         host: Model with the slot.
         path: Where to write; by convention ``*.safetensors``.
         slot: Slot to write.
-        extra: JSON-able facts to keep in the header.
+        extra: Other facts for the header, as JSON types.
         facts: ``model`` and ``data`` of the header.
 
     Returns:
         The path.
 
     Raises:
-        DivergedError: if a value is not finite; what is at ``path`` stays.
+        DivergedError: if a value is not finite; an existing file at ``path`` is kept.
     """
     tuner: Tuner = host._slot(slot)
-    tuner.prepare()  # what starts from the host's weights has no value before the first pass
+    tuner.prepare()  # parameters that start from the host's weights have no value before it
     description = describe_tuners(host)[slot]
     of_host = tuner.host_values() | {
         name: value
@@ -110,7 +109,7 @@ def save_tuner(
     tensors = {name: value.detach().cpu().contiguous() for name, value in own.items()}
     if damaged := not_finite(tensors):
         raise DivergedError(f"{path} is not written: {printable(damaged)} not finite")
-    if tuner.trained_classes:  # whose order the parameters of each class have
+    if tuner.trained_classes:  # the rows of these parameters are in this order
         extra = {**(extra or {}), "classes": list(tuner.trained_classes)}
     header = dict(
         format=FORMAT,
@@ -186,14 +185,14 @@ def load_tuner(
 ) -> dict[str, Any]:
     """Load a tuner file into a slot of the same method, settings and base weights.
 
-    Parameters of the host that are in the file are set where they train in this model. Where they
-    do not, they have the file's values while the slot is switched on.
+    Parameters of the host that are in the file are set if they train in this model. If they do not,
+    they have the file's values while the slot is switched on.
 
     Args:
         host: Model with the slot, its base weights loaded.
         path: Tuner file.
         slot: Slot to fill.
-        check_base: Refuse a file that was trained on other base weights. Switch it off to move
+        check_base: Refuse a file that was trained on other base weights. Set it to False to move
             tokens between models on purpose.
 
     Returns:
@@ -264,7 +263,7 @@ def load_tuner(
 
 @torch.no_grad()
 def _set_host_values(host: nn.Module, slot: str, values: Mapping[str, Tensor]) -> None:
-    """Give parameters of the host the values of a slot's file; see :func:`load_tuner`."""
+    """Set parameters of the host to the values from a slot's file; see :func:`load_tuner`."""
     kept = {}
     for seam in host._parameter_seams:
         value, parameter = values.get(seam.name), seam.value()
@@ -286,15 +285,15 @@ def _set_host_values(host: nn.Module, slot: str, values: Mapping[str, Tensor]) -
 
 
 def _named(header: Mapping) -> str:
-    """The name of the base weights that the file was trained on, if it says one."""
+    """The name of the base weights that the file was trained on, if it is in the header."""
     model = header.get("model")
     name = model.get("load_from") if isinstance(model, Mapping) else None
     return f"; the file names {printable(name)}" if name else ""
 
 
 def remember_classes(tuner: Tuner, names: Any) -> None:
-    """Give a tuner that depends on them the classes of its training, as a file names them; none
-    where ``names`` is no list.
+    """Set the trained classes of a tuner that depends on them, from the names in a file. If
+    ``names`` is not a list, the tuner gets no classes.
     """
     if tuner.per_class or tuner.remembers_classes:
         known = isinstance(names, (list, tuple))
@@ -305,7 +304,7 @@ def _read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
     try:
         with safe_open(str(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except Exception as error:  # types that torch does not have raise nearly anything
+    except Exception as error:  # unknown data types raise various exceptions
         raise TunerFileError(
             f"{path} is not a readable safetensors file ({printable(error)})"
         ) from None
@@ -324,20 +323,20 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
 
 
 def kind(value: Tensor) -> str:
-    """Shape, and whether the values are floating-point numbers; their width may differ."""
+    """Shape and, unless it is a floating-point type, dtype: floating-point types may differ."""
     return f"{tuple(value.shape)}" + ("" if value.is_floating_point() else f" {value.dtype}")
 
 
 def setting_differences(tuner: Tuner, found: Any) -> str:
-    """What differs between the settings in a file and a tuner's; empty if the file fits."""
+    """Differences between the settings in a file and a tuner's; empty if the file fits."""
     if isinstance(found, Mapping):
         found = tuner.reconcile(found)
     return differences(found, json.loads(json.dumps(tuner.config())))
 
 
 def tuner_differences(host: nn.Module, found: Any) -> str:
-    """What differs between the tuners of a run's checkpoint and a model's, as
-    :func:`describe_tuners` gives them; empty if they fit.
+    """Differences between the tuners of a checkpoint and a model's, as :func:`describe_tuners`
+    gives them; empty if they fit.
     """
     tuners = getattr(host, "tuners", {})
     own = describe_tuners(host)
@@ -352,7 +351,7 @@ def tuner_differences(host: nn.Module, found: Any) -> str:
 
 
 def differences(found: Any, expected: Mapping[str, Any]) -> str:
-    """What differs between a mapping from a file and the model's; empty if nothing does."""
+    """Differences between a mapping from a file and the model's; empty if there are none."""
     if not isinstance(found, Mapping):
         return f"found {printable(repr(found))}"
     names = sorted({*found, *expected}, key=str)

@@ -1,4 +1,4 @@
-"""Full fine-tuning: the upper end of what a method can train."""
+"""Full fine-tuning: all parameters train, the most that a method can train."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .host_parameters import HostParameters
 
 @MODELS.register_module()
 class FullFineTuning(HostParameters):
-    """Trains every parameter of the host, as copies: the original model stays as it is.
+    """Trains a copy of every parameter of the host; the original model does not change.
 
     430,401,824 parameters on GLIP-L (the SDPT poster prints 397.59 M). Dropout and stochastic depth
-    of the host are on while training, as in ordinary training. To save the memory of the copies,
-    train the host without any tuner.
+    of the host are on during training, as usual. To save the memory of the copies, train the host
+    without any tuner.
 
     Args: see :class:`HostParameters`.
     """

@@ -1,6 +1,6 @@
 r"""GLIP's prompt tuning (Li et al., CVPR 2022, section 5; "language_prompt_v2" in its code).
 
-One vector per caption position, added to the language features after the text encoder and before
+One vector per caption position is added to the language features after the text encoder and before
 the fusion layers:
 
     hidden_i <- hidden_i + o_i        embedded_i <- embedded_i + o_i        i = 1 ... L
@@ -24,15 +24,15 @@ from .base import Seams, Tuner
 
 @MODELS.register_module()
 class GLIPPrompt(Tuner):
-    """An offset of the text features for each position of the caption.
+    """An offset to the text features for each position of the caption.
 
-    An offset belongs to a position and not to a word, so what it learns fits one class list in one
-    order, the task's caption. Under another caption, or another chunk of a long class list, it
+    An offset belongs to a position, not to a word, so it fits only the caption it was trained with:
+    one class list in one order. With another caption, or another chunk of a long class list, it
     shifts other words.
 
-    The released code has 1,000 positions, of which only the caption's 256 take part, and adds the
-    offset to padding, too. Nothing valid depends on padding, so adding it to real tokens only gives
-    the same detections; here padding stays zero, however long the batch's longest caption is.
+    The released code has 1,000 positions, of which only the caption's 256 are used, and also adds
+    the offset to padding. No real token depends on padding, so adding the offset only to real
+    tokens gives the same detections. Here padding stays zero.
     """
 
     needs = ("text_features",)
@@ -48,7 +48,7 @@ class GLIPPrompt(Tuner):
 
     @property
     def per_class(self) -> bool:
-        return True  # a position of the caption belongs to a class
+        return True  # each position of the caption belongs to a class
 
     def _shift(self, seam: FeatureSeam, features: dict[str, Tensor]) -> dict[str, Tensor]:
         mask = features["masks"]  # (B, L)

@@ -1,4 +1,4 @@
-"""The base of methods that train some of the host's own parameters."""
+"""The base classes of methods that train some of the host's own parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .layers.common import key_of
 
 
 class Merging(Tuner):
-    """A tuner that changes parameters of the host and nothing else: it can be merged.
+    """A tuner that changes only parameters of the host, so it can be merged.
 
     Attributes:
         chosen: Seams of the parameters that it changes.
@@ -29,11 +29,11 @@ class Merging(Tuner):
     def merge(self) -> None:
         """Write the changes into the host's weights, and switch the tuner off.
 
-        The host's own weights are kept for :meth:`unmerge`. Tuners of one parameter are merged in
-        the order in which they act on it, and unmerged in the opposite one.
+        The host's own weights are kept for :meth:`unmerge`. If several tuners act on one parameter,
+        merge them in the order in which they act on it, and unmerge them in reverse order.
 
         Raises:
-            ValueError: if it is merged already, or not in its turn.
+            ValueError: if it is merged already, or another tuner must be merged or unmerged first.
         """
         if self._unmerged is not None:
             raise ValueError(f"{type(self).__name__} is already merged")
@@ -49,7 +49,7 @@ class Merging(Tuner):
         self._refuse_before_later_ones()
         self.prepare()
         training = self.training
-        self.eval()  # where a method has dropout, its handler may do nothing in training
+        self.eval()  # in training, the handler of a method with dropout may do nothing
         values = [seam.with_only(self) for seam in seams]
         self.train(training)
         self._unmerged = [seam.value().clone() for seam in seams]
@@ -59,10 +59,10 @@ class Merging(Tuner):
 
     @torch.no_grad()
     def unmerge(self) -> None:
-        """Give the host its own weights back, to the bit, and switch the tuner on.
+        """Restore the host's own weights, bit for bit, and switch the tuner on.
 
         Raises:
-            ValueError: if it is not merged, or not in its turn.
+            ValueError: if it is not merged, or another tuner must be unmerged first.
         """
         if self._unmerged is None:
             super().unmerge()
@@ -84,18 +84,18 @@ class Merging(Tuner):
                     )
 
     def _written(self) -> list[ParameterSeam]:
-        """What merging writes: what the tuner changes, and what trained beside it."""
+        """The parameters that the tuner changes, and those that trained together with it."""
         return list(dict.fromkeys([*self.host_seams, *self.chosen]))
 
 
 class HostParameters(Merging):
-    """Trains copies of chosen parameters of the host, which take the originals' place.
+    """Trains copies of chosen parameters of the host, which replace the originals.
 
-    The originals stay as they are, so the method has a small file of its own, and switching it off
-    gives back the host. A copy starts from the loaded weights, at the first forward pass. Weight
-    decay pulls the values to zero, as in plain fine-tuning, and not to where they started.
+    The originals do not change, so the method has its own file, and switching it off restores the
+    host. A copy starts from the loaded weights at the first forward pass. Weight decay pulls the
+    values to zero, as in plain fine-tuning, and not to their starting values.
 
-    A subclass says in :meth:`selects` which parameters it trains.
+    A subclass chooses the parameters in :meth:`selects`.
 
     Raises:
         ValueError: if no parameter is selected, or another tuner replaces one of them.

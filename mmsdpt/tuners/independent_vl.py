@@ -1,5 +1,5 @@
 r"""Independent V-L prompting, the MuDPT paper's multi-modal prompt tuning (MPT): deep prompts in
-both towers of CLIP, with nothing between them.
+both towers of CLIP, without a connection between them.
 
 D n (d_t + d_v) parameters: 30,720 on ViT-B/16 with n = 2 at all 12 blocks.
 
@@ -18,15 +18,15 @@ from .layers.deep_prompts import IMAGE_SEAMS, TEXT_SEAMS, DeepPrompts
 
 @MODELS.register_module()
 class IndependentVL(DeepPrompts):
-    """Deep prompts in both towers, each for itself.
+    """Deep prompts in both towers, independent of each other.
 
     Args:
         num_tokens: n of both towers.
-        settings: ``depth`` (None: all blocks, of the tower that has fewer), ``init_words``,
+        settings: ``depth`` (None: all blocks of the tower that has fewer), ``init_words``,
             ``init_std`` and ``regularisation`` of :class:`DeepPrompts`.
 
     Raises:
-        ValueError: for a depth that the towers do not have, or a negative number of prompts.
+        ValueError: if the towers do not have that depth, or the number of prompts is negative.
     """
 
     needs: ClassVar[tuple[str, ...]] = (*TEXT_SEAMS, *IMAGE_SEAMS)

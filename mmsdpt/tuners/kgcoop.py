@@ -1,16 +1,16 @@
 r"""KgCoOp: knowledge-guided context optimization (Yao et al., CVPR 2023, section 3.3), on CLIP.
 
-CoOp's context, held near the hand-written prompt. With g_c the text feature of class c, and g0_c
-that of the untouched CLIP with the data set's own template, neither normalised:
+CoOp's context, kept close to the hand-written prompt. g_c is the text feature of class c, and g0_c
+that of the untouched CLIP with the data set's own template; neither is normalised:
 
     t_c  = text([start] v_1 ... v_n NAME_c . [end])             v (n x d) from "a photo of a"
     loss = cross-entropy + 8 (1 - mean_c cos(g_c, g0_c))
 
 n d parameters: 2,048 on ViT-B/16 with n = 4.
 
-The paper writes the mean squared distance of the normalised features, which is 2 (1 - cos), with a
-weight of 8. The authors' code, which is followed here, has the form above, so that the weight of
-the paper's form is 4.
+The paper has the mean squared distance of the normalised features, which is 2 (1 - cos), with a
+weight of 8. The code here follows the authors' code, which has the form above; in the paper's form
+its weight would be 4.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from .layers.common import cosine_distance
 
 @MODELS.register_module()
 class KgCoOp(CLIPCoOp):
-    """A context whose class texts stay near those of the untouched CLIP.
+    """A context whose class texts stay close to those of the untouched CLIP.
 
     It starts as the untouched CLIP with the template "a photo of a {}.".
 
     Args:
         num_tokens: n.
         init_words: What the context starts from, see :class:`CLIPCoOp`.
-        weight: Of the second term of the loss.
-        teacher_template: Sentence, or several, of g0; None: the data set's. For DTD the authors
-            have "a photo of a {}, a type of texture.".
+        weight: Weight of the second term of the loss.
+        teacher_template: One or more sentences for g0; None: the data set's. For DTD the authors
+            use "a photo of a {}, a type of texture.".
 
     Raises:
-        ValueError: for a context that leaves no room for names.
+        ValueError: if the context leaves no space for names.
     """
 
     needs = ("text_inputs", "losses", "teacher")

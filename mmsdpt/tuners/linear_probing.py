@@ -39,12 +39,12 @@ class LinearProbing(HostParameters):
 
     GLIP's "linear probing" trains the box and classification heads; for GLIP these are
     ``bbox_pred``, ``centerness``, ``dot_product_projection_text``, ``log_scale``, ``bias_lang`` and
-    ``bias0``, 198,919 parameters on GLIP-L. The scale of each level stays, as in the definition
-    that the SDPT poster's row is compared with here (the poster prints 1.96 M).
+    ``bias0``, 198,919 parameters on GLIP-L (the SDPT poster prints 1.96 M). The scale of each level
+    does not train.
 
     On Grounding DINO these are the box predictors of every decoder layer and of the proposals
-    (``reg_branches``, three Linears each), and the scale and bias of the comparison with words, as
-    far as the model has them: 928,284 parameters at its width of 256 with six decoder layers, and
+    (``reg_branches``, three Linears each), and the scale and bias of the comparison with words, if
+    the model has them. With width 256 and six decoder layers these are 928,284 parameters, and
     seven more on MM-Grounding-DINO. The comparison itself has no weights.
 
     Args: see :class:`HostParameters`.
@@ -58,8 +58,8 @@ class LinearProbing(HostParameters):
 class CLIPLinearProbe(Tuner):
     """A linear classifier in place of the class texts.
 
-    It knows the classes that it was trained on, in any order, and no others: with others it refuses
-    to work.
+    It works only with the classes that it was trained on, in any order, and raises an error for
+    others.
 
     Args:
         num_classes: C.
@@ -67,7 +67,7 @@ class CLIPLinearProbe(Tuner):
     Attributes:
         weight: (C, e), zero at first.
         bias: (C,), zero at first.
-        classes: What tells the names of the classes it was trained on; 0 before.
+        classes: Fingerprint of the names of the classes it was trained on; 0 before training.
 
     Raises:
         ValueError: if ``num_classes`` is not a positive integer, or another tuner replaces the
@@ -90,7 +90,7 @@ class CLIPLinearProbe(Tuner):
 
     def _classify(self, seam: LogitsSeam, logits: Tensor, state: ForwardState) -> Tensor:
         x = state.pooled_image
-        assert x is not None  # the image is encoded before there are logits
+        assert x is not None  # the image is encoded before the logits
         if logits.requires_grad and not x.requires_grad:
             raise InputError(
                 "CLIPLinearProbe reads only the image, so tuners on the class texts get no"
@@ -106,10 +106,10 @@ class CLIPLinearProbe(Tuner):
 
     @torch.no_grad()
     def _check(self, names: Sequence[str]) -> list[int] | None:
-        """Refuse other classes than those of the training; in training, note them.
+        """Refuse classes that were not trained; in training, store the classes.
 
         Returns:
-            The row of each class where they have another order than in training.
+            The row of each class; None if they have the same order as in training.
         """
         if len(names) != self.num_classes:
             raise InputError(
@@ -140,23 +140,23 @@ class CLIPLinearProbe(Tuner):
         val_labels: Tensor,
         class_names: Sequence[str],
     ) -> float:
-        """Fit by scikit-learn instead of training by gradient, and write the result in place.
+        """Fit with scikit-learn instead of gradient descent, and set the parameters in place.
 
         Features are ``state.pooled_image`` of the host's ``encode_image(images, state)``.
 
         Args:
             features: (N, e), not normalised.
             labels: (N,), from 0 to C - 1; every class occurs.
-            val_features: (M, e): the strength of the regularisation is chosen on these.
+            val_features: (M, e); the strength of the regularisation is chosen on these.
             val_labels: (M,).
             class_names: The C names.
 
         Returns:
-            The C of scikit-learn's ``LogisticRegression`` that was chosen.
+            The chosen C of scikit-learn's ``LogisticRegression``.
 
         Raises:
             InputError: if shapes or labels do not fit.
-            ImportError: without scikit-learn.
+            ImportError: if scikit-learn is not installed.
         """
         if len(class_names) != self.num_classes:
             raise InputError(f"expected {self.num_classes} class names, got {len(class_names)}")

@@ -3,12 +3,12 @@ r"""LoRA (Hu et al., ICLR 2022): low-rank changes of weight matrices.
     W' = W + (alpha / r) B A        A (r x in), B (out x r)
 
 A starts from Kaiming's uniform distribution with a = sqrt(5), B from zero, so training starts from
-the host. The changed weight is formed before the forward pass: then the host may use a weight in
-any order of products, as the re-associated X-MHA does, and an inference pass costs nothing more.
-For the same reason there is no dropout on the input of A.
+the host. The changed weight is computed before the forward pass. Then the host may use a weight in
+any order of products, as the re-associated X-MHA does, and inference costs nothing more. For the
+same reason there is no dropout on the input of A.
 
-Where query, key and value are one fused weight (3d x d), as in Swin and in CLIP, they share one A,
-and B has 3d rows: r (d + 3d) parameters. loralib keeps a pair A, B for each of the three, 6 r d.
+If query, key and value are one fused weight (3d x d), as in Swin and in CLIP, they share one A, and
+B has 3d rows: r (d + 3d) parameters. loralib has a pair A, B for each of the three: 6 r d.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mmsdpt.registry import MODELS
 from .base import Seams
 from .host_parameters import Merging
 
-# Weights by part of the host and role. Query, key and value are one weight in Swin and in CLIP.
+# Weights by part of the host and role; query, key and value are one weight in Swin and in CLIP.
 ENCODERS = {
     "image": ("qkv.weight",),
     "text": ("query.weight", "key.weight", "value.weight", "attn.in_proj_weight"),
@@ -49,15 +49,15 @@ class LoRA(Merging):
     """Low-rank changes of the attention's query, key and value weights in both encoders.
 
     r (in + out) parameters per matrix: 2,039,808 on GLIP-L with r = 16 (the SDPT poster: 2.03 M).
-    The paper changes query and value; GLIP's image encoder has both in one matrix with the key, so
-    the key is changed in both encoders.
+    The paper changes query and value; GLIP's image encoder has query, key and value in one matrix,
+    so the key is changed in both encoders.
 
     Args:
         rank: r.
         alpha: Numerator of the scale; by default r, so that the scale is 1.
 
     Raises:
-        ValueError: if the host has none of the weights, or the rank is not below all of their
+        ValueError: if the host has none of the weights, or the rank is not less than all their
             widths.
     """
 
@@ -96,7 +96,7 @@ class LoRA(Merging):
             seam.connect(self, partial(self._changed, i))
 
     def _pair(self, seam: ParameterSeam) -> tuple[Tensor, Tensor]:
-        """A and B of a weight, as they start."""
+        """Initial A and B of a weight."""
         width_out, width_in = seam.shape
         like = seam.value()
         down = like.new_empty(self.rank, width_in, dtype=torch.float32)
@@ -113,15 +113,15 @@ class LoRA(Merging):
         return self.scale * (self.up[i] @ self.down[i])
 
     def factors(self, i: int) -> tuple[Tensor, Tensor]:
-        """A (r, in) and B (out, r), of which the i-th change is ``scale`` times B A."""
+        """A (r, in) and B (out, r) of the i-th change, which is ``scale`` times B A."""
         return self.down[i], self.up[i]
 
     @staticmethod
     def from_factors(down: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-        """What ``down`` and ``up`` have of a weight, from A and B as :meth:`factors` gives them.
+        """A weight's entries of ``down`` and ``up``, from A and B as :meth:`factors` gives them.
 
         Raises:
-            ValueError: if the method has no such pair.
+            ValueError: if the method cannot represent A and B.
         """
         return down, up
 

@@ -1,11 +1,11 @@
 r"""MaPLe: multi-modal prompt learning (Khattak et al., CVPR 2023, section 3.2), on GLIP and CLIP.
 
-Text prompts P_j (n x d_text) at J depths of the text encoder, replaced layer by layer, and at each
-depth a coupling that makes the image prompts from them:
+Text prompts P_j (n x d_text) at J depths of the text encoder, replaced layer by layer. At each
+depth a coupling makes the image prompts from them:
 
     V_j = P_j W_j^T + b_j    (n x d_image),    j = 0 ... J - 1
 
-Trainable: J n d_text + sum_j (d_text + 1) d_image(j), with n = 2 and J = 9, the paper's, 5,181,504
+J n d_text + sum_j (d_text + 1) d_image(j) parameters: with the paper's n = 2 and J = 9, 5,181,504
 on GLIP-L and 3,555,072 on CLIP with ViT-B/16.
 """
 
@@ -27,20 +27,22 @@ from .layers.injection import PerDepth
 class MaPLe(Tuner):
     """Text prompts at several depths of GLIP, each with a coupling to an image block.
 
-    The defaults are the paper's. What it does not say for GLIP:
+    The defaults are the paper's. Our choices for GLIP, which the paper does not cover:
 
-    - Swin has four stages of unlike widths, so "the first J layers" becomes J evenly spaced blocks,
-      the first and the last included.
+    - Swin has four stages of different widths, so "the first J layers" becomes J evenly spaced
+      blocks, the first and the last included.
     - Every window of a block sees the image prompts, as keys and values; see
-      :class:`CoupledPrompts` for why nothing is lost.
-    - The words' prompts follow the caption instead of preceding it: GLIP's class positions stay.
-    - All couplings are drawn apart from each other; the paper's code starts the deeper ones equal.
+      :class:`CoupledPrompts` for how this differs from the paper.
+    - The text prompts come after the caption, not before it, so the positions of GLIP's classes do
+      not change.
+    - Each coupling has its own random initial values; in the authors' code the deeper ones start
+      equal.
 
     Args:
         num_tokens: n, prompts per depth.
-        depth: J; None: nine, or fewer where the text encoder has fewer layers.
-        init_words: Text whose first n word vectors are the prompts of depth 0 at the start; empty:
-            drawn like the others.
+        depth: J; None: nine, or fewer if the text encoder has fewer layers.
+        init_words: Text whose first n word vectors the prompts of depth 0 start from. Empty: they
+            are drawn like the others.
         init_std: The other prompts are drawn from N(0, init_std^2).
 
     Raises:
@@ -70,19 +72,19 @@ class MaPLe(Tuner):
 
 @MODELS.register_module()
 class CLIPMaPLe(DeepPrompts):
-    """Text prompts in CLIP's text tower, whose maps are the image tower's prompts.
+    """Text prompts in CLIP's text tower, which are mapped to the image tower's prompts.
 
-    P_0 are the words' places in front of the class name: with n = 2 they start as "a photo", and
-    "of a" stays after them. The maps are drawn apart from each other; the authors' code starts
-    those of the deep prompts equal.
+    P_0 replaces the first words before the class name: with n = 2 the prompts start as "a photo",
+    and "of a" stays after them. Each map has its own random initial values; in the authors' code
+    those of the deep prompts start equal.
 
     Args:
         num_tokens: n.
-        settings: ``depth`` (None: 9, or all blocks where a tower has fewer), ``init_words``,
+        settings: ``depth`` (None: 9, or all blocks if a tower has fewer), ``init_words``,
             ``init_std`` and ``regularisation`` of :class:`DeepPrompts`.
 
     Raises:
-        ValueError: for a depth that the towers do not have, or a negative number of prompts.
+        ValueError: if the towers do not have that depth, or the number of prompts is negative.
     """
 
     needs = (*TEXT_SEAMS, *IMAGE_SEAMS)
@@ -109,7 +111,7 @@ class CLIPMaPLe(DeepPrompts):
         return Prompts(self.ctx, self.text_deep, self.t2i_shallow(self.ctx), deep)
 
     def config(self) -> dict[str, Any]:
-        # Tuner files say it in the words of MuDPT, which has this as one of its settings.
+        # Tuner files describe it as MuDPT, which is the same with these settings.
         return dict(
             super().config(),
             variant="code",

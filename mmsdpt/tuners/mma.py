@@ -1,16 +1,16 @@
 r"""MMA: multi-modal adapter (Yang et al., CVPR 2024, section 3.2), on CLIP.
 
-Beside each of the last L blocks of both towers runs an adapter, whose middle layer belongs to both:
+Each of the last L blocks of both towers has a parallel adapter. Both towers share its middle layer:
 
     block'(x) = block(x) + s Up(h'),    h = ReLU(Down(LN_1(x))),    h' = ReLU(Shared(h))
 
-Down (d -> r) and Up (r -> d) are of each tower and block, Shared (r -> r) is one for each block,
-all with bias; LN_1 is the block's own first norm, frozen. Weights start from Kaiming's normal
-distribution (fan out, gain sqrt(2)), biases from zero. s = 0.001 keeps the model near CLIP.
+Each tower and block has its own Down (d -> r) and Up (r -> d); each block has one Shared (r -> r).
+All have a bias. LN_1 is the block's own first norm, frozen. Weights start from Kaiming's normal
+distribution (fan out, gain sqrt(2)), biases from zero. s = 0.001 keeps the model close to CLIP.
 
-What flows back into the adapters' parameters is multiplied by 1/s, as in the authors' code, and
-what flows into x is not: the adapters train as if s were 1. Without it, SGD would move them a
-thousand times less.
+The gradient of the adapters' parameters is multiplied by 1/s, as in the authors' code, but the
+gradient of x is not. So the adapters train as if s were 1; otherwise SGD would move them a thousand
+times less.
 
 L (2 r (d_t + d_v) + d_t + d_v + 2 r + r^2 + r) parameters: 674,560 on ViT-B/16 with L = 8, r = 32.
 """
@@ -34,7 +34,7 @@ USUAL_DEPTH = 8
 
 
 class _ScaleGradient(torch.autograd.Function):
-    """The identity, which multiplies the gradient by a number."""
+    """The identity, with its gradient multiplied by a number."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
@@ -47,25 +47,26 @@ class _ScaleGradient(torch.autograd.Function):
 
 
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """``x``, whose gradient is multiplied by ``factor``."""
+    """``x``, with its gradient multiplied by ``factor``."""
     return _ScaleGradient.apply(x, factor)
 
 
 @MODELS.register_module()
 class MMA(Tuner):
-    """Adapters beside the last blocks of both towers, with a shared middle layer.
+    """Adapters parallel to the last blocks of both towers, with a shared middle layer.
 
     Args:
-        depth: L; None: 8, or all blocks where a tower has fewer.
+        depth: L; None: 8, or all blocks if a tower has fewer.
         rank: r.
         scale: s.
 
     Attributes:
-        text_down, text_up, image_down, image_up: Of each of the L blocks, from the first on.
-        shared: Of each of the L blocks.
+        text_down, text_up, image_down, image_up: Down and Up of each of the L blocks, in their
+            order.
+        shared: Shared of each of the L blocks.
 
     Raises:
-        ValueError: for a depth that the towers do not have, or a scale that is not above 0.
+        ValueError: if the towers do not have that depth, or the scale is not above 0.
     """
 
     needs = ("text_block_branches", "image_block_branches")

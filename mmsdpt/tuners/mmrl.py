@@ -1,21 +1,21 @@
 r"""MMRL: multi-modal representation learning (Guo and Gu, CVPR 2025, section 3), on CLIP.
 
-K tokens R (K x w), shared by both towers, enter their last J blocks through maps of each block b:
+K tokens R (K x w), shared by both towers, enter the last J blocks through maps for each block b:
 
-    image: in front of the first of them, rows Lin_v,b(R) join the class token and the patches; in
-           front of the others Lin_v,b(R) take their place
-    text:  the same with Lin_t,b(R), after the start token, so that the texts are K longer
+    image: before the first of them, rows Lin_v,b(R) are appended to the class token and patches;
+           before each later one, Lin_v,b(R) replace these rows
+    text:  the same with Lin_t,b(R), after the start token, so the texts are K tokens longer
 
-They get no position, and image rows do not pass ``pre_norm``. A second image feature r comes from
-the K rows after the last norm, with a projection P (d_v x e) of its own; f and g are the usual
-features, f0 and g0 those of the untouched CLIP:
+They get no position embedding, and image rows do not pass ``pre_norm``. A second image feature r
+comes from the K rows after the last norm, with its own projection P (d_v x e). f and g are the
+usual features, f0 and g0 those of the untouched CLIP:
 
     r    = mean_k(row_k) P
     a    = exp(s) cos(f, g),    a_r = exp(s) cos(r, g)
     loss = 0.7 CE(a) + 0.3 CE(a_r) + lambda (1 - mean cos(f, f0)) + lambda (1 - mean cos(g, g0))
 
-Predictions come from 0.7 a + 0.3 a_r for classes that were trained on, and from a alone for others:
-r is fitted to the trained classes. The data set's template makes the texts and g0.
+Predictions use 0.7 a + 0.3 a_r for trained classes, and only a for other classes, because r is
+fitted to the trained classes. The texts and g0 use the data set's template.
 
 K w + J (w + 1) (d_t + d_v) + d_v e parameters: 4,992,256 on ViT-B/16 with K = 5, w = 512, J = 7.
 """
@@ -42,29 +42,29 @@ USUAL_DEPTH = 7
 
 @MODELS.register_module()
 class MMRL(Tuner):
-    """Tokens shared by the last blocks of both towers, and a second image feature made of them.
+    """Tokens shared by the last blocks of both towers, and a second image feature made from them.
 
-    A tuner file has the names of the trained classes. With others, all or some of them, the second
-    feature has no part in the predictions.
+    A tuner file contains the names of the trained classes. If the model has any other class, the
+    second feature is not used in the predictions.
 
     Args:
         num_tokens: K.
         token_width: w.
-        depth: J; None: 7, or all blocks where a tower has fewer.
-        ratio: Of the usual logits in loss and predictions.
-        weight: lambda. The authors have 7 for Cars, 6 for Aircraft, SUN397 and DTD, 5 for Food, 4
-            for Flowers, 3 for UCF101, 0.5 for ImageNet and Caltech, 0.2 for Pets and between data
-            sets, 0.01 for EuroSAT.
-        use_tokens: False: all predictions come from a alone. The authors do so for shifted images
-            of the trained classes, too, such as ImageNetV2's, which no name tells.
+        depth: J; None: 7, or all blocks if a tower has fewer.
+        ratio: Weight of the usual logits, 0.7 above, in the loss and the predictions.
+        weight: lambda. The authors use 7 for Cars, 6 for Aircraft, SUN397 and DTD, 5 for Food, 4
+            for Flowers, 3 for UCF101, 0.5 for ImageNet and Caltech, 0.2 for Pets and for transfer
+            between data sets, 0.01 for EuroSAT.
+        use_tokens: False: all predictions use only a. The authors also do this for trained classes
+            under a shift of the images, such as ImageNetV2, which the class names do not reveal.
 
     Attributes:
         tokens: R (K, w), drawn from N(0, 0.02^2).
-        text_maps, image_maps: Lin of each of the J blocks; those of a tower start equal.
+        text_maps, image_maps: Lin of each of the J blocks; all maps of a tower start equal.
         projection: P (d_v, e), drawn with variance 1 / d_v.
 
     Raises:
-        ValueError: for a depth that the towers do not have, or a ratio not from 0 to 1.
+        ValueError: if the towers do not have that depth, or the ratio is not in [0, 1].
     """
 
     needs = ("text_block_inputs", "image_blocks", "logits", "losses", "teacher")

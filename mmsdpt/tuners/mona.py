@@ -1,7 +1,7 @@
 r"""Mona: multi-cognitive visual adapter (Yin et al., CVPR 2025, section 3.2), on the image encoder.
 
 Two adapters in every Swin block, one after the attention's residual and one after the feed-forward
-network's. Each looks at the map around a token, which other adapters do not. With x (B, L, d):
+network's. Unlike other adapters, each also sees the map around a token. With x (B, L, d):
 
     u  = gamma LN(x) + gamma_x x                    gamma from 1e-6, gamma_x from 1, each (d)
     v  = Down(u)                                    d to m, as a map (B, m, H, W)
@@ -9,13 +9,13 @@ network's. Each looks at the map around a token, which other adapters do not. Wi
     v  = Conv1(v) + v                               1 x 1
     x <- x + Up(Dropout(GELU(v)))                   m to d
 
-All linear layers and convolutions have a bias, and start from PyTorch's defaults as in the authors'
-code, so training does not start from the host. The three depth-wise convolutions, their mean and
-the identity beside them are one convolution of 7 x 7, which is what runs here.
+All linear layers and convolutions have a bias and start from PyTorch's defaults, as in the authors'
+code, so training does not start from the host. The mean of the three depth-wise convolutions plus
+the identity equals one 7 x 7 convolution, and this is what runs here.
 
-What GLIP needed: nothing of the method, which the paper has on Swin detectors. The paper trains the
-detector's neck and head, too; here all of the host stays frozen, as with other methods. Rows that
-other tuners add to a block are no part of the map, and pass by.
+GLIP needs no change of the method, because the paper also uses Swin detectors. The paper also
+trains the detector's neck and head; here the whole host stays frozen, as with other methods. Rows
+that other tuners add to a block are not part of the map, and the adapters do not change them.
 
 2 (d (2 m + 5) + m + 83 m + 3 m + m^2 + m) parameters for each block: 5,267,712 on GLIP-L, m = 64.
 """
@@ -40,15 +40,15 @@ PLACES = ("image_attention_maps", "image_ffn_maps")
 
 
 class MonaAdapter(nn.Module):
-    """One adapter.
+    """One adapter of a block.
 
     Args:
         width: d.
         bottleneck: m.
-        dropout: Of the m activations, in training.
+        dropout: Dropout rate of the m activations, in training.
 
     Shape:
-        (B, L, d) and the map's (H, W), L = H W, to (B, L, d), in the dtype of the input.
+        (B, L, d) and the map's (H, W), with L = H W, to (B, L, d), in the dtype of the input.
     """
 
     def __init__(self, width: int, bottleneck: int, dropout: float) -> None:
@@ -73,8 +73,8 @@ class MonaAdapter(nn.Module):
         return x + self.up(self.dropout(F.gelu(v))).to(x.dtype)
 
     def joined(self) -> tuple[Tensor, Tensor]:
-        """Weight (m, 1, 7, 7) and bias (m) of the convolution that is the mean of the three and the
-        identity.
+        """Weight (m, 1, 7, 7) and bias (m) of the convolution that equals the mean of the three
+        plus the identity.
         """
         side = KERNELS[-1]
         kernels = [
@@ -93,10 +93,10 @@ class Mona(Tuner):
 
     Args:
         bottleneck: m.
-        dropout: Of the bottleneck's activations, in training.
+        dropout: Dropout rate of the bottleneck's activations, in training.
 
     Attributes:
-        after_attention, after_ffn: Adapters of each block, from the input on.
+        after_attention, after_ffn: Adapters of each block, in the order of the blocks.
 
     Raises:
         ValueError: if ``bottleneck`` is not a positive integer.

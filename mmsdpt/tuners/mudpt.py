@@ -1,14 +1,15 @@
 r"""MuDPT: multi-modal deep-symphysis prompt tuning (Miao et al., ICME 2023).
 
-Both towers learn deep prompts, and at each depth those of one tower flow into the other's. With the
-learned ctx (n, d_t), T (m, n, d_t), V_0 (n, d_v) and V (m, n, d_v), m = D - 1:
+Both towers learn deep prompts, and at each depth the prompts of one tower are mapped and added to
+those of the other. With the learned ctx (n, d_t), T (m, n, d_t), V_0 (n, d_v) and V (m, n, d_v),
+m = D - 1:
 
     text          = [start] ctx NAME . [end]
     image shallow = V_0 + E(ctx)
     image deep    = V + A(T)
     text deep     = T + B(V)
 
-Nothing flows into ctx. The maps are linear, shared over the depths (E has its own), or injection
+Nothing is added to ctx. The maps are linear, one for all depths (E is separate), or injection
 transformers (then E = A); see :mod:`mmsdpt.tuners.layers.injection`. On ViT-B/16 with n = 2, D = 9:
 
 ================================================================================  ==========
@@ -35,7 +36,7 @@ from .layers.deep_prompts import IMAGE_SEAMS, INIT_WORDS, TEXT_SEAMS, DeepPrompt
 from .layers.injection import PerDepth
 
 SHORT_NAMES = dict(linear="mmsdpt.InjectionLinear", transformer="mmsdpt.InjectionTransformer")
-# By each name of a direction, its name in tuner files, which is also an older one in configs.
+# Maps the names of a direction in configs, of which t2v and v2t are older, to those in tuner files.
 DIRECTIONS = dict(text_to_image="t2v", image_to_text="v2t", both="both", t2v="t2v", v2t="v2t")
 
 
@@ -44,33 +45,32 @@ class MuDPT(DeepPrompts):
     """Deep prompts in both towers, with injections between them.
 
     The paper's figure differs from the authors' code. With ``variant="figure"`` the depth counts
-    the deep prompts alone, m = D, in the blocks 1 ... D; the shallow prompts are not fused, image
-    shallow = V_0; and the injection transformers' blocks have their norms after the residuals,
-    without the two norms that the code has around them.
+    only the deep prompts, m = D, in the blocks 1 ... D; nothing is added to the shallow image
+    prompts, image shallow = V_0; and the injection transformers' blocks have their norms after the
+    residuals, without the two outer norms of the code.
 
     Args:
         num_tokens: n of both towers.
-        num_text_tokens: n of the text tower, where it is another one. 0: no text prompts.
-        num_image_tokens: n of the image tower, where it is another one. 0: no image prompts. An
-            injection needs the same n in both.
-        depth: D; None: 9, or all blocks where a tower has fewer.
+        num_text_tokens: n of the text tower, if it differs. 0: no text prompts.
+        num_image_tokens: n of the image tower, if it differs. 0: no image prompts. An injection
+            needs the same n in both.
+        depth: D; None: 9, or all blocks if a tower has fewer.
         injection: ``linear``, ``transformer``, ``none``, or the config of a registered module, such
             as ``dict(type="mmsdpt.InjectionTransformer", num_layers=2)``.
-        direction: ``text_to_image``: the text prompts flow into the image prompts;
-            ``image_to_text``: the reverse; ``both``. The older names t2v and v2t work, too.
-        share: One linear map for all deep prompts of a direction, or one for each depth.
-        injection_layers: Blocks of ``injection="transformer"``.
-        learn_image_prompts: Whether V_0 and V are learned, or 0.
+        direction: ``text_to_image``: the text prompts are added to the image prompts;
+            ``image_to_text``: the reverse; ``both``. The older names t2v and v2t also work.
+        share: Whether all depths of a direction share one linear map, or each depth has its own.
+        injection_layers: Number of blocks of ``injection="transformer"``.
+        learn_image_prompts: Whether V_0 and V are learned; otherwise they are 0.
         variant: ``code`` or ``figure``, see above.
         outer_norms: Keep the two outer norms in ``variant="figure"``, as versions before 0.2 did
-            (11,058,688 parameters): their files need it.
+            (11,058,688 parameters). Their files need it.
         keep_words: Keep "of a" as fixed words after a context of two tokens, as MaPLe does and
-            MuDPT did before version 0.2. A tuner file decides this for the model that it is
-            loaded into.
+            MuDPT did before version 0.2. A tuner file sets this in the model that loads it.
         settings: ``init_words``, ``init_std`` and ``regularisation`` of :class:`DeepPrompts`.
 
     Raises:
-        ValueError: for settings that are unknown, or that contradict each other.
+        ValueError: if settings are unknown or contradict each other.
     """
 
     needs = (*TEXT_SEAMS, *IMAGE_SEAMS)
@@ -121,7 +121,7 @@ class MuDPT(DeepPrompts):
                 self.add_module(name, self._make_map(name))
 
     def _injection_module(self) -> dict[str, Any] | None:
-        """Config of a map, without its widths; None: there are none."""
+        """Config of a map, without its widths; None if there are no maps."""
         if isinstance(self.injection, dict):
             return self.injection
         _one_of("injection", self.injection, ("none", *SHORT_NAMES))
@@ -178,7 +178,7 @@ class MuDPT(DeepPrompts):
                 raise ValueError(f"{message}; got injection={self.injection!r}")
 
     def _flows(self, apart: bool) -> tuple[str | None, str | None, str | None]:
-        """Names of the maps E, A and B that there are."""
+        """Names of the maps E, A and B; None for a map that is not used."""
         if self._module is None or not self.num_text_tokens:
             return None, None, None
         to_image, to_text = self.direction != "v2t", self.direction != "t2v"
@@ -197,7 +197,7 @@ class MuDPT(DeepPrompts):
         return PerDepth(MODELS.build(config) for _ in range(self.num_deep))
 
     def prompts(self) -> Prompts:
-        """The learned prompts, each with what flows in from the other tower."""
+        """The learned prompts, each plus the mapped prompts of the other tower."""
         return Prompts(
             ctx=self.ctx,
             text_deep=self._sum(self.text_deep, self._b, self.image_deep),
@@ -229,11 +229,11 @@ class MuDPT(DeepPrompts):
         if words == "" or isinstance(words, str) and self._is_longer(words):
             found["fixed_words"] = own["fixed_words"]
         if "outer_norms" in own:
-            found.setdefault("outer_norms", True)  # version 0.1 had them, and did not say so
+            found.setdefault("outer_norms", True)  # version 0.1 always had them
         return found
 
     def _words_of(self, config: Mapping[str, Any]) -> Any:
-        """The fixed words of a file's texts; the oldest files do not name them."""
+        """The fixed words of a file's texts; the oldest files do not contain this setting."""
         return config.get("fixed_words", INIT_WORDS if self._is_longer(INIT_WORDS) else "")
 
     def _is_longer(self, words: str) -> bool:
