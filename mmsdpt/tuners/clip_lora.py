@@ -10,8 +10,8 @@ training starts from the host. In training, the change is applied to the input a
     y = W x + b + (alpha / sqrt(r)) B A dropout(x)
 
 with a separate mask for query, key and value. In testing, the changed weights are computed once.
-Tokens at the start that all texts share are computed once for all classes, so they have one mask. 6
-r d parameters per block: 184,320 on ViT-B/16 with r = 2.
+Tokens at the start that all texts share are computed once for all classes, so they have one mask.
+6 r d parameters per block: 184,320 on ViT-B/16 with r = 2.
 
 As in the authors' code, the scale is alpha / sqrt(r), 0.7071 with r = 2, not LoRA's alpha / r.
 """

@@ -1,13 +1,12 @@
-"""LoRA and DoRA in the files of the peft library, and back.
+"""Write LoRA and DoRA as files of the peft library, and read them.
 
-peft keeps a pair A (r x in), B (out x r) for each module that it changes, which is what
-:class:`~mmsdpt.tuners.lora.LoRA` has for each weight.
-:class:`~mmsdpt.tuners.clip_lora.CLIPLoRA` has three pairs for each, one for a third of its rows:
-they are one pair of rank 3r whose B is block-diagonal. A weight of a ``MultiheadAttention`` that
-holds query, key and value is one pair in peft, too; peft then also changes the output layer,
-where B = 0 stands for no change. For :class:`~mmsdpt.tuners.dora.DoRA` peft keeps the lengths m
-(out), too, and it has no form for a ``MultiheadAttention``. Other methods change no weights, and
-have no such form.
+peft has a pair A (r x in), B (out x r) for each module that it changes, like
+:class:`~mmsdpt.tuners.lora.LoRA` for each weight. :class:`~mmsdpt.tuners.clip_lora.CLIPLoRA` has
+three pairs for each weight, one for each third of its rows. They are written as one pair of rank 3r
+whose B is block-diagonal. The weight of a ``MultiheadAttention``, which contains query, key and
+value, is also one pair in peft. There peft also changes the output layer; B = 0 means no change.
+For :class:`~mmsdpt.tuners.dora.DoRA` peft also has the lengths m (out), but it does not support
+DoRA on a ``MultiheadAttention``. Other methods cannot be written.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from .lora import LoRA
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-# What follows a module's name in peft.
+# Endings of parameter names in peft, after the module's name.
 _A, _B, _LENGTHS = "A.weight", "B.weight", "magnitude_vector"
 
 
@@ -52,7 +51,7 @@ def _lora(host: nn.Module, slot: str) -> LoRA:
 
 
 def _parts(tuner: LoRA, i: int) -> dict[str, Tensor]:
-    """What peft keeps of the i-th weight's change."""
+    """The tensors that peft has for the change of the i-th weight."""
     down, up = tuner.factors(i)
     found = {_A: down, _B: up}
     return {**found, _LENGTHS: tuner.magnitude[i]} if isinstance(tuner, DoRA) else found
@@ -74,7 +73,7 @@ def _is_close(found: Any, wanted: float) -> bool:
 
 
 def write_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Path:
-    """Write a slot's LoRA as ``PeftModel.from_pretrained`` reads it.
+    """Write a slot's LoRA or DoRA so that ``PeftModel.from_pretrained`` can read it.
 
     Args:
         host: Model with the slot. The adapter fits the same host without tuners.
@@ -82,7 +81,8 @@ def write_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Pa
         slot: Slot to write.
 
     Raises:
-        InputError: if the slot's method is not LoRA or DoRA, or peft has no form for it there.
+        InputError: if the slot's method is not LoRA or DoRA, or peft does not support it on this
+            host.
     """
     tuner = _lora(host, slot)
     names = _modules(tuner)
@@ -112,17 +112,17 @@ def write_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Pa
 
 
 def read_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> None:
-    """Fill a slot's LoRA or DoRA from an adapter of peft; weights that it does not change keep
-    B = 0 and, with DoRA, the lengths of the host's rows.
+    """Fill a slot's LoRA or DoRA from an adapter of peft. For weights that it does not change,
+    B is 0 and, with DoRA, the lengths are those of the host's rows.
 
     Args:
-        host: Model with the slot, of the adapter's rank and alpha.
-        folder: With ``adapter_config.json`` and ``adapter_model.safetensors``.
+        host: Model with the slot, with the adapter's rank and alpha.
+        folder: Folder with ``adapter_config.json`` and ``adapter_model.safetensors``.
         slot: Slot to fill.
 
     Raises:
-        InputError: if the adapter cannot be read, is not complete, is not of the slot's method,
-            has another rank or scale, or changes a weight that the slot does not.
+        InputError: if the adapter cannot be read, is not complete, has another method, rank or
+            scale than the slot, or changes a weight that the slot does not change.
     """
     tuner = _lora(host, slot)
     folder = Path(folder)

@@ -1,21 +1,21 @@
 r"""PMF: efficient multimodal fusion via interactive prompting (Li et al., CVPR 2023).
 
-In the last layers of both encoders, for a modality a with features x_a and the other one b, each
-layer f_a runs twice. A query pass asks for a message, which a small MLP (d_a -> d_a / 2 -> d_b,
-ReLU) maps to the other modality; a fusion pass reads what came from there:
+Each of the last layers f_a of both encoders runs twice, for a modality a with features x_a and the
+other modality b. A query pass makes a message, which a small MLP (d_a -> d_a / 2 -> d_b, ReLU) maps
+to the other modality. A fusion pass reads the message of the other modality:
 
     [_, _, q_a] = f_a([x_a, QCP_a, QP_a])           m_{a->b} = MLP_{a->b}(q_a)
     [x_a', _, _] = f_a([x_a, FCP_a, m_{b->a}])
 
-QP are query prompts, QCP query-context prompts and FCP fusion-context prompts, of each layer and
-modality its own, N(0, 0.02^2). All prompts are dropped after their layer.
+QP are query prompts, QCP query-context prompts and FCP fusion-context prompts. Each layer and
+modality has its own, drawn from N(0, 0.02^2). All prompts are dropped after their layer.
 
 Choices for GLIP:
 
-- The last layer is Swin's last block and BERT's last layer, the one before the blocks before
-  them, and so on within Swin's last stage: on GLIP-L and GLIP-T that is all of stage 4.
-- Swin has no sequence that a query could travel in: prompts are extra keys and values in every
-  window, and a query prompt's output is the mean over the windows.
+- Swin's last block is paired with BERT's last layer, the blocks before them with each other, and so
+  on within Swin's last stage. With the default, this is all of stage 4 on GLIP-L and GLIP-T.
+- Swin has no sequence for the query prompts: all prompts are extra keys and values in every window,
+  and a query prompt's output is the mean over the windows.
 - The published code gives both MLPs one hidden width, max(d_image, d_text) / 2; here it is half the
   width of the MLP's own input. ``hidden_width=768`` is the code's on GLIP-L: 7,140,864 parameters.
 """
@@ -44,14 +44,14 @@ class PMF(Tuner):
 
     Args:
         num_layers: Layers from the end in which the modalities exchange messages.
-        num_query: Query prompts n_q, which is the number of messages.
+        num_query: Query prompts n_q, also the number of messages.
         num_query_context: Query-context prompts n_qc.
         num_fusion_context: Fusion-context prompts n_fc.
         hidden_width: h, of both MLPs. None: half the width of an MLP's input.
 
     Raises:
-        ValueError: if the host has fewer pairs of layers, if a tuner is there that does the same,
-            or one whose image prompts need the finished text.
+        ValueError: if the host has fewer pairs of layers, a number is not positive, another tuner
+            acts at the same pairs, or the image prompts of another tuner need the encoded text.
     """
 
     needs = ("encoder_pairs",)
@@ -150,7 +150,7 @@ class PMF(Tuner):
         return side["to_other"](rows[self].values[:, -self.counts["query"] :])
 
     def _fuse(self, side: nn.ModuleDict, run: RunBlock, x: Tensor, message: Tensor) -> Tensor:
-        """The modality's features (B, n, d) after the layer, with the other one's message."""
+        """The modality's features (B, n, d) after the layer, with the other modality's message."""
         context = side["prompts"]["fusion_context"].expand(len(x), -1, -1)  # (B, n_fc, d)
         rows = torch.cat([context.to(x.dtype), message.to(x.dtype)], dim=1)  # (B, n_fc + n_q, d)
         return run(x, {self: PromptRows(rows)})[0]

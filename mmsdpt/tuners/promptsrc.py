@@ -1,11 +1,11 @@
 r"""PromptSRC: self-regulating prompts (Khattak et al., ICCV 2023, section 3), on CLIP.
 
-Independent V-L prompts, held near the untouched CLIP, and averaged over the epochs:
+Independent V-L prompts, kept close to the untouched CLIP, and averaged over the epochs:
 
     loss = cross-entropy + 25 mean |g - g0| + 10 mean |f - f0| + mean_bc p0 (log p0 - log p)
 
-:mod:`mmsdpt.tuners.layers.self_consistency` has these losses, which other methods with prompts take
-by ``regularisation=True``. The average over epochs is :class:`mmsdpt.GaussianAverageHook`.
+:mod:`mmsdpt.tuners.layers.self_consistency` has these losses; other methods with prompts use them
+with ``regularisation=True``. The average over epochs is :class:`mmsdpt.GaussianAverageHook`.
 D n (d_t + d_v) parameters: 46,080 on ViT-B/16 with n = 4 and D = 9.
 """
 
@@ -22,17 +22,18 @@ from .independent_vl import IndependentVL
 
 @MODELS.register_module()
 class PromptSRC(IndependentVL):
-    """Deep prompts in both towers, which keep features and predictions near the untouched CLIP's.
+    """Deep prompts in both towers, with features and predictions kept close to the untouched
+    CLIP's.
 
     Args:
         num_tokens: n of both towers.
         text_weight, image_weight, logit_weight, teacher_templates: See
             :class:`~mmsdpt.tuners.layers.self_consistency.SelfConsistency`.
-        settings: As of :class:`IndependentVL`.
+        settings: Other settings of :class:`IndependentVL`.
 
     Raises:
-        ValueError: for a depth that the towers do not have, or a negative number of prompts.
-        InputError: for a template without a place for the name.
+        ValueError: if the towers do not have that depth, or the number of prompts is negative.
+        InputError: if a template has no place for the name.
     """
 
     needs = (*IndependentVL.needs, *IndependentVL.uses)

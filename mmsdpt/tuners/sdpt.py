@@ -1,14 +1,14 @@
 r"""SDPT: Synchronous Dual Prompt Tuning (Zhou et al., ECCV 2024).
 
-For every fusion layer one set of k prototype tokens Z (k x E) in the joint space of the two
-modalities. Inverse projections, computed from the frozen weights, send the same tokens to both
+Every fusion layer has one set of k prototype tokens Z (k x E) in the joint space of the two
+modalities. Inverse projections, computed from the frozen weights, map the same tokens to both
 sides:
 
     P_v = (Z - b_v) (W_v^T)^+        P_l = (Z - b_l) (W_l^T)^+        (W^T)^+ = W (W^T W)^{-1}
 
-They are appended to the layer-normed image and text features as extra keys and values of X-MHA;
-their own outputs are dropped, so tokens do not travel between layers. Only Z trains: n k E
-parameters, 163,840 on GLIP-L with k = 10.
+P_v and P_l are appended to the layer-normed image and text features as extra keys and values of
+X-MHA. Their own outputs are dropped, so tokens do not pass from layer to layer. Only Z trains:
+n k E parameters, 163,840 on GLIP-L with k = 10.
 """
 
 from __future__ import annotations
@@ -33,17 +33,18 @@ from .layers.common import part_class, positive_integer
 SIDES = ("image", "text")
 INITS = ("uniform", "normal", "zeros")
 PROJECTIONS = dict(inverse="mmsdpt.InverseProjection", learnable="mmsdpt.LearnableProjection")
-# Bounds on the squared condition number of a projection's weight, see _pseudo_inverse: float64's
-# rounding times the first is 1e-10, and the second's square still is 1e-12.
+# Bounds on the squared condition number of a projection's weight, see _pseudo_inverse. Float64's
+# rounding error (about 1e-16) times the first is 1e-10; times the second it is 1e-6, whose square
+# is 1e-12.
 REFINE_ABOVE, DECOMPOSE_ABOVE = 1e6, 1e10
 
 
 @MODELS.register_module()
 class PrototypeTokens(BaseModule):
-    """One set of k tokens of joint width E per fusion layer.
+    """One set of k tokens of width E (the joint space) per fusion layer.
 
     Args:
-        num_layers: Number of layers n that have tokens.
+        num_layers: n, number of layers with tokens.
         num_tokens: k.
         width: E.
         init: ``uniform`` draws from U(-scale, scale) (SDPT), ``normal`` from N(0, scale^2),
@@ -81,14 +82,16 @@ class PrototypeTokens(BaseModule):
 
 @MODELS.register_module()
 class InverseProjection(BaseModule):
-    """P = (Z - b) (W^T)^+, the inverse projection of one linear layer, kept current as the layer's
+    """P = (Z - b) (W^T)^+, the inverse projection of one linear layer, recomputed when the layer's
     weights change.
 
-    It is an inverse only on the image of the projection, the least-squares solution: projecting P
-    back gives the component of Z - b in the row space of W^T (rank D of E), plus b, and not Z.
+    P is the least-squares solution, an exact inverse only on the image of the projection:
+    projecting P back gives the component of Z - b in the row space of W^T (rank D of E), plus b,
+    not Z.
 
     The pseudo-inverse is computed once in float64, at the first use after the weights are loaded,
-    and again whenever they change: it is a constant of the base model, no state of the tuner.
+    and again whenever they change. It is a constant of the base model, not part of the tuner's
+    state.
 
     Args:
         in_features: E, width of the joint space.
@@ -106,7 +109,7 @@ class InverseProjection(BaseModule):
         self._pinv: Memo[Tensor] = Memo()
 
     def forward(self, tokens: Tensor, projection: nn.Linear) -> Tensor:
-        """Send joint tokens to a modality.
+        """Map tokens of the joint space to a modality.
 
         Args:
             tokens: (k, E).
@@ -118,15 +121,15 @@ class InverseProjection(BaseModule):
         Raises:
             ValueError: if the weight does not have full rank D.
         """
-        if tokens.is_meta:  # without values there is nothing to invert, but there is a shape
+        if tokens.is_meta:  # no values to invert, but the shape is known
             return torch.matmul(tokens, tokens.new_empty(self.in_features, self.out_features))
         pinv, bias = self.pinv(projection, tokens.dtype), projection.bias.detach().to(tokens.dtype)
-        # A least-squares solution is no place for 8 bits.
+        # The 8 bits of bfloat16 are too few for a least-squares solution.
         with torch.autocast(tokens.device.type, enabled=False):
             return torch.matmul(tokens - bias, pinv)
 
     def pinv(self, projection: nn.Linear, dtype: torch.dtype) -> Tensor:
-        """(W^T)^+ of the layer's present weight, (E, D)."""
+        """(W^T)^+ of the layer's current weight, (E, D)."""
         weight = projection.weight
         return self._pinv.depend_on([weight]).get(dtype, lambda: _pseudo_inverse(weight).to(dtype))
 
@@ -134,10 +137,10 @@ class InverseProjection(BaseModule):
 def _pseudo_inverse(weight: Tensor) -> Tensor:
     """(W^T)^+ = W (W^T W)^-1 (E, D) of W (E, D), in float64, to 1e-9 of its largest entry.
 
-    Cholesky's factor of the Gram matrix G = W^T W needs a ninth of a singular value decomposition's
-    time, but its error grows with the square of W's condition number, which is at most
-    ||G||_F ||G^-1||_F. The result is refined where that could be seen, and where even this would
-    not help, or W could lack full rank, the decomposition decides.
+    The Cholesky factor of the Gram matrix G = W^T W takes a ninth of the time of a singular value
+    decomposition. But its error grows with the square of W's condition number, which is at most
+    ||G||_F ||G^-1||_F. If this bound is large, the result is refined with one Newton step. If it is
+    so large that this does not help, or W may not have full rank, the decomposition is used.
 
     Raises:
         ValueError: if W does not have full rank D.
@@ -148,17 +151,17 @@ def _pseudo_inverse(weight: Tensor) -> Tensor:
     if failed:
         return _decomposed_pseudo_inverse(weight)
     inverse = torch.cholesky_inverse(factor)
-    condition = float(2**0.5 * gram.tril().norm() * inverse.norm())  # squared, from above
+    condition = float(2**0.5 * gram.tril().norm() * inverse.norm())  # upper bound of its square
     if not condition < DECOMPOSE_ABOVE:
         return _decomposed_pseudo_inverse(weight)
     pinv = torch.matmul(weight, inverse)
-    if condition > REFINE_ABOVE:  # Newton's step squares the distance of W^T pinv from 1
+    if condition > REFINE_ABOVE:  # a Newton step squares the distance of W^T pinv from 1
         pinv += torch.matmul(pinv, torch.eye(len(gram)).to(pinv) - torch.matmul(weight.T, pinv))
     return pinv
 
 
 def _lower_gram(weight: Tensor, parts: int = 4) -> Tensor:
-    """The lower triangle of W^T W, by blocks of columns; what is above them stays zero."""
+    """The lower triangle of W^T W, computed in blocks; the blocks above the diagonal stay zero."""
     size = weight.shape[1]
     gram = weight.new_zeros(size, size)
     step = math.ceil(size / parts)
@@ -199,27 +202,27 @@ class SDPT(Tuner):
             all.
         sides: ``dual``, or only ``image`` or only ``text``: the branch that receives projected
             tokens.
-        share: One Z for both sides (the method) or one for each (the poster's "unshared prototype
-            tokens").
-        projection: ``inverse`` (the method), ``learnable``, or the config of a registered module of
-            your own, which is built with ``in_features=E, out_features=D`` for each layer and side
-            and called as :meth:`InverseProjection.forward` is.
+        share: One Z for both sides (the method) or one for each ("unshared prototype tokens" on the
+            poster).
+        projection: ``inverse`` (the method), ``learnable``, or the config of your own registered
+            module. It is built with ``in_features=E, out_features=D`` for each layer and side, and
+            called like :meth:`InverseProjection.forward`.
         init: How Z is drawn, see :class:`PrototypeTokens`.
         init_scale: See ``init``.
-        tokens: Config of a registered module of your own in place of :class:`PrototypeTokens`,
-            built with ``num_layers``, ``num_tokens`` and ``width``; it draws its own first values.
-        own_words_only: Let the tokens act for the words of the classes that they were trained on,
-            and leave other words alone. Without such a word in the caption the model is the one
-            without them, bit for bit. A text row of another word does not see the tokens; an image
-            row sees them as far as it looks at own words, see
-            :func:`mmsdpt.hosts.grounding.fusion.restricted`. Not in the paper, whose tokens act
-            under every caption: those forget more of what the model knew.
+        tokens: Config of your own registered module in place of :class:`PrototypeTokens`, built
+            with ``num_layers``, ``num_tokens`` and ``width``; it draws its own initial values.
+        own_words_only: Let the tokens act only for the words of the classes that they were trained
+            on ("own words"). If the caption has none of them, the output equals that of the model
+            without tokens, bit for bit. A text row of another word does not see the tokens. An
+            image row sees them in proportion to its attention to own words, see
+            :func:`mmsdpt.hosts.grounding.fusion.restricted`. This is not in the paper. There the
+            tokens act for every caption, and the model forgets more.
         mask_text_tokens: Hide the text's tokens from the image queries, as the authors' released
-            code does. What is left of them has no effect, so this equals ``sides='image'``; the
-            paper's method is False.
+            code does. Then the text's tokens have no effect at all, so this equals
+            ``sides='image'``. The paper's method is False.
 
     Raises:
-        ValueError: on settings under which part of the tokens could not train.
+        ValueError: if a setting is unknown or out of range, or part of the tokens could not train.
     """
 
     needs = ("fusion",)
@@ -320,8 +323,8 @@ class SDPT(Tuner):
             )
 
     def set_phase(self, *sides: str) -> None:
-        """Let only these sides' gradients reach the tokens (the asynchronous ablation); both again
-        without arguments.
+        """Let only the gradients of these sides reach the tokens (the asynchronous ablation).
+        Without arguments, both sides again.
         """
         unknown = set(sides) - set(SIDES)
         if unknown:
@@ -334,8 +337,8 @@ class SDPT(Tuner):
         self.synchronous_sides = sides or SIDES
 
     def fusion_tokens(self, i: int, seam: FusionSeam) -> FusionTokens:
-        """Tokens of the i-th chosen layer for both sides; without gradients they are constants,
-        computed once.
+        """Tokens of the i-th chosen layer for both sides. Without gradients they are constant and
+        computed only once.
         """
         if torch.is_grad_enabled():
             return self._project(i, seam)

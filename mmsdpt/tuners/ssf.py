@@ -1,21 +1,19 @@
 r"""SSF (Lian et al., NeurIPS 2022): scaling and shifting features of the image encoder.
 
-After every linear layer and every norm of the image encoder, the convolution of the patches
-included:
+After every linear layer, every norm and the patch convolution of the image encoder:
 
-    y' = gamma y + beta          gamma, beta (d), d the layer's outputs
+    y' = gamma y + beta          gamma, beta (d), d the layer's output width
 
 gamma starts from N(1, 0.02^2) and beta from N(0, 0.02^2), as in the paper and the authors' code, so
-training does not start from the host to the bit. With y = W x + b this is the layer with the weight
-gamma W and the bias gamma b + beta, and with a norm's own scale and shift in the same way; so here
-the changed parameters are formed before the forward pass, and merging is exact.
+training does not start exactly from the host. With y = W x + b this is the layer with the weight
+gamma W and the bias gamma b + beta; for a norm, its own scale and shift change in the same way. So
+here the changed parameters are computed before the forward pass, and merging is exact.
 
-What GLIP needed: Swin's layers between the stages (``downsample.reduction``), and CLIP's
-convolution of the patches, have no bias: there beta would be a parameter that the merged model
-lacks, and gamma acts alone. In Swin, padding of windows has the bias of query, key and value as its
-values, as there, scaled and shifted, too.
+Swin's layers between the stages (``downsample.reduction``) and CLIP's patch convolution have no
+bias. The merged model would have no place for beta, so only gamma acts there. In Swin, the query,
+key and value of window padding equal their bias, which is also scaled and shifted.
 
-2 d for every layer, d where it has no bias: 416,640 parameters on GLIP-L.
+2 d parameters for every layer, d if it has no bias: 416,640 on GLIP-L.
 """
 
 from __future__ import annotations
@@ -40,14 +38,15 @@ class SSF(Merging):
     """A scale and a shift of every linear layer's and norm's output in the image encoder.
 
     Args:
-        init_std: Of the scales around 1 and the shifts around 0. 0: training starts from the host.
+        init_std: Standard deviation of the scales around 1 and of the shifts around 0. 0: training
+            starts from the host.
 
     Attributes:
         scales: gamma of each layer, (d,).
         shifts: beta of each layer with a bias, (d,).
 
     Raises:
-        ValueError: if the host's image encoder has no such layer, or the deviation is negative.
+        ValueError: if the host's image encoder has no such layer, or ``init_std`` is negative.
     """
 
     needs = ("parameters",)

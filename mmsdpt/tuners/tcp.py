@@ -1,18 +1,18 @@
 r"""TCP: textual-based class-aware prompt tuning (Yao et al., CVPR 2024, section 3.2), on CLIP.
 
-A context in front of every class, and in front of one block b prompts that a small network makes
-from the class itself. With g0_c (e) the text feature of class c in the untouched CLIP:
+A context before every class name, and before one block b prompts that a small network makes from
+the class. g0_c (e) is the text feature of class c in the untouched CLIP:
 
-    t_c  = text([start] v_1 ... v_n NAME_c . [end]), in front of block b P_c at the places 1 ... n
+    t_c  = text([start] v_1 ... v_n NAME_c . [end]), before block b P_c at the places 1 ... n
     P_c  = W_2 QuickGELU(W_1 g0_c / |g0_c| + b_1) + b_2      W_1 (e/4 x e), W_2 (n d x e/4)
     loss = cross-entropy + 8 (1 - mean_c cos(g_c, g0_c))
 
-The n places are replaced, not mixed, and P_c gets no position; so v acts in the blocks before b,
-through the tokens after it. New classes get prompts of their own, from their names. With h = e/4,
-n d + (e + 1) h + (h + 1) n d parameters: 331,904 on ViT-B/16 with n = 4.
+P_c replaces the n places and gets no position embedding, so v acts only in the blocks before b,
+through the tokens after it. New classes get their own prompts, from their names. With h = e/4 there
+are n d + (e + 1) h + (h + 1) n d parameters: 331,904 on ViT-B/16 with n = 4.
 
-This is the authors' code: its weight of the replaced tokens is 0. From block b on the prompts
-differ from class to class, so the texts have no tokens in common, and the tower runs on whole
+This follows the authors' code, where the weight of the replaced tokens is 0. From block b on, the
+prompts differ between classes, so the texts have no tokens in common, and the tower runs on whole
 texts.
 """
 
@@ -45,18 +45,18 @@ class TCP(Regularised):
 
     Args:
         num_tokens: n.
-        block: b, from 0; None: 8, or the last block of a tower with fewer.
-        weight: Of the second term of the loss.
-        template: Sentence whose first n tokens are the context's places.
-        teacher_template: Sentence, or several, of g0; None: the data set's.
+        block: b, counted from 0; None: 8, or the last block of a tower with fewer.
+        weight: Weight of the second term of the loss.
+        template: Sentence whose first n tokens the context replaces.
+        teacher_template: One or more sentences for g0; None: the data set's.
 
     Attributes:
         ctx: v (n, d), drawn from N(0, 0.02^2).
-        class_net: Makes P_c, the layers ``linear1``, ``gelu``, ``linear2``.
+        class_net: The network that makes P_c, with the layers ``linear1``, ``gelu``, ``linear2``.
 
     Raises:
-        ValueError: for a block that the tower does not have.
-        InputError: for a template without a place for the name.
+        ValueError: if the tower does not have that block.
+        InputError: if a template has no place for the name.
     """
 
     needs = ("text_inputs", "text_block_inputs", "losses", "teacher")

@@ -1,19 +1,20 @@
 r"""Tip-Adapter and Tip-Adapter-F (Zhang et al., ECCV 2022, section 3), on CLIP.
 
-A cache of the training images votes beside the class texts. With the image feature f (e),
-normalised, the cache's keys (N x e), N = C K, and their one-hot labels V (N x C):
+A cache of the training images votes in addition to the class texts. With the normalised image
+feature f (e), the cache's keys (N x e), N = C K, and their one-hot labels V (N x C):
 
     logits = exp(s) cos(f, g) + alpha exp(-beta (1 - f keys^T)) V
 
-A key is the image's feature, the mean over several augmented passes, then normalised;
+A key is the image's feature, averaged over several augmented passes and then normalised;
 :class:`mmsdpt.TipAdapterHook` fills the cache and searches alpha and beta. Features and logits are
-those of CLIP, beside other tuners those of CLIP with them. Tip-Adapter trains nothing.
-Tip-Adapter-F learns the keys from there on, and does not normalise them again: C K e parameters,
+those of CLIP, including other tuners if there are any. Tip-Adapter trains nothing. Tip-Adapter-F
+trains the keys, starting from these values, and does not normalise them again: C K e parameters,
 8,192,000 on ViT-B/16 and ImageNet with K = 16.
 
-alpha and beta are the paper's; early code of the authors has them exchanged. They keep the epoch
-that is best on the test images, and on ImageNet search there, too; here the last epoch counts, and
-the search looks at the few validation images alone: expect less than what they publish.
+alpha and beta are named as in the paper; early code of the authors swaps them. The authors keep the
+epoch that is best on the test images, and on ImageNet they also search on the test images. Here the
+last epoch is kept, and the search uses only the few validation images, so expect lower results than
+theirs.
 """
 
 from __future__ import annotations
@@ -33,26 +34,26 @@ from mmsdpt.utils.errors import InputError, printable
 from .base import Seams, Tuner
 from .layers.common import positive_integer
 
-STEPS = 200, 20  # of beta and alpha
+STEPS = 200, 20  # for beta and alpha
 
 
 @MODELS.register_module()
 class TipAdapter(Tuner):
-    """A cache of training images, whose keys train (Tip-Adapter-F), or do not in a slot that is
-    ``frozen`` (Tip-Adapter).
+    """A cache of training images. Its keys train (Tip-Adapter-F), or not if the slot is ``frozen``
+    (Tip-Adapter).
 
-    Before it is filled all keys are zero, which gives every class the same. It votes for its own
-    classes, in any order; for others nothing is added to the zero-shot logits.
+    Before it is filled, all keys are zero, and every class gets the same votes. It votes only for
+    its own classes, in any order; for others nothing is added to the zero-shot logits.
 
     Args:
         num_classes: C.
-        shots: K; of a class with fewer images some keys stay unused.
-        alpha: Of the votes; the search sets another.
-        beta: How fast a vote falls with the distance.
+        shots: K. If a class has fewer images, some keys stay unused.
+        alpha: Weight of the votes; the search replaces it.
+        beta: How fast a vote decreases with the distance; the search replaces it.
 
     Attributes:
         keys: (C K, e).
-        labels: (C K,), -1 where a key is unused.
+        labels: (C K,), -1 for an unused key.
         strengths: (2,), alpha and beta.
 
     Raises:
@@ -100,7 +101,7 @@ class TipAdapter(Tuner):
         if not known or tuple(names) == known:
             return own
         place = {name: i for i, name in enumerate(known)}
-        columns = [place.get(name, self.num_classes) for name in names]  # the last: of no class
+        columns = [place.get(name, self.num_classes) for name in names]  # last: unknown
         return F.pad(own, (0, 1))[:, columns]
 
     def _similarity(self, f: Tensor) -> Tensor:
@@ -131,7 +132,7 @@ class TipAdapter(Tuner):
             class_names: The C names.
 
         Raises:
-            InputError: if the number of classes is another one, or a class has more than K images.
+            InputError: if the number of classes differs, or a class has more than K images.
         """
         if len(class_names) != self.num_classes:
             raise InputError(
@@ -158,17 +159,17 @@ class TipAdapter(Tuner):
     def search(
         self, features: Tensor, logits: Tensor, labels: Tensor, most: tuple[float, float]
     ) -> float:
-        """Set alpha and beta to the first pair of a grid that is best on validation images.
+        """Set alpha and beta to the first best pair of a grid on validation images.
 
         Args:
             features: (M, e), of validation images.
-            logits: (M, C), the zero-shot ones, in the order of the trained classes.
+            logits: (M, C), zero-shot logits in the order of the trained classes.
             labels: (M,).
-            most: Largest beta and alpha: beta_i = 0.1 + i (b - 0.1) / 200 and alpha_j = 0.1 +
-                j (a - 0.1) / 20, beta in the outer loop.
+            most: Upper ends (b, a) of the grid, not included: beta_i = 0.1 + i (b - 0.1) / 200 and
+                alpha_j = 0.1 + j (a - 0.1) / 20, with beta in the outer loop.
 
         Returns:
-            Its accuracy, from 0 to 1.
+            The accuracy of this pair, from 0 to 1.
         """
         similarity, best = self._similarity(F.normalize(features, dim=-1)), -1.0
         betas, alphas = (

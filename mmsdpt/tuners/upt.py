@@ -1,22 +1,23 @@
 r"""UPT: unified prompt tuning (Zang et al., Unified Vision and Language Prompt Learning, 2022).
 
-One set of prompts U (2n x d_text) passes a one-layer transformer, and each half prompts one
+One set of prompts U (2n x d_text) passes through a one-layer transformer, and each half prompts one
 modality:
 
     U' = LN1(U + SA(U)),   U'' = U' + FFN(LN2(U')),   FFN(x) = W_2 ReLU(W_1 x)
     text:   U''[:n]                     image, stage s:   U''[n:] W_s^T + b_s
 
 SA is self-attention with one head among the 2n prompts, FFN keeps the width, and dropout acts
-inside SA, inside FFN and on both of their outputs. The published code's SA attends over an axis of
-length one, so that its prompts never interact. Here they do, as in the paper.
+inside SA, inside FFN and on the outputs of both. In the published code, SA attends over an axis of
+length one, so the prompts never interact. Here they do, as in the paper.
 
 Choices for GLIP:
 
-- The text's prompts come after the caption in BERT's input and travel through its layers.
-- Swin has a width per stage where CLIP's image encoder has one, so each stage has a Linear of its
-  own. Its prompts are extra keys and values in the windows of every block of the stage, always the
-  same ones: a window encoder has no place in which a row could travel from one end to the other.
-- The prompts are computed once per forward pass, so both encoders see the same draw of dropout.
+- The text's prompts come after the caption in BERT's input and pass through its layers.
+- Swin has a different width in each stage, while CLIP's image encoder has only one, so each stage
+  has its own Linear. Its prompts are extra keys and values in the windows of every block of the
+  stage. All blocks of a stage use the same prompts, because in a window encoder a row cannot pass
+  from block to block.
+- The prompts are computed once per forward pass, so both encoders see the same dropout mask.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from .layers.common import drawn, positive_integer
 
 @MODELS.register_module()
 class UPT(Tuner):
-    """Prompts of both encoders from one set.
+    """Prompts for both encoders, made from one set.
 
     2 n d + 6 d (d + 1) + 4 d parameters for prompts and transformer, d = d_text, and (d + 1) d_s
     per stage: 5,767,488 on GLIP-L with n = 4 (the SDPT poster prints 2.75 M, less than the
@@ -44,8 +45,8 @@ class UPT(Tuner):
 
     Args:
         num_tokens: n, prompts per modality, drawn from N(0, 0.02^2).
-        dropout: Of the transformer.
-        num_prompts: The name that ``num_tokens`` had in version 0.1.
+        dropout: Dropout rate of the transformer.
+        num_prompts: The name of ``num_tokens`` in version 0.1.
     """
 
     needs = ("text_embeddings", "image_blocks")

@@ -1,19 +1,21 @@
 r"""VPT-deep: visual prompt tuning (Jia et al., ECCV 2022, section 3.2), on Swin and on CLIP.
 
-Every block i has p prompts P_i (p x d_i) of its own. They join the block's input, and what the
-block makes of them is dropped:
+Every block i has its own p prompts P_i (p x d_i). They are appended to the block's input, and their
+outputs are dropped:
 
     (x_i, _) = block_i([x_{i-1}; P_i])
 
 On GLIP's Swin (:class:`VPT`) they pass the block's first norm, and every window sees them as p
-extra keys and values, with relative position bias zero and unmasked by the shift:
+extra keys and values. Their relative position bias is zero, and the mask of the shifted windows
+does not hide them:
 
     softmax(q [K; K_P]^T) [V; V_P]
 
-p times the sum of the blocks' widths parameters: 18,048 p on GLIP-L, 180,480 with p = 10.
+The number of parameters is p times the sum of the blocks' widths: 18,048 p on GLIP-L, 180,480 with
+p = 10.
 
 On CLIP (:class:`CLIPVPT`) they are rows after the patches; those of the first block pass
-``pre_norm``, as the patches do. The texts are the host's, with its template. D p d_v parameters:
+``pre_norm``, like the patches. The texts are the host's, with its template. D p d_v parameters:
 73,728 on ViT-B/16 with p = 8 at all 12 blocks.
 """
 
@@ -39,19 +41,19 @@ PATCH_SIZE = 4
 
 @MODELS.register_module()
 class VPT(Tuner):
-    """Fresh prompts in every block of the image encoder.
+    """New prompts in every block of the image encoder.
 
     The prompts are drawn from U(-v, v), v = sqrt(6 / (3 s^2 + d)): Xavier's bound for an image
-    patch of s x s pixels and three colours. d is the block's width; the released code takes the
-    first stage's for all stages, which the norm in front of the attention makes a matter of the
-    learning rate.
+    patch of s x s pixels and three colours. d is the block's width. The released code uses the
+    first stage's width for all stages. Because of the norm before the attention, this differs only
+    like another learning rate.
 
-    The paper prepends prompts; here they follow the image's positions, which is the same, as
-    Swin's attention knows positions only through the bias, and that of prompts is zero. The
-    detector's pyramid is made of the image's positions alone.
+    The paper puts prompts before the image's positions, here they come after them. This makes no
+    difference: Swin's attention gets positions only through the bias, which is zero for prompts.
+    The detector's pyramid is made only from the image's positions.
 
-    On CLIP use :class:`CLIPVPT`. There this class is kept for its old files: it starts as
-    CLIPVPT does, from N(0, 0.02^2), but its first prompts do not pass ``pre_norm``.
+    On CLIP, use :class:`CLIPVPT`. This class still works there for old files: it starts like
+    CLIPVPT, from N(0, 0.02^2), but its first prompts do not pass ``pre_norm``.
 
     Args:
         num_tokens: p, prompts per block.
@@ -98,17 +100,16 @@ class VPT(Tuner):
 
 @MODELS.register_module()
 class CLIPVPT(DeepPrompts):
-    """Deep prompts in the image tower of CLIP alone.
+    """Deep prompts only in the image tower of CLIP.
 
     Args:
         num_tokens: p.
         depth: D; None: all blocks.
-        init_std: The prompts are drawn from N(0, init_std^2), as in the CLIP methods that it is
-            compared with.
-        common: ``regularisation`` and others of :class:`DeepPrompts`.
+        init_std: The prompts are drawn from N(0, init_std^2), as in the other CLIP methods.
+        common: Other settings of :class:`DeepPrompts`, such as ``regularisation``.
 
     Raises:
-        ValueError: for a depth that the tower does not have, or a negative number of prompts.
+        ValueError: if the tower does not have that depth, or the number of prompts is negative.
     """
 
     needs = IMAGE_SEAMS

@@ -10,13 +10,13 @@ from .common import positive_integer
 class Bottleneck(nn.Module):
     """Up(Dropout(activation(Down(x)))), without a residual.
 
-    Biases start from zero; weights are left to the method.
+    Biases start from zero; the method initialises the weights.
 
     Args:
         width: d.
         bottleneck: m.
-        activation: Between the two projections.
-        dropout: Of the m activations, in training.
+        activation: Module between the two projections.
+        dropout: Dropout rate of the m activations, in training.
 
     Shape:
         (..., d) to (..., d), in the dtype of the input.

@@ -1,6 +1,6 @@
 """A learned context around each class name, as in CoOp (Zhou et al., IJCV 2022, section 3.2).
 
-n learned vectors take the place of the first n tokens of a sentence:
+n learned vectors replace the first n tokens of a sentence:
 
     end:      [start] v_1 ... v_n (rest of the words) NAME . [end]
     middle:   [start] v_1 ... v_{n/2} NAME v_{n/2+1} ... v_n . [end]
@@ -26,19 +26,19 @@ _SHOWN = 60  # characters of a name in a message
 
 
 class ClassContext:
-    """Makes the texts of the classes around a context. Owns no parameters.
+    """Makes the texts of the classes with a context. It has no parameters.
 
     Args:
         seam: Where the texts enter the host.
         num_tokens: n.
-        words: Words that the context starts from, such as "a photo of a". If they are fewer than n
-            tokens, the rest of the context starts at random. None: all at random.
+        words: Words that the context starts from, such as "a photo of a". If they have fewer than n
+            tokens, the rest of the context starts from random values. None: all random.
         position: Where the class name stands: ``end``, ``middle`` or ``front``.
-        keep_words: What becomes of words beyond the n-th: they stay as fixed words between the
-            context and the name, or are left out.
+        keep_words: Whether words after the n-th token stay as fixed words between the context and
+            the name, or are left out.
 
     Raises:
-        ValueError: if ``position`` is none of these, or the context leaves no room for a name.
+        ValueError: if ``position`` is none of these, or the context leaves no space for a name.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class ClassContext:
 
     @property
     def length(self) -> int:
-        """Tokens in front of the class name: the context, and fixed words after it."""
+        """Number of tokens before the class name: the context and the fixed words after it."""
         return max(self.num_tokens, self.num_words) if self.keep_words else self.num_tokens
 
     @property
     def fixed_words(self) -> str:
-        """The words, where some of them stay after the context: these texts need them, too."""
+        """The words, if some of them stay in the texts after the context; otherwise empty."""
         return self.words if self.length > self.num_tokens else ""
 
     @fixed_words.setter
@@ -80,23 +80,23 @@ class ClassContext:
 
     @torch.no_grad()
     def start(self, context: Tensor) -> None:
-        """Set the vectors (..., n, d) that start from words, in place; the others stay."""
+        """Set the vectors (..., n, d) that start from words, in place; the others do not change."""
         count = min(self.num_tokens, self.num_words)
         if count:
             context[..., :count, :] = self.seam.word_vectors(self.words)[:count].to(context.dtype)
 
     def __call__(self, names: Sequence[str], context: Tensor, per_image: bool = False) -> TextInput:
-        """The classes' texts with a context.
+        """The texts of the classes, with a context.
 
         Args:
             names: C class names.
-            context: (n, d), (C, n, d) with a context of each class's own, or, ``per_image``,
-                (B, n, d).
-            per_image: Each image has a context of its own, in front of the names.
+            context: (n, d); (C, n, d) with a separate context for each class; or (B, n, d) with
+                ``per_image``.
+            per_image: Whether each image has its own context, before the names.
 
         Raises:
-            ValueError: if a class name leaves no room for the context, or the contexts of images
-                are not to stand in front of the names.
+            ValueError: if a class name leaves no space for the context, or ``per_image`` is set and
+                the context is not before the names.
         """
         if per_image and self.position != "end":
             raise ValueError(f"contexts of images need position='end', got {self.position!r}")
@@ -106,7 +106,7 @@ class ClassContext:
         n, P = context.shape[-2], 1 + self.length
         context = context.to(embedded.dtype)
         if self.position == "end" and (per_image or context.dim() == 2):
-            # Before the name all texts (of an image) are the same.
+            # All texts (of an image) are the same up to the name.
             shape = (*context.shape[:-2], -1, d)
             start, words = embedded[0, :1].expand(shape), embedded[0, 1 + n : P].expand(shape)
             return TextInput(torch.cat([start, context, words], -2), embedded[:, P:], ends - P)
@@ -125,7 +125,7 @@ class ClassContext:
         return TextInput(sentence[0, :P], sentence[:, P:], ends - P)
 
     def _tokenize(self, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Ids (C, L) of sentences with a word in each context vector's place, and ends (C,)."""
+        """Ids (C, L) of sentences with a word in place of each context vector, and ends (C,)."""
         words = [self.words] if self.words and self.length >= self.num_words else []
         fill = [_PLACEHOLDER] * (self.length - (self.num_words if words else 0))
         before = " ".join([*words, *fill])
@@ -144,14 +144,14 @@ class ClassContext:
             raise
 
     def _order(self, names: tuple[str, ...], ends: Tensor, length: int) -> Tensor:
-        """(C, L): which token of the sentence with the name at the end stands at each place."""
+        """(C, L): for each place, the index of its token in a sentence that ends in the name."""
 
         def make() -> Tensor:
             context = list(range(1, 1 + self.length))
             half = self.length // 2 if self.position == "middle" else 0
             rows = []
             for name, end in zip(names, ends.tolist(), strict=True):
-                # The dot may join the name's last token, and even make fewer tokens of it (",..").
+                # The dot may merge with the name's last token, and even reduce its tokens (",..").
                 after = min(1 + self.length + self.seam.count(name), end)
                 word = list(range(1 + self.length, after))
                 rows.append([0, *context[:half], *word, *context[half:], *range(after, length)])
@@ -161,5 +161,5 @@ class ClassContext:
 
 
 def shown(text: str) -> str:
-    """A text in quotes, shortened for a message."""
+    """A text in quotes, shortened for error messages."""
     return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")

@@ -1,4 +1,4 @@
-"""What most methods need of their settings and parameters."""
+"""Checks of settings and small functions that most methods need."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ INIT_STD = 0.02
 
 
 def positive_integer(name: str, value: int, minimum: int = 1) -> int:
-    """``value``, if it is an integer of at least ``minimum``: a number of tokens, a width.
+    """Return ``value`` (a number of tokens, a width) if it is an integer of at least ``minimum``.
 
     Args:
-        minimum: The smallest that makes sense; 0 where the part may be left out.
+        minimum: The smallest valid value; 0 if the part may be left out.
 
     Raises:
         ValueError: if it is not.
@@ -35,10 +35,10 @@ def drawn(*shape: int, std: float = INIT_STD) -> nn.Parameter:
 
 
 def part_class(setting: str, config: Mapping[str, Any]) -> type:
-    """The registered class of a part that a setting gives by its config, ``dict(type=...)``.
+    """The registered class of a part that a setting gives as a config, ``dict(type=...)``.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: if there is no class of that name.
     """
     name = config.get("type")
     found = MODELS.get(name) if isinstance(name, str) else None
@@ -52,14 +52,15 @@ def part_class(setting: str, config: Mapping[str, Any]) -> type:
 
 
 def cosine_distance(features: Tensor, teacher: Tensor) -> Tensor:
-    """1 - the mean cosine of corresponding rows: holds a tuned CLIP near the untouched one.
+    """1 - the mean cosine of corresponding rows, a loss that keeps a tuned CLIP close to the
+    untouched one.
 
     Args:
         features: (N, e).
         teacher: (N, e), without gradient. Neither needs to be normalised.
 
     Returns:
-        A scalar in the teacher's precision, whatever autocast made of the features.
+        A scalar in the teacher's dtype, whatever dtype autocast gave the features.
     """
     return 1 - F.cosine_similarity(features.to(teacher.dtype), teacher, dim=-1).mean()
 

@@ -1,4 +1,4 @@
-r"""Prompts of the text encoder that give the image encoder its own: coupled at every depth.
+r"""Coupled prompts: at every depth, the image encoder's prompts are made from the text encoder's.
 
     [x_{j+1}, _] = T_j([x_j, P_j]),   [_, V_j] = B_{s(j)}([v, P_j W_j^T + b_j]),   j = 0 ... J - 1
 
@@ -30,24 +30,24 @@ DEFAULT_DEPTH = 9
 class CoupledPrompts(nn.Module):
     """Text prompts at the first J text layers, and their projections in J image blocks.
 
-    Text: the prompts of depth 0 are word vectors after the caption and travel through the encoder;
-    those of depth j take the place of what has arrived at layer j; the last ones travel on to the
-    end. Their outputs are not part of the text features.
+    Text: the prompts of depth 0 are word vectors after the caption and pass through the encoder.
+    The prompts of depth j replace the outputs of the earlier ones before layer j; the last ones
+    pass through to the end. Their outputs are not part of the text features.
 
-    Image: the projections of depth j are extra keys and values of their block alone. In the paper
-    they travel, too, but there the blocks follow each other, so that the next depth replaces what
-    has arrived; here only the prompts after the last depth would differ.
+    Image: the projections of depth j are extra keys and values only in their block. In the paper
+    they also pass on to later blocks, but there the prompted blocks are adjacent and the next depth
+    replaces them, so only the prompts after the last depth would differ.
 
     Args:
         seams: The host's ``text_embeddings``, ``text_blocks`` and ``image_blocks``.
         num_tokens: n, prompts per depth.
-        depth: J; None: nine, or fewer where the text encoder has fewer layers.
+        depth: J; None: nine, or fewer if the text encoder has fewer layers.
         init_words: Text whose first word vectors the prompts of depth 0 start from, see
             :meth:`start_from_words`.
         init_std: All others are drawn from N(0, init_std^2).
 
     Attributes:
-        off: Whether both encoders run without the prompts for the moment.
+        off: Whether the prompts are switched off at the moment.
 
     Raises:
         ValueError: if an encoder has fewer than ``depth`` layers, or there are no tokens.
@@ -87,7 +87,7 @@ class CoupledPrompts(nn.Module):
         )
 
     def connect(self, tuner: Tuner) -> None:
-        """Act at the seams on behalf of ``tuner``, which owns this module."""
+        """Connect to the seams for ``tuner``, which owns this module."""
         self._embeddings.connect(tuner, self.append_words)
         for layer in self._layers[1:]:
             layer.connect(tuner, self.replace_text)
@@ -96,8 +96,8 @@ class CoupledPrompts(nn.Module):
 
     @torch.no_grad()
     def start_from_words(self) -> None:
-        """Let the prompts of depth 0 start from the first n word vectors of ``init_words``; where
-        there are fewer, the rest stays as drawn.
+        """Set the prompts of depth 0 to the first n word vectors of ``init_words``. If there are
+        fewer, the rest keep their random values.
         """
         if self.init_words:
             words = self._embeddings.word_vectors(self.init_words)[: self.num_tokens]
@@ -110,7 +110,7 @@ class CoupledPrompts(nn.Module):
     def replace_text(
         self, seam: BlockSeam, run: RunBlock, x: Tensor, rows: Rows, state: ForwardState
     ) -> tuple[Tensor, Rows]:
-        """The layer with its own prompts (n, d_text) in place of those that have arrived."""
+        """The layer with its own prompts (n, d_text) in place of those from the layer before."""
         if self.off:
             return run(x, rows)
         own = PromptRows(self.text[seam.index].to(x.dtype), keep=True)
@@ -128,8 +128,8 @@ class CoupledPrompts(nn.Module):
 
 
 def evenly_spaced(count: int, available: int) -> tuple[int, ...]:
-    """``count`` of ``available`` indices from the first to the last, rounded half up; only the
-    first for ``count`` = 1.
+    """``count`` evenly spaced indices out of ``available``, first and last included, rounded half
+    up. Only the first if ``count`` is 1.
     """
     steps = max(count - 1, 1)
     return tuple((2 * i * (available - 1) + steps) // (2 * steps) for i in range(count))

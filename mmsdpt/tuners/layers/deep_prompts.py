@@ -1,13 +1,13 @@
-r"""Deep prompts in the towers of CLIP: what VPT, independent V-L prompts, MaPLe and MuDPT share.
+r"""Deep prompts in the towers of CLIP, shared by VPT, independent V-L prompts, MaPLe and MuDPT.
 
 A tower with n prompts and depth D has shallow prompts, which enter with its input, and m = D - 1
-deep ones: in front of block i = 1 ... m (from 0) the i-th of them take the place of what has become
-of the prompts. The last ones travel on to the end.
+sets of deep prompts. Before block i = 1 ... m (counted from 0), the i-th set replaces the outputs
+of the earlier prompts. The last set passes through to the end.
 
     text:     [start] ctx (other words) NAME . [end] + positions,    places 1 ... n replaced
     image:    pre_norm([class | patches] + positions; shallow),      the last n rows replaced
 
-So deep text prompts get no position, and deep image prompts do not pass ``pre_norm``.
+So deep text prompts get no position embedding, and deep image prompts do not pass ``pre_norm``.
 
 Shapes: n prompts, m depths, d_t and d_v the widths of the text and the image tower.
 """
@@ -36,7 +36,7 @@ INIT_WORDS = "a photo of a"
 
 @dataclass(frozen=True)
 class Prompts:
-    """What enters the towers; None where there is nothing to enter.
+    """The prompts of both towers; None for those that do not exist.
 
     Attributes:
         ctx: (n, d_t), the text tower's shallow prompts.
@@ -54,30 +54,30 @@ class Prompts:
 class DeepPrompts(Regularised):
     """Learned prompts in one or both towers, at the first D blocks.
 
-    A tower with 0 prompts is left alone; with none in either, the host is the one without a tuner.
+    A tower with 0 prompts does not change. If both have 0, the host is as without a tuner.
 
     Args:
-        num_text_tokens: n of the text tower. With 0 the texts are the host's, with its template.
+        num_text_tokens: n of the text tower. With 0, the texts are the host's, with its template.
         num_image_tokens: n of the image tower.
-        depth: D; None: :attr:`usual_depth`, or all blocks where a tower has fewer.
-        init_words: What ``ctx`` starts from, see :class:`ClassContext`; None: noise.
+        depth: D; None: :attr:`usual_depth`, or all blocks if a tower has fewer.
+        init_words: Words that ``ctx`` starts from, see :class:`ClassContext`; None: random values.
         init_std: All other prompts are drawn from N(0, init_std^2).
-        keep_words: What becomes of ``init_words`` beyond the n-th, see :class:`ClassContext`.
-        learn_image_prompts: False: a subclass makes all image prompts.
-        more_depths: Deep prompts beyond the depth: m = D - 1 + more_depths.
+        keep_words: Whether ``init_words`` after the n-th token stay, see :class:`ClassContext`.
+        learn_image_prompts: Set False in a subclass that makes the image prompts itself.
+        more_depths: Sets of deep prompts beyond the depth: m = D - 1 + more_depths.
 
     Attributes:
         ctx: (n, d_t).
         text_deep: (m, n, d_t).
         image_shallow: (n, d_v).
-        image_deep: (m, n, d_v). Each of the four is None where there is nothing to learn.
+        image_deep: (m, n, d_v). Each of the four is None if it is not learned.
 
     Raises:
-        ValueError: for a negative number of prompts, or a depth that the towers do not have.
+        ValueError: if the number of prompts is negative, or the towers do not have that depth.
     """
 
     usual_depth: ClassVar[int | None] = None
-    """D where none is given; None: all blocks that each tower with prompts has."""
+    """Default of D; None: the number of blocks that all towers with prompts have."""
     settings = ("num_text_tokens", "num_image_tokens", "depth", "fixed_words")
 
     ctx: nn.Parameter | None
@@ -101,7 +101,7 @@ class DeepPrompts(Regularised):
     ) -> None:
         positive_integer("num_text_tokens", num_text_tokens, minimum=0)
         positive_integer("num_image_tokens", num_image_tokens, minimum=0)
-        # What a tower without prompts has does not matter: any image tower will do for text alone.
+        # Only towers with prompts need these seams: text prompts work with any image tower.
         self.needs = (  # type: ignore[misc]
             *(TEXT_SEAMS if num_text_tokens else ()),
             *(IMAGE_SEAMS if num_image_tokens else ()),
@@ -151,7 +151,7 @@ class DeepPrompts(Regularised):
 
     @property
     def fixed_words(self) -> str:
-        """The words of which some stay after the context; see :class:`ClassContext`."""
+        """The words, if some stay after the context; see :class:`ClassContext`."""
         return "" if self.ctx is None else self._context.fixed_words
 
     def start_from_host(self) -> None:
@@ -159,11 +159,11 @@ class DeepPrompts(Regularised):
             self._context.start(self.ctx)
 
     def prompts(self) -> Prompts:
-        """What enters the towers; a subclass may combine it from what is learned."""
+        """The prompts that enter the towers; a subclass may compute them from the learned ones."""
         return Prompts(self.ctx, self.text_deep, self.image_shallow, self.image_deep)
 
     def _prompts_of(self, state: ForwardState) -> Prompts:
-        """Computed once in a pass, by whichever tower runs first."""
+        """The prompts, computed only once per forward pass, for both towers."""
         if self not in state.memo:
             state.memo[self] = self.prompts()
         return state.memo[self]

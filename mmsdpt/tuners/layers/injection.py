@@ -1,4 +1,4 @@
-r"""Maps of the prompts of one tower into the width of the other: injections, depth by depth.
+r"""Injections: maps from the prompts of one tower to the width of the other, at each depth.
 
     linear:         Y = X W^T + b
     transformer:    Y = Lin(LN(Block^k(LN(X))))
@@ -7,12 +7,12 @@ r"""Maps of the prompts of one tower into the width of the other: injections, de
     post-norm Block:    x <- LN(x + MHA(x)),    x <- LN(x + W_2 QuickGELU(W_1 x))
 
 X (m, n, d_in) are the n prompts of m depths, Y (m, n, d_out). The depths are the batch: attention
-runs over the n prompts of one depth, without a mask. The hidden width is 4 d_in, there is no
-dropout, all norms have eps 1e-5.
+runs over the n prompts of one depth, without a mask. The hidden width is 4 d_in. There is no
+dropout, and all norms have eps 1e-5.
 
-A module of your own works in their place: register it, with a constructor that takes ``d_in`` and
-``d_out``, and a forward pass from (m, n, d_in), and from (n, d_in), to the same with d_out. Each
-direction has one; with the class attribute ``own_shallow = True`` the shallow prompts get another,
+You can use your own registered module instead. Its constructor takes ``d_in`` and ``d_out``, and
+its forward pass maps (m, n, d_in), and (n, d_in), to the same shape with d_out. Each direction has
+one module. With the class attribute ``own_shallow = True`` the shallow prompts get a separate one,
 and MuDPT's ``share=False`` gives each depth its own.
 
 Source: Miao et al., MuDPT: Multi-modal Deep-symphysis Prompt Tuning for Large Pre-trained
@@ -37,7 +37,7 @@ EPS = 1e-5
 
 @MODELS.register_module()
 class InjectionLinear(nn.Linear):
-    """A linear map, of (d_in + 1) d_out parameters.
+    """A linear map with (d_in + 1) d_out parameters.
 
     Args:
         d_in: Width of the prompts.
@@ -45,14 +45,14 @@ class InjectionLinear(nn.Linear):
     """
 
     own_shallow: ClassVar[bool] = True
-    """The shallow prompts get a map of their own, apart from the deep ones'."""
+    """Whether the shallow prompts get their own map, separate from that of the deep prompts."""
 
     def __init__(self, d_in: int, d_out: int) -> None:
         super().__init__(d_in, d_out)
 
 
 class PerDepth(nn.ModuleList):
-    """A map for each depth, applied to (m, n, d_in): (m, n, d_out)."""
+    """One map for each depth, from (m, n, d_in) to (m, n, d_out)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.stack([layer(prompts) for layer, prompts in zip(self, x, strict=True)])
@@ -60,16 +60,16 @@ class PerDepth(nn.ModuleList):
 
 @MODELS.register_module()
 class InjectionTransformer(nn.Module):
-    """The injection model with self-attention, one for all depths.
+    """The injection model with self-attention, the same for all depths.
 
-    k (12 d_in^2 + 13 d_in) + (d_in + 1) d_out parameters, and 4 d_in of the outer norms.
+    k (12 d_in^2 + 13 d_in) + (d_in + 1) d_out parameters, and 4 d_in for the outer norms.
 
     Args:
-        d_in: Width of the prompts. It has d_in // 64 heads, at least one.
+        d_in: Width of the prompts. The number of heads is d_in // 64, at least one.
         d_out: Width of the other tower.
         num_layers: k, number of blocks.
-        post_norm: Norms after the residuals, see the module's formulas.
-        outer_norms: The norms before and after the blocks.
+        post_norm: Whether the norms come after the residuals, see the formulas of this file.
+        outer_norms: Whether there are norms before and after the blocks.
 
     Shape:
         (m, n, d_in) or (n, d_in) to the same with d_out.
@@ -102,10 +102,10 @@ class InjectionTransformer(nn.Module):
 
 
 class InjectionBlock(nn.Module):
-    """See the module's formulas. (m, n, d) or (n, d) to the same.
+    """One block, see the formulas of this file. Maps (m, n, d) or (n, d) to the same shape.
 
     Raises:
-        ValueError: if d cannot be split into its heads.
+        ValueError: if d cannot be split into the heads.
     """
 
     def __init__(self, width: int, post_norm: bool = False) -> None:

@@ -1,15 +1,15 @@
-r"""PromptSRC's losses, which hold a tuned CLIP near the untouched one (Khattak et al., ICCV 2023,
-section 3.1 and 3.3), for any method with prompts.
+r"""PromptSRC's losses, which keep a tuned CLIP close to the untouched one (Khattak et al., ICCV
+2023, sections 3.1 and 3.3), for any method with prompts.
 
-With image and text features f (B x e) and g (C x e), f0 those of the untouched CLIP for the same
-images, and g0 the mean of its features over 60 templates, each normalised once, after any mean:
+f (B x e) and g (C x e) are the image and text features, f0 is the untouched CLIP's for the same
+images, and g0 the mean of its features over 60 templates. Each is normalised once, after any mean:
 
     25 mean |g - g0| + 10 mean |f - f0| + mean_bc p0 (log p0 - log p)
     p = softmax(exp(s) f g^T),  p0 = softmax(exp(s) f0 g0^T)
 
-All means are over all elements: C e (B C e where each image has texts of its own), B e and B C.
-This is the authors' code. The paper writes the first two as sums and the divergence the other way
-round; the weights belong to the means.
+All means are over all elements: C e (B C e if each image has its own texts), B e and B C. This
+follows the authors' code. The paper has sums in the first two terms, and the divergence in the
+other direction; the weights are for the means.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class SelfConsistency:
 
     Args:
         teacher: The untouched host.
-        text_weight: Of the text features' term.
-        image_weight: Of the image features' term.
-        logit_weight: Of the predictions' term.
-        teacher_templates: Sentences of g0; None: the first 60 of OpenAI's for ImageNet, whatever
-            the data are.
+        text_weight: Weight of the text features' term.
+        image_weight: Weight of the image features' term.
+        logit_weight: Weight of the predictions' term.
+        teacher_templates: Sentences for g0; None: the first 60 of OpenAI's for ImageNet, for any
+            data.
 
     Raises:
-        InputError: for a template without a place for the name.
+        InputError: if a template has no place for the name.
     """
 
     def __init__(
@@ -76,15 +76,15 @@ class SelfConsistency:
 
 
 class Regularised(Tuner):
-    """A method with prompts on CLIP, which may take PromptSRC's losses.
+    """A method with prompts on CLIP, which can use PromptSRC's losses.
 
     Args:
-        regularisation: True: :class:`SelfConsistency` as it is; or a dict of its settings, such as
-            ``dict(text_weight=10.0)``. None and False: no such losses. A tuner file does not
-            depend on it.
+        regularisation: True: :class:`SelfConsistency` with its defaults; or a dict of its settings,
+            such as ``dict(text_weight=10.0)``. None or False: without these losses. A tuner file
+            does not depend on it.
 
     Raises:
-        ValueError: if it is none of these, or has an unknown setting.
+        ValueError: if ``regularisation`` is none of these, or has an unknown setting.
     """
 
     uses: ClassVar[tuple[str, ...]] = ("losses", "teacher")
@@ -111,7 +111,7 @@ class Regularised(Tuner):
 
 
 def _settings(regularisation: Mapping[str, Any] | bool | None) -> dict[str, Any] | None:
-    """Arguments of :class:`SelfConsistency`; None: it is not asked for."""
+    """Arguments of :class:`SelfConsistency`; None if it is not used."""
     if regularisation is None or isinstance(regularisation, bool):
         return {} if regularisation else None
     known = list(inspect.signature(SelfConsistency).parameters)[1:]
