@@ -3,9 +3,9 @@ r"""Attention maps of GLIP's X-MHA and of CLIP, and evidence maps for classes.
 Letters: B images, N image positions, T text tokens, k prototype tokens, H heads, R rows of maps
 (classes, then prototype tokens), C classes, (h, w) the grid of a map.
 
-X-MHA is computed re-associated (:mod:`mmsdpt.hosts.grounding.fusion`) and never forms what is shown
-here as such. A recording pass computes the weights plainly, from the inputs of each layer, beside
-the layer's own forward pass, which stays as it is:
+The host computes X-MHA re-associated (:mod:`mmsdpt.hosts.grounding.fusion`), without the attention
+weights that are shown here. So a recording pass computes the weights in the plain way, from the
+inputs of each layer. The layer's own forward pass does not change:
 
     S = (x W_q^T + b_q) (l W_k^T + b_k)^T / sqrt(d),    image to text: softmax over the T + k
     tokens,    text to image: softmax over the N positions
@@ -38,12 +38,12 @@ _BEST_PLACES = 10
 
 
 class XMHAWeights(NamedTuple):
-    """The weights of one X-MHA layer; k more rows or columns where tokens are appended.
+    """The weights of one X-MHA layer, with k more rows or columns if tokens are appended.
 
     Attributes:
         image_to_text: (B, H, N, T + k), sums to 1 over the last dimension.
-        text_to_image: (B, H, T + k, N + k), sums to 1 over the last dimension. The rows of
-            appended tokens are what they would look at: the layer drops their outputs.
+        text_to_image: (B, H, T + k, N + k), sums to 1 over the last dimension. The rows of appended
+            tokens show what they would attend to, but the layer drops their outputs.
     """
 
     image_to_text: Tensor
@@ -58,7 +58,10 @@ def xmha_weights(
     attention_mask_l: Tensor | None = None,
     own_words: OwnWords | None = None,
 ) -> XMHAWeights:
-    """The attention weights of a layer, computed plainly. Arguments as of the layer's forward."""
+    """The attention weights of a layer, computed in the plain way.
+
+    The arguments are those of the layer's ``forward``.
+    """
     tokens = layer.seam.tokens(own_words)
 
     def heads(x: Tensor, extra: Tensor | None, linear: nn.Linear) -> Tensor:
@@ -71,7 +74,7 @@ def xmha_weights(
     scores = (queries @ keys.transpose(-1, -2)).clamp(-MAX_CLAMP_VALUE, MAX_CLAMP_VALUE)
 
     def hide(scores: Tensor, hidden: Tensor | None) -> Tensor:
-        """Mask the hidden columns (B, n); appended ones stay visible."""
+        """Mask the hidden columns (B, n); appended columns stay visible."""
         if hidden is None:
             return scores
         hidden = F.pad(hidden, (0, scores.shape[-1] - hidden.shape[1]), value=False)
@@ -96,16 +99,16 @@ def xmha_weights(
 
 @dataclass(frozen=True)
 class Look:
-    """The maps of one model for one image. All maps cover the image as the model sees it, (h, w).
+    """The maps of one model for one image. All maps (h, w) cover the model's input image.
 
     Attributes:
-        rows: R names of what the attention belongs to.
+        rows: R names, one for each row of the attention maps.
         attention: (layers, H, R, h, w), not negative.
         classes: The C classes of ``evidence``.
-        evidence: (C, h, w): Grad-CAM of a detector, similarity of patches to the class's text of a
-            classifier.
-        scores: Score of every class that the model was asked for.
-        valid: (h, w), the share of each cell that belongs to the image and not to padding.
+        evidence: (C, h, w): Grad-CAM for a detector; for a classifier, the similarity of patches to
+            the class's text.
+        scores: Score of every class of the model.
+        valid: (h, w), the share of each cell that belongs to the image, not to padding.
     """
 
     rows: tuple[str, ...]
@@ -120,7 +123,7 @@ class Look:
         return self.attention[:, :, self.rows.index(row)]
 
     def shown_rows(self) -> list[str]:
-        """The rows of chosen classes, and those that are not classes."""
+        """The rows of the chosen classes, and rows that are not classes."""
         return [row for row in self.rows if row in self.classes or row not in self.scores]
 
 
@@ -133,7 +136,7 @@ def share_inside(maps: Tensor, inside: Tensor, valid: Tensor) -> Tensor:
         valid: (h, w), see :class:`Look`.
 
     Returns:
-        (...), between 0 and 1; nan where a map is zero.
+        (...), between 0 and 1; nan if a map is zero everywhere.
     """
     return (maps * inside).sum((-1, -2)) / (maps * valid).sum((-1, -2))
 
@@ -143,7 +146,7 @@ def cover(boxes: Tensor, size: tuple[int, int], grid: tuple[int, int]) -> Tensor
 
     Args:
         boxes: (n, 4) xyxy, in pixels.
-        size: Height and width of what the grid covers, in pixels.
+        size: Height and width of the area of the grid, in pixels.
         grid: (h, w).
     """
     mask = torch.zeros(1, 1, *size)
@@ -154,7 +157,7 @@ def cover(boxes: Tensor, size: tuple[int, int], grid: tuple[int, int]) -> Tensor
 
 @contextmanager
 def _hooks(pairs: Sequence[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
-    """Forward hooks for a while; they are called with the keyword arguments, too."""
+    """Forward hooks, removed at the end of the context; they also get the keyword arguments."""
     with ExitStack() as stack:
         for module, hook in pairs:
             stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
@@ -178,8 +181,8 @@ def look_of_detector(
         images: (1, 3, H, W), normalised and padded.
         sample: The image's data sample with ``text``, its class names.
         choose: Selects the classes for Grad-CAM by their scores.
-        direction: ``text_to_image``: where a word looks, the mean of its tokens.
-            ``image_to_text``: how much each place looks at the word, the sum of its tokens.
+        direction: ``text_to_image``: where a word attends, the mean over its tokens.
+            ``image_to_text``: how much each place attends to the word, the sum over its tokens.
 
     Raises:
         InputError: if the head has no X-MHA.
@@ -196,7 +199,7 @@ def look_of_detector(
     sizes: list[tuple[int, int]] = []
 
     def record(layer: BiMultiHeadAttention, args: tuple, kwargs: dict, out: Any) -> None:
-        if layer in recorded:  # a layer that is recomputed in the backward pass
+        if layer in recorded:  # recomputed in the backward pass
             return
         with torch.no_grad():
             inputs = dict(zip(XMHA_INPUTS, args, strict=False)) | kwargs
@@ -205,7 +208,7 @@ def look_of_detector(
             recorded[layer] = _rows(weights, class_map, words, positions, direction)
 
     def keep(neck: nn.Module, args: tuple, kwargs: dict, out: Sequence[Tensor]) -> Any:
-        # Leaves: the frozen backbone runs without a gradient, and Grad-CAM needs none of it.
+        # Leaf tensors: Grad-CAM needs no gradient of the backbone, which runs frozen.
         stages.extend(stage.detach().requires_grad_() for stage in args[0])
         sizes.extend(tuple(level.shape[-2:]) for level in out)
         with torch.enable_grad():
@@ -236,8 +239,8 @@ def look_of_detector(
 def _rows(
     weights: XMHAWeights, class_map: Tensor, words: int, positions: int, direction: str
 ) -> Tensor:
-    """(H, R, N): the weights of one layer between image positions and each class, then all
-    appended tokens together.
+    """(H, R, N): the weights of one layer between image positions and each class; the last row is
+    for all appended tokens together.
     """
     if direction == "text_to_image":
         found = weights.text_to_image[0, :, :, :positions]  # (H, T + k, N)
@@ -254,13 +257,14 @@ def _rows(
 
 
 def _spread(maps: Tensor, sizes: Sequence[tuple[int, int]], mass: bool) -> Tensor:
-    """Maps (..., N) over the positions of a pyramid as one map (..., h, w) on its finest grid.
+    """Combine maps (..., N) over the positions of a pyramid into one map (..., h, w) on its finest
+    grid.
 
     Args:
         maps: Not negative.
         sizes: Grid of each level, the finest one first.
-        mass: Whether values are shares of a whole, which a coarse position spreads over its cells;
-            else the levels are averaged.
+        mass: Whether values are shares of a whole; a coarse position then spreads its value over
+            its cells. Otherwise the levels are averaged.
     """
     parts = maps.detach().split([h * w for h, w in sizes], dim=-1)
     total = torch.zeros(*maps.shape[:-1], *sizes[0], device=maps.device, dtype=maps.dtype)
@@ -279,12 +283,12 @@ def _spread(maps: Tensor, sizes: Sequence[tuple[int, int]], mass: bool) -> Tenso
 
 def _grad_cam(stages: Sequence[Tensor], grid: tuple[int, int], score: Tensor, more: bool) -> Tensor:
     """Grad-CAM (Selvaraju et al., ICCV 2017) of the backbone's stages F (1, c, h', w'):
-    relu(sum_c (sum_hw dscore/dF_c) F_c), stages added up on a grid (h, w).
+    relu(sum_c (sum_hw dscore/dF_c) F_c), summed over the stages on a grid (h, w).
     """
     total = torch.zeros(grid)
     grads = torch.autograd.grad(score, stages, retain_graph=more)
     for stage, grad in zip(stages, grads, strict=True):
-        # Sums, not means: what a stage adds to the score, whatever its number of positions.
+        # Sums, not means: a stage's contribution must not depend on its number of positions.
         cam = (grad.sum((-1, -2), keepdim=True) * stage).sum(1, keepdim=True).relu()
         total += F.interpolate(cam.detach(), grid, mode="bilinear")[0, 0].cpu()
     return total
@@ -294,12 +298,12 @@ def _grad_cam(stages: Sequence[Tensor], grid: tuple[int, int], score: Tensor, mo
 
 
 def class_token_weights(block: nn.Module, normed: Tensor) -> Tensor:
-    """How the class token attends in a ViT block: (B, H, 1 + N + P), the class token first, then
-    patches, then the rows of tuners.
+    """Attention weights of the class token in a ViT block, (B, H, 1 + N + P): to itself, then to
+    patches, then to the rows of tuners.
 
     Args:
         block: MMPreTrain's ``TransformerEncoderLayer``.
-        normed: (B, 1 + N + P, d), what its first norm gives.
+        normed: (B, 1 + N + P, d), the output of its first norm.
     """
     attention = block.attn
     q, k, _ = F.linear(normed, attention.qkv.weight, attention.qkv.bias).chunk(3, dim=-1)
@@ -313,9 +317,9 @@ def look_of_classifier(
 ) -> Look:
     """The class token's attention, and the similarity of each patch to each class's text.
 
-    A patch's feature is its value in the last block, carried through the output projection, the
-    last norm and CLIP's projection (MaskCLIP, Zhou et al., ECCV 2022): with queries and keys the
-    last block mixes the whole image into every patch.
+    A patch's feature is its value in the last block after the output projection, the last norm and
+    CLIP's projection (MaskCLIP, Zhou et al., ECCV 2022). Queries and keys are not used, because
+    with them the last block mixes the whole image into every patch.
 
     Args:
         host: CLIP with a ViT, in eval mode.

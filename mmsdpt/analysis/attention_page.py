@@ -39,7 +39,7 @@ from .attention import (
 )
 from .models import BEFORE, Picture, Pictures, each_model
 
-_MOST = 3  # classes of an image that are shown
+_MOST = 3  # number of classes shown per image
 _INCHES = 2.7
 _DPI = 110
 _COLOURS = "inferno"
@@ -67,7 +67,7 @@ _ABOUT_CLASSIFIER = [
 
 
 class _Scene(NamedTuple):
-    """An image with its ground truth, as the model sees it and in the original.
+    """An image with its ground truth, both as the model's input and as the original.
 
     The maps' grid covers ``extent``: (left, right, bottom, top) in pixels of ``image``.
     """
@@ -75,9 +75,9 @@ class _Scene(NamedTuple):
     picture: Picture
     image: np.ndarray
     extent: tuple[float, float, float, float]
-    size: tuple[int, int]  # of what the model sees, with padding
+    size: tuple[int, int]  # of the model's input, with padding
     truth: Boxes | None
-    scale: tuple[float, float]  # of the model's pixels to the image's
+    scale: tuple[float, float]  # from the model's pixels to the image's
 
     def classes(self, words: Sequence[str]) -> list[str]:
         """The true classes, the most frequent ones first; empty without ground truth."""
@@ -88,7 +88,7 @@ class _Scene(NamedTuple):
         return [words[labels[i]] for i in np.argsort(-counts, kind="stable")[:_MOST]]
 
     def boxes_of(self, name: str, words: Sequence[str]) -> Tensor:
-        """True boxes of a class, or of all for prototype tokens, in the model's pixels."""
+        """True boxes of a class, or of all classes for prototype tokens, in the model's pixels."""
         assert self.truth is not None
         truth = self.truth
         if name != PROTOTYPES:
@@ -107,15 +107,15 @@ def show_attention(
     direction: str = "text_to_image",
     layers: bool = False,
 ) -> tuple[Path, pd.DataFrame]:
-    """Draw where the base model and each tuned model look in images.
+    """Draw where the base model and each tuned model attend in images.
 
     Args:
         cfg: Host and data.
-        tuners: Tuner files by the name of their column.
-        paths: Images; empty: evenly spaced ones of the test data.
+        tuners: Tuner files by column name.
+        paths: Images; empty: evenly spaced images of the test data.
         out: Folder of the page.
-        words: Classes to show, and to detect; by default those in the image, or without ground
-            truth those with the highest scores.
+        words: Classes to show and to detect. Default: those in the image, or those with the highest
+            scores if there is no ground truth.
         count: Number of test images if no paths are given.
         direction: Direction of X-MHA, see :func:`mmsdpt.analysis.attention.look_of_detector`.
         layers: Also draw each layer and head.
@@ -123,7 +123,7 @@ def show_attention(
     Returns:
         The page, and the share of attention inside the true boxes, also in ``shares.csv``:
         ``image``, ``model``, ``view``, ``what``, ``layer`` and ``head`` (a number or ``mean``),
-        ``share``, and ``boxes``, the share of the picture that the boxes cover.
+        ``share``, and ``boxes`` (the share of the picture that the boxes cover).
     """
     pictures = Pictures(cfg, words)
     chosen = pictures.choose(paths, count)
@@ -140,7 +140,8 @@ def show_attention(
             scene = scenes.setdefault(i, _scene(picture, images, sample, pictures.detects))
 
             def choose(scores: Mapping[str, float], i: int = i, scene: _Scene = scene):
-                # Without ground truth the last tuner, which is drawn first, selects the classes.
+                # Without ground truth, the last tuner selects the classes, because it is drawn
+                # first.
                 return classes.setdefault(
                     i, words or scene.classes(pictures.words) or _best(scores)
                 )
@@ -176,12 +177,13 @@ def show_attention(
 def draw_attention(
     host: Any, picture: Picture, words: Sequence[str], detects: bool, path: str | Path
 ) -> Path:
-    """Draw the attention maps of one image, with the tuners off and, if any is on, with them.
+    """Draw the attention maps of one image without the tuners and, if any is enabled, also with
+    them.
 
     Args:
-        host: With its classes set, in eval mode.
+        host: A model with its classes set, in eval mode.
         picture: The image, prepared for it.
-        words: All classes; the maps are those of the three that score best.
+        words: All classes; maps are drawn for the three with the highest scores.
         detects: Whether the host finds boxes.
         path: Where to write.
     """
@@ -198,7 +200,7 @@ def draw_attention(
 
 
 def _shorten_caption(host: Any, sample: Any, names: Sequence[str]) -> None:
-    """Restrict the caption to these classes if the data has more than fit into one."""
+    """Restrict the caption to these classes if the data has too many for one caption."""
     try:
         host.class_prompt(sample.text)
     except ValueError as error:
@@ -218,7 +220,7 @@ def _scene(picture: Picture, images: Tensor, sample: Any, detects: bool) -> _Sce
         height, width = image.shape[:2]
         scale = (sample.img_shape[1] / width, sample.img_shape[0] / height)
         truth = Boxes.of(sample.gt_instances) if picture.has_truth else None
-    else:  # it sees a crop: show that
+    else:  # its input is a crop: show the crop
         image = picture.item["inputs"].permute(1, 2, 0).numpy()[..., ::-1]
         scale, truth = (1.0, 1.0), None
     extent = (0.0, size[1] / scale[0], size[0] / scale[1], 0.0)
@@ -228,7 +230,7 @@ def _scene(picture: Picture, images: Tensor, sample: Any, detects: bool) -> _Sce
 def _shares(
     scene: _Scene, views: Mapping[str, Look], words: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """The shares of attention inside the true boxes, for what has any in the image."""
+    """The shares of attention inside the true boxes, for everything that has boxes in the image."""
     if scene.truth is None:
         return
     for model, view in views.items():
@@ -249,7 +251,7 @@ def _shares(
 
 
 def _means_and_each(maps: Tensor) -> Iterator[tuple[int | str, int | str, Tensor]]:
-    """Layer, head and map of (layers, H, h, w); ``mean`` for the mean of all."""
+    """Layer, head and map for each of (layers, H, h, w), and for their means (named ``mean``)."""
     layers: list[int | str] = ["mean", *range(maps.shape[0])]
     heads: list[int | str] = ["mean", *range(maps.shape[1])]
     for layer in layers:
@@ -280,7 +282,7 @@ def _relative(view: Look, maps: Tensor) -> np.ndarray:
 
 
 def _heat(panel: Axes, scene: _Scene, values: np.ndarray, norm: Normalize) -> None:
-    """A map over the image, of which the more shows the lower the value is."""
+    """Draw a map over the image; at low values it is more transparent."""
     height, width = scene.image.shape[:2]
     panel.imshow(scene.image.mean(-1), cmap="gray", vmin=0, vmax=255)
     alpha = 0.35 + 0.5 * np.clip(norm(values), 0, 1)
@@ -309,7 +311,7 @@ def _overview(
     words: Sequence[str],
     detects: bool,
 ) -> Figure:
-    """The poster's panels: original and truth, before, then each method; a row for each view."""
+    """The poster's panels: the image with its true boxes, before, each method; a row per view."""
     every = list(views.values())
     evidence = "Grad-CAM" if detects else "similarity"
     names = dict.fromkeys(name for view in every for name in view.shown_rows())
@@ -341,7 +343,7 @@ def _overview(
         if truth is not None:
             if name == PROTOTYPES:
                 draw_boxes(panels[0], [(LOOKS["truth"], truth)], words, _INCHES * 0.97)
-            else:  # the row has the class's name
+            else:  # the row already shows the class's name
                 truth = truth.take(truth.labels == words.index(name))
                 _frames(panels[0], truth.boxes)
             covered = [f"boxes cover {share['boxes']:.0%}" for share in mean.values()]
@@ -390,9 +392,7 @@ def _grid(scene: _Scene, view: Look, name: str, title: str) -> Figure:
 
 
 def summary(table: pd.DataFrame) -> str:
-    """The shares inside the boxes in percent, means over images, of the means of all layers and
-    heads.
-    """
+    """The shares inside the boxes in percent: means over all layers and heads, then over images."""
     mean = table[(table["layer"] == "mean") & (table["head"] == "mean")].copy()
     mean["view"] += ": " + mean["what"]
     columns = list(dict.fromkeys(mean["model"]))

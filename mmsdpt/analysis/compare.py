@@ -36,7 +36,7 @@ def compare(
         top_k: Maximum number of boxes or classes per image.
 
     Returns:
-        The page, the images that changed most first.
+        The page, with the images that changed most at the top.
     """
     pictures = Pictures(cfg, words)
     chosen = pictures.choose(paths, count)
@@ -76,7 +76,7 @@ def _folders(names: Sequence[str]) -> dict[str, str]:
 
 @torch.no_grad()
 def _predict(host, picture: Picture) -> Boxes | np.ndarray:
-    """Boxes, or the scores of all classes."""
+    """The predicted boxes, or the scores of all classes."""
     images, sample = picture.batch(host)
     (sample,) = host(images, [sample], mode="predict")
     if "pred_instances" in sample:
@@ -97,7 +97,7 @@ def _boxes(image, results, picture, files, words, score_thr, top_k) -> tuple[lis
         else:
             right = int(match_boxes(boxes, truth).correct.sum())
             notes.append(f"{name}: {right} of {len(truth)} right, {len(boxes) - right} wrong")
-    # Boxes without a partner of the same name in the other model's, in either direction.
+    # Boxes without a match of the same name in the other model's predictions, both ways.
     before = shown[BEFORE]
     changed = 0
     for boxes in shown.values():

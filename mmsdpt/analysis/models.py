@@ -1,4 +1,4 @@
-"""Models with their tuners on and off, and images with ground truth, for visualization."""
+"""Models with and without tuners, and images with ground truth, for visualization."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ BEFORE = "before"
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """``[NAME=]TUNER.safetensors`` and images or folders in any order.
+    """Split arguments into tuners (``[NAME=]TUNER.safetensors``) and images or folders, in any
+    order.
 
     Returns:
-        Tuner files by name, by default the method's, and the images; those of folders sorted.
+        Tuner files by name (default: the method's name), and the images; those of a folder are
+        sorted.
 
     Raises:
         InputError: if something does not exist, or two tuner files have one name.
@@ -60,8 +62,8 @@ def split_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]
 def each_model(
     cfg: Config, tuners: Mapping[str, str], classes: Sequence[str]
 ) -> Iterator[tuple[str, nn.Module]]:
-    """Name and model of each tuner, the last one first, and finally ``before``: without tuners.
-    One model is held at a time.
+    """Name and model of each tuner, the last one first, and finally ``before``, without tuners.
+    Only one model is in memory at a time.
     """
 
     def model(file: str | None) -> nn.Module:
@@ -85,9 +87,9 @@ class Picture:
     """An image prepared for a model.
 
     Attributes:
-        name: Its path below the folder of the data, or its name.
+        name: Its path relative to the folder of the data, or its name.
         path: Its file.
-        item: What the pipeline gives: ``inputs`` and ``data_samples``.
+        item: Output of the pipeline: ``inputs`` and ``data_samples``.
         has_truth: Whether the sample has ground truth.
     """
 
@@ -101,7 +103,7 @@ class Picture:
         sample = copy.deepcopy(self.item["data_samples"])  # the model writes into it
         data = dict(inputs=self.item["inputs"][None], data_samples=[sample])
         data = host.data_preprocessor(data, training=False)
-        # MMDetection's name and MMPreTrain's.
+        # MMDetection calls it inputs, MMPreTrain images.
         return data["inputs" if "inputs" in data else "images"], data["data_samples"][0]
 
 
@@ -109,7 +111,8 @@ class Pictures:
     """Images of the test data, or other images, with the test pipeline of a config.
 
     Args:
-        cfg: A config with ``test_dataloader``. If its data is missing, images have no ground truth.
+        cfg: A config with ``test_dataloader``. If its data are missing, images have no ground
+            truth.
         words: Additional classes to detect.
     """
 
@@ -141,11 +144,11 @@ class Pictures:
             )
 
     def choose(self, paths: Sequence[str], count: int) -> list[Picture]:
-        """The images of these paths, or without any ``count`` evenly spaced ones of the test data.
-        An image that cannot be read is reported and left out.
+        """The images of these paths; if there are none, ``count`` evenly spaced images of the test
+        data. An image that cannot be read is reported and left out.
 
         Raises:
-            InputError: if there is no path and no data, or no image can be read.
+            InputError: if there are neither paths nor data, or no image can be read.
         """
         if not paths:
             if not len(self.dataset):

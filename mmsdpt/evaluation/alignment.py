@@ -1,16 +1,16 @@
 r"""Alignment of images and class texts in CLIP's joint space.
 
-Given normalised features x_i of N images with labels y_i, and t_c of the texts of C classes:
+Given the normalised features x_i of N images with labels y_i, and t_c of the texts of C classes:
 
     matched   = mean_i x_i . t_{y_i}
     unmatched = mean_i mean_{c != y_i} x_i . t_c
     margin    = matched - unmatched
     gap       = | mean_i x_i - mean_c t_c |
 
-``gap`` is the modality gap of Liang et al. (NeurIPS 2022), the Euclidean distance of the two
-centroids, with each class's text counted once. If a method makes texts for each image (CoCoOp),
-image i is compared with its own t_{i,c}, and the centroid of the texts is mean_i mean_c t_{i,c}. A
-method whose logits are not cosines (the linear probe) still has an alignment of its features.
+``gap`` is the modality gap of Liang et al. (NeurIPS 2022), the Euclidean distance between the two
+centroids; each class's text counts once. If a method makes separate texts for each image (CoCoOp),
+image i is compared with its own t_{i,c}, and the centroid of the texts is mean_i mean_c t_{i,c}.
+For a method whose logits are not cosines (the linear probe), the features are still compared.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mmsdpt.utils.errors import InputError
 
 @dataclass(frozen=True)
 class _Image:
-    """Terms of one image: its cosines, its feature (e,) and the centroid (e,) of its texts."""
+    """Values of one image: its cosines, its feature (e,) and the centroid (e,) of its texts."""
 
     matched: float
     unmatched: float
@@ -41,7 +41,7 @@ class AlignmentMetric(BaseMetric):
     """Alignment of image and text features; see :mod:`mmsdpt.evaluation.alignment`.
 
     The predictions must have ``image_feature`` (e,) and ``text_features`` (C, e), normalised: set
-    ``model.predict_features=True`` on :class:`mmsdpt.CLIP`. Gives ``alignment/matched``,
+    ``model.predict_features=True`` on :class:`mmsdpt.CLIP`. The scores are ``alignment/matched``,
     ``unmatched``, ``margin`` and ``gap``, without a unit.
     """
 
@@ -61,7 +61,7 @@ class AlignmentMetric(BaseMetric):
                 "AlignmentMetric finds no features in the predictions: set"
                 " model.predict_features=True on mmsdpt.CLIP"
             )
-        shared: dict[int, tuple[Tensor, Tensor]] = {}  # texts that several images have
+        shared: dict[int, tuple[Tensor, Tensor]] = {}  # texts shared by several images
         for sample in data_samples:
             texts = sample["text_features"]
             if len(texts) < 2:

@@ -1,4 +1,4 @@
-"""COCO's average precision by faster-coco-eval, if that package is installed."""
+"""COCO's average precision, computed by faster-coco-eval if that package is installed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from mmdet.evaluation.metrics import coco_metric
 
 
 def use_faster_coco_eval() -> bool:
-    """Let MMDetection's ``CocoMetric`` and its subclasses evaluate with faster-coco-eval: the same
-    numbers as pycocotools, which takes minutes for COCO's 5,000 images and 80 classes.
+    """Let MMDetection's ``CocoMetric`` and its subclasses evaluate with faster-coco-eval. It gives
+    the same numbers as pycocotools, which takes minutes for COCO's 5,000 images and 80 classes.
 
     Returns:
         Whether the package is installed (``pip install "mmsdpt[fast-eval]"``).

@@ -26,14 +26,14 @@ class JsonResults(BaseMetric):
         category_ids: Category ids by label; by default 1, 2, ...
     """
 
-    default_prefix = "json"  # without one MMEngine warns
+    default_prefix = "json"  # MMEngine warns if there is none
 
     def __init__(self, out: str | Path, category_ids: Sequence[int] | None = None) -> None:
         super().__init__()
         self.out, self.category_ids = Path(out), category_ids
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep the predictions of a batch."""
+        """Store the predictions of a batch."""
         for sample in data_samples:
             boxes = "pred_instances" in sample
             self.results.append(self._boxes(sample) if boxes else [self._classes(sample)])

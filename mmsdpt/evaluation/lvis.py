@@ -1,4 +1,4 @@
-"""AP of LVIS, by the lvis package."""
+"""AP of LVIS, computed by the lvis package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ mend_lvis()
 _DETECTION = np.dtype(
     [("image_id", "i8"), ("category_id", "i8"), ("bbox", "f8", (4,)), ("score", "f8")]
 )
-# Keys that the lvis package reads besides those of COCO.
+# Keys that the lvis package reads in addition to those of COCO.
 _NEEDED = (
     ("categories", "frequency"),
     ("images", "neg_category_ids"),
@@ -32,22 +32,22 @@ _NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 
 @METRICS.register_module()
 class LVISMetric(BaseMetric):
-    """Box AP of LVIS v1 in two variants, unrounded.
+    """Box AP of LVIS v1 in two variants, not rounded.
 
     ``lvis/AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl``, ``APr``, ``APc``, ``APf``: the 300
     best detections of each image count (Gupta et al., CVPR 2019). ``lvis_fixed_ap/...``: the 10,000
-    best of each class over the whole set do, whatever their number in an image (Dave et al. 2021,
-    "Evaluating large-vocabulary object detectors"), which GLIP reports. Both are the lvis package's
-    own numbers; MMDetection's ``LVISMetric`` rounds to three digits.
+    best detections of each class over the whole set count, with any number per image (Dave et al.
+    2021, "Evaluating large-vocabulary object detectors"). GLIP reports this variant. Both are the
+    numbers of the lvis package; MMDetection's ``LVISMetric`` rounds them to three digits.
 
     Args:
         ann_file: Annotations in LVIS's format.
-        per_image: Detections of an image that count for ``lvis``.
-        per_class: Detections of a class that count for ``lvis_fixed_ap``.
+        per_image: Number of detections per image that count for ``lvis``.
+        per_class: Number of detections per class that count for ``lvis_fixed_ap``.
 
     Raises:
-        InputError: if the file is not in that format, or its number of categories differs from the
-            number of classes of the data.
+        InputError: if the file is not in LVIS's format, or its number of categories differs from
+            the number of classes of the data.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class LVISMetric(BaseMetric):
         backend_args: dict | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix="lvis")
-        self.prefix = None  # the names below have two
+        self.prefix = None  # the names below contain two prefixes
         self.per_image, self.per_class = per_image, per_class
         with get_local_path(ann_file, backend_args=backend_args) as path:
             self.truth = LVIS(path)
@@ -74,7 +74,7 @@ class LVISMetric(BaseMetric):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Collect the detections of a batch; labels are indices of the file's categories."""
-        # Of joined data a list, until MMDetection's MultiDatasetsEvaluator computes.
+        # For joined data it is a list until MMDetection's MultiDatasetsEvaluator computes.
         names = self.dataset_meta.get("classes") if isinstance(self.dataset_meta, dict) else None
         if names and len(names) != len(self._category_ids):
             raise InputError(
@@ -96,7 +96,7 @@ class LVISMetric(BaseMetric):
         """Both kinds of AP; -1 if nothing is annotated, as in the lvis package."""
         found = np.concatenate([np.empty(0, _DETECTION), *results])
         values = {}
-        for prefix, kept, limit in (  # what studies call AP comes first
+        for prefix, kept, limit in (  # the first one is the AP of studies
             ("lvis_fixed_ap", best_of_each_class(found, self.per_class), -1),
             ("lvis", found, self.per_image),
         ):
@@ -105,7 +105,7 @@ class LVISMetric(BaseMetric):
         return values
 
     def _evaluate(self, found: np.ndarray, per_image: int) -> dict[str, float]:
-        if not len(found):  # which the package does not take
+        if not len(found):  # the package cannot handle this case
             print_log("no detections, so AP is 0", logger="current", level=logging.WARNING)
             return dict.fromkeys(_NAMES, 0.0)
         detections = [

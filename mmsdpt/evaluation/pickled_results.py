@@ -12,7 +12,7 @@ from mmsdpt.utils.atomic import write_atomically
 
 @METRICS.register_module()
 class PickledResults(DumpDetResults):
-    """MMDetection's ``DumpDetResults``, which writes its file atomically.
+    """MMDetection's ``DumpDetResults``, but the file is written atomically.
 
     Args:
         out_file_path: File to write, ``.pkl`` or ``.pickle``.

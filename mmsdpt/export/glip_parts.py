@@ -1,9 +1,9 @@
-"""Parts of GLIP in ONNX operations, for images of any size.
+"""Parts of GLIP as ONNX operations, for images of any size.
 
-Where the host uses cached indices or embedding bags, these parts compute from the sizes, so that a
+The host uses cached indices and embedding bags. These parts compute from the sizes instead, so a
 traced graph is valid for every size. Values are the same up to rounding.
 
-Letters as in ``hosts/grounding/swin_windows.py`` and ``deform_conv.py``.
+Letters are defined in ``hosts/grounding/swin_windows.py`` and ``deform_conv.py``.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _MASKED = -100.0
 
 
 class KnownShapes(TorchFunctionMode):
-    """Shape information for the exporter: sizes in ``unflatten`` vary, which it would take as
-    constants; and convolution weights computed by a tuner have a constant shape.
+    """Gives the exporter shape information: sizes in ``unflatten`` vary, but the exporter would
+    take them as constants; convolution weights computed by a tuner have a constant shape.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -58,7 +58,7 @@ class ComputedLayout:
     sources: Tensor
     places: Tensor
     groups: tuple[tuple[int, None, Tensor | None]]
-    padding = True  # always asks for the value at padding: whether there is any is not known
+    padding = True  # there may be padding, so its value is always needed
 
     def to_windows(self, tokens: Tensor, fill: Tensor | None) -> Tensor:
         fill = tokens.new_zeros(tokens.shape[1]) if fill is None else fill
@@ -69,7 +69,7 @@ class ComputedLayout:
 
 
 def computed_layout(size: tuple[Any, Any], window: int, shift: int) -> ComputedLayout:
-    """Layout of a map of (H, W) tokens; in a trace H and W may be tensors."""
+    """Layout of a map of (H, W) tokens; during tracing, H and W may be tensors."""
     height, width = size
     rows, columns = (height + window - 1) // window, (width + window - 1) // window
 
@@ -100,7 +100,7 @@ def computed_layout(size: tuple[Any, Any], window: int, shift: int) -> ComputedL
 
 
 class _Layouts:
-    """Takes the place of the encoder's remembered layouts; the blocks of a stage share theirs."""
+    """Replaces the encoder's cached layouts; the blocks of a stage share them."""
 
     def __init__(self) -> None:
         self._made: dict[tuple[int, int, int], tuple[Any, ComputedLayout]] = {}
@@ -108,7 +108,7 @@ class _Layouts:
     def get(self, key: tuple, _: Callable[[], Any]) -> ComputedLayout:
         _, size, window, shift, _ = key
         own = (id(size), window, shift)
-        if own not in self._made:  # holding the size keeps its id from being given to another
+        if own not in self._made:  # storing the size keeps its id unique
             self._made[own] = size, computed_layout(size, window, shift)
         return self._made[own][1]
 
@@ -130,17 +130,17 @@ class _Merging(nn.Module):
 
 
 class _DeformConv(nn.Module):
-    """Modulated deformable 3 x 3 convolution by ONNX's GridSample.
+    """Modulated deformable 3 x 3 convolution with ONNX's GridSample.
 
     Args:
-        built: The host's.
+        built: The host's convolution.
         coarser: The maps belong to a finer level than the input, and are read flat; see
             :func:`~mmsdpt.hosts.glip.deform_conv.read_flat`.
     """
 
     def __init__(self, built: ModulatedDeformConv2d, coarser: bool) -> None:
         super().__init__()
-        # Not its parameters: tuners put others in their place for the time of a pass.
+        # The module, not its parameters, which tuners replace during a forward pass.
         self.built = built
         self.stride, self.coarser = built.stride[0], coarser
 
@@ -155,7 +155,7 @@ class _DeformConv(nn.Module):
         offset, mask = offset.reshape(9, 2, h * w), mask.reshape(1, 1, 9, h * w)
         taps = torch.arange(3, dtype=x.dtype)
 
-        def places(count: Any) -> Tensor:  # of the first tap
+        def places(count: Any) -> Tensor:  # positions of the first tap
             return torch.arange(count).to(x.dtype) * self.stride - 1
 
         y = (offset[:, 0].reshape(3, 3, h, w) + taps.view(3, 1, 1, 1)) + places(h)[:, None]
@@ -168,10 +168,10 @@ class _DeformConv(nn.Module):
 
 
 def with_onnx_parts(host: GLIP) -> GLIP:
-    """A copy of a detector that can be traced at batch size 1 and sizes that its padding gives.
+    """A copy of a detector that can be traced, with batch size 1 and padded image sizes.
 
     Raises:
-        InputError: if it has parts that cannot.
+        InputError: if it has parts that cannot be traced.
     """
     host = copy.deepcopy(host).eval()
     backbone = host.backbone

@@ -78,7 +78,7 @@ class DetectorGraph(nn.Module):
         self.names = tuple(names)
         state = ForwardState(None, [self.caption], [self.class_map], phrases=[self.names])
         self.text = self.host._with_own_words(self.text, state)
-        assert tokens is not None  # it is where any token counts, which GLIP has not
+        assert tokens is not None  # None only for hosts where any token counts
         # (T, C): the mean over each class's tokens.
         weights = torch.zeros(text["masks"].shape[1], len(names))
         for label, places in tokens.items():
@@ -110,15 +110,15 @@ class DetectorGraph(nn.Module):
         real = (scores > 0) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         kept = real.nonzero().squeeze(1)
         scores, labels, boxes = scores[kept], labels[kept], boxes[kept]
-        # Boxes of different classes are moved apart, and so never overlap.
+        # Move boxes of different classes apart, so that they never overlap.
         apart = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).max() + 1
         moved = boxes + (labels.to(boxes.dtype) * apart)[:, None]
         best = torchvision.ops.nms(moved, scores, self.iou_threshold)[: self.most]
-        # GLIP's boxes end one pixel early.
+        # GLIP's boxes end one pixel too early.
         return boxes[best] + boxes.new_tensor([0, 0, 1, 1]), scores[best], labels[best]
 
     def _candidates(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """By level the ``nms_pre`` best scores, their labels and boxes; a score of 0: none."""
+        """The ``nms_pre`` best scores per level, labels and boxes; a score of 0 means no box."""
         host, head = self.host, self.host.bbox_head
         state = ForwardState(x, [self.caption], [self.class_map], phrases=[self.names])
         with host.tuned():
@@ -139,7 +139,7 @@ class DetectorGraph(nn.Module):
             priors = (base + corner.repeat(1, 2))[place]
             deltas = deltas[0].flatten(1).t()[place]
             factor = centerness.flatten().sigmoid()[place]
-            coder = head.bbox_coder  # its decode() refuses to be exported
+            coder = head.bbox_coder  # its decode() cannot be exported
             boxes = delta2bbox_glip(priors, deltas, coder.means, coder.stds, clip_border=False)
             found.append((torch.sqrt(score * factor), index - place * count, boxes))
         return found
@@ -162,7 +162,7 @@ class ClassifierGraph(nn.Module):
         super().__init__()
         self.host = host
         with torch.no_grad():
-            self.host.encode_classes()  # cached, and thus constant in the graph
+            self.host.encode_classes()  # cached, so constant in the graph
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, S, S, 3) uint8, RGB, to logits (B, C) and probabilities (B, C)."""

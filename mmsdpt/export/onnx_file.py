@@ -1,8 +1,8 @@
 """Export a tuned model to an ONNX file, and compare the file with the model.
 
-The graph is traced (``torch.onnx.export(dynamo=False)``), which works the same in all supported
-versions of PyTorch and allows images of any size. ``torch.export`` with symbolic sizes took many
-times as long for the smallest model.
+The graph is traced (``torch.onnx.export(dynamo=False)``). This works in the same way in all
+supported versions of PyTorch and allows images of any size. ``torch.export`` with symbolic sizes
+took many times longer even for the smallest model.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from mmsdpt.version import __version__
 
 OPSET = 17
 FORMAT = "2"
-_CANVAS = (124, 117, 104)  # of mmcv.imfrombytes by pillow
-_MOST_BYTES = 2**31 - 1  # of a protocol buffer
+_CANVAS = (124, 117, 104)  # as in mmcv.imfrombytes with pillow
+_MOST_BYTES = 2**31 - 1  # limit of a protocol buffer
 
 
 def export_onnx(
@@ -40,7 +40,7 @@ def export_onnx(
     classes: Sequence[str] | None = None,
     template: str | Sequence[str] | None = None,
 ) -> Path:
-    """Export a model with the tuners that are on, for a fixed list of classes.
+    """Export a model with its enabled tuners, for a fixed list of classes.
 
     Args:
         model: A model on the CPU.
@@ -68,7 +68,7 @@ def export_onnx(
             f"the model has {len(content):,} bytes, but an ONNX file holds at most 2 GiB"
         )
     written = onnx.load_from_string(content)
-    del written.graph.value_info[:]  # sizes of the traced image, which do not apply to others
+    del written.graph.value_info[:]  # sizes of the traced image are wrong for others
     facts = dict(
         mmsdpt_format=FORMAT,
         mmsdpt_version=__version__,
@@ -151,7 +151,7 @@ def _detector(model: Detector, names: list[str], template: Any, resize: Mapping[
     model.model.check_class_names(names, "classes", strict=False)
     graph = DetectorGraph(model.model, names, model.recipe.captions)
     short, long = sorted(resize["within"])
-    # Different sides, so that they cannot be confused.
+    # Sides of different length, so that mixing them up gives an error.
     image = torch.randint(0, 256, (short, min(long, short * 5 // 4), 3), dtype=torch.uint8)
     if short == long:
         image = image[: short * 3 // 4]
@@ -203,10 +203,10 @@ def _trace(
     free: Mapping[str, Mapping[int, str]],
 ) -> bytes:
     graph.eval()
-    graph(*inputs)  # cached values are constant in the graph from now on
+    graph(*inputs)  # fills the caches, whose values are then constant in the graph
     content = io.BytesIO()
     with warnings.catch_warnings():
-        # From the exporter, about itself; and from the tracer, about values that are constant here.
+        # The exporter warns about itself, the tracer about values that are really constant here.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph,
@@ -226,7 +226,7 @@ def _trace(
 
 @dataclass(frozen=True)
 class Comparison:
-    """Comparison of a file with its model.
+    """Result of comparing a file with its model.
 
     Attributes:
         images: Number of images compared.
@@ -234,7 +234,7 @@ class Comparison:
         missing: Boxes that only one of the two found, due to rounding at a threshold.
         score: Largest difference of scores.
         box: Largest difference of boxes in pixels.
-        seconds: Processor time of the file on all images, from pixels to results.
+        seconds: CPU time of the file on all images, from pixels to results.
         model_seconds: The same for the model.
     """
 
@@ -269,7 +269,7 @@ def compare(
     Args:
         model: The model in the state that was exported.
         path: The file.
-        images: Paths, arrays or PIL images. Unusable ones are named in a warning.
+        images: Paths, arrays or PIL images. Unusable images are listed in a warning.
         template: See :func:`export_onnx`.
 
     Raises:
@@ -290,7 +290,7 @@ def compare(
         return found
 
     def of_model(image: Any) -> Any:
-        # A list, so that skipped images are reported.
+        # As a list, so that skipped images are reported.
         return timed(1, model, [image], classes=file.classes, progress=False, **options)
 
     def of_file(image: Any) -> Any:
@@ -332,7 +332,7 @@ def compare(
 def _pairs(
     boxes: np.ndarray, labels: np.ndarray, others: np.ndarray, other_labels: np.ndarray
 ) -> tuple[list[tuple[int, int]], int]:
-    """Pairs of boxes with the same label and place (within half a pixel); number of others."""
+    """Pairs of boxes with the same label and place (within half a pixel); number of the others."""
     pairs, free = [], set(range(len(others)))
     for i, (box, label) in enumerate(zip(boxes, labels, strict=True)):
         near = [(float(abs(others[j] - box).max()), j) for j in free if other_labels[j] == label]

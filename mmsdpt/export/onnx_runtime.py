@@ -19,16 +19,16 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 FORMAT = "2"
-# Of more than 8 bits.
+# Image modes with more than 8 bits.
 _DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
 
 class OnnxModel:
-    """A detector or classifier in a file that ``tools/export_onnx.py`` wrote.
+    """A detector or classifier from a file that ``tools/export_onnx.py`` wrote.
 
     Args:
         path: The file.
-        threads: Threads of onnxruntime; None: one per core.
+        threads: Number of onnxruntime's threads; None: one per core.
         providers: Providers of onnxruntime, such as ``["CUDAExecutionProvider"]``.
 
     Attributes:
@@ -63,7 +63,8 @@ class OnnxModel:
 
         Args:
             image: A path, a PIL image, or an array (H, W, 3) in RGB or (H, W). Only files are
-                rotated by EXIF, and only if the model's pipeline does so (GLIP's, not CLIP's).
+                rotated by their EXIF orientation, and only if the model's pipeline does so (GLIP's
+                does, CLIP's does not).
             threshold: Minimum score of a box.
 
         Returns:
@@ -98,12 +99,12 @@ class OnnxModel:
         return scores
 
     def _open(self, image: Any) -> Image.Image:
-        """Convert to RGB; files are read as in the model's pipeline."""
+        """The image in RGB; files are read as in the model's pipeline."""
         if isinstance(image, np.ndarray):
             image = Image.fromarray(image)
         if isinstance(image, Image.Image):
             return to_rgb(image)
-        # Not by its path, as Pillow then converts 16-bit TIFF files differently.
+        # Not from its path: Pillow would then convert 16-bit TIFF files differently.
         with open(image, "rb") as file, Image.open(file) as opened:
             if self.reading["upright"] and opened.mode not in _DEEP_MODES:
                 opened = ImageOps.exif_transpose(opened)
@@ -135,10 +136,10 @@ class OnnxModel:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """A copy of ``mmsdpt.datasets.image_files.to_rgb``, as this file must not need mmsdpt.
+    """A copy of ``mmsdpt.datasets.image_files.to_rgb``, because this file must not need mmsdpt.
 
     Raises:
-        ValueError: for values that are not finite.
+        ValueError: if a value is not finite.
     """
     if image.mode not in _DEEP_MODES:
         return image.convert("RGB")

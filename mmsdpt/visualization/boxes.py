@@ -1,4 +1,4 @@
-"""Boxes of an image, and matching of detections with the ground truth."""
+"""Boxes of an image, and the matching of detections with the ground truth."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Boxes:
         return self.take(order)
 
     def best_names(self, iou_thr: float = 0.5) -> Boxes:
-        """The detections without those that overlap one of any class with a higher score by more
-        than ``iou_thr``: one name per place.
+        """The detections, without those whose IoU with a better one of any class is above
+        ``iou_thr``. So each place has one name.
         """
         if self.scores is None:
             return self
@@ -80,9 +80,9 @@ class BoxMatches:
     """The result of :func:`match_boxes`.
 
     Attributes:
-        correct: (n,) bool, one per detection.
-        missed: (m,) bool, one per true box: no detection at its place. A true box that was detected
-            with a wrong name does not count as missed.
+        correct: (n,) bool, whether each detection is correct.
+        missed: (m,) bool, whether each true box has no detection at its place. A true box that was
+            detected with a wrong name does not count as missed.
     """
 
     correct: np.ndarray
@@ -90,7 +90,7 @@ class BoxMatches:
 
 
 def match_boxes(shown: Boxes, truth: Boxes, iou_thr: float = 0.5) -> BoxMatches:
-    """Match detections to the ground truth as COCO's AP does at one threshold.
+    """Match detections with the ground truth, as COCO's AP does at one threshold.
 
     In order of score, a detection is correct if an unmatched true box of its class overlaps it with
     an IoU of at least ``iou_thr``; it is matched to the one with the largest overlap.

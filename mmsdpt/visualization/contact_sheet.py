@@ -1,4 +1,4 @@
-"""An HTML page with thumbnails of the pictures in a folder."""
+"""Write an HTML page with thumbnails of the pictures in a folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Entry:
     Attributes:
         name: Its title.
         pictures: Its pictures by column, such as "before" and "after": files in the sheet's folder.
-        note: A sentence under its name.
+        note: A sentence below its name.
         weight: Entries with larger weights come first.
     """
 
@@ -45,7 +45,7 @@ def contact_sheet(
 ) -> Path:
     """Write ``index.html`` into a folder, with thumbnails in ``thumbnails/``.
 
-    The page needs no network and no files outside the folder, so the folder can be moved and sent.
+    The page needs no network and no files outside the folder, so you can move or send the folder.
 
     Args:
         folder: Folder of the pictures.

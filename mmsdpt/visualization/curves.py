@@ -15,7 +15,7 @@ from mmsdpt.utils.errors import InputError
 
 from .drawing import as_written, save_figure
 
-# Names of scores; the first one that a run has is drawn.
+# Names of scores; the first one in a run's log is drawn.
 _SCORES = ("coco/bbox_mAP", "lvis_fixed_ap/AP", "accuracy/top1")
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LINES = ("-", "--", ":", "-.")
@@ -37,7 +37,7 @@ def read_scalars(work_dir: str | os.PathLike) -> tuple[pd.DataFrame, pd.DataFram
     parts: dict[bool, list[pd.DataFrame]] = {True: [], False: []}
     for path in files:
         lines = path.read_text(encoding="utf-8").splitlines()
-        # A killed run may leave half a line.
+        # A killed run may leave an incomplete last line.
         entries = [json.loads(line) for line in lines if line.endswith("}")]
         for trains, kept in parts.items():
             part = pd.DataFrame([e for e in entries if ("loss" in e) == trains and "step" in e])

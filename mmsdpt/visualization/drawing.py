@@ -22,16 +22,16 @@ from .boxes import Boxes, match_boxes
 
 
 class Style(NamedTuple):
-    """Style of a kind of box. Line style and sign differ as well as colour."""
+    """Style of a kind of box. The kinds differ in colour, line style and sign."""
 
     colour: str
-    contrast: str  # of the text, and of the outline under the line
+    contrast: str  # colour of the text and of the outline under the line
     line: str
     sign: str
     meaning: str
 
 
-# Three colours of Okabe and Ito's palette, which people with any colour vision tell apart.
+# Three colours of Okabe and Ito's palette, which colour-blind people can also tell apart.
 LOOKS = {
     "truth": Style("#F0E442", "black", "-", "", "ground truth"),
     "correct": Style("#0072B2", "white", "-", "\N{CHECK MARK} ", "right"),
@@ -63,8 +63,8 @@ def count_in_words(groups: Groups, truth: Boxes) -> str:
 def draw_boxes(panel: Axes, groups: Groups, classes: Sequence[str], inches: float) -> int:
     """Draw boxes with names and scores on a panel that shows an image over its whole area.
 
-    The first box of each class in each group is labelled first, so that many boxes of one class do
-    not hide the names of others.
+    The first box of each class in each group gets its name first, so that many boxes of one class
+    do not hide the names of others.
 
     Args:
         groups: Boxes and their styles; later ones are drawn over earlier ones.
@@ -74,7 +74,7 @@ def draw_boxes(panel: Axes, groups: Groups, classes: Sequence[str], inches: floa
     """
     height, width = panel.images[0].get_array().shape[:2]
     points = 72 * inches / width  # per pixel of the image
-    # Names after all frames, so that none is crossed out.
+    # Draw names after all frames, so that no frame crosses a name.
     for look, shown in groups:
         for x1, y1, x2, y2 in shown.boxes:
             frame = dict(xy=(x1, y1), width=x2 - x1, height=y2 - y1, fill=False)
@@ -117,7 +117,7 @@ def _in_order_of_names(groups: Groups) -> list[tuple[Style, Boxes, int]]:
 
 
 def as_written(text: str) -> str:
-    """A text escaped for matplotlib, which would set text between dollar signs as TeX."""
+    """A text escaped for matplotlib, which would read text between dollar signs as TeX."""
     return text.replace("$", r"\$")
 
 
@@ -183,7 +183,7 @@ def save_figure(figure: Figure, path: str | Path, dpi: float) -> Path:
         InputError: if there is no such format.
     """
     path = Path(path)
-    # On a full disk Pillow leaves half a picture without an error.
+    # On a full disk, Pillow writes an incomplete file without an error.
     content, kind = io.BytesIO(), path.suffix[1:].lower() or "png"
     if kind not in FigureCanvasBase.filetypes:
         raise InputError(f"pictures cannot be written as .{kind}, got {path}: use .png or .jpg")

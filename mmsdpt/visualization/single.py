@@ -25,8 +25,8 @@ from .drawing import (
 
 _INCHES = 5.0
 _NARROWEST = 720  # minimum width in pixels for readable names
-_LINE = 0.24  # inches of a line under the image
-# The rest of Okabe and Ito's palette, for boxes without ground truth.
+_LINE = 0.24  # height in inches of a line under the image
+# Okabe and Ito's palette, for boxes without ground truth.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 _OTHER = Style("0.6", "black", "-", "", "")
 _DARK = ("#0072B2", "#009E73", "#D55E00")
@@ -46,7 +46,7 @@ def draw_detections(
     """Draw boxes with names and scores on an image.
 
     If the ground truth is given, every box is marked as correct or wrong, and missed objects are
-    marked, too; a line under the image explains the marks. Otherwise each class has a colour.
+    also marked. A line under the image explains the marks. Otherwise each class has a colour.
 
     Args:
         image: (H, W, 3) RGB, uint8.
@@ -82,7 +82,7 @@ def draw_detections(
         line += f", {left_out} names left out" if left_out else ""
         line += f"     ({',  '.join(meanings)})"
         text = figure.text(0.01, 0.06 / total, line, fontsize=7.5, va="bottom", color="0.2")
-        figure.set_dpi(dpi)  # the width of letters depends on it
+        figure.set_dpi(dpi)  # the width of the text depends on it
         taken = text.get_window_extent().width / figure.bbox.width
         text.set_fontsize(min(7.5, 7.5 * 0.97 / taken))
     return save_figure(figure, path, dpi)
@@ -94,7 +94,7 @@ def draw_scores(
     path: str | Path,
     truth: str | None = None,
 ) -> Path:
-    """Draw an image and, under it, the scores of its classes as bars, best first.
+    """Draw an image and, below it, the scores of its classes as bars, best first.
 
     Args:
         image: (H, W, 3) RGB, uint8.
@@ -156,7 +156,7 @@ def _shortened(name: str, most: int = 24) -> str:
 
 
 def _by_class(shown: Boxes) -> Groups:
-    """Boxes of each class with its colour."""
+    """The boxes of each class with the colour of the class."""
     groups = []
     for label in np.unique(shown.labels):
         colour = _COLOURS[label % len(_COLOURS)]
