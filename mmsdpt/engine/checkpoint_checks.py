@@ -55,7 +55,7 @@ def check_resumable(
         _check_optimizer(_part(checkpoint, "optimizer", Mapping), optim_wrapper)
         if schedules is not None:
             _check_schedules(_part(checkpoint, "param_schedulers", Sequence), schedules)
-        if "gradients" in checkpoint:  # where a step of the optimizer was not yet due
+        if "gradients" in checkpoint:  # saved between two optimizer steps
             _check_gradients(_part(checkpoint, "gradients", Sequence), optim_wrapper)
     except _Damage as damage:
         raise CheckpointError(
@@ -64,7 +64,7 @@ def check_resumable(
 
 
 class _Damage(Exception):
-    """The first problem that was found."""
+    """The first problem in a checkpoint."""
 
 
 def _require(condition: bool, where: str, problem: str) -> None:
@@ -127,7 +127,7 @@ def _check_random_states(states: Sequence) -> None:
         for i, state in enumerate(states):
             try:
                 set_random_state(state)
-            except Exception as error:  # a damaged state raises nearly anything
+            except Exception as error:  # a damaged state may raise any exception
                 raise _Damage(
                     f"random_states[{i}] cannot be restored ({type(error).__name__})"
                 ) from None
@@ -145,7 +145,7 @@ def _check_optimizer(found: Mapping, wrapper: OptimWrapper) -> None:
         _require(isinstance(group, Mapping), here, "not a dict")
         for name in ("params", "lr"):
             _require(name in group, f"{here}.{name}", "missing")
-        # Versions of torch add settings and leave some out.
+        # Some settings exist only in some versions of torch.
         _check_alike(group, {k: v for k, v in expected.items() if k in group}, here)
     for index, state in _part(found, "state", Mapping).items():
         here = f"optimizer.state[{index}]"
@@ -188,7 +188,7 @@ def _check_schedules(found: Sequence, own: Sequence) -> None:
         expected = schedule.state_dict()
         for name, value in state.items():
             _require(name in expected, f"{here}.{name}", "unknown: it belongs to another schedule")
-            if isinstance(expected[name], Mapping):  # milestones, whose keys are settings
+            if isinstance(expected[name], Mapping):  # milestones: their keys are settings
                 _require(isinstance(value, Mapping), f"{here}.{name}", "of the wrong type")
             else:
                 _check_alike(value, expected[name], f"{here}.{name}")

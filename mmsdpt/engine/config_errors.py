@@ -144,7 +144,7 @@ def try_first_sample(loader: DataLoader) -> None:
 
 
 def _part_in_work(error: BaseException) -> Mapping | str | None:
-    """The part that was being built when an error occurred, as its config or in words, or None."""
+    """The part that was being built when an error occurred (config or description), or None."""
     found, where = None, error.__traceback__
     while where is not None:
         name = where.tb_frame.f_code.co_name
@@ -188,7 +188,7 @@ def _sentence(cfg: Config, text: str) -> str | None:
         )
     kind = setting(cfg, "optim_wrapper.optimizer.type", None)
     if text == "None is not a callable object" and isinstance(kind, str):
-        # MMEngine looks up the optimizer without checking that it exists.
+        # MMEngine does not check that the optimizer exists.
         known = list(mmengine.registry.OPTIMIZERS.module_dict)
         return f"optim_wrapper.optimizer.type={kind!r} is not known" + nearest(kind, known)
     if found := re.match(r"(\S+) is not in the (.+?) registry", text):

@@ -104,7 +104,7 @@ def _coco_paths(dataset: Mapping) -> tuple[str, str] | None:
     """Annotation file and image folder of a ``CocoDataset`` on local storage.
 
     Raises:
-        InputError: if its config names no image folder.
+        InputError: if its config has no image folder.
     """
     annotations, root = dataset.get("ann_file"), dataset.get("data_root") or ""
     if kind_of(dataset) != "CocoDataset" or not annotations or dataset.get("backend_args"):
@@ -120,7 +120,7 @@ def _coco_paths(dataset: Mapping) -> tuple[str, str] | None:
 
 
 def _class_list(dataset: Mapping) -> list[str] | None:
-    """The classes of a dataset's config as strings, which are also written to the config."""
+    """The classes of a dataset's config as strings; the strings are also written to the config."""
     metainfo = dataset.get("metainfo")
     classes = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
     if isinstance(classes, str):
@@ -132,7 +132,7 @@ def _class_list(dataset: Mapping) -> list[str] | None:
 
 
 def _name_annotations(splits: Sequence[_Split], evaluators: Mapping[str, Any]) -> None:
-    """Let COCO's metric read the file of its dataset if it names none."""
+    """Let COCO's metric read the file of its dataset if it has none of its own."""
     for _, metric, scored in _scored(splits, evaluators):
         paths = {str(split.report.path) for split in scored}
         if len(paths) == 1 and kind_of(metric) == "CocoMetric" and not metric.get("ann_file"):
@@ -192,7 +192,7 @@ def _scores_all(metric: Mapping, truth: CocoReport | None, splits: Sequence[_Spl
     """Whether the file of a metric, ``truth``, has the images and ids of several files."""
     if kind_of(metric) != "CocoMetric":
         return True
-    if not metric.get("ann_file"):  # it then takes the annotations from the samples
+    if not metric.get("ann_file"):  # the annotations then come from the samples
         return all("'instances'" in str(split.dataset.get("pipeline")) for split in splits)
     if truth is None:
         return True
@@ -242,7 +242,7 @@ def _put_all_in_order(splits: Sequence[_Split]) -> None:
             continue
         if done.setdefault(id(report), classes) is classes:
             put_in_order(report, classes, names)
-        else:  # MMDetection counts labels in the file's order, which can follow one list only
+        else:  # MMDetection's labels follow the file's order, which can match only one list
             order = [each["name"] for each in report.content["categories"]]
             if [name for name in order if name in classes] != classes:
                 report.add(
@@ -254,7 +254,7 @@ def _put_all_in_order(splits: Sequence[_Split]) -> None:
 
 
 def _warn(splits: Sequence[_Split], problems: Sequence[str]) -> None:
-    """Log what was filled in, left out or is doubtful."""
+    """Log what was filled in or left out, and what may be wrong."""
     lines = list(problems)
     trained = [split.report for split in splits if split.role == "train"]
     seen: set[int] = set()

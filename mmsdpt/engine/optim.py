@@ -32,7 +32,7 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         trained = [p for p in inner.parameters() if p.requires_grad]
         if not trained:
             raise ValueError("nothing would train: no parameter of the model requires a gradient")
-        # Without paramwise_cfg MMEngine only calls parameters(), and makes one group.
+        # Without paramwise_cfg, MMEngine only calls parameters() and makes one group.
         plain = SimpleNamespace(parameters=lambda: trained)
         wrapper = super().__call__(inner if self.paramwise_cfg else plain)
         if wrapper.optimizer.defaults.get("fused"):
@@ -42,16 +42,16 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def add_params(
         self, params: list[dict], module: nn.Module, prefix: str = "", is_dcn_module=None
     ) -> None:
-        # MMEngine skips frozen parameters too, with a warning for every one of a thousand.
+        # MMEngine also skips frozen parameters, but with a warning for each of a thousand.
         if any(p.requires_grad for p in module.parameters()):
             super().add_params(params, module, prefix=prefix, is_dcn_module=is_dcn_module)
-            # OpenMMLab's own version lists a frozen parameter beside trainable ones.
+            # OpenMMLab's version also lists frozen parameters of a module with trainable ones.
             params[:] = [group for group in params if group["params"][0].requires_grad]
 
 
 def _count_as_changed(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    """Increment the version of parameters, which PyTorch's fused steps do not: otherwise values
-    cached from them (:class:`~mmsdpt.utils.memo.Memo`) would be stale after the step.
+    """Increment the version of parameters, because PyTorch's fused steps do not. Otherwise values
+    cached from them (:class:`~mmsdpt.utils.memo.Memo`) would be out of date after the step.
     """
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -77,7 +77,7 @@ def bfloat16_slowdown() -> float:
     for dtype in (torch.float32, torch.bfloat16):
         matrix = torch.ones(256, 256, dtype=dtype)
         times = []
-        for _ in range(6):  # the first one starts the library
+        for _ in range(6):  # the first one includes the library's start
             start = time.perf_counter()
             torch.matmul(matrix, matrix)
             times.append(time.perf_counter() - start)

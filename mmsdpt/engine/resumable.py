@@ -56,7 +56,7 @@ class ResumableRunner(Runner):
     resumed_random_states: list[dict] | None = None
     _kept_settings: Mapping[str, Any] = MappingProxyType(
         {}
-    )  # those of a resumed run, not of the config
+    )  # from the resumed run, not from the config
 
     @property
     def host(self) -> nn.Module:
@@ -98,7 +98,7 @@ class ResumableRunner(Runner):
         meta = checkpoint["meta"]
         for slot, tuner in getattr(self.host, "tuners", {}).items():
             tuner.adopt(meta["tuners"][slot]["config"])
-            # A tuner without recorded classes (from an older version) has those of the data.
+            # A tuner without stored classes (from an older version) has the classes of the data.
             others = tuner.trained_classes if tuner.frozen else _classes_of_data(meta)
             remember_classes(tuner, meta.get("trained_classes", {}).get(slot) or others)
         self.resumed_random_states = checkpoint["random_states"]
@@ -196,7 +196,7 @@ class ResumableRunner(Runner):
             )
 
     def _check_position(self) -> None:
-        """Warn if the number of iterations is not that of whole epochs."""
+        """Warn if the number of iterations is not a whole number of epochs."""
         loop = self.train_loop
         if not isinstance(loop, EpochBasedTrainLoop):
             return
@@ -233,7 +233,7 @@ class ResumableRunner(Runner):
             done = meta["epoch" if scheduler.by_epoch else "iter"]
             if scheduler._global_step == 0 and done:
                 scheduler._global_step = done - 1
-                with warnings.catch_warnings():  # from MMEngine, about the order of first steps
+                with warnings.catch_warnings():  # MMEngine warns about the order of the first steps
                     warnings.simplefilter("ignore")
                     scheduler.step()
 
@@ -323,8 +323,8 @@ class ResumableRunner(Runner):
                 sampler.seed = self.seed
 
     def _find_best_checkpoints(self, filename: str) -> None:
-        """Look for the best checkpoints beside the resumed one. Paths in the file are not trusted,
-        as the next best score would delete the file at the path.
+        """Look for the best checkpoints in the folder of the resumed one. Paths in the file are not
+        trusted, because the next best score would delete the file at that path.
         """
         for name, path in list(self.message_hub.runtime_info.items()):
             if name.startswith("best_ckpt") and path:

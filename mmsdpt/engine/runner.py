@@ -168,13 +168,13 @@ class TunerRunner(ResumableRunner):
             and not torch.cuda.is_available()
             and self.launcher == "pytorch"
         ):
-            # MMEngine calls torch.cuda.set_device for every backend.
+            # MMEngine would call torch.cuda.set_device, for every backend.
             torch_dist.init_process_group(backend="gloo")
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         if self.distributed and not any(p.requires_grad for p in model.parameters()):
-            # DistributedDataParallel refuses a model without gradients, which can still be tested.
+            # DistributedDataParallel refuses a model without gradients, but it can be tested.
             return model.to(get_device())
         if self.distributed and get_device() == "cpu":
             if model_wrapper_cfg is None:
@@ -182,8 +182,7 @@ class TunerRunner(ResumableRunner):
                     broadcast_buffers=False,
                     find_unused_parameters=self.cfg.get("find_unused_parameters", False),
                 )
-            # MMEngine passes device ids, which DistributedDataParallel refuses for a model on
-            # the CPU.
+            # MMEngine passes device ids, but DistributedDataParallel refuses them on the CPU.
             model_wrapper_cfg = dict(model_wrapper_cfg, device_ids=None)
         return super().wrap_model(model_wrapper_cfg, model)
 
@@ -196,7 +195,7 @@ class TunerRunner(ResumableRunner):
                 self.cfg["feature_cache"], self.host, self.feature_store
             )
             self.register_hook(self.feature_cache)
-        role = roles[0]  # val may be left out of a training
+        role = roles[0]  # val is optional in training
         if getattr(self, f"_{role}_dataloader") is None:
             raise InputError(f"the config has no {role}_dataloader, so there is nothing to {role}")
         every = (*roles, *optional)
@@ -211,8 +210,8 @@ class TunerRunner(ResumableRunner):
     def _running(self) -> Iterator[None]:
         """Explain failing settings, and end the data loader processes with the run.
 
-        Otherwise they would live until this runner, which refers to itself, is garbage collected,
-        and PyTorch would then wait five seconds for each, as their queues are closed first.
+        Otherwise they would exist until this runner, which refers to itself, is garbage collected.
+        Then PyTorch would wait five seconds for each, because their queues are closed first.
         """
         try:
             with settings_explained(self.cfg):
@@ -248,7 +247,7 @@ class TunerRunner(ResumableRunner):
         """As MMEngine's, after checking the data."""
         with self._running():
             if self._test_loop is None:
-                self._prepare("test")  # reports what the config lacks
+                self._prepare("test")  # reports what is missing in the config
             return super().test()
 
     # ------------------------------------------------------------------ building
@@ -263,7 +262,7 @@ class TunerRunner(ResumableRunner):
         if isinstance(dataloader, dict):
             check_dataset_files(dataloader.get("dataset"), classes=False)
             use_own_image_loader(dataloader.get("dataset"))
-            if not dataloader.get("num_workers"):  # PyTorch then refuses settings of workers
+            if not dataloader.get("num_workers"):  # without workers, PyTorch refuses these settings
                 of_workers = ("persistent_workers", "prefetch_factor")
                 dataloader = {k: v for k, v in dataloader.items() if k not in of_workers}
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
@@ -299,7 +298,7 @@ class TunerRunner(ResumableRunner):
                 f"{len(loader.dataset)} training images are fewer than one batch of"
                 f" {loader.batch_size}, and drop_last is set: lower train_dataloader.batch_size"
             )
-        if self.feature_cache is None:  # which may know all samples
+        if self.feature_cache is None:  # its views may know all samples already
             try_first_sample(loader)
         return built
 
@@ -322,9 +321,9 @@ class TunerRunner(ResumableRunner):
         return built
 
     def _build_param_scheduler(self, scheduler, optim_wrapper: OptimWrapper) -> list:
-        """As MMEngine's, with schedules that follow the length of the run, see
-        :func:`follow_max_epochs`. One that begins after the end of the run is left out, as
-        MMEngine refuses it.
+        """Like MMEngine's method, but schedules follow the length of the run, see
+        :func:`follow_max_epochs`. A schedule that begins after the end of the run is left out,
+        because MMEngine refuses it.
         """
         fitting = []
         for each in scheduler if isinstance(scheduler, Sequence) else [scheduler]:
@@ -381,12 +380,12 @@ class TunerRunner(ResumableRunner):
             load_tuner(self.host, path, slot)
         else:
             self.load_checkpoint(str(path))
-            self.resumed_random_states = None  # they belong to the other run
+            self.resumed_random_states = None  # random states belong to the other run
 
 
 def _end_workers(loop: BaseLoop) -> None:
     """End the data loader processes of a loop; its loader can start new ones."""
-    # A loop over iterations holds the iterator of a loader whose workers do not persist.
+    # A loop over iterations keeps the loader's iterator, which has workers that are not persistent.
     for holder in (loop.dataloader, getattr(loop, "dataloader_iterator", None)):
         iterator = getattr(holder, "_iterator", None)
         if hasattr(iterator, "_shutdown_workers"):

@@ -46,7 +46,7 @@ class SeededFetch:
 
     def __call__(self, indices: Sequence[int]) -> list[Any]:
         if not all(isinstance(index, SampleIndex) for index in indices):
-            return [self.dataset[index] for index in indices]  # not from the training sampler
+            return [self.dataset[index] for index in indices]  # indices of another sampler
         before = random_state(devices=False)
         try:
             return [self._sample(index) for index in indices]
@@ -54,9 +54,9 @@ class SeededFetch:
             set_random_state(before)
 
     def _sample(self, index: SampleIndex) -> Any:
-        if index.shape is not None:  # of a known view: only its identity is needed
+        if index.shape is not None:  # a known view: only its identity is needed
             note = dict(view=(index.view, index.seed, False, True))
-            # One byte: a batch is padded by the shape.
+            # One byte in memory: batching needs only the shape.
             pixels = torch.zeros(1, dtype=torch.uint8).expand(index.shape)
             return dict(inputs=pixels, data_samples=BaseDataElement(metainfo=note))
         words = np.random.SeedSequence(index.seed).generate_state(3)
@@ -98,11 +98,11 @@ def seed_samples(loader: DataLoader, runner: Runner, views: Views | None = None)
     """
     sampler = getattr(loader.batch_sampler, "sampler", None)
     plain = isinstance(loader.dataset, IterableDataset) or not hasattr(loader.dataset, "__dict__")
-    if plain or sampler is None:  # a stream, or a plain list, which has no augmentation
+    if plain or sampler is None:  # a stream, or a plain list without augmentation
         return
 
     def present_epoch() -> int:
-        loop = runner._train_loop  # some loops draw while they are being built
+        loop = runner._train_loop  # some loops draw samples while they are built
         return loop.epoch if isinstance(loop, BaseLoop) else 0
 
     # An attribute of the instance, so that the dataset keeps its class.

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from mmsdpt.utils.data_files import dataset_configs
 
-# MMEngine keeps a million values of every scalar, which after some epochs of COCO take a hundred
-# times the size of the tokens. A resumed run only reads the window that its log averages over.
+# MMEngine keeps a million values of every scalar. After some epochs of COCO they take a hundred
+# times the space of the tokens, but a resumed run reads only the window that its log averages over.
 KEPT_VALUES = 500
 MAX_FACTS_BYTES = 100_000
 
@@ -35,7 +35,7 @@ def trained_state(model: nn.Module) -> dict[str, Tensor]:
     """
     tuners = getattr(model, "tuners", {})
     for tuner in tuners.values():
-        tuner.prepare()  # values initialised from the host's weights are set in the first pass
+        tuner.prepare()  # sets the values that start from the host's weights
     state = model.state_dict()
     if not len(tuners):
         return dict(state)
@@ -51,7 +51,7 @@ def unfinished_gradients(optim_wrapper: OptimWrapper) -> dict[int, Tensor]:
     """Gradients that accumulate for a later optimizer step (``accumulative_counts``), on the CPU,
     by the index of their parameter; empty just after a step.
     """
-    if optim_wrapper.should_update():  # refers to the last iteration
+    if optim_wrapper.should_update():  # about the last iteration
         return {}
     parameters = parameters_of(optim_wrapper)
     return {i: p.grad.cpu() for i, p in enumerate(parameters) if p.grad is not None}
@@ -235,7 +235,7 @@ def model_facts(cfg: Mapping[str, Any], host: nn.Module, dataset: Any) -> dict[s
 
 
 def _json(value: Any) -> Any:
-    """The value in JSON's types, or None if it cannot be converted or is too long."""
+    """The value as JSON types, or None if it cannot be converted or is too long."""
     try:
         text = json.dumps(value)
     except (TypeError, ValueError):  # a class or a function in place of its name

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from .sample_seeds import SampleIndex, SeededFetch
 
-_MOST = 20_000  # samples kept in memory, some kB each
+_MOST = 20_000  # number of samples kept in memory, some kB each
 
 
 @dataclass
@@ -51,7 +51,7 @@ class View:
         self.digests, self._load = known.digests, load
 
     def __deepcopy__(self, memo: dict) -> View:
-        return self  # a sample that refers to it is copied often
+        return self  # samples that refer to it are copied often
 
     def pixels(self, shape: Sequence[int]) -> Tensor:
         """The preprocessed pixels (3, H, W).

@@ -64,7 +64,7 @@ def _write(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes private files; give the usual permissions of a new file.
+        # mkstemp makes private files; set the usual permissions of a new file.
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
@@ -74,7 +74,7 @@ def _write(path: Path, data: bytes) -> None:
         raise
     directory = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(directory)  # the rename itself
+        os.fsync(directory)  # saves the rename itself
     finally:
         os.close(directory)
 
@@ -128,7 +128,7 @@ def staged(folder: str | os.PathLike, last: str) -> Iterator[Path]:
 
 
 def _is_about(error: OSError, folder: Path) -> bool:
-    """Whether an error is about a file in ``folder``: the second name is the target of a copy."""
+    """Whether an error is about a file in ``folder``, also as the target of a copy."""
     name = error.filename2 or error.filename
     return isinstance(name, str) and Path(name).is_relative_to(folder)
 

@@ -33,8 +33,8 @@ __all__ = [
     "resolve_checkpoint",
 ]
 
-SAFE_TORCH = "2.10"  # the first that reads .pth files safely
-TUNER_FILE_KEY = "mmsdpt"  # in the metadata of safetensors
+SAFE_TORCH = "2.10"  # the first version that reads .pth files safely
+TUNER_FILE_KEY = "mmsdpt"  # key in the metadata of safetensors files
 
 
 def read_checkpoint(
@@ -79,7 +79,7 @@ def read_checkpoint(
             f" ({named[1] if named else 'damaged'}); if you trust it, re-save its state dict:"
             " torch.save({'state_dict': checkpoint['state_dict']}, PATH)"
         ) from None
-    except Exception as error:  # a damaged pickle raises nearly anything
+    except Exception as error:  # a damaged pickle may raise any exception
         reason = first_line(error)
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({reason})") from None
     if isinstance(content, Mapping) and "state_dict" not in content:
@@ -95,7 +95,7 @@ def read_checkpoint(
 
 
 def _read_torch_file(path: str, map_location: str | torch.device, mapped: bool) -> Any:
-    # Given a path, torch.load decides by its extension; and it can map only a path, no old format.
+    # torch.load can map only a path, not an old format, and decides by the path's extension.
     if mapped and zipfile.is_zipfile(path) and not path.endswith(".safetensors"):
         return torch.load(path, map_location=map_location, weights_only=True, mmap=True)
     with open(path, "rb") as file:
@@ -137,16 +137,16 @@ def load_from_safetensors(filename: str, map_location: Any = None) -> dict:
     return read_checkpoint(str(filename), map_location or "cpu")
 
 
-_SAFETENSORS = r".*\.safetensors$"  # MMEngine matches its prefixes as regular expressions
+_SAFETENSORS = r".*\.safetensors$"  # MMEngine uses prefixes as regular expressions
 _READ_HERE = ("", "http://", "https://", _SAFETENSORS)
 CheckpointLoader.register_scheme(_SAFETENSORS, load_from_safetensors, force=True)
 
 
 def _is_safetensors(path: str) -> bool:
-    """Whether a file is safetensors rather than PyTorch's.
+    """Whether a file has safetensors format, not PyTorch's.
 
     Raises:
-        CheckpointError: if it is neither, with the actual format.
+        CheckpointError: if it has neither; the message names the actual format.
     """
     size = os.path.getsize(path)
     with open(path, "rb") as file:
@@ -199,7 +199,7 @@ def _checked(content: dict, path: str) -> dict:
     """The content, after checking that every tensor in it is supported."""
     seen: set[int] = set()
     waiting: list[tuple[str, object]] = [("", content)]
-    while waiting:  # not recursive: a file may nest to any depth
+    while waiting:  # not recursive: a file may be nested to any depth
         name, value = waiting.pop()
         if isinstance(value, Tensor):
             if problem := odd_kind(name[1:], value):
@@ -251,7 +251,7 @@ def _harmless_types() -> list:
     """Types in the training logs of OpenMMLab checkpoints; none runs code when unpickled."""
     core = np._core if hasattr(np, "_core") else np.core
     return [
-        # NumPy 2 moved these: a file names the location in the version that wrote it.
+        # NumPy 2 moved these; a file has the location in the version that wrote it.
         *(
             _renamed(getattr(core.multiarray, name), f"numpy.{place}.multiarray", name)
             for name in ("_reconstruct", "scalar")
@@ -260,8 +260,8 @@ def _harmless_types() -> list:
         np.ndarray,
         np.dtype,
         *{type(np.dtype(kind)) for kind in "?bhilqBHILQefdSU"},
-        # MMEngine's logs refer to their own methods by getattr. They are not used here, so both are
-        # replaced by dummies.
+        # MMEngine's logs refer to their own methods by getattr. Both are unused here and replaced
+        # by dummies.
         _renamed(lambda *args: None, "builtins", "getattr"),
         type("HistoryBuffer", (_Ignored,), {"__module__": "mmengine.logging.history_buffer"}),
     ]
@@ -333,7 +333,7 @@ def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str
             if names
         ]
         raise CheckpointError(f"{origin} does not fit {type(model).__name__}: {'; '.join(parts)}")
-    # One after the other: a copy of all in another precision is as large as the model.
+    # One by one, because a copy of all in another precision would be as large as the model.
     if damaged := [n for n, v in own.items() if not_finite({n: state[n].to(v.dtype)})]:
         raise CheckpointError(
             f"{origin} is damaged: it has values that are not finite in {listed(damaged)}"

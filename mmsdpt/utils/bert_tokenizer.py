@@ -79,7 +79,7 @@ class BertTokenizer:
                 self._backend = Tokenizer.from_file(str(file))
             else:
                 self._backend = _from_vocabulary(file, names, settings)
-        except Exception as error:  # Rust raises plain Exception, damaged text UnicodeDecodeError
+        except Exception as error:  # Rust code raises Exception, damaged text UnicodeDecodeError
             reason = first_line(error)
             raise InputError(f"the vocabulary {file} cannot be read ({reason})") from None
         self._backend.no_truncation()
@@ -173,18 +173,18 @@ class BertTokenizer:
 
 
 def _text(token: Any) -> str:
-    """A token as ``tokenizer_config.json`` names it: a string, or an object with settings."""
+    """The text of a token in ``tokenizer_config.json``: a string, or an object with settings."""
     content = token.get("content") if isinstance(token, dict) else token
     return content if isinstance(content, str) else ""
 
 
 def _tensor(rows: list[list[int]]) -> Tensor:
-    # An empty text without special tokens is a row of no tokens, not of floats.
+    # Without dtype, an empty text without special tokens would give floats.
     return torch.tensor(rows, dtype=torch.long)
 
 
 def _from_vocabulary(file: Path, names: dict[str, str], settings: dict[str, Any]) -> Tokenizer:
-    """The tokenizer that Hugging Face makes of a ``vocab.txt``."""
+    """The tokenizer that Hugging Face builds from a ``vocab.txt``."""
     with file.open(encoding="utf-8") as lines:
         vocabulary = {line.rstrip("\n"): i for i, line in enumerate(lines)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=names["unk"]))

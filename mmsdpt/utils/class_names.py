@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 
 from .errors import InputError, listed
 
-_JOINERS = "\u200c\u200d"  # change how letters of some scripts and emoji look
+_JOINERS = "\u200c\u200d"  # they change how letters of some scripts and emoji look
 
 
 class Reading(NamedTuple):
@@ -108,7 +108,7 @@ def name_problems(
 
 
 def _mixes_scripts(word: str) -> bool:
-    """Whether a word has Latin letters and some that look like them."""
+    """Whether a word has Latin letters and letters of other scripts that look like them."""
     scripts = {unicodedata.name(c, "?").split()[0] for c in word if c.isalpha()}
     return "LATIN" in scripts and not scripts.isdisjoint({"CYRILLIC", "GREEK", "CHEROKEE"})
 

@@ -39,12 +39,12 @@ def run_tool(main: Callable[[], int | None]) -> None:
         code = main()
         sys.stdout.flush()
     except InputError as error:
-        # The message may quote a file, whose control characters must not reach the terminal.
+        # The message may quote a file with control characters, which must not reach the terminal.
         lines = (printable(line, 10_000) for line in str(error).split("\n"))
         sys.stderr.write("error: " + "\n".join(lines) + "\n")
         code = 2
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and _is_unread():  # as with ``| head``
+        if isinstance(error, BrokenPipeError) and _is_unread():  # for example with ``| head``
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
             sys.exit(1)
         if (message := disk_problem(error)) is None:
@@ -58,7 +58,7 @@ def run_tool(main: Callable[[], int | None]) -> None:
 
 
 def _is_unread() -> bool:
-    """Whether the reader of stdout has closed it; other pipes may break, too."""
+    """Whether the reader has closed stdout; the error may also come from another pipe."""
     poll = select.poll()
     poll.register(sys.stdout, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
@@ -80,7 +80,7 @@ class Options(DictAction):
         for value in values:
             try:
                 super().__call__(parser, namespace, [value], option_string)
-            except (AssertionError, RecursionError):  # brackets that do not match; a dict
+            except (AssertionError, RecursionError):  # wrong brackets; a dict
                 parser.error(
                     f"{option_string} cannot parse {value!r}: write a list as [1,2], and set keys"
                     " of a dict one by one, as in optim_wrapper.optimizer.lr=0.1"
@@ -226,7 +226,7 @@ def read_config_file(path: str | Path, **kwargs: Any) -> Config:
         ) from None
 
 
-# Settings that a run reads but a config may lack: arguments of MMEngine's Runner, and others.
+# Settings that a run reads but a config may not have: arguments of MMEngine's Runner, and others.
 OF_THE_RUNNER = (
     *("model", "work_dir", "data_preprocessor", "load_from", "resume", "launcher", "env_cfg"),
     *(f"{role}_{part}" for role in ("train", "val", "test") for part in ("dataloader", "cfg")),
@@ -273,7 +273,7 @@ def _check_names(
     part is close to an existing key of a dict without a type, which no constructor checks.
 
     Raises:
-        InputError: with the nearest name.
+        InputError: with the closest name.
     """
     for name in options:
         part: Any = cfg

@@ -69,7 +69,7 @@ _OPENAI_TO_MMPRETRAIN = (
 )
 
 
-# Both norms, the joint layer of queries, keys and values, the output projection, and the MLP.
+# Both norms, the joint layer of query, key and value, the output projection, and the MLP.
 _IMAGE_BLOCK = ("ln1.", "ln2.", "attn.qkv.", "attn.proj.", "ffn.layers.0.0.", "ffn.layers.1.")
 _TEXT_BLOCK = ("ln_1.", "ln_2.", "attn.in_proj_", "attn.out_proj.", "mlp.c_fc.", "mlp.c_proj.")
 
@@ -181,8 +181,8 @@ def _read(source: str) -> tuple[dict[str, Any], str]:
 
 
 def _check_activation(source: Path, given: str | None) -> None:
-    """Refuse weights that were not trained with QuickGELU, or do not name their activation: the
-    tensors do not show it, and with another activation every feature is wrong.
+    """Refuse weights that were not trained with QuickGELU, or whose activation is not known. The
+    tensors do not show it, and with another activation every feature would be wrong.
     """
     where, found = _declared_activations(source)
     if not found and given is None:
@@ -201,7 +201,7 @@ def _check_activation(source: Path, given: str | None) -> None:
 
 
 def _declared_activations(source: Path) -> tuple[Path | None, set[str]]:
-    """The activations that an archive's code or a config beside the weights names, and where."""
+    """The activations named in an archive's code or a config next to the weights, and that file."""
     if source.is_file() and zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as archive:
             for item in archive.infolist():
@@ -243,7 +243,7 @@ _TOWERS, _ENDS = ("vision", "text"), ("config", "cfg")
 
 
 def _other_heads(source: Path, architecture: Architecture) -> str:
-    """A note if a config beside the weights has heads that are not of width 64."""
+    """A note if a config next to the weights has heads whose width is not 64."""
     widths = dict(vision=architecture.image_width, text=architecture.text_width)
     needed: dict[str, int] = {}
     for _, content in _configs_beside(source):
@@ -296,13 +296,13 @@ def convert_state(state: Mapping[str, Tensor], origin: str) -> tuple[str, dict[s
     if layout == "Hugging Face's layout":
         state = joined(state, r"(?<=self_attn\.)([qkv])_proj", "in_proj", origin)
         state = renamed(state, _HUGGING_FACE_TO_OPENAI)
-        for name in ("visual.proj", "text_projection"):  # linear layers there
+        for name in ("visual.proj", "text_projection"):  # linear layers in that layout
             if name in state and state[name].dim() == 2:
                 state[name] = state[name].t()
     elif layout == "open_clip's layout":
         state = {name.removeprefix("text."): value for name, value in state.items()}
     state = renamed(state, _OPENAI_TO_MMPRETRAIN)
-    # Copies: a file's tensors may share memory, which safetensors refuses to write.
+    # Copies, because safetensors cannot write tensors that share memory.
     converted = {
         name: _in_shape(name, value.detach()).to(torch.float32, copy=True).contiguous()
         for name, value in state.items()
@@ -316,7 +316,7 @@ def convert_state(state: Mapping[str, Tensor], origin: str) -> tuple[str, dict[s
 
 
 def _in_shape(name: str, value: Tensor) -> Tensor:
-    """MMPreTrain's image tower keeps a batch dimension; a logit scale may be a vector of one."""
+    """A tensor in MMPreTrain's shape, with a batch dimension or a scalar logit scale."""
     if name == "visual.cls_token":
         return value.reshape(1, 1, -1)
     if name == "visual.pos_embed":
@@ -361,7 +361,7 @@ def _architecture(state: Mapping[str, Tensor], origin: str) -> Architecture:
 
     def layers(prefix: str) -> int:
         found = (re.match(re.escape(prefix) + r"\.(\d+)\.", name) for name in state)
-        return len({match[1] for match in found if match})  # a gap shows as a missing layer
+        return len({match[1] for match in found if match})  # a gap is reported as a missing layer
 
     image_width, _, patch, _ = sizes("visual.patch_embed.projection.weight", 4)
     patches = sizes("visual.pos_embed", 3)[1] - 1

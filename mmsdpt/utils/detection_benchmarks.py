@@ -23,7 +23,7 @@ DATA_ROOT = "data/"
 SPLITS = ("train", "val", "test")
 _COCO = "CocoDataset"
 _CAPTION = "caption_prompt"
-# Placeholders in configs/ for a benchmark or your own data.
+# Data paths in configs/ that a benchmark or your own data replace.
 _REPLACED = ("data/coco/", "data/raccoon/")
 
 
@@ -219,16 +219,16 @@ def _check_kind(benchmark: DetectionBenchmark, dataset: Mapping, own: Iterable[s
 
 
 def _classes(benchmark: DetectionBenchmark, root: str) -> tuple[str, ...] | None:
-    """The class names from the table, or from the training file for a folder of a collection."""
+    """The class names from the table or, for a folder of a collection, from the training file."""
     if not benchmark.names_in_files:
         return benchmark.classes
     path = Path(joined(root, benchmark.files["train"][0]))
     if not path.is_file():
-        return ()  # the check of files reports it
+        return ()  # the check of the files reports it
     return _names_in_file(path, path.stat().st_mtime_ns)
 
 
-@lru_cache(maxsize=8)  # called by a tool, and again by the runner that it builds
+@lru_cache(maxsize=8)  # called by a tool and again by its runner
 def _names_in_file(path: Path, changed: int) -> tuple[str, ...]:
     try:
         content = json.loads(path.read_bytes())

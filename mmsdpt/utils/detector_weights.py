@@ -33,7 +33,7 @@ from .foreign_layouts import (
 
 _BERT = "language_model.language_backbone.body.model."
 
-# Names inside of Swin, with the original's numbering of stages.
+# Names inside Swin, with the stage numbers of the original.
 _SWIN: Rules = (
     (r"^backbone\.patch_embed\.proj\.", "backbone.patch_embed.projection."),
     (r"^backbone\.layers\.", "backbone.stages."),
@@ -67,7 +67,7 @@ _IDEA: Rules = (
     (r"^(encoder\.(?:text_)?layers\.\d+)\.norm1\.", r"\1.norms.0."),
     (r"^(encoder\.(?:text_)?layers\.\d+)\.norm2\.", r"\1.norms.1."),
     (r"^(encoder\.text_layers\.\d+\.self_attn)\.", r"\1.attn."),
-    # The decoder's blocks are not in the order of their numbers.
+    # The decoder's norms are not numbered in the order of use.
     (r"^(decoder\.layers\.\d+)\.norm2\.", r"\1.norms.0."),
     (r"^(decoder\.layers\.\d+)\.catext_norm\.", r"\1.norms.1."),
     (r"^(decoder\.layers\.\d+)\.norm1\.", r"\1.norms.2."),
@@ -213,9 +213,9 @@ _TARGET = re.compile(
 
 
 def _swin_as_unfolded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Patch merging reads (channel, row, column) in MMDetection, and in the original the patches
-    (0, 0), (1, 0), (0, 1), (1, 1) one after the other. Adds the index of relative positions, a
-    buffer that some layouts leave out.
+    """Reorder the patch merging: MMDetection reads (channel, row, column), the original reads the
+    patches (0, 0), (1, 0), (0, 1), (1, 1) one after the other. Also adds the index of relative
+    positions, a buffer that some layouts do not have.
     """
     swin = dict(state)
     for name, value in state.items():
@@ -259,7 +259,7 @@ def _grounding_dino(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             name = f"bbox_head.cls_branches.{layers if found[1] == 'last' else found[1]}.bias"
             value = value.reshape(1)
         converted[name] = value
-    for name, value in list(converted.items()):  # layers that share one branch, saved once
+    for name, value in list(converted.items()):  # a branch of several layers is saved once
         if found := re.fullmatch(r"(bbox_head\.\w+_branches)\.0\.(.+)", name):
             for i in range(1, layers):
                 converted.setdefault(f"{found[1]}.{i}.{found[2]}", value)

@@ -11,7 +11,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: object = "") -> None:
-        # From a data loader's worker, torch passes the message inside a traceback.
+        # For an error in a data loader's worker, torch puts the message inside a traceback.
         text = str(message)
         if text.startswith("Caught ") and "Original Traceback" in text:
             text = text.rpartition(f"{type(self).__qualname__}: ")[2].strip()
@@ -75,5 +75,5 @@ def disk_problem(error: OSError) -> str | None:
     """A disk error in one sentence with the file; None for any other error."""
     if error.errno not in _OF_THE_DISK:
         return None
-    name = error.filename2 or error.filename  # of a copy the target
+    name = error.filename2 or error.filename  # in a copy, filename2 is the target
     return _OF_THE_DISK[error.errno] + (f": {printable(name)}" if name else "")

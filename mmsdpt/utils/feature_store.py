@@ -36,7 +36,7 @@ from .errors import InputError
 Entry = tuple[Tensor, ...]
 GB = 10**9
 _FILES, _ABOUT, _SUFFIX = "*.safetensors", "about.json", ".unfinished"
-_OPEN = 2048  # files that stay mapped
+_OPEN = 2048  # number of files that stay mapped
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class FeatureStore:
         self.folder = _Folder(Path(folder), int(max_gb * GB)) if folder is not None else None
 
     def __deepcopy__(self, memo: dict) -> FeatureStore:
-        return self  # of a copied host, too
+        return self  # copied hosts share the store
 
     def begin_run(self) -> None:
         """Mark the start of a run: entries of earlier runs may be evicted from now on."""
@@ -142,7 +142,7 @@ class _Folder:
     """The files of a folder.
 
     Attributes:
-        began: Files that were used later than this are not evicted.
+        began: Files used after this time are not evicted.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
@@ -154,7 +154,7 @@ class _Folder:
                 f"feature_cache.folder={path} cannot be created: {error.strerror}"
             ) from error
         self._lock = FileLock(path / ".lock")
-        self._open: OrderedDict[Path, tuple[Entry, float]] = OrderedDict()  # and when it was used
+        self._open: OrderedDict[Path, tuple[Entry, float]] = OrderedDict()  # and its last use
         self._broken = False
 
     def get(self, space: Space, key: str) -> Entry | None:
@@ -162,13 +162,13 @@ class _Folder:
         entry, used = self._open.pop(path, (None, -1.0))
         try:
             if used < self.began:
-                with suppress(OSError):  # in a folder that is read-only, or of others
-                    os.utime(path)  # least recently used entries are evicted first
+                with suppress(OSError):  # the folder may be read-only, or belong to others
+                    os.utime(path)  # marks it as used: the least recently used are evicted first
                 used = time.time()
             entry = entry or _read(path)
         except FileNotFoundError:  # never written, or evicted by another process
             return None
-        except (OSError, SafetensorError, ValueError):  # damaged by a crash of the machine
+        except (OSError, SafetensorError, ValueError):  # damaged by a system crash
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
@@ -178,7 +178,7 @@ class _Folder:
         return entry
 
     def put(self, space: Space, entries: Mapping[str, Entry]) -> bool:
-        """Write entries; False if there is no room for them."""
+        """Write entries; False if there is no space for them."""
         if self._broken:
             return False
         about = self.path / space.name / _ABOUT
@@ -208,7 +208,7 @@ def _read(path: Path) -> Entry:
     """The entry in a file, mapped into memory.
 
     Raises:
-        OSError, SafetensorError, ValueError: if it is not what was written.
+        OSError, SafetensorError, ValueError: if it is damaged.
     """
     with safe_open(path, framework="pt") as file:
         sums = json.loads((file.metadata() or {}).get("crc32", "[]"))
@@ -219,8 +219,8 @@ def _read(path: Path) -> Entry:
 
 
 def _write(path: Path, entry: Entry) -> None:
-    """Like :func:`write_atomically`, without waiting for the disk: files damaged by a crash of the
-    machine are detected by their checksum, and computed again.
+    """Like :func:`write_atomically`, without waiting for the disk. Files damaged by a system crash
+    are detected by their checksum and computed again.
     """
     temporary = path.with_name(f".{path.name}{_SUFFIX}")
     try:
@@ -242,7 +242,7 @@ def _file_size(entry: Entry) -> int:
 
 
 def _spaces(folder: Path) -> Iterator[Path]:
-    """Folders of spaces: those with an ``about.json``."""
+    """Folders of spaces, which have an ``about.json``."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if (path / _ABOUT).is_file() and not path.is_symlink():
             yield path
@@ -261,18 +261,18 @@ def _files(folder: Path) -> list[tuple[float, int, Path]]:
 
 
 def _sweep(space: Path) -> None:
-    """Remove temporary files of killed processes, ours and those of safetensors. The caller must
-    hold the lock.
+    """Remove temporary files of killed processes, ours and safetensors' own. The caller must hold
+    the lock.
     """
     for path in space.glob(".*"):
         path.unlink(missing_ok=True)
 
 
 def _make_room(folder: Path, most: int, began: float, wanted: int) -> bool:
-    """Evict until ``wanted`` bytes fit. The caller must hold the lock.
+    """Evict files until ``wanted`` bytes fit. The caller must hold the lock.
 
     Returns:
-        Whether they do.
+        Whether they fit.
     """
     found = []
     for space in _spaces(folder):

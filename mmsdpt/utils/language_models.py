@@ -73,7 +73,7 @@ def _from_hub(name: str, weights: bool) -> Path:
         return _is_text_folder(folder) and (not weights or weight_file(folder) is not None)
 
     folder, reason = None, ""
-    # The cache first: a model that was downloaded once needs no network, nor its timeouts.
+    # The cache first, so that a downloaded model needs no network and causes no timeouts.
     for local_only in (True, False):
         if not local_only and huggingface_hub.constants.HF_HUB_OFFLINE:
             reason = "offline mode is set"

@@ -13,7 +13,8 @@ from mmengine.logging import print_log
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
-_EXPONENTS = (6.0, 4.0, 2.0, 0.0, -2.0, -4.0, -6.0)  # of C = 10^x, the best first found
+# Of C = 10^x; the first of equally good ones is used.
+_EXPONENTS = (6.0, 4.0, 2.0, 0.0, -2.0, -4.0, -6.0)
 _STEPS = 8  # halvings of the interval around the best
 _MAX_ITER = 1000
 
@@ -60,7 +61,7 @@ def search_logistic_regression(
             logger="current",
         )
     weight, bias = model.coef_, model.intercept_
-    if len(weight) == 1:  # of two classes scikit-learn gives the difference
+    if len(weight) == 1:  # scikit-learn gives only the difference of two classes
         weight, bias = (np.concatenate([-part / 2, part / 2]) for part in (weight, bias))
     return weight, bias, 10.0**best
 

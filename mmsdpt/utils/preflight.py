@@ -72,16 +72,16 @@ def require_all(cfg: Config, roles: Sequence[str]) -> None:
 
 
 def _missing_data(cfg: Config, roles: Sequence[str]) -> list[str]:
-    """One sentence for all files and folders with the same source."""
+    """One sentence for all missing files and folders with the same source."""
     by_advice: dict[str, dict[str, None]] = {}
     for role in roles:
         dataset = (cfg.get(f"{role}_dataloader") or {}).get("dataset")
         paths = [path for _, path in missing_files(dataset)]
         if any(each.get("ann_file") for each in dataset_configs(dataset)):
-            # Other datasets draw their images at first use.
+            # Other datasets generate their images at first use.
             files = [each.get("ann_file") for each in metric_configs(cfg.get(f"{role}_evaluator"))]
             paths += [x for x in files if x and "://" not in x and not Path(x).is_file()]
-        # The name of an annotation file identifies the source, that of a folder does not.
+        # An annotation file's name identifies the source, a folder's name does not.
         advice = max((how_to_get_data(path) for path in paths), key=len, default="")
         for each in dataset_configs(dataset):
             if each.get("type") == "mmsdpt.ClassificationData" and (

@@ -78,7 +78,7 @@ _SETTINGS = {
     ("a positive integer", "-1"): ("default_hooks.checkpoint.interval",),
 }
 
-# All settings of test_cfg by the type of the model, as no constructor checks these names.
+# All settings of test_cfg by the type of the model, because no constructor checks them.
 _READ_IN_TESTS = {
     "GLIP": ("nms_pre", "min_bbox_size", "score_thr", "nms", "max_per_img", "chunked_size"),
     "GroundingDINO": ("max_per_img", "chunked_size"),

@@ -36,14 +36,14 @@ def read_torchscript(archive: zipfile.ZipFile, origin: str) -> dict[str, Tensor]
         )
         root = _ArchiveUnpickler(archive, pickled).load()
         return dict(_tensors_of(root, ""))
-    except Exception as error:  # a damaged pickle raises nearly anything
+    except Exception as error:  # a damaged pickle may raise any exception
         raise CheckpointError(
             f"{origin} cannot be read as a TorchScript archive ({first_line(error)})"
         ) from None
 
 
 class _Record:
-    """Replaces an object of any class and holds only its attributes."""
+    """Replaces an object of any class and has only its attributes."""
 
     def __new__(cls, *args: object, **kwargs: object) -> _Record:
         record = super().__new__(cls)

@@ -14,8 +14,8 @@ from mmsdpt.utils.errors import printable
 
 MAX_TEXT = 1000
 MAX_NUMBER = 10**6
-# Parts of the toolboxes that a file may request: those of our configs and of Grounding DINO's.
-# None reads a file named in a setting (except the text encoder's folder), or executes a string.
+# Parts of the toolboxes that a file may use: those of our configs and of Grounding DINO's.
+# No part reads a file named in a setting (except the text encoder's folder) or runs a string.
 _PARTS = frozenset(
     """
     DetDataPreprocessor MultiModalDataPreprocessor SwinTransformer VisionTransformer ResNet
@@ -34,7 +34,7 @@ def config_problems(value: Any, where: str, depth: int = 0) -> Iterator[str]:
     if depth > 20:
         yield f"{where[:100]} is nested too deeply"
     elif isinstance(value, dict):
-        value.pop("init_cfg", None)  # base weights replace what it would start from
+        value.pop("init_cfg", None)  # the base weights replace these values
         if "type" in value and not is_known_part(value["type"]):
             yield (
                 f"{printable(where, 100)} has the type {printable(value['type'], 100)}, which"

@@ -179,11 +179,11 @@ def _samples(
     report: ConversionReport,
     anywhere: bool,
 ) -> list[Sample]:
-    """What a checked file says of its images.
+    """The samples of a checked file.
 
     Args:
         folder: Folder that ``file_name`` is relative to.
-        anywhere: Whether images may lie outside the report's root: nothing is copied.
+        anywhere: Whether images may be outside the report's root, because none is copied.
     """
     content, where = checked.content, report.name(checked.path)
     for text in checked.sentences("filled"):
@@ -228,7 +228,7 @@ def _samples(
             box = fit_box((x, y, x + w, y + h), size, report, place)
             if box is not None:
                 extra = {key: entry[key] for key in _KEPT if entry.get(key)}
-                share = box[2] * box[3] / (w * h)  # of the box that is left when it is clipped
+                share = box[2] * box[3] / (w * h)  # of the box that remains after clipping
                 extra["area"] = round(abs(entry["area"] * share), 4)
                 instances.append(Instance(name, box, extra))
         samples.append(Sample(path, *size, instances))
@@ -238,7 +238,7 @@ def _samples(
 def _once_each(
     samples: Sequence[Sample], keep_empty: bool, report: ConversionReport
 ) -> list[Sample]:
-    """Merge repeated images with all of their boxes, as some tools write one file per class."""
+    """Merge repeated images with all their boxes, because some tools write one file per class."""
     by_image: dict[Path, Sample] = {}
     for sample in samples:
         first = by_image.setdefault(sample.image, sample)

@@ -158,7 +158,7 @@ def write_coco(
 
 
 def _refuse_without_boxes(splits: dict[str, list[Sample]], report: ConversionReport) -> None:
-    """Refuses a conversion in which every box was lost, no image has a label, or all are empty."""
+    """Refuses a conversion if every box was lost, no image has a label, or all labels are empty."""
     samples = [sample for group in splits.values() for sample in group]
     if any(sample.instances for sample in samples):
         return
@@ -180,7 +180,7 @@ def _refuse_without_boxes(splits: dict[str, list[Sample]], report: ConversionRep
 
 
 def _summary(report: ConversionReport) -> str:
-    """The problems, each with the first place where it was met."""
+    """The problems, each with the first place where it was found."""
     kinds = []
     for kind, count in sorted(report.counts.items()):
         if kind in PROBLEMS:
@@ -206,7 +206,7 @@ def _count_repeats(splits: dict[str, list[Sample]], report: ConversionReport) ->
     seen: dict[Path, str] = {}
     for name, samples in splits.items():
         for sample in samples:
-            image = sample.image.resolve()  # two links may lead to one image
+            image = sample.image.resolve()  # two links may point to one image
             if image in seen:
                 report.add("image_in_two_splits", sample.image, f"{seen[image]} and {name}")
             else:

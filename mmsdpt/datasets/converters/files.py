@@ -17,7 +17,7 @@ ImageMode = Literal["copy", "link", "in-place"]
 MAX_LABEL_BYTES = 8 * 2**20
 """Maximum size of a label file in bytes; real ones have kilobytes."""
 
-# VOC's segmentation masks are named like the photographs they belong to.
+# VOC's segmentation masks have the same names as their images.
 _MASK_FOLDERS = frozenset({"segmentationclass", "segmentationobject"})
 
 
@@ -49,7 +49,7 @@ def find_inside(root: Path, path: Path) -> Path | None:
     try:
         path = Path(os.path.normpath(path))
         target = path.resolve()
-        target.exists()  # raises where the name is too long
+        target.exists()  # raises an error if the name is too long
     except (OSError, ValueError, RuntimeError):  # too long, a null byte, a loop of links
         return None
     if not target.is_relative_to(root):
@@ -80,7 +80,7 @@ def scan(
         report.add("folder_unreadable", Path(error.filename), error.strerror or "")
 
     top = folder.resolve()
-    hint = "" if report.source_format == "voc" else ", see --root"  # voc2coco.py has none
+    hint = "" if report.source_format == "voc" else ", see --root"  # voc2coco.py has no --root
     seen = {exclude}
     for current, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
         here = Path(current)

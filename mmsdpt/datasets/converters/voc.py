@@ -130,15 +130,15 @@ def convert_voc(
     return report
 
 
-_SLACK = 2.0  # pixels by which a box may leave its image: rounding
-_CERTAIN = 10  # boxes that would reach beyond a smaller image if they were of a larger one
+_SLACK = 2.0  # pixels that a box may exceed its image by rounding
+_CERTAIN = 10  # this many boxes of a larger image would not all fit into a smaller one
 
 
 class _WrongSize:
-    """An image and its XML, whose <size> is another one.
+    """An image and its XML, whose <size> differs from that of the image.
 
     Args:
-        declared: Width and height in <size>; None where there is no number.
+        declared: Width and height in <size>; None if there is no number.
     """
 
     def __init__(
@@ -156,20 +156,20 @@ class _WrongSize:
 
     @property
     def may_be_meant(self) -> bool:
-        """Whether the boxes, if there are any, may be of this size."""
+        """Whether the boxes, if there are any, may belong to an image of the size in <size>."""
         differs = any(abs(a - b) > _SLACK for a, b in zip(self.declared, self.own, strict=True))
         return bool(self.corners) and min(self.declared) > 0 and differs
 
     @property
     def kind(self) -> str:
-        """Whether the image was turned, scaled to whole pixels or changed in another way."""
+        """How the image was changed: turned, scaled (and rounded to whole pixels) or other."""
         (w, h), (width, height) = self.declared, self.own
         if (w, h) == (height, width):
             return "turned"
         return "scaled" if abs(w * height - h * width) <= max(w, h) else "other"
 
     def fits(self, size: tuple[float, float]) -> bool:
-        """Whether no box leaves an image of this width and height."""
+        """Whether all boxes are inside an image of this width and height."""
         return all(c[2] <= size[0] + _SLACK and c[3] <= size[1] + _SLACK for c in self.corners)
 
 
@@ -204,8 +204,8 @@ class _Reader:
 
     def read_all(self, xmls: Sequence[Path], keep_unlabelled: bool, progress: bool) -> list[Sample]:
         samples = []
-        # An image belongs to the nearest XML of its own name, whatever another XML's <filename>
-        # says.
+        # An image belongs to the nearest XML with its name, even if another XML has it as
+        # <filename>.
         order = sorted(xmls, key=lambda path: (-self._closeness(path), self.report.name(path)))
         for xml in tqdm(order, desc="annotations", unit="xml", disable=not progress):
             sample = self._read(xml)
@@ -290,9 +290,9 @@ class _Reader:
         return Sample(image, *size.displayed, kept, self.report.name(xml.with_suffix("")))
 
     def _read_wrong_sizes(self) -> Iterator[Sample]:
-        """Reads the images whose <size> is not theirs, without those that were resized after they
-        were labelled. One image seldom proves it, so those of one kind are judged together: boxes
-        of the larger size reach beyond the smaller one somewhere.
+        """Reads the images with a wrong <size>, but leaves out those that were resized after they
+        were labelled. One image is rarely enough to detect this, so all images of one kind are
+        judged together: some boxes of the larger size will not fit into the smaller one.
         """
         for kind in dict.fromkeys(each.kind for each in self.wrong_sizes):
             group = [each for each in self.wrong_sizes if each.kind == kind]
@@ -313,10 +313,10 @@ class _Reader:
                     yield self._sample(each.xml, each.tree, each.image, each.size)
 
     def refuse_sizes(self) -> None:
-        """Refuses boxes that seem to be a corner and the size, and have no order as two corners.
+        """Refuses boxes that seem to be a corner and the size: as two corners, many are swapped.
 
         Raises:
-            InputError: If they are so.
+            InputError: If the boxes seem to be a corner and the size.
         """
         count, swapped = self.shapes["all"], self.shapes["swapped"]
         if swapped >= 5 and swapped * 10 > count and self.shapes["size"] >= 0.99 * count:
@@ -343,17 +343,18 @@ class _Reader:
         return image
 
     def _closeness(self, xml: Path) -> int:
-        """Number of folders that the XML shares with the image of its own name, -1 where there is
+        """Number of folders that the XML shares with the image of the same name; -1 if there is
         none.
         """
         image = self._nearest(xml, self.by_stem[folded(xml.stem)], "")
         return -1 if image is None else _shared_folders(xml, image)
 
     def _nearest(self, xml: Path, candidates: Sequence[Path], file_name: str) -> Path | None:
-        """Returns the candidate that shares most folders with ``xml``, of equals that called
-        ``file_name``.
+        """Returns the candidate that shares most folders with ``xml``; if several are equal, the
+        one named ``file_name``.
 
-        An image in another split's folder is not a candidate: splits number their files alike.
+        An image in another split's folder is not a candidate, because splits often use the same
+        numbers as file names.
         """
         root = self.report.root
         place = xml.relative_to(root)
@@ -393,7 +394,7 @@ class _Reader:
         return Instance(name, fitted, extra)
 
     def _corners(self, node: Element, where: str) -> Box | None:
-        """x1, y1, x2, y2 from 0 on, of <bndbox>, or around <robndbox> or <polygon>."""
+        """x1, y1, x2, y2, counted from 0, of <bndbox>, or around <robndbox> or <polygon>."""
         found = _box_corners(node)
         if found is not None:
             x1, y1, x2, y2 = (value - self.offset for value in found)
@@ -443,7 +444,7 @@ def _polygon(node: Element) -> list[float]:
 
 
 def _shared_folders(first: Path, second: Path) -> int:
-    """Returns the number of folders that two paths share, from the top and from the end:
+    """Returns the number of folders that two paths share, counted from the start and from the end:
     ``Annotations/cam1/0.xml`` belongs to ``JPEGImages/cam1/0.jpg``.
     """
     ends = (first.parent.parts, second.parent.parts)

@@ -61,7 +61,7 @@ def _lists(root: Path) -> list[tuple[str, Path]]:
     """Split and path of each list.
 
     Raises:
-        InputError: if a folder has two lists of one split.
+        InputError: if a folder has two lists for one split.
     """
     found: dict[tuple[Path, str], Path] = {}
     trainval: list[Path] = []
@@ -81,8 +81,8 @@ def _lists(root: Path) -> list[tuple[str, Path]]:
 
 
 def _named(entry: str, by_end: Mapping[str, list[Sample]]) -> list[Sample]:
-    """The samples of a line: a name or path, with or without suffix, and with or without the 1, 0
-    or -1 that VOC's lists of one class have behind it.
+    """The samples of a line: a name or path, with or without suffix, and with or without a 1, 0 or
+    -1 after it, as in VOC's lists for one class.
     """
     plain = re.sub(r"\s+[+-]?[01]$", "", entry)
     for name in (entry, plain, entry.rpartition(".")[0], plain.rpartition(".")[0]):
@@ -93,7 +93,7 @@ def _named(entry: str, by_end: Mapping[str, list[Sample]]) -> list[Sample]:
 
 
 def _ends(path: str) -> list[str]:
-    """The ends of a path, the longest first."""
+    """All ends of a path, such as ``b/c`` of ``a/b/c``, the longest first."""
     parts = path.split("/")
     return ["/".join(parts[start:]) for start in range(len(parts))]
 
@@ -115,7 +115,7 @@ def folder_splits(samples: Sequence[Sample], report: ConversionReport) -> dict[s
 def _account(
     splits: dict[str, list[Sample]], samples: Sequence[Sample], report: ConversionReport
 ) -> None:
-    """Counts the images in no split, and those in several as found once more."""
+    """Counts the images in no split; counts an image in several splits as found several times."""
     used: set[Path] = set()
     for sample in (sample for chosen in splits.values() for sample in chosen):
         if sample.image in used:

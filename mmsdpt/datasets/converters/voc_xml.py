@@ -12,14 +12,14 @@ from mmsdpt.utils.texts import encoding_of
 from .files import LabelRefused
 
 _MAX_DEPTH = 32
-# Python's codecs of other purposes; some take a time that grows with the square of the length.
+# Python's codecs that are not for text; the time of some grows with the square of the length.
 _NOT_OF_TEXTS = frozenset(
     """
     punycode idna unicode_escape raw_unicode_escape undefined charmap utf_7
     hex rot_13 uu bz2 zlib quopri base64
     """.split()
 )
-# Files in the encoding of a Windows system often declare the standard that it extends.
+# Windows programs often write an extended encoding and declare the standard one.
 _LARGER = dict(gb2312="gb18030", gbk="gb18030", shift_jis="cp932", euc_kr="cp949")
 
 
@@ -31,7 +31,7 @@ def parse_xml(content: bytes) -> Element:
             elsewhere, or is nested beyond any real annotation.
         expat.ExpatError: If it is no well-formed XML.
     """
-    parser = expat.ParserCreate("utf-8")  # whatever the file declares
+    parser = expat.ParserCreate("utf-8")  # the content is converted to UTF-8 first
     parser.buffer_text = True
     builder = TreeBuilder()
 
@@ -61,11 +61,11 @@ def parse_xml(content: bytes) -> Element:
 
 
 def _in_utf8(content: bytes) -> bytes:
-    """The content in UTF-8. Expat itself knows few encodings, and none of more bytes per character,
-    such as GBK or Shift-JIS.
+    """The content in UTF-8. Expat supports only few encodings, and none with several bytes per
+    character, such as GBK or Shift-JIS.
 
     Raises:
-        LabelRefused: If it is not in the encoding that its byte order mark or declaration says.
+        LabelRefused: If it is not in the encoding of its byte order mark or declaration.
     """
     encoding = encoding_of(content)
     if encoding == "utf-8":
@@ -87,7 +87,7 @@ def _declared(content: bytes) -> str:
     if not name or name in _NOT_OF_TEXTS:
         raise LabelRefused(f"it declares the encoding {found[1].decode()}, which is not known")
     if name.startswith(("utf_16", "utf_32", "ascii")):
-        return "utf-8"  # its declaration was read: it does not have two bytes for a character
+        return "utf-8"  # the declaration was readable, so it is not UTF-16 or UTF-32
     return _LARGER.get(name, name)
 
 

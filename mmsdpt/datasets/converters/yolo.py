@@ -109,7 +109,7 @@ def convert_yolo(
         raise InputError(f"{source} has no training images: {told} is not there.")
     if not any(pictures.values()) and not report.problems:
         pictures = {"train": folders.everything()}
-    if split is not None:  # an image of two splits is drawn once
+    if split is not None:  # an image in two splits counts once
         pictures = {"train": list(dict.fromkeys(chain(*pictures.values())))}
     left = folders.in_no_split(chain(*pictures.values()))
     report.images_found += sum(map(len, pictures.values())) + len(left)
@@ -131,10 +131,10 @@ def convert_yolo(
 
 
 def _keypoints(data: Mapping, source: Path) -> int:
-    """Numbers of a pose's keypoints in a line, 0 without.
+    """How many numbers of a line are keypoints; 0 if there are no keypoints.
 
     Raises:
-        InputError: If ``kpt_shape`` is not two numbers.
+        InputError: If ``kpt_shape`` is not two numbers, the second 2 or 3.
     """
     shape = data.get("kpt_shape")
     if shape is None:
@@ -173,22 +173,24 @@ class _Reader:
         for path in labels:
             self.by_stem.setdefault(path.stem, []).append(path)
         self.seen: set[str] = set()
-        self.numbers: set[int] = set()  # of classes, with a name or without
-        self.angle = ""  # the first place of a rotated box
-        self.boxes: list[Sequence[float]] = []  # four numbers each, for the convention
-        self.overshoots = 0  # boxes that leave their image as centre and size
+        self.numbers: set[int] = set()  # of all classes in labels, with or without a name
+        self.angle = ""  # place of the first rotated box
+        self.boxes: list[Sequence[float]] = []  # four numbers each, to check the convention
+        self.overshoots = 0  # boxes that, as centre and size, exceed their image
         self.labels: dict[Path, Path | None] = {}  # by image
         self.places: dict[Path, list[Path]] = {}  # of labels, by folder of images
         self.used_labels: dict[Path, Path] = {}
 
     def pair(self, pictures: Mapping[str, Sequence[Path]], on_disk: Sequence[Path]) -> None:
-        """Finds the label of each image: that of its own place, or else the only one of its name,
-        unless the folder of that one belongs to other images: cameras and splits number theirs
-        alike, and an image without boxes often has no label. Where no label lies in an image's own
-        place, it may have a free one of the place of a folder above.
+        """Finds the label of each image: first in the image's own label folder.
+
+        If it is not there, the only label of the same name is used, but not from the label folder
+        of other images: cameras and splits often use the same file names, and an image without
+        boxes often has no label. If an image's own label folder has no label of any image, an
+        unused label from the label folder of a parent folder may be used.
 
         Args:
-            on_disk: All images, in a split or not.
+            on_disk: All images, also those in no split.
         """
         root = self.report.root
         images = dict.fromkeys(chain(*pictures.values()))
@@ -221,12 +223,12 @@ class _Reader:
         return [sample for sample in samples if sample is not None]
 
     def refuse_other_conventions(self) -> None:
-        """Refuses boxes that all could be two corners, or a corner and the size, and do not fit
-        their images as YOLO's, rotated boxes, and classes that count from another number than the
+        """Refuses labels in another format than YOLO's: rotated boxes, boxes that are probably two
+        corners or a corner and the size, and class numbers that start at another number than the
         names.
 
         Raises:
-            InputError: If they are so.
+            InputError: If the labels are in such a format.
         """
         used, known = self.numbers, set(self.names)
         for shift in (1, -1):
@@ -258,7 +260,7 @@ class _Reader:
         )
 
     def count_unused_labels(self, labels: Sequence[Path]) -> None:
-        """Counts the label files that belong to no image found."""
+        """Counts the label files without an image."""
         for path in labels:
             if path not in self.used_labels:
                 self.report.add("label_without_image", path)
@@ -307,14 +309,14 @@ class _Reader:
         return None
 
     def _places(self, folder: Path) -> list[Path]:
-        """The two folders where the labels of a folder's images may lie, without links."""
+        """The two folders where the labels of a folder's images may be, with links resolved."""
         if folder not in self.places:
             sides = (label_side(folder, self.report.root), folder)
             self.places[folder] = [Path(os.path.realpath(side)) for side in sides]
         return self.places[folder]
 
     def _refuses(self, image: Path) -> bool:
-        """Whether the label of an image's own place is a link to a file outside."""
+        """Whether the label in the image's own label folder is a link to a file outside."""
         for folder in self._places(image.parent):
             label = folder / f"{image.stem}.txt"
             if label.is_file() and find_inside(self.report.root, label) is None:
@@ -324,12 +326,12 @@ class _Reader:
 
     @cached_property
     def _has_polygons(self) -> bool:
-        """Whether more lines of all labels are certain to be polygons than to be tracked boxes."""
+        """Whether more lines of all labels are certainly polygons than certainly tracked boxes."""
         polygons = tracks = 0
         for label in dict.fromkeys(filter(None, self.labels.values())):
             try:
                 lines = decode_text(read_label(label)).split("\n")
-            except (LabelRefused, InputError):  # counted where it is read
+            except (LabelRefused, InputError):  # reported later, in _read
                 continue
             for columns in map(str.split, lines):
                 number = columns[-1].isdecimal() if columns else False
@@ -406,9 +408,10 @@ class _Reader:
         return Instance(name, box)
 
     def _kind(self, values: Sequence[float], tracked: bool) -> str | None:
-        """Whether the numbers after the class are a box (with keypoints, a confidence or a track
-        number after it) or a polygon; None if neither. A triangle has as many numbers as a box
-        with both; a last one of 0 or 1 is a track number unless the labels have polygons.
+        """Whether the numbers after the class are a box (perhaps followed by keypoints, a
+        confidence or a track number) or a polygon; None if neither. A triangle has as many numbers
+        as a box with confidence and track number; then a last number of 0 or 1 is a track number
+        unless the labels have polygons.
         """
         count = len(values)
         if count == 4 or (self.keypoints and count == 4 + self.keypoints):

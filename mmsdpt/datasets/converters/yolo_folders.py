@@ -44,7 +44,7 @@ def find_data_file(folder: Path) -> Path:
         path for inner in _folders(folder) for path in _data_files(inner)
     ]
     if len(found) > 1 and all(path.name == "_darknet.labels" for path in found):
-        found = found[:1]  # Roboflow puts the same one into each split's folder
+        found = found[:1]  # Roboflow writes the same file into each split's folder
     if len(found) != 1:
         told = ", ".join(path.relative_to(folder).as_posix() for path in found) or "none of these"
         raise InputError(
@@ -62,7 +62,7 @@ def _data_files(folder: Path) -> list[Path]:
     found = found or [path for path in here if path.suffix.lower() == ".data"]
     if not found:
         found = [path for path in here if path.name.lower() in _NAME_FILES][:1]
-        # labelImg writes classes.txt into the folder of labels
+        # labelImg writes classes.txt into the folder of the labels
         for inner in _LABEL_FOLDERS:
             found = found or [path for n in _NAME_FILES if (path := folder / inner / n).is_file()]
     return found
@@ -96,7 +96,7 @@ def read_data_file(source: Path) -> dict[str, Any]:
         text = decode_text(content)
         _refuse_deep(text)
         _refuse_twice(text)
-        data = yaml.load(text, Loader=yaml.BaseLoader)  # makes text, lists and mappings alone
+        data = yaml.load(text, Loader=yaml.BaseLoader)  # creates only text, lists and mappings
     except (LabelRefused, RecursionError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{source} cannot be read as YAML: {reason}.") from error
@@ -106,10 +106,10 @@ def read_data_file(source: Path) -> dict[str, Any]:
 
 
 def _refuse_deep(text: str) -> None:
-    """Refuse brackets in brackets: the time that PyYAML takes grows with the square of the depth.
+    """Refuse deeply nested brackets, because PyYAML's time grows with the square of the depth.
 
     Raises:
-        ValueError: If they are nested beyond any real data set.
+        ValueError: If they are nested more deeply than in any real data set.
     """
     depth = 0
     for sign in re.findall(r"[\[\]{}]", text):
@@ -119,7 +119,7 @@ def _refuse_deep(text: str) -> None:
 
 
 def _refuse_twice(text: str) -> None:
-    """Refuse a key that is there twice: PyYAML takes the last one, other programs the first.
+    """Refuse a repeated key, because PyYAML uses its last value and other programs the first.
 
     Raises:
         ValueError: If a key is repeated.
@@ -131,7 +131,8 @@ def _refuse_twice(text: str) -> None:
 
 
 def _lines(path: Path, keep_empty: bool = False) -> list[str]:
-    """The lines of a text file, stripped, but for empty ones or those at the end.
+    """The lines of a text file, stripped, without empty ones. With ``keep_empty``, only empty lines
+    at the end are left out.
 
     Raises:
         InputError: If it cannot be read.
@@ -144,10 +145,11 @@ def _lines(path: Path, keep_empty: bool = False) -> list[str]:
 
 
 def _class_list(path: Path) -> list[str]:
-    """The names of a file with one a line, perhaps behind its number: ``0 cat`` or ``0: cat``.
+    """The names in a file, one per line, perhaps after a number: ``0 cat`` or ``0: cat``.
 
     Raises:
-        InputError: If it cannot be read, or has lines that another program may or may not count.
+        InputError: If it cannot be read, or has empty lines or comments, which programs count
+            differently.
     """
     lines = _lines(path, keep_empty=True)
     for number, line in enumerate(lines, start=1):
@@ -211,7 +213,7 @@ class DatasetFolders:
         self.lists: set[Path] = set()
         self.names_splits = any(value for key, value in data.items() if split_of(str(key)))
         self.split_parents: set[Path] = set()
-        # By folder, the splits of those in it by words: all their files are listed for it, once.
+        # For each folder, the splits of its subfolders by words in their names, computed once.
         self.by_words: dict[Path, dict[Path, str | None]] = {}
 
     def images(self, split: str) -> list[Path]:
@@ -230,7 +232,7 @@ class DatasetFolders:
             where = f"data.yaml {key}"
             if path is None:
                 self.report.add("split_missing", where, entry)
-                if self.report.counts.pop("path_unused", 0):  # it was needed
+                if self.report.counts.pop("path_unused", 0):  # that path was needed
                     self.report.add("path_refused", *self.report.named.pop("path_unused")[0])
                 continue
             if not path.is_dir() and path.suffix.lower() != ".txt":
@@ -301,8 +303,9 @@ class DatasetFolders:
         return [path for path in there if os.path.realpath(path) not in known]
 
     def _folders_of_split(self, part: Path, split: str) -> list[Path]:
-        """The folders in ``part`` that are called like a split. Without one, and where the data
-        file names no split, those that have its word in their names, if such words count.
+        """The folders in ``part`` with the name of the split. If there is none and the data file
+        names no split, those with a word for the split in their names, as far as such words are
+        used.
         """
         inner = _folders(part) if part.is_dir() else []
         found = [path for path in inner if split_of(path.name) == split]
@@ -343,9 +346,9 @@ class DatasetFolders:
         shorten: bool = False,
         refused: str = "path_refused",
     ) -> Path | None:
-        """Returns the existing path that ``text`` names below a base, or None; never outside
-        ``top``. The end of a path is enough where it names another machine's, or with
-        ``shorten``.
+        """Returns the existing path that ``text`` names in one of the bases, or None; never outside
+        ``top``. If it is a path of another machine, or with ``shorten``, the end of the path may
+        match.
         """
         text = text.strip().replace("\\", "/")
         inner = text
