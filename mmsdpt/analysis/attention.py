@@ -107,7 +107,7 @@ class Look:
         classes: The C classes of ``evidence``.
         evidence: (C, h, w): Grad-CAM for a detector; for a classifier, the similarity of patches to
             the class's text.
-        scores: Score of every class of the model.
+        scores: Score of every class in the model's class list.
         valid: (h, w), the share of each cell that belongs to the image, not to padding.
     """
 

@@ -36,7 +36,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]
         sorted.
 
     Raises:
-        InputError: if something does not exist, or two tuner files have one name.
+        InputError: if something does not exist, or two tuner files have the same name.
     """
     tuners: dict[str, str] = {}
     images: list[str] = []

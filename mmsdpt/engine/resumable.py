@@ -238,7 +238,7 @@ class ResumableRunner(Runner):
                     scheduler.step()
 
     def _check_classes(self, filename: str, meta: dict) -> None:
-        """Refuse a run on other classes, as its labels would get wrong names."""
+        """Refuse a run on other classes, because its labels would get wrong names."""
         before = _classes_of_data(meta)
         now = all_classes(self.train_dataloader.dataset)
         if before is not None and now and list(before) != list(now):

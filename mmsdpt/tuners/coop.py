@@ -105,7 +105,7 @@ class CLIPCoOp(Regularised):
         num_tokens: n. With 0, the model is zero-shot CLIP with the host's template.
         init_words: Words that the context starts from, such as "a photo of a"; see
             :class:`ClassContext`. None: N(0, 0.02^2).
-        position: Where the class name stands: ``end``, ``middle`` or ``front`` of the context.
+        position: Position of the class name: ``end``, ``middle`` or ``front`` of the context.
         per_class: Whether each class has its own context; other classes then cannot be used.
         num_classes: C, for ``per_class``.
 

@@ -133,8 +133,8 @@ def read_tuner_header(path: str | os.PathLike) -> dict[str, Any]:
     """The header of a tuner file.
 
     Raises:
-        TunerFileError: if the file is missing, too large, no safetensors file, or has no (readable)
-            header.
+        TunerFileError: if the file is missing, too large or not a safetensors file, or has no
+            readable header.
     """
     path = Path(path)
     if path.is_dir():
@@ -199,7 +199,8 @@ def load_tuner(
         The file's header.
 
     Raises:
-        TunerFileError: with one sentence that says what differs. The model is then unchanged.
+        TunerFileError: if the file does not fit; one sentence says what differs. The model does not
+            change.
     """
     tuner: Tuner = host._slot(slot)
     header = read_tuner_header(path)

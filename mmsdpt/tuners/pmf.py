@@ -112,7 +112,7 @@ class PMF(Tuner):
             seam.connect(self, self._exchange, exclusive=True)
 
     def _make_side(self, width: int, other: int) -> nn.ModuleDict:
-        """A modality's prompts, and its MLP to the other one."""
+        """A modality's prompts, and its MLP to the other modality."""
         hidden = self._hidden(width)
         prompts = nn.ParameterDict(
             {name: drawn(count, width) for name, count in self.counts.items()}

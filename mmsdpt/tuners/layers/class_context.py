@@ -33,7 +33,7 @@ class ClassContext:
         num_tokens: n.
         words: Words that the context starts from, such as "a photo of a". If they have fewer than n
             tokens, the rest of the context starts from random values. None: all random.
-        position: Where the class name stands: ``end``, ``middle`` or ``front``.
+        position: Position of the class name: ``end``, ``middle`` or ``front``.
         keep_words: Whether words after the n-th token stay as fixed words between the context and
             the name, or are left out.
 
