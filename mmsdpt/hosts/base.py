@@ -1,4 +1,4 @@
-"""What every host shares: slots for tuners, the rule of what trains, and the frozen parts' mode."""
+"""What all hosts share: tuner slots, the rule for what trains, and eval mode of frozen parts."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def resolve_slots(tuner: Mapping | None, tuners: Mapping[str, Mapping] | None) -
 
 
 def build_on_base(config: Mapping[str, Any], path: str) -> nn.Module:
-    """The model of a config with the base weights of a file.
+    """Build the model of a config and load the base weights of a file.
 
-    What the toolboxes say of parts that have no weights yet is left out of the log.
+    Messages of the toolboxes about parts that have no weights yet are kept out of the log.
 
     Raises:
         CheckpointError: if the file cannot be read or does not fit.
@@ -73,49 +73,49 @@ class TunableMixin:
     """Slots for tuners on a ``BaseModel``. All trained state of a method lives under
     ``tuners.<slot>``.
 
-    A host calls :meth:`_attach_tuners` at the end of its constructor. What trains is settled there,
-    before an optimizer exists: without tuners the whole model (as far as its own configuration lets
-    it), with tuners only they, plus the host's parameters whose names match one of the regular
-    expressions in ``trainable``.
+    A host calls :meth:`_attach_tuners` at the end of its constructor. This decides what trains,
+    before an optimizer exists. Without tuners the whole model trains, except for what its own
+    configuration freezes. With tuners only the tuners train, plus the host's parameters whose names
+    match one of the regular expressions in ``trainable``.
 
     Args of every host:
         tuner: Config of one tuner; short for ``tuners=dict(default=...)``.
         tuners: Configs of several tuners by slot name.
-        trainable: Regular expressions over the host's parameter names that train, too. None: all of
-            them without a tuner, none with one.
+        trainable: Regular expressions; host parameters whose names match train, too. None: all
+            parameters of the host without a tuner, none with one.
     """
 
     tuners: nn.ModuleDict
     features: StageCache | None = None
-    """What the frozen stages have computed, where that is kept; see :meth:`keep_features`."""
+    """Cache for outputs of frozen stages, or None; see :meth:`keep_features`."""
     _stages: Mapping[str, Stage] = MappingProxyType({})
     starts_at_zero: tuple[str, ...] = ()
-    """Parameters that base weights may lack, as only training needs them: they are zero then."""
+    """Parameters that base weights may lack, as only training needs them. They are then zero."""
     _parameter_seams: Sequence[ParameterSeam] = ()
     _is_tuned = False
     _loads_as_asked = False
     _originals: tuple[Sequence[ParameterSeam], Sequence[Tensor]] = (), ()
 
     def _dump_init_info(self) -> None:
-        """Nothing: MMEngine would write three lines for each parameter into the log of a run."""
+        """Do nothing: MMEngine would write three lines per parameter into the log of a run."""
 
     def seams(self) -> SeamMap:
         """The seams where tuners can act."""
         raise NotImplementedError
 
     def stages(self) -> Sequence[Stage]:
-        """The parts whose output may be kept while nothing in them trains; see
+        """The parts whose output may be cached while nothing in them trains; see
         :mod:`mmsdpt.hosts.stages`.
         """
         return ()
 
     def keep_features(self, features: StageCache | None) -> None:
-        """Compute what is frozen once for each input from here on; None: each time again."""
+        """From now on, compute frozen features only once per input; None: every time."""
         self.features = features
         self._stages = {stage.name: stage for stage in self.stages()}
 
     def _known_images(self, images: Images, samples: Sequence[Any] | None) -> Images:
-        """Images (B, 3, H, W) of a batch, which its samples may tell to be known ones."""
+        """Images (B, 3, H, W) of a batch; with a feature cache, with the views of its samples."""
         if self.features is None or isinstance(images, KnownImages):
             return images
         return KnownImages(images, [sample.pop("view", None) for sample in samples or ()])
@@ -156,8 +156,8 @@ class TunableMixin:
         self.train(self.training)  # frozen parts are in eval mode from the start
 
     def _compile_patterns(self, trainable: Sequence[str] | None) -> list[re.Pattern] | None:
-        """Compile ``trainable``, and refuse what matches no parameter: it would train nothing,
-        unnoticed.
+        """Compile ``trainable``. A pattern that matches no parameter is an error, because it would
+        silently train nothing.
         """
         if trainable is None:
             return None
@@ -181,7 +181,7 @@ class TunableMixin:
         return patterns
 
     def is_trainable(self, name: str) -> bool:
-        """The rule over parameter names."""
+        """Whether the parameter with this name trains."""
         if name.startswith("tuners."):
             return not self.tuners[name.split(".")[1]].frozen
         if self._trainable_patterns is not None:
@@ -189,12 +189,12 @@ class TunableMixin:
         return not self.tuners
 
     def init_weights(self) -> None:
-        """As MMEngine's; a file named by an ``init_cfg`` is read without executing anything."""
+        """As in MMEngine, but a file named by an ``init_cfg`` is read without executing code."""
         with only_tensors_are_read():
             super().init_weights()
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As torch's, which reports or refuses missing tensors."""
+        """As in torch, which reports missing tensors or raises an error for them."""
         self._loads_as_asked = True
         try:
             return super().load_state_dict(state_dict, *args, **kwargs)  # type: ignore[misc]
@@ -202,8 +202,8 @@ class TunableMixin:
             self._loads_as_asked = False
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        # MMEngine's own function, which the toolboxes' inferencers call, comes here directly: it
-        # would leave what is missing at random and print a list of names.
+        # The toolboxes' inferencers call MMEngine's own function, which comes here directly. It
+        # would leave missing weights random and only print their names.
         if not prefix and not self._loads_as_asked:
             self._refuse_parts(state_dict)
         super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[misc]
@@ -246,9 +246,9 @@ class TunableMixin:
 
     @contextmanager
     def tuned(self) -> Iterator[None]:
-        """For the time of a forward pass, let parameters take the values that tuners give them.
+        """During a forward pass, give parameters the values that tuners set for them.
 
-        A pass inside another one changes nothing.
+        A nested call does nothing.
         """
         if self._is_tuned:
             yield
@@ -266,7 +266,7 @@ class TunableMixin:
 
     @contextmanager
     def untuned(self) -> Iterator[None]:
-        """For a while, the host without any tuner and without gradients, also inside a pass."""
+        """Temporarily use the host without tuners and gradients; works during a pass, too."""
         before, self._is_tuned = self._is_tuned, True
         try:
             with torch.no_grad(), self.tuners_off(), _values_in_place(*self._originals):
@@ -275,22 +275,22 @@ class TunableMixin:
             self._is_tuned = before
 
     def _with_present_values(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function`` with the values that parameters have now, to be run in the backward pass,
-        too, when tuners no longer replace them.
+        """``function`` with the parameter values of now. It can then also run in the backward pass,
+        when tuners no longer replace the parameters.
         """
         seams = [seam for seam in self._parameter_seams if seam.active()]
         return _WithValues(function, seams, [seam.value() for seam in seams]) if seams else function
 
     def _values_in_effect(self, seams: Sequence[ParameterSeam]) -> list[Tensor]:
-        """Values of the parameters; without gradients they are constants, computed once."""
+        """Values of the parameters; without gradients they are constant and computed once."""
         if torch.is_grad_enabled() or not seams:
             return [seam.in_effect() for seam in seams]
         tuners = acting_tuners(seams)
         used = [seam.value() for seam in seams]
         for tuner in tuners:
             used += [*tuner.parameters(), *tuner.buffers()]
-        # Tuners themselves are named, too: one without parameters may be switched on or off, and
-        # one with dropout gives other values in training.
+        # The tuners and their modes count, too: one without parameters may be switched on or off,
+        # and one with dropout gives other values in training.
         modes = [(tuner, tuner.training) for tuner in tuners]
         return self._in_effect.depend_on(used, *modes).get(
             "", lambda: [seam.in_effect() for seam in seams]
@@ -298,14 +298,14 @@ class TunableMixin:
 
     @torch.no_grad()
     def merged_weights(self) -> dict[str, Tensor]:
-        """The host's state dict with what its tuners make of the weights, and without the tuners.
+        """The host's state dict with the weights as its tuners change them, without the tuners.
 
         Raises:
-            ValueError: if a tuner is switched on that is no change of weights.
+            ValueError: if a tuner that is switched on does more than change weights.
         """
         for tuner in self.tuners.values():
             if tuner.enabled and not tuner.mergeable:
-                tuner.merge()  # says why it cannot
+                tuner.merge()  # raises an error that says why
         training = self.training
         self.eval()  # as in :meth:`~mmsdpt.tuners.host_parameters.Merging.merge`
         with self.tuned():
@@ -314,16 +314,16 @@ class TunableMixin:
         return {name: value for name, value in state.items() if not name.startswith("tuners.")}
 
     def set_slot_enabled(self, slot: str, enabled: bool) -> None:
-        """Switch a tuner on or off; off gives back the host bit for bit."""
+        """Switch a tuner on or off; if off, outputs are those without the tuner, bit for bit."""
         self._slot(slot).enabled = enabled
 
     def tuners_off(self, *slots: str) -> AbstractContextManager[None]:
-        """Switch tuners off for a while, by default all."""
+        """Temporarily switch tuners off, by default all."""
         return self.switched(dict.fromkeys(slots or self.tuners, False))
 
     @contextmanager
     def switched(self, enabled: Mapping[str, bool]) -> Iterator[None]:
-        """For a while, let the tuners of some slots be on or off."""
+        """Temporarily switch the tuners of some slots on or off."""
         before = {slot: self._slot(slot).enabled for slot in enabled}
         try:
             for slot, on in enabled.items():
@@ -348,7 +348,7 @@ def _has_part(state: Mapping[str, Any], prefix: str) -> bool:
 
 @contextmanager
 def _values_in_place(seams: Sequence[ParameterSeam], values: Sequence[Tensor]) -> Iterator[None]:
-    """Let parameters have other values for a while."""
+    """Temporarily give parameters other values."""
     before = [seam.value() for seam in seams]
     try:
         for seam, value in zip(seams, values, strict=True):
@@ -360,7 +360,7 @@ def _values_in_place(seams: Sequence[ParameterSeam], values: Sequence[Tensor]) -
 
 
 class _WithValues:
-    """A function that runs with these values in the parameters' place."""
+    """A function that runs with these values in place of the parameters."""
 
     def __init__(
         self,
@@ -376,19 +376,19 @@ class _WithValues:
 
 
 def _eval_frozen(module: nn.Module, keep: set[int], replaced: set[int]) -> None:
-    """Put every largest submodule in which nothing trains into eval mode.
+    """Put the largest submodules in which nothing trains into eval mode.
 
     Args:
-        module: Where to look.
-        keep: Modules to leave alone, by id.
-        replaced: Parameters whose place is taken by trained values, by id.
+        module: Its submodules are searched.
+        keep: Modules to leave as they are, by id.
+        replaced: Parameters that trained values replace, by id.
     """
     for child in module.children():
         if id(child) in keep:
             continue
         if not any(p.requires_grad or id(p) in replaced for p in child.parameters()):
-            # A module without any parameter belongs to its parent: dropout in a trainable block
-            # keeps training.
+            # A module without parameters follows its parent: dropout in a trainable block stays
+            # active.
             if any(True for _ in child.parameters()):
                 child.eval()
         else:

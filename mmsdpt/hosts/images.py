@@ -1,4 +1,4 @@
-"""Images whose pixels may be left out, because features of them are kept."""
+"""Images whose pixels need not be loaded, because their features are cached."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import Tensor
 
 
 class View(Protocol):
-    """One fixed draw of an image, which can be loaded again."""
+    """One fixed random view of an image, which can be loaded again."""
 
     digests: dict[tuple[int, ...], str]
-    """Of the pixels as the host gets them, by their shape."""
+    """Digests of the pixels as the host gets them, by their shape."""
 
     def pixels(self, shape: Sequence[int]) -> Tensor:
         """The pixels (3, H, W) as the host gets them."""
 
 
 class KnownImages:
-    """Images (B, 3, H, W) that are known by digests; pixels are loaded where something asks.
+    """Images (B, 3, H, W) identified by digests; missing pixels are loaded when they are read.
 
     Args:
-        images: The pixels; of a view that was left out nothing but the shape counts.
-        views: Of each image, or None; and whether its pixels were left out.
+        images: The pixels; if those of a view are missing, only their shape is used.
+        views: For each image None, or its view and whether its pixels are missing.
     """
 
     def __init__(self, images: Tensor, views: Sequence[tuple[View, bool] | None] = ()) -> None:
@@ -37,18 +37,18 @@ class KnownImages:
         return len(self._images)
 
     def __getitem__(self, chosen: Sequence[int]) -> KnownImages:
-        """Some of them."""
+        """Some of the images."""
         part = KnownImages(self._images[chosen], [self._views[i] for i in chosen])
         part._keys = None if self._keys is None else [self._keys[i] for i in chosen]
         return part
 
     @property
     def device(self) -> torch.device:
-        """Of the pixels."""
+        """Device of the pixels."""
         return self._images.device
 
     def pixels(self, chosen: Sequence[int] | None = None) -> Tensor:
-        """(B, 3, H, W), or those of some images (b, 3, H, W)."""
+        """Pixels of all images (B, 3, H, W), or of some (b, 3, H, W)."""
         chosen = range(len(self)) if chosen is None else chosen
         for i in chosen:
             view = self._views[i]
@@ -59,7 +59,7 @@ class KnownImages:
         return self._images if len(chosen) == len(self) else self._images[list(chosen)]
 
     def keys(self) -> list[str]:
-        """A digest of each image: content and shape."""
+        """A digest of each image's content and shape."""
         if self._keys is None:
             self._keys = [self._key(i) for i in range(len(self))]
         return self._keys
@@ -83,7 +83,7 @@ def pixels_of(images: Images) -> Tensor:
 
 
 def digest(tensor: Tensor) -> str:
-    """Of a tensor's content, shape and kind."""
+    """Digest of a tensor's content, shape and dtype."""
     flat = tensor.detach().to("cpu").contiguous().reshape(-1)
     found = hashlib.blake2b(f"{tuple(tensor.shape)}{tensor.dtype}".encode(), digest_size=16)
     if flat.numel():

@@ -10,12 +10,12 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recompute(module: nn.Module, *args: Any) -> Any:
-    """``module(*args)`` without keeping its activations; they are computed again for the gradient.
+    """``module(*args)`` without keeping its activations; the backward pass computes them again.
 
-    Non-reentrant: the reentrant form, which MMDetection uses, cuts the gradient where all inputs
-    are frozen, which is the rule here. A tuner may put its own values in place of the host's
-    parameters for the time of the forward pass (:class:`mmsdpt.hosts.seams.ParameterSeam`); the
-    second run comes after that and must see the same values, so they are remembered here.
+    Non-reentrant: the reentrant form, which MMDetection uses, cuts the gradient if no input needs
+    one, which is the usual case here. During the forward pass, a tuner may replace the host's
+    parameters by its own values (:class:`mmsdpt.hosts.seams.ParameterSeam`). The second run comes
+    later and must see the same values, so they are stored here.
     """
     values = dict(module.named_parameters())
 

@@ -1,4 +1,4 @@
-"""Rows of prompts on the sequence of a block: B samples, L tokens, P rows in all, d the width."""
+"""Rows of prompts in the sequence of a block: B samples, L tokens, P rows in total, d the width."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .seams import PromptRows, Rows
 
 
 def gather(rows: Iterable[PromptRows], x: Tensor) -> Tensor:
-    """Rows of several owners as one tensor: (B, P, d) if any are samples' own, else (1, P, d).
+    """Rows of several owners as one tensor: (B, P, d) if any differ by sample, else (1, P, d).
 
     Args:
-        rows: At least one.
-        x: (B, L, d), what they are to join.
+        rows: Rows of at least one owner.
+        x: (B, L, d), the sequence that they are added to.
 
     Raises:
         ValueError: if rows do not have the width or the batch size of ``x``.
@@ -36,7 +36,7 @@ def gather(rows: Iterable[PromptRows], x: Tensor) -> Tensor:
 
 
 def join(x: Tensor, rows: Rows) -> Tensor:
-    """x (B, L, d) with all rows after it, (B, L + P, d), in the dtype of x."""
+    """x (B, L, d) followed by all rows: (B, L + P, d), in the dtype of x."""
     if not rows:
         return x
     together = gather(rows.values(), x).expand(x.shape[0], -1, -1)
@@ -44,7 +44,7 @@ def join(x: Tensor, rows: Rows) -> Tensor:
 
 
 def split(x: Tensor, rows: Rows) -> tuple[Tensor, Rows]:
-    """The reverse of :func:`join`: (B, L, d), and of the rows those to keep, each (B, p, d)."""
+    """The reverse of :func:`join`: (B, L, d), and the rows to keep, each (B, p, d)."""
     if not rows:
         return x, {}
     lengths = [row.values.shape[-2] for row in rows.values()]

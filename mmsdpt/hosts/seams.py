@@ -1,10 +1,10 @@
 """Seams: the places of a host where tuners may act.
 
 A host makes one seam object per place and calls it in its forward pass; a tuner connects handlers
-to the seams it needs and never sees the host's classes. Seams are plain objects, no modules: they
-own no parameters, so they leave the state dict alone. With no active handler a seam adds no
-operation, which is why a host whose tuners are switched off computes the untouched model's output
-bit for bit.
+to the seams it needs and never sees the host's classes. Seams are plain objects, not modules: they
+have no parameters, so they do not change the state dict. Without an active handler a seam adds no
+operation, so a host whose tuners are switched off gives the output of the original model, bit for
+bit.
 
 The kinds of seams:
 
@@ -18,11 +18,11 @@ kind                        class            a handler
 ``text_ffn_outputs``        FeatureSeam      the same after the feed-forward network
 ``text_features``           FeatureSeam      changes the language features after the encoder
 ``parameters``              ParameterSeam    gives the value that a parameter of the host takes
-``losses``                  LossSeam         gives more losses
+``losses``                  LossSeam         adds losses
 ==========================  ===============  =======================================================
 
-:mod:`mmsdpt.hosts.grounding.seams` has the further kinds of detectors that read a caption, and
-:mod:`mmsdpt.hosts.clip.seams` those of hosts that compare two pooled features (CLIP).
+:mod:`mmsdpt.hosts.grounding.seams` adds the kinds of detectors that read a caption, and
+:mod:`mmsdpt.hosts.clip.seams` those of CLIP.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .images import KnownImages, pixels_of
 
 
 class SeamUser(Protocol):
-    """What a seam needs to know of a tuner."""
+    """The attributes of a tuner that seams and hosts read."""
 
     enabled: bool
     frozen: bool
@@ -47,7 +47,7 @@ class SeamUser(Protocol):
 
     @property
     def image_blocks_read_text(self) -> bool:
-        """Whether it needs the finished text inside the image encoder."""
+        """Whether it needs the encoded text inside the image encoder."""
 
 
 class Seam:
@@ -72,16 +72,17 @@ class Seam:
     ) -> None:
         """Let ``handler`` act here whenever ``tuner`` is enabled.
 
-        Handlers act in the order of their connection, an exclusive one first.
+        Handlers act in the order in which they were connected, an exclusive one first.
 
         Args:
             tuner: Owner of the handler.
             handler: A callable that can be copied and pickled: a bound method, a small class or a
-                ``functools.partial``, no closure.
-            exclusive: The handler does not build on what was there; no second one may do so.
+                ``functools.partial``, but not a closure.
+            exclusive: The handler replaces the value and ignores the old one; only one tuner may
+                do so.
 
         Raises:
-            ValueError: if another tuner claims the place exclusively, too.
+            ValueError: if another tuner has an exclusive handler here.
         """
         if exclusive:
             for other, _, claimed in self._handlers:
@@ -95,7 +96,7 @@ class Seam:
             self._handlers.append((tuner, handler, False))
 
     def describe(self) -> str:
-        """The place in words, for messages."""
+        """Name of the place, for messages."""
         return f"{self.kind}[{self.index}]"
 
     def active(self) -> list[Callable[..., Any]]:
@@ -103,8 +104,8 @@ class Seam:
         return [handler for tuner, handler, _ in self._handlers if tuner.enabled]
 
     def settled(self, **context: Any) -> list[Callable[..., Any]]:
-        """As :meth:`active`, with this place and its context given: for activations that are
-        computed again, when tuners may be switched differently.
+        """As :meth:`active`, with this seam and the context already passed to the handlers: for
+        activations that are computed again later, when other tuners may be switched on.
         """
         return [partial(handler, self, **context) for handler in self.active()]
 
@@ -115,34 +116,34 @@ class Seam:
                 yield tuner
 
     def trains(self) -> bool:
-        """Whether a gradient must reach this place: a tuner acts here that is not frozen."""
+        """Whether a gradient must reach this place, because an unfrozen tuner acts here."""
         return any(not tuner.frozen for tuner in self.tuners())
 
 
 @dataclass
 class ForwardState:
-    """What one forward pass knows, for handlers that need more than the features of their place.
+    """Data of one forward pass, for handlers that need more than the features of their place.
 
     Attributes:
-        images: (B, 3, H, W), normalised; None where the pass starts from features. Where features
-            are kept (:mod:`mmsdpt.hosts.stages`) they may not have been loaded: a handler that
-            looks at them takes :meth:`pixels`.
+        images: (B, 3, H, W), normalised; None if the pass starts from features. If features are
+            cached (:mod:`mmsdpt.hosts.stages`), the pixels may not be loaded: a handler that needs
+            them calls :meth:`pixels`.
         captions: B captions.
         class_maps: Per image a (C, max_tokens) map that is 1 where a token belongs to a class.
         samples: The B data samples, with ground truth in training.
-        phrases: Per image the C names whose tokens ``class_maps`` has.
-        class_names: Names of the classes, where a host classifies.
-        pooled_image: (B, e), once the image is encoded, where a host classifies.
+        phrases: Per image the C names whose tokens ``class_maps`` marks.
+        class_names: Names of the classes, if the host is a classifier.
+        pooled_image: (B, e), once the image is encoded, if the host is a classifier.
         image_features: (B, e), the same normalised.
-        image_rows: What the image tower makes of rows with ``output``, by their tuner, each
-            (B, p, d), after the last norm.
-        chunk: Which of the texts a handler of ``text_block_inputs`` is given.
-        text_features: (C, e) or (B, C, e), normalised, once the texts are encoded, where a host
-            classifies.
-        logits: (B, C), once both are compared.
-        labels: (B,), where a loss is computed.
+        image_rows: Outputs of the image tower for rows with ``output``, by tuner, each (B, p, d),
+            after the last norm.
+        chunk: Which of the texts a handler of ``text_block_inputs`` gets.
+        text_features: (C, e) or (B, C, e), normalised, once the texts are encoded, if the host is a
+            classifier.
+        logits: (B, C), once image and text features are compared.
+        labels: (B,), if a loss is computed.
         text: ``hidden`` (B, L, d), ``embedded`` and ``masks`` (B, L) once the text is encoded.
-        memo: For tuners, keyed by themselves: what they computed once in this pass.
+        memo: Values that tuners computed in this pass; each tuner uses itself as the key.
     """
 
     images: Tensor | KnownImages | None = None
@@ -162,7 +163,7 @@ class ForwardState:
     memo: dict[Hashable, Any] = field(default_factory=dict)
 
     def pixels(self) -> Tensor:
-        """The images (B, 3, H, W), normalised, which are loaded where they were not."""
+        """The normalised images (B, 3, H, W); loads pixels that are not loaded yet."""
         if self.images is None:
             raise ValueError("this pass starts from features, so there are no images to look at")
         return pixels_of(self.images)
@@ -173,11 +174,11 @@ class PromptRows:
     """Rows that a tuner appends to the sequence of a block.
 
     Attributes:
-        values: (p, d), or (B, p, d) with rows of each sample's own.
-        keep: Whether the block's output for the rows is wanted. Otherwise they act as keys and
-            values only, and are gone after the block.
-        output: Whether the output of CLIP's last image block is wanted, too: it is found normed in
-            ``ForwardState.image_rows``. The rows' key is then the tuner itself.
+        values: (p, d), or (B, p, d) with different rows for each sample.
+        keep: Whether to keep the block's output for the rows. Otherwise the rows act only as keys
+            and values, and are dropped after the block.
+        output: Whether the output of CLIP's last image block is needed, too. It is stored, normed,
+            in ``ForwardState.image_rows``. The key of the rows must then be the tuner itself.
     """
 
     values: Tensor
@@ -186,7 +187,7 @@ class PromptRows:
 
 
 Rows = dict[Hashable, PromptRows]
-"""Rows by owner: the tuner, or any key of its own."""
+"""Rows by owner: the tuner, or another key that only this tuner uses."""
 RunBlock = Callable[[Tensor, Rows], tuple[Tensor, Rows]]
 """Runs a block on (B, L, d) and rows; returns (B, L, d) and the rows to keep, each (B, p, d)."""
 
@@ -199,10 +200,10 @@ class BlockSeam(Seam):
 
     A handler is called as ``handler(seam, run, x, rows, state)`` and returns what ``run`` returns:
     it calls ``run(x, rows)`` once or more, with the rows it was given and its own. Rows that are
-    kept travel to the next block of the stage; a handler there finds them under their key.
+    kept go on to the next block of the stage; a handler there finds them under their key.
 
-    In a windowed block each window sees all rows, with relative position bias zero and unmasked;
-    the output of rows is the mean over the windows (as in the official VPT for Swin).
+    In a block with windows, each window sees all rows, unmasked and with a relative position bias
+    of zero; the output of rows is the mean over the windows (as in the official VPT for Swin).
     """
 
     def run(
@@ -229,12 +230,12 @@ class BranchSeam(Seam):
     beside a whole block: out = block(x) + branches(LN(x)).
 
     Widths: ``width``, ``stage``. A handler is called as ``handler(seam, x)`` with the input of the
-    norm, (B, L, d), or with its output where the branch is beside a whole block, and returns what
+    norm, (B, L, d), or with its output if the branch is beside a whole block. It returns the term
     to add.
     """
 
     def add(self, y: Tensor, x: Tensor) -> Tensor:
-        """``y`` and what every active handler makes of ``x``."""
+        """``y`` plus the outputs of all active handlers for ``x``."""
         for handler in self.active():
             y = y + handler(self, x)
         return y
@@ -244,19 +245,19 @@ class FeatureSeam(Seam):
     """Features that a handler may change: ``handler(seam, features)`` returns new ones.
 
     Widths: ``width``; for ``text_features`` also ``max_tokens``. Features are (B, L, d), for
-    ``text_features`` the language dict, which a handler leaves alone and copies.
+    ``text_features`` the language dict, which a handler must copy and not change in place.
     """
 
     def change(self, features: Any, *context: Any) -> Any:
-        """``features`` after every active handler, which is given the context, too."""
+        """``features`` after all active handlers, which also get the context."""
         for handler in self.active():
             features = handler(self, features, *context)
         return features
 
 
 class RowSeam(Seam):
-    """Rows of prompts beside what enters an encoder: ``handler(seam, state)`` returns
-    :class:`PromptRows` under a key, as a dict.
+    """Rows of prompts added to the input of an encoder: ``handler(seam, state)`` returns a dict
+    with :class:`PromptRows` by key.
 
     Widths: ``width``.
     """
@@ -272,7 +273,7 @@ class RowSeam(Seam):
 class ParameterSeam(Seam):
     """A parameter of the host: ``handler(seam, value)`` returns the value that takes effect.
 
-    The host's own parameter is never written. A handler that does not build on ``value`` connects
+    The host's own parameter is never changed. A handler that ignores ``value`` connects
     exclusively.
 
     Attributes:
@@ -302,14 +303,14 @@ class ParameterSeam(Seam):
         return self.module._parameters[self._leaf]
 
     def connect_value(self, tuner: SeamUser, handler: Callable[..., Any]) -> None:
-        """Let ``handler`` give the parameter a value of its own that a file of ``tuner`` brings: it
-        acts before those that :meth:`connect` connects, and after earlier ones of its kind.
+        """Let ``handler`` give the parameter a value from a file of ``tuner``. It acts before the
+        handlers that :meth:`connect` has connected, and after earlier handlers of this method.
         """
         self._handlers.insert(self._given, (tuner, handler, False))
         self._given += 1
 
     def replaced_in_training(self) -> bool:
-        """Whether a tuner that trains replaces the parameter: its module then trains, too."""
+        """Whether an unfrozen tuner replaces the parameter: its module is then in training mode."""
         return any(
             claimed and tuner.enabled and not tuner.frozen for tuner, _, claimed in self._handlers
         )
@@ -322,7 +323,7 @@ class ParameterSeam(Seam):
         return value
 
     def with_only(self, tuner: SeamUser) -> Tensor:
-        """The value that ``tuner`` alone, switched on or off, gives the host's parameter."""
+        """The value that the host's parameter has with only ``tuner``, switched on or off."""
         value: Tensor = self.value()
         for user, handler, _ in self._handlers:
             if user is tuner:
@@ -342,18 +343,18 @@ class ParameterSeam(Seam):
 
 
 class LossSeam(Seam):
-    """More losses: ``handler(seam, state, encode)`` returns a dict of them, which replace those of
-    the host that have the same name.
+    """Additional losses: ``handler(seam, state, encode)`` returns them as a dict. They replace
+    losses of the host that have the same name.
 
-    On GLIP ``encode(images, state)`` runs both encoders once more, on other images (B, 3, H, W),
+    On detectors ``encode(images, state)`` runs both encoders again, on other images (B, 3, H, W),
     and returns the pyramid and the text features. CLIP's handlers are called without it.
     """
 
     kind = "losses"
 
     def losses(self, state: ForwardState, *context: Any) -> dict[str, Tensor]:
-        """Losses of all active tuners, which get the context, too; those of the same name are
-        added.
+        """Losses of all active handlers, which also get the context. Losses with the same name are
+        added up.
         """
         found: dict[str, Tensor] = {}
         for handler in self.active():
@@ -370,7 +371,7 @@ class SeamMap(Mapping[str, Sequence[Seam]]):
     Args:
         host: Name of the host.
         seams: Seams by kind; a kind without any is left out.
-        hints: By kind, what gives a host such seams.
+        hints: By kind, what a host needs to have such seams.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""Stages of a host whose output may be computed once: what is frozen follows from the seams.
+"""Stages: the parts of a host whose output can be cached while nothing in them trains.
 
-A host names its stages. The output of a stage is a function of its input alone as long as nothing
-that trains acts inside of it, and it can then be kept: the pyramid of an image, the features of a
-caption.
+A host names its stages. As long as nothing that trains acts inside a stage, its output depends only
+on its input and can be cached: the pyramid of an image, or the features of a caption. The seams of
+a stage show which tuners act in it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Stage:
     """A part of a host.
 
     Attributes:
-        name: What comes out: ``image`` or ``text`` features.
-        parts: Names of the host's modules and parameters that it computes with.
-        seams: The seams inside of it, but for those of parameters.
+        name: Kind of its output: ``image`` or ``text`` features.
+        parts: Names of the host's modules and parameters that it uses.
+        seams: The seams inside the stage, except those of parameters.
     """
 
     name: str
@@ -45,23 +45,23 @@ class Stage:
     seams: Sequence[Seam]
 
     def has(self, name: str) -> bool:
-        """Whether a parameter or module is part of it."""
+        """Whether a parameter or module belongs to the stage."""
         return any(name == part or name.startswith(f"{part}.") for part in self.parts)
 
 
 class StageCache:
-    """Keeps what the frozen stages of one host compute.
+    """Caches the outputs of the frozen stages of one host.
 
     Args:
-        host: With ``stages()``.
-        store: Where features are kept; several hosts may share it.
-        dtype: What they are kept in; None: as they are. ``bfloat16`` halves the size, and changes
+        host: A host with ``stages()``.
+        store: Where features are stored; several hosts may share it.
+        dtype: Dtype of stored features; None: unchanged. ``bfloat16`` halves the size, and changes
             features in the third digit.
 
     Attributes:
-        found: How many features of each stage were there.
-        computed: How many were computed.
-        on: Whether those of a stage were kept when they were last asked for.
+        found: By stage, how many features were in the store.
+        computed: By stage, how many features were computed.
+        on: By stage, whether its features were cached at the last request.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class StageCache:
         return self._off.get(stage.name) or why_not_constant(self.host, stage)
 
     def is_on(self, stage: Stage) -> bool:
-        """Whether the output of a stage is kept now; if not, that is said once."""
+        """Whether the output of a stage is currently cached; if not, the reason is logged once."""
         reason = self.why_off(stage)
-        if reason and torch.is_grad_enabled():  # in testing what was tuned is meant to act
+        if reason and torch.is_grad_enabled():  # in testing a trained tuner is expected to act
             self._tell(stage.name, reason)
         self.on[stage.name] = not reason
         return not reason
@@ -108,15 +108,15 @@ class StageCache:
     def images(
         self, stage: Stage, images: Images, compute: Callable[[Tensor], Entry]
     ) -> tuple[Tensor, ...]:
-        """What a stage makes of images.
+        """Output of a stage for images; only features that are not in the store are computed.
 
         Args:
-            stage: Its input are images alone.
+            stage: A stage whose only input is images.
             images: (B, 3, H, W).
-            compute: Makes tensors (b, ...) of images (b, 3, H, W).
+            compute: Computes tensors (b, ...) from images (b, 3, H, W).
 
         Returns:
-            Tensors (B, ...), new ones.
+            New tensors (B, ...).
         """
         if not self.is_on(stage):
             return compute(pixels_of(images))
@@ -136,8 +136,8 @@ class StageCache:
         return self._given(tuple(torch.stack(level) for level in levels), images.device)
 
     def one(self, stage: Stage, key: str, compute: Callable[[], Entry], device: Any) -> Entry:
-        """What a stage makes of an input that ``key`` is a digest of, such as a caption; new
-        tensors.
+        """Output of a stage, as new tensors, for the input with the digest ``key``, such as a
+        caption.
         """
         if not self.is_on(stage):
             return compute()
@@ -151,23 +151,23 @@ class StageCache:
         return self._given(tuple(part.clone() for part in found), device)
 
     def _run(self, compute: Callable[[], Entry]) -> Entry:
-        # What is made in inference mode could not serve a training step later.
+        # Tensors made in inference mode could not be used in a later training step.
         with torch.inference_mode(False), torch.no_grad():
             return compute()
 
     def _compute(
         self, compute: Callable[[Tensor], Entry], pixels: Tensor, alone: bool
     ) -> list[Entry]:
-        """The entry of each image; ``alone`` where its batch has no other."""
-        # Kernels add up in another order for one image than for several: an image gets the same
-        # bits as in any batch of several, so that it does not matter which others were known.
+        """The entry of each image; ``alone`` if it is the only one of its batch."""
+        # Kernels sum in another order for one image than for several. The only missing image of a
+        # batch is therefore computed twice: its bits must not depend on which others were stored.
         several = pixels if alone or len(pixels) > 1 else torch.cat([pixels, pixels])
         made = self._run(lambda: compute(several))
         return [self._kept(tuple(part[i] for part in made)) for i in range(len(pixels))]
 
     def _kept(self, entry: Entry) -> Entry:
-        """As it is stored: on the CPU, nobody else's, perhaps shorter numbers, whose own kinds are
-        then told by one more tensor.
+        """The entry as it is stored: copies on the CPU, converted to ``dtype`` if it is set. One
+        more tensor then holds the original dtypes.
         """
         kept = tuple(self._shortened(part).to("cpu", copy=True) for part in entry)
         kept = tuple(part.contiguous() for part in kept)
@@ -200,7 +200,7 @@ class StageCache:
     def _describe(
         self, stage: Stage, tensors: Sequence[Tensor], acting: Sequence[SeamUser]
     ) -> Space:
-        """A digest of all that a stage computes with, but for its input."""
+        """A digest of everything that the output of a stage depends on, except its input."""
         device = tensors[0].device
         kind = type(self.host)
         facts = dict(
@@ -223,7 +223,7 @@ class StageCache:
 
 
 def _part(host: nn.Module, name: str) -> nn.Module | Tensor | None:
-    """A module or parameter of a host by its name; None where it has none, as a neck."""
+    """A module or parameter of a host by its name; None if the host has no such part."""
     return getattr(host, name, None)
 
 
@@ -235,7 +235,7 @@ def _modules(host: nn.Module, stage: Stage) -> Iterator[nn.Module]:
 
 
 def _tensors(host: nn.Module, stage: Stage) -> list[Tensor]:
-    """The host's own parameters and buffers of a stage, without tuners' replacements."""
+    """The host's own parameters and buffers of a stage, not the values of tuners."""
     own = {id(seam.value()): value for seam, value in zip(*host._originals, strict=True)}
     found: list[Tensor | None] = [
         part for name in stage.parts if isinstance(part := _part(host, name), Tensor)
@@ -273,7 +273,7 @@ _SETTING = (int, float, str, type(None))
 
 
 def _description(part: nn.Module | Tensor | None) -> Iterator[str]:
-    """Kinds and settings of all modules, which parameters do not tell: heads, windows, strides."""
+    """Classes and settings of all modules that parameters do not show: heads, windows, strides."""
     if not isinstance(part, nn.Module):
         return
     for name, module in part.named_modules():
@@ -288,5 +288,5 @@ def _description(part: nn.Module | Tensor | None) -> Iterator[str]:
 def _is_setting(value: Any) -> bool:
     if isinstance(value, (tuple, list)):
         return all(map(_is_setting, value))
-    # A path is no setting: the same folder may lie elsewhere tomorrow.
+    # Paths do not count: the same folder may be moved.
     return isinstance(value, _SETTING) and not (isinstance(value, str) and "/" in value)
