@@ -33,7 +33,7 @@ _KEPT = 4  # sets of class names: training, validation, base and new classes
 
 
 class ClassTextsMixin:
-    """What :class:`mmsdpt.hosts.clip.CLIP` does with texts. The parameters are the host's."""
+    """The text methods of :class:`mmsdpt.hosts.clip.CLIP`, which has the parameters."""
 
     transformer: nn.Module
     token_embedding: nn.Embedding
@@ -69,12 +69,12 @@ class ClassTextsMixin:
 
         Args:
             names: C class names.
-            template: Sentence with one ``{}`` for the name, such as "a photo of a {}.", or several:
-                the normalised features of all are averaged. Tuners with a context of their own
-                use their own words instead. None: as before.
+            template: Sentence with one ``{}`` for the name, such as "a photo of a {}.", or several,
+                whose normalised features are averaged. Tuners that make their own texts do not use
+                it. None: as before.
 
         Raises:
-            InputError: if a name is no text or a template has no place for it.
+            InputError: if a name is not a string or a template has no place for it.
         """
         if isinstance(names, str) or not all(isinstance(name, str) for name in names):
             raise InputError(f"class names must be a list of strings, got {names!r}")
@@ -87,8 +87,8 @@ class ClassTextsMixin:
         self.class_names = tuple(names)
 
     def read_class_name(self, name: str) -> Reading:
-        """What the model sees of a class name. It learned English: a name without a Latin letter is
-        unknown to it, although it has tokens.
+        """What the model reads of a class name. CLIP was trained on English: a name without a Latin
+        letter or digit counts as unknown, although it has tokens.
         """
         known = any(c.isascii() and c.isalnum() for c in name)
         return Reading(tuple(self.tokenizer.encode(name)), " ".join(name.lower().split()), known)
@@ -120,17 +120,19 @@ class ClassTextsMixin:
         return len(self.tokenizer.encode(text))
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Normalised features (N, e) of texts as they are: no tuner's prompts join them."""
+        """Normalised features (N, e) of texts. Tuners act here only through the host's parameters,
+        for example not with prompts.
+        """
         with self.tuned():
             x = self._run_text(self._texts(texts), ForwardState(), prompted=False)
             return F.normalize(x, dim=-1)
 
     def encode_classes(self, state: ForwardState | None = None) -> Tensor:
-        """Normalised text features of the classes: (C, e), or (B, C, e) where a tuner makes each
-        image texts of its own.
+        """Normalised text features of the classes: (C, e), or (B, C, e) if a tuner makes different
+        texts for each image.
 
-        They are kept where nothing that they are computed from can change: without gradients, or
-        where nothing trains on the text side.
+        Features (C, e) are cached if they need no gradient: without autograd, or if nothing trains
+        on the text side.
         """
         state = state or ForwardState(class_names=self.class_names)
         with self.tuned():
@@ -156,11 +158,11 @@ class ClassTextsMixin:
         return [self._text_inputs, *parts, self._pooled_text]
 
     def _once(self, of: tuple, compute: Callable[[], Tensor]) -> Tensor:
-        """Text features (C, e), unless they are kept.
+        """Text features (C, e), from the feature cache if there is one.
 
         Args:
-            of: What they are, names and templates.
-            compute: Makes them.
+            of: Kind of features, class names and templates.
+            compute: Computes them.
         """
         if self.features is None:
             return compute()
@@ -174,7 +176,7 @@ class ClassTextsMixin:
         )[0]
 
     def _text_parameters(self) -> list[Tensor]:
-        """The host's parameters that texts are encoded with."""
+        """The host's parameters, without those of the image tower."""
         return [
             parameter
             for name, parameter in self.named_parameters()
@@ -184,8 +186,8 @@ class ClassTextsMixin:
     def encode_untuned_classes(
         self, names: Sequence[str], template: str | Sequence[str] | None = None
     ) -> Tensor:
-        """The untouched host's text features (C, e) of classes, not normalised and without
-        gradients; of several templates, their mean.
+        """Text features (C, e) of the untuned host for classes, not normalised and without
+        gradients; the mean over templates if there are several.
 
         Args:
             names: C class names.
@@ -216,8 +218,8 @@ class ClassTextsMixin:
         return F.normalize(torch.stack(features).mean(dim=0), dim=-1)
 
     def _run_text(self, text: TextInput, state: ForwardState, prompted: bool = True) -> Tensor:
-        """Features of embedded texts, (C, e) or, where each image has its own, (B, C, e), not
-        normalised, in chunks.
+        """Encode embedded texts in chunks: features (C, e), or (B, C, e) if each image has its own
+        texts, not normalised.
         """
         (*images, P, _), (C, K, _) = text.prefix.shape, text.rest.shape
         L = P + K
@@ -246,8 +248,11 @@ class ClassTextsMixin:
 
 
 class _TextChunk:
-    """The text tower on G groups of c texts: each group's prefix (G, P, d), the rest of their texts
-    (c, K, d), the end indices (c,) in it and which of all texts they are, to features (G, c, e).
+    """The text tower on G groups of c texts.
+
+    It takes the prefix of each group (G, P, d), the rest of the texts (c, K, d), the index of each
+    end token in the rest (c,), and the slice of all texts that these are. It returns features
+    (G, c, e).
     """
 
     def __init__(

@@ -59,8 +59,8 @@ _GROUPS = dict(
 class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
     r"""CLIP (Radford et al., ICML 2021) with slots for tuners, as a classifier of named classes.
 
-    Every parameter has the name that it has in MMPreTrain's ``CLIPZeroShot``, and the arguments are
-    the same as there. MMPreTrain's class can only predict; this one trains, too:
+    Parameter names and arguments are those of MMPreTrain's ``CLIPZeroShot``. MMPreTrain's class can
+    only predict; this class can also be trained:
 
         logits (B, C) = exp(logit_scale) cos(image feature (B, e), text feature of class c (C, e))
 
@@ -73,13 +73,13 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         vocab_size: Rows of the token embedding.
         transformer_width: d of the text tower.
         proj_dim: e.
-        context_length: The most tokens of a text.
+        context_length: Maximum number of tokens of a text.
         classes: Names of the classes; see :meth:`set_classes`.
         template: See :meth:`set_classes`.
-        class_chunk: Texts that are encoded at a time. In training more texts than that are encoded
-            again in the backward pass, so that only one chunk's activations are held.
-        predict_features: Predictions also carry ``image_feature`` (e,) and ``text_features``
-            (C, e), normalised, for measures such as :class:`mmsdpt.AlignmentMetric`.
+        class_chunk: Number of texts that are encoded at a time. If there are more in training, they
+            are encoded again in the backward pass, to keep the activations of only one chunk.
+        predict_features: Predictions also have ``image_feature`` (e,) and ``text_features`` (C, e),
+            normalised, for metrics such as :class:`mmsdpt.AlignmentMetric`.
         tuner, tuners, trainable: See :class:`mmsdpt.hosts.base.TunableMixin`.
         data_preprocessor: As in MMEngine; by default MMPreTrain's ``MultiModalDataPreprocessor``.
         init_cfg: As in MMEngine.
@@ -136,7 +136,7 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
 
     @torch.no_grad()
     def _init_text_tower(self) -> None:
-        """As OpenAI's CLIP starts its text tower."""
+        """Initial values as in OpenAI's CLIP."""
         width, layers = self.transformer.width, self.transformer.layers
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)
@@ -232,7 +232,7 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         )
 
     def stages(self) -> Sequence[Stage]:
-        """``image``: to the pooled features; ``text``: of the classes' texts."""
+        """``image``: up to the pooled features; ``text``: features of the classes' texts."""
         embeddings = [self._image_embeddings] if self._image_embeddings else []
         image = [*embeddings, *self._image_blocks, *(x for part in self._image_parts for x in part)]
         return (
@@ -257,15 +257,15 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
             return state.image_features
 
     def encode_untuned_image(self, images: Images) -> Tensor:
-        """The untouched host's image features (B, e) of images (B, 3, H, W), not normalised and
+        """Image features (B, e) of the untuned host for images (B, 3, H, W), not normalised and
         without gradients.
         """
         with self.untuned():
             return self._image_features(images, ForwardState(images=images))
 
     def _image_features(self, images: Images, state: ForwardState) -> Tensor:
-        """Of images (B, 3, H, W): (B, e), before any tuner changes them, with the rows that tuners
-        want in ``state.image_rows``.
+        """Features (B, e) of images (B, 3, H, W), before ``pooled_image``; fills
+        ``state.image_rows`` with the rows whose output tuners need.
         """
 
         def compute(pixels: Tensor) -> Tensor:
@@ -281,7 +281,7 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
 
         def with_rows(pixels: Tensor) -> tuple[Tensor, ...]:
             x = compute(pixels)
-            none = x.new_empty(len(x), 0)  # of tuners that want no rows
+            none = x.new_empty(len(x), 0)  # for tuners without rows
             return (x, *(state.image_rows.get(tuner, none) for tuner in tuners))
 
         x, *rows = self.features.images(stage, images, with_rows)
@@ -289,7 +289,7 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         return x
 
     def _run_image(self, images: Tensor, state: ForwardState) -> Tensor:
-        """What the image tower makes of images (B, 3, H, W): (B, d)."""
+        """Output (B, d) of the image tower for images (B, 3, H, W)."""
         if self._image_embeddings is not None:
             return vit_features(
                 self.visual,
@@ -319,7 +319,7 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
                 samples with ``pred_score`` and ``pred_label``.
 
         Raises:
-            InputError: if the classes are not known.
+            InputError: if the model has no classes.
         """
         if mode == "tensor":
             return self.logits(images, data_samples)
@@ -334,7 +334,7 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         return cast(Tensor, self._classify(images, data_samples).logits)
 
     def _classify(self, images: Tensor, data_samples: list[DataSample] | None) -> ForwardState:
-        """The state of a pass, with features and logits."""
+        """The state of a forward pass, with features and logits."""
         if not self.class_names:
             raise InputError(
                 "the model has no classes: call set_classes(names), set model.classes in the"
@@ -347,7 +347,7 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
             return self._compare(state)
 
     def _compare(self, state: ForwardState) -> ForwardState:
-        """What :meth:`_classify` returns, where ``state`` has the image features."""
+        """As :meth:`_classify`, from the image features in ``state``."""
         with self.tuned():
             image, text = cast(Tensor, state.image_features), self.encode_classes(state)
             logits = self._scaled_products(image, text)
@@ -356,7 +356,7 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
             return state
 
     def loss(self, images: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Cross-entropy over the classes, in float32 at least, and the losses of tuners."""
+        """Cross-entropy over the classes, in at least float32, and the losses of tuners."""
         with self.tuned():
             state = self._classify(images, data_samples)
             logits = cast(Tensor, state.logits)
@@ -370,7 +370,7 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         self, images: Tensor, data_samples: list[DataSample] | None = None
     ) -> list[DataSample]:
         """Samples with ``pred_score`` (C,), the softmax of the logits, ``pred_label``, and features
-        where ``predict_features`` is set.
+        if ``predict_features`` is set.
         """
         state = self._classify(images, data_samples)
         return self._predictions(state, data_samples or [DataSample() for _ in images])
@@ -379,7 +379,7 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
     def predict_from_features(
         self, pooled_image: Tensor, data_samples: list[DataSample]
     ) -> list[DataSample]:
-        """As :meth:`predict`, where the image features are known already.
+        """As :meth:`predict`, from image features that are already computed.
 
         Args:
             pooled_image: (B, e), ``state.pooled_image`` of ``encode_image(images, state)``.
@@ -398,8 +398,8 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         return self._scaled_products(F.normalize(image, dim=-1), F.normalize(text, dim=-1))
 
     def _scaled_products(self, image: Tensor, text: Tensor) -> Tensor:
-        """Cosines times 100, in the parameters' precision: with the 8 bits of bfloat16 a logit
-        would be wrong by up to 0.4.
+        """Cosines times exp(logit_scale), 100 in CLIP, in the precision of the parameters: with the
+        8 bits of bfloat16 a logit would be wrong by up to 0.4.
         """
         scale = self.logit_scale.exp()
         image, text = image.to(scale.dtype), text.to(scale.dtype)
@@ -418,6 +418,6 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         if self.predict_features:
             for i, sample in enumerate(samples):
                 sample.set_field(image[i], "image_feature")
-                # One tensor for all where all images have the same texts.
+                # If all images have the same texts, they share one tensor.
                 sample.set_field(text[i] if text.dim() == 3 else text, "text_features")
         return samples

@@ -16,16 +16,16 @@ from mmsdpt.hosts.rows import join, split
 from mmsdpt.hosts.seams import BlockSeam, BranchSeam, ForwardState, Rows, RowSeam
 
 ImagePartSeams = tuple[ProjectionSeam, BranchSeam]
-"""Of one block: its ``image_projections`` and ``image_block_branches``."""
+"""The seams of one block: ``image_projections`` and ``image_block_branches``."""
 
 
 class RunVisionBlock:
-    """A block on (B, 1 + N, d) and rows after it: see :data:`mmsdpt.hosts.seams.RunBlock`.
+    """A block on (B, 1 + N, d) followed by rows: see :data:`mmsdpt.hosts.seams.RunBlock`.
 
     Args:
-        last: Of the last block only the outputs of the class token and of rows with ``output`` are
-            wanted: it gives (B, 1, d) and these rows. Everything is a key and a value, only they
-            ask.
+        last: Whether this is the last block. It returns only the outputs of the class token,
+            (B, 1, d), and of rows with ``output``. Only these are queries; all tokens and rows are
+            keys and values.
     """
 
     def __init__(self, block: nn.Module, seams: ImagePartSeams, last: bool) -> None:
@@ -47,7 +47,7 @@ class RunVisionBlock:
 
 
 def _asking(count: int, rows: Rows, device: torch.device) -> tuple[Tensor | slice, Rows]:
-    """Which places of (B, count + P, d) the last block computes, and the rows among them."""
+    """Positions of (B, count + P, d) that are queries of the last block, and the rows there."""
     asking, place = [0], count
     for row in rows.values():
         p = row.values.shape[-2]
@@ -60,11 +60,11 @@ def _asking(count: int, rows: Rows, device: torch.device) -> tuple[Tensor | slic
 def _attend(
     attention: nn.Module, projection: ProjectionSeam, x: Tensor, asking: Tensor | slice
 ) -> Tensor:
-    """MMPreTrain's attention of some tokens over all.
+    """MMPreTrain's attention of some tokens to all tokens.
 
     Args:
         x: (B, N, d), normed.
-        asking: Places of the n tokens that ask.
+        asking: Positions of the n tokens that are queries.
 
     Returns:
         (B, n, d).
@@ -75,7 +75,7 @@ def _attend(
         qkv = projection.change(F.linear(x, weight, bias), x)
         q, kv = qkv[:, asking, :d], qkv[..., d:]
     else:
-        # MMPreTrain's qkv has no bias where qkv_bias is False.
+        # MMPreTrain's qkv has no bias if qkv_bias is False.
         q_bias, kv_bias = (None, None) if bias is None else (bias[:d], bias[d:])
         q = F.linear(x[:, asking], weight[:d], q_bias)
         kv = F.linear(x, weight[d:], kv_bias)
@@ -93,10 +93,10 @@ def _attend(
 def embed_patches(
     visual: VisionTransformer, images: Tensor, embeddings: RowSeam, state: ForwardState
 ) -> tuple[Tensor, Rows]:
-    """What enters the first block: (B, 1 + N, d), after ``pre_norm``, and rows of tuners.
+    """Input of the first block: (B, 1 + N, d), after ``pre_norm``, and rows of tuners.
 
-    These come after the patches: they get no position and pass ``pre_norm`` with them. Arguments
-    as of :func:`vit_features`.
+    The rows come after the patches. They get no position, but also pass ``pre_norm``. Arguments as
+    in :func:`vit_features`.
     """
     x, resolution = visual.patch_embed(images)
     x = torch.cat([visual.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
@@ -120,7 +120,7 @@ def vit_features(
     parts: Sequence[ImagePartSeams],
     state: ForwardState,
 ) -> Tensor:
-    """The class token's output.
+    """Output of the class token. Fills ``state.image_rows``.
 
     Args:
         images: (B, 3, H, W), normalised.

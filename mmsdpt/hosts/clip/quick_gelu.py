@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 
 class QuickGELU(PlainQuickGELU):
-    """The same numbers as MMPreTrain's, which keeps the sigmoid as well as x for the backward
-    pass.
+    """Same values as MMPreTrain's, with less memory: for the backward pass MMPreTrain keeps x and
+    the sigmoid, this class only x.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def _quick_gelu(x: Tensor) -> Tensor:
 
 class _KeepsInput(torch.autograd.Function):
     """x s(z) with the sigmoid s and z = 1.702 x. Its derivative is s(z) (1 + z (1 - s(z))), which
-    is silu's at z.
+    is the derivative of SiLU at z.
     """
 
     @staticmethod
@@ -41,7 +41,7 @@ class _KeepsInput(torch.autograd.Function):
 
 
 def set_quick_gelu(module: nn.Module, kind: type[PlainQuickGELU]) -> None:
-    """Let every QuickGELU inside of ``module`` be of this class."""
+    """Replace every QuickGELU inside ``module`` by one of this class."""
     for parent in module.modules():
         for name, child in parent.named_children():
             if isinstance(child, PlainQuickGELU):

@@ -12,14 +12,14 @@ from mmsdpt.hosts.clip.seams import ProjectionSeam, TokenSeam
 from mmsdpt.hosts.seams import BranchSeam, ForwardState
 
 TextPartSeams = tuple[TokenSeam, ProjectionSeam, BranchSeam]
-"""Of one block: its ``text_block_inputs``, ``text_projections`` and ``text_block_branches``."""
+"""The seams of a block: ``text_block_inputs``, ``text_projections``, ``text_block_branches``."""
 _UNUSED: TextPartSeams = TokenSeam(0, {}), ProjectionSeam(0, {}), BranchSeam(0, {})
 
 
 def layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    """The norm in its parameters' precision, back in that of x.
+    """Layer norm in the precision of its parameters; the result has the precision of x.
 
-    MMPreTrain's module computes in float32 always, and so refuses float64.
+    MMPreTrain's module always computes in float32, so it fails with float64 parameters.
     """
     weight = norm.weight
     return F.layer_norm(x.to(weight.dtype), norm.normalized_shape, weight, norm.bias, norm.eps).to(
@@ -37,20 +37,20 @@ def text_blocks(
 ) -> Tensor:
     """All blocks of MMPreTrain's ``CLIPTransformer``, on texts that begin with the same tokens.
 
-    The attention is causal, so what the tower makes of the common tokens is the same for all texts:
-    it is computed once, and the rest of each text reads it as keys and values. Of "a photo of a
-    {}." half is common, of a learned context and a name nearly all. And of the last block only the
-    outputs at the end tokens are computed, as nothing reads the others. What pads shorter texts
-    goes through the attention alone.
+    The attention is causal, so the outputs for the common tokens are the same in all texts. They
+    are computed once, and the rest of each text uses them as keys and values. In "a photo of a {}."
+    half of the tokens are common; in a learned context with a name, nearly all are. In the last
+    block only the outputs at the end tokens are computed, because the others are not used. Padding
+    of shorter texts goes only through the attention.
 
     Args:
         blocks: Its ``resblocks``.
         prefix: (G, P, d) embeddings of the common tokens of each of G groups of texts; P may be 0.
         rest: (C, K, d) embeddings of the rest of the C texts of each group.
         ends: (C,) index of each end token in the rest.
-        seams: Those of each block; none where no tuner is to act. ``text_block_inputs`` act on the
-            prefix, or on the texts where there is none.
-        state: Of the forward pass.
+        seams: Those of each block; empty if no tuner is to act. ``text_block_inputs`` act on the
+            prefix, or on the texts if P is 0.
+        state: State of the forward pass.
 
     Returns:
         (G, C, d), the outputs at the end tokens.
@@ -100,10 +100,10 @@ def text_blocks(
 
 
 class _Packing:
-    """Texts of different lengths without what pads them: G groups of n rows, all tokens of a group.
+    """Texts of different lengths without padding: G groups of n rows, all tokens of the C texts.
 
-    Only the attention needs them as C texts of K places. Nothing that is read sees the padding: the
-    attention is causal, and what follows an end token comes after it.
+    Only the attention needs C texts of K tokens. The padding does not affect any output that is
+    used: the attention is causal, and the padding comes after the end token.
 
     Args:
         ends: (C,) index of each text's end token.
@@ -126,7 +126,7 @@ class _Packing:
         return x.index_select(1, self.rows).view(-1, self.length, x.shape[-1])
 
     def at_ends(self, x: Tensor) -> Tensor:
-        """(G, n, d) to the end tokens' (G C, 1, d)."""
+        """(G, n, d) to the end tokens (G C, 1, d)."""
         return x.index_select(1, self.ends).view(-1, 1, x.shape[-1])
 
 
@@ -137,15 +137,15 @@ def _heads(
     projection: ProjectionSeam | None = None,
     packing: _Packing | None = None,
 ) -> Tensor:
-    """Some of queries, keys and values, (N, L, d) to (n, N, heads, L, d / heads).
+    """Queries, keys or values, or several of them: (N, L, d) to (n, N, heads, L, d / heads).
 
-    With the parameters of torch's module, which keeps sequences first, makes the attention map, and
-    gets a mask of the full context from MMPreTrain.
+    Uses the parameters of torch's module but not its forward pass, which takes sequences first,
+    forms the attention map, and gets a mask of the full context from MMPreTrain.
 
     Args:
         which: ``q``, ``kv`` or ``qkv``; n is its length.
-        projection: Of ``qkv``, the seam that acts on it.
-        packing: Of x; what comes out is spread.
+        projection: With ``qkv``: the seam that acts on it.
+        packing: Packing of x; the result is spread.
     """
     d = x.shape[-1]
     rows = slice("qkv".index(which[0]) * d, ("qkv".index(which[-1]) + 1) * d)
@@ -156,7 +156,7 @@ def _heads(
 
 
 def _output(attention: nn.MultiheadAttention, y: Tensor) -> Tensor:
-    """The output layer on the heads' joined outputs (N, L, d)."""
+    """The output projection of the joined heads (N, L, d)."""
     return F.linear(y, attention.out_proj.weight, attention.out_proj.bias)
 
 
@@ -168,7 +168,7 @@ def pool(x: Tensor, norm: nn.LayerNorm, projection: Tensor) -> Tensor:
         projection: ``text_projection``, (d, e).
 
     Returns:
-        (..., e), not normalised, in the parameters' precision under autocast, too.
+        (..., e), not normalised, in the precision of the parameters, also under autocast.
     """
     with torch.autocast(x.device.type, enabled=False):
         return layer_norm(norm, x.to(projection.dtype)) @ projection

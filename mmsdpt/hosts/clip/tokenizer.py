@@ -1,4 +1,4 @@
-"""CLIP's byte pair tokenizer: text to rows of ids, from files alone."""
+"""CLIP's byte pair tokenizer: texts to rows of ids, from local files only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ADVICE = (
     "give a folder with vocab.json and merges.txt (or tokenizer.json), or leave it out for CLIP's"
     " own vocabulary, which is part of mmsdpt"
 )
-# Of what ftfy repairs in OpenAI's code, the one thing that well-formed class names contain.
+# OpenAI's code runs ftfy. Of all that it repairs, well-formed class names contain only these.
 _STRAIGHT_QUOTES = str.maketrans(
     dict.fromkeys("\u02bc\u2018\u2019\u201a\u201b", "'")
     | dict.fromkeys("\u201c\u201d\u201e\u201f", '"')
@@ -35,11 +35,11 @@ def tokenizer_folder(name: str | None = None) -> Path:
     """Folder of a vocabulary.
 
     Args:
-        name: None: CLIP's vocabulary in the package. ``mmsdpt://mini_clip``: the mini CLIP's. Else
-            a local Hugging Face folder; a hub is never asked.
+        name: None: CLIP's vocabulary, which is part of the package. ``mmsdpt://mini_clip``: the
+            mini CLIP's. Otherwise a local Hugging Face folder; nothing is downloaded.
 
     Raises:
-        InputError: there is no such folder, or no vocabulary in it.
+        InputError: if the folder does not exist or has no vocabulary.
     """
     assets = Path(str(importlib.resources.files("mmsdpt") / "assets"))
     if name is None:
@@ -61,18 +61,18 @@ def tokenizer_folder(name: str | None = None) -> Path:
 
 
 def clean_text(text: str) -> str:
-    """What CLIP does to a text before it looks for tokens: HTML entities (escaped up to twice)
-    become characters, curly quotes straight ones, runs of white space one space; lower case.
+    """Clean a text as CLIP does before tokenization: replace HTML entities (escaped up to twice) by
+    characters, curly quotes by straight ones and runs of white space by one space; lower case.
 
     OpenAI's code also runs ftfy, which repairs wrongly decoded text, ligatures, full-width letters
-    and control characters. Such texts get other ids here; well-formed ones the same.
+    and control characters. Such texts get different ids here; well-formed texts get the same ids.
     """
     text = html.unescape(html.unescape(text)).translate(_STRAIGHT_QUOTES)
     return " ".join(text.split()).lower()
 
 
 def _read_vocabulary(folder: Path) -> Tokenizer:
-    """The byte pair encoding of a folder; damaged files raise nearly anything."""
+    """The byte pair encoding of a folder; damaged files raise almost any exception."""
     if (folder / "tokenizer.json").is_file():
         bpe = Tokenizer.from_file(str(folder / "tokenizer.json"))
         bpe.no_truncation()
@@ -106,7 +106,7 @@ class CLIPTokenizer:
         vocab_size: Number of ids.
 
     Raises:
-        InputError: the folder is missing or holds no CLIP vocabulary.
+        InputError: if the folder is missing or has no CLIP vocabulary.
     """
 
     def __init__(self, folder: str | None = None, context_length: int = 77) -> None:
@@ -117,7 +117,7 @@ class CLIPTokenizer:
         path = tokenizer_folder(folder)
         try:
             self._bpe = _read_vocabulary(path)
-        except Exception as error:  # damaged files raise nearly anything, also from Rust
+        except Exception as error:  # damaged files raise almost any exception, also from Rust
             raise InputError(
                 f"the vocabulary in '{path}' cannot be read ({first_line(error)}); {_ADVICE}"
             ) from None
@@ -138,7 +138,7 @@ class CLIPTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of the cleaned text, without start and end."""
-        # One by one: the batched call starts threads, which forked data workers cannot have.
+        # One text at a time: the batched call starts threads, which fail in forked data workers.
         return self._bpe.encode(clean_text(text), add_special_tokens=False).ids
 
     def __call__(self, texts: Sequence[str] | str, truncate: bool = False) -> Tensor:
@@ -146,13 +146,13 @@ class CLIPTokenizer:
 
         Args:
             texts: N texts, or one.
-            truncate: Cut a text that is too long, keeping the end of text after it.
+            truncate: Cut a text that is too long, but keep its end token.
 
         Returns:
-            Int64 tensor (N, context_length), zeros after the end of text.
+            Int64 tensor (N, context_length), zeros after the end token.
 
         Raises:
-            InputError: (a ValueError) a text is too long and ``truncate`` is not set.
+            InputError: (a ValueError) if a text is too long and ``truncate`` is not set.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         rows = torch.zeros(len(texts), self.context_length, dtype=torch.long)
@@ -170,7 +170,7 @@ class CLIPTokenizer:
         return rows
 
     def __deepcopy__(self, memo: dict) -> CLIPTokenizer:
-        """A copy that shares the vocabulary, which nothing changes."""
+        """A copy that shares the vocabulary, which never changes."""
         copied = type(self).__new__(type(self))
         copied.__dict__.update(self.__dict__)
         return copied
