@@ -1,13 +1,14 @@
 """The BERT layer on GLIP's fused text.
 
-    a = LN(h + W_o · softmax(clamp(QKᵀ/√d_h) + m) V)        h' = LN(a + clamp(W_2 · gelu(clamp(W_1
-    a))))
+    a  = LN(h + W_o · softmax(clamp(QKᵀ/√d_h) + m) V)
+    h' = LN(a + clamp(W_2 · gelu(clamp(W_1 a))))
 
 with m = 0 at valid tokens and the dtype's minimum at padding. Parameter names and shapes are those
 of ``mmdet.models.utils.vlfuse_helper.BertEncoderLayer`` (from microsoft/GLIP,
-``modeling_bert.py``). Like there, initial values are torch's defaults. MMDetection also clamps what
-cannot exceed half precision: the activation of a clamped value, and the output of a layer norm (at
-most sqrt(d) times its weight). Shapes: B captions, L tokens, d the width.
+``modeling_bert.py``). As there, initial values are torch's defaults. MMDetection also clamps values
+that cannot exceed half precision: the activation of a clamped value, and the output of a layer norm
+(at most sqrt(d) times its weight). This is left out here. Shapes: B captions, L tokens, d the
+width.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class BertEncoderLayer(Layer):
         return super().forward(hidden, mask)
 
     def forward(self, inputs: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
-        """Replace ``lang['hidden']`` (B, L, d); the dicts that come in stay as they are.
+        """Replace ``lang['hidden']`` (B, L, d), in new dicts.
 
         Args:
             inputs: ``visual`` (anything, passed on) and ``lang``, a dict with ``hidden`` and

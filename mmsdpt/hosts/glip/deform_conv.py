@@ -1,15 +1,15 @@
 """Modulated deformable convolution (DCNv2) without compiled operators.
 
-At output position p, with the place q = p * stride - padding + k * dilation of tap k in the input
-(Zhu et al., Deformable ConvNets v2, 2019, equation 1)::
+For output position p, tap k of the kernel is at q = p * stride - padding + k * dilation in the
+input (Zhu et al., Deformable ConvNets v2, 2019, equation 1)::
 
     y[p] = bias + sum_k W_k . ( mask_k[p] * x(q + offset_k[p]) )
 
 x(.) is bilinear, and zero outside the map. A bilinear sample is a weighted sum of four pixels, so
 all taps of all positions are one weighted gather of pixel vectors (``embedding_bag``, with the mask
-folded into the weights), followed by one matrix product. Against ``grid_sample`` times mask this
-loses no precision to normalised coordinates, and autograd keeps four weights and 32-bit indices
-per tap instead of its C samples.
+folded into the weights), followed by one matrix product. Compared with ``grid_sample`` times mask,
+no precision is lost by normalised coordinates, and autograd keeps four weights and four 32-bit
+indices per tap instead of its C samples.
 
 Letters: B images; C channels in, O out; (H, W) size of the input, (h, w) of the offset and mask
 maps, (Ho, Wo) of the output; K taps of the kernel, 9 for 3 x 3.
@@ -38,17 +38,17 @@ from mmsdpt.utils.memo import autocast_dtype
 def read_flat(maps: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
     """Read per-position maps with the height and width of the output, as MMCV's kernel does.
 
-    That kernel never looks at the size of the offset and mask maps: it indexes their memory, image
-    by image, as (channels, Ho, Wo). GLIP's DyConv gives the maps of one pyramid level to
-    convolutions of its neighbours, whose output has another size, and GLIP's weights were trained
-    with the values found so: the first ``channels * Ho * Wo`` of the flattened map, neither a crop
-    nor a resized map.
+    That kernel ignores the size of the offset and mask maps: it indexes their memory, image by
+    image, as (channels, Ho, Wo). GLIP's DyConv uses the maps of one pyramid level for convolutions
+    of its neighbours, whose output has another size, and GLIP's weights were trained with the
+    values that are read this way: the first ``channels * Ho * Wo`` of the flattened map, which is
+    neither a crop nor a resized map.
 
     In GLIP the output is never larger than the map: the coarser level is smaller, and the finer
     one, of height H, is convolved with stride 2 to ceil(H / 2), which is the size that patch
     merging (it pads odd sizes) and the neck's stride-2 convolutions give the level itself. A
-    pyramid that rounds down breaks this where H is odd, and MMCV then reads on into other memory;
-    here it is an error.
+    pyramid that rounds down breaks this if H is odd. MMCV then reads memory outside the map; here
+    it is an error.
 
     Args:
         maps: (B, channels, h, w).
@@ -59,7 +59,7 @@ def read_flat(maps: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
         (B, channels, Ho, Wo).
 
     Raises:
-        ValueError: another number of channels, or h * w < Ho * Wo.
+        ValueError: if the number of channels is different, or h * w < Ho * Wo.
     """
     if maps.dim() != 4 or maps.shape[1] != channels:
         raise ValueError(
@@ -79,8 +79,8 @@ def read_flat(maps: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
     return maps.flatten(1)[:, : channels * height * width].view(-1, channels, height, width)
 
 
-_FEW_CORES = 4  # PyTorch's gradient of an embedding runs on all of them
-_BLOCK = 2**22  # numbers in a block of samples
+_FEW_CORES = 4  # with more, PyTorch's gradient of an embedding is used, which runs on all of them
+_BLOCK = 2**22  # values in a block of samples
 
 
 def _tap_positions(
@@ -90,8 +90,8 @@ def _tap_positions(
     padding: tuple[int, int],
     dilation: tuple[int, int],
 ) -> Tensor:
-    """Rows and columns of all taps in the input, (2, B, Ho, Wo, K). The axes come first, so that
-    what follows runs through long stretches of memory.
+    """Rows and columns of all taps in the input, (2, B, Ho, Wo, K). The two axes come first, so
+    that later operations run over contiguous memory.
     """
     taps = math.prod(kernel_size)
     size = offset.shape[2:]
@@ -111,16 +111,17 @@ def _tap_positions(
 def _corners(position: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
     """The two pixels around each position on each axis.
 
-    A pixel outside has weight zero. At and beyond -1 and the size weights and gradients are zero,
-    as in the DCN kernel, so that even an infinite offset is harmless; NaN stays NaN.
+    A pixel outside the map has weight zero. For positions up to -1 and from the size on, weights
+    and gradients are zero, as in the DCN kernel, so even an infinite offset does no harm; NaN stays
+    NaN.
 
     Args:
         position: (2, ...).
         size: (H, W).
 
     Returns:
-        Legal indices (2 axes, 2 pixels, ...), whether a pixel has no weight, of the same shape, and
-        the weight of the second pixel among the two (2, ...).
+        Valid indices (2 axes, 2 pixels, ...); whether a pixel has no weight, same shape; and the
+        weight of the second of the two pixels (2, ...).
     """
     limit = position.new_tensor(tuple(size)).view(2, *[1] * (position.dim() - 1))
     position = torch.minimum(position.clamp(min=-1), limit)
@@ -142,18 +143,18 @@ def _axis_weights(outside: Tensor, fraction: Tensor) -> Tensor:
 
 
 def _four_last(pairs: Tensor) -> Tensor:
-    """(2, 2, ...) to (M, 4), in the order that is fast for so narrow a matrix."""
+    """(2, 2, ...) to (M, 4), copied in the order that is fast for a narrow matrix."""
     out = pairs.new_empty(pairs[0, 0].numel(), 4)
     out.t().copy_(pairs.view(4, -1))
     return out
 
 
 class _PixelWeights(torch.autograd.Function):
-    """Weights (M, 4) of the four pixels of each sample, with the gradient written out: autograd
-    would keep, and run through, each of a dozen steps.
+    """Weights (M, 4) of the four pixels of each sample, with its own backward pass: autograd would
+    store and run about twelve steps.
 
-    ``position`` (2, ...) is where the gradient goes; what follows from it, ``outside`` and
-    ``fraction``, is given as well.
+    ``position`` (2, ...) is only an input for the gradient; the values come from ``outside`` and
+    ``fraction``, which are computed from it before.
     """
 
     @staticmethod
@@ -186,7 +187,7 @@ def tap_weights(
     padding: tuple[int, int],
     dilation: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
-    """Which four pixels the sample of each tap is made of, and with which weights.
+    """The four pixels of each tap's sample, and their weights.
 
     Args:
         offset: (B, 2K, Ho, Wo), pixels, ordered dy_1, dx_1, dy_2, ...
@@ -212,17 +213,17 @@ def tap_weights(
 def sampled_product(
     x: Tensor, pixels: Tensor, weights: Tensor, kernel: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """One product over taps and channels with the samples: y_p = W [s_p1 ... s_pK] + b.
+    """One matrix product over taps and channels of the samples: y_p = W [s_p1 ... s_pK] + b.
 
     Args:
         x: (P, C), all pixels.
-        pixels: (n K, 4), which of them each sample is made of.
-        weights: (n K, 4).
+        pixels: (n K, 4), indices of the four pixels of each sample.
+        weights: (n K, 4), their weights.
         kernel: W, (O, K C).
         bias: b, (O,), or None.
 
     Returns:
-        (n, O), of the type of ``kernel``, or autocast's.
+        (n, O), in the dtype of ``kernel``, or of autocast.
     """
     device = x.device.type
     on_few_cores = device == "cpu" and torch.get_num_threads() <= _FEW_CORES
@@ -241,12 +242,13 @@ def _samples(x: Tensor, pixels: Tensor, weights: Tensor) -> Tensor:
 
 
 class _SampledProduct(torch.autograd.Function):
-    """:func:`sampled_product` in blocks of positions: the samples of all positions of a large map,
-    nine times the map, exist at no time.
+    """:func:`sampled_product` in blocks of positions, so that the samples of a large map, nine
+    times its size, are never all in memory.
 
-    The samples are the product S x with a sparse S (M, P), so their gradients are S^T g, and g x^T
-    where S has weights. PyTorch's own for an embedding sorts the indices first and takes the dot
-    products one by one, which is several times slower on one core.
+    The samples are the product S x with a sparse matrix S (M, P). With their gradient g, the
+    gradient of x is S^T g, and that of the weights is g x^T at the entries of S. PyTorch's gradient
+    of an embedding first sorts the indices and computes the dot products one by one, which is
+    several times slower on one core.
     """
 
     @staticmethod
@@ -293,7 +295,7 @@ class _SampledProduct(torch.autograd.Function):
 
 
 def _blocks(positions: int, taps: int, channels: int) -> Iterator[tuple[slice, slice]]:
-    """Places of the positions of each block, and of their samples."""
+    """Slices of the positions of each block, and of their samples."""
     samples = taps * channels
     size = max(1, _BLOCK // samples)
     for start in range(0, positions, size):
@@ -302,18 +304,18 @@ def _blocks(positions: int, taps: int, channels: int) -> Iterator[tuple[slice, s
 
 
 def _band(pixels: Tensor, count: int) -> tuple[slice, tuple[Tensor, Tensor]]:
-    """The stretch of pixels that samples (M, 4) take, of ``count``, and the sparse matrix of M rows
-    that takes them from there: columns, and where each row begins.
+    """The range of pixels, out of ``count``, that samples (M, 4) use, and the sparse matrix of M
+    rows that selects them from this range: its columns, and the start of each row.
     """
     low, high = (int(x) for x in pixels.aminmax())
-    low = max(0, min(low, count - pixels.shape[1]))  # a row has no place twice
+    low = max(0, min(low, count - pixels.shape[1]))  # a sparse row needs four columns
     band = slice(low, max(high + 1, low + pixels.shape[1]))
     starts = torch.arange(0, pixels.numel() + 1, pixels.shape[1], dtype=torch.int32)
     return band, ((pixels - low).int().view(-1), starts)
 
 
 def _dot_products(sparse: tuple[Tensor, Tensor], grad: Tensor, x: Tensor) -> Tensor:
-    """Products (M, 4) of each sample's gradient (M, C) with its four pixels, of (P, C)."""
+    """Dot products (M, 4) of each sample's gradient (M, C) with its four pixels of x (P, C)."""
     columns, starts = sparse
     values = grad.new_zeros(len(columns))
     shape = (len(grad), len(x))
@@ -334,10 +336,10 @@ def modulated_deform_conv2d(
     """Modulated deformable convolution; arguments and results of
     ``mmcv.ops.modulated_deform_conv2d``, without groups.
 
-    Precision: positions and samples are float32 at least, whatever the inputs (a bfloat16 position
-    cannot tell 256 from 257). The matrix product and the output have the type of ``weight``, or
-    autocast's where that is on. A sample is a convex combination of pixels times the mask, so it
-    cannot overflow. The operators that :func:`chosen_form` may name compute in float32 throughout.
+    Precision: positions and samples are at least float32 for all inputs (in bfloat16, positions 256
+    and 257 are the same). The matrix product and the output have the dtype of ``weight``, or of
+    autocast if it is on. A sample is a convex combination of pixels times the mask, so it cannot
+    overflow. The other forms of :func:`chosen_form` compute everything in at least float32.
 
     Args:
         x: (B, C, H, W).
@@ -350,10 +352,10 @@ def modulated_deform_conv2d(
         dilation: step of the taps.
 
     Returns:
-        (B, O, Ho, Wo), in channels-last memory.
+        (B, O, Ho, Wo), from the form ``gather`` in channels-last memory.
 
     Raises:
-        ValueError: shapes that do not fit, or maps smaller than the output.
+        ValueError: if shapes do not fit, or maps are smaller than the output.
     """
     if x.shape[1] != weight.shape[1]:
         raise ValueError(
@@ -382,8 +384,8 @@ def modulated_deform_conv2d(
     B, C, H, W = x.shape
     offset, mask = offset.to(x.dtype), mask.to(x.dtype)
     pixels, weights = tap_weights(offset, mask, (H, W), kernel_size, steps, pads, tap_steps)
-    rows = x.permute(0, 2, 3, 1).contiguous()  # a strided view gathers many times slower
-    # The kernel is brought to the order of the samples, (K, C).
+    rows = x.permute(0, 2, 3, 1).contiguous()  # a gather from a strided view is many times slower
+    # The kernel gets the order of the samples, (K, C).
     kernel = weight.permute(0, 2, 3, 1).flatten(1)
     out = sampled_product(rows.view(B * H * W, C), pixels, weights, kernel, bias)
     out = out.view(B, Ho, Wo, -1)
@@ -391,11 +393,11 @@ def modulated_deform_conv2d(
 
 
 def chosen_form(device: str) -> str:
-    """Which form computes deformable convolutions on a type of device: that of the environment
-    variable ``MMSDPT_DEFORM_CONV``, else the fastest known (:data:`_FASTEST`).
+    """The form that computes deformable convolutions on a type of device: that in the environment
+    variable ``MMSDPT_DEFORM_CONV`` if it is set, else the fastest one known (:data:`_FASTEST`).
 
     Raises:
-        InputError: for a form that does not exist, or MMCV's without compiled operators.
+        InputError: if the form does not exist, or is MMCV's and MMCV has no compiled operators.
     """
     form = os.environ.get("MMSDPT_DEFORM_CONV") or _FASTEST.get(device, "gather")
     if form not in ("gather", *_OPERATORS):
@@ -422,8 +424,9 @@ def _by_mmcv(*inputs: Tensor | tuple[int, int] | None) -> Tensor:
     return compiled(*inputs)
 
 
-# By type of device, where another form than ours, ``gather``, is the fastest: projects/benchmark/
-# gpu.sh measures it. On the CPU ours is, by far (docs/performance.md).
+# Types of device on which ``gather`` is not the fastest form, with the form that is:
+# projects/benchmark/gpu.sh measures it. On the CPU ``gather`` is the fastest by far
+# (docs/performance.md).
 _FASTEST: dict[str, str] = {}
 _OPERATORS = dict(torchvision=_by_torchvision, mmcv=_by_mmcv)
 

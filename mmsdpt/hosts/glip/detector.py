@@ -34,8 +34,9 @@ class GLIP(GroundingMixin, MMDetGLIP):
 
     Args:
         tuner, tuners, trainable: See :class:`mmsdpt.hosts.base.TunableMixin`.
-        retention: ``dict(phrases=..., weight=...)``: what the detector knew is held while tuners
-            train, see :class:`mmsdpt.hosts.glip.retention.Retention`; None: it is not.
+        retention: ``dict(phrases=..., weight=...)``: additional losses, so that the detector does
+            not forget other phrases while tuners train; see
+            :class:`mmsdpt.hosts.glip.retention.Retention`. None: no such losses.
     """
 
     _pyramid_of_all: Levels | None = None
@@ -54,8 +55,8 @@ class GLIP(GroundingMixin, MMDetGLIP):
         self._attach(tuner, tuners, trainable)
 
     def seams(self) -> SeamMap:
-        """Seams by kind. Those of the encoders are there where the encoders have them: use
-        ``mmsdpt.SwinTransformer`` and ``mmsdpt.BertModel``; ``fusion`` where the head fuses early.
+        """Seams by kind. Those of the encoders need ``mmsdpt.SwinTransformer`` and
+        ``mmsdpt.BertModel``; ``fusion`` needs a head with ``early_fuse=True``.
         """
         return self._seam_map(_HINTS, fusion=self.bbox_head.head.fusion_seams())
 
@@ -69,7 +70,7 @@ class GLIP(GroundingMixin, MMDetGLIP):
         return _HEAD_GROUPS[type(self.bbox_head.head.dyhead_tower[int(layer[1])])]
 
     def loss(self, batch_inputs: Images, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """As :meth:`GroundingMixin.loss`, with those of ``retention``."""
+        """As :meth:`GroundingMixin.loss`, with the losses of ``retention``."""
         trained = [slot for slot, tuner in self.tuners.items() if not tuner.frozen]
         if self.retention is None or not trained:
             return super().loss(batch_inputs, batch_data_samples)
@@ -85,8 +86,8 @@ class GLIP(GroundingMixin, MMDetGLIP):
 
     @contextmanager
     def _one_pyramid(self, images: Images) -> Iterator[None]:
-        """For a while, one pyramid for all passes over these images, where nothing that is being
-        trained acts on it; a feature cache keeps it anyway.
+        """Temporarily use one pyramid for all passes over these images, if nothing that trains acts
+        on it. A feature cache would keep the pyramid anyway.
         """
         if self.features is None and not why_not_constant(self, self.stages()[0]):
             with torch.no_grad():
@@ -106,7 +107,7 @@ class GLIP(GroundingMixin, MMDetGLIP):
         self, visual: Levels, text: Text, targets: Sequence[Tensor], state: ForwardState
     ) -> dict[str, Tensor]:
         """``loss_cls``, ``loss_bbox`` and ``loss_centerness``."""
-        # The logits are as wide as the text features; so must be the targets.
+        # The targets must be as wide as the logits, which are as wide as the text features.
         width = text["masks"].shape[1]
         for sample, target, class_map in zip(state.samples, targets, state.class_maps, strict=True):
             sample.gt_instances.positive_maps = target[:, :width]
@@ -123,5 +124,5 @@ class GLIP(GroundingMixin, MMDetGLIP):
         return self.bbox_head(visual, text)
 
     def token_logits(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Tensor:
-        """Of every position of the pyramid."""
+        """Token logits of every position of the pyramid."""
         return torch.cat(self._forward(batch_inputs, batch_data_samples)[0], dim=1)

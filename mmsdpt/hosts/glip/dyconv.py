@@ -1,5 +1,5 @@
-"""GLIP's dynamic convolution over a feature pyramid (Dai et al., Dynamic Head, 2021), MMDetection's
-names.
+"""GLIP's dynamic convolution over a feature pyramid (Dai et al., Dynamic Head, 2021), with
+MMDetection's parameter names.
 
 For level l, with offsets and masks predicted from F_l and shared by all its terms::
 
@@ -7,7 +7,7 @@ For level l, with offsets and masks predicted from F_l and shared by all its ter
     G_l = DyReLU( mean_j( s_j * t_j ) ),    s_j = hard_sigmoid( relu( w . avgpool(t_j) + b ) )
 
 ``resize`` is bilinear with ``align_corners=True``, as GLIP's weights were trained. MMDetection's
-own class may resize by nearest neighbour, which gives other numbers.
+own class may resize by nearest neighbour, which gives other values.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Conv3x3Norm(nn.Module):
         in_channels: C.
         out_channels: O.
         stride: 1 or 2.
-        use_dcn: Deformable: ``forward`` then needs ``offset`` and ``mask``.
-        num_groups: Of the norm.
+        use_dcn: Whether it is deformable: ``forward`` then needs ``offset`` and ``mask``.
+        num_groups: Groups of the norm.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ def _lines(x: Tensor, a1: Tensor, b1: Tensor, a2: Tensor, b2: Tensor) -> tuple[T
 class _UpperLine(torch.autograd.Function):
     """max(a1 x + b1, a2 x + b2), which keeps x and a byte per value instead of x and both lines.
 
-    x is (B, C, H, W), the coefficients (B, C, 1, 1). Where the lines meet, the first one gets the
-    gradient.
+    x is (B, C, H, W), the coefficients (B, C, 1, 1). If both lines have the same value, the first
+    one gets the gradient.
     """
 
     @staticmethod
@@ -112,13 +112,13 @@ class DyConv(nn.Module):
     Args:
         in_channels: C.
         out_channels: O.
-        dynamic: With deformable convolutions, weighted terms and :class:`DyReLU`; otherwise plain
-            ones, their mean and ReLU.
-        num_groups: Of the norms.
+        dynamic: Whether to use deformable convolutions, weighted terms and :class:`DyReLU`;
+            otherwise plain convolutions, the mean of the terms and ReLU.
+        num_groups: Groups of the norms.
 
     Attributes:
-        dyconvs: The convolutions that all levels share: of the coarser level, of the level itself,
-            and, stride 2, of the finer level.
+        dyconvs: The convolutions that all levels share: for the coarser level, for the level
+            itself, and with stride 2 for the finer level.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class DyConv(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Normal weights (0.01) and zero biases of plain convolutions, as in MMDetection."""
+        """Normal weights (std 0.01) and zero biases of plain convolutions, as in MMDetection."""
         for module in (*self.dyconvs.modules(), *(self.attnconv or ())):
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, 0, 0.01)
@@ -186,7 +186,7 @@ class DyConv(nn.Module):
         """
         levels = inputs["visual"]
         if self.offset is not None:
-            # Each level is sampled up to three times, in this order of memory.
+            # Each level is sampled up to three times, and sampling needs this memory format.
             levels = [level.contiguous(memory_format=torch.channels_last) for level in levels]
         visual = [self.relu(self._fuse(self._terms(levels, index))) for index in range(len(levels))]
         return {"visual": visual, "lang": inputs["lang"]}

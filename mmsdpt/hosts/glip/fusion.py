@@ -11,7 +11,7 @@ from mmsdpt.hosts.grounding.seams import FusionSeam
 
 
 class VLFuse(nn.Module):
-    """One fusion layer, with GLIP's values; ``settings``: see :class:`BiAttentionBlock`."""
+    """A fusion layer with GLIP's default values; ``settings``: see :class:`BiAttentionBlock`."""
 
     def __init__(
         self,
@@ -31,8 +31,8 @@ class VLFuse(nn.Module):
         return self.b_attn.attn.seam
 
     def forward(self, x: dict) -> dict:
-        """Fuse ``x = dict(visual=[levels], lang=dict(hidden, masks, ...))``; the incoming dict is
-        left alone. ``lang["own_words"]``: see :meth:`.FusionSeam.tokens`.
+        """Fuse ``x = dict(visual=[levels], lang=dict(hidden, masks, ...))``; x is not changed.
+        ``lang["own_words"]``: see :meth:`.FusionSeam.tokens`.
         """
         lang = x["lang"]
         visual, hidden = self.b_attn(

@@ -34,7 +34,7 @@ class VLFusionModule(nn.Module):
     """The fusion and prediction layers. Parameter names as in MMDetection.
 
     ``dyhead_tower`` repeats: X-MHA (:class:`VLFuse`), a BERT layer on the fused text, a dynamic
-    convolution on the pyramid. Without ``early_fuse`` only the dynamic convolutions are there.
+    convolution on the pyramid. Without ``early_fuse`` it has only the dynamic convolutions.
 
     Args:
         in_channels: Width of the pyramid.
@@ -69,7 +69,7 @@ class VLFusionModule(nn.Module):
             if early_fuse:
                 layers.append(VLFuse(width, self.lang_dim, index=i, **(fusion or {})))
                 layers.append(BertEncoderLayer(self.lang_cfg))
-            # MMDetection switches the dynamic parts off where the first block's input has another
+            # MMDetection switches the dynamic parts off if the first block's input has another
             # width.
             layers.append(DyConv(width, feat_channels, dynamic=width == feat_channels))
         self.dyhead_tower = nn.Sequential(*layers)
@@ -92,14 +92,14 @@ class VLFusionModule(nn.Module):
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Predict boxes, centerness and token logits.
 
-        The text is trimmed to the longest real caption first. That is exact: padding has weight
+        The text is first trimmed to the longest real caption. This is exact: padding has weight
         zero in X-MHA and in the fused BERT layers, and its own logits are never used. The logits
-        get their width back with the lowest value that MMDetection allows.
+        are padded back to their width with the lowest value that MMDetection allows.
 
         Args:
             visual_feats: Levels (B, C, h, w).
             language_feats: ``hidden`` and ``embedded`` (B, L, D), ``masks`` (B, L), right-padded,
-                and optionally ``own_words`` for :class:`VLFuse`; left alone.
+                and optionally ``own_words`` for :class:`VLFuse`; not changed.
 
         Returns:
             Per level: box deltas (B, 4, h, w), centerness (B, 1, h, w), logits (B, h w, L).
@@ -115,7 +115,7 @@ class VLFusionModule(nn.Module):
     def predict(
         self, visual_feats: Sequence[Tensor], lang: dict
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """As :meth:`forward`, with a text that is trimmed already; ``masks`` None: without any
+        """As :meth:`forward`, for a text that is already trimmed; ``masks`` None: there is no
         padding.
         """
         fused: dict = dict(visual=list(visual_feats), lang=lang)
@@ -130,7 +130,7 @@ class VLFusionModule(nn.Module):
         bbox_preds, centerness, cls_logits = [], [], []
         precise = self.bias0.dtype
         for level, scale in zip(fused["visual"], self.scales, strict=True):
-            # Losses are computed in float32 under autocast, too.
+            # Losses are computed in float32, also under autocast.
             bbox_preds.append(scale(self.bbox_pred(level)).to(precise))
             centerness.append(self.centerness(level).to(precise))
             queries = level.flatten(2).transpose(1, 2)  # (B, h w, C)
@@ -142,17 +142,18 @@ class VLFusionModule(nn.Module):
 def phrase_contrast(logits: Tensor, targets: Tensor, phrase_maps: Sequence[Tensor]) -> Tensor:
     """Cross-entropy over the phrases of each image's caption, at the positive anchors.
 
-    A phrase's logit is the mean over its tokens. GLIP's own focal loss teaches every token apart
-    and pushes all words together as long as it only knows that *something* is there. The softmax's
-    gradient sums to zero over the phrases, so that what all words share cancels.
+    A phrase's logit is the mean over its tokens. GLIP's own focal loss trains every token
+    separately: as long as the model only learns that *something* is there, it changes all words in
+    the same way. The gradient of the softmax sums to zero over the phrases, so this common part
+    cancels.
 
     Args:
         logits: (B, N, T) token logits.
-        targets: (B, N, T) token targets; anchors with any are positive.
+        targets: (B, N, T) token targets; anchors with a target are positive.
         phrase_maps: Per image (C, T), 1 where a token belongs to a phrase.
 
     Returns:
-        The mean over all positive anchors; zero without any.
+        The mean over all positive anchors; zero if there are none.
     """
     losses = []
     for image_logits, image_targets, phrase_map in zip(logits, targets, phrase_maps, strict=True):
@@ -166,10 +167,10 @@ def phrase_contrast(logits: Tensor, targets: Tensor, phrase_maps: Sequence[Tenso
 
 @MODELS.register_module()
 class ATSSVLFusionHead(MMDetATSSVLFusionHead):
-    """ATSS head with fusion layers; drop-in for MMDetection's class of the same name.
+    """ATSS head with fusion layers; replaces MMDetection's class of the same name.
 
-    What is different: fast and corrected layers, any text width (MMDetection takes
-    ``feat_channels`` for it), any number of levels, and the seams.
+    Differences: faster and corrected layers, any text width (MMDetection uses ``feat_channels``),
+    any number of levels, and the seams.
 
     Args:
         early_fuse: Whether there are fusion layers (GLIP-T(A) has none).
@@ -178,8 +179,8 @@ class ATSSVLFusionHead(MMDetATSSVLFusionHead):
         lang_model_name: Hub name or folder of the BERT.
         fusion: Overrides for :class:`VLFuse`: ``embed_dim``, ``num_heads``, ``dropout``,
             ``drop_path``.
-        phrase_loss_weight: Weight of :func:`phrase_contrast` beside GLIP's losses, to train the
-            grounding from scratch; 0 is GLIP.
+        phrase_loss_weight: Weight of :func:`phrase_contrast`, which is added to ``loss_cls`` to
+            train the grounding from scratch; 0: as in GLIP.
     """
 
     def __init__(
@@ -194,7 +195,7 @@ class ATSSVLFusionHead(MMDetATSSVLFusionHead):
         init_cfg=None,
         **kwargs,
     ) -> None:
-        # MMDetection's own constructor would first build 120 million parameters to throw away.
+        # MMDetection's own constructor would first build 120 million parameters that are not used.
         ATSSHead.__init__(self, *args, init_cfg=init_cfg, **kwargs)
         self.head = VLFusionModule(
             in_channels=self.in_channels,
@@ -214,7 +215,7 @@ class ATSSVLFusionHead(MMDetATSSVLFusionHead):
     def loss(
         self, visual_feats: Sequence[Tensor], language_feats: dict, batch_data_samples: SampleList
     ) -> dict:
-        """As MMDetection's; with a phrase loss the samples carry ``phrase_map`` (C, L)."""
+        """As in MMDetection; with a phrase loss the samples must have ``phrase_map`` (C, L)."""
         if self.phrase_loss_weight:
             self.phrase_maps = [sample.phrase_map for sample in batch_data_samples]
         return super().loss(visual_feats, language_feats, batch_data_samples)
@@ -247,7 +248,7 @@ class ATSSVLFusionHead(MMDetATSSVLFusionHead):
         gt_instances_ignore: InstanceData | None = None,
         unmap_outputs: bool = True,
     ) -> tuple:
-        """ATSS targets of one image, as MMDetection's, with token targets as wide as
+        """ATSS targets of one image, as in MMDetection, but with token targets as wide as
         ``positive_maps`` (G, L).
 
         Args:

@@ -1,14 +1,15 @@
 r"""Learning without forgetting (Li and Hoiem, ECCV 2016) for grounding: while a tuner learns new
-names, it is held to what the detector says of the same images under captions that it knew before.
+names, the outputs for captions that the detector knew before are kept close to the earlier ones.
 
-Every image gets a second caption, of phrases from a list. With z_nt and b_n the logit and box
-deltas that the tuned model gives place n for word t, z'_nt and b'_n those without what is being
-trained, p = sigmoid(z), p' = sigmoid(z') and s_n = max_t p'_nt over the words of the phrases:
+Every image gets a second caption, with phrases from a list. z_nt is the logit of the tuned model at
+position n for word t, and b_n are its box deltas there; z'_nt and b'_n are the same without the
+tuners that train. With p = sigmoid(z), p' = sigmoid(z') and s_n = max_t p'_nt over the words of the
+phrases:
 
     loss_retention     = w / S sum_nt KL(p'_nt || p_nt)      S = max(1, sum_n s_n)
     loss_retention_box = w / S sum_n s_n mean |b_n - b'_n|
 
-with KL between two Bernoulli distributions. No image of the old data is needed.
+with KL between two Bernoulli distributions. No images of the old data are needed.
 """
 
 from __future__ import annotations
@@ -34,16 +35,17 @@ class Retention:
     """The captions and the losses.
 
     Args:
-        phrases: What the detector is to keep knowing: phrases, or the name of a data set of
-            MMDetection whose classes they are (``"Objects365V1Dataset"``, ``"CocoDataset"``). Those
-            that read as class names of the training images are left out.
+        phrases: What the detector must not forget: a list of phrases, or the name of an MMDetection
+            dataset, for its classes (``"Objects365V1Dataset"``, ``"CocoDataset"``). Phrases that
+            read as class names of the training images are left out.
         weight: w.
-        phrases_per_caption: Phrases of each caption.
-        num_captions: Captions, drawn once, so that a frozen text encoder reads each once.
-        seed: Of that draw; which image gets which of them is drawn at each step.
+        phrases_per_caption: Number of phrases in each caption.
+        num_captions: Number of captions. They are drawn once, so that a frozen text encoder encodes
+            each only once.
+        seed: Seed of this draw. The caption of an image is drawn from them at each step.
 
     Raises:
-        InputError: for a value that cannot be.
+        InputError: if a value is invalid.
     """
 
     def __init__(
@@ -80,10 +82,10 @@ class Retention:
 
     @classmethod
     def from_config(cls, cfg: Mapping[str, Any] | None) -> Retention | None:
-        """Of ``model.retention``.
+        """Build it from ``model.retention``; None without this setting.
 
         Raises:
-            InputError: for a setting that there is not, or a wrong value.
+            InputError: if a setting is unknown or a value is invalid.
         """
         if cfg is None:
             return None
@@ -93,7 +95,7 @@ class Retention:
             raise InputError(f"model.retention={dict(cfg)!r}: {error}") from None
 
     def samples(self, samples: Sequence[DetDataSample]) -> list[DetDataSample]:
-        """For each sample one with the same image and a caption of old phrases."""
+        """For each sample a new one with the same image and a caption of old phrases."""
         found = []
         for sample in samples:
             captions = self._captions(sample.text)
@@ -126,8 +128,8 @@ class Retention:
         """``loss_retention`` and ``loss_retention_box``.
 
         Args:
-            tuned: Of the model as it is.
-            before: Of the model without what is being trained, the same images and captions.
+            tuned: Outputs of the model as it is.
+            before: Outputs without the tuners that train, for the same images and captions.
             class_maps: Per image (C, max_tokens), 1 where a token belongs to a phrase.
         """
         words = torch.stack([each.any(0) for each in class_maps])  # (B, max_tokens)
