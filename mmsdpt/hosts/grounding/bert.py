@@ -37,7 +37,7 @@ from .bert_modules import Attention
 
 
 class AttentionMasks:
-    """Additive masks, 0 at valid keys and the dtype's minimum elsewhere, by number of rows.
+    """Additive masks, 0 at valid keys and the dtype's minimum elsewhere, for any number of rows.
 
     Rows are valid keys for every query. As queries they see all real tokens and all rows.
 
@@ -53,7 +53,7 @@ class AttentionMasks:
         self._made: dict[int, Tensor] = {}
 
     def with_rows(self, count: int) -> Tensor | None:
-        """Mask (B, 1, L + p, L + p) for ``count`` = p rows; None where everything is valid."""
+        """Mask (B, 1, L + p, L + p) for ``count`` = p rows; None if all keys are valid."""
         if self.all_valid:
             return None
         if count not in self._made:
@@ -68,11 +68,11 @@ class AttentionMasks:
 
 
 class TextProgress:
-    """How far the encoder has come with a batch.
+    """A batch between two layers of the encoder.
 
     Attributes:
-        rows: Rows that travel into the next layer.
-        outputs: What the layers have put out so far, each (B, L, d).
+        rows: Rows that go into the next layer.
+        outputs: Outputs of the layers so far, each (B, L, d).
         first: Index of the layer that :meth:`BertEncoder.run_block` counts from.
     """
 
@@ -90,7 +90,7 @@ class TextProgress:
 
     @property
     def x(self) -> Tensor:
-        """(B, L, d), the next layer's input. To be set to each layer's output, once."""
+        """(B, L, d), the next layer's input. Set it to the output of each layer, exactly once."""
         return self.outputs[-1] if self.outputs else self._embeddings
 
     @x.setter
@@ -144,7 +144,7 @@ class BertEncoder(nn.Module):
         }
 
     def word_vectors(self, text: str) -> Tensor:
-        """Vectors (n, d) of the n tokens of ``text``, without special tokens and gradient."""
+        """Vectors (n, d) of the n tokens of ``text``, without special tokens and gradients."""
         weight = self.model.embeddings.word_embeddings.weight
         tokens = self.tokenizer(text, add_special_tokens=False).input_ids
         return weight.detach()[torch.tensor(tokens, dtype=torch.long, device=weight.device)]
@@ -174,8 +174,8 @@ class BertEncoder(nn.Module):
     def run_block(self, progress: TextProgress, i: int) -> RunBlock:
         """The i-th layer that :meth:`begin` left, with the active handlers at its seams.
 
-        Whoever runs it passes ``progress.rows`` on, and sets ``progress.x`` and ``progress.rows``
-        to what is to go into the next layer.
+        The caller passes ``progress.rows`` on, and sets ``progress.x`` and ``progress.rows`` to the
+        input of the next layer.
         """
         index = progress.first + i
         run = partial(self._run_layer, progress.attention, index)
@@ -185,7 +185,7 @@ class BertEncoder(nn.Module):
         """The language dict, once all layers have run.
 
         Args:
-            x: (B, L, d), takes the place of the last layer's output.
+            x: (B, L, d), replaces the last layer's output.
 
         Returns:
             ``embedded`` (B, L, d), ``masks`` as given, ``hidden`` (B, L, d). For masks (B, L), both
@@ -196,7 +196,7 @@ class BertEncoder(nn.Module):
         if x is not None:
             outputs[-1] = x
         count = self.num_layers_of_embedded
-        # Dividing a mean by the count once more is what GLIP was trained with.
+        # GLIP was trained with this second division by the count.
         embedded = torch.stack(outputs[-count:], 1).mean(1) / count
         hidden, mask = outputs[-1], progress.inputs["attention_mask"]
         if mask.dim() == 2:
@@ -207,8 +207,8 @@ class BertEncoder(nn.Module):
     def _embed(self, x: dict[str, Any], state: ForwardState) -> tuple[Tensor, Rows]:
         """Embeddings (B, L, d) of the tokens, and those of the rows that follow them.
 
-        A caption's rows take the positions after its own last token, not after the padding: what
-        comes out does not depend on the other captions of the batch.
+        A caption's rows take the positions after its own last token, not after the padding, so that
+        its features do not depend on the other captions of the batch.
         """
         embeddings = self.model.embeddings
         hidden = embeddings(

@@ -28,8 +28,8 @@ def bert_config(name: str) -> BertConfig:
     """Configuration of the BERT called ``name``.
 
     Raises:
-        LanguageModelNotFoundError: The model cannot be found.
-        InputError: It is not a BERT, or not one that can be built here.
+        LanguageModelNotFoundError: if the model cannot be found.
+        InputError: if it is not a BERT, or one that is not supported.
     """
     content = read_object(language_model_folder(name) / "config.json")
     kind = content.get("model_type", "bert")
@@ -51,11 +51,12 @@ def load_bert(
     add_pooling_layer: bool,
     attention: Attention,
 ) -> Bert:
-    """BERT of a folder; arguments as of :class:`~mmsdpt.hosts.grounding.text.BertModel`.
+    """BERT from a folder; arguments as in :class:`~mmsdpt.hosts.grounding.text.BertModel`.
 
     Raises:
-        LanguageModelNotFoundError: The model, or weights that are asked for, cannot be found.
-        CheckpointError: The weights cannot be read or do not fit.
+        ValueError: if ``pretrained`` has another value.
+        LanguageModelNotFoundError: if the model, or weights that are required, cannot be found.
+        CheckpointError: if the weights cannot be read or do not fit.
     """
     if pretrained not in (True, False, "auto"):
         raise ValueError(f"pretrained must be True, False or 'auto', but it is {pretrained!r}.")
@@ -81,7 +82,7 @@ def _with_weights(
     file: Path, config: BertConfig, add_pooling_layer: bool, attention: Attention
 ) -> Bert:
     """BERT with the weights of ``file``, in float32."""
-    with torch.device("meta"):  # no random values that would be replaced
+    with torch.device("meta"):  # draws no random values, which would be replaced
         bert = Bert(config, add_pooling_layer, attention)
     found = {_current_name(key): value for key, value in _read_weights(file).items()}
     state: dict[str, Tensor] = {}
@@ -109,15 +110,15 @@ def _with_weights(
 
 
 def _current_name(key: str) -> str:
-    """Names as today: models with a head on BERT put ``bert.`` in front, files of the first years
-    (bert-base-uncased's are) say ``gamma`` and ``beta``.
+    """The current name of a parameter. Models with a head on BERT add the prefix ``bert.``; early
+    files, such as that of bert-base-uncased, have ``gamma`` and ``beta``.
     """
     start, _, end = key.removeprefix("bert.").rpartition(".")
     return f"{start}.{dict(gamma='weight', beta='bias').get(end, end)}"
 
 
 def _read_weights(file: Path) -> dict[str, Tensor]:
-    """State dict of a file, or of all files that an index names."""
+    """State dict of a file, or of all files that an index lists."""
     if file.suffix != ".json":
         return cast(dict[str, Tensor], read_checkpoint(str(file))["state_dict"])
     parts = read_object(file).get("weight_map")

@@ -4,7 +4,7 @@
     a   = LN(x + W_o · softmax(QKᵀ/√d_h + m) V)        x' = LN(a + W_2 · act(W_1 a))
 
 with m = 0 at valid keys and the dtype's minimum elsewhere, and dropout after the embeddings, on the
-attention's probabilities and before each residual (Devlin et al., arXiv:1810.04805). The layers run
+attention probabilities and before each residual (Devlin et al., arXiv:1810.04805). The layers run
 in :class:`mmsdpt.hosts.grounding.bert.BertEncoder`, which has the seams. With ``clamp`` the parts
 are those of GLIP's layer on fused text (:mod:`mmsdpt.hosts.glip.bert_layer`). Shapes: B captions, L
 tokens, d the width, H heads.
@@ -28,7 +28,7 @@ from .cross_attention import MAX_CLAMP_VALUE
 
 Change = Callable[[Tensor], Tensor]
 Attention = Literal["sdpa", "eager"]
-"""How attention is computed: by torch's kernels, or written out."""
+"""How attention is computed: with torch's kernels, or written out as a formula."""
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -40,10 +40,10 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class BertConfig:
-    """What of a BERT's ``config.json`` is used, with BERT-base's values where the file is silent.
+    """The settings of a BERT's ``config.json`` that are used; defaults are those of BERT-base.
 
     Raises:
-        InputError: a setting that no BERT here can have.
+        InputError: if a setting is invalid or not supported.
     """
 
     vocab_size: int = 30522
@@ -111,10 +111,10 @@ class Embeddings(nn.Module):
         """Embed tokens.
 
         Args:
-            input_ids: (B, L), or None where ``inputs_embeds`` has the word vectors (B, L, d).
+            input_ids: (B, L), or None if ``inputs_embeds`` is given.
             position_ids: (B, L) or (1, L); 0 to L - 1 if None.
             token_type_ids: (B, L); 0 if None.
-            inputs_embeds: (B, L, d) in place of ``input_ids``.
+            inputs_embeds: Word vectors (B, L, d) instead of ``input_ids``.
         """
         if inputs_embeds is None:
             inputs_embeds = self.word_embeddings(input_ids)
@@ -131,7 +131,7 @@ class SelfAttention(nn.Module):
     """Attention of tokens to tokens, before its output projection.
 
     Args:
-        clamp: Whether scores are cut at GLIP's limits, which torch's kernels cannot.
+        clamp: Whether to clamp scores to GLIP's limits, which torch's kernels cannot do.
     """
 
     def __init__(self, config: BertConfig, kind: Attention = "sdpa", clamp: bool = False) -> None:
@@ -148,7 +148,7 @@ class SelfAttention(nn.Module):
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, L, d/H)
 
     def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, L, d) to (B, L, d), with an additive mask that spreads to (B, H, L, L)."""
+        """(B, L, d) to (B, L, d), with an additive mask that broadcasts to (B, H, L, L)."""
         query, key, value = (self._heads(f(hidden)) for f in (self.query, self.key, self.value))
         if self.written_out:
             scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])  # (B, H, L, L)
@@ -164,7 +164,7 @@ class SelfAttention(nn.Module):
 
 
 class Output(nn.Module):
-    """LN(residual + dropout(dense(x))), where tuners may change what comes to the residual."""
+    """LN(residual + dropout(dense(x))); tuners may change what is added to the residual."""
 
     def __init__(self, config: BertConfig, width: int, clamp: bool = False) -> None:
         super().__init__()
@@ -228,8 +228,9 @@ class Layer(nn.Module):
         after_attention: Sequence[Change] = (),
         after_ffn: Sequence[Change] = (),
     ) -> Tensor:
-        """(B, L, d) to (B, L, d), with an additive mask that spreads to (B, H, L, L), and changes
-        of what the attention and the MLP give, before the residual.
+        """(B, L, d) to (B, L, d), with an additive mask that broadcasts to (B, H, L, L).
+        ``after_attention`` and ``after_ffn`` change the outputs of the attention and the MLP before
+        the residual.
         """
         attended = self.attention(hidden, mask, after_attention)
         return self.output(self.intermediate(attended), attended, after_ffn)
@@ -251,7 +252,7 @@ class Bert(nn.Module):
     """All parameters of Hugging Face's ``BertModel`` under its names, with its initial values.
 
     Args:
-        add_pooling_layer: Whether to hold the parameters of the pooling layer, which no detector
+        add_pooling_layer: Whether to have the parameters of the pooling layer, which no detector
             uses.
     """
 
@@ -268,7 +269,7 @@ class Bert(nn.Module):
 
     @torch.no_grad()
     def _initialize(self, module: nn.Module) -> None:
-        """Normal matrices, the padding's vector zero; norms start as torch's do."""
+        """Normal weights, zero biases and a zero padding vector; norms start as in torch."""
         if isinstance(module, (nn.Linear, nn.Embedding)):
             module.weight.normal_(0.0, self.config.initializer_range)
         if isinstance(module, nn.Linear):

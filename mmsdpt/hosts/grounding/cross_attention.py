@@ -2,12 +2,12 @@ r"""Both directions of attention between image rows and words, in blocks of rows
 
 Letters: B images, R image rows, H heads, T words, M words and extra tokens, D the image width.
 
-With the scores S = x K^T + b of all heads (B, R, H, M), the rows' sum is softmax_M(S) V and the
-words' sum softmax_R(S_T)^T x, S_T being the first T columns. A block of rows is small enough for
-the processor's cache, so what happens to its scores costs little more than the matrix products.
-Over the blocks, the words' softmax keeps a maximum and a sum of exponentials (Milakov and
-Gimelshein, https://arxiv.org/abs/1805.02867). No scores are kept for the backward pass: they are
-computed again (Dao et al., https://arxiv.org/abs/2205.14135).
+With the scores S = x K^T + b of all heads (B, R, H, M) and their first T columns S_T, the output of
+the rows is softmax_M(S) V, and that of the words is softmax_R(S_T)^T x. A block of rows fits in the
+processor's cache, so operations on its scores add little to the cost of the matrix products. Over
+the blocks, the words' softmax keeps a maximum and a sum of exponentials (Milakov and Gimelshein,
+https://arxiv.org/abs/1805.02867). No scores are kept for the backward pass: they are computed again
+(Dao et al., https://arxiv.org/abs/2205.14135).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from torch.autograd.function import once_differentiable
 
 from mmsdpt.utils.memo import autocast_dtype
 
-# Half precision overflows at 65,504; MMDetection bounds scores and class logits by this.
+# Half precision overflows at 65,504; MMDetection clamps scores and class logits to this value.
 MAX_CLAMP_VALUE = 50000
-# Scores of a block: a processor's cache, and on other devices enough work for one kernel.
+# Scores of a block: they fit in a processor's cache, or are enough work for a kernel of a GPU.
 _ON_CPU, _ELSEWHERE = 2**20, 2**26
-# Fewer scores than these are sooner kept than computed again.
+# Below this number of scores, keeping them is faster than computing them again.
 FEW_SCORES = 2**23
 
 
@@ -39,19 +39,19 @@ def cross_attention(
 ) -> tuple[Tensor, Tensor]:
     """Attend in both directions, with scores that are clamped to +-50,000.
 
-    Under autocast matrix products have its precision; the softmax has at least float32's.
+    Under autocast, matrix products have its precision; the softmax has at least float32.
 
     Args:
         rows: x, (B, R, D).
         keys: K, (B, H, M, D), with the scale.
         key_bias: b, (B, H, M).
         values: V, (B, H, M, D_out).
-        num_words: T. Extra tokens, T to M, are seen by the rows and do not look themselves.
-        hidden_words: (B, M) bool, True where rows do not look.
-        hidden_rows: (B, R) bool, True where words do not look.
+        num_words: T. The extra tokens, T to M, are keys for the rows, but not queries.
+        hidden_words: (B, M) bool, True at words that the rows do not see.
+        hidden_rows: (B, R) bool, True at rows that the words do not see.
 
     Returns:
-        The rows' sums over words and heads (B, R, D_out), and the words' (B, H, T, D).
+        The outputs of the rows, summed over heads (B, R, D_out), and of the words (B, H, T, D).
     """
     dtype = autocast_dtype(rows.device) or rows.dtype
     with torch.autocast(rows.device.type, enabled=False):
@@ -62,13 +62,15 @@ def cross_attention(
 
 
 def is_without_values(x: Tensor) -> bool:
-    """Whether a graph is traced for other values and sizes, or work is counted."""
+    """Whether values must not be read: a graph is traced for other inputs, or x is on the meta
+    device, where operations are counted.
+    """
     return torch.jit.is_tracing() or x.is_meta
 
 
 def may_pass_bound(rows: Tensor, keys: Tensor, key_bias: Tensor) -> bool:
-    """Whether a score can be beyond the bound: |x k + b| <= |x| |k| + |b|. Mostly none can, and
-    nothing need be compared or kept.
+    """Whether a score may exceed the bound, as |x k + b| <= |x| |k| + |b|. Usually none can, and
+    then the scores need not be clamped.
     """
     if is_without_values(rows):
         return True
@@ -95,7 +97,7 @@ class _CrossAttention(torch.autograd.Function):
         B, H, M, _ = keys.shape
         precise = torch.promote_types(rows.dtype, torch.float32)
         flat_values = values.flatten(1, 2)
-        # A hidden row has -inf: no maximum may be that, or the difference would be NaN.
+        # Hidden rows have -inf. The maximum must be finite, because -inf minus -inf is NaN.
         top = rows.new_full((B, 1, H, num_words), torch.finfo(precise).min, dtype=precise)
         total = torch.zeros_like(top)
         seen = rows.new_zeros((B, H * num_words, rows.shape[2]), dtype=precise)
@@ -129,7 +131,7 @@ class _CrossAttention(torch.autograd.Function):
         T, precise = log_total.shape[3], log_total.dtype
         flat_keys, flat_values = keys.flatten(1, 2), values.flatten(1, 2)
         of_seen = of_seen.flatten(1, 2)
-        # softmax's gradient is p (dp - sum(p dp)); over all rows that sum is seen's with of_seen.
+        # The gradient of softmax is p (dp - sum(p dp)). The sum over all rows is seen . of_seen.
         shared = (of_seen * seen).sum(-1).view_as(log_total)
         d_keys, d_bias, d_values = (
             torch.zeros_like(x, dtype=precise) for x in (flat_keys, key_bias, flat_values)
@@ -175,7 +177,7 @@ class _CrossAttention(torch.autograd.Function):
 def _blocks(
     rows: Tensor, hidden: Tensor | None, columns: int
 ) -> list[tuple[Tensor, Tensor | None]]:
-    """Rows (B, r, D), and which of them are hidden (B, r), of each block."""
+    """For each block, its rows (B, r, D), and which of them are hidden (B, r)."""
     limit = _ON_CPU if rows.device.type == "cpu" else _ELSEWHERE
     count = -(-len(rows) * rows.shape[1] * columns // limit)
     size = -(-rows.shape[1] // max(count, 1))
@@ -185,13 +187,13 @@ def _blocks(
 
 
 def _scores(x: Tensor, keys: Tensor, key_bias: Tensor, dtype: torch.dtype) -> Tensor:
-    """(B, r, H M) of a block, before they are clamped."""
+    """Scores (B, r, H M) of a block, not clamped."""
     scores = torch.bmm(x, keys.flatten(1, 2).transpose(1, 2)).to(dtype)
     return scores.add_(key_bias.flatten(1).unsqueeze(1))
 
 
 def _without(scores: Tensor, hidden: Tensor | None, rows: bool = False) -> Tensor:
-    """Scores (B, r, H, M) with -inf where words (B, M), or rows (B, r), are hidden."""
+    """Scores (B, r, H, M) with -inf at hidden words (B, M), or hidden rows (B, r)."""
     if hidden is None:
         return scores
     hidden = hidden[:, :, None, None] if rows else hidden[:, None, None, :]

@@ -1,4 +1,4 @@
-"""What the detectors that ground class names in an image share: captions, encoders, chunks."""
+"""What detectors that read a caption share: captions, encoders, chunks of class names."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ ENCODER_HINTS = {
     ),
     **dict.fromkeys(("encoder_pairs", "encoder_outputs"), f"{_IMAGE}, and {_TEXT}"),
 }
-"""What gives a detector the seams of its encoders, by kind."""
+"""By kind of seam, what a detector needs to have it."""
 
 
 class GroundingMixin(TunableMixin, PromptMixin, ABC):
     """A detector of MMDetection with ``backbone``, ``neck`` and ``language_model`` as a host.
 
-    The image side (backbone, neck) and the text side run without gradients where nothing in them
-    trains, and the text side's output is then cached per caption. A class says what follows the
-    encoders: :meth:`_head_losses`, :meth:`_head_predictions`, :meth:`_head_outputs`.
+    The image side (backbone, neck) and the text side run without gradients if nothing in them
+    trains, and the text side's output is then cached per caption. A subclass defines what follows
+    the encoders: :meth:`_head_losses`, :meth:`_head_predictions`, :meth:`_head_outputs`.
     """
 
-    # What the detector has that this is mixed into.
+    # Attributes of the detector.
     backbone: Any
     neck: Any
     with_neck: bool
@@ -70,7 +70,7 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
         tuners: Mapping[str, Mapping] | None,
         trainable: Sequence[str] | None,
     ) -> None:
-        """To be called at the end of the constructor."""
+        """Called at the end of the constructor."""
         self._prompts = Memo(1024)
         self._readings: Memo[list[Hashable]] = Memo(1024)
         self._idle: set[tuple[str, tuple[str, ...]]] = set()
@@ -99,7 +99,7 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
         )
 
     def stages(self) -> Sequence[Stage]:
-        """``image``: to the pyramid; ``text``: what the language model makes of a caption."""
+        """``image``: up to the pyramid; ``text``: the language model's output for a caption."""
         between = [*self._lockstep.pairs, *self._lockstep.outputs]
         image = [seam for kind in seams_of(self.backbone).values() for seam in kind]
         return (
@@ -114,7 +114,7 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
     # ------------------------------------------------------------------ features
 
     def encode(self, images: Images, state: ForwardState) -> tuple[Levels, Text]:
-        """Both encoders, the text first.
+        """Run both encoders, the text encoder first.
 
         Args:
             images: (B, 3, H, W).
@@ -134,7 +134,7 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
             return levels, self._with_own_words(self._text_for_head(state.text), state)
 
     def extract_feat(self, batch_inputs: Images, state: ForwardState | None = None) -> Levels:
-        """(B, 3, H, W) to the pyramid; without gradients where nothing in it trains."""
+        """(B, 3, H, W) to the pyramid; without gradients if nothing in the image side trains."""
         state = state or ForwardState()
         with self.tuned():
             if self.features is None:
@@ -157,14 +157,15 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
         in_bfloat16 = maps[0].device.type == "cpu" and torch.is_autocast_enabled("cpu")
         if not (in_bfloat16 and _trains(self.neck)):
             return self.neck(maps)
-        # On a CPU, the gradient that bfloat16 convolutions give their weights holds memory that was
-        # never written where maps are as small as the pyramid's last ones (PyTorch 2.14).
+        # On a CPU, the weight gradient of a bfloat16 convolution has uninitialised values if maps
+        # are as small as the pyramid's last ones (PyTorch 2.14).
         with torch.autocast("cpu", enabled=False):
             return self.neck(tuple(features.float() for features in maps))
 
     def encode_text(self, captions: Sequence[str], state: ForwardState | None = None) -> Text:
         """Captions to the features that the head takes: ``hidden`` and ``embedded`` (B, L, D) and
-        ``masks``, L the longest caption's tokens. What cannot change is computed once per caption.
+        ``masks``, L the tokens of the longest caption. Features that cannot change are computed
+        once per caption.
         """
         with self.tuned():
             return self._text_for_head(self._encode_captions(captions, state))
@@ -175,7 +176,7 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
         random = self.language_model.training or any(
             tuner.training for seam in inside for tuner in seam.tuners()
         )
-        # What takes a gradient, or draws dropout, is not the same the next time.
+        # With a gradient or dropout, the features are not the same the next time.
         constant = not (trains and torch.is_grad_enabled()) and not random
         constant = constant and self._text_is_kept(captions)
         keep = self._keep_caption if constant and self.features is not None else None
@@ -186,7 +187,7 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
         return self.features.one(self._stages["text"], digest(ids), compute, ids.device)
 
     def _text_is_kept(self, captions: Sequence[str]) -> bool:
-        """Whether features may be computed one caption at a time, and kept."""
+        """Whether features may be computed one caption at a time, and cached."""
         return True
 
     def _text_for_head(self, text: Text) -> Text:
@@ -194,11 +195,12 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
         return text
 
     def _with_own_words(self, text: Text, state: ForwardState) -> dict[str, Any]:
-        """The text with ``own_words``: for tuners that act for their own words only, where these
-        are, (B, max_tokens); a tuner without any in these captions is left out.
+        """The text with ``own_words``: for each tuner that acts only for its own words, a map
+        (B, max_tokens) that is true at these words. Tuners without words in these captions are left
+        out.
 
         Raises:
-            InputError: if such a tuner does not know its classes.
+            InputError: if such a tuner has no list of its classes.
         """
         found: dict[SeamUser, Tensor] = {}
         for slot, tuner in self.tuners.items():
@@ -222,7 +224,7 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
         return {**text, "own_words": found} if found else text
 
     def _say_idle(self, slot: str, phrases: Sequence[Sequence[str]]) -> None:
-        """Say once of each class list that a tuner leaves it to the untuned model."""
+        """Log once for each class list that a tuner does not act on it."""
         names = tuple(dict.fromkeys(name for each in phrases for name in each))
         if (slot, names) not in self._idle:
             self._idle.add((slot, names))
@@ -234,12 +236,12 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
             )
 
     def trained_on(self, slot: str, names: Sequence[str]) -> list[bool]:
-        """Of each name, whether it reads as a class that a slot's tuner was trained on."""
+        """For each name, whether it reads as a class that a slot's tuner was trained on."""
         own = set(self._read_names(self.tuners[slot].trained_classes))
         return [each in own for each in self._read_names(names)]
 
     def _read_names(self, names: Sequence[str]) -> list[Hashable]:
-        """What the model reads of each name."""
+        """The tokens that the model reads of each name."""
         key = ("read", *names)
         return self._readings.get(key, lambda: [self.read_class_name(n).tokens for n in names])
 
@@ -270,7 +272,7 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
             batch_inputs: (B, 3, H, W).
             batch_data_samples: With ``text`` (class names of the image's caption),
                 ``gt_instances.labels`` that index into it, and optionally ``caption_prompt``,
-                which MMDetection reads in testing alone.
+                which MMDetection reads only in testing.
 
         Returns:
             The head's losses by name, and those of tuners.
@@ -311,7 +313,7 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
 
     @abstractmethod
     def token_logits(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Tensor:
-        """(B, N, L): how well each of N places or queries fits each token of the caption."""
+        """(B, N, L): how well each of N positions or queries matches each token of the caption."""
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
@@ -322,15 +324,17 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
         Args:
             batch_inputs: (B, 3, H, W).
             batch_data_samples: With ``text``, and optionally ``custom_entities``,
-                ``caption_prompt``, ``tokens_positive``; unlike in MMDetection each image's own.
+                ``caption_prompt``, ``tokens_positive``. Unlike in MMDetection, these may differ
+                between images.
             rescale: Whether boxes are given in the original image's pixels.
 
         Returns:
             The samples with ``pred_instances``: ``bboxes`` (n, 4) xyxy in pixels, ``scores``,
-            ``labels``, and where there are any, ``label_names``.
+            ``labels``, and ``label_names`` if there are any boxes.
 
         Raises:
-            ValueError: if a sample has no ``text``, or see :meth:`get_tokens_positive_and_prompts`.
+            ValueError: if a sample has no ``text``, and as in
+                :meth:`get_tokens_positive_and_prompts`.
         """
         known = self._known_images(batch_inputs, batch_data_samples)
         prompts = [self._prediction_prompt(sample) for sample in batch_data_samples]
@@ -339,7 +343,7 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
         visual: Levels | None = None
         with self.tuned():
             for c in range(max(len(chunks) for chunks in prompts)):
-                # Images whose class list is shorter have no chunk any more.
+                # Images with a shorter class list have no chunk left.
                 images = [i for i, chunks in enumerate(prompts) if c < len(chunks)]
                 samples = [batch_data_samples[i] for i in images]
                 chunk = [prompts[i][c] for i in images]

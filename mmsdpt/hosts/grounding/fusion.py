@@ -1,6 +1,7 @@
 r"""Cross-modality attention (X-MHA), re-associated, with a seam for extra tokens.
 
-Letters: B images, N image positions, T text tokens, H heads, d = E / H, E the joint width.
+Letters: B images, N image positions, T text tokens, H heads, d = E / H, E the joint width, D_v the
+image width.
 
 Per head h, with x the image features, l the text features, K = l W_k^T + b_k and V = l W_vl^T +
 b_vl:
@@ -10,9 +11,9 @@ b_vl:
 * text out    O_l = concat_h softmax_N(S_h)^T (x W_v,h^T + b_v,h) = concat_h (A'_h x) W_v,h^T +
   (A'_h 1) b_v,h
 
-The right-hand sides never form the N x E queries, values or outputs. For N image positions the cost
-falls from about 3 N E D_v to 3 N H T D_v multiply-adds for each of the two matrix products and the
-values: T = 20 tokens instead of d = 256 per head.
+The right-hand sides never form the N x E queries, values or outputs. Without them, the cost for N
+image positions falls from about 3 N E D_v to 3 N H T D_v multiply-adds: per head, T = 20 tokens
+instead of d = 256.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ class BiMultiHeadAttention(nn.Module):
         l_dim: Width of the text features.
         embed_dim: Joint width E.
         num_heads: Number of heads H.
-        dropout: Dropout on the attention probabilities while training. The probabilities are
-            dropped as in MMDetection; the random numbers are laid out differently, so with dropout
-            the two forms agree in distribution only.
-        index: Position among the fusion layers, told to tuners through the seam.
+        dropout: Dropout on the attention probabilities in training. The probabilities are dropped
+            as in MMDetection, but the random numbers are in another order, so with dropout both
+            agree only in distribution.
+        index: Position among the fusion layers; the index of the seam.
     """
 
     def __init__(
@@ -98,9 +99,9 @@ class BiMultiHeadAttention(nn.Module):
         Args:
             vision: (B, N, v_dim) layer-normed image features.
             lang: (B, T, l_dim) layer-normed text features.
-            attention_mask_v: (B, N) bool, True where the text must not look at the image.
-            attention_mask_l: (B, T), non-zero where the text is real; the rest is hidden from the
-                image.
+            attention_mask_v: (B, N) bool, True at positions that the text must not attend to.
+            attention_mask_l: (B, T), non-zero at real tokens; the image does not attend to the
+                others.
             own_words: See :meth:`mmsdpt.hosts.grounding.seams.FusionSeam.tokens`.
 
         Returns:
@@ -143,8 +144,10 @@ class BiMultiHeadAttention(nn.Module):
         return features.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
 
     def _text_factors(self, lang: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Fold the image-side weights into the text: keys and values (B, H, T, v_dim), key bias (B,
-        H, T, 1).
+        """Fold the image-side weights into the text.
+
+        Returns:
+            Keys and values (B, H, T, v_dim), and the key bias (B, H, T, 1).
         """
         keys = self._heads(self.l_proj(lang)) * self.scale
         values = self._heads(self.values_l_proj(lang))
@@ -160,8 +163,8 @@ class BiMultiHeadAttention(nn.Module):
         )
 
     def _text_factors_of_tokens(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The factors of (k, l_dim) tokens. Without gradients they are constants: fold them
-        once.
+        """The factors of (k, l_dim) tokens. Without gradients they are constant, so they are
+        computed only once.
         """
         if torch.is_grad_enabled():
             return self._text_factors(tokens.unsqueeze(0))
@@ -180,12 +183,12 @@ class BiMultiHeadAttention(nn.Module):
         tokens: FusionTokens,
         attention_mask_l: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As :func:`cross_attention`, with all scores in memory: for few of them, dropout, tokens
-        that act for their own words, and graphs and counts without values.
+        """As :func:`cross_attention`, with all scores in memory: for few scores, dropout, tokens
+        that act only for their own words, and if a graph is traced or operations are counted.
 
         Returns:
-            Sums of the positions and of the words, and each word's sum of probabilities (B, H, T,
-            1), which dropout changes.
+            The outputs of the positions and of the words, and each word's sum of probabilities
+            (B, H, T, 1), which is not 1 with dropout.
         """
         # (B, N + k, H, T + k): one matrix product for all heads.
         scores = torch.matmul(rows, keys.flatten(1, 2).transpose(1, 2))
@@ -210,7 +213,7 @@ class BiMultiHeadAttention(nn.Module):
         return of_rows, seen, attention.sum(-1).unflatten(1, by_head).unsqueeze(-1)
 
     def _text_output(self, seen: Tensor, weight: Tensor | float) -> Tensor:
-        """From what the words saw of the image in each head (B, H, T, v_dim), to (B, T, l_dim)."""
+        """What the words read from the image in each head, (B, H, T, v_dim), to (B, T, l_dim)."""
         value_weight = self.values_v_proj.weight.view(self.num_heads, self.head_dim, self.v_dim)
         out = torch.matmul(seen, value_weight.transpose(1, 2))
         out = out + weight * self.values_v_proj.bias.view(self.num_heads, 1, self.head_dim)
@@ -220,17 +223,17 @@ class BiMultiHeadAttention(nn.Module):
 def restricted(
     of_image: Tensor, of_text: Tensor, tokens: FusionTokens, text_mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Scores with which tokens act for their own words only.
+    """Scores with which tokens act only for their own words.
 
-    Other words do not see a group's tokens, and the weight that an image position gives to them is
-    multiplied by the share a of its attention to the caption that goes to the group's words:
-    exp(S + log a) = a exp(S).
+    Other words do not see a group's tokens. Of an image position's attention to the caption, the
+    group's words get a share a. The weight that the position gives to the group's tokens is
+    multiplied by a: exp(S + log a) = a exp(S).
 
     Args:
-        of_image: (B, N, H, T + k), what N image positions look at.
-        of_text: (B, N + k, H, T), how much T words look at each row.
-        tokens: With ``groups``.
-        text_mask: (B, T), non-zero at real text; None: all.
+        of_image: (B, N, H, T + k), scores of N image positions for words and tokens.
+        of_text: (B, N + k, H, T), scores of T words for image positions and tokens.
+        tokens: Tokens with ``groups``.
+        text_mask: (B, T), non-zero at real tokens; None: all are real.
 
     Returns:
         New scores of both.
@@ -240,7 +243,7 @@ def restricted(
     if text_mask is not None:
         to_text = to_text.masked_fill((text_mask == 0)[:, None, None], float("-inf"))
     attention = to_text.softmax(dim=-1)
-    # Joined from parts: what is assigned to slices cannot be exported for images of any size.
+    # Concatenated, because assignment to slices cannot be exported for images of any size.
     image, text, column, row = [], [], 0, 0
     for group in tokens.groups:
         words = group.words[:, :T]
@@ -266,7 +269,7 @@ class BiAttentionBlock(nn.Module):
 
     Args: see :class:`BiMultiHeadAttention`, and
         drop_path: Stochastic depth of both residual branches.
-        init_values: Initial residual scale; trained models bring their own.
+        init_values: Initial residual scale; trained weights replace it.
     """
 
     def __init__(
@@ -300,7 +303,7 @@ class BiAttentionBlock(nn.Module):
         Args:
             visual: Levels (B, v_dim, h, w).
             lang: (B, T, l_dim).
-            attention_mask_l: (B, T), non-zero where the text is real.
+            attention_mask_l: (B, T), non-zero at real tokens.
             own_words: See :meth:`mmsdpt.hosts.grounding.seams.FusionSeam.tokens`.
 
         Returns:
@@ -324,7 +327,7 @@ class BiAttentionBlock(nn.Module):
         attention_mask_l: Tensor | None = None,
         own_words: OwnWords | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The same on flat features (B, N, v_dim) and (B, T, l_dim); the rest as in
+        """The same on flat features (B, N, v_dim) and (B, T, l_dim); other arguments as in
         :meth:`BiMultiHeadAttention.forward`.
         """
         visual, lang = self.layer_norm_v(visual), self.layer_norm_l(lang)

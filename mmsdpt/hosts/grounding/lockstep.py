@@ -1,4 +1,4 @@
-"""Both encoders of GLIP side by side, for tuners that join their last blocks or their outputs."""
+"""Both encoders side by side, for tuners that connect their last blocks or their outputs."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Encoded = tuple[tuple[Tensor, ...], dict[str, Tensor]]
 
 
 class Lockstep:
-    """The seams where both encoders meet, and a pass of both through them.
+    """The seams between both encoders, and a forward pass of both through these seams.
 
     Args:
-        image: Seams of the image encoder by kind; none where it is a toolbox's own class.
+        image: Seams of the image encoder by kind; empty if it is a toolbox's own class.
         text: The same of the text encoder.
         out_indices: Stages whose maps the image encoder returns.
 
     Attributes:
-        pairs: Of the last blocks; there are as many as the shorter of the last stage and the text
-            encoder has. Empty where an encoder has no seams.
-        outputs: Of the encoders' outputs; at most one.
+        pairs: Seams of the last blocks. There are as many as the last image stage or the text
+            encoder has blocks, whichever is less. Empty if an encoder has no seams.
+        outputs: Seams of the encoders' outputs; at most one.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Lockstep:
             maps, features = self._run_pairs(image_encoder, text_encoder, images, state)
         else:
             features = text_encoder.finish(text_encoder.begin(state.captions, state, last=0))
-            state.text = features  # what the image blocks may look at
+            state.text = features  # image blocks may read it
             maps = image_encoder(images, state)
         if any(seam.active() for seam in self.outputs):
             maps, features = self._change_outputs(maps, features, state)
@@ -89,17 +89,18 @@ class Lockstep:
         mask = features.get("text_token_mask", features["masks"])  # with sub-sentences, or without
         for seam in self.outputs:
             image, hidden = seam.change(image, hidden, mask, state)
-        # ``embedded`` averages the last layers, of which ``hidden`` is one: it moves along.
+        # ``embedded`` averages the last layers, including ``hidden``, so it gets the same change.
         embedded = features["embedded"] + (hidden - features["hidden"])
         deepest = image.transpose(1, 2).unflatten(2, deepest.shape[2:])
         return (*others, deepest), {**features, "hidden": hidden, "embedded": embedded}
 
 
 class _CarryRows:
-    """A block for a handler that runs two encoders: rows of other tuners take part unseen.
+    """A block for a handler that runs two encoders. It adds the rows of other tuners, which the
+    handler does not see.
 
-    The handler may run the block more than once, every time from the same rows. Those of the last
-    run are carried into the next block.
+    The handler may run the block more than once, each time with the same rows. The rows of the last
+    run go into the next block.
     """
 
     def __init__(self, block: RunBlock, rows: Rows) -> None:

@@ -22,11 +22,11 @@ from mmsdpt.utils.memo import Memo
 
 
 class PromptMixin:
-    """Captions and token maps for MMDetection's GLIP and Grounding DINO: what would silently lose
-    classes is an error.
+    """Captions and token maps for MMDetection's GLIP and Grounding DINO. Input that would silently
+    lose classes is an error.
     """
 
-    # What the detector has that this is mixed into.
+    # Attributes of the detector.
     language_model: Any
     test_cfg: Any
     training: bool
@@ -34,12 +34,10 @@ class PromptMixin:
     get_tokens_and_prompts: Callable[..., Any]
     _prompts: Memo[tuple[str, Tensor]]
     _checked_names: tuple[str, ...] = ()
-    _finds_whole_captions = False  # whether tokens_positive=-1, any token of a caption, is possible
+    _finds_whole_captions = False  # whether tokens_positive=-1, any token of a caption, is allowed
 
     def read_class_name(self, name: str) -> Reading:
-        """What the detector sees of a class name: its tokens, without what stands in
-        parentheses.
-        """
+        """What the detector reads of a class name: its tokens, without text in parentheses."""
         tokenizer = self.language_model.tokenizer
         text = clean_label_name(name)
         ids = tokenizer(text, add_special_tokens=False).input_ids
@@ -49,7 +47,7 @@ class PromptMixin:
 
     def check_class_names(self, names: Sequence[str], source: str, strict: bool = True) -> None:
         """Refuse class names that the detector cannot use, see
-        :func:`mmsdpt.utils.class_names.check_class_names`; the same list again is not looked at.
+        :func:`mmsdpt.utils.class_names.check_class_names`. The same list is not checked again.
         """
         if tuple(names) != self._checked_names:
             check_class_names(
@@ -70,7 +68,7 @@ class PromptMixin:
             self._checked_names = tuple(names)
 
     def get_positive_map(self, tokenized, tokens_positive: list) -> tuple[dict, Tensor]:
-        """As MMDetection's, but as wide as the text encoder's longest caption instead of 256.
+        """As in MMDetection, but as wide as the text encoder's longest caption instead of 256.
 
         Args:
             tokenized: The tokenizer's output for one caption.
@@ -98,7 +96,8 @@ class PromptMixin:
             class.
 
         Raises:
-            InputError: if the caption has more tokens than the text encoder takes, or a class none.
+            InputError: if the caption has more tokens than the text encoder takes, or a class has
+                no token.
         """
         names = classes if isinstance(classes, str) else tuple(classes)
         words = ((name, *sorted(each.items())) for name, each in (enhanced or {}).items())
@@ -119,7 +118,7 @@ class PromptMixin:
                 f"the class name {empty[0]!r} is empty to the model, which does not read what"
                 " stands in parentheses: give it a name in plain words"
             )
-        if enhanced is not None:  # names are looked up as they are read
+        if enhanced is not None:  # MMDetection looks names up after it has cleaned them
             enhanced = {clean_label_name(name): words for name, words in enhanced.items()}
         tokenized, caption, spans, entities = self.get_tokens_and_prompts(
             classes, custom_entities, enhanced
@@ -170,12 +169,12 @@ class PromptMixin:
         enhanced_text_prompt=None,
         tokens_positive=None,
     ):
-        """As MMDetection's, but what would silently lose classes is an error.
+        """As in MMDetection, but input that would silently lose classes is an error.
 
         Args:
             original_caption: Class names, or a caption.
-            custom_entities: Whether a caption is class names separated by ``". "``; otherwise its
-                noun phrases are searched (with nltk).
+            custom_entities: Whether a caption is class names separated by ``". "``; otherwise noun
+                phrases are searched in it (with nltk).
             enhanced_text_prompt: Prefix, suffix or another name by class name.
             tokens_positive: Character spans of the classes in a caption, instead of a search.
 
@@ -185,7 +184,7 @@ class PromptMixin:
 
         Raises:
             InputError: if a caption has more tokens than the text encoder takes, a class has none,
-                or ``tokens_positive`` does not go with the caption.
+                or ``tokens_positive`` does not fit the caption.
         """
         if tokens_positive == -1 and self._finds_whole_captions:
             return self._whole_caption(original_caption)
@@ -214,7 +213,7 @@ class PromptMixin:
         return self.get_tokens_positive_and_prompts_chunked(original_caption, enhanced_text_prompt)
 
     def _whole_caption(self, caption: Sequence[str] | str) -> tuple[None, str, Tensor, list]:
-        """A caption whose tokens all speak for one class: no token indices by class."""
+        """A caption whose tokens all belong to one class; it has no token indices by class."""
         if not isinstance(caption, str):
             raise InputError(
                 f"tokens_positive=-1 needs a caption that is one string, got {caption!r}"
@@ -228,7 +227,7 @@ class PromptMixin:
         return None, caption, class_map, [caption]
 
     def get_tokens_positive_and_prompts_chunked(self, original_caption, enhanced_text_prompts=None):
-        """As MMDetection's; class names may be one string, too."""
+        """As in MMDetection; class names may be one string, too."""
         names = self._split_names(original_caption)
         size = self._chunk_size
         parts = [
@@ -238,13 +237,13 @@ class PromptMixin:
         return tuple(list(column) for column in zip(*parts, strict=True))
 
     def _split_names(self, names: Sequence[str] | str) -> Sequence[str]:
-        """Class names that may be one string."""
+        """Class names as a sequence; they may be given as one string."""
         if not isinstance(names, str):
             return names
         return [name for name in names.strip(". ").split(self._special_tokens) if name]
 
     def _phrases(self, sample: DetDataSample) -> Sequence[str]:
-        """The names whose tokens the class map of :meth:`_training_prompt` has."""
+        """The names whose tokens the class map of :meth:`_training_prompt` marks."""
         return self._split_names(self._class_names(sample))
 
     @staticmethod
@@ -277,7 +276,7 @@ class PromptMixin:
 
 
 def label_names(labels: Tensor, names: Sequence[str]) -> list[str]:
-    """Names of labels; a search for noun phrases may find more places than phrases."""
+    """Names of labels. A search for noun phrases may give labels that have no name."""
     found = [names[label] if label < len(names) else "unobject" for label in labels.tolist()]
     if "unobject" in found:
         print_log(

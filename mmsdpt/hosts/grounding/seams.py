@@ -1,13 +1,13 @@
 """Seams of detectors that read a caption (GLIP, Grounding DINO).
 
-The kinds beside those of :mod:`mmsdpt.hosts.seams`:
+The kinds in addition to those of :mod:`mmsdpt.hosts.seams`:
 
 ==========================  ===============  =======================================================
 kind                        class            a handler
 ==========================  ===============  =======================================================
-``image_attention_maps``,   MapSeam          changes the map after the attention's, or the
-``image_ffn_maps``                           feed-forward network's, residual
-``text_embeddings``         WordSeam         gives word vectors to append to every caption
+``image_attention_maps``,   MapSeam          changes the map after the residual of the attention, or
+``image_ffn_maps``                           of the feed-forward network
+``text_embeddings``         WordSeam         appends word vectors to every caption
 ``encoder_pairs``           PairSeam         runs an image block and a text block together
 ``encoder_outputs``         PairedSeam       changes both encoders' outputs
 ``fusion``                  FusionSeam       gives extra keys and values to X-MHA
@@ -28,20 +28,20 @@ from mmsdpt.hosts.seams import FeatureSeam, ForwardState, RowSeam, RunBlock, Sea
 class MapSeam(FeatureSeam):
     """The tokens of a map, after a residual of a block: ``handler(seam, x, hw)`` returns new ones.
 
-    x is (B, L, d), hw the map's height and width, L = H W. Rows of prompts are not among the
-    tokens. Widths: ``width``, ``stage``.
+    x is (B, L, d), hw is (H, W) of the map, L = H W. Rows of prompts are not among the tokens.
+    Widths: ``width``, ``stage``.
     """
 
 
 class WordSeam(RowSeam):
     """The word vectors of the text encoder.
 
-    Rows come after the caption, at the positions that follow its last token, and get position and
-    type embeddings and the embeddings' norm like words. Their outputs are not part of the text
-    features. With ``keep`` they travel through the encoder.
+    Rows come after the caption, at the positions after its last token. Like words, they get
+    position and type embeddings and the norm of the embeddings. Their outputs are not part of the
+    text features. With ``keep`` they go on through the encoder.
 
     ``word_vectors(text)`` gives the (n, d) vectors of a text's tokens, for prompts that start as
-    words; it reads the base weights, so it is to be called after loading.
+    words. Call it only after the base weights are loaded.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class WordSeam(RowSeam):
 
 
 class PairSeam(Seam):
-    """The last blocks of both encoders, side by side: the last pair is each encoder's last block.
+    """The last blocks of both encoders in pairs; the last pair has the last block of each encoder.
 
     Widths: ``image``, ``text`` and their ``image_heads``, ``text_heads``. A handler is called as
     ``handler(seam, run_image, run_text, image, text, mask, state)`` with image (B, N, d_image),
@@ -73,7 +73,7 @@ class PairSeam(Seam):
         mask: Tensor,
         state: ForwardState,
     ) -> tuple[Tensor, Tensor]:
-        """Both blocks under the active handler: the place is exclusive."""
+        """Run both blocks with the active handler, of which there must be one only."""
         (handler,) = self.active()
         return handler(self, run_image, run_text, image, text, mask, state)
 
@@ -103,7 +103,7 @@ class FusionTokens:
             text queries.
         text: (k, D_text) rows appended to the layer-normed text features: extra keys for the image
             queries.
-        groups: Of joined tokens, those that act for a part of the caption only.
+        groups: Those of the tokens that act only for a part of the caption.
     """
 
     image: Tensor | None = None
@@ -113,12 +113,12 @@ class FusionTokens:
 
 @dataclass(frozen=True)
 class TokenGroup:
-    """Tokens that act for a part of the caption: other words do not look at them, and an image
-    position looks at them as far as it looks at these words.
+    """Tokens that act only for some words of the caption. Other words do not attend to them, and
+    the attention of an image position to them is scaled by its attention to these words.
 
     Attributes:
-        image: Their rows among ``FusionTokens.image``.
-        text: Their rows among ``FusionTokens.text``.
+        image: Rows of the tokens in ``FusionTokens.image``.
+        text: Rows of the tokens in ``FusionTokens.text``.
         words: (B, L) bool, the tokens of the captions that they act for.
     """
 
@@ -131,8 +131,8 @@ class FusionSeam(Seam):
     """A cross-modality attention (X-MHA) layer.
 
     Widths: ``image``, ``text``, ``joint`` and ``heads``. ``projections`` maps ``image`` and
-    ``text`` to the linear layers that carry each modality into the joint space, W (joint x width)
-    and b; tuners may read them, never change them.
+    ``text`` to the linear layers that project each modality into the joint space, W (joint x width)
+    and b; tuners may read them, but must not change them.
     """
 
     kind = "fusion"
@@ -147,8 +147,8 @@ class FusionSeam(Seam):
         """Tokens of all active tuners, concatenated in the order of the slots.
 
         Args:
-            own_words: Of each tuner that acts for its own words only, where they are in the
-                captions. Without an entry it has none there, and gives no tokens.
+            own_words: For each tuner that acts only for its own words, which tokens of the captions
+                these are. A tuner without an entry has no words there and gives no tokens.
         """
         offers: list[FusionTokens] = []
         groups: list[TokenGroup] = []

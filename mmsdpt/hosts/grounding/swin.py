@@ -1,14 +1,15 @@
-"""The image encoder of GLIP, a Swin Transformer (Liu et al. 2021), with seams at its blocks.
+"""The image encoder of the detectors, a Swin Transformer (Liu et al. 2021), with seams at its
+blocks.
 
-Parameters, buffers and their initial values are those of ``mmdet.models.SwinTransformer``. What is
-computed is the same, in another order:
+Parameters, buffers and their initial values are those of ``mmdet.models.SwinTransformer``. The
+results are the same, computed in another order:
 
-- Tokens go from the map into windows by one gather, which is padding, cyclic shift and partition at
-  once, and back by another one; the indices are remembered for a few sizes.
+- One gather moves tokens from the map into windows (padding, cyclic shift and partition at once),
+  and another one moves them back. The indices are cached for a few sizes.
 - Queries, keys and values of padding are the bias of the projection (padding is zero), and the
-  outputs of padding are dropped, so the linear layers run on the tokens alone.
-- The mask of the shift differs from zero in the last row and the last column of windows only.
-  Windows are sorted by their kind of mask, and each of the four kinds broadcasts its own.
+  outputs of padding are dropped, so the linear layers run only on the tokens.
+- The mask of the shift is non-zero only in the last row and the last column of windows. Windows are
+  sorted by their kind of mask, and each of the four kinds broadcasts its own mask.
 
 Letters: B images; (H, W) size of a map, L = H W its tokens; d the width; N tokens of a window, nW
 windows of an image, n = nW B; h heads of width d/h; P rows of prompts.
@@ -35,9 +36,9 @@ from mmsdpt.utils.memo import Memo
 
 from .swin_windows import WindowLayout, window_layout
 
-# On the CPU the fused kernel pays for large windows (144 tokens: forward 2.4 times as fast); for 49
-# or 25 tokens the plain form is as fast. The choice must not depend on what trains, or a model with
-# tuners switched off would differ from the plain one in its last bits.
+# On the CPU the fused kernel is faster for large windows (144 tokens: forward 2.4 times as fast);
+# for 49 or 25 tokens the plain form is as fast. The choice must not depend on what trains, or a
+# model with tuners switched off would differ from the plain one in its last bits.
 _PLAIN_WINDOW = 64
 
 Change = Callable[[Tensor], Tensor]
@@ -90,11 +91,11 @@ class SwinBlock(nn.Module):
     ) -> tuple[Tensor, Rows]:
         """x = x + MSA(LN(x)), then x + FFN(LN(x)) + branches(x).
 
-        Kept rows go through all of it like tokens of their sample, the branches included.
+        Kept rows go through the whole block like tokens of their sample, including the branches.
 
         Args:
             x: (B, L, d).
-            layout: Of the map in windows.
+            layout: Windows of the map.
             rows: Prompts by owner.
             branches: See :class:`mmsdpt.hosts.seams.BranchSeam`.
             after_attention: Change the map after the first sum; see
@@ -133,12 +134,12 @@ class SwinBlock(nn.Module):
         Args:
             x: Normed tokens (B, L, d).
             rows: Normed rows (1 or B, P, d): keys and values in every window.
-            num_kept: Number of rows, from the first, that are queries, too.
-            layout: Of the map in windows.
+            num_kept: The first ``num_kept`` rows are also queries.
+            layout: Windows of the map.
 
         Returns:
-            (B, L, d), and (B, num_kept, d), the mean over an image's windows; None without rows to
-            keep.
+            (B, L, d), and (B, num_kept, d), the mean over an image's windows, or None if there are
+            no rows to keep.
         """
         msa = self.attn.w_msa
         heads, tokens = msa.num_heads, self.attn.window_size**2
@@ -153,7 +154,7 @@ class SwinBlock(nn.Module):
         if rows is not None:
             num_rows = rows.shape[1]
             row_qkv = msa.qkv(rows).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-            # Windows are ordered by image within each place: (nW, B) flattened.
+            # Windows are ordered by place, then by image: (nW, B) flattened.
             windows = query.shape[0] // rows.shape[0]
             row_query, row_key, row_value = (
                 part.expand(windows, -1, -1, -1, -1).flatten(0, 1) for part in row_qkv.unbind(0)
@@ -187,7 +188,7 @@ class SwinBlock(nn.Module):
 
 
 def _changed(x: Tensor, tokens: int, changes: Sequence[Change]) -> Tensor:
-    """``x`` with its first ``tokens``, those of the map, changed."""
+    """``x`` with changes of its first ``tokens`` rows, which are those of the map."""
     if not changes:
         return x
     own, rows = x[:, :tokens], x[:, tokens:]
@@ -201,14 +202,14 @@ def _changed(x: Tensor, tokens: int, changes: Sequence[Change]) -> Tensor:
 
 @dataclass(eq=False)
 class Progress:
-    """An image encoder in front of its last blocks.
+    """A batch before the last blocks of the image encoder.
 
     Attributes:
         x: (B, L, d) tokens of the last stage.
-        rows: Rows that the block before kept.
+        rows: Rows that the previous block kept.
         hw: (H, W) of the last stage.
-        maps: Outputs of the stages before, those in ``out_indices``.
-        state: Of the forward pass.
+        maps: Outputs of the earlier stages that are in ``out_indices``.
+        state: State of the forward pass.
         last: Number of blocks left.
     """
 
@@ -224,7 +225,7 @@ _MAPS = ("image_attention_maps", "image_ffn_maps")
 
 
 class _LinspaceOnCPU(TorchFunctionMode):
-    """Lets MMDetection read its drop-path rates off a tensor under ``torch.device("meta")``."""
+    """Lets MMDetection read its drop-path rates from a tensor under ``torch.device("meta")``."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -237,8 +238,8 @@ class _LinspaceOnCPU(TorchFunctionMode):
 class SwinTransformer(MMDetSwinTransformer):
     """MMDetection's Swin Transformer as a part of a host: same parameters, with seams.
 
-    Activations are recomputed (``with_cp``) without reentrance, so that gradients reach tuners
-    after frozen parts, too.
+    With ``with_cp`` activations are recomputed in the non-reentrant form, so that gradients also
+    reach tuners after frozen parts.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -278,7 +279,7 @@ class SwinTransformer(MMDetSwinTransformer):
         return {kind: [*seams] for kind, seams in kinds.items()}
 
     def train(self, mode: bool = True):
-        """Set the mode; ``frozen_stages`` stay in eval mode."""
+        """Set the mode; ``frozen_stages`` stay in eval mode. Returns self, as torch does."""
         super().train(mode)
         return self
 
@@ -297,7 +298,7 @@ class SwinTransformer(MMDetSwinTransformer):
         return self.finish(progress, progress.x)
 
     def begin(self, images: Tensor, state: ForwardState | None = None, last: int = 0) -> Progress:
-        """Everything but the last ``last`` blocks of the last stage.
+        """Run all but the last ``last`` blocks of the last stage.
 
         Args:
             images: (B, 3, H, W).
@@ -312,7 +313,7 @@ class SwinTransformer(MMDetSwinTransformer):
         maps = []
         for s, stage in enumerate(self.stages):
             final = stage is self.stages[-1]
-            rows = {}  # rows end with their stage: what follows has another width
+            rows = {}  # rows end with their stage: the next stage has another width
             for position in range(len(stage.blocks) - (last if final else 0)):
                 x, rows = self._run_block(s, position, hw, state, x, rows)
             if not final:

@@ -1,4 +1,4 @@
-"""Swin's windows: one gather brings a map's tokens into them, another one back.
+"""Swin's windows: one gather moves a map's tokens into windows, another one moves them back.
 
 Letters as in swin.py: B images; (H, W) size of a map, L = H W its tokens; N tokens of a window, nW
 windows of an image, n = nW B.
@@ -11,19 +11,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_MASKED = -100.0  # as in Swin: tokens of windows that the shift put together do not see each other
+# As in Swin: added to the scores of tokens that are in one window only because of the shift.
+_MASKED = -100.0
 
 
 @dataclass(frozen=True, eq=False)
 class WindowLayout:
-    """Places of a map's tokens in its windows, which are ordered by kind, then image.
+    """Positions of a map's tokens in windows. Windows are ordered by kind of mask, place and image.
 
     Attributes:
         places: (B L,) the row of each token among the n N rows of the windows.
         sources: (n N,) the token of each row; 0 at padding.
-        padding: Rows that hold padding; None without any.
-        groups: Per kind of mask its first window, the one after its last, and the mask (N, N),
-            None where all tokens see each other.
+        padding: Rows that are padding; None if there are none.
+        groups: For each kind of mask its first window, the window after its last one, and the mask
+            (N, N), or None if all tokens see each other.
     """
 
     places: Tensor
@@ -52,7 +53,7 @@ def window_layout(
     """
     height, width = size
     rows, columns = -(-height // window), -(-width // window)
-    # Normal tensors on the CPU, whatever the caller's mode: they outlive it.
+    # Normal tensors on the CPU in any mode of the caller, because they are used in others later.
     with torch.inference_mode(False), torch.device("cpu"):
         grid = torch.full((rows * window, columns * window), -1)
         grid[:height, :width] = torch.arange(height * width).view(height, width)
@@ -91,7 +92,7 @@ def window_layout(
 class ToWindows(torch.autograd.Function):
     """(B L, c) tokens to (n N, c) rows, ``fill`` (c) at padding.
 
-    As the inverse is known, the gradient is a gather, too, where autograd's would be a slow sum.
+    The inverse is known, so the gradient is a gather, too; autograd would use a slow sum.
     """
 
     @staticmethod

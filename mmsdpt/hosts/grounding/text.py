@@ -1,4 +1,4 @@
-"""GLIP's text side: captions to features, with seams for tuners and a cache for what cannot change.
+"""The text side of the detectors: captions to features, with seams for tuners and a cache.
 
 Shapes: B captions, L tokens of the longest one (special tokens included), d the width of BERT.
 """
@@ -67,8 +67,8 @@ class BertModel(MMDetBertModel):
         num_layers_of_embedded: Number of last layers that ``embedded`` averages.
         use_checkpoint: Whether to recompute activations in the backward pass (non-reentrant).
         attn_implementation: 'sdpa' (torch's kernels) or 'eager' (written out).
-        max_cached_captions: Captions kept; the one unused for longest goes first. One of 256 tokens
-            takes 0.8 MB with BERT-base.
+        max_cached_captions: Number of captions in the cache; the least recently used one is removed
+            first. One of 256 tokens takes 0.8 MB with BERT-base.
         **kwargs: ``init_cfg`` and ``data_preprocessor`` of :class:`mmengine.model.BaseModel`.
     """
 
@@ -87,7 +87,7 @@ class BertModel(MMDetBertModel):
         max_cached_captions: int = 1024,
         **kwargs: Any,
     ) -> None:
-        # Not MMDetBertModel.__init__: it insists on weights from the hub.
+        # Not MMDetBertModel.__init__: it requires weights from the hub.
         BaseModel.__init__(self, **kwargs)
         if use_sub_sentence_represent and special_tokens_list is None:
             raise ValueError(
@@ -153,30 +153,31 @@ class BertModel(MMDetBertModel):
 
         Args:
             captions: B captions.
-            cache: Whether to encode each distinct caption only once, alone, and keep the detached
-                result until a weight of the encoder changes, or a tuner that acts inside of it is
-                switched, or changes one of its parameters or buffers. The result then does not
-                depend on the other captions of the batch. For text sides that are frozen and in
-                eval mode. What handlers give inside of the encoder may depend on nothing but their
-                tuner's parameters and buffers and the caption: they see a state with one caption
-                and nothing else. The handlers of ``text_features`` act on what the cache gives.
+            cache: Whether to encode each distinct caption only once, by itself, and cache the
+                detached result. It is cached until a weight of the encoder changes, or a tuner
+                inside the encoder is switched on or off or changes a parameter or buffer. The
+                result then does not depend on the other captions of the batch. Only for a text side
+                that is frozen and in eval mode. Handlers inside the encoder get a state with one
+                caption and nothing else: their results may depend only on this caption and on the
+                parameters and buffers of their tuner. The handlers of ``text_features`` act on the
+                cached features.
             state: For the handlers.
-            keep: With ``cache``: called with a caption's token ids (1, L) and what computes tensors
-                of it; returns them, or what it has kept of an earlier time.
+            keep: With ``cache``: called with a caption's token ids (1, L) and a function that
+                computes its tensors. It returns these tensors, new or stored ones.
             **kwargs: Ignored, as in MMDetection.
 
         Returns:
             ``embedded`` and ``hidden`` (B, L, d), both zero at padding, and ``masks`` (B, L),
-            int64. With sub-sentences ``masks`` (B, L, L) is true where a token sees another one,
-            ``text_token_mask`` (B, L) at real tokens, ``position_ids`` (B, L) are there, and what
-            padding holds is not defined. A new dict of new tensors in every call: nothing done to
-            it reaches the cache.
+            int64. With sub-sentences ``masks`` (B, L, L) is true where a token sees another one.
+            ``text_token_mask`` (B, L), true at real tokens, and ``position_ids`` (B, L) are added,
+            and features at padding are undefined. Every call returns a new dict of new tensors:
+            changing them does not change the cache.
 
         Raises:
-            TypeError: ``captions`` is one string.
-            ValueError: ``cache`` is set in training mode (dropout) of the encoder or a tuner inside
-                of it, or where one of them takes a gradient (the result is detached); or a caption
-                leaves no room for the rows of tuners.
+            TypeError: if ``captions`` is one string.
+            ValueError: if ``cache`` is set, but the encoder or a tuner inside it is in training
+                mode (dropout) or needs a gradient (the result is detached); or if a caption leaves
+                no positions for the rows of tuners.
         """
         _check_captions(captions)
         if cache:
@@ -188,9 +189,9 @@ class BertModel(MMDetBertModel):
     def begin(
         self, captions: Sequence[str], state: ForwardState | None = None, last: int = 1
     ) -> TextProgress:
-        """Encode captions but for the encoder's last layers, so that something else may run them.
+        """Encode captions without the last layers, which the caller then runs.
 
-        :meth:`forward` is the same as this, then for each i from 0 to ``last`` - 1
+        :meth:`forward` does the same as this, then for each i from 0 to ``last`` - 1
         ``p.x, p.rows = run_block(p, i)(p.x, p.rows)`` with the progress p, and :meth:`finish`.
         """
         _check_captions(captions)
@@ -202,12 +203,12 @@ class BertModel(MMDetBertModel):
         return self._body.run_block(progress, i)
 
     def finish(self, progress: TextProgress, x: Tensor | None = None) -> dict[str, Tensor]:
-        """As from :meth:`forward`, once all layers have run; see :meth:`BertEncoder.finish`."""
+        """The result of :meth:`forward`, after all layers; see :meth:`BertEncoder.finish`."""
         features = self._body.finish(progress, x)
         return self.feature_seam.change(self._with_sub_sentences(features, progress.inputs))
 
     def _tokenize(self, captions: Sequence[str]) -> dict[str, Tensor | None]:
-        """What the encoder takes."""
+        """The inputs of the encoder."""
         device = next(self.language_backbone.parameters()).device
         tokenized = self.tokenizer(
             list(captions),
@@ -233,7 +234,7 @@ class BertModel(MMDetBertModel):
     def _with_sub_sentences(
         self, features: dict[str, Tensor], x: dict[str, Any]
     ) -> dict[str, Tensor]:
-        """What MMDetection's Grounding DINO needs besides."""
+        """Add the entries that MMDetection's Grounding DINO needs for sub-sentences."""
         if self.use_sub_sentence_represent:
             features["position_ids"] = x["position_ids"]
             features["text_token_mask"] = x["token_mask"].bool()
@@ -247,10 +248,10 @@ class BertModel(MMDetBertModel):
         """Features of one caption without padding."""
         features = self._encode([caption], ForwardState(captions=[caption]))
         length = int(features.get("text_token_mask", features["masks"]).sum())
-        # Copies, so that a caption padded to the maximum does not keep the whole.
+        # Copies: a view would keep the memory of a whole caption padded to the maximum.
         hidden = features["hidden"][0, :length].clone()
         embedded = features["embedded"][0, :length]
-        # They are equal where ``embedded`` averages one layer, the usual case: keep one.
+        # They are equal if ``embedded`` averages one layer, the usual case: keep one.
         embedded = hidden if torch.equal(embedded, hidden) else embedded.clone()
         found = {"embedded": embedded, "hidden": hidden}
         if self.use_sub_sentence_represent:
@@ -259,7 +260,7 @@ class BertModel(MMDetBertModel):
         return found
 
     def _encode_once(self, caption: str, keep: Keep) -> CaptionFeatures:
-        """As :meth:`_encode_alone`, unless it is kept."""
+        """As :meth:`_encode_alone`, through ``keep``."""
 
         def compute() -> tuple[Tensor, ...]:
             found = self._encode_alone(caption)
@@ -293,13 +294,13 @@ def _check_captions(captions: Sequence[str]) -> None:
 def _check_constant(
     encoder: nn.Module, seams: Sequence[Seam]
 ) -> tuple[list[Tensor], tuple[tuple[str, int, SeamUser], ...]]:
-    """Refuse to cache what is not the same the next time.
+    """Refuse to cache features that may be different the next time.
 
     Returns:
         All tensors that the features are computed from, and the tuners that act, with their places.
 
     Raises:
-        ValueError: if the encoder or a tuner in it draws dropout or takes a gradient.
+        ValueError: if the encoder or a tuner in it is in training mode or needs a gradient.
     """
     acting = tuple((seam.kind, seam.index, tuner) for seam in seams for tuner in seam.tuners())
     tensors = _tensors("the text encoder", encoder)
@@ -320,7 +321,11 @@ def _check_constant(
 
 
 def _tensors(name: str, side: nn.Module) -> list[Tensor]:
-    """All buffers, and all parameters or what a tuner has put in their place."""
+    """All buffers, and all parameters or the values of tuners in their place.
+
+    Raises:
+        ValueError: if a module is in training mode.
+    """
     found: list[Tensor | None] = []
     for module in side.modules():
         if module.training:
@@ -337,8 +342,8 @@ def _join_captions(features: Sequence[CaptionFeatures], length: int) -> dict[str
     """Pad B captions' features with zeros to ``length`` tokens.
 
     Returns:
-        As from :meth:`BertModel.forward`: new memory, so that in-place work on the result cannot
-        reach the cached features.
+        As from :meth:`BertModel.forward`, in new memory, so that in-place changes of the result do
+        not change the cached features.
     """
     lengths = [len(one["hidden"]) for one in features]
     joined = {
@@ -350,12 +355,12 @@ def _join_captions(features: Sequence[CaptionFeatures], length: int) -> dict[str
         )
         for name in ("embedded", "hidden")
     }
-    # From ones, and not from a list of lengths, whose values are unknown on the meta device.
+    # Made from ones, not from a tensor of lengths, whose values are unknown on the meta device.
     ones = torch.ones(length, dtype=torch.long, device=joined["hidden"].device)
     real = torch.stack([F.pad(ones[:n], (0, length - n)) for n in lengths])
     if "masks" not in features[0]:
         return {**joined, "masks": real}
-    # As MMDetection pads: a token of the padding sees itself, at position 0.
+    # Padding as in MMDetection: a padding token sees only itself and has position 0.
     padding = torch.diag_embed(real == 0)
     masks = [
         F.pad(one["masks"], (0, length - n, 0, length - n))
