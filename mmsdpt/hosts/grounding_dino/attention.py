@@ -1,8 +1,8 @@
 """Multi-head attention of the text layers and the decoder.
 
-PyTorch's module takes another kernel where nothing in it takes a gradient, so that its last bits
-would depend on what trains; and in training it forms all attention weights and their mean over the
-heads, which nobody reads.
+PyTorch's module uses another kernel if nothing in it needs a gradient, so the last bits of its
+output would depend on what trains. In training it also computes all attention weights and their
+mean over the heads, which are not used.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class MultiheadAttention(MMCVMultiheadAttention):
             value: (B, K, C); None: the key.
             identity: (B, Q, C); None: the query.
             query_pos: (B, Q, C), added to the query.
-            key_pos: (B, K, C), added to the key. MMCV takes ``query_pos`` for it where there are as
-                many keys as queries, even if they are others.
+            key_pos: (B, K, C), added to the key; None: nothing is added. MMCV instead adds
+                ``query_pos`` if there are as many keys as queries, even if they are different ones.
             attn_mask: (Q, K) or (B H, Q, K), True where a query does not see a key.
             key_padding_mask: (B, K), True at padding.
             **kwargs: Ignored, as in MMCV.
@@ -65,7 +65,7 @@ class MultiheadAttention(MMCVMultiheadAttention):
 
 
 def _visible(hidden: Tensor | None, padding: Tensor | None, batch: int) -> Tensor | None:
-    """(B or 1, H or 1, Q or 1, K), True where a query sees a key; None: everywhere."""
+    """(B or 1, H or 1, Q or 1, K), True where a query sees a key; None: all see all."""
     if hidden is not None:
         hidden = hidden[None, None] if hidden.dim() == 2 else hidden.unflatten(0, (batch, -1))
     if padding is not None:

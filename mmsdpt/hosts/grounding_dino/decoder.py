@@ -1,9 +1,9 @@
 """The decoder of Grounding DINO: queries attend to each other, to the text and to the image.
 
 Parameter names are those of ``mmdet.models.layers.transformer.grounding_dino_layers``. The forward
-pass is ours: MMDetection's of the OneDL distribution encodes references with as many features per
-coordinate as a query is wide, where Grounding DINO's layers take half of it (as in MMDetection
-3.3.0, for which the public weights are).
+pass is our own: MMDetection in the OneDL distribution encodes each coordinate of a reference with
+as many features as the width of a query, but Grounding DINO's layers take half as many (as in
+MMDetection 3.3.0, for which the public weights were made).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .deform_attn import DeformableAttention
 
 
 class DecoderLayer(GroundingDinoTransformerDecoderLayer):
-    """MMDetection's, with attention of ours, which needs no operators."""
+    """MMDetection's layer with our own attention, which needs no compiled operators."""
 
     def _init_layers(self) -> None:
         super()._init_layers()
@@ -60,17 +60,17 @@ class Decoder(GroundingDinoTransformerDecoder):
             query: (B, Q, C).
             value: (B, N, C), the encoded image.
             key_padding_mask: (B, N), True at padding; None without any.
-            self_attn_mask: (Q, Q), True where a query does not see another one; None: nowhere.
+            self_attn_mask: (Q, Q), True where a query does not see another one; None: all see all.
             reference_points: (B, Q, 4), cxcywh relative to the image.
             spatial_shapes: (h, w) of each level.
-            valid_ratios: (B, L, 2), the part of each level's width and height that is no padding.
+            valid_ratios: (B, L, 2), the part of each level's width and height that is not padding.
             reg_branches: Box predictors, one per layer.
             memory_text: (B, T, C), the encoded text.
             text_attention_mask: (B, T), True at padding.
 
         Returns:
             The normed output of each layer (n, B, Q, C), and the references: the initial ones and
-            those after each layer, with gradients of that layer alone.
+            those after each layer, with gradients of only that layer.
         """
         states, references = [], [reference_points]
         ratios = torch.cat([valid_ratios, valid_ratios], -1)[:, None]  # (B, 1, L, 4)

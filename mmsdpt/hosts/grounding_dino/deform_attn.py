@@ -5,9 +5,9 @@ For a query q with reference p, per head h, level l and point j:
 
     out_h = sum_lj  A_hlj  V_h,l( p_l + o_hlj ),     A = softmax_lj( W_a q ),   o = W_o q
 
-``V_h,l(.)`` reads the level's values bilinearly, zero outside. Offsets count in positions of the
-level, or, where the reference is a box, in 1 / (2 n) of its sides with n points. MMCV's class takes
-its own form in PyTorch on a CPU only; on a GPU it calls an operator that may not be compiled.
+``V_h,l(.)`` samples the level's values bilinearly, zero outside. The unit of offsets is a position
+of the level, or, if the reference is a box, 1 / (2 n) of its sides for n points. MMCV's class uses
+PyTorch code only on a CPU; on a GPU it calls an operator that may not be compiled.
 
 Letters: B images; N positions of L levels; Q queries; H heads of width d; n points per level.
 """
@@ -26,7 +26,7 @@ Sizes = Sequence[tuple[int, int]]
 
 
 class DeformableAttention(MMCVAttention):
-    """MMCV's ``MultiScaleDeformableAttention``: same parameters, the same on every device."""
+    """MMCV's ``MultiScaleDeformableAttention`` with the same parameters and code on all devices."""
 
     def forward(
         self,
@@ -86,11 +86,11 @@ def _sizes(spatial_shapes: Sizes | Tensor) -> Sizes:
 
 
 def sample(value: Tensor, sizes: Sizes, locations: Tensor, weights: Tensor) -> Tensor:
-    """The weighted sum of what all points read.
+    """The weighted sum of the samples at all points.
 
     Args:
         value: (B, N, H, d).
-        sizes: (h, w) of each level; N in all.
+        sizes: (h, w) of each level; N positions in total.
         locations: (B, Q, H, L, n, 2), xy, 0 to 1 from edge to edge.
         weights: (B, Q, H, L, n).
 

@@ -50,17 +50,17 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
             batch, see :class:`Encoder`. False: as in MMDetection.
         use_autocast: Mixed precision for the image side, as in OneDL's distribution; MMDetection
             3.3.0 has no such setting.
-        retention: Refused; it is GLIP's.
-        kwargs: As MMDetection's; ``encoder.num_cp`` recomputes activations without fairscale.
+        retention: Must be None; only GLIP supports it.
+        kwargs: As in MMDetection; ``encoder.num_cp`` recomputes activations without fairscale.
 
     Raises:
-        InputError: with ``retention``.
-        ValueError: if the text encoder does not keep class names apart, or takes longer captions
-            than the head.
+        InputError: if ``retention`` is given.
+        ValueError: if the text encoder does not encode class names separately, or takes longer
+            captions than the head.
     """
 
-    # What denoising queries add for a class: the original weights have none. Zero leaves them their
-    # boxes.
+    # The label embeddings of denoising queries, which the original weights lack. With zeros, these
+    # queries still have their boxes.
     starts_at_zero = ("dn_query_generator.label_embedding.weight",)
     _finds_whole_captions = True
 
@@ -101,8 +101,8 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
         self._attach(tuner, tuners, trainable)
 
     def _init_layers(self) -> None:
-        # Not MMDetection's: it would build layers that need operators, and those for recomputation
-        # fairscale.
+        # Not MMDetection's: it would build layers that need compiled operators, and would need
+        # fairscale for recomputation.
         self.positional_encoding = SinePositionalEncoding(**self.positional_encoding)
         self.encoder = Encoder(**self.encoder, independent_captions=self.independent_captions)
         self.decoder = Decoder(**self.decoder)
@@ -122,9 +122,9 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
         self.text_feat_map = nn.Linear(language_dim, self.embed_dims)
 
     def seams(self) -> SeamMap:
-        """Seams by kind. ``text_features`` are those after ``text_feat_map``, of the encoder's
-        width; those of the encoders are there where the encoders have them: use
-        ``mmsdpt.SwinTransformer`` and ``mmsdpt.BertModel``.
+        """Seams by kind. ``text_features`` is after ``text_feat_map`` and has the width of the
+        feature enhancer. Seams of the encoders need ``mmsdpt.SwinTransformer`` and
+        ``mmsdpt.BertModel``.
         """
         return self._seam_map(
             {}, text_features=[self._text_seam], fusion=self.encoder.fusion_seams()
@@ -139,16 +139,16 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
     # ------------------------------------------------------------------ encoders
 
     def extract_feat(self, batch_inputs: Images, state: ForwardState | None = None) -> Levels:
-        """(B, 3, H, W) to the pyramid; without gradients where nothing in it trains."""
+        """(B, 3, H, W) to the pyramid; without gradients if nothing in the image side trains."""
         with autocast(enabled=True) if self.use_autocast else nullcontext():
             return super().extract_feat(batch_inputs, state)
 
     def _text_is_kept(self, captions: Sequence[str]) -> bool:
-        # With MMDetection's masks padding is seen, so that captions must be padded before BERT.
+        # With MMDetection's masks padding is seen, so captions must be padded before BERT.
         return self.independent_captions or len(set(captions)) == 1
 
     def _text_for_head(self, text: Text) -> Text:
-        """The language model's features with ``embedded`` in the encoder's width."""
+        """The language model's features with ``embedded`` in the width of the feature enhancer."""
         mapped = self.text_feat_map(text["embedded"])
         if self._text_seam.active():
             given = dict(hidden=mapped, embedded=mapped, masks=text["text_token_mask"])
@@ -164,12 +164,12 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
         batch_data_samples: SampleList,
         denoise: bool = False,
     ) -> dict[str, Any]:
-        """Pyramid and text to what the head takes.
+        """Pyramid and text to the inputs of the head.
 
         Args:
             text_dict: See :class:`Encoder`.
             batch_data_samples: With ``batch_input_shape`` and ``img_shape``.
-            denoise: Whether to add queries from ground truth with noise.
+            denoise: Whether to add denoising queries, made from the ground truth.
         """
         image, shared = self.pre_transformer(img_feats, batch_data_samples)
         real = text_dict["text_token_mask"]
@@ -213,7 +213,7 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
     def _propose(
         self, memory: Tensor, shared: Mapping[str, Tensor], memory_text: Tensor, real: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The ``num_queries`` positions that fit a token best: token logits (B, Q, T) and boxes
+        """The ``num_queries`` positions that match a token best: token logits (B, Q, T) and boxes
         (B, Q, 4) before the sigmoid.
         """
         last = self.decoder.num_layers
@@ -237,7 +237,7 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
 
     def _training_prompt(self, sample: Any) -> tuple[str, Tensor]:
         """As for GLIP; a sample may instead have ``tokens_positive``, character spans by label in
-        its ``text``, as MMDetection's data for pre-training does.
+        its ``text``, as in MMDetection's data for pre-training.
         """
         spans = _spans(sample)
         if spans is None:
@@ -256,9 +256,9 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
     def _head_losses(
         self, visual: Levels, text: Text, targets: Sequence[Tensor], state: ForwardState
     ) -> dict[str, Tensor]:
-        """Losses of the last decoder layer (``loss_cls``, ``loss_bbox``, ``loss_iou``), of the ones
-        before (``d0.loss_cls``, ...), of the proposals (``enc_loss_cls``, ...) and, in training
-        mode, of the denoising queries (``dn_loss_cls``, ``d0.dn_loss_cls``, ...).
+        """Losses of the last decoder layer (``loss_cls``, ``loss_bbox``, ``loss_iou``), of the
+        layers before it (``d0.loss_cls``, ...), of the proposals (``enc_loss_cls``, ...) and, in
+        training mode, of the denoising queries (``dn_loss_cls``, ``d0.dn_loss_cls``, ...).
         """
         width = self.bbox_head.max_text_len
         for i, (sample, target) in enumerate(zip(state.samples, targets, strict=True)):
@@ -266,7 +266,7 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
             truth.positive_maps = F.pad(target, (0, width - target.shape[1]))
             truth.text_token_mask = text["text_token_mask"][i].expand(len(target), -1)
             self._check_labels(truth.labels)
-        # Denoising queries are noise: losses in eval mode are the same each time.
+        # Denoising queries are random. Without them, losses in eval mode are the same each time.
         inputs = self.forward_transformer(visual, text, state.samples, denoise=self.training)
         return self.bbox_head.loss(**inputs, batch_data_samples=state.samples)
 
@@ -297,7 +297,7 @@ class GroundingDINO(GroundingMixin, MMDetGroundingDINO):
         return {name: outputs[name] for name in names}
 
     def token_logits(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Tensor:
-        """Of every query after the last decoder layer; very low where there is no token."""
+        """Logits of every query after the last decoder layer; very low where there is no token."""
         logits = self._forward(batch_inputs, batch_data_samples)[0][-1]
         return logits.nan_to_num(neginf=-MAX_CLAMP_VALUE)
 

@@ -82,9 +82,9 @@ class Encoder(DeformableDetrTransformerEncoder):
 
     Args:
         independent_captions: Whether an image's result is independent of the other captions of its
-            batch. False: as in MMDetection, whose masks are inverted and in another order than the
-            heads: padding is attended to, and one caption's sub-sentences may mask another one's.
-            Where all captions of a batch are the same both are equal.
+            batch. False: as in MMDetection, whose masks are inverted and not in the order of the
+            heads, so padding is attended to, and the sub-sentences of one caption may mask those of
+            another one. If all captions of a batch are the same, both give the same result.
         num_cp: Number of first layers whose activations are recomputed in the backward pass.
     """
 
@@ -99,7 +99,7 @@ class Encoder(DeformableDetrTransformerEncoder):
         self.text_layer_cfg, self.fusion_layer_cfg = text_layer_cfg, fusion_layer_cfg
         self.independent_captions = independent_captions
         super().__init__(**kwargs)
-        self.num_cp = num_cp  # after _init_layers, which would ask for fairscale
+        self.num_cp = num_cp  # set after _init_layers, which would need fairscale for it
 
     def _init_layers(self) -> None:
         count = range(self.num_layers)
@@ -130,7 +130,7 @@ class Encoder(DeformableDetrTransformerEncoder):
             query_pos: (B, N, C).
             key_padding_mask: (B, N), True at padding; None without any.
             spatial_shapes: (L, 2), h and w of each level.
-            valid_ratios: (B, L, 2), the part of each level's width and height that is no padding.
+            valid_ratios: (B, L, 2), the part of each level's width and height that is not padding.
             text: ``embedded`` (B, T, C), ``masks`` (B, T, T) true where a token sees another,
                 ``position_ids`` and ``text_token_mask`` (B, T), true at real tokens; optionally
                 ``own_words``, see :meth:`mmsdpt.hosts.grounding.seams.FusionSeam.tokens`.
@@ -159,8 +159,8 @@ class Encoder(DeformableDetrTransformerEncoder):
         return query, lang
 
     def _text_masks(self, text: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        """What a text token does not see, (B H, T, T), and the tokens that the image sees, (B, T),
-        None: all.
+        """Masks of what a text token does not see, (B H, T, T), and of the tokens that the image
+        sees, (B, T), None: all.
         """
         heads = self.text_layers[0].self_attn.num_heads
         hidden = ~text["masks"].bool()

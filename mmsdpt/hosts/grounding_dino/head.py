@@ -14,7 +14,7 @@ from mmsdpt.registry import MODELS
 
 
 class ContrastiveEmbed(MMDetContrastiveEmbed):
-    """MMDetection's, which keeps the precision of its inputs (float32 at least)."""
+    """As in MMDetection, but with the precision of its inputs (at least float32)."""
 
     def forward(self, visual_feat: Tensor, text_feat: Tensor, text_token_mask: Tensor) -> Tensor:
         """Token logits.
@@ -57,7 +57,9 @@ class GroundingDINOHead(MMDetGroundingDINOHead):
     def split_outputs(
         all_layers_cls_scores: Tensor, all_layers_bbox_preds: Tensor, dn_meta: dict | None
     ) -> tuple[Tensor | None, ...]:
-        """As MMDetection's; without denoising queries (None) all outputs are matched."""
+        """As in MMDetection, but ``dn_meta`` may be None: without denoising queries all outputs
+        are matched.
+        """
         if dn_meta is None:
             return all_layers_cls_scores, all_layers_bbox_preds, None, None
         return MMDetGroundingDINOHead.split_outputs(
@@ -72,7 +74,7 @@ class GroundingDINOHead(MMDetGroundingDINOHead):
         *args,
         **kwargs,
     ) -> InstanceData:
-        """As MMDetection's, which fails where queries and classes make fewer than ``max_per_img``
+        """As in MMDetection, which fails if queries and classes give fewer than ``max_per_img``
         boxes.
         """
         possible = len(cls_score) * (1 if token_positive_maps is None else len(token_positive_maps))
