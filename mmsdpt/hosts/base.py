@@ -81,7 +81,7 @@ class TunableMixin:
     Args of every host:
         tuner: Config of one tuner; short for ``tuners=dict(default=...)``.
         tuners: Configs of several tuners by slot name.
-        trainable: Regular expressions; host parameters whose names match train, too. None: all
+        trainable: Regular expressions; host parameters with a matching name train, too. None: all
             parameters of the host without a tuner, none with one.
     """
 

@@ -22,8 +22,8 @@ class Lockstep:
         out_indices: Stages whose maps the image encoder returns.
 
     Attributes:
-        pairs: Seams of the last blocks. There are as many as the last image stage or the text
-            encoder has blocks, whichever is less. Empty if an encoder has no seams.
+        pairs: Seams of the last blocks. Their number is the number of blocks of the last image
+            stage or of the text encoder, whichever is smaller. Empty if an encoder has no seams.
         outputs: Seams of the encoders' outputs; at most one.
     """
 

@@ -37,8 +37,8 @@ class WordSeam(RowSeam):
     """The word vectors of the text encoder.
 
     Rows come after the caption, at the positions after its last token. Like words, they get
-    position and type embeddings and the norm of the embeddings. Their outputs are not part of the
-    text features. With ``keep`` they go on through the encoder.
+    position and type embeddings and the layer norm of the embeddings. Their outputs are not part of
+    the text features. With ``keep`` they go on through the encoder.
 
     ``word_vectors(text)`` gives the (n, d) vectors of a text's tokens, for prompts that start as
     words. Call it only after the base weights are loaded.
