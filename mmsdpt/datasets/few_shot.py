@@ -67,9 +67,9 @@ class FewShotDataset:
         max_images: Stop after this many images, if given.
 
     Raises:
-        TypeError: If ``dataset`` is neither of the two; wrap the parts of a concatenated dataset
+        TypeError: if ``dataset`` is neither of the two; wrap the parts of a concatenated dataset
             one by one.
-        ValueError: If a number is out of range, or no image can be chosen.
+        ValueError: if a number is out of range, or no image can be chosen.
     """
 
     def __init__(

@@ -67,7 +67,7 @@ def read_measured(work_dir: Path) -> dict[str, dict[str, float]]:
     """The numbers that :func:`measure_all` saved.
 
     Raises:
-        InputError: If their file cannot be read.
+        InputError: if their file cannot be read.
     """
     path = work_dir / MEASURED_FILE
     return read_json(path) if path.is_file() else {}

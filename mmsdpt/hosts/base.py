@@ -216,7 +216,7 @@ class TunableMixin:
         if missing:
             raise CheckpointError(
                 f"the checkpoint lacks {len(missing)} of the weights of {type(self).__name__}, such"
-                f" as {missing[0]}, which would stay random: it holds what was tuned alone, or"
+                f" as {missing[0]}, which would stay random: it has only what was tuned, or"
                 " belongs to another model; use mmsdpt.apis.Detector or Classifier with the tuner"
                 " file, or tools/test.py"
             )

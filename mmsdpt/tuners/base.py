@@ -41,7 +41,7 @@ class Tuner(BaseModule):
     mergeable: ClassVar[bool] = False
     """Whether :meth:`merge` can write the tuner into the host's weights."""
     zero_init: ClassVar[bool] = False
-    """Whether the model with the untrained tuner equals the untouched one bit for bit."""
+    """Whether the model with the untrained tuner equals the untuned one bit for bit."""
     image_depends_on_text: ClassVar[bool] = False
     """Whether the image features depend on the caption; each chunk of a class list then needs its
     own.

@@ -1,7 +1,7 @@
 r"""KgCoOp: knowledge-guided context optimization (Yao et al., CVPR 2023, section 3.3), on CLIP.
 
 CoOp's context, kept close to the hand-written prompt. g_c is the text feature of class c, and g0_c
-that of the untouched CLIP with the data set's own template; neither is normalised:
+that of the untuned CLIP with the data set's own template; neither is normalised:
 
     t_c  = text([start] v_1 ... v_n NAME_c . [end])             v (n x d) from "a photo of a"
     loss = cross-entropy + 8 (1 - mean_c cos(g_c, g0_c))
@@ -30,9 +30,9 @@ from .layers.common import cosine_distance
 
 @MODELS.register_module()
 class KgCoOp(CLIPCoOp):
-    """A context whose class texts stay close to those of the untouched CLIP.
+    """A context whose class texts stay close to those of the untuned CLIP.
 
-    It starts as the untouched CLIP with the template "a photo of a {}.".
+    It starts as the untuned CLIP with the template "a photo of a {}.".
 
     Args:
         num_tokens: n.

@@ -8,7 +8,7 @@ K tokens R (K x w), shared by both towers, enter the last J blocks through maps 
 
 They get no position embedding, and image rows do not pass ``pre_norm``. A second image feature r
 comes from the K rows after the last norm, with its own projection P (d_v x e). f and g are the
-usual features, f0 and g0 those of the untouched CLIP:
+usual features, f0 and g0 those of the untuned CLIP:
 
     r    = mean_k(row_k) P
     a    = exp(s) cos(f, g),    a_r = exp(s) cos(r, g)

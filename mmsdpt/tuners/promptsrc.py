@@ -1,6 +1,6 @@
 r"""PromptSRC: self-regulating prompts (Khattak et al., ICCV 2023, section 3), on CLIP.
 
-Independent V-L prompts, kept close to the untouched CLIP, and averaged over the epochs:
+Independent V-L prompts, kept close to the untuned CLIP, and averaged over the epochs:
 
     loss = cross-entropy + 25 mean |g - g0| + 10 mean |f - f0| + mean_bc p0 (log p0 - log p)
 
@@ -22,7 +22,7 @@ from .independent_vl import IndependentVL
 
 @MODELS.register_module()
 class PromptSRC(IndependentVL):
-    """Deep prompts in both towers, with features and predictions kept close to the untouched
+    """Deep prompts in both towers, with features and predictions kept close to the untuned
     CLIP's.
 
     Args:

@@ -1,7 +1,7 @@
 r"""TCP: textual-based class-aware prompt tuning (Yao et al., CVPR 2024, section 3.2), on CLIP.
 
 A context before every class name, and before one block b prompts that a small network makes from
-the class. g0_c (e) is the text feature of class c in the untouched CLIP:
+the class. g0_c (e) is the text feature of class c in the untuned CLIP:
 
     t_c  = text([start] v_1 ... v_n NAME_c . [end]), before block b P_c at the places 1 ... n
     P_c  = W_2 QuickGELU(W_1 g0_c / |g0_c| + b_1) + b_2      W_1 (e/4 x e), W_2 (n d x e/4)

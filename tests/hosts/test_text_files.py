@@ -230,7 +230,7 @@ def test_missing_folder_and_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="has no vocab.txt; give a folder"):
         bert_config(str(tmp_path))
     (tmp_path / "vocab.txt").write_text("[PAD]\n")
-    with pytest.raises(ValueError, match="is of type 'roberta', but GLIP needs type 'bert'"):
+    with pytest.raises(ValueError, match="is of type 'roberta', but the detectors need"):
         bert_config(str(tmp_path))
     with pytest.raises(FileNotFoundError, match="'mmsdpt://nothing' is not part of mmsdpt"):
         bert_config("mmsdpt://nothing")

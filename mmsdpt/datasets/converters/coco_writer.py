@@ -59,7 +59,7 @@ def note_renames(rename: Mapping[str, str], names: Sequence[str], report: Conver
     """Notes the classes that were renamed.
 
     Raises:
-        InputError: If one of them is not there.
+        InputError: if one of them is not there.
     """
     for old, new in rename.items():
         if old not in names:
@@ -73,7 +73,7 @@ def chosen_classes(classes: Sequence[str] | None, known: Iterable[str]) -> list[
     """The classes to convert, in the order of their ids; by default all, each once.
 
     Raises:
-        InputError: If there are none, or one is not known or is named twice.
+        InputError: if there are none, or one is not known or is named twice.
     """
     known = list(dict.fromkeys(known))
     if classes is None:
@@ -107,8 +107,8 @@ def write_coco(
         strict: Write nothing if there is any problem.
 
     Raises:
-        ProblemsFound: If ``strict`` and there is any problem. Nothing is written then.
-        InputError: If there is no image to write, all boxes were lost, or class names are no use.
+        ProblemsFound: if ``strict`` and there is any problem. Nothing is written then.
+        InputError: if there is no image to write, all boxes were lost, or class names are invalid.
     """
     splits = {
         name: sorted(splits[name], key=lambda s: report.name(s.image))

@@ -29,7 +29,7 @@ def trusted_folder(root: str | Path | None, default: Path) -> Path:
     """Returns the folder that no path may leave: ``root`` resolved, or without one ``default``.
 
     Raises:
-        InputError: If ``root`` is not a folder.
+        InputError: if ``root`` is not a folder.
     """
     if root is None:
         return default
@@ -120,7 +120,7 @@ def read_label(path: Path, limit: int = MAX_LABEL_BYTES) -> bytes:
     """Returns the content of a label file.
 
     Raises:
-        LabelRefused: If it is not a regular file, is larger than ``limit`` bytes or cannot be read.
+        LabelRefused: if it is not a regular file, is larger than ``limit`` bytes or cannot be read.
     """
     try:
         if not path.is_file():

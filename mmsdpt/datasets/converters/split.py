@@ -14,7 +14,7 @@ def parse_split(text: str) -> tuple[float, float, float]:
     """Reads ``--split``: three fractions that sum to 1, or three whole numbers of images.
 
     Raises:
-        InputError: If it is neither.
+        InputError: if it is neither.
     """
     wanted = (
         "--split takes train,val,test as three fractions that sum to 1 or three numbers of images, "
@@ -44,7 +44,7 @@ def random_split(
         split: Three fractions that sum to 1, or three counts.
 
     Raises:
-        InputError: If the counts ask for more images than there are.
+        InputError: if the counts ask for more images than there are.
     """
     order = sorted(samples, key=lambda sample: report.name(sample.image))
     random.Random(seed).shuffle(order)

@@ -77,7 +77,7 @@ def convert_voc(
         The report, which is also written to ``annotations/conversion_report.json``.
 
     Raises:
-        InputError: If the conversion cannot be done as asked.
+        InputError: if the conversion cannot be done as asked.
     """
     src, out = Path(src), None if out is None else Path(out)
     if not src.is_dir():
@@ -316,7 +316,7 @@ class _Reader:
         """Refuses boxes that seem to be a corner and the size: as two corners, many are swapped.
 
         Raises:
-            InputError: If the boxes seem to be a corner and the size.
+            InputError: if the boxes seem to be a corner and the size.
         """
         count, swapped = self.shapes["all"], self.shapes["swapped"]
         if swapped >= 5 and swapped * 10 > count and self.shapes["size"] >= 0.99 * count:

@@ -18,7 +18,7 @@ def listed_splits(
     root: Path, samples: Sequence[Sample], report: ConversionReport
 ) -> dict[str, list[Sample]]:
     """Reads ``ImageSets/Main`` (any case, at any depth: ``VOCdevkit/VOC2007``; CVAT writes
-    ``Train.txt`` and ``Validation.txt``), where ``trainval`` serves if ``train`` is absent.
+    ``Train.txt`` and ``Validation.txt``). ``trainval`` is read if there is no ``train``.
 
     Returns:
         Samples by split, empty where there are no lists.

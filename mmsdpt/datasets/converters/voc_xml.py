@@ -27,9 +27,9 @@ def parse_xml(content: bytes) -> Element:
     """Parses XML without entities; every ``<object>`` carries its line as the attribute ``line``.
 
     Raises:
-        LabelRefused: If the file has a DOCTYPE, the door of entity bombs and of files read from
-            elsewhere, or is nested beyond any real annotation.
-        expat.ExpatError: If it is no well-formed XML.
+        LabelRefused: if the file has a DOCTYPE, which can expand without limit or read other files,
+            or is nested deeper than any real annotation.
+        expat.ExpatError: if it is not well-formed XML.
     """
     parser = expat.ParserCreate("utf-8")  # the content is converted to UTF-8 first
     parser.buffer_text = True
@@ -65,7 +65,7 @@ def _in_utf8(content: bytes) -> bytes:
     character, such as GBK or Shift-JIS.
 
     Raises:
-        LabelRefused: If it is not in the encoding of its byte order mark or declaration.
+        LabelRefused: if it is not in the encoding of its byte order mark or declaration.
     """
     encoding = encoding_of(content)
     if encoding == "utf-8":

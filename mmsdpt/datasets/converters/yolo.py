@@ -134,7 +134,7 @@ def _keypoints(data: Mapping, source: Path) -> int:
     """How many numbers of a line are keypoints; 0 if there are no keypoints.
 
     Raises:
-        InputError: If ``kpt_shape`` is not two numbers, the second 2 or 3.
+        InputError: if ``kpt_shape`` is not two numbers, the second 2 or 3.
     """
     shape = data.get("kpt_shape")
     if shape is None:
@@ -228,7 +228,7 @@ class _Reader:
         names.
 
         Raises:
-            InputError: If the labels are in such a format.
+            InputError: if the labels are in such a format.
         """
         used, known = self.numbers, set(self.names)
         for shift in (1, -1):

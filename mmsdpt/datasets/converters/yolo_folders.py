@@ -38,7 +38,7 @@ def find_data_file(folder: Path) -> Path:
     such a file: archives often unpack to a folder of their own name.
 
     Raises:
-        InputError: If there is none, or several.
+        InputError: if there is none, or several.
     """
     found = _data_files(folder) or [
         path for inner in _folders(folder) for path in _data_files(inner)
@@ -80,7 +80,7 @@ def read_data_file(source: Path) -> dict[str, Any]:
     ``no`` and ``1`` are class names.
 
     Raises:
-        InputError: If it cannot be read, is no mapping or too large.
+        InputError: if it cannot be read, is no mapping or too large.
     """
     suffix = source.suffix.lower()
     if suffix in (".txt", ".names", ".labels"):
@@ -109,7 +109,7 @@ def _refuse_deep(text: str) -> None:
     """Refuse deeply nested brackets, because PyYAML's time grows with the square of the depth.
 
     Raises:
-        ValueError: If they are nested more deeply than in any real data set.
+        ValueError: if they are nested more deeply than in any real data set.
     """
     depth = 0
     for sign in re.findall(r"[\[\]{}]", text):
@@ -122,7 +122,7 @@ def _refuse_twice(text: str) -> None:
     """Refuse a repeated key, because PyYAML uses its last value and other programs the first.
 
     Raises:
-        ValueError: If a key is repeated.
+        ValueError: if a key is repeated.
     """
     keys = Counter(re.findall(r"^([\w-]+)\s*:", text, re.MULTILINE))
     twice = [key for key, count in keys.items() if count > 1]
@@ -135,7 +135,7 @@ def _lines(path: Path, keep_empty: bool = False) -> list[str]:
     at the end are left out.
 
     Raises:
-        InputError: If it cannot be read.
+        InputError: if it cannot be read.
     """
     try:
         text = decode_text(read_label(path))
@@ -148,7 +148,7 @@ def _class_list(path: Path) -> list[str]:
     """The names in a file, one per line, perhaps after a number: ``0 cat`` or ``0: cat``.
 
     Raises:
-        InputError: If it cannot be read, or has empty lines or comments, which programs count
+        InputError: if it cannot be read, or has empty lines or comments, which programs count
             differently.
     """
     lines = _lines(path, keep_empty=True)
@@ -288,8 +288,8 @@ class DatasetFolders:
         return []
 
     def in_no_split(self, taken: Iterable[Path]) -> list[Path]:
-        """The images beside the folders of splits that are not among those ``taken``; none where
-        the data file says which images it means.
+        """The images beside the folders of splits that are not in ``taken``; none if the data file
+        lists the images.
         """
         if self.names_splits:
             return []

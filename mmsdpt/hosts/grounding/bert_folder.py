@@ -35,7 +35,7 @@ def bert_config(name: str) -> BertConfig:
     kind = content.get("model_type", "bert")
     if kind != "bert":
         raise InputError(
-            f"The language model '{name}' is of type '{kind}', but GLIP needs type 'bert'."
+            f"the language model '{name}' is of type '{kind}', but the detectors need type 'bert'"
         )
     known = {field.name for field in dataclasses.fields(BertConfig)}
     try:

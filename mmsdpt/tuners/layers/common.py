@@ -53,7 +53,7 @@ def part_class(setting: str, config: Mapping[str, Any]) -> type:
 
 def cosine_distance(features: Tensor, teacher: Tensor) -> Tensor:
     """1 - the mean cosine of corresponding rows, a loss that keeps a tuned CLIP close to the
-    untouched one.
+    untuned one.
 
     Args:
         features: (N, e).

@@ -1,7 +1,7 @@
-r"""PromptSRC's losses, which keep a tuned CLIP close to the untouched one (Khattak et al., ICCV
+r"""PromptSRC's losses, which keep a tuned CLIP close to the untuned one (Khattak et al., ICCV
 2023, sections 3.1 and 3.3), for any method with prompts.
 
-f (B x e) and g (C x e) are the image and text features, f0 is the untouched CLIP's for the same
+f (B x e) and g (C x e) are the image and text features, f0 is the untuned CLIP's for the same
 images, and g0 the mean of its features over 60 templates. Each is normalised once, after any mean:
 
     25 mean |g - g0| + 10 mean |f - f0| + mean_bc p0 (log p0 - log p)
@@ -34,7 +34,7 @@ class SelfConsistency:
     """The three losses.
 
     Args:
-        teacher: The untouched host.
+        teacher: The untuned host.
         text_weight: Weight of the text features' term.
         image_weight: Weight of the image features' term.
         logit_weight: Weight of the predictions' term.
