@@ -21,7 +21,8 @@ RESULTS = sorted(ROOT.glob("projects/*/results/*.jsonl"))
 def test_results_are_cells_of_their_study(path, repository, tmp_path):
     study = load_study(path.parents[1] / "studies" / f"{path.stem}.py")
     records = [json.loads(line) for line in path.read_text().splitlines()]
-    assert {record["cell"] for record in records} <= {cell.name for cell in study.cells()}
+    cells = [record["cell"] for record in records]
+    assert len(set(cells)) == len(cells) and set(cells) <= {cell.name for cell in study.cells()}
     assert all(record["status"] == "finished" for record in records)
     shutil.copy(path, tmp_path)
     (page,) = write_tables(study, tmp_path, ["md"])
