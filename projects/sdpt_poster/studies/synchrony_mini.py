@@ -5,14 +5,14 @@ sdpt_200 = dict(config="configs/ablations/mini/mini_thermal_k200.py")
 ablation = "configs/ablations/mini/mini_thermal_k200_{}.py"
 methods = dict(
     synchronous=dict(sdpt_200, label="SDPT, k = 200"),
-    unshared=dict(label="tokens of its own for each side", config=ablation.format("unshared")),
-    asynchronous=dict(label="one side at a time", config=ablation.format("asynchronous")),
-    inverse_text=dict(label="text alone", config=ablation.format("inverse_text")),
-    inverse_image=dict(label="image alone", config=ablation.format("inverse_image")),
+    unshared=dict(label="unshared", config=ablation.format("unshared")),
+    asynchronous=dict(label="asynchronous", config=ablation.format("asynchronous")),
+    inverse_text=dict(label="text side only", config=ablation.format("inverse_text")),
+    inverse_image=dict(label="image side only", config=ablation.format("inverse_image")),
 )
 # The best of those tried on validation images (synchrony_rates_mini).
 rate = {"optim_wrapper.optimizer.lr": "*0.01"}
-sides = dict(dual="learnable", text="learnable, text alone", image="learnable, image alone")
+sides = dict(dual="learnable", text="learnable, text side only", image="learnable, image side only")
 methods |= {
     f"learnable_{side}": dict(
         label=label, config=ablation.format(f"learnable_{side}"), settings=rate
