@@ -2,65 +2,44 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import pickle
-import shutil
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import BertConfig
 
-from mmsdpt.hosts.grounding.bert_modules import Bert
-from mmsdpt.hosts.grounding.seams import WordSeam
 from mmsdpt.hosts.grounding.text import BertModel
-from mmsdpt.hosts.seams import BlockSeam, FeatureSeam, ForwardState, PromptRows, Rows
+from mmsdpt.hosts.seams import ForwardState, PromptRows
 from mmsdpt.tuners.base import Tuner
-from mmsdpt.utils.language_models import mini_bert_folder
-from tests.hosts.text_spy import Spy
+from tests.hosts.small_bert import (
+    CAPTIONS,
+    DEPTH,
+    HEADS,
+    POSITIONS,
+    WIDTH,
+    Adapter,
+    CaptionWords,
+    Deep,
+    From,
+    Offset,
+    Words,
+    attach,
+    bert,
+    close,
+    draw,
+    small_bert,
+    small_bert_folder,
+)
 from tests.oracles.bert import hugging_face, run_layer
 
-CAPTIONS = ["striped blue star. red circle", "raccoon", "a cow that is brown. penguin"]
 SPECIAL = ["[CLS]", "[SEP]", "."]
-WIDTH, HEADS, DEPTH, POSITIONS, DROPOUT = 24, 3, 3, 40, 0.2
-INNER_KINDS = ("text_embeddings", "text_blocks", "text_attention_outputs", "text_ffn_outputs")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> str:
-    """A tiny BERT with dropout."""
-    folder = tmp_path_factory.mktemp("bert")
-    for name in ("vocab.txt", "tokenizer_config.json"):
-        shutil.copy(f"{mini_bert_folder()}/{name}", folder)
-    BertConfig(
-        vocab_size=len(Path(folder, "vocab.txt").read_text().splitlines()),
-        hidden_size=WIDTH,
-        num_hidden_layers=DEPTH,
-        num_attention_heads=HEADS,
-        intermediate_size=40,
-        max_position_embeddings=POSITIONS,
-        hidden_dropout_prob=DROPOUT,
-        attention_probs_dropout_prob=DROPOUT,
-        initializer_range=0.3,
-    ).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture
-def build(folder):
-    def build(**kwargs) -> BertModel:
-        torch.manual_seed(1)
-        model = BertModel(name=folder, max_tokens=24, pretrained=False, **kwargs)
-        with torch.no_grad():
-            for parameter in model.parameters():  # biases are not zero, nor norms one
-                parameter.add_(0.1 * torch.randn_like(parameter))
-        return model.double().eval()
-
-    return build
+def build(tmp_path) -> partial:
+    return partial(small_bert, small_bert_folder(tmp_path))
 
 
 @pytest.fixture
@@ -68,103 +47,14 @@ def model(build) -> BertModel:
     return build().requires_grad_(False)
 
 
-def bert(model: BertModel) -> Bert:
-    return model.language_backbone.body.model
-
-
 def hf(model: BertModel) -> nn.Module:
     """A copy as Hugging Face's."""
     return hugging_face(bert(model))
 
 
-def close(ours: Tensor, reference: Tensor) -> None:
-    torch.testing.assert_close(ours, reference, rtol=1e-9, atol=1e-9)
-
-
 def additive(valid: Tensor) -> Tensor:
     """(B, K) to an additive mask (B, 1, 1, K)."""
     return (1 - valid.double())[:, None, None] * torch.finfo(torch.float64).min
-
-
-def draw(*shape: int) -> nn.Parameter:
-    return nn.Parameter(torch.randn(*shape, dtype=torch.float64))
-
-
-class Words(Tuner):
-    """CoOp's mechanism: word vectors after the caption."""
-
-    def __init__(self, *, count: int = 2, keep: bool = True, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.keep = keep
-        self.words = draw(count, WIDTH)
-        self.states: list[ForwardState] = []
-        kwargs["seams"]["text_embeddings"][0].connect(self, self.rows)
-
-    def rows(self, seam: WordSeam, state: ForwardState) -> Rows:
-        self.states.append(state)
-        return {self: PromptRows(self.words, keep=self.keep)}
-
-
-class CaptionWords(Words):
-    """Word vectors that depend on the caption, (B, p, d)."""
-
-    def rows(self, seam: WordSeam, state: ForwardState) -> Rows:
-        found = [seam.word_vectors(caption).mean(0) for caption in state.captions]
-        values = self.words + torch.stack(found).unsqueeze(1)
-        return {self: PromptRows(values, keep=self.keep)}
-
-
-class Deep(Tuner):
-    """Rows that are replaced in every layer from ``start`` on."""
-
-    def __init__(self, *, count: int = 2, start: int = 0, keep: bool = False, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.keep = keep
-        self.prompts = draw(DEPTH, count, WIDTH)
-        self.seen: list[list] = []
-        for seam in kwargs["seams"]["text_blocks"][start:]:
-            seam.connect(self, self.run)
-
-    def run(self, seam: BlockSeam, block, x: Tensor, rows: Rows, state: ForwardState):
-        self.seen.append(list(rows))
-        prompt = PromptRows(self.prompts[seam.widths["position"]], keep=self.keep)
-        return block(x, {**rows, self: prompt})
-
-
-class Adapter(Tuner):
-    """h + s h W, one W per place."""
-
-    def __init__(self, *, kinds=("text_attention_outputs", "text_ffn_outputs"), **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.drop = nn.Dropout(0.5)
-        self.register_buffer("scale", torch.tensor(0.5, dtype=torch.float64))
-        self.weights = nn.ParameterDict({kind: draw(DEPTH, WIDTH, WIDTH) for kind in kinds})
-        self.shapes: list[tuple[int, ...]] = []
-        for kind in kinds:
-            for seam in kwargs["seams"][kind]:
-                seam.connect(self, self.change)
-
-    def change(self, seam: FeatureSeam, h: Tensor) -> Tensor:
-        self.shapes.append(tuple(h.shape))
-        return h + self.scale * self.drop(h) @ self.weights[seam.kind][seam.index]
-
-
-class Offset(Tuner):
-    """GLIP's prompt tuning: an offset of the language features."""
-
-    def __init__(self, **kwargs) -> None:
-        super().__init__(**kwargs)
-        seam = kwargs["seams"]["text_features"][0]
-        self.offset = draw(seam.widths["max_tokens"], seam.widths["width"])
-        seam.connect(self, self.change)
-
-    def change(self, seam: FeatureSeam, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        length = features["hidden"].shape[1]
-        return {**features, "hidden": features["hidden"] + self.offset[:length]}
-
-
-def attach(tuner: type[Tuner], model: BertModel, **kwargs) -> Tuner:
-    return tuner(seams=model.seams(), **kwargs).eval()
 
 
 # --- the encoder is Hugging Face's
@@ -315,16 +205,6 @@ def test_rows_are_replaced_layer_by_layer(model, keep):
         hidden = run_layer(layer, sequence, added)[:, :length]
     close(model(CAPTIONS)["hidden"], hidden * mask.unsqueeze(-1))
     assert tuner.seen == [[], [tuner] if keep else [], [tuner] if keep else []]
-
-
-class From(Deep):
-    """Rows that join at one layer, without any norm, and travel on."""
-
-    def run(self, seam: BlockSeam, block, x: Tensor, rows: Rows, state: ForwardState):
-        if self in rows:
-            assert rows[self].values.shape == (len(x), 2, WIDTH) and rows[self].keep
-            return block(x, rows)
-        return block(x, {**rows, self: PromptRows(self.prompts[0], keep=True)})
 
 
 def test_rows_of_several_owners_join_and_travel(model):
@@ -520,179 +400,18 @@ def test_recomputation_uses_the_values_of_the_forward_pass(build):
     close(found[1], found[0])
 
 
-# --- the cache
-
-
-@pytest.fixture
-def cached(model):
-    """A model with tuners at all seams inside, frozen, and what compares cached to uncached."""
-    tuners = [attach(t, model, frozen=True) for t in (Words, CaptionWords, Deep, Adapter)]
-
-    def check() -> Tensor:
-        hidden = model(CAPTIONS, cache=True)["hidden"]
-        close(hidden, model(CAPTIONS)["hidden"])
-        return hidden
-
-    return model, tuners, check
-
-
-def test_features_with_frozen_tuners_are_cached(cached):
-    model, _, check = cached
-    check()
-    spy = Spy(model)
-    model(CAPTIONS, cache=True)
-    assert spy.encoded == 0
-
-
-def test_a_handler_sees_only_its_caption_where_the_result_is_kept(model):
-    tuner = attach(Words, model, frozen=True)
-    given = ForwardState(images=torch.zeros(3, 3, 8, 8), captions=CAPTIONS)
-    model(CAPTIONS, cache=True, state=given)
-    assert [list(state.captions) for state in tuner.states] == [[c] for c in CAPTIONS]
-    assert all(state.images is None and not state.samples for state in tuner.states)
-    model(CAPTIONS, state=given)
-    assert tuner.states[-1] is given
-
-
-@torch.no_grad()
-def _in_place(tuner: Tuner) -> None:
-    next(tuner.parameters()).mul_(1.5)
-
-
-def _load(tuner: Tuner, assign: bool = False) -> None:
-    tuner.load_state_dict({k: v * 1.5 for k, v in tuner.state_dict().items()}, assign=assign)
-
-
-def _optimizer(tuner: Tuner) -> None:
-    weight = next(tuner.parameters())
-    weight.grad = torch.randn_like(weight)
-    torch.optim.SGD([weight], lr=0.5).step()
-
-
-def _buffer(tuner: Tuner) -> None:
-    for module in (tuner, *tuner.children()):
-        for buffer in module.buffers():
-            buffer.mul_(3)
-
-
-@pytest.mark.parametrize("which", range(4))
-@pytest.mark.parametrize("change", [_in_place, _load, partial(_load, assign=True), _optimizer])
-def test_a_changed_tuner_is_never_answered_from_the_cache(cached, which, change):
-    _, tuners, check = cached
-    before = check()
-    change(tuners[which])
-    assert (check() - before).abs().max() > 1e-6
-
-
-def test_a_changed_buffer_is_never_answered_from_the_cache(cached):
-    _, tuners, check = cached
-    before = check()
-    _buffer(tuners[3])
-    assert (check() - before).abs().max() > 1e-6
-
-
-def test_a_switched_tuner_is_never_answered_from_the_cache(cached):
-    _, tuners, check = cached
-    with_all = check()
-    seen = [with_all]
-    for tuner in tuners:
-        tuner.enabled = False
-        seen.append(check())
-        assert all((seen[-1] - other).abs().max() > 1e-6 for other in seen[:-1])
-    for tuner in tuners:
-        tuner.enabled = True
-    assert torch.equal(check(), with_all)
-
-
-def test_a_tuner_in_the_place_of_another_is_never_answered_from_the_cache(cached):
-    """Also where the new one gets the memory of the old one."""
-    model, tuners, check = cached
-    seen = [check()]
-    for _ in range(5):
-        old = tuners.pop()
-        for kind in model.seams().values():
-            for seam in kind:
-                seam._handlers = [entry for entry in seam._handlers if entry[0] is not old]
-        del old
-        tuners.append(attach(Adapter, model, frozen=True))
-        seen.append(check())
-        assert (seen[-1] - seen[-2]).abs().max() > 1e-6
-
-
-def test_a_value_in_the_place_of_a_parameter_is_never_answered_from_the_cache(model):
-    """The memory of a value that is let go may come back with the next one: the same address, the
-    same version, another content.
-    """
-    norm = bert(model).encoder.layer[1].output.LayerNorm
-    host = norm.weight
-    seen = []
-    for i in range(10):
-        norm._parameters["weight"] = host * (1 + i)
-        seen.append(model(CAPTIONS[:1], cache=True)["hidden"])
-        norm._parameters["weight"] = host
-    assert all((a - b).abs().max() > 1e-6 for a, b in zip(seen, seen[1:], strict=False))
-
-
-def test_a_tuner_that_trains_is_not_cached(model):
-    tuner = attach(Words, model)
-    with pytest.raises(ValueError, match="cut the gradient of Words, which acts in the text"):
-        model(CAPTIONS, cache=True)
-    with torch.no_grad():
-        close(model(CAPTIONS, cache=True)["hidden"], model(CAPTIONS)["hidden"])
-    tuner.enabled = False
-    model(CAPTIONS, cache=True)
-
-
-def test_dropout_of_a_tuner_is_not_cached(cached):
-    model, tuners, check = cached
-    tuners[3].drop.train()
-    with pytest.raises(ValueError, match="draw of dropout: Adapter, .* is in training mode"):
-        model(CAPTIONS, cache=True)
-    tuners[3].enabled = False
-    check()
-
-
-def test_changes_of_the_features_are_never_cached(model):
-    plain = model(CAPTIONS, cache=True)["hidden"]
-    tuner = attach(Offset, model).train()  # what trains after the cache does not matter to it
-    spy = Spy(model)
-    for _ in range(2):
-        changed = model(CAPTIONS, cache=True)["hidden"]
-        close(changed, plain + tuner.offset[: plain.shape[1]])
-        (gradient,) = torch.autograd.grad(changed.sum(), [tuner.offset])
-        assert gradient.abs().max() > 0
-        _in_place(tuner)
-    tuner.enabled = False
-    assert torch.equal(model(CAPTIONS, cache=True)["hidden"], plain)
-    assert spy.encoded == 0
-
-
-def test_copies_act_on_their_own(cached):
-    model, tuners, check = cached
-    expected = check()
-    host = nn.ModuleDict({"model": model, "tuners": nn.ModuleList(tuners)})
-    for twin in (copy.deepcopy(host), pickle.loads(pickle.dumps(host))):
-        spy = Spy(twin["model"])
-        assert torch.equal(twin["model"](CAPTIONS, cache=True)["hidden"], expected)
-        assert spy.encoded == len(CAPTIONS)  # a copy's cache is empty
-        _in_place(twin["tuners"][0])
-        assert (twin["model"](CAPTIONS)["hidden"] - expected).abs().max() > 1e-6
-    assert torch.equal(check(), expected)
-
-
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ({"is_decoder": True}, "is_decoder=True .* is an encoder with 'absolute' positions"),
         ({"position_embedding_type": "relative_key"}, "'relative_key', but a detector's BERT"),
-        ({"hidden_act": "mish"}, "'.*bert' cannot be used: .* hidden_act is 'mish', expected one"),
+        ({"hidden_act": "mish"}, "cannot be used: .* hidden_act is 'mish', expected one"),
         ({"num_attention_heads": 5}, "hidden_size is 24, expected a multiple of its 5 heads"),
         ({"num_hidden_layers": "3"}, "num_hidden_layers is '3', expected a positive integer"),
     ],
 )
-def test_other_kinds_of_bert_are_refused(folder, tmp_path, setting, message):
-    shutil.copytree(folder, tmp_path / "bert")
-    config = tmp_path / "bert" / "config.json"
+def test_other_kinds_of_bert_are_refused(tmp_path, setting, message):
+    config = small_bert_folder(tmp_path) / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | setting))
     with pytest.raises(ValueError, match=message):
-        BertModel(name=str(tmp_path / "bert"), max_tokens=24, pretrained=False)
+        small_bert(tmp_path)
