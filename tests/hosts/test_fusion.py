@@ -10,6 +10,7 @@ from mmsdpt.hosts.grounding import cross_attention, fusion
 from mmsdpt.hosts.grounding.fusion import BiMultiHeadAttention
 from mmsdpt.hosts.grounding.seams import FusionTokens
 from mmsdpt.hosts.recompute import recompute
+from tests.oracles.compare import assert_close, gradients
 
 V, L, E, H = 12, 20, 48, 4
 at_once_and_in_blocks = pytest.mark.parametrize("in_blocks", [False, True], indirect=True)
@@ -54,17 +55,6 @@ def inputs(batch, dtype=torch.float64, positions=37, words=9):
     return vision, lang, mask
 
 
-def gradients(outputs, *tensors):
-    weights = [torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out) for out in outputs]
-    return torch.autograd.grad(
-        sum((o * w).sum() for o, w in zip(outputs, weights, strict=True)), tensors
-    )
-
-
-def close(a, b, relative):
-    return (a - b).abs().max() <= relative * max(1.0, b.abs().max().item())
-
-
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize(("dtype", "relative"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
 @at_once_and_in_blocks
@@ -74,13 +64,11 @@ def test_reassociated_attention_equals_the_plain_form(in_blocks, batch, dtype, r
     expected = plain(vision, lang, attention_mask_l=mask)
     found = fast(vision, lang, attention_mask_l=mask)
     real = mask.bool()
-    for a, b in ((found[0], expected[0]), (found[1][real], expected[1][real])):
-        assert close(a, b, relative)
-    parameters = list(plain.parameters()), list(fast.parameters())
-    before = gradients((expected[0], expected[1][real]), vision, lang, *parameters[0])
-    after = gradients((found[0], found[1][real]), vision, lang, *parameters[1])
-    for a, b in zip(after, before, strict=True):
-        assert close(a, b, relative)
+    found, expected = ((x[0], x[1][real]) for x in (found, expected))
+    assert_close(found, expected, relative)
+    before = gradients(expected, [vision, lang, *plain.parameters()])
+    after = gradients(found, [vision, lang, *fast.parameters()])
+    assert_close(after, before, relative)
 
 
 @at_once_and_in_blocks
@@ -91,7 +79,7 @@ def test_an_image_mask_hides_positions_from_the_text_as_in_the_plain_form(in_blo
     hidden[:, 5:9] = True
     expected = plain(vision, lang, attention_mask_v=hidden, attention_mask_l=mask)
     found = fast(vision, lang, attention_mask_v=hidden, attention_mask_l=mask)
-    assert close(found[1], expected[1], 1e-9)
+    assert_close(found[1:], expected[1:])
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -111,18 +99,15 @@ def test_tokens_are_extra_keys_and_values_whose_outputs_are_dropped(in_blocks, b
     expected_v, expected_l = plain(long_vision, long_lang, attention_mask_l=long_mask)
     expected = expected_v[:, : vision.shape[1]], expected_l[:, : lang.shape[1]]
     found = fast(vision, lang, attention_mask_l=mask)
-    for a, b in zip(found, expected, strict=True):
-        assert close(a, b, 1e-9)
+    assert_close(found, expected)
     tensors = (vision, lang, image_tokens, text_tokens)
-    for a, b in zip(gradients(found, *tensors), gradients(expected, *tensors), strict=True):
-        assert close(a, b, 1e-9)
+    assert_close(gradients(found, tensors), gradients(expected, tensors))
     with torch.no_grad():  # folded constants
         for _ in range(2):
-            for a, b in zip(fast(vision, lang, attention_mask_l=mask), expected, strict=True):
-                assert close(a, b, 1e-9)
-        text_tokens.mul_(2.0)
+            assert_close(fast(vision, lang, attention_mask_l=mask), expected)
+        text_tokens.mul_(2.0)  # which folded keys must follow
         changed = fast(vision, lang, attention_mask_l=mask)[0]
-    assert not close(changed, expected[0], 1e-3), "folded keys must follow a change of the tokens"
+    assert (changed - expected[0]).abs().max() > 1e-3 * max(1.0, expected[0].abs().max().item())
 
 
 @at_once_and_in_blocks
@@ -171,14 +156,10 @@ def test_a_fusion_layer_equals_the_plain_layer_on_odd_pyramids(recomputed):
     assert given["hidden"] is lang, "the caller's dict must be left alone: it may be a cache"
     pairs = [*zip(found["visual"], expected["visual"], strict=True)]
     pairs.append((found["lang"]["hidden"][mask.bool()], expected["lang"]["hidden"][mask.bool()]))
-    for a, b in pairs:
-        assert a.shape == b.shape
-        assert close(a, b, 1e-9)
-    parameters = list(fast.parameters()), list(plain.parameters())
-    after = gradients([a for a, _ in pairs], lang, *levels, *parameters[0])
-    before = gradients([b for _, b in pairs], lang, *levels, *parameters[1])
-    for a, b in zip(after, before, strict=True):
-        assert close(a, b, 1e-9)
+    outputs = list(zip(*pairs, strict=True))
+    assert_close(*outputs)
+    after = gradients(outputs[0], [lang, *levels, *fast.parameters()])
+    assert_close(after, gradients(outputs[1], [lang, *levels, *plain.parameters()]))
 
 
 def test_checkpointing_keeps_the_gradient_of_tokens_when_all_inputs_are_frozen():
@@ -199,10 +180,9 @@ def test_scores_beyond_the_bound_take_no_gradient(in_blocks):
     # MMDetection clamps with autograd's clamp; a third of these scores are beyond the bound.
     found, expected = (x(300 * vision, 300 * lang, None, mask) for x in (fast, plain))
     real = mask.bool()
-    pairs = (found[0], expected[0]), (found[1][real], expected[1][real])
-    after, before = (gradients(outputs, vision, lang) for outputs in zip(*pairs, strict=True))
-    for a, b in (*pairs, *zip(after, before, strict=True)):
-        assert close(a, b, 1e-9)
+    found, expected = ((x[0], x[1][real]) for x in (found, expected))
+    assert_close(found, expected)
+    assert_close(gradients(found, [vision, lang]), gradients(expected, [vision, lang]))
 
 
 @pytest.mark.parametrize("rows_of_a_block", [1, 5, 38, 100])
@@ -225,9 +205,8 @@ def test_blocks_of_rows_equal_all_rows_at_once(rows_of_a_block, monkeypatch):
     for few in (0, 10**9):
         monkeypatch.setattr(fusion, "FEW_SCORES", few)
         found = layer(vision, lang, hidden, mask)
-        results.append([*found, *gradients(found, *tensors)])
-    for a, b in zip(*results, strict=True):
-        assert close(a, b, 1e-12)
+        results.append([*found, *gradients(found, tensors)])
+    assert_close(*results, relative=1e-12)
 
 
 def test_no_scores_are_kept_of_blocks_and_only_probabilities_of_all_at_once(monkeypatch):
@@ -258,7 +237,7 @@ def test_under_autocast_products_alone_are_in_half_precision(in_blocks):
     expected = fast(vision, lang, attention_mask_l=mask)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = fast(vision, lang, attention_mask_l=mask)
-    after, before = (gradients(x, vision, lang) for x in (found, expected))
+    after, before = (gradients(x, [vision, lang]) for x in (found, expected))
     for a, b in (*zip(found, expected, strict=True), *zip(after, before, strict=True)):
         assert (a - b).abs().max() < 0.03 * b.abs().max()
 
