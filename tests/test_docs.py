@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mmsdpt.experiments.study import load_study
+from mmsdpt.experiments.loading import load_study
 from mmsdpt.utils.cli import Options
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,7 +1,8 @@
 """Studies: methods x data x shots x seeds x settings, computed cell by cell.
 
 =============  ====================================================================================
-``study``      a study's config, and its cells
+``study``      hosts, methods, data and settings, and the cells that follow from them
+``loading``    reads and checks a study's config, with ``configs`` for those that it names
 ``compose``    one complete config from host, method, data and settings
 ``images``     datasets built once, images cached in memory
 ``jobs``       cells as trainings with their tests, identified by a digest of their inputs

@@ -12,11 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mmsdpt.utils.errors import InputError
 
 from .jobs import Prepared
+from .loading import load_study
 from .page import write_plots, write_tables
 from .plan import show, tell_problems
 from .records import FAILED, Record
 from .running import run as run_study
-from .study import Study, load_study, records_file
+from .study import Study, records_file
 
 
 def read_study(args: argparse.Namespace) -> tuple[Study, Path]:

@@ -24,7 +24,8 @@ from mmsdpt.utils.cli import merge_options, replace_prefix, spread_text_encoder
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.setting_kinds import join, parts, setting
 
-from .study import Cell, Method, Study, Training, epochs_for, read_config
+from .configs import read_config
+from .study import Cell, Method, Study, Training, epochs_for
 
 Content = dict[str, Any]
 CLASSIFICATION = "mmsdpt.ClassificationData"

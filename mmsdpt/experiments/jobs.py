@@ -29,9 +29,10 @@ from mmsdpt.utils.preflight import find_missing
 from mmsdpt.version import __version__
 
 from .compose import DATA_ROOT, compose
+from .configs import read_config
 from .images import DatasetCache, quiet
 from .records import FAILED, FINISHED, Record
-from .study import Cell, Study, Training, read_config
+from .study import Cell, Study, Training
 
 _TRAINING_PARTS = (
     "model",

@@ -11,7 +11,7 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 
-from mmsdpt.experiments.study import load_study
+from mmsdpt.experiments.loading import load_study
 from mmsdpt.utils.cli import (
     add_common_arguments,
     load_config,

@@ -8,8 +8,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mmsdpt.experiments.images import DatasetCache, LoadOnce
+from mmsdpt.experiments.loading import load_study
 from mmsdpt.experiments.running import run
-from mmsdpt.experiments.study import load_study
 from mmsdpt.hosts.clip import CLIP
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import pytest
 
+from mmsdpt.experiments.loading import load_study
 from mmsdpt.experiments.running import run
-from mmsdpt.experiments.study import load_study
 
 pytestmark = pytest.mark.slow
 OPTIONS = {"study.epochs": 2, "cell.randomness.per_sample": False}

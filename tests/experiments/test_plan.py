@@ -11,6 +11,7 @@ from rich.console import Console
 from mmsdpt.experiments import worker
 from mmsdpt.experiments.images import DatasetCache
 from mmsdpt.experiments.jobs import Prepared, prepare
+from mmsdpt.experiments.loading import load_study
 from mmsdpt.experiments.measure import _Stopwatch
 from mmsdpt.experiments.plan import (
     MEASURED_FILE,
@@ -21,7 +22,6 @@ from mmsdpt.experiments.plan import (
     training_seconds,
 )
 from mmsdpt.experiments.running import run
-from mmsdpt.experiments.study import load_study
 from mmsdpt.utils.errors import InputError
 
 

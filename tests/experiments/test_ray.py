@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from mmsdpt.experiments import running
+from mmsdpt.experiments.loading import load_study
 from mmsdpt.experiments.records import read_records
 from mmsdpt.experiments.running import run
-from mmsdpt.experiments.study import load_study
 from mmsdpt.utils.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -183,10 +183,10 @@ def test_a_driver_that_is_ended_ten_times_loses_nothing(path, straight, tmp_path
 
 SLOWLY = """
 import shutil, sys, time
-from mmsdpt.experiments import running, study
+from mmsdpt.experiments import loading, running
 remove = shutil.rmtree
 running.shutil.rmtree = lambda *args, **options: (time.sleep(4), remove(*args, **options))
-running.run(study.load_study(sys.argv[1]), sys.argv[2], jobs=2, threads=1)
+running.run(loading.load_study(sys.argv[1]), sys.argv[2], jobs=2, threads=1)
 """
 
 

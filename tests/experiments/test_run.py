@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 
 from mmsdpt.engine import build_runner
 from mmsdpt.experiments import jobs, running, training, worker
+from mmsdpt.experiments.loading import load_study
 from mmsdpt.experiments.page import write_tables
 from mmsdpt.experiments.records import read_records
 from mmsdpt.experiments.running import run
-from mmsdpt.experiments.study import load_study
 from mmsdpt.utils.errors import InputError
 from mmsdpt.version import __version__
 

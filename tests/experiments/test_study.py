@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from mmsdpt.experiments.compose import compose
+from mmsdpt.experiments.configs import REPOSITORY, find_config
 from mmsdpt.experiments.images import DatasetCache
 from mmsdpt.experiments.jobs import prepare
-from mmsdpt.experiments.study import REPOSITORY, find_config, load_study
+from mmsdpt.experiments.loading import load_study
 from mmsdpt.utils.errors import InputError
 
 STUDIES = sorted(Path(__file__).parents[2].glob("projects/*/studies/*.py"))

@@ -8,7 +8,7 @@ import pytest
 
 from mmsdpt.experiments.compose import compose
 from mmsdpt.experiments.frame import Score, harmonic_mean
-from mmsdpt.experiments.study import load_study
+from mmsdpt.experiments.loading import load_study
 from projects.mudpt_paper import published, published_later
 
 TABLES = [each for each in published.PUBLISHED if "values" in each]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from mmsdpt.experiments.loading import load_study
 from mmsdpt.experiments.page import write_tables
-from mmsdpt.experiments.study import load_study
 from projects.mini_world import TASKS, seen_combinations
 
 ROOT = Path(__file__).parents[3]
