@@ -5,10 +5,7 @@ and the same ablation runs on mini GLIP.
 from __future__ import annotations
 
 import argparse
-import functools
-import json
 import re
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,8 +20,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmsdpt.utils.cli import load_config
-from mmsdpt.utils.language_models import mini_bert_folder
 from tests.hosts.disconnect import disconnect_all
+from tests.hosts.full_size import bert_folder, on_meta
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs" / "ablations"
 GLIP_L = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -84,9 +81,7 @@ def test_an_ablation_is_a_short_diff_that_touches_the_tuner_and_hooks_alone():
 @pytest.fixture(scope="module")
 def glip_l(tmp_path_factory) -> nn.Module:
     """GLIP-L without a tuner on the meta device."""
-    folder = tmp_path_factory.mktemp("bert-base")
-    (folder / "config.json").write_text(json.dumps(dict(model_type="bert")))
-    shutil.copy(Path(mini_bert_folder()) / "vocab.txt", folder)
+    folder = bert_folder(tmp_path_factory.mktemp("bert-base"))
     arguments = argparse.Namespace(
         config=str(FOLDER / "glip_l_aquarium_k200.py"),
         cfg_options=dict(lang_model_name=str(folder)),
@@ -94,9 +89,7 @@ def glip_l(tmp_path_factory) -> nn.Module:
     model = load_config(arguments).model
     model.tuner = None
     init_default_scope("mmdet")
-    with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
-        # Swin reads its rates of stochastic depth from a tensor.
-        patch.setattr(torch, "linspace", functools.partial(torch.linspace, device="cpu"))
+    with on_meta():
         return MODELS.build(model)
 
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import json
 import pickle
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,9 +30,9 @@ from mmsdpt.registry import MODELS
 from mmsdpt.tuners.files import save_tuner
 from mmsdpt.utils.base_weights import load_base_file, read_checkpoint, resolve_checkpoint
 from mmsdpt.utils.cli import load_config
-from mmsdpt.utils.language_models import mini_bert_folder
 from projects.mini_world.tasks import TASKS
 from projects.sdpt_poster.meta import MetaRun, build_on_meta
+from tests.hosts.full_size import bert_folder
 from tests.run_tools import load_tool
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -107,9 +105,7 @@ def test_a_new_method_trains_as_it_does_alone(name):
 
 @pytest.mark.parametrize("name", [name for name in [*GLIP_L, *MINI] if "_then_" in name])
 def test_the_stated_number_of_parameters_trains(name, tmp_path):
-    shutil.copy(Path(mini_bert_folder()) / "vocab.txt", tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(dict(model_type="bert")))
-    options = dict(lang_model_name=str(tmp_path)) if name in GLIP_L else {}
+    options = dict(lang_model_name=str(bert_folder(tmp_path))) if name in GLIP_L else {}
     with MetaRun():
         model = build_on_meta(config(name, **options).model)
     trains = {key: p.numel() for key, p in model.named_parameters() if p.requires_grad}

@@ -10,7 +10,6 @@ import functools
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -48,8 +47,8 @@ from mmsdpt.engine.hooks.class_names import check_names_reach_the_model
 from mmsdpt.engine.schedules import follow_max_epochs
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.cli import load_config, replace_data_root
-from mmsdpt.utils.language_models import mini_bert_folder
 from projects.mini_world import task_dataset
+from tests.hosts.full_size import bert_folder, on_meta
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(
@@ -81,13 +80,8 @@ ROLES = ("train", "val", "test")
 
 
 @pytest.fixture(scope="module")
-def bert_folder(tmp_path_factory) -> Path:
-    """BERT-base without weights, as a folder that needs no hub."""
-    folder = tmp_path_factory.mktemp("bert-base")
-    # All other sizes of transformers' BERT are those of the base model.
-    (folder / "config.json").write_text(json.dumps(dict(model_type="bert")))
-    shutil.copy(Path(mini_bert_folder()) / "vocab.txt", folder)
-    return folder
+def bert_base(tmp_path_factory) -> str:
+    return str(bert_folder(tmp_path_factory.mktemp("bert-base")))
 
 
 def loaded(name: str, **options) -> Config:
@@ -122,9 +116,7 @@ def host(structure: str, full_size: bool) -> torch.nn.Module:
     init_default_scope("mmdet")
     if not full_size:
         return MODELS.build(json.loads(structure))
-    with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
-        # Swin reads its rates of stochastic depth from a tensor.
-        patch.setattr(torch, "linspace", functools.partial(torch.linspace, device="cpu"))
+    with on_meta():
         return MODELS.build(json.loads(structure))
 
 
@@ -140,13 +132,13 @@ def _built_once(structure: str, full_size: bool) -> torch.nn.Module:
     return model
 
 
-def built_model(name: str, bert_folder: Path) -> torch.nn.Module:
+def built_model(name: str, bert_base: str) -> torch.nn.Module:
     """The model of a config; equal ones are built once, and hosts get the tuners of each."""
     model_cfg = _read_once(name).model.to_dict()
     if name in FULL_SIZE:
-        model_cfg["language_model"]["name"] = str(bert_folder)
+        model_cfg["language_model"]["name"] = bert_base
         if "lang_model_name" in model_cfg["bbox_head"]:
-            model_cfg["bbox_head"]["lang_model_name"] = str(bert_folder)
+            model_cfg["bbox_head"]["lang_model_name"] = bert_base
     for key in ("train_cfg", "test_cfg"):
         model_cfg.pop(key)
     return _built_once(json.dumps(model_cfg, sort_keys=True), name in FULL_SIZE)
@@ -181,8 +173,8 @@ def test_there_are_configs():
 
 # test_ablations.py builds those.
 @pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("ablations/")])
-def test_the_model_builds_and_exactly_the_tuner_trains(name, bert_folder):
-    model = built_model(name, bert_folder)
+def test_the_model_builds_and_exactly_the_tuner_trains(name, bert_base):
+    model = built_model(name, bert_base)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     cfg = _read_once(name)
@@ -374,9 +366,9 @@ def test_nothing_that_is_frozen_is_checkpointed_or_decayed():
         assert not cfg.load_from.startswith("http")
 
 
-def test_full_fine_tuning_decays_what_mmdetections_does(bert_folder):
+def test_full_fine_tuning_decays_what_mmdetections_does(bert_base):
     name = "baselines/full_fine_tuning_glip_t_coco.py"
-    model, ours = built_model(name, bert_folder), config(name).optim_wrapper
+    model, ours = built_model(name, bert_base), config(name).optim_wrapper
     theirs = get_config("mmdet::glip/glip_atss_swin-t_fpn_dyhead_16xb2_ms-2x_funtune_coco.py")
     theirs = theirs.optim_wrapper
     assert ours.optimizer.weight_decay == theirs.optimizer.weight_decay > 0

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import InputError
+from tests.hosts.full_size import on_meta
 from tests.hosts.small_clip import (
     MODEL_CONFIG,
     NAMES,
@@ -76,12 +77,10 @@ def text_passes() -> Callable[[nn.Module], list[int]]:
 
 
 @pytest.mark.parametrize("name", ["clip_vit_b16", "clip_vit_b32", "clip_vit_l14"])
-def test_names_and_shapes_are_mmpretrains(name, build_toolbox, monkeypatch):
+def test_names_and_shapes_are_mmpretrains(name, build_toolbox):
     config = Config.fromfile(str(MODEL_CONFIG.with_name(f"{name}.py"))).model
-    linspace = torch.linspace
-    monkeypatch.setattr(torch, "linspace", lambda *a, **k: linspace(*a, **{**k, "device": "cpu"}))
     init_default_scope("mmpretrain")
-    with torch.device("meta"):
+    with on_meta():
         ours, theirs = MODELS.build(config), build_toolbox(config)
     found, wanted = ({k: v.shape for k, v in m.state_dict().items()} for m in (ours, theirs))
     assert found == wanted

@@ -6,19 +6,17 @@ from __future__ import annotations
 
 import copy
 import functools
-import json
-import types
 from pathlib import Path
 
 import pytest
 import torch
 from mmdet.models.detectors import glip as mmdet_glip
-from mmdet.models.language_models import bert as mmdet_bert
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.hub import get_config
 from torch import Tensor, nn
 
+from tests.hosts.full_size import on_meta
 from tests.hosts.mmdet_bert import skip_without_mmdetections_bert
 from tests.hosts.small_glip import (
     TEXTS,
@@ -41,38 +39,6 @@ SDPT = dict(type="mmsdpt.SDPT", num_tokens=3)
 # ---------------------------------------------------------------------- names
 
 
-@pytest.fixture
-def on_meta(monkeypatch):
-    """Build big models without memory: from configs, on the meta device."""
-    skip_without_mmdetections_bert()
-
-    def from_config(name, config, add_pooling_layer):
-        return mmdet_glip_bert(config, add_pooling_layer=add_pooling_layer)
-
-    mmdet_glip_bert = mmdet_bert.HFBertModel
-    stand_in = types.SimpleNamespace(from_pretrained=from_config)
-    monkeypatch.setattr(mmdet_bert, "HFBertModel", stand_in)
-    # Swin reads its drop-path rates off a linspace, which must hold numbers.
-    monkeypatch.setattr(torch, "linspace", functools.partial(torch.linspace, device="cpu"))
-
-    def build(model: dict) -> nn.Module:
-        with torch.device("meta"):
-            return MODELS.build(copy.deepcopy(model))
-
-    return build
-
-
-@pytest.fixture(scope="module")
-def bert_base_folder(tmp_path_factory) -> str:
-    """The sizes of bert-base-uncased, without weights."""
-    folder = tmp_path_factory.mktemp("bert_base")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    words += [f"word{i}" for i in range(30522 - len(words))]
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
-    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": 30522}))
-    return str(folder)
-
-
 def with_text_folder(model: dict, folder: str) -> dict:
     model = copy.deepcopy(model)
     model["bbox_head"]["lang_model_name"] = model["language_model"]["name"] = folder
@@ -87,11 +53,12 @@ def count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def both_on_meta(size: str, on_meta, folder: str, repository: Path) -> tuple[nn.Module, nn.Module]:
+def both_on_meta(size: str, folder: str, repository: Path) -> tuple[nn.Module, nn.Module]:
     theirs = get_config(f"mmdet::glip/glip_atss_swin-{size}_fpn_dyhead_16xb2_ms-2x_funtune_coco.py")
     ours = Config.fromfile(str(repository / f"configs/_base_/models/glip_{size}.py"))
     model = {**ours.model, "tuner": dict(type="mmsdpt.SDPT", num_tokens=10)}
-    return tuple(on_meta(with_text_folder(m, folder)) for m in (theirs.model, model))
+    with on_meta():
+        return tuple(MODELS.build(with_text_folder(m, folder)) for m in (theirs.model, model))
 
 
 def trainable(module: nn.Module) -> dict[str, int]:
@@ -102,16 +69,16 @@ def host_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: s for name, s in shapes(model).items() if not name.startswith("tuners.")}
 
 
-def test_glip_t_has_mmdetections_names_and_shapes(on_meta, bert_base_folder, repository):
-    theirs, ours = both_on_meta("t", on_meta, bert_base_folder, repository)
+def test_glip_t_has_mmdetections_names_and_shapes(bert_without_weights, repository):
+    theirs, ours = both_on_meta("t", bert_without_weights, repository)
     assert host_shapes(ours) == shapes(theirs)
     assert sum(trainable(ours).values()) == 6 * 10 * 2048
 
 
 def test_glip_l_has_mmdetections_names_and_sdpt_trains_only_its_tokens(
-    on_meta, bert_base_folder, repository
+    bert_without_weights, repository
 ):
-    theirs, ours = both_on_meta("l", on_meta, bert_base_folder, repository)
+    theirs, ours = both_on_meta("l", bert_without_weights, repository)
     assert host_shapes(ours) == shapes(theirs)
     assert count(ours) - count(ours.tuners) == count(theirs) == 430_401_824
     assert count(ours.backbone) == 195_200_820

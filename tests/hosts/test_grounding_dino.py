@@ -5,12 +5,9 @@ what is refused.
 from __future__ import annotations
 
 import copy
-import json
-import types
 
 import pytest
 import torch
-from mmdet.models.language_models import bert as mmdet_bert
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.hub import get_config
@@ -23,7 +20,7 @@ from mmsdpt.utils.base_weights import (
     read_checkpoint,
     resolve_checkpoint,
 )
-from tests.hosts.mmdet_bert import skip_without_mmdetections_bert
+from tests.hosts.full_size import on_meta
 from tests.hosts.small_glip import (
     assert_near,
     assert_same_predictions,
@@ -98,26 +95,12 @@ def samples_of(texts, padded: bool = False, **kwargs):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_it_has_mmdetections_names_and_shapes(name, tmp_path, monkeypatch, repository):
-    skip_without_mmdetections_bert()
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?"]
-    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
-    (tmp_path / "config.json").write_text(json.dumps(dict(model_type="bert", vocab_size=30522)))
-
-    def from_config(name, config, add_pooling_layer):
-        return bert(config, add_pooling_layer=add_pooling_layer)
-
-    bert = mmdet_bert.HFBertModel
-    monkeypatch.setattr(
-        mmdet_bert, "HFBertModel", types.SimpleNamespace(from_pretrained=from_config)
-    )
-    real = torch.linspace
-    monkeypatch.setattr(torch, "linspace", lambda *a, **k: real(*a, **{"device": "cpu", **k}))
+def test_it_has_mmdetections_names_and_shapes(name, bert_without_weights, repository):
     try:
         theirs = get_config(f"mmdet::{name}.py").model
     except FileNotFoundError:
         pytest.skip("MMDetection 3.3.0 has no such file")
-    theirs.language_model.name = str(tmp_path)
+    theirs.language_model.name = bert_without_weights
     theirs.backbone.pop("init_cfg", None)
     ours = copy.deepcopy(theirs)
     theirs.encoder.pop("num_cp", None)  # which needs fairscale, and adds no parameter
@@ -126,9 +109,9 @@ def test_it_has_mmdetections_names_and_shapes(name, tmp_path, monkeypatch, repos
     if CONFIGS[name]:
         path = repository / f"configs/_base_/models/{CONFIGS[name]}.py"
         ours = Config.fromfile(str(path)).model
-        ours.language_model.name = str(tmp_path)
+        ours.language_model.name = bert_without_weights
     ours.tuner = dict(type="mmsdpt.SDPT", num_tokens=10)
-    with torch.device("meta"):
+    with on_meta():
         wanted, found = MODELS.build(theirs).state_dict(), MODELS.build(ours)
     host = {n: p.shape for n, p in found.state_dict().items() if not n.startswith("tuners.")}
     assert host == {n: p.shape for n, p in wanted.items()}

@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import default_collate
@@ -18,6 +16,7 @@ from torch import nn
 
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
+from tests.hosts.full_size import on_meta
 from tests.hosts.small_clip import (
     MODEL_CONFIG,
     NAMES,
@@ -61,8 +60,7 @@ class CLIPHost(Host):
     def large(folder: Path, name: str) -> nn.Module:
         """CLIP with ViT-B/16 or ViT-L/14."""
         init_default_scope("mmpretrain")
-        with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
-            patch.setattr(torch, "linspace", partial(torch.linspace, device="cpu"))
+        with on_meta():
             path = MODEL_CONFIG.with_name(f"clip_vit_{name[4:].lower().replace('/', '')}.py")
             return MODELS.build(Config.fromfile(str(path)).model)
 

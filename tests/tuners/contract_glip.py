@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import copy
 import functools
-import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
@@ -22,6 +19,7 @@ from torch import nn
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.base_weights import load_base_file, resolve_checkpoint
+from tests.hosts.full_size import bert_folder, on_meta
 from tests.tuners.contract_cases import REPOSITORY, Batch, Host, Outputs
 
 TEXTS = (
@@ -58,11 +56,9 @@ class GLIPHost(Host):
     def large(folder: Path, name: str) -> nn.Module:
         """GLIP-L with BERT-base."""
         config = Config.fromfile(str(REPOSITORY / "configs/_base_/models/glip_l.py")).model
-        config.bbox_head.lang_model_name = config.language_model.name = bert_base_folder(folder)
+        config.bbox_head.lang_model_name = config.language_model.name = str(bert_folder(folder))
         init_default_scope("mmdet")
-        with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
-            # Swin reads its drop-path rates off a linspace, which must hold numbers.
-            patch.setattr(torch, "linspace", partial(torch.linspace, device="cpu"))
+        with on_meta():
             return MODELS.build(config)
 
     @staticmethod
@@ -147,15 +143,6 @@ class GLIPHost(Host):
         """Logits are as wide as the longest caption of the batch."""
         found = super().of_image(together, i, alone)
         return {name: value[..., : alone[name].shape[-1]] for name, value in found.items()}
-
-
-def bert_base_folder(folder: Path) -> str:
-    """The sizes of bert-base-uncased, without weights."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    words += [f"word{i}" for i in range(30522 - len(words))]
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
-    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": 30522}))
-    return str(folder)
 
 
 def _build(**changes: Any) -> nn.Module:

@@ -14,9 +14,10 @@ from torch import nn
 
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.base_weights import read_checkpoint, resolve_checkpoint
+from tests.hosts.full_size import bert_folder, on_meta
 from tests.hosts.small_grounding_dino import grounding_dino_config, make_every_parameter_matter
 from tests.tuners.contract_cases import REPOSITORY, Batch, Outputs
-from tests.tuners.contract_glip import GLIPHost, bert_base_folder
+from tests.tuners.contract_glip import GLIPHost
 
 MINI_GLIP = REPOSITORY / "configs/_base_/models/mini_glip.py"
 
@@ -57,9 +58,9 @@ class GroundingDINOHost(GLIPHost):
         """With Swin-T and BERT-base."""
         path = "configs/_base_/models/grounding_dino_swin_t.py"
         config = Config.fromfile(str(REPOSITORY / path)).model
-        config.language_model.name = bert_base_folder(folder)
+        config.language_model.name = str(bert_folder(folder))
         init_default_scope("mmdet")
-        with torch.device("meta"):
+        with on_meta():
             return MODELS.build(config)
 
     @staticmethod

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import BertConfig
 
 from mmsdpt.hosts.base import TunableMixin
 from mmsdpt.hosts.grounding.bert_modules import Bert
 from mmsdpt.hosts.grounding.text import BertModel
 from mmsdpt.hosts.seams import ForwardState, SeamMap
-from mmsdpt.utils.language_models import mini_bert_folder
+from tests.hosts.full_size import VOCABULARY, bert_folder
 
 WIDTH, DEPTH, MAX_TOKENS, POSITIONS = 12, 2, 24, 40
 CAPTIONS = ["striped blue star. red circle", "raccoon", "a cow that is brown. penguin"]
 
 
 def make_folder(folder: Path) -> Path:
-    shutil.copy(Path(mini_bert_folder()) / "vocab.txt", folder)
-    BertConfig(
-        vocab_size=len((folder / "vocab.txt").read_text().splitlines()),
+    return bert_folder(
+        folder,
+        vocab_size=VOCABULARY,
         hidden_size=WIDTH,
         num_hidden_layers=DEPTH,
         num_attention_heads=3,
         intermediate_size=20,
         max_position_embeddings=POSITIONS,
         initializer_range=0.3,
-    ).save_pretrained(folder)
-    return folder
+    )
 
 
 class TextHost(TunableMixin, nn.Module):
