@@ -87,6 +87,16 @@ def from_yolo(source: Path, out: Path, **options: object):
     return convert_yolo(source, out, progress=False, **options)
 
 
+def coco(names: list[str], **annotation: object) -> dict:
+    """COCO's content of images with a cat each."""
+    cat = dict(category_id=1, bbox=[1, 2, 10, 10], **annotation)
+    return dict(
+        images=[dict(id=n, file_name=f, width=40, height=30) for n, f in enumerate(names, 1)],
+        annotations=[dict(cat, id=n, image_id=n) for n in range(1, len(names) + 1)],
+        categories=[dict(id=1, name="cat")],
+    )
+
+
 def balanced(report) -> bool:
     """Everything found is either written or counted as left out."""
     data = report.to_dict()

@@ -11,6 +11,7 @@ from mmsdpt.utils.errors import InputError
 from .converter_sources import (
     balanced,
     boxes,
+    coco,
     converter,
     counts,
     picture,
@@ -49,12 +50,7 @@ def test_missing_images_of_a_coco_export_leave_and_are_named(tmp_path):
 def export(path, names, **annotation):
     """A COCO file with one box on each image."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    box = dict(category_id=1, bbox=[1, 2, 10, 10])
-    content = dict(
-        images=[dict(id=n, file_name=f, width=40, height=30) for n, f in enumerate(names, 1)],
-        categories=[dict(id=1, name="cat")],
-        annotations=[dict(box, id=n, image_id=n, **annotation) for n in range(1, len(names) + 1)],
-    )
+    content = coco(names, **annotation)
     path.write_text(json.dumps(content))
     return content
 

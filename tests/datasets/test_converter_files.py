@@ -20,7 +20,18 @@ from mmsdpt.datasets.converters.voc_xml import parse_xml
 from mmsdpt.utils.atomic import staged
 from mmsdpt.utils.errors import InputError
 
-from .converter_sources import balanced, boxes, converter, from_yolo, pair, picture, voc, xml, yolo
+from .converter_sources import (
+    balanced,
+    boxes,
+    coco,
+    converter,
+    from_yolo,
+    pair,
+    picture,
+    voc,
+    xml,
+    yolo,
+)
 
 BOX = "0 0.5 0.5 0.5 0.5\n"
 
@@ -180,36 +191,28 @@ def test_further_yolo_layouts(tmp_path, make):
     assert report.problems == 0
 
 
-def coco(images=(1, 2), **annotation):
-    return dict(
-        images=[dict(id=i, file_name=f"{i}.jpg", width=40, height=30) for i in images],
-        annotations=[dict(id=i, image_id=i, category_id=1, **annotation) for i in images],
-        categories=[dict(id=1, name="person")],
-    )
-
-
 def test_cocos_files_of_other_tasks_are_left_out(tmp_path):
-    box = dict(bbox=[10, 7, 20, 15], area=300, iscrowd=0)
-    for i in (1, 2):
-        picture(tmp_path / "src" / "train2017" / f"{i}.jpg")
+    names = ["1.jpg", "2.jpg"]
+    for name in names:
+        picture(tmp_path / "src" / "train2017" / name)
     folder = tmp_path / "src" / "annotations"
     folder.mkdir()
-    captions = coco(caption="a person")
-    del captions["categories"]
+    images = coco(names)["images"]
+    captions = [dict(id=image["id"], image_id=image["id"], caption="a cat") for image in images]
     for name, content in (
-        ("instances_train2017", coco(**box)),
-        ("person_keypoints_train2017", coco(**box, keypoints=[1, 2, 2])),
-        ("captions_train2017", captions),
-        ("image_info_test2017", dict(coco(()), images=coco()["images"])),
+        ("instances_train2017", coco(names)),
+        ("person_keypoints_train2017", coco(names, keypoints=[1, 2, 2])),
+        ("captions_train2017", dict(images=images, annotations=captions)),
+        ("image_info_test2017", dict(coco([]), images=images)),
     ):
         (folder / f"{name}.json").write_text(json.dumps(content))
     report = convert_coco(tmp_path / "src", tmp_path / "out", progress=False)
-    assert boxes(tmp_path / "out") == [[10, 7, 20, 15]] * 2
+    assert boxes(tmp_path / "out") == [[1, 2, 10, 10]] * 2
     assert report.counts["other_task"] == 3 and report.problems == 0
     # A file that is named itself is used, whatever it is called.
     keypoints = folder / "person_keypoints_train2017.json"
     convert_coco(keypoints, tmp_path / "out2", progress=False)
-    assert boxes(tmp_path / "out2") == [[10, 7, 20, 15]] * 2
+    assert boxes(tmp_path / "out2") == [[1, 2, 10, 10]] * 2
 
 
 def test_photographs_in_formats_that_are_not_read_are_counted(tmp_path):
@@ -361,7 +364,7 @@ def test_files_that_are_no_json_are_called_what_they_are(tmp_path, content, what
 
 def test_annotations_that_repeat_another_are_counted(tmp_path):
     path = tmp_path / "train.json"
-    content = coco(bbox=[10, 7, 20, 15], area=300, iscrowd=0)
+    content = coco(["1.jpg", "2.jpg"])
     content["annotations"] += [dict(each, id=each["id"] + 10) for each in content["annotations"]]
     path.write_text(json.dumps(content))
     report = check_coco(path)

@@ -9,7 +9,7 @@ from mmsdpt.datasets.converters import convert_coco, convert_voc, convert_yolo
 from mmsdpt.datasets.folder_doctor import examine_folder
 from mmsdpt.utils.errors import InputError
 
-from .converter_sources import balanced, boxes, from_yolo, pair, picture, read, voc, xml, yolo
+from .converter_sources import balanced, boxes, coco, from_yolo, pair, picture, read, voc, xml, yolo
 from .test_converter_exports import BOX, PIXELS, label
 from .test_image_files import animation
 
@@ -179,15 +179,6 @@ def test_a_word_of_a_folders_name_is_its_split(tmp_path, kind, folders):
     if kind == "coco":
         titles = [finding.title.split(":")[0] for finding in examine_folder(root)]
         assert sorted(titles) == ["COCO, test", "COCO, train", "COCO, val"]
-
-
-def coco(names):
-    """COCO's content of images with a box each."""
-    sizes = dict(width=40, height=30)
-    images = [dict(id=n, file_name=name, **sizes) for n, name in enumerate(names, 1)]
-    box = dict(category_id=1, bbox=[1, 2, 10, 10])
-    boxes = [dict(id=image["id"], image_id=image["id"], **box) for image in images]
-    return dict(images=images, annotations=boxes, categories=[dict(id=1, name="cat")])
 
 
 def test_a_word_alone_or_beside_the_splits_own_folder_is_none(tmp_path):
