@@ -13,7 +13,7 @@ from mmsdpt.datasets.classification import ClassificationData
 from mmsdpt.utils.class_names import name_problems
 from mmsdpt.utils.errors import InputError
 from tests.datasets.miniature_layouts import make_class_folders, save_image
-from tests.datasets.test_classification_own_data import load, log, paths  # noqa: F401
+from tests.datasets.own_data import load, paths
 from tests.datasets.test_image_files import animation
 
 SPLITS = {"train": 3, "val": 2, "test": 2}
@@ -86,7 +86,7 @@ def test_a_train_is_a_vehicle_beside_others(tmp_path):
         (("train", "val", "test images"), "sample"),
     ],
 )
-def test_what_lies_beside_the_splits_makes_them_no_classes(tmp_path, log, names, beside):  # noqa: F811
+def test_what_lies_beside_the_splits_makes_them_no_classes(tmp_path, log, names, beside):
     make_class_folders(tmp_path, dict.fromkeys(names, 3))
     save_image(tmp_path / beside / "0.png", 9, 0)
     data = load("folder", tmp_path)
@@ -129,7 +129,7 @@ def test_classes_with_a_word_of_splits_in_their_names_stay_classes(tmp_path):
     assert len(data["test"]) == 12 and all("/test/" in path for path in paths(data["test"]))
 
 
-def test_what_lies_beside_the_splits_below_a_class_is_in_none(tmp_path, log):  # noqa: F811
+def test_what_lies_beside_the_splits_below_a_class_is_in_none(tmp_path, log):
     for name in ("bottle", "cable"):
         for folder in ("train/good", "test/broken", "ground_truth/broken"):
             for i in range(3):
@@ -149,7 +149,7 @@ def test_a_train_is_a_kind_of_vehicle(tmp_path):
     assert data["train"].metainfo["classes"] == ("animal", "vehicle") and len(data["train"]) == 8
 
 
-def test_classes_that_a_split_lacks_are_warned_of(tmp_path, log):  # noqa: F811
+def test_classes_that_a_split_lacks_are_warned_of(tmp_path, log):
     make_class_folders(tmp_path, SPLITS)
     shutil.rmtree(tmp_path / "test" / "owl")
     save_image(tmp_path / "test" / "zebra" / "0.png", 9, 0)
@@ -158,7 +158,7 @@ def test_classes_that_a_split_lacks_are_warned_of(tmp_path, log):  # noqa: F811
     assert "train has no images of 'zebra': these classes are not trained" in log.text
 
 
-def test_a_class_whose_images_cannot_be_read_is_warned_of(tmp_path, log):  # noqa: F811
+def test_a_class_whose_images_cannot_be_read_is_warned_of(tmp_path, log):
     make_class_folders(tmp_path, SPLITS)
     for path in (tmp_path / "train" / "owl").iterdir():
         path.write_bytes(b"no image")
@@ -168,7 +168,7 @@ def test_a_class_whose_images_cannot_be_read_is_warned_of(tmp_path, log):  # noq
 
 
 @pytest.mark.parametrize("name", ["\ud800", "a\nb", "\x1b[31m"])
-def test_the_log_has_no_line_break_or_escape_sequence_of_a_path(tmp_path, log, name):  # noqa: F811
+def test_the_log_has_no_line_break_or_escape_sequence_of_a_path(tmp_path, log, name):
     make_class_folders(tmp_path, SPLITS)
     rows = {
         split: [[f"{split}/{folder}/000.jpg", n, folder] for n, folder in enumerate(("owl", "fox"))]
@@ -189,7 +189,7 @@ def test_lists_of_windows_are_read(tmp_path):
     assert len(data["train"]) == 9 and "train/owl/000.jpg" in paths(data["train"])
 
 
-def test_a_list_counts_an_image_once_and_under_one_class(tmp_path, log):  # noqa: F811
+def test_a_list_counts_an_image_once_and_under_one_class(tmp_path, log):
     write_list(tmp_path / "a", lambda rows: rows + rows[:2])
     assert sum(map(len, load("csv", tmp_path / "a", file="list.csv").values())) == 21
     assert "2 test images are repeated; each is used once" in log.text
@@ -199,7 +199,7 @@ def test_a_list_counts_an_image_once_and_under_one_class(tmp_path, log):  # noqa
 
 
 @pytest.mark.parametrize("spelling", ["./{}", ".\\{}", ".//{}"])
-def test_an_image_is_known_in_another_spelling_of_its_path(tmp_path, log, spelling):  # noqa: F811
+def test_an_image_is_known_in_another_spelling_of_its_path(tmp_path, log, spelling):
     def again(*changes):
         return lambda rows: [*rows, [spelling.format(rows[0][0]), *changes]]
 
@@ -218,7 +218,7 @@ def test_identifiers_are_doubtful_names():
     assert len(name_problems(["n01440764", "10000001", "cat", "M3", "747"])[2]) == 3
 
 
-def test_folders_of_another_language_are_named(tmp_path, log):  # noqa: F811
+def test_folders_of_another_language_are_named(tmp_path, log):
     make_class_folders(tmp_path, {"entrenamiento": 6, "prueba": 6})
     load("folder", tmp_path)
     assert "classes are entrenamiento, prueba, and each has the folders owl, red_fox" in log.text
@@ -294,7 +294,7 @@ def test_labels_count_as_numbers_however_programs_write_them(tmp_path, column, f
             assert all(names[label] in path for path, label in labelled(data["train"]))
 
 
-def test_classnames_txt_names_classes_but_not_where_a_label_has_one(tmp_path, log):  # noqa: F811
+def test_classnames_txt_names_classes_but_not_where_a_label_has_one(tmp_path, log):
     for form, header in ((".jpg,n{}", "path,class"), (".jpg,{},{}", "path,label,class")):
         rows = [f"{n}-{i}" + form.format(n, n) for n in (1, 2) for i in range(4)]
         (tmp_path / "list.csv").write_text("\n".join([header, *rows]))
@@ -315,7 +315,7 @@ def test_classnames_txt_names_classes_but_not_where_a_label_has_one(tmp_path, lo
         ("owl\nred_fox\nsea_lion", ("owl", "red fox", "sea lion"), "has the line 'owl'"),
     ],
 )
-def test_classes_in_words_do_not_need_classnames_txt(tmp_path, log, text, names, warning):  # noqa: F811
+def test_classes_in_words_do_not_need_classnames_txt(tmp_path, log, text, names, warning):
     write_list(tmp_path)
     (tmp_path / "classnames.txt").write_text(text)
     data = load("csv", tmp_path, file="list.csv")
@@ -338,7 +338,7 @@ def test_numbers_before_all_names_are_doubtful():
     assert not name_problems(["7 up", "cola"])[2]
 
 
-def test_an_animation_among_the_images_is_said(tmp_path, log):  # noqa: F811
+def test_an_animation_among_the_images_is_said(tmp_path, log):
     make_class_folders(tmp_path, SPLITS)
     animation(tmp_path / "train" / "owl" / "a.gif", 4)
     load("folder", tmp_path)
@@ -360,7 +360,7 @@ def photographs_of_the_api(folder) -> list[str]:
     [photographs_of_the_api, lambda folder: split_arguments([folder])[1]],
     ids=["api", "tool"],
 )
-def test_photographs_that_are_not_read_are_named(tmp_path, log, read):  # noqa: F811
+def test_photographs_that_are_not_read_are_named(tmp_path, log, read):
     folder = str(tmp_path / "photos")
     for name in ("a/1.jpg", "2.png", ".hidden.jpg", "@eaDir/3.jpg"):
         save_image(tmp_path / "photos" / name, 1, 0)
