@@ -1,4 +1,4 @@
-"""Promises of EarlyStoppingHook that no whole run shows; tests/test_configs.py has one."""
+"""Promises of EarlyStoppingHook that no whole run shows; tests/test_odinw_configs.py has one."""
 
 from types import SimpleNamespace
 
