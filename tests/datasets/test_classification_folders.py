@@ -14,16 +14,18 @@ from mmsdpt.utils.errors import InputError
 from tests.datasets.miniature_layouts import make_class_folders, save_image
 from tests.datasets.own_data import label_counts, load, paths
 
+SPLIT = {"train": 4, "val": 2, "test": 3}
+CLASSES = ("owl", "red fox", "sea lion")
 
-@pytest.mark.parametrize("val", ["val", "valid", "validation"])
-def test_folders_with_their_own_split(tmp_path, val):
-    make_class_folders(tmp_path, {"train": 4, val: 2, "test": 3})
+
+def test_folders_with_their_own_split(tmp_path):
+    make_class_folders(tmp_path, SPLIT)
     data = load("folder", tmp_path)
     assert [len(each) for each in data.values()] == [12, 6, 9]
-    for split, folder in (("train", "train"), ("val", val), ("test", "test")):
-        assert all(path.startswith(f"{folder}/") for path in paths(data[split]))
+    for split in SPLIT:
+        assert all(path.startswith(f"{split}/") for path in paths(data[split]))
         # In the order of the names of the folders.
-        assert data[split].metainfo["classes"] == ("owl", "red fox", "sea lion")
+        assert data[split].metainfo["classes"] == CLASSES
         assert data[split].metainfo["template"] == "a photo of a {}."
     assert paths(data["train"])[0] == "train/owl/000.jpg"
 
@@ -86,7 +88,7 @@ def test_where_no_val_can_be_drawn_the_way_out_is_said(tmp_path, log, folders):
 
 
 def test_files_that_are_no_images_are_reported_and_not_fatal(tmp_path, log):
-    make_class_folders(tmp_path, {"train": 4, "val": 2, "test": 3})
+    make_class_folders(tmp_path, SPLIT)
     folder = tmp_path / "train/owl"
     whole = (folder / "000.jpg").read_bytes()
     (folder / "broken.jpg").write_bytes(b"this is text")
@@ -201,9 +203,6 @@ def test_real_photographs_of_clothing_are_read(real_data):
 
 
 # ---------------------------------------------------------------- what tools and archives make
-
-SPLIT = {"train": 4, "val": 2, "test": 3}
-CLASSES = ("owl", "red fox", "sea lion")
 
 
 @pytest.mark.parametrize(

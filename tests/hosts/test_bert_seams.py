@@ -88,6 +88,8 @@ def test_equals_hugging_face_with_gradients_and_dropout(build, attention, sub_se
         use_sub_sentence_represent=sub_sentences,
         special_tokens_list=SPECIAL,
     ).train(training)
+    for layer in bert(model).encoder.layer:
+        assert layer.attention.self.written_out is (attention == "eager")
     x = model._tokenize(CAPTIONS)
     names = ("input_ids", "attention_mask", "position_ids", "token_type_ids")
     inputs = {name: x[name] for name in names}

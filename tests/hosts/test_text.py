@@ -132,35 +132,6 @@ def test_features_are_zero_at_padding(model):
         )
 
 
-def test_attention_forms_agree():
-    sdpa = BertModel(name=MINI_BERT, pretrained=False, attn_implementation="sdpa").eval()
-    eager = BertModel(name=MINI_BERT, pretrained=False, attn_implementation="eager").eval()
-    for model, written_out in ((eager, True), (sdpa, False)):
-        for layer in model.language_backbone.body.model.encoder.layer:
-            assert layer.attention.self.written_out is written_out
-    eager.load_state_dict(sdpa.state_dict())
-    with torch.no_grad():
-        assert_same_features(sdpa(CAPTIONS), eager(CAPTIONS), atol=1e-6)
-
-
-def test_checkpointing_keeps_the_gradient_of_later_layers():
-    plain = BertModel(name=MINI_BERT, pretrained=False)
-    saving = BertModel(name=MINI_BERT, pretrained=False, use_checkpoint=True)
-    saving.load_state_dict(plain.state_dict())
-    gradients = []
-    for model in (plain, saving):
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
-        model.language_backbone.body.model.embeddings.requires_grad_(False)
-        model(CAPTIONS)["hidden"].square().sum().backward()
-        gradients.append(
-            model.language_backbone.body.model.encoder.layer[0].attention.self.query.weight.grad
-        )
-    assert gradients[0].abs().max() > 0
-    torch.testing.assert_close(*gradients)
-
-
 def test_one_string_is_not_taken_for_a_batch(model):
     with pytest.raises(TypeError, match="list of strings, but it is the string 'dog'"):
         model("dog")
