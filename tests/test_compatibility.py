@@ -34,6 +34,7 @@ from projects.mini_world.tasks import TASKS
 from projects.sdpt_poster.meta import MetaRun, build_on_meta
 from tests.hosts.full_size import bert_folder
 from tests.run_tools import load_tool
+from tests.shake import shake
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDER = REPOSITORY / "configs" / "compatibility"
@@ -145,9 +146,7 @@ def old_files(folder) -> dict[str, Path]:
         model = MODELS.build(cfg.model)
         load_base_file(model, path)
         model.tuners["default"].prepare()
-        with torch.no_grad():
-            for parameter in model.tuners.parameters():
-                parameter.add_(0.2 * torch.randn_like(parameter))
+        shake(model.tuners, 0.2)
         files[method] = save_tuner(model, folder / f"{method}.safetensors")
     return files
 

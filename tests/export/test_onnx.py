@@ -19,7 +19,8 @@ from mmsdpt.apis.recipe import Recipe
 from mmsdpt.utils.errors import InputError
 from tests.apis.conftest import CLASSES, COLOURS
 from tests.run_tools import run
-from tests.tuners.contract_cases import registered_methods
+from tests.shake import shake
+from tests.tuners.contract_hosts import registered_methods
 
 pytest.importorskip("onnx", reason='needs pip install "mmsdpt[onnx]"')
 pytest.importorskip("onnxruntime", reason='needs pip install "mmsdpt[onnx]"')
@@ -96,9 +97,7 @@ def test_tokens_of_their_own_words_are_in_the_file(tuned, tmp_path, pictures):
     (acting,) = model.model.tuners.values()
     acting.prepare()
     acting.trained_classes = (CLASSES[0],)
-    with torch.no_grad():
-        for parameter in acting.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+    shake(acting, 0.1)
 
     own = export_onnx(model, tmp_path / "own.onnx", classes=[CLASSES[0], "green square"])
     assert compare(model, own, pictures[:12]).score < 1e-4

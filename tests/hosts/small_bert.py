@@ -13,6 +13,7 @@ from mmsdpt.hosts.grounding.text import BertModel
 from mmsdpt.hosts.seams import BlockSeam, FeatureSeam, ForwardState, PromptRows, Rows
 from mmsdpt.tuners.base import Tuner
 from tests.hosts.full_size import VOCABULARY, bert_folder
+from tests.shake import shake
 
 CAPTIONS = ["striped blue star. red circle", "raccoon", "a cow that is brown. penguin"]
 WIDTH, HEADS, DEPTH, POSITIONS, DROPOUT = 24, 3, 3, 40, 0.2
@@ -34,12 +35,10 @@ def small_bert_folder(folder: Path) -> Path:
 
 
 def small_bert(folder: Path, **kwargs) -> BertModel:
-    """In float64 and eval mode."""
+    """In float64 and eval mode; biases are not zero, nor norms one."""
     torch.manual_seed(1)
     model = BertModel(name=str(folder), max_tokens=24, pretrained=False, **kwargs)
-    with torch.no_grad():
-        for parameter in model.parameters():  # biases are not zero, nor norms one
-            parameter.add_(0.1 * torch.randn_like(parameter))
+    shake(model, 0.1)
     return model.double().eval()
 
 

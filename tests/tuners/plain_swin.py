@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tests.hosts.small_glip import IMAGE_SIZE, MINI_CONFIG, build_mini_glip, make_images
 from tests.oracles.compare import assert_close, gradients
+from tests.shake import shake
 
 
 def build(scale: float = 0.3, **tuner) -> nn.Module:
@@ -16,9 +17,7 @@ def build(scale: float = 0.3, **tuner) -> nn.Module:
     model = build_mini_glip(tuner=tuner).double().eval()
     model.tuners.default.prepare()
     torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.tuners.parameters():
-            parameter.add_(scale * torch.randn_like(parameter))
+    shake(model.tuners, scale)
     return model
 
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from mmsdpt.hosts.seams import FeatureSeam, ParameterSeam
 from mmsdpt.tuners.adapter import Adapter
+from tests.shake import shake
 from tests.tuners.tiny_bert import (
     CAPTIONS,
     DEPTH,
@@ -14,7 +15,6 @@ from tests.tuners.tiny_bert import (
     TextHost,
     assert_same_text,
     make_folder,
-    shake,
 )
 
 

@@ -10,16 +10,11 @@ from torch import nn
 from mmsdpt.hosts.grounding.swin import SwinTransformer
 from mmsdpt.hosts.seams import BranchSeam
 from mmsdpt.tuners.adaptformer import AdaptFormer
+from tests.shake import shake
 
 
 def seams(*widths):
     return {"image_ffns": [BranchSeam(i, dict(width=w, stage=0)) for i, w in enumerate(widths)]}
-
-
-@torch.no_grad()
-def shake(module: nn.Module) -> None:
-    for parameter in module.parameters():
-        parameter.add_(0.3 * torch.randn_like(parameter))
 
 
 def branch_of(seam, x):

@@ -18,6 +18,7 @@ from mmsdpt.tuners.files import load_tuner, save_tuner
 from mmsdpt.utils.errors import InputError
 from tests.hosts.small_clip import NAMES, make_images, make_samples, tuned_clip
 from tests.oracles.clip import plain_image, plain_sentence, plain_text
+from tests.shake import shake
 
 EXACT = 1e-9
 CAPTION = "a photo of a {}."
@@ -32,9 +33,7 @@ def disturbed(tuner: dict, std: float = 0.3) -> nn.Module:
     model = tuned_clip(tuner).double()
     model.tuners["default"].prepare()
     torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.tuners.parameters():
-            parameter.add_(std * torch.randn_like(parameter))
+    shake(model.tuners, std)
     return model
 
 

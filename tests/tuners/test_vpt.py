@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmsdpt.hosts.grounding.swin import SwinTransformer
 from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows
 from mmsdpt.tuners.vpt import VPT
+from tests.shake import shake
 
 WINDOW, DEPTHS, SIZE = 3, (2, 3), (30, 41)  # maps of 8 x 11 and 4 x 6: padded, and shifted
 
@@ -24,9 +25,7 @@ def encoder() -> SwinTransformer:
         out_indices=(0, 1),
         drop_path_rate=0.0,
     )
-    with torch.no_grad():
-        for parameter in encoder.parameters():  # the position bias matters, and norms are not one
-            parameter.add_(0.3 * torch.randn_like(parameter))
+    shake(encoder)  # the position bias matters, and norms are not one
     return encoder.requires_grad_(False).double().eval()
 
 

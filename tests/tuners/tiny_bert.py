@@ -12,6 +12,7 @@ from mmsdpt.hosts.grounding.bert_modules import Bert
 from mmsdpt.hosts.grounding.text import BertModel
 from mmsdpt.hosts.seams import ForwardState, SeamMap
 from tests.hosts.full_size import VOCABULARY, bert_folder
+from tests.shake import shake
 
 WIDTH, DEPTH, MAX_TOKENS, POSITIONS = 12, 2, 24, 40
 CAPTIONS = ["striped blue star. red circle", "raccoon", "a cow that is brown. penguin"]
@@ -43,9 +44,7 @@ class TextHost(TunableMixin, nn.Module):
         super().__init__()
         self.language_model = BertModel(name=str(folder), max_tokens=MAX_TOKENS, pretrained=False)
         torch.manual_seed(1)
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.add_(0.1 * torch.randn_like(parameter))
+        shake(self, 0.1)
         self._attach_tuners(tuner, tuners, None)
         self.double().eval()
 
@@ -70,13 +69,6 @@ class TextHost(TunableMixin, nn.Module):
         """Ids and mask of the captions, each (B, L)."""
         found = self.language_model.tokenizer(list(captions), padding=True, return_tensors="pt")
         return found.input_ids, found.attention_mask
-
-
-@torch.no_grad()
-def shake(module: nn.Module, scale: float = 0.3) -> None:
-    """Move every parameter."""
-    for parameter in module.parameters():
-        parameter.add_(scale * torch.randn_like(parameter))
 
 
 def assert_same_text(found, expected, mask) -> None:

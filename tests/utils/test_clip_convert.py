@@ -20,6 +20,7 @@ from mmsdpt.utils.base_weights import load_base_weights, read_checkpoint
 from mmsdpt.utils.clip_weights import convert_file, convert_state
 from mmsdpt.utils.errors import InputError
 from tests.run_tools import run
+from tests.shake import shake
 
 WIDTH, TEXT_WIDTH, LAYERS, JOINT, CONTEXT, VOCABULARY = 128, 64, 2, 32, 20, 4610
 TEXTS = ["a photo of a cat.", "two zebras, crossing the street", "x"]
@@ -60,9 +61,7 @@ def host(**changes) -> CLIP:
 
 def randomised(model: nn.Module) -> nn.Module:
     """No bias zero and no norm one, so that no tensor can be left out or put elsewhere."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+    shake(model, 0.1)
     return model.eval()
 
 
