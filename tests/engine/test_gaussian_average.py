@@ -10,8 +10,9 @@ from mmengine.hooks import Hook
 from mmsdpt.engine.hooks import GaussianAverageHook
 from mmsdpt.tuners import PromptSRC
 from mmsdpt.utils.errors import InputError
-from tests.tuners.contract_cases import Run, different, tensors_of
 from tests.tuners.contract_clip import CLIPHost
+from tests.tuners.contract_hosts import different, tensors_of
+from tests.tuners.contract_runs import Run
 
 EPOCHS = 3
 

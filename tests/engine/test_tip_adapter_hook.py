@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader
 from mmsdpt.engine.hooks import TipAdapterHook
 from mmsdpt.tuners import TipAdapter
 from tests.hosts.small_clip import NAMES
-from tests.tuners.contract_cases import Run, different
 from tests.tuners.contract_clip import CLIPHost
+from tests.tuners.contract_hosts import different
+from tests.tuners.contract_runs import Run
 
 EPOCHS = 3
 

@@ -7,8 +7,8 @@ import torch
 
 from mmsdpt.engine import TunerRunner
 from tests.hosts.small_clip import NAMES
-from tests.tuners.contract_cases import Run
 from tests.tuners.contract_clip import CLIPHost
+from tests.tuners.contract_runs import Run
 
 EPOCHS = 2
 OWN = dict(per_class=True, num_classes=len(NAMES))

@@ -26,7 +26,7 @@ from tests.hosts.small_clip import (
     make_samples,
     resnet_config,
 )
-from tests.tuners.contract_cases import Batch, Host, Outputs
+from tests.tuners.contract_hosts import Batch, Host, Outputs
 
 
 class CLIPHost(Host):

@@ -20,7 +20,7 @@ from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.base_weights import load_base_file, resolve_checkpoint
 from tests.hosts.full_size import bert_folder, on_meta
-from tests.tuners.contract_cases import REPOSITORY, Batch, Host, Outputs
+from tests.tuners.contract_hosts import REPOSITORY, Batch, Host, Outputs
 
 TEXTS = (
     ("red circle", "striped blue star"),

@@ -16,8 +16,8 @@ from mmsdpt.registry import MODELS
 from mmsdpt.utils.base_weights import read_checkpoint, resolve_checkpoint
 from tests.hosts.full_size import bert_folder, on_meta
 from tests.hosts.small_grounding_dino import grounding_dino_config, make_every_parameter_matter
-from tests.tuners.contract_cases import REPOSITORY, Batch, Outputs
 from tests.tuners.contract_glip import GLIPHost
+from tests.tuners.contract_hosts import REPOSITORY, Batch, Outputs
 
 MINI_GLIP = REPOSITORY / "configs/_base_/models/mini_glip.py"
 

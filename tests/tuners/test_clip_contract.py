@@ -19,8 +19,8 @@ from mmsdpt.tuners.files import load_tuner, save_tuner
 from mmsdpt.utils import memo
 from tests.hosts.small_clip import NAMES
 from tests.tuners import test_contract
-from tests.tuners.contract_cases import (
-    Case,
+from tests.tuners.contract_clip import CLIPHost
+from tests.tuners.contract_hosts import (
     different,
     disturb,
     losses_of,
@@ -31,7 +31,7 @@ from tests.tuners.contract_cases import (
     total,
     trainable,
 )
-from tests.tuners.contract_clip import CLIPHost
+from tests.tuners.contract_runs import Case
 
 METHODS = methods_of(CLIPHost)
 OTHER_NAMES = ("green square", "heart", "mushroom with spots", "moon")

@@ -21,8 +21,10 @@ import tests.tuners.broken_methods as broken
 from mmsdpt.hosts.seams import SeamMap
 from mmsdpt.tuners.files import TunerFileError, load_tuner, save_tuner
 from tests.oracles.trainable import expected_count
-from tests.tuners.contract_cases import (
-    Case,
+from tests.tuners.contract_clip import CLIPHost
+from tests.tuners.contract_glip import GLIPHost
+from tests.tuners.contract_grounding_dino import GroundingDINOHost
+from tests.tuners.contract_hosts import (
     Host,
     Outputs,
     different,
@@ -32,14 +34,11 @@ from tests.tuners.contract_cases import (
     registered,
     registered_methods,
     relative_error,
-    rewritten,
     tensors_of,
     total,
     trainable,
 )
-from tests.tuners.contract_clip import CLIPHost
-from tests.tuners.contract_glip import GLIPHost
-from tests.tuners.contract_grounding_dino import GroundingDINOHost
+from tests.tuners.contract_runs import Case, rewritten
 
 HOSTS: dict[str, type[Host]] = {host.name: host for host in (GLIPHost, GroundingDINOHost, CLIPHost)}
 METHODS = registered_methods()

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tests.hosts.small_glip import TEXTS, build_mini_glip, losses_of, make_images, make_samples
-from tests.tuners.contract_cases import disturb
+from tests.tuners.contract_hosts import disturb
 
 SIZE = (64, 96)
 OUTPUTS = {

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from tests.tuners.contract_cases import REPOSITORY, methods_of, registered_methods
 from tests.tuners.contract_clip import CLIPHost
 from tests.tuners.contract_glip import GLIPHost
 from tests.tuners.contract_grounding_dino import GroundingDINOHost
+from tests.tuners.contract_hosts import REPOSITORY, methods_of, registered_methods
 
 PAGE = (REPOSITORY / "docs" / "hosts.md").read_text()
 HOSTS = (GLIPHost, GroundingDINOHost, CLIPHost)

@@ -15,7 +15,7 @@ from mmsdpt.tuners.files import TunerFileError, load_tuner, read_tuner_header, s
 from mmsdpt.tuners.layers.injection import InjectionTransformer
 from tests.hosts.small_clip import make_images
 from tests.oracles.clip import plain_linear, plain_prompted_logits, plain_transformer
-from tests.tuners.contract_cases import rewritten
+from tests.tuners.contract_runs import rewritten
 from tests.tuners.prompted_clip import IMAGE_BLOCKS, TEXT_BLOCKS, assert_same_training, build_clip
 
 TYPE = "mmsdpt.MuDPT"

@@ -14,8 +14,8 @@ from projects.sdpt_poster import param_flops
 from projects.sdpt_poster.cost import CostMeter
 from projects.sdpt_poster.poster import PLAIN, ROWS, config_rows
 from projects.sdpt_poster.table import to_markdown
-from tests.tuners.contract_cases import methods_of
 from tests.tuners.contract_glip import GLIPHost
+from tests.tuners.contract_hosts import methods_of
 
 CONFIG = "configs/mini/sdpt_mini_thermal.py"
 SMALL = ("--size", "160", "--tokens", "20")
