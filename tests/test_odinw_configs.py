@@ -15,7 +15,6 @@ from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mmsdpt.datasets import ODINW_SCHEDULE
@@ -23,6 +22,7 @@ from mmsdpt.engine import build_runner
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.cli import replace_data_root
 from tests.config_files import FOLDER, config, innermost, loaded
+from tests.datasets.converter_sources import coco, picture
 
 ODINW = ("glip_l_own_data", "glip_l_odinw_raccoon", "glip_l_odinw_packages", "glip_l_aquarium")
 
@@ -115,22 +115,13 @@ SCRIPT = [0.1, 0.2, 0.2, 0.19, 0.2, 0.15, 0.2, 0.1, 0.2, 0.18, 0.2, 0.2]
 
 @pytest.fixture(scope="module")
 def two_images(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("two_images")
-    images, boxes = [], []
-    for number in (1, 2):
-        for split in ("train", "val"):
-            (root / "images" / split).mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (64, 64), (90 * number, 80, 70)).save(
-                root / "images" / split / f"{number}.png"
-            )
-        images.append(dict(id=number, file_name=f"{number}.png", width=64, height=64))
-        boxes.append(
-            dict(id=number, image_id=number, category_id=1, bbox=[8, 8, 40, 30], area=1200)
-        )
-        boxes[-1]["iscrowd"] = 0
-    content = dict(images=images, annotations=boxes, categories=[dict(id=1, name="raccoon")])
+    root, size = tmp_path_factory.mktemp("two_images"), (64, 64)
+    content = coco(["1.png", "2.png"], size, area=100, iscrowd=0)
+    content["categories"][0]["name"] = "raccoon"
     (root / "annotations").mkdir()
     for split in ("train", "val"):
+        for image in content["images"]:
+            picture(root / "images" / split / image["file_name"], size)
         (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
     return root
 

@@ -87,11 +87,11 @@ def from_yolo(source: Path, out: Path, **options: object):
     return convert_yolo(source, out, progress=False, **options)
 
 
-def coco(names: list[str], **annotation: object) -> dict:
+def coco(names: list[str], size: tuple[int, int] = (40, 30), **annotation: object) -> dict:
     """COCO's content of images with a cat each."""
-    cat = dict(category_id=1, bbox=[1, 2, 10, 10], **annotation)
+    cat, (w, h) = dict(category_id=1, bbox=[1, 2, 10, 10], **annotation), size
     return dict(
-        images=[dict(id=n, file_name=f, width=40, height=30) for n, f in enumerate(names, 1)],
+        images=[dict(id=n, file_name=f, width=w, height=h) for n, f in enumerate(names, 1)],
         annotations=[dict(cat, id=n, image_id=n) for n in range(1, len(names) + 1)],
         categories=[dict(id=1, name="cat")],
     )
