@@ -1,0 +1,37 @@
+# main_mini with each method at its best rate of rates_mini, on the validation images of the task.
+_base_ = "main_mini.py"
+
+# Times the rate of the method's config. Methods that are not named have it.
+chosen = dict(
+    new_names=dict(
+        full_fine_tuning=3,
+        bitfit=10,
+        lora=0.1,
+        adaptformer=3,
+        vpt=10,
+        adapter=0.3,
+        glip_prompt=3,
+        coop=0.1,
+        dpt=0.3,
+        apollo=3,
+        pmf=10,
+        upt=0.3,
+        maple=3,
+    ),
+)
+study = dict(
+    name="chosen_rates_mini",
+    title="All methods on mini GLIP, each at its best rate",
+    data=[
+        dict(
+            _base_.data[task],
+            name=task,
+            settings={
+                method: {"optim_wrapper.optimizer.lr": f"*{times}"}
+                for method, times in times_of.items()
+            },
+        )
+        for task, times_of in chosen.items()
+    ],
+    published=None,
+)
