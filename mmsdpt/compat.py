@@ -373,7 +373,7 @@ def mend_toolboxes() -> None:
     warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming release", UserWarning)
     # OpenMMLab's own MMEngine imports it, where a config names another package's.
     warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
-    # About the sparse products of mmsdpt.hosts.glip.deform_conv.
+    # About the sparse products of mmsdpt.hosts.glip.deform_sampling.
     warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.ops import deform_conv2d
 
 from mmsdpt.compat import has_compiled_ops
-from mmsdpt.hosts.glip import deform_conv
+from mmsdpt.hosts.glip import deform_conv, deform_sampling
 from mmsdpt.hosts.glip.deform_conv import ModulatedDeformConv2d, modulated_deform_conv2d, read_flat
 from mmsdpt.utils.errors import InputError
 from tests.oracles.glip import plain_deform_conv
@@ -59,7 +59,7 @@ def assert_all_close(found, wanted, tolerance: float) -> None:
 def blocks(request, monkeypatch):
     """Blocks of so many positions, of three channels and nine taps."""
     if request.param is not None:
-        monkeypatch.setattr(deform_conv, "_BLOCK", 27 * request.param)
+        monkeypatch.setattr(deform_sampling, "_BLOCK", 27 * request.param)
 
 
 def ours(stride: int):
@@ -302,7 +302,7 @@ def test_the_gradients_of_samples_are_those_of_pytorchs_embedding(blocks, monkey
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
 
     def run(cores):
-        monkeypatch.setattr("mmsdpt.hosts.glip.deform_conv._FEW_CORES", cores)
+        monkeypatch.setattr("mmsdpt.hosts.glip.deform_sampling._FEW_CORES", cores)
         y = modulated_deform_conv2d(*inputs, None, 1, 1)
         return [y, *torch.autograd.grad(y.square().sum(), inputs)]
 
