@@ -1,6 +1,5 @@
 """Pascal VOC XML to COCO JSON."""
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
@@ -23,7 +22,7 @@ from .files import ImageMode, LabelRefused, read_label, scan
 from .report import ConversionReport
 from .split import random_split
 from .voc_splits import folder_splits, listed_splits
-from .voc_xml import parse_xml, read_number
+from .voc_xml import box_corners, parse_xml, polygon_points, read_number, rotated_corners
 
 
 def convert_voc(
@@ -152,7 +151,7 @@ class _WrongSize:
         self.xml, self.tree, self.image, self.size = xml, tree, image, size
         self.declared = declared[0] or 0.0, declared[1] or 0.0
         self.own = size.displayed
-        self.corners = [c for c in map(_box_corners, tree.findall("object")) if c is not None]
+        self.corners = [c for c in map(box_corners, tree.findall("object")) if c is not None]
 
     @property
     def may_be_meant(self) -> bool:
@@ -395,52 +394,16 @@ class _Reader:
 
     def _corners(self, node: Element, where: str) -> Box | None:
         """x1, y1, x2, y2, counted from 0, of <bndbox>, or around <robndbox> or <polygon>."""
-        found = _box_corners(node)
+        found = box_corners(node)
         if found is not None:
             x1, y1, x2, y2 = (value - self.offset for value in found)
             return x1, y1, x2, y2
-        points = _rotated(node) or _polygon(node)
+        points = rotated_corners(node) or polygon_points(node)
         if not points:
             return None
         self.report.add("polygon", where)
         xs, ys = points[0::2], points[1::2]
         return min(xs), min(ys), max(xs), max(ys)
-
-
-def _box_corners(node: Element) -> Box | None:
-    """The four numbers of <bndbox>."""
-    found = [read_number(node, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
-    x1, y1, x2, y2 = found
-    if x1 is None or y1 is None or x2 is None or y2 is None:
-        return None
-    return x1, y1, x2, y2
-
-
-def _rotated(node: Element) -> list[float]:
-    """Corners of roLabelImg's <robndbox>: x, y, x, y, ..."""
-    found = [read_number(node, f"robndbox/{key}") for key in ("cx", "cy", "w", "h", "angle")]
-    if None in found:
-        return []
-    cx, cy, w, h, angle = (value for value in found if value is not None)
-    cos, sin = math.cos(angle), math.sin(angle)
-    signs = ((1, 1), (1, -1), (-1, -1), (-1, 1))
-    sides = [(w / 2 * a, h / 2 * b) for a, b in signs]
-    return [c for x, y in sides for c in (cx + x * cos - y * sin, cy + x * sin + y * cos)]
-
-
-def _polygon(node: Element) -> list[float]:
-    """Points of <polygon>, as <pt><x/><y/></pt> (LabelMe) or <x1/><y1/><x2/> ... (Roboflow)."""
-    polygon = node.find("polygon")
-    if polygon is None:
-        return []
-    places = [point for point in polygon if point.tag in ("pt", "point")]
-    pairs = [(read_number(point, "x"), read_number(point, "y")) for point in places]
-    number = 1
-    while not places and polygon.find(f"x{number}") is not None:
-        pairs.append((read_number(polygon, f"x{number}"), read_number(polygon, f"y{number}")))
-        number += 1
-    points = [value for pair in pairs for value in pair if value is not None]
-    return points if len(points) == 2 * len(pairs) >= 6 else []
 
 
 def _shared_folders(first: Path, second: Path) -> int:

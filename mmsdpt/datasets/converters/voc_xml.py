@@ -1,4 +1,4 @@
-"""Parse XML from untrusted files."""
+"""Parse XML from untrusted files, and read the boxes in it."""
 
 import codecs
 import math
@@ -9,6 +9,7 @@ from xml.parsers import expat
 
 from mmsdpt.utils.texts import encoding_of
 
+from .common import Box
 from .files import LabelRefused
 
 _MAX_DEPTH = 32
@@ -98,3 +99,39 @@ def read_number(node: Element, path: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def box_corners(node: Element) -> Box | None:
+    """The four numbers of <bndbox>."""
+    found = [read_number(node, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
+    x1, y1, x2, y2 = found
+    if x1 is None or y1 is None or x2 is None or y2 is None:
+        return None
+    return x1, y1, x2, y2
+
+
+def rotated_corners(node: Element) -> list[float]:
+    """Corners of roLabelImg's <robndbox>: x, y, x, y, ..."""
+    found = [read_number(node, f"robndbox/{key}") for key in ("cx", "cy", "w", "h", "angle")]
+    if None in found:
+        return []
+    cx, cy, w, h, angle = (value for value in found if value is not None)
+    cos, sin = math.cos(angle), math.sin(angle)
+    signs = ((1, 1), (1, -1), (-1, -1), (-1, 1))
+    sides = [(w / 2 * a, h / 2 * b) for a, b in signs]
+    return [c for x, y in sides for c in (cx + x * cos - y * sin, cy + x * sin + y * cos)]
+
+
+def polygon_points(node: Element) -> list[float]:
+    """Points of <polygon>, as <pt><x/><y/></pt> (LabelMe) or <x1/><y1/><x2/> ... (Roboflow)."""
+    polygon = node.find("polygon")
+    if polygon is None:
+        return []
+    places = [point for point in polygon if point.tag in ("pt", "point")]
+    pairs = [(read_number(point, "x"), read_number(point, "y")) for point in places]
+    number = 1
+    while not places and polygon.find(f"x{number}") is not None:
+        pairs.append((read_number(polygon, f"x{number}"), read_number(polygon, f"y{number}")))
+        number += 1
+    points = [value for pair in pairs for value in pair if value is not None]
+    return points if len(points) == 2 * len(pairs) >= 6 else []
