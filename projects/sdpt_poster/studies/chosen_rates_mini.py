@@ -18,6 +18,20 @@ chosen = dict(
         upt=0.3,
         maple=3,
     ),
+    new_shapes=dict(
+        linear_probing=3,
+        full_fine_tuning=3,
+        bitfit=10,
+        lora=0.3,
+        adaptformer=3,
+        vpt=10,
+        glip_prompt=0.3,
+        dpt=0.3,
+        apollo=3,
+        pmf=10,
+        upt=0.1,
+        maple=3,
+    ),
 )
 study = dict(
     name="chosen_rates_mini",
