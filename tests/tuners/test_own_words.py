@@ -17,7 +17,8 @@ from mmsdpt.tuners.files import load_tuner, save_tuner
 from mmsdpt.utils.errors import InputError
 from tests.hosts.small_glip import build_mini_glip, make_images, make_samples, predictions_of
 from tests.hosts.small_grounding_dino import make_every_parameter_matter
-from tests.hosts.test_fusion import E, FixedTokens, H, L, V, close, gradients, inputs, make_pair
+from tests.hosts.test_fusion import E, FixedTokens, H, L, V, inputs, make_pair
+from tests.oracles.compare import assert_close, gradients
 from tests.tuners.contract_grounding_dino import _build
 
 OWN = ("red circle", "blue star")
@@ -86,11 +87,9 @@ def test_tokens_act_as_far_as_their_words_are_looked_at():
     layer, (vision, lang, mask), own_words, offers = restricted_layer()
     found = layer(vision, lang, None, mask, own_words)
     expected = plain_attention(layer, vision, lang, mask, offers)
-    for a, b in zip(found, expected, strict=True):
-        assert close(a, b, 1e-9)
+    assert_close(found, expected)
     tensors = (vision, lang, *(tokens for image, text, _ in offers for tokens in (image, text)))
-    for a, b in zip(gradients(found, *tensors), gradients(expected, *tensors), strict=True):
-        assert close(a, b, 1e-9)
+    assert_close(gradients(found, tensors), gradients(expected, tensors))
 
 
 def test_the_weights_of_maps_are_those_of_the_layer():
