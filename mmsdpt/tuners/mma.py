@@ -28,7 +28,7 @@ from mmsdpt.hosts.seams import BranchSeam
 from mmsdpt.registry import MODELS
 
 from .base import Seams, Tuner
-from .layers.common import positive_integer
+from .layers.common import chosen_depth, positive_integer
 
 USUAL_DEPTH = 8
 
@@ -87,9 +87,7 @@ class MMA(Tuner):
             "image": cast(Sequence[BranchSeam], seams["image_block_branches"]),
         }
         most = min(map(len, towers.values()))
-        self.depth = min(USUAL_DEPTH, most) if depth is None else positive_integer("depth", depth)
-        if self.depth > most:
-            raise ValueError(f"depth must be from 1 to {most} on this host, got {depth}")
+        self.depth = chosen_depth(depth, USUAL_DEPTH, most, " on this host")
         if scale <= 0:
             raise ValueError(f"scale must be above 0, got {scale}")
         self.rank, self.scale = positive_integer("rank", rank), float(scale)

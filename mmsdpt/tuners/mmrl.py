@@ -35,7 +35,7 @@ from mmsdpt.hosts.seams import BlockSeam, ForwardState, LossSeam, PromptRows, Ro
 from mmsdpt.registry import MODELS
 
 from .base import Seams, Tuner
-from .layers.common import cosine_distance, drawn, positive_integer
+from .layers.common import chosen_depth, cosine_distance, drawn, positive_integer
 
 USUAL_DEPTH = 7
 
@@ -90,9 +90,7 @@ class MMRL(Tuner):
         images = cast(Sequence[BlockSeam], seams["image_blocks"])
         self._teacher = cast(TeacherSeam, seams["teacher"][0])
         most = min(len(texts), len(images))
-        self.depth = min(USUAL_DEPTH, most) if depth is None else positive_integer("depth", depth)
-        if self.depth > most:
-            raise ValueError(f"depth must be from 1 to {most} on this host, got {depth}")
+        self.depth = chosen_depth(depth, USUAL_DEPTH, most, " on this host")
         if not 0 <= ratio <= 1:
             raise ValueError(f"ratio must be from 0 to 1, got {ratio}")
         self.ratio, self.weight, self.use_tokens = float(ratio), weight, use_tokens

@@ -29,6 +29,23 @@ def positive_integer(name: str, value: int, minimum: int = 1) -> int:
     return value
 
 
+def chosen_depth(depth: int | None, usual: int | None, most: int, reason: str) -> int:
+    """Return ``depth`` if it is from 1 to ``most``; for None the usual one, or ``most`` if that is
+    less or there is none.
+
+    Args:
+        reason: Why there are no more blocks, for the message.
+
+    Raises:
+        ValueError: if the depth is out of range.
+    """
+    if depth is None:
+        depth = min(usual or most, most)
+    if positive_integer("depth", depth) > most:
+        raise ValueError(f"depth must be from 1 to {most}{reason}, got {depth}")
+    return depth
+
+
 def drawn(*shape: int, std: float = INIT_STD) -> nn.Parameter:
     """A parameter drawn from N(0, std^2)."""
     return nn.Parameter(torch.empty(shape).normal_(std=std))

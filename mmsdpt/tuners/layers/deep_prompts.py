@@ -26,7 +26,7 @@ from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RowSea
 from mmsdpt.tuners.base import Seams
 
 from .class_context import ClassContext
-from .common import INIT_STD, drawn, positive_integer
+from .common import INIT_STD, chosen_depth, drawn, positive_integer
 from .self_consistency import Regularised
 
 TEXT_SEAMS = ("text_inputs", "text_block_inputs")
@@ -139,15 +139,10 @@ class DeepPrompts(Regularised):
         if not blocks:
             return 1  # no prompts, at any depth
         most = min(blocks) - more_depths
-        if depth is None:
-            depth = min(self.usual_depth or most, most)
-        if positive_integer("depth", depth) > most:
-            beyond = f" and deep prompts reach {more_depths} further" if more_depths else ""
-            raise ValueError(
-                f"depth must be from 1 to {most}, as the towers with prompts have"
-                f" {' and '.join(map(str, blocks))} blocks{beyond}, got {depth}"
-            )
-        return depth
+        beyond = f" and deep prompts reach {more_depths} further" if more_depths else ""
+        counts = " and ".join(map(str, blocks))
+        reason = f", as the towers with prompts have {counts} blocks{beyond}"
+        return chosen_depth(depth, self.usual_depth, most, reason)
 
     @property
     def fixed_words(self) -> str:
