@@ -32,6 +32,21 @@ chosen = dict(
         upt=0.1,
         maple=3,
     ),
+    infrared=dict(
+        linear_probing=3,
+        full_fine_tuning=3,
+        bitfit=3,
+        bitfit_xmha=0.3,
+        lora=0.3,
+        adaptformer=10,
+        vpt=10,
+        glip_prompt=0.3,
+        coop=3,
+        dpt=0.3,
+        apollo=3,
+        upt=0.1,
+        maple=3,
+    ),
 )
 study = dict(
     name="chosen_rates_mini",
