@@ -53,7 +53,6 @@ study = dict(
     title="All methods on mini GLIP, each at its best rate",
     data=[
         dict(
-            _base_.data[task],
             name=task,
             settings={
                 method: {"optim_wrapper.optimizer.lr": f"*{times}"}

@@ -15,9 +15,7 @@ study = dict(
         "sdpt",
         "sdpt_k120",
     ],
-    data=[
-        dict(_base_.data[task], name=task, epochs=[(0, 4), (1, 18)]) for task in _base_.study.data
-    ],
+    data=[dict(name=task, epochs=[(0, 4), (1, 18)]) for task in _base_.study.data],
     forgetting=[],
     shots=[1, 5, 10, 0],
 )

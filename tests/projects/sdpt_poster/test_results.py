@@ -36,3 +36,17 @@ def test_the_words_of_the_studies_are_those_of_the_drawn_world():
     assert known == [concept.phrase for concept in seen_combinations()]
     first = Config.fromfile(folder / "compatibility_mini.py").first_names
     assert set(first) == set(TASKS["thermal"].names) and len(first) == len(set(first))
+
+
+def test_the_chosen_rates_are_the_best_on_the_validation_images():
+    folder = ROOT / "projects/sdpt_poster"
+    scores: dict[tuple[str, str], dict[float, float]] = {}
+    for line in (folder / "results/rates_mini.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        if rate := record["settings"].get("optim_wrapper.optimizer.lr"):
+            rates = scores.setdefault((record["trained_on"], record["method"]), {})
+            rates[float(rate.removeprefix("*"))] = record["metrics"]["coco/bbox_mAP"]
+    chosen = Config.fromfile(folder / "studies/chosen_rates_mini.py").chosen
+    assert {task for task, _ in scores} == set(chosen)
+    for (task, method), rates in scores.items():
+        assert rates[chosen[task].get(method, 1)] == max(rates.values()), (task, method)
