@@ -9,10 +9,10 @@ the context, so each image has its own class texts:
 n d + e^2/r + e/r + d e/r + d parameters: 35,360 on ViT-B/16 with n = 4, r = 16.
 
 For a batch of B images and C classes, the text tower encodes B C texts. The authors' code loops
-over the images; here they are encoded together. The host splits them into chunks (``class_chunk``)
-and, in training, encodes each chunk again in the backward pass, so memory holds the activations of
-only one chunk. It gets the images' contexts and the classes' names separately, so no tensor of
-B C L d numbers is needed. The time is that of B C texts for any chunk size.
+over the images; here they are encoded together. If they have more than the host's ``token_chunk``
+tokens, it splits them into chunks and, in training, encodes each chunk again in the backward pass,
+so memory holds the activations of only one chunk. It gets the images' contexts and the classes'
+names separately, so no tensor of B C L d numbers is needed.
 """
 
 from __future__ import annotations

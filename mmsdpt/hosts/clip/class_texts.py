@@ -42,7 +42,7 @@ class ClassTextsMixin:
     text_projection: nn.Parameter
     tokenizer: CLIPTokenizer
     context_length: int
-    class_chunk: int
+    token_chunk: int
     _text_inputs: TextInputSeam
     _text_blocks: list[TextPartSeams]
     _pooled_text: FeatureSeam
@@ -231,7 +231,7 @@ class ClassTextsMixin:
         prefix = text.prefix + self.positional_embedding[:P]
         prefix = prefix if images else prefix.unsqueeze(0)
         rest = text.rest + self.positional_embedding[P:L]
-        chunk = max(1, self.class_chunk // len(prefix))
+        chunk = max(1, self.token_chunk // (len(prefix) * L))
         run = self._with_present_values(
             _TextChunk(self, self._text_blocks if prompted else (), state)
         )

@@ -76,8 +76,9 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         context_length: Maximum number of tokens of a text.
         classes: Names of the classes; see :meth:`set_classes`.
         template: See :meth:`set_classes`.
-        class_chunk: Number of texts that are encoded at a time. If there are more in training, they
-            are encoded again in the backward pass, to keep the activations of only one chunk.
+        token_chunk: Number of text tokens that are encoded at a time. If there are more in training,
+            all are encoded again in the backward pass, to keep the activations of only one chunk;
+            10,000 tokens of ViT-B/16 take about 2.5 GB.
         predict_features: Predictions also have ``image_feature`` (e,) and ``text_features`` (C, e),
             normalised, for metrics such as :class:`mmsdpt.AlignmentMetric`.
         tuner, tuners, trainable: See :class:`mmsdpt.hosts.base.TunableMixin`.
@@ -98,7 +99,7 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         *,
         classes: Sequence[str] | None = None,
         template: str | Sequence[str] = DEFAULT_TEMPLATE,
-        class_chunk: int = 128,
+        token_chunk: int = 10_000,
         predict_features: bool = False,
         tuner: Mapping | None = None,
         tuners: Mapping[str, Mapping] | None = None,
@@ -110,7 +111,7 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
             data_preprocessor={"type": "MultiModalDataPreprocessor", **(data_preprocessor or {})},
             init_cfg=init_cfg,
         )
-        self.context_length, self.class_chunk = context_length, class_chunk
+        self.context_length, self.token_chunk = context_length, token_chunk
         self.predict_features = predict_features
         self.visual = MODELS.build(vision_backbone)
         self.visual_proj = MODELS.build(projection)
