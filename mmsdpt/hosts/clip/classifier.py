@@ -76,9 +76,9 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         context_length: Maximum number of tokens of a text.
         classes: Names of the classes; see :meth:`set_classes`.
         template: See :meth:`set_classes`.
-        token_chunk: Number of text tokens that are encoded at a time. If there are more in training,
-            all are encoded again in the backward pass, to keep the activations of only one chunk;
-            10,000 tokens of ViT-B/16 take about 2.5 GB.
+        token_chunk: Number of text tokens that are encoded at a time. If the texts have more, they
+            are encoded again in the backward pass of training, to keep the activations of only one
+            chunk; those of 10,000 tokens of ViT-B/16 are about 2.5 GB.
         predict_features: Predictions also have ``image_feature`` (e,) and ``text_features`` (C, e),
             normalised, for metrics such as :class:`mmsdpt.AlignmentMetric`.
         tuner, tuners, trainable: See :class:`mmsdpt.hosts.base.TunableMixin`.
