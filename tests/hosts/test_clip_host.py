@@ -15,6 +15,7 @@ from mmpretrain.models.multimodal.clip import clip as toolbox
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from mmsdpt.hosts.clip import class_texts
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
 from mmsdpt.utils.errors import InputError
@@ -146,12 +147,30 @@ def test_gradients_are_those_of_the_plain_form(model):
     names = [name for name, _ in model.named_parameters()]
     parameters = list(model.parameters())
     wanted = torch.autograd.grad((plain_logits(model, image, texts) * weights).sum(), parameters)
-    for chunk in (10_000, 30):
+    for chunk in (6_000, 10):
         model.token_chunk = chunk
         found = torch.autograd.grad((model(images) * weights).sum(), parameters)
         for name, a, b in zip(names, found, wanted, strict=True):
             assert (a - b).abs().max() < EXACT * max(1, b.abs().max()), name
             assert b.abs().max() > 0, name
+
+
+def test_only_texts_with_more_tokens_than_a_chunk_are_encoded_again(model, monkeypatch):
+    """Neither padding nor the tokens that all texts begin with count."""
+    names = ("circle", "a hollow circle")
+    model.set_classes(names, "the {}.")
+    own_tokens = sum(len(model.tokenizer.encode(f"{name}.")) + 1 for name in names)  # and the end
+    calls: list[int] = []
+
+    def again(run, *args, **kwargs):
+        calls.append(1)
+        return run(*args)
+
+    monkeypatch.setattr(class_texts, "checkpoint", again)
+    for token_chunk, wanted in ((own_tokens, 0), (own_tokens - 1, 2)):
+        model.token_chunk = token_chunk
+        model(make_images(1))
+        assert len(calls) == wanted
 
 
 def test_several_templates_are_averaged_as_normalised_features(model):

@@ -298,7 +298,7 @@ def test_older_names_of_directions_mean_the_same():
 
 def test_injected_prompts_are_computed_once_in_a_pass(monkeypatch):
     model = build_clip(type=TYPE)
-    model.token_chunk = 20
+    model.token_chunk = 8
     tuner, calls = model.tuners["default"], []
     prompts = tuner.prompts
     monkeypatch.setattr(tuner, "prompts", lambda: calls.append(1) or prompts())

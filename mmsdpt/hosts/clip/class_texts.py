@@ -231,7 +231,8 @@ class ClassTextsMixin:
         prefix = text.prefix + self.positional_embedding[:P]
         prefix = prefix if images else prefix.unsqueeze(0)
         rest = text.rest + self.positional_embedding[P:L]
-        chunk = max(1, self.token_chunk // (len(prefix) * L))
+        own_tokens = len(prefix) * (C + int(text.ends.sum()) if P else C * K)
+        chunk = max(1, C * self.token_chunk // own_tokens)
         run = self._with_present_values(
             _TextChunk(self, self._text_blocks if prompted else (), state)
         )

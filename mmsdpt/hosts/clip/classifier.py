@@ -76,9 +76,10 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         context_length: Maximum number of tokens of a text.
         classes: Names of the classes; see :meth:`set_classes`.
         template: See :meth:`set_classes`.
-        token_chunk: Number of text tokens that are encoded at a time. If the texts have more, they
-            are encoded again in the backward pass of training, to keep the activations of only one
-            chunk; those of 10,000 tokens of ViT-B/16 are about 2.5 GB.
+        token_chunk: Number of text tokens that are encoded at a time, without padding and without
+            the tokens that all texts begin with. If the texts have more, they are encoded again in
+            the backward pass of training, to keep the activations of only one chunk. ImageNet's
+            1,000 names have 4,171.
         predict_features: Predictions also have ``image_feature`` (e,) and ``text_features`` (C, e),
             normalised, for metrics such as :class:`mmsdpt.AlignmentMetric`.
         tuner, tuners, trainable: See :class:`mmsdpt.hosts.base.TunableMixin`.
@@ -99,7 +100,7 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         *,
         classes: Sequence[str] | None = None,
         template: str | Sequence[str] = DEFAULT_TEMPLATE,
-        token_chunk: int = 10_000,
+        token_chunk: int = 6_000,
         predict_features: bool = False,
         tuner: Mapping | None = None,
         tuners: Mapping[str, Mapping] | None = None,
