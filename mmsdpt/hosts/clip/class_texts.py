@@ -231,6 +231,8 @@ class ClassTextsMixin:
         prefix = text.prefix + self.positional_embedding[:P]
         prefix = prefix if images else prefix.unsqueeze(0)
         rest = text.rest + self.positional_embedding[P:L]
+        # After the common tokens a text has one more than the index of its end; without any it is
+        # padded.
         own_tokens = len(prefix) * (C + int(text.ends.sum()) if P else C * K)
         chunk = max(1, C * self.token_chunk // own_tokens)
         run = self._with_present_values(
