@@ -57,9 +57,8 @@ def text_blocks(
     """
     G, P, d = prefix.shape
     C, K, _ = rest.shape
-    packing = _Packing(ends, K, G) if P else None
-    x = rest.repeat(G, 1, 1)
-    x = packing.collect(x) if packing else x
+    packing = _Packing(ends, K) if P else None
+    x = packing.collect(rest).repeat(G, 1, 1) if packing else rest.repeat(G, 1, 1)
     for i, block in enumerate(blocks):
         tokens, projection, branch = seams[i] if seams else _UNUSED
         last = i + 1 == len(blocks)
@@ -104,34 +103,31 @@ class _Packing:
     """Texts of different lengths without padding: G groups of n rows, all tokens of the C texts.
 
     Only the attention needs C texts of K tokens. The padding does not affect any output that is
-    used: the attention is causal, and the padding comes after the end token. The rows of all groups
-    are selected as those of one matrix, which is several times faster than along the second axis.
+    used: the attention is causal, and the padding comes after the end token.
 
     Args:
         ends: (C,) index of each text's end token.
         length: K.
-        groups: G.
     """
 
-    def __init__(self, ends: Tensor, length: int, groups: int) -> None:
+    def __init__(self, ends: Tensor, length: int) -> None:
         real = torch.arange(length, device=ends.device) <= ends[:, None]  # (C, K)
-        real = real.repeat(groups, 1)  # (G C, K)
-        self.length, self.groups = length, groups
-        self.places = real.flatten().nonzero().flatten()  # (G n,) of G C K
-        self.rows = real.flatten().cumsum(0) - 1  # (G C K,) of G n; padding repeats the end token
-        self.ends = real.sum(1).cumsum(0) - 1  # (G C,) of G n
+        self.length = length
+        self.places = real.flatten().nonzero().flatten()  # (n,) of C K
+        self.rows = real.flatten().cumsum(0) - 1  # (C K,) of n; padding repeats the end token
+        self.ends = real.sum(1).cumsum(0) - 1  # (C,) of n
 
     def collect(self, x: Tensor) -> Tensor:
         """(G C, K, d) to (G, n, d)."""
-        return x.flatten(0, 1).index_select(0, self.places).view(self.groups, -1, x.shape[-1])
+        return x.reshape(-1, len(self.rows), x.shape[-1]).index_select(1, self.places)
 
     def spread(self, x: Tensor) -> Tensor:
         """(G, n, d) to (G C, K, d)."""
-        return x.flatten(0, 1).index_select(0, self.rows).view(-1, self.length, x.shape[-1])
+        return x.index_select(1, self.rows).view(-1, self.length, x.shape[-1])
 
     def at_ends(self, x: Tensor) -> Tensor:
         """(G, n, d) to the end tokens (G C, 1, d)."""
-        return x.flatten(0, 1).index_select(0, self.ends).unsqueeze(1)
+        return x.index_select(1, self.ends).view(-1, 1, x.shape[-1])
 
 
 def _heads(
