@@ -158,10 +158,12 @@ def mean_score(
     """
     if rows.empty or value not in rows:
         return None
-    rows = rows.loc[rows["place"].isin(places) & rows[value].notna(), ["seed", "place", value]]
-    of_seed: dict[float, dict[str, float]] = {}
-    for seed, tested, score in rows.fillna({"seed": -1}).itertuples(index=False):
-        scores = of_seed.setdefault(seed, {})
+    of_seed: dict[int, dict[str, float]] = {}
+    # Plain loops: the rows are few, and pandas' selections would take most of a table's time.
+    for seed, tested, score in zip(rows["seed"], rows["place"], rows[value], strict=True):
+        if tested not in places or pd.isna(score):
+            continue
+        scores = of_seed.setdefault(-1 if pd.isna(seed) else seed, {})
         if tested in scores:
             raise ValueError(f"two results of seed {seed} on {tested}")
         scores[tested] = score

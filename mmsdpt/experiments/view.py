@@ -42,6 +42,7 @@ class View:
     ) -> None:
         self.study, self.host = study, host
         self.frame = select(frame, host=host)
+        self._no_rows = self.frame.iloc[:0]
         alone = select(self.frame, on_top_of=None)
         self._rows = {
             (method, variant, None if pd.isna(shots) else int(shots)): rows
@@ -81,7 +82,7 @@ class View:
     def rows(self, line: Line, shots: int | None) -> pd.DataFrame:
         """The results of a line; shots are ignored if nothing is trained."""
         key = (line.method.name, settings_key(line.settings), shots if line.trains else None)
-        return self._rows.get(key, self.frame.iloc[:0])
+        return self._rows.get(key, self._no_rows)
 
     def score(
         self,
