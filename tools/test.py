@@ -80,9 +80,8 @@ def take_tuner_files(cfg: Config, arguments: list[str]) -> None:
     slots = list(cfg.model.get("tuners") or ()) or ["default"] * bool(cfg.model.get("tuner"))
     cfg.tuner_files = {**(cfg.get("tuner_files") or {}), **slot_files(arguments, slots)}
     if all(str(path).endswith(".safetensors") for path in cfg.tuner_files.values()):
-        cfg.model.pop(
-            "trainable", None
-        )  # parameters trained beside a tuner are switched with its slot
+        # Parameters trained beside a tuner are switched with its slot.
+        cfg.model.pop("trainable", None)
 
 
 def add_pictures(cfg: ConfigDict, args: argparse.Namespace) -> None:

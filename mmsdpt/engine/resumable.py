@@ -54,9 +54,8 @@ class ResumableRunner(Runner):
     """
 
     resumed_random_states: list[dict] | None = None
-    _kept_settings: Mapping[str, Any] = MappingProxyType(
-        {}
-    )  # from the resumed run, not from the config
+    # From the resumed run, not from the config.
+    _kept_settings: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def host(self) -> nn.Module:

@@ -110,9 +110,8 @@ class Job:
 class Prepared:
     """The jobs of a study and its problems, before anything is computed."""
 
-    jobs: list[Job] = field(
-        default_factory=list
-    )  # jobs that can be computed, in the order of the cells
+    # Those that can be computed, in the order of the cells:
+    jobs: list[Job] = field(default_factory=list)
     # Sentences with the names of the cells:
     missing: dict[str, list[str]] = field(default_factory=dict)  # weights or data
     refused: dict[str, list[str]] = field(default_factory=dict)  # invalid settings

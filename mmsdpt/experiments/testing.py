@@ -154,9 +154,8 @@ def pooled_features(host: nn.Module, images: TestImages) -> Tensor:
 def kept_features(host: nn.Module, cfg: ConfigDict, images: TestImages) -> Tensor:
     """Image features (N, e) of all images, computed once for each model without its tuners."""
     model = {name: value for name, value in cfg.model.items() if name != "tuners"}
-    dtype = (cfg.get("feature_cache") or {}).get(
-        "dtype"
-    )  # the dtype in which stages cache their outputs
+    # Stages may cache their outputs in another dtype.
+    dtype = (cfg.get("feature_cache") or {}).get("dtype")
     key = digest(dict(model=model, base=base_digest(cfg.load_from), dtype=dtype))
     if key not in images.features:
         images.features[key] = pooled_features(host, images)
