@@ -45,6 +45,12 @@ from .state import (
 
 RUN_CHECKPOINT = "mmsdpt_run"
 LAST_CHECKPOINT = "last_checkpoint"
+# Settings that a resumed run has from its checkpoint; it takes all others from the config.
+_RESTORED: tuple[str, ...] = (
+    "optim_wrapper.optimizer.",
+    "optim_wrapper.paramwise_cfg",
+    "param_scheduler.",
+)
 
 
 class ResumableRunner(Runner):
@@ -258,16 +264,19 @@ class ResumableRunner(Runner):
             )
 
     def _say_what_is_ignored(self, checkpoint: dict) -> None:
-        """Log the settings that a resumed run does not take from the config."""
+        """Log which changed settings a resumed run takes from the config, and which it ignores."""
         before, now = dict(checkpoint["meta"].get("settings") or {}), run_settings(self.cfg)
+        restored = _RESTORED
+        if "loss_scaler" in checkpoint["optimizer"]:
+            restored += ("optim_wrapper.loss_scale",)
         kept, taken, ignored = {}, [], []
         for name in sorted(x for x in {*before, *now} if before.get(x) != now.get(x)):
             told = _difference(name, now.get(name), before.get(name))
-            if name.startswith(("train_cfg.", "train_dataloader.", "feature_cache.")):
-                taken.append(told)
-            else:
+            if name.startswith(restored):
                 kept[name] = before.get(name)
                 ignored.append(told)
+            else:
+                taken.append(told)
         ignored += self._changed_lengths(checkpoint.get("param_schedulers"))
         if not any(name.startswith("optim_wrapper.") for name in kept):
             ignored += self._changed_rate(checkpoint["optimizer"].get("param_groups", ()))

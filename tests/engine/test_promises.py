@@ -16,6 +16,7 @@ from mmdet.evaluation import CocoMetric
 from mmengine.hooks import Hook
 
 from mmsdpt.engine import build_runner
+from mmsdpt.engine.optim import CPUAmpOptimWrapper
 from mmsdpt.engine.state import trained_state
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.atomic import lock_folder
@@ -173,6 +174,28 @@ def test_settings_that_a_resumed_run_ignores_are_named(tiny_cfg):
         InputError, match="epoch_2.pth has the state of AdamW, .* is SGD: .*start a"
     ):
         build_runner(tiny_cfg).train()
+
+
+def test_settings_that_a_resumed_run_takes_from_the_config_are_not_called_ignored(tiny_cfg):
+    tiny_cfg.val_cfg = tiny_cfg.val_dataloader = tiny_cfg.val_evaluator = None
+    tiny_cfg.log_level = "INFO"
+    tiny_cfg.param_scheduler = []
+    tiny_cfg.train_cfg.max_epochs = 1
+    build_runner(tiny_cfg).train()
+    tiny_cfg.resume, tiny_cfg.train_cfg.max_epochs = True, 2
+    tiny_cfg.optim_wrapper.update(
+        type="CPUAmpOptimWrapper", accumulative_counts=2, clip_grad=dict(max_norm=0.5)
+    )
+    runner = build_runner(tiny_cfg)
+    runner.train()
+    wrapper = runner.optim_wrapper
+    assert isinstance(wrapper, CPUAmpOptimWrapper) and wrapper._accumulative_counts == 2
+    assert wrapper.clip_grad_kwargs == dict(max_norm=0.5)
+    log = log_of(runner)
+    assert "changed settings: optim_wrapper.accumulative_counts=2 (the run has None)" in log
+    assert "optim_wrapper.clip_grad.max_norm=0.5 (the run has 1.0)" in log
+    assert "optim_wrapper.type='CPUAmpOptimWrapper' (the run has 'OptimWrapper')" in log
+    assert "ignored" not in log
 
 
 def test_a_rate_that_a_resumed_run_does_not_scale_is_named(tiny_cfg):
