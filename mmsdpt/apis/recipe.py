@@ -110,6 +110,7 @@ class Recipe:
                 " mmsdpt"
             )
         _check(recipe, str(path))
+        _drop_training(recipe.model)
         if recipe.files.keys() != recipe.tuners.keys():
             raise InputError(
                 f"{path} has tuners in the slots {printable(list(recipe.tuners))}, but files for"
@@ -143,7 +144,7 @@ class Recipe:
             raise InputError(f"{path} has no model: use a config for tools/train.py")
         model = cfg.model.to_dict()
         slots = resolve_slots(model.pop("tuner", None), model.pop("tuners", None))
-        model.pop("trainable", None)  # nothing trains here
+        _drop_training(model)
         if isinstance(files, str):
             files = {next(iter(slots), "default") if len(slots) == 1 else "default": files}
         files = dict(files or {})
@@ -320,7 +321,7 @@ def _of_header(path: str, header: Mapping[str, Any], slot: str) -> Recipe:
         raise InputError(
             f"{path} has a damaged header: its model has no slot {printable(trained_in)}"
         ) from None
-    config.pop("trainable", None)
+    _drop_training(config)
     slot = slot or trained_in
     if others := [name for name in slots if name != trained_in]:
         print_log(
@@ -342,6 +343,14 @@ def _of_header(path: str, header: Mapping[str, Any], slot: str) -> Recipe:
     )
     _check(recipe, str(path))
     return recipe
+
+
+def _drop_training(model: dict[str, Any]) -> None:
+    """Remove the settings of a host that act only in training. From an untrusted file they would
+    make MMEngine import what ``retention.phrases`` names.
+    """
+    for name in ("trainable", "retention"):
+        model.pop(name, None)
 
 
 def _template_of_hooks(cfg: Config) -> Any:

@@ -1,7 +1,8 @@
 """Parts that may be built from the config in an untrusted file.
 
-MMEngine imports and calls any dotted path that a ``type`` names, and some settings reach ``eval``.
-So only :data:`_PARTS` and the package's own parts are built, with plain values of limited size.
+MMEngine imports and calls any dotted path that a ``type`` names, imports the package that a
+``_scope_`` names, and some settings reach ``eval``. So only :data:`_PARTS` and the package's own
+parts are built, with plain values of limited size.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _PARTS = frozenset(
     LoadImageFromFile FixScaleResize Resize ResizeEdge CenterCrop PackDetInputs PackInputs
     """.split()
 )
+_SCOPES = ("mmsdpt", "mmdet", "mmpretrain", "mmcv", "mmengine")
 _FETCHES = ("pretrained", "from_pretrained", "backend_args", "file_client_args")
 
 
@@ -41,7 +43,7 @@ def config_problems(value: Any, where: str, depth: int = 0) -> Iterator[str]:
                 " mmsdpt does not build from a file"
             )
         for key, item in value.items():
-            if key in _FETCHES and item:
+            if (key in _FETCHES and item) or (key == "_scope_" and item not in (None, *_SCOPES)):
                 yield f"{printable(where, 100)} has {key}={printable(item, 100)}"
             yield from config_problems(item, f"{where}.{key}", depth + 1)
     elif isinstance(value, (list, tuple)):
@@ -59,4 +61,4 @@ def is_known_part(name: Any) -> bool:
     scope, _, part = name.rpartition(".") if isinstance(name, str) else ("os", "", "")
     if scope == "mmsdpt":
         return part in MODELS.module_dict or part in TRANSFORMS.module_dict
-    return scope in ("", "mmdet", "mmpretrain", "mmcv", "mmengine") and part in _PARTS
+    return scope in ("", *_SCOPES) and part in _PARTS

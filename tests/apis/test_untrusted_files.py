@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ CASES = {
     "another host": ("model.config.type", "mmdet.RTMDet", "does not build"),
     "a huge size": ("model.config.backbone.embed_dims", 10**12, "more than"),
     "a transform that loads": ("data.pipeline.0.type", "Albu", "the type Albu"),
+    "a package to import": ("model.config.backbone._scope_", "spy", "_scope_=spy"),
     "a storage of one's own": ("data.pipeline.0.backend_args", {"backend": "x"}, "backend_args"),
     "another registry": ("model.scope", "os", "scope"),
     "classes that are no texts": ("extra.classes", [1], "classes"),
@@ -72,6 +74,27 @@ def test_what_a_header_says_of_init_weights_is_dropped(tuned, tmp_path):
     init = dict(type="Pretrained", checkpoint="http://127.0.0.1:9/weights.pth")
     path = with_header(tuned, tmp_path / "init.safetensors", "model.config.backbone.init_cfg", init)
     assert "init_cfg" not in Recipe.from_files(str(path)).model["backbone"]
+
+
+def test_the_scope_of_an_inherited_config_is_accepted(tuned, tmp_path):
+    """MMEngine notes it in each part of a config with ``_base_ = "mmsdpt::..."``."""
+    for scope in ("mmsdpt", "mmdet"):
+        path = with_header(tuned, tmp_path / "own.safetensors", "model.config._scope_", scope)
+        assert Recipe.from_files(str(path)).model["_scope_"] == scope
+
+
+def test_what_a_header_says_of_training_is_dropped(tuned, tmp_path):
+    """MMEngine would import the module that a name of phrases begins with."""
+    retention = dict(phrases="spy.Phrases")
+    path = with_header(tuned, tmp_path / "kept.safetensors", "model.config.retention", retention)
+    found = Recipe.from_files(str(path))
+    assert (
+        found.joined(replace(Recipe.from_files(str(tuned)), files={"b": "b"})).model == found.model
+    )
+    (tmp_path / "config.json").write_text(
+        replace(found, model={**found.model, "retention": retention}).to_json()
+    )
+    assert "retention" not in Recipe.from_json(tmp_path / "config.json").model
 
 
 @pytest.mark.parametrize("file", ["../tuner.safetensors", "/etc/passwd", "..", "a\\b", ""])
