@@ -171,7 +171,9 @@ def study_plots(study: Study, frame: pd.DataFrame) -> list[Plot]:
             if not question:
                 kinds = [_against_shots, _against_parameters]
                 if study.protocol == "comparison":
-                    kinds += [_against_memory, _against_time, _against_known]
+                    kinds += [_against_memory, _against_time]
+                if study.forgetting:
+                    kinds.append(_against_known)
             found += [kind(view, *panel) for panel in _panels(view) for kind in kinds]
     return [plot for plot in found if any(set(curve.points) - {None} for curve in plot.curves)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -66,18 +67,36 @@ def _table(
 
 
 def _few_shot(view: View) -> list[Table]:
-    def one(name: str, data: Sequence[str]) -> Table:
-        def cells(line: Line) -> dict[str, Cell]:
-            plain = "" if line.trains else view.score(line, None, data)
-            by_shots = {
-                shots_in_words(k): view.score(line, k, data) if line.trains else ""
-                for k in view.study.shots
-            }
-            return {_NOT_TRAINED: plain, **by_shots}
+    panels, note = view.panels(), _known_note(view.study)
+    found = [
+        _by_shots(view, view.title(name), partial(view.score, data=data), data)
+        for name, data in panels.items()
+    ]
+    if view.study.forgetting:
+        found += [
+            _by_shots(view, view.title(name, _KNOWN), partial(view.known, data=data), note=note)
+            for name, data in panels.items()
+        ]
+    return found
 
-        return _table(view, view.title(name), cells, data)
 
-    return [one(name, data) for name, data in view.panels().items()]
+def _by_shots(
+    view: View,
+    title: str,
+    score: Callable[[Line, int | None], Cell],
+    data: Sequence[str] = (),
+    note: str | None = None,
+) -> Table:
+    """A table with a column for each number of shots."""
+
+    def cells(line: Line) -> dict[str, Cell]:
+        plain = "" if line.trains else score(line, None)
+        by_shots = {
+            shots_in_words(k): score(line, k) if line.trains else "" for k in view.study.shots
+        }
+        return {_NOT_TRAINED: plain, **by_shots}
+
+    return _table(view, title, cells, data, note=note)
 
 
 def _base_to_new(view: View) -> list[Table]:
@@ -194,8 +213,10 @@ def _stacking(view: View) -> list[Table]:
 def _alignment(view: View) -> list[Table]:
     """Alignment of images and texts with the most shots."""
     k = most_shots(view.study)
-    # In each protocol all lines have the same tests, so a gap is a missing result.
-    places = view.frame["place"].unique().tolist()
+    # In each protocol all lines have the same tests, so a gap is a missing result. Data that the
+    # model already knows have a result after each training.
+    tested = view.frame["tested_on"].isin(list(view.study.data))
+    places = view.frame["place"][tested].unique().tolist()
 
     def cells(line: Line) -> dict[str, Cell]:
         found: dict[str, Cell] = {}

@@ -223,6 +223,25 @@ def test_a_comparison_says_what_was_forgotten_and_has_means_of_groups():
     assert texts(tables, "cats")["Adapter"]["of what it knew"] == f"40.0 ± {50**0.5:.1f}"
 
 
+def test_few_shot_learning_says_what_was_forgotten_and_aligns_only_its_own_data():
+    known = {"old": Data("old", CONFIG)}
+    study = make_study("few_shot", methods=("coop",), seeds=(1, 2), shots=(4,), forgetting=known)
+
+    def metrics(cell):
+        if cell.data != "old":
+            return dict(accuracy=90.0, margin=0.3, gap=0.5)
+        after = dict(cats=50.0, dogs=30.0).get(cell.training.data, 70.0)
+        return dict(accuracy=after, margin=0.1, gap=0.9)
+
+    tables = study_tables(study, make_frame(study, metrics))
+    whole = texts(tables, "Average over 2 data sets, of what it knew")
+    assert whole["Zero-shot"]["no training"] == "70.00"
+    assert whole["CoOp"]["4 shots"] == "40.00 ± 0.00"
+    assert texts(tables, "dogs, of what it knew")["CoOp"]["4 shots"] == "30.00 ± 0.00"
+    assert texts(tables, "dogs")["CoOp"]["4 shots"] == "90.00 ± 0.00"
+    assert texts(tables, "Alignment")["CoOp"]["margin after"] == "0.3000 ± 0.0000"
+
+
 def test_stacking_shows_both_data_with_each_combination_of_slots():
     pairs = [("adapter", "adapter"), ("adapter", "coop")]
     study = make_study(
