@@ -93,7 +93,7 @@ def title(study: Study) -> str:
 
 
 def _counted(frame: pd.DataFrame) -> str:
-    """Methods with their numbers of rows, as text."""
+    """Methods with their numbers of trainings, as text."""
     return ", ".join(f"{name} ({n})" for name, n in frame["label"].value_counts().items())
 
 
@@ -105,7 +105,8 @@ def introduction(study: Study, frame: pd.DataFrame) -> list[str]:
     if study.selection:
         state = "the epoch that was best on the validation split (0 is the untrained model)"
     seeds = f"seed{'s' * (len(study.seeds) > 1)} {', '.join(map(str, study.seeds))}"
-    read = f"{names[:1].upper()}{names[1:]}{unit} on the test sets, of the model after {state}."
+    images = "test sets" if study.split == "test" else "validation images"
+    read = f"{names[:1].upper()}{names[1:]}{unit} on the {images}, of the model after {state}."
     if len(study.seeds) > 1:
         read += f" Mean ± standard deviation (n − 1) over the {seeds}."
     else:
@@ -138,9 +139,10 @@ def introduction(study: Study, frame: pd.DataFrame) -> list[str]:
             f"Trainings that did not get better than the untrained model: {_counted(kept)}."
         )
     worse = frame[(frame["gain"] < 0) & (frame["tested_on"] == frame["trained_on"])]
+    worse = worse.drop_duplicates("training")
     if len(worse):
         found.append(
-            f"Trainings that end below zero-shot on the test set: {_counted(worse)}. Where first"
+            f"Trainings that end below zero-shot on the {images}: {_counted(worse)}. Where first"
             " values are drawn at random, the untrained model may be below it, too."
         )
     versions = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -88,7 +89,20 @@ def test_who_ends_below_zero_shot_is_named():
     scores = dict(zero_shot=50.0, coop=49.5, mudpt=50.0)
     frame = make_frame(STUDY, lambda cell: dict(accuracy=scores[cell.training.method]))
     (found,) = (each for each in introduction(STUDY, frame) if "below zero-shot" in each)
-    assert "on the test set: CoOp (12). " in found
+    assert "on the test sets: CoOp (12). " in found
+
+
+def test_a_training_below_zero_shot_counts_once_however_often_it_is_tested():
+    study = make_study("base_to_new", ("cats",), ("coop",), shots=(4,))
+    frame = make_frame(study, lambda cell: dict(accuracy=40.0 if cell.training.data else 50.0))
+    assert any(
+        "below zero-shot on the test sets: CoOp (3)." in x for x in introduction(study, frame)
+    )
+
+
+def test_a_page_says_that_its_numbers_are_of_validation_images():
+    frame = make_frame(study := replace(STUDY, split="val"), lambda cell: dict(accuracy=50.0))
+    assert "in percent on the validation images, of" in introduction(study, frame)[1]
 
 
 def test_csv_has_every_cell_at_full_precision(written, tmp_path):
