@@ -19,17 +19,19 @@ theirs.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmsdpt.hosts.clip.seams import LogitsSeam
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import MODELS
-from mmsdpt.utils.errors import InputError, printable
+from mmsdpt.utils.errors import InputError, listed, printable
 
 from .base import Seams, Tuner
 from .layers.common import positive_integer
@@ -43,7 +45,8 @@ class TipAdapter(Tuner):
     (Tip-Adapter).
 
     Before it is filled, all keys are zero, and every class gets the same votes. It votes only for
-    its own classes, in any order; for others nothing is added to the zero-shot logits.
+    its own classes, in any order; for others nothing is added to the zero-shot logits, which a
+    warning says once for each class list.
 
     Args:
         num_classes: C.
@@ -85,6 +88,7 @@ class TipAdapter(Tuner):
         rows = torch.arange(num_classes).repeat_interleave(shots)
         self.register_buffer("labels", rows)
         self.register_buffer("strengths", torch.tensor([alpha, beta], dtype=torch.float32))
+        self._checked: set[tuple[str, ...]] = set()  # class lists
         seam.connect(self, self._vote)
 
     @property
@@ -117,10 +121,28 @@ class TipAdapter(Tuner):
                     " classes: set num_classes, and fill the cache with their images"
                 )
             self.trained_classes = names if self.training else ()
+        self._warn_of_others(names)
         alpha, beta = self.strengths
         similarity = self._similarity(cast(Tensor, state.image_features))
         votes = self.votes(similarity, beta, names)
         return logits + (alpha * votes).to(logits.dtype)
+
+    def _warn_of_others(self, names: tuple[str, ...]) -> None:
+        """Say once for each class list which of its classes get no votes."""
+        known = self.trained_classes
+        if not known or names == known or names in self._checked:
+            return
+        self._checked.add(names)
+        own = set(known)
+        if others := [name for name in names if name not in own]:
+            all_of_them = len(others) == len(names)
+            print_log(
+                f"{type(self).__name__} has images of {listed(map(repr, known))}, but none of"
+                f" {listed(map(repr, others))}: "
+                + ("the model acts as without it" if all_of_them else "these get no votes"),
+                "current",
+                logging.WARNING,
+            )
 
     @torch.no_grad()
     def fill(self, features: Tensor, labels: Tensor, class_names: Sequence[str]) -> None:

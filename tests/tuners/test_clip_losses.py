@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.logging import MMLogger
 from mmpretrain.models.multimodal.clip.utils import OPENAI_IMAGENET_PROMPT
 from torch import Tensor, nn
 
@@ -426,6 +427,22 @@ def test_tip_adapters_votes_are_those_of_its_images_and_none_for_other_classes()
     first = max(votes, key=votes.__getitem__)
     assert best == max(votes.values())
     assert tuner.strengths.tolist() == pytest.approx(first, rel=1e-6)
+
+
+def test_tip_adapter_says_once_which_classes_get_no_votes(caplog):
+    model = disturbed(dict(type="mmsdpt.TipAdapter", num_classes=4, shots=2))
+    tuner, images = model.tuners["default"], make_images(1)
+    tuner.fill(torch.randn(4, 96).double(), torch.arange(4), NAMES)
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    with torch.no_grad():
+        for names in (NAMES, NAMES[::-1], ("moon", NAMES[2]), ("moon", "sun"), ("moon", "sun")):
+            model.set_classes(names)
+            model(images)
+    logger.removeHandler(caplog.handler)
+    some, none = [each for each in caplog.messages if "TipAdapter" in each]
+    assert some.endswith("none of 'moon': these get no votes")
+    assert none.endswith("none of 'moon', 'sun': the model acts as without it")
 
 
 # ---------------------------------------------------------------------- settings
