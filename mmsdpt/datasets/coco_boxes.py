@@ -5,7 +5,7 @@ are left out, and boxes in another convention are refused.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from .coco_report import CocoReport, as_key, as_number, objects_of
@@ -23,6 +23,10 @@ def check_annotations(report: CocoReport, content: dict, categories: dict, image
     kept, ids, seen = [], [], set()
     shapes = Counter()
     entries = objects_of(report, content, "annotations")
+    _refuse_shifted(report, entries, "image", images)
+    _refuse_shifted(report, entries, "category", categories)
+    if report.errors:
+        return
     for number, entry in enumerate(entries):
         where = f"id {entry['id']}" if "id" in entry else f"entry {number}"
         image_id = images.get(as_key(entry.get("image_id")))
@@ -90,6 +94,24 @@ def check_annotations(report: CocoReport, content: dict, categories: dict, image
                 " ignores"
             )
         report.add("errors", f"none of its {len(entries)} boxes can be used: {'; '.join(why)}")
+
+
+def _refuse_shifted(
+    report: CocoReport, entries: Sequence[dict], what: str, known: Collection[Any]
+) -> None:
+    """Refuse ids of images or categories that start at another number than those that are listed:
+    boxes would belong to the next image or class.
+    """
+    used = {as_key(entry.get(f"{what}_id")) for entry in entries}
+    if used.issubset(known) or not all(type(number) is int for number in (*used, *known)):
+        return
+    if any({number + shift for number in used}.issubset(known) for shift in (1, -1)):
+        report.add(
+            "errors",
+            f"its annotations have {what} ids from {min(used)} to {max(used)}, but the ids that are"
+            f" listed are {min(known)} to {max(known)}: both must start at the same number, or"
+            f" boxes get the wrong {what}",
+        )
 
 
 def _box(report: CocoReport, entry: dict, where: str) -> list[float] | None:

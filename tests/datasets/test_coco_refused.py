@@ -104,6 +104,14 @@ def _edit(split, change):
     return edit
 
 
+def _moved(key, by):
+    def change(content):
+        for entry in content["annotations"]:
+            entry[key] += by
+
+    return change
+
+
 def _text(split, text):
     def edit(data):
         data.save()
@@ -134,6 +142,14 @@ REFUSED = {
     "one id for two categories": (
         _edit("train", lambda c: c["categories"][1].update(id=1)),
         "the id 1 has two categories",
+    ),
+    "categories of annotations from 0": (
+        _edit("train", _moved("category_id", -1)),
+        "category ids from 0 to 1, but the ids that are listed are 1 to 2",
+    ),
+    "images of annotations from 2": (
+        _edit("val", _moved("image_id", 1)),
+        "image ids from 2 to 3, but the ids that are listed are 1 to 2",
     ),
     "twice the size": (
         _edit("train", lambda c: [i.update(width=192, height=160) for i in c["images"]] and None),
