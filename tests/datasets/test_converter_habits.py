@@ -1,6 +1,7 @@
 """Habits of people and tools that cost boxes, or gave them to another class or image, silently."""
 
 import json
+import shutil
 from pathlib import PurePath
 
 import pytest
@@ -108,6 +109,21 @@ def test_validation_images_alone_are_no_data_set(tmp_path):
     source = yolo(tmp_path / "src", {"a": BOX}, "train: tren\nval: train/images\nnames: [cat]\n")
     with pytest.raises(InputError, match="no training images: data.yaml train: tren is not there"):
         from_yolo(source, tmp_path / "out")
+
+
+def test_a_split_of_null_is_not_named(tmp_path):
+    data = "train: train/images\nval: null\ntest: ~\nkpt_shape: null\nnames: [cat]\n"
+    source = yolo(tmp_path / "src", {"a": BOX}, data)
+    shutil.copytree(source.parent / "train", source.parent / "valid")
+    report = from_yolo(source, tmp_path / "out", strict=True)
+    assert list(report.splits) == ["train", "val"]
+    assert report.counts == {"split_from_folder": 1}
+
+
+def test_a_split_that_roboflow_names_and_does_not_write_is_only_missing(tmp_path):
+    data = "train: ../train/images\nval: ../valid/images\nnames: [cat]\n"
+    report = from_yolo(yolo(tmp_path / "src", {"a": BOX}, data), tmp_path / "out")
+    assert report.named == {"split_missing": [("data.yaml val", "../valid/images is not there")]}
 
 
 def test_an_empty_list_is_said(tmp_path):

@@ -75,7 +75,7 @@ def test_links_that_leave_the_source_are_refused(tmp_path):
     assert report.counts == {"path_refused": 1, "label_missing": 1, "image_without_boxes": 1}
 
 
-@pytest.mark.parametrize("entry", ["../private", "{private}", "../../../../etc", "list.txt"])
+@pytest.mark.parametrize("entry", ["../private", "{private}", 20 * "../" + "etc", "list.txt"])
 def test_a_data_file_that_names_paths_outside_is_refused(tmp_path, entry):
     private = picture(tmp_path / "private" / "secret.jpg").parent
     source = yolo(tmp_path / "src", {"a": "0 0.5 0.5 0.5 0.5"})

@@ -106,7 +106,7 @@ def convert_yolo(
     pictures = {name: folders.images(name) for name in SPLITS}
     if not pictures["train"] and any(pictures.values()) and "split_missing" in report.named:
         told = "; ".join(": ".join(each) for each in report.named["split_missing"])
-        raise InputError(f"{source} has no training images: {told} is not there.")
+        raise InputError(f"{source} has no training images: {told}.")
     if not any(pictures.values()) and not report.problems:
         pictures = {"train": folders.everything()}
     if split is not None:  # an image in two splits counts once

@@ -31,6 +31,7 @@ _NO_LABELS = ("classes.txt", "notes.txt", "readme")
 _MAX_YAML_BYTES = 2**18
 """Ten times LVIS's 1,203 names. Parsing takes seconds per MiB."""
 _MAX_DEPTH = 100
+_NULLS = ("", "~", "null", "Null", "NULL")  # YAML's ways to give no value
 
 
 def find_data_file(folder: Path) -> Path:
@@ -77,7 +78,7 @@ def names_of_a_part(source: Path) -> bool:
 
 def read_data_file(source: Path) -> dict[str, Any]:
     """Reads data.yaml, or obj.data or a list of class names in its form. Every value is text:
-    ``no`` and ``1`` are class names.
+    ``no`` and ``1`` are class names. Keys without a value (``test: null``) are left out.
 
     Raises:
         InputError: if it cannot be read, is no mapping or too large.
@@ -102,7 +103,7 @@ def read_data_file(source: Path) -> dict[str, Any]:
         raise InputError(f"{source} cannot be read as YAML: {reason}.") from error
     if not isinstance(data, dict):
         raise InputError(f"{source} is not a mapping; expected the keys names, train and val.")
-    return data
+    return {key: value for key, value in data.items() if value not in _NULLS}
 
 
 def _refuse_deep(text: str) -> None:
@@ -231,7 +232,7 @@ class DatasetFolders:
             path = self._find(entry, self.bases, f"data.yaml {key}", self.short_paths)
             where = f"data.yaml {key}"
             if path is None:
-                self.report.add("split_missing", where, entry)
+                self.report.add("split_missing", where, f"{entry} is not there")
                 if self.report.counts.pop("path_unused", 0):  # that path was needed
                     self.report.add("path_refused", *self.report.named.pop("path_unused")[0])
                 continue
@@ -366,7 +367,9 @@ class DatasetFolders:
                 if absolute and part in ends:
                     self.report.add("path_moved", where, text)
                 return path
-            outside |= path is None and part in wholes
+            if path is None and part in wholes:
+                # Roboflow writes ../test/images also where there is no test split.
+                outside |= refused == "path_unused" or _exists(base / part)
         if outside:
             self.report.add(
                 refused,
