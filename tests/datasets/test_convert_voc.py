@@ -58,6 +58,19 @@ def test_the_xmls_own_name_beats_a_wrong_filename(tmp_path):
     ]
 
 
+def test_a_filename_with_dots_may_lack_its_suffix(tmp_path):
+    xml(tmp_path / "src" / "Annotations" / "1.xml", filename="photo.v1")
+    picture(tmp_path / "src" / "JPEGImages" / "photo.v1.jpg")
+    report = voc(tmp_path / "src", tmp_path / "out")
+    assert report.named["filename_used"] == [("Annotations/1.xml", "photo.v1.jpg")]
+
+
+def test_xml_files_without_their_images_are_called_so(tmp_path):
+    pair(tmp_path, "a")
+    with pytest.raises(InputError, match="No image was found for any of the 1 XML files .* a.xml;"):
+        voc(tmp_path / "Annotations", tmp_path / "out")
+
+
 def test_the_images_own_size_beats_a_wrong_or_missing_size(tmp_path):
     pair(tmp_path / "src", "a", size=(0, 0))
     pair(tmp_path / "src", "b", size=None)

@@ -112,6 +112,12 @@ def convert_voc(
             " images that were labelled, or correct <size> where the boxes are right."
         )
     if not categories:
+        if report.counts["label_without_image"] == len(xmls):
+            raise InputError(
+                f"No image was found for any of the {len(xmls)} XML files of {src}, the first is"
+                f" {report.named['label_without_image'][0][0]}; give the folder that holds both,"
+                " where an image has the name of its XML file or the one in <filename>."
+            )
         kinds = ("object_malformed", "label_malformed", "label_refused")
         found = next((report.named[k][0] for k in kinds if k in report.named), ("no <object>", ""))
         raise InputError(
@@ -335,7 +341,8 @@ class _Reader:
             if pure.name and one_form(pure.name) != one_form(image.name):
                 self.report.add("filename_differs", xml, f"{pure.name}, used {image.name}")
             return image
-        named = self.by_name[folded(pure.name)] or self.by_stem[folded(pure.stem)]
+        name = folded(pure.name)
+        named = self.by_name[name] or self.by_stem[name] or self.by_stem[folded(pure.stem)]
         image = self._nearest(xml, named, pure.name)
         if image is not None:
             self.report.add("filename_used", xml, image.name)
