@@ -71,6 +71,14 @@ def test_xml_files_without_their_images_are_called_so(tmp_path):
         voc(tmp_path / "Annotations", tmp_path / "out")
 
 
+def test_objects_that_labelme_deleted_are_left_out(tmp_path):
+    pair(tmp_path / "src", "a", extra="<deleted>0</deleted>")
+    pair(tmp_path / "src", "b", extra="<deleted>1</deleted>", name="dog")
+    report = voc(tmp_path / "src", tmp_path / "out")
+    assert report.named["object_deleted"] == [("Annotations/b.xml:4", "dog")]
+    assert report.categories == ("cat",) and balanced(report)
+
+
 def test_the_images_own_size_beats_a_wrong_or_missing_size(tmp_path):
     pair(tmp_path / "src", "a", size=(0, 0))
     pair(tmp_path / "src", "b", size=None)

@@ -66,6 +66,7 @@ NOTES = {
     "exif_orientation": "image with an EXIF orientation, its size taken as displayed",
     "exif_boxes_turned": "boxes drawn on the stored, unturned image, turned with it",
     "difficult": "box marked difficult, attribute kept",
+    "object_deleted": "object that LabelMe marks as deleted, left out",
     "polygon": "polygon or rotated box, its bounding box was used",
     "keypoints": "pose, its box was used without the keypoints",
     "further_columns": "confidence or track number after a box, not used",

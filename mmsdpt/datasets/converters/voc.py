@@ -374,6 +374,9 @@ class _Reader:
     def _instance(self, node: Element, where: str, size: ImageFacts, turn: bool) -> Instance | None:
         self.report.boxes_found += 1
         old = one_form(node.findtext("name") or "")
+        if (node.findtext("deleted") or "").strip() == "1":
+            self.report.drop_box("object_deleted", where, old)
+            return None
         corners = self._corners(node, where)
         if not old or corners is None:
             tags = ", ".join(f"<{child.tag}>" for child in node if child.tag != "name") or "nothing"
