@@ -186,6 +186,18 @@ def test_image_sets_are_used_and_checked(tmp_path):
     assert balanced(report)
 
 
+@pytest.mark.parametrize("folder", ["ImageSets/Main", "ImageSets"])
+def test_lists_of_splits_may_be_in_image_sets_itself(tmp_path, folder):
+    for stem in "ab":
+        pair(tmp_path / "src", stem)
+    for name, stem in (("ImageSets/train", "b"), (f"{folder}/train", "a"), (f"{folder}/val", "b")):
+        path = tmp_path / "src" / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(stem)
+    report = voc(tmp_path / "src", tmp_path / "out")
+    assert report.counts == {} and list(report.splits) == ["train", "val"]
+
+
 def test_split_folders_with_equal_file_names_are_kept_apart(tmp_path):
     src = tmp_path / "src"
     for folder in ("train", "valid", "test"):

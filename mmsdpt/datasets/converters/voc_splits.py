@@ -17,8 +17,9 @@ from .report import ConversionReport
 def listed_splits(
     root: Path, samples: Sequence[Sample], report: ConversionReport
 ) -> dict[str, list[Sample]]:
-    """Reads ``ImageSets/Main`` (any case, at any depth: ``VOCdevkit/VOC2007``; CVAT writes
-    ``Train.txt`` and ``Validation.txt``). ``trainval`` is read if there is no ``train``.
+    """Reads ``ImageSets/Main``, or ``ImageSets`` if there is no ``Main`` (any case, at any depth:
+    ``VOCdevkit/VOC2007``; CVAT writes ``Train.txt`` and ``Validation.txt``). ``trainval`` is read
+    if there is no ``train``.
 
     Returns:
         Samples by split, empty where there are no lists.
@@ -65,10 +66,13 @@ def _lists(root: Path) -> list[tuple[str, Path]]:
     """
     found: dict[tuple[Path, str], Path] = {}
     trainval: list[Path] = []
-    for path in scan(root, root, {".txt"}, ConversionReport(root, "voc")):
-        folders = [part.lower() for part in path.parent.parts[-2:]]
+    texts = scan(root, root, {".txt"}, ConversionReport(root, "voc"))
+    main = {path.parent for path in texts if _folders(path) == ["imagesets", "main"]}
+    above = {folder.parent for folder in main}
+    for path in texts:
         split = split_of(path.stem)
-        if folders != ["imagesets", "main"]:
+        directly = _folders(path)[-1] == "imagesets" and path.parent not in above
+        if path.parent not in main and not directly:
             continue
         if path.stem.lower() == "trainval":
             trainval.append(path)
@@ -78,6 +82,10 @@ def _lists(root: Path) -> list[tuple[str, Path]]:
     for path in trainval:
         found.setdefault((path.parent, "train"), path)
     return [(split, path) for (_, split), path in found.items()]
+
+
+def _folders(path: Path) -> list[str]:
+    return [part.lower() for part in path.parent.parts[-2:]]
 
 
 def _named(entry: str, by_end: Mapping[str, list[Sample]]) -> list[Sample]:
