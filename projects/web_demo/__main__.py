@@ -5,6 +5,7 @@ work_dirs. It listens on this machine alone, and needs no network.
 """
 
 import argparse
+import socket
 from pathlib import Path
 
 from mmsdpt.utils.cli import run_tool
@@ -52,6 +53,26 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def check_address(host: str, port: int) -> None:
+    """Check before the models are built that the page can listen there.
+
+    Raises:
+        InputError: if not, for example because another page does.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as tried:
+            # Connections of a page that has just ended do not count.
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((host, port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"the page cannot listen on port {port} of {host} ({reason}): choose others with --port"
+            " and --host"
+        ) from None
+
+
 def main() -> int:
     args = parse_args()
     for config in (args.config, args.clip_config):
@@ -63,6 +84,7 @@ def main() -> int:
         raise InputError(
             "the page needs packages that are not installed: pip install -e '.[web]'"
         ) from None
+    check_address(args.host, args.port)
     from .page import serve
 
     serve(args)

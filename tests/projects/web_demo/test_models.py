@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from PIL import Image
@@ -43,6 +45,15 @@ def test_without_the_extra_the_page_says_what_to_install(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["web_demo"])
     with pytest.raises(InputError, match=r"pip install -e '\.\[web\]'"):
         serve_page()
+
+
+def test_a_port_that_cannot_be_used_is_said_in_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", ModuleType("gradio"))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        for port, reason in ((other.getsockname()[1], "already in use"), (70_000, "0-65535")):
+            monkeypatch.setattr(sys, "argv", ["web_demo", "--port", str(port)])
+            with pytest.raises(InputError, match=f"{reason}.*choose others with --port"):
+                serve_page()
 
 
 def test_only_tuner_files_of_the_host_can_be_chosen(bench):
