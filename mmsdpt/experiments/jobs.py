@@ -347,7 +347,7 @@ def new_record(study: Study, job: Job, test: Test, found: Mapping[str, Any]) -> 
         trained_classes=None if nothing else training.classes,
         shots=training.shots,
         seed=training.seed,
-        settings=dict(training.settings),
+        settings=json.loads(json.dumps(dict(training.settings))),  # lists, as in the file
         on_top_of=training.on.method if training.on else None,
         tested_on=test.cell.data,
         tested_classes=test.cell.classes,

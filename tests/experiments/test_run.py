@@ -93,6 +93,13 @@ def test_a_finished_cell_is_never_computed_again(compute, monkeypatch):
     assert [r | times for r in again.values()] == [r | times for r in first.values()]
 
 
+def test_a_finished_cell_with_a_list_as_a_setting_is_recorded_once(compute, tmp_path):
+    means = [{"model.data_preprocessor.mean": [100.0, 110.0, 120.0]}]
+    for _ in range(2):
+        compute(vary=dict(mean=means))
+    assert len((tmp_path / "work/tiny.jsonl").read_text().splitlines()) == 2
+
+
 def test_a_study_goes_on_from_its_file_of_results_alone(compute, monkeypatch, tmp_path):
     first, _ = compute(names=["vpt"], seeds=[1, 2])
     shutil.rmtree(tmp_path / "work" / "tiny_clip")
