@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from .run_tools import run as run_here
+
 CLASSES = dict(hat=(200, 30, 30), skirt=(30, 30, 200))
 
 
@@ -52,3 +54,19 @@ def test_train_then_test_with_the_tuner_file_pictures_and_a_dump(repository, pho
             middle = np.asarray(picture.convert("RGB"))[200:300, 300:420].mean(axis=(0, 1))
         assert np.abs(middle - colour).max() < 10
     assert len(pickle.loads(dump.read_bytes())) == 8  # our own file
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("off", [(), ("--tuners-off",)], ids=["on", "off"])
+def test_tip_adapter_that_trains_nothing_is_tested_with_its_cache(
+    repository, photographs, tmp_path, off
+):
+    options = ["model.tuner.frozen=True", "model.tuner.num_classes=2", "model.tuner.shots=4"]
+    options += ["train_dataloader.dataset.shots=4", "custom_hooks.0.passes=1"]
+    config, work = repository / "configs/mini/tip_adapter_f_mini_clothing.py", tmp_path / "work"
+    folders = ["--data-root", photographs, "--work-dir", work]
+    assert run_here("test.py", config, *folders, *off, "--cfg-options", *options) == 0
+    (log,) = (path.read_text() for path in work.glob("*/*.log"))
+    accuracy = float(re.search(r"accuracy/top1: ([\d.]+)", log)[1])
+    assert (accuracy > 75) is not bool(off)  # red or blue, which the names do not say
+    assert (work / "tuner.safetensors").is_file() is not bool(off)

@@ -124,6 +124,7 @@ def main() -> None:
     cfg = load_config(args, TEST, partial(take_tuner_files, arguments=args.tuner_files))
     # Imported here so that --help and the check for a missing config are fast.
     from mmsdpt.engine import build_runner
+    from mmsdpt.engine.hooks import TipAdapterHook
 
     cfg.resume = False
     if args.show or args.show_dir:
@@ -137,9 +138,12 @@ def main() -> None:
             f"--slots-off {unknown[0]}: the config has tuner slots"
             f" {', '.join(runner.host.tuners) or 'none'}"
         )
+    caches = [hook for hook in runner.hooks if isinstance(hook, TipAdapterHook)]
+    filled = {hook.slot for hook in caches if hook.fills_for_test(runner.host)}
     for slot in runner.host.tuners:
-        # A slot without a file would act with the random initial values of training.
-        if args.tuners_off or slot in args.slots_off or slot not in cfg.tuner_files:
+        # Without a file it would act with the random initial values of training.
+        lacks_file = slot not in cfg.tuner_files and slot not in filled
+        if args.tuners_off or slot in args.slots_off or lacks_file:
             runner.host.set_slot_enabled(slot, False)
             runner.logger.info(f"Testing with tuner slot {slot} switched off")
     runner.test()

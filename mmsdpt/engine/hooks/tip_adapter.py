@@ -57,9 +57,13 @@ class TipAdapterHook(Hook):
         if stopped_early(runner.train_loop):  # its last checkpoint comes after this
             self._search(runner, runner.val_loop and runner.val_dataloader)
 
+    def fills_for_test(self, host: nn.Module) -> bool:
+        """Whether a test fills the cache: nothing trains, and no file was loaded."""
+        tuner = host._slot(self.slot)
+        return tuner.frozen and tuner.is_empty
+
     def before_test(self, runner: Runner) -> None:
-        tuner = runner.host._slot(self.slot)
-        if not tuner.frozen or not tuner.is_empty:
+        if not runner.host._slot(self.slot).enabled or not self.fills_for_test(runner.host):
             return
         self._fill(runner, runner.build_dataloader(runner.cfg.train_dataloader))
         self._search(runner)
