@@ -63,14 +63,19 @@ def each_model(
     cfg: Config, tuners: Mapping[str, str], classes: Sequence[str]
 ) -> Iterator[tuple[str, nn.Module]]:
     """Name and model of each tuner, the last one first, and finally ``before``, without tuners.
-    Only one model is in memory at a time.
+    Only one model is in memory at a time. A classifier has the templates of its tuner file, and
+    without tuners those of the config, as in a test.
     """
 
     def model(file: str | None) -> nn.Module:
-        host = Recipe.of_one(cfg, file).build()
-        if hasattr(host, "set_classes"):
-            host.set_classes(classes)
+        recipe = Recipe.of_one(cfg, file)
+        host = recipe.build()
+        set_classes(host, recipe)
         return host.to(get_device()).eval()
+
+    def set_classes(host: nn.Module, recipe: Recipe) -> None:
+        if hasattr(host, "set_classes"):
+            host.set_classes(classes, recipe.templates)
 
     for name in list(tuners)[:0:-1]:
         yield name, model(tuners[name])
@@ -78,6 +83,7 @@ def each_model(
     host = model(None if first is None else tuners[first])
     if first is not None:
         yield first, host
+        set_classes(host, Recipe.of_one(cfg, None))
     with host.tuners_off():
         yield BEFORE, host
 
@@ -120,6 +126,7 @@ class Pictures:
         init_default_scope(cfg.get("default_scope", "mmdet"))
         dataset = cfg.test_dataloader.dataset
         use_own_image_loader(dataset)
+        self.captions = dataset.get("caption_prompt")
         self.detects = cfg.get("default_scope") != "mmpretrain"
         self._error: Exception | None = None
         self._known: dict[str, int] = {}
@@ -180,6 +187,8 @@ class Pictures:
             info = dict(img_path=path, img_id=0, instances=[])
             if self.detects:
                 info.update(text=self.classes, custom_entities=True)
+                if self.captions:
+                    info["caption_prompt"] = self.captions
             item = self.pipeline(info)
         if self.detects:
             item["data_samples"].set_metainfo(dict(text=self.words, custom_entities=True))

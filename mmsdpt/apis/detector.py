@@ -66,9 +66,6 @@ class Detector(TunedModel):
             checked_positive("chunked_size", chunked_size)
         names = self._names(classes)
         self.model.check_class_names(names, "classes", strict=False)
-        extra: dict[str, Any] = dict(text=names, custom_entities=True)
-        if self.recipe.captions:
-            extra["caption_prompt"] = self.recipe.captions
 
         def finish(source: Source, sample: Any) -> Detections:
             found = sample.pred_instances.cpu()
@@ -93,7 +90,14 @@ class Detector(TunedModel):
             finally:
                 self.model.test_cfg = whole
 
-        return self._predict(images, finish, extra, batch_size, progress, run)
+        return self._predict(images, finish, self._of_classes(names), batch_size, progress, run)
+
+    def _of_classes(self, names: Sequence[str]) -> dict[str, Any]:
+        """What a sample says of the classes to detect."""
+        found: dict[str, Any] = dict(text=names, custom_entities=True)
+        if self.recipe.captions:
+            found["caption_prompt"] = self.recipe.captions
+        return found
 
     @staticmethod
     def _use_text_encoder(model: dict[str, Any], folder: str) -> None:

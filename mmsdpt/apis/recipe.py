@@ -209,7 +209,8 @@ class Recipe:
 
     @classmethod
     def of_one(cls, cfg: Config, file: str | None) -> Recipe:
-        """The host and base weights of a config with one tuner file, which has its own settings.
+        """The host and base weights of a config with one tuner file, which has its own settings
+        and templates.
 
         Args:
             cfg: A config of ``tools/train.py``, for any method.
@@ -224,7 +225,13 @@ class Recipe:
         header = read_tuner_header(file)
         if section(header, "model").get("config") and section(header, "data").get("pipeline"):
             part = _of_header(file, header, "")
-            return replace(cls.of(cfg, None), tuners=part.tuners, files=part.files)
+            own = cls.of(cfg, None)
+            return replace(
+                own,
+                tuners=part.tuners,
+                templates=part.templates or own.templates,
+                files=part.files,
+            )
         slots = resolve_slots(cfg.model.get("tuner"), cfg.model.get("tuners"))
         for slot, tuner in slots.items():
             if tuner["type"].endswith(f".{header['method']}"):

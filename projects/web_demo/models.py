@@ -221,7 +221,7 @@ class Workbench:
         detects = self.kind is Detector
         with self._model(chosen, on) as model:
             words = _words(names, model)
-            extra: dict[str, Any] = dict(text=words, custom_entities=True) if detects else {}
+            extra = model._of_classes(words) if detects else {}
             if not detects:
                 model.model.set_classes(words, template or model.templates or None)
             item = model._prepare(Source(path, Path(path).name), extra)

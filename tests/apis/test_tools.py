@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mmsdpt.analysis.models import BEFORE, Pictures, each_model
 from mmsdpt.apis import Classifier, Detector
 from mmsdpt.engine import build_runner
 from mmsdpt.evaluation import JsonResults
@@ -234,6 +235,26 @@ def test_lora_goes_to_peft_and_back_by_the_tool(kind, make_tiny_cfg, clip_cfg, s
     assert found.recipe.captions == cfg.test_dataloader.dataset.get("caption_prompt")
     expected, found = (each(squares[0], classes=classes) for each in (expected, found))
     assert found.to_dict() == expected.to_dict()
+
+
+def test_pages_of_a_classifier_use_the_templates_of_a_test(tuned_clip, clip_cfg):
+    cfg = clip_cfg.copy()
+    cfg.test_dataloader.dataset.template = "a drawing of {}."
+    models = each_model(cfg, {"tuned": tuned_clip}, sorted(COLOURS))
+    found = {name: host.templates for name, host in models}
+    assert found == {"tuned": ("a photo of a {}.",), BEFORE: ("a drawing of {}.",)}
+
+
+def test_pages_of_a_detector_use_the_caption_prompts_of_a_test(make_tiny_cfg, squares, tmp_path):
+    cfg = make_tiny_cfg(tmp_path / "run")
+    dataset = cfg.test_dataloader.dataset
+    dataset.caption_prompt = {"red square": {"prefix": "one "}}
+    dataset.pipeline[-1].meta_keys = (*dataset.pipeline[-1].meta_keys, "caption_prompt")
+    own = shutil.copy(squares[0], tmp_path)
+    known, other = Pictures(cfg).choose([squares[0], own], 2)
+    assert known.has_truth and not other.has_truth
+    for picture in (known, other):
+        assert picture.item["data_samples"].caption_prompt == dataset.caption_prompt
 
 
 def test_without_its_data_an_imported_adapter_has_no_classes_and_that_is_said(
