@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +85,8 @@ def prepare_data(
     problems += _metrics_of_other_images(splits, evaluators)
     _put_all_in_order(splits)
     for split in splits:
-        if split.role == "train" and not split.report.errors and not split.report.boxes:
-            split.report.errors[NOTHING_TO_TRAIN_ON] = []
+        if split.role == "train" and not split.report.errors and not _used_boxes(split):
+            split.report.errors[_nothing_to_train_on(split)] = []
         problems += [
             (split.role, f"{split.report.path}: {sentence}")
             for sentence in split.report.sentences("errors")
@@ -253,6 +254,21 @@ def _put_all_in_order(splits: Sequence[_Split]) -> None:
                 )
 
 
+def _used_boxes(split: _Split) -> Counter[str]:
+    """Boxes of the classes in a dataset's config."""
+    boxes, classes = split.report.boxes, _class_list(split.dataset)
+    return +boxes if not classes else +Counter({name: boxes[name] for name in classes})
+
+
+def _nothing_to_train_on(split: _Split) -> str:
+    if not (others := +split.report.boxes):
+        return NOTHING_TO_TRAIN_ON
+    return (
+        "it has no box of the config's classes, so there is nothing to train on; it has boxes of"
+        f" {listed(map(repr, others))}"
+    )
+
+
 def _warn(splits: Sequence[_Split], problems: Sequence[str]) -> None:
     """Log what was filled in or left out, and what may be wrong."""
     lines = list(problems)
@@ -267,14 +283,21 @@ def _warn(splits: Sequence[_Split], problems: Sequence[str]) -> None:
                 f"{path}: {len(both)} of its images are also in train ({both[0].name}, ...), so the"
                 " score says little about new images"
             )
+        used = _used_boxes(split)
+        others = [f"{name!r} {n}" for name, n in (report.boxes - used).items()]
+        if others:
+            told = (
+                f"boxes of categories that the config does not name are not used: {listed(others)}"
+            )
+            lines.append(f"{path}: {told}")
         if id(report) in seen:
             continue
         seen.add(id(report))
         lines += [f"{path}: corrected: {text}" for text in report.sentences("filled")]
         lines += [f"{path}: left out: {text}" for text in report.sentences("left_out")]
         lines += [f"{path}: {text}" for text in report.sentences("doubtful")]
-        empty = [name for name in _class_list(split.dataset) or () if not report.boxes[name]]
-        if not report.boxes:
+        empty = [name for name in _class_list(split.dataset) or () if not used[name]]
+        if not used:
             lines.append(f"{path}: {NO_SCORE}")
         elif empty and split.role == "train":
             lines.append(f"{path}: no boxes to train on for {', '.join(map(repr, empty))}")

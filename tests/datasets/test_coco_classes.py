@@ -113,6 +113,27 @@ def test_boxes_of_a_category_in_another_spelling_are_counted(data):
     assert report.boxes == {"circle": 2, "square\u200b": 2}
 
 
+def test_boxes_of_classes_that_the_config_does_not_name_are_said(data, monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        "mmsdpt.engine.data_checks.print_log", lambda text, **options: lines.append(text)
+    )
+    data.splits["val"]["annotations"].pop()
+    data.save()
+    data.prepare(classes=("circle",))
+    told = "boxes of categories that the config does not name are not used: 'square'"
+    counts = (("train", 2), ("val", 1), ("test", 2))
+    assert lines == [f"{data.root}/annotations/{split}.json: {told} {n}" for split, n in counts]
+
+
+def test_boxes_of_other_classes_alone_are_nothing_to_train_on(data):
+    """As where the root category of a Roboflow export is taken for the class."""
+    data.splits["train"]["categories"].append(dict(id=0, name="shapes", supercategory="none"))
+    data.save()
+    with pytest.raises(InputError, match="no box of the config's classes.* 'circle', 'square'$"):
+        data.prepare(classes=("shapes",))
+
+
 def test_a_class_in_another_spelling_that_only_other_splits_have_is_added(data):
     for split in ("train", "test"):
         data.splits[split]["categories"][1]["name"] = "Square"
