@@ -127,8 +127,9 @@ def _refuse_tuner_file(path: str) -> None:
         if TUNER_FILE_KEY in (file.metadata() or {}):
             raise CheckpointError(
                 f"{path} is a tuner file, which holds no base weights: use"
-                " mmsdpt.apis.Detector(FILE) or Classifier(FILE), tools/test.py CONFIG FILE, or"
-                " merge it first (tools/model_converters/merge_tuner.py)"
+                " mmsdpt.apis.Detector(FILE) or Classifier(FILE), tools/test.py CONFIG FILE, start"
+                " a training from it with --cfg-options tuner_files.default=FILE, or merge it first"
+                " (tools/model_converters/merge_tuner.py)"
             )
 
 
@@ -326,6 +327,12 @@ def load_base_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str
         for name, value in own.items()
         if name in state and state[name].shape != value.shape
     ]
+    if 2 * len(missing) > len(own) and any(name.startswith("tuners.") for name in state):
+        raise CheckpointError(
+            f"{origin} is the checkpoint of a run, which holds no base weights: leave load_from as"
+            f" it was, and resume the run with --resume {origin}, or start a new one from it with"
+            f" --cfg-options tuner_files.default={origin}"
+        )
     if missing or wrong:
         parts = [
             f"{len(names)} {what}: {listed(names)}"

@@ -211,6 +211,13 @@ def test_weights_that_do_not_fit_are_refused_by_name_and_load_nothing():
         assert torch.equal(value, before[name])
 
 
+def test_the_checkpoint_of_a_run_is_called_so_with_what_to_do():
+    state = {"tuners.default.tokens": torch.ones(1)}
+    message = r"checkpoint of a run.*--resume e.pth.*--cfg-options tuner_files.default=e.pth"
+    with pytest.raises(CheckpointError, match=message):
+        load_base_weights(Host(), state, "e.pth")
+
+
 @pytest.mark.parametrize("name", ["visual.conv1.weight", "vision_model.embeddings.class_embedding"])
 def test_clip_weights_of_others_are_refused_with_the_command(name):
     with pytest.raises(CheckpointError, match=r"convert it first, \S+/clip2mmsdpt.py clip.bin"):
