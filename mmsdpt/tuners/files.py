@@ -351,18 +351,24 @@ def tuner_differences(host: nn.Module, found: Any) -> str:
     return differences(found or {}, own)
 
 
-def differences(found: Any, expected: Mapping[str, Any]) -> str:
-    """Differences between a mapping from a file and the model's; empty if there are none."""
+def differences(found: Any, expected: Mapping[str, Any], place: str = "") -> str:
+    """Differences between a mapping from a file and the model's; empty if there are none.
+
+    Args:
+        place: Begins the name of each difference.
+    """
     if not isinstance(found, Mapping):
         return f"found {printable(repr(found))}"
     names = sorted({*found, *expected}, key=str)
     missing = object()
     parts = []
     for name in names:
-        a, b = found.get(name, missing), expected.get(name, missing)
-        if a != b:
+        a, b, shown = found.get(name, missing), expected.get(name, missing), printable(name)
+        if a != b and isinstance(a, Mapping) and isinstance(b, Mapping):
+            parts.append(differences(a, b, f"{place}{shown}."))
+        elif a != b:
             parts.append(
-                f"{printable(name)}: {'absent' if a is missing else printable(a)} in the file,"
+                f"{place}{shown}: {'absent' if a is missing else printable(a)} in the file,"
                 f" {'absent' if b is missing else printable(b)} in the model"
             )
     return listed(parts, separator="; ")
