@@ -99,24 +99,26 @@ class Phased(nn.Module):
         self.phases.append(sides)
 
 
-def phased_runner(tuner, **others):
+def phased_runner(tuner, accumulated=1, **others):
     model = nn.Module()
     model._slot = {"default": tuner, "second": tuner}.__getitem__
-    return SimpleNamespace(model=model, **others)
+    wrapper = SimpleNamespace(_accumulative_counts=accumulated)
+    return SimpleNamespace(model=model, optim_wrapper=wrapper, **others)
 
 
 @pytest.mark.parametrize(
-    ("settings", "counter", "expected"),
+    ("settings", "accumulated", "counter", "expected"),
     [
-        (dict(), "iter", "ititit"),
-        (dict(interval=2), "iter", "iittii"),
-        (dict(interval=2, phases=("text", "image"), by_epoch=True), "epoch", "ttiitt"),
+        (dict(), 1, "iter", "ititit"),
+        (dict(interval=2), 1, "iter", "iittii"),
+        (dict(), 2, "iter", "iittii"),  # gradients of two iterations are one step
+        (dict(interval=2, phases=("text", "image"), by_epoch=True), 2, "epoch", "ttiitt"),
     ],
 )
-def test_phases_take_turns_by_the_counter_alone(settings, counter, expected):
+def test_phases_take_turns_by_the_counter_alone(settings, accumulated, counter, expected):
     for start in (0, 3):  # from the beginning, and resumed
         tuner = Phased()
-        runner = phased_runner(tuner, iter=0, epoch=0)
+        runner = phased_runner(tuner, accumulated, iter=0, epoch=0)
         hook = AlternatingPhasesHook(**settings)
         hook.before_train(runner)
         del tuner.phases[:]

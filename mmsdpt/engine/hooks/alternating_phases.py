@@ -18,8 +18,8 @@ class AlternatingPhasesHook(Hook):
 
     The paper does not say how the phases alternate. Our interpretation: in a phase only one side's
     gradient reaches the tokens, while the other side still uses them, and the phase changes every
-    ``interval`` iterations or epochs. The phase depends only on the counter, so a resumed run
-    continues in the right one.
+    ``interval`` steps of the optimizer, or epochs. The phase depends only on the counter, so a
+    resumed run continues in the right one.
 
     Args:
         phases: Sides in order, passed to the tuner's ``set_phase``.
@@ -58,7 +58,8 @@ class AlternatingPhasesHook(Hook):
             self._tuner(runner).set_phase(phase)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
-        count = runner.epoch if self.by_epoch else runner.iter
+        steps = runner.iter // runner.optim_wrapper._accumulative_counts
+        count = runner.epoch if self.by_epoch else steps
         self._tuner(runner).set_phase(self.phases[count // self.interval % len(self.phases)])
 
     def after_train(self, runner: Runner) -> None:
