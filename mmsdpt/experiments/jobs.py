@@ -43,6 +43,8 @@ _TRAINING_PARTS = (
     "custom_hooks",
     "randomness",
 )
+# How MMEngine's runner computes a step; it reads them from its config.
+STEPS = ("compile", "activation_checkpointing", "efficient_conv_bn_eval")
 # Default hooks that do not change the result of training, or whose settings are counted elsewhere:
 # templates are part of the datasets, and a checkpoint hook matters only if it keeps the best state.
 _NO_PART = (
@@ -224,9 +226,8 @@ def _job(
     if training.data is not None:
         job.trainable = trainable
         depends.update({name: config.get(name) for name in _TRAINING_PARTS}, on=on and on.digest)
-        more = dict(
-            default_hooks=_changed_hooks(study, config), auto_scale_lr=config.get("auto_scale_lr")
-        )
+        more = {name: config.get(name) for name in ("auto_scale_lr", *STEPS)}
+        more["default_hooks"] = _changed_hooks(study, config)
         depends.update({name: value for name, value in more.items() if value})
         roles = ["train"]
         if _reads_validation_images(config):

@@ -32,6 +32,7 @@ from mmsdpt.utils.base_weights import load_base_file, resolve_checkpoint
 from mmsdpt.utils.errors import InputError
 
 from .images import DatasetCache, quiet
+from .jobs import STEPS
 from .testing import pooled_features
 
 
@@ -152,13 +153,12 @@ def train(
         clock = StepClock()
         runner = QuietRunner(**{key: given[key] for key in known & set(given)})
         runner.register_hook(clock)
-        runner.cfg.tuner_files = cfg.tuner_files
+        for key in ("tuner_files", "feature_cache", *STEPS):
+            runner.cfg[key] = cfg.get(key)
         if not best:  # for a hook that reads them even though the run does not validate
             runner.cfg.val_dataloader = cfg.get("val_dataloader")
-        settings = cfg.get("feature_cache")
-        if settings is not None:
-            runner.cfg.feature_cache = settings
-            runner.feature_store = cache.feature_store(settings)
+        if cfg.get("feature_cache") is not None:
+            runner.feature_store = cache.feature_store(cfg.feature_cache)
         started = time.perf_counter()
         # Hide the prints of COCO's tools at each validation; the log has the scores.
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):

@@ -421,6 +421,19 @@ def test_a_cell_learns_what_its_config_learns_by_itself(compute, tmp_path):
     assert all(torch.equal(cell[name], again[name]) for name in cell)
 
 
+def test_how_a_step_is_computed_may_be_set_for_a_cell(compute, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        "mmengine.runner.runner.turn_on_activation_checkpointing",
+        lambda model, modules: given.append(modules),
+    )
+    plain, _ = compute()
+    records, _ = compute({"cell.activation_checkpointing": ["text_backbone"]})
+    assert given == [["text_backbone"]]
+    different = [name for name in records if records[name]["digest"] != plain[name]["digest"]]
+    assert different == ["coop/clothing/1_shots_seed_1/on_clothing"]
+
+
 def test_the_config_of_a_cell_has_the_values_of_the_study(compute, tmp_path):
     # MMDetection's transforms take a scale as a tuple alone, which JSON does not have.
     compute(cell=dict(train_dataloader=dict(dataset=dict(metainfo=dict(scale=(64, 64))))))
