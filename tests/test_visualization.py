@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from html.parser import HTMLParser
 from types import SimpleNamespace
 from urllib.parse import unquote
@@ -17,6 +18,7 @@ from mmsdpt.analysis.attention import PROTOTYPES, Look
 from mmsdpt.analysis.attention_page import _overview, _Scene
 from mmsdpt.experiments.frame import Score
 from mmsdpt.experiments.plots import Curve, Plot
+from mmsdpt.utils.errors import InputError
 from mmsdpt.visualization import (
     Boxes,
     Entry,
@@ -27,6 +29,7 @@ from mmsdpt.visualization import (
 )
 from mmsdpt.visualization.curves import draw_curves
 from mmsdpt.visualization.drawing import LOOKS, draw_boxes, save_figure
+from mmsdpt.visualization.single import read_upright
 from tests.test_curves import entries, write_session
 
 IMAGE = np.full((60, 100, 3), 200, np.uint8)
@@ -106,6 +109,16 @@ def test_the_line_under_a_picture_is_no_wider_than_the_picture(tmp_path, monkeyp
 def test_pictures_are_written_in_other_formats(tmp_path, kind):
     found = Boxes([[5, 20, 35, 50]], [0], [0.9])
     assert draw_detections(IMAGE, found, ["hat"], tmp_path / f"a.{kind}").stat().st_size > 1000
+
+
+def test_a_photograph_with_a_damaged_tag_is_drawn_and_a_missing_one_is_named(tmp_path):
+    """An orientation, and a maker's name that is a number, which Pillow cannot write again."""
+    maker = struct.pack("<HHIf", 0x010F, 11, 1, 0.5)
+    tags = struct.pack("<IHHHIHH", 8, 2, 0x0112, 3, 1, 6, 0) + maker + bytes(4)
+    Image.fromarray(IMAGE).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0" + tags)
+    assert read_upright(tmp_path / "a.jpg").shape == IMAGE.shape
+    with pytest.raises(InputError, match="none.jpg cannot be drawn .there is no such file."):
+        read_upright(tmp_path / "none.jpg")
 
 
 def test_only_the_best_boxes_are_shown_with_top_k(tmp_path):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import ImageOps
 
-from mmsdpt.datasets.image_files import open_image, read_bytes, to_rgb
+from mmsdpt.datasets.image_files import UnreadableImage, open_image, read_bytes, to_rgb
+from mmsdpt.utils.errors import InputError
 
 from .boxes import Boxes
 from .drawing import (
@@ -142,13 +144,20 @@ def draw_scores(
 
 
 def read_upright(path: str | Path) -> np.ndarray:
-    """An image file as (H, W, 3) RGB, rotated by its EXIF orientation.
+    """An image file as (H, W, 3) RGB, rotated by its EXIF orientation unless its EXIF data are
+    damaged.
 
     Raises:
-        UnreadableImage: if it is missing or cannot be decoded.
+        InputError: if it is missing or cannot be decoded.
     """
-    with open_image(read_bytes(path)) as image:
-        return np.asarray(to_rgb(ImageOps.exif_transpose(image)))
+    try:
+        with open_image(read_bytes(path)) as image:
+            upright = image
+            with suppress(Exception):  # Pillow also rewrites the other EXIF tags
+                upright = ImageOps.exif_transpose(image)
+            return np.asarray(to_rgb(upright))
+    except UnreadableImage as error:
+        raise InputError(f"the image {path} cannot be drawn ({error})") from error
 
 
 def _shortened(name: str, most: int = 24) -> str:
