@@ -44,6 +44,7 @@ from mmsdpt.utils.errors import InputError
 from mmsdpt.visualization import Boxes
 from tests.hosts.small_clip import NAMES, tuned_clip
 from tests.hosts.small_glip import build_mini_glip, make_images, make_samples
+from tests.run_tools import run
 from tests.test_demo import CLASSES, CONFIG, write_split
 
 SDPT = dict(type="mmsdpt.SDPT", num_tokens=3)
@@ -276,3 +277,18 @@ def test_files_that_the_tool_cannot_use_are_refused_in_one_sentence(squares, tmp
         split_arguments([str(tmp_path)])
     names, images = split_arguments([tuner, str(folder)])
     assert list(names) == ["SDPT"] and [Path(p).name for p in images] == ["1.png", "2.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compare", "--count", 0], "--count must be a positive integer, got 0"),
+        (["attention", "--count", -1], "--count must be a positive integer, got -1"),
+        (["compare", "--top-k", -1], "--top-k must be a positive integer, got -1"),
+        (["compare", "--score-thr", 30], "--score-thr must be between 0 and 1, got 30"),
+    ],
+)
+def test_numbers_with_which_nothing_is_shown_are_refused(arguments, words, capsys):
+    command, *options = arguments
+    assert run("visualize.py", command, CONFIG, *options) == 2
+    assert words in capsys.readouterr().err

@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from mmsdpt.utils.cli import add_data_arguments, load_config, run_tool, tool_parser
+from mmsdpt.utils.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:
@@ -65,6 +66,16 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def check_numbers(args: argparse.Namespace) -> None:
+    """Refuse numbers with which nothing would be shown."""
+    for name in ("count", "top_k"):
+        value = getattr(args, name, None)
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} must be a positive integer, got {value}")
+    if not 0 <= getattr(args, "score_thr", 0) <= 1:
+        raise InputError(f"--score-thr must be between 0 and 1, got {args.score_thr:g}")
+
+
 def main() -> None:
     args = parse_args()
     if args.command == "curves":
@@ -72,6 +83,7 @@ def main() -> None:
 
         print(draw_curves(args.work_dirs, args.out / "curves.png"))
         return
+    check_numbers(args)
     cfg = load_config(args)
     # Imported here so that --help is fast.
     from mmsdpt.analysis.models import split_arguments

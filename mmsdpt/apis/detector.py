@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from mmengine.dataset import pseudo_collate
 
+from mmsdpt.utils.errors import InputError
+
 from .base import TunedModel, checked_positive
 from .inputs import Source
 from .results import Detections
@@ -46,8 +48,8 @@ class Detector(TunedModel):
             images: A path, an array (H, W, 3) in RGB, or a PIL image; a folder, a list of these or
                 a batch (N, H, W, 3); or a generator of images.
             classes: Names to detect, which need not be training classes.
-            threshold: Minimum score of a result; the model itself drops scores below its
-                ``test_cfg.score_thr``.
+            threshold: Minimum score of a result, from 0 to 1; the model itself drops scores below
+                its ``test_cfg.score_thr``.
             chunked_size: Names per caption, for more names than fit into one; None: as
                 ``test_cfg.chunked_size``, by default all.
             batch_size: Overrides the one of the constructor.
@@ -59,9 +61,11 @@ class Detector(TunedModel):
             in ``skipped``.
 
         Raises:
-            InputError: if a single image cannot be read, no classes are known, or their caption is
-                too long.
+            InputError: if a single image cannot be read, a number is out of range, no classes are
+                known, or their caption is too long.
         """
+        if not 0 <= threshold <= 1:
+            raise InputError(f"threshold must be between 0 and 1, got {threshold!r}")
         if chunked_size is not None:
             checked_positive("chunked_size", chunked_size)
         names = self._names(classes)

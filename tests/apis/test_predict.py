@@ -209,6 +209,12 @@ def test_a_call_takes_no_other_batch_sizes_than_the_constructor(classifier, squa
         classifier(squares, batch_size=size)
 
 
+@pytest.mark.parametrize("threshold", [30, -0.1, float("nan")])
+def test_a_threshold_is_between_0_and_1(detector, squares, threshold):
+    with pytest.raises(InputError, match="threshold must be between 0 and 1, got"):
+        detector(squares, threshold=threshold)
+
+
 def test_features_have_a_row_for_each_image(classifier, squares, tmp_path):
     assert classifier.features([]).shape == (0, 128)
     assert classifier.features(squares[0]).shape == (1, 128)
