@@ -47,10 +47,10 @@ def measure(job: Job, work_dir: Path, cache: DatasetCache) -> dict[str, float]:
 
     Returns:
         Seconds: ``build`` (model and base weights), ``load`` (extra time to read a training image
-        for the first time), ``step``, ``keep`` (extra time to compute the features of a training
-        image), ``fit`` (a whole training without steps), ``features`` (per image, once for all
-        methods without image tuners), ``test`` (per image, and under :func:`test_key` for other
-        data); ``memory``, the peak in bytes.
+        for the first time), ``step`` (0 for a training without steps), ``keep`` (extra time to
+        compute the features of a training image), ``features`` (per image, once for all methods
+        without image tuners), ``test`` (per image, and under :func:`test_key` for other data);
+        ``memory``, the peak in bytes.
     """
     import_modules_from_strings(**job.config["custom_imports"])
     with scope(job.config), tempfile.TemporaryDirectory(dir=work_dir) as folder:
@@ -59,12 +59,11 @@ def measure(job: Job, work_dir: Path, cache: DatasetCache) -> dict[str, float]:
 
 def _measure(job: Job, folder: Path, cache: DatasetCache) -> dict[str, float]:
     cfg = loading_config(job.config)
-    found = dict.fromkeys(("build", "load", "step", "keep", "fit", "features", "test"), 0.0)
+    found = dict.fromkeys(("build", "load", "step", "keep", "features", "test"), 0.0)
     reset_peak_memory()
     started = time.perf_counter()
     cfg.tuner_files = {}  # they may not exist yet
-    trains = job.training.data is not None
-    if not trains or fitting_slot(cfg):
+    if job.training.data is None or fitting_slot(cfg):
         host = build_host(cfg, cache)
         found["build"] = time.perf_counter() - started
     else:
@@ -88,9 +87,6 @@ def _measure(job: Job, folder: Path, cache: DatasetCache) -> dict[str, float]:
         step, first = clock.seconds_per_step()
         found.update(build=clock.began - started, step=step, keep=max(0.0, first - step) / batch)
     found["features"], found["test"] = _measure_test(host, cfg, cache)
-    if trains and not found["step"]:
-        # Fitted to features: most of the training is computing them.
-        found["fit"] = found["features"] * job.images
     own = job.training.data or job.tests[0].cell.data
     others = {each.cell.data: each for each in job.tests if each.cell.data != own}
     for test in others.values():

@@ -41,9 +41,11 @@ class Row:
 
 def measure_key(job: Job) -> str:
     """Key of jobs with the same cost per step."""
-    loader = job.config.get("train_dataloader", {})
-    decides = [job.kind, job.config["model"], loader.get("batch_size"), torch.get_num_threads()]
-    return digest(dict(decides=decides))
+    config = job.config
+    decides = [config.get(name) for name in ("model", "test_dataloader", "feature_cache")]
+    for part, name in (("train_dataloader", "batch_size"), ("optim_wrapper", "type")):
+        decides.append(config.get(part, {}).get(name))
+    return digest(dict(decides=[job.kind, *decides, torch.get_num_threads()]))
 
 
 def measure_all(prepared: Prepared, work_dir: Path, cache: DatasetCache) -> list[str]:
@@ -110,9 +112,9 @@ def rows(study: Study, prepared: Prepared, work_dir: Path) -> list[Row]:
 
 def training_seconds(job: Job, cost: Mapping[str, float], study: Study) -> float:
     """Predicted time of a training with its validations."""
-    seconds = job.images * cost["load"] + cost["fit"]
-    if not cost["step"]:
-        return seconds
+    if not cost["step"]:  # fitted to features: most of the training is computing them
+        return job.images * cost["features"]
+    seconds = job.images * cost["load"]
     epochs = job.config["train_cfg"]["max_epochs"]
     seconds += job.steps * cost["step"]
     if (kept := job.config.get("feature_cache")) is not None:

@@ -16,6 +16,7 @@ from mmsdpt.experiments.measure import _Stopwatch
 from mmsdpt.experiments.plan import (
     MEASURED_FILE,
     measure_all,
+    measure_key,
     read_measured,
     rows,
     tell_problems,
@@ -52,10 +53,35 @@ def test_the_plan_counts_how_often_features_are_computed(
     cell = dict(feature_cache=feature_cache)
     study = load_study(write_study(names=["coop"], cell=cell, shots=[2], epochs=4))
     (job,) = (each for each in prepare(study, tmp_path, DatasetCache()).jobs if each.images)
-    cost = dict(load=1.0, step=10.0, keep=100.0, fit=0.0, test=0.0, features=0.0)
+    cost = dict(load=1.0, step=10.0, keep=100.0, test=0.0, features=0.0)
     assert training_seconds(job, cost, study) == 8 * 1 + job.steps * 10 + 8 * computed * 100
     del cost["keep"]  # measured by version 0.2
     assert training_seconds(job, cost, study) == 8 * 1 + job.steps * 10
+
+
+def test_a_training_without_steps_takes_the_features_of_its_own_images(write_study, tmp_path):
+    study = load_study(write_study(names=["linear_probe"], shots=[1, 2]))
+    jobs = [each for each in prepare(study, tmp_path, DatasetCache()).jobs if each.images]
+    cost = dict(load=0.0, step=0.0, keep=0.0, test=1.0, features=10.0)
+    assert [training_seconds(job, cost, study) for job in jobs] == [40.0, 80.0]
+
+
+def test_a_measurement_is_of_what_decides_the_cost(write_study, tmp_path):
+    def keys(options):
+        study = load_study(write_study(seeds=[1, 2], shots=[1, 2]), options)
+        jobs = prepare(study, tmp_path, DatasetCache()).jobs
+        return {measure_key(job) for job in jobs if job.images}
+
+    (plain,) = keys({})
+    assert keys({"study.epochs": 7, "cell.optim_wrapper.optimizer.lr": 0.5}) == {plain}
+    for options in (
+        {"cell.feature_cache.views": 8},
+        {"cell.optim_wrapper.type": "CPUAmpOptimWrapper"},
+        {"cell.train_dataloader.batch_size": 3},
+        {"study.image_size": 48},
+    ):
+        (key,) = keys(options)
+        assert key != plain, options
 
 
 def test_steps_with_kept_features_are_measured_apart_from_the_first_ones():
