@@ -183,7 +183,8 @@ def _add_training(
         randomness=dict(seed=training.seed),
     )
     source = _read_data(study, data.name, sources)
-    cfg.update({name: source[name] for name in (*_TRAIN, *_VALIDATION) if name in source})
+    own = {name: source.get(name) for name in (*_TRAIN, *_VALIDATION)}
+    cfg.update({name: part for name, part in own.items() if part is not None})
     batch_size = content.get("train_dataloader", {}).get("batch_size")
     if batch_size:
         cfg["train_dataloader"]["batch_size"] = batch_size

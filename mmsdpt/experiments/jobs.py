@@ -191,6 +191,11 @@ def _lacking(study: Study, config: dict[str, Any], cell: Cell, cache: DatasetCac
     if cell.training.data is not None:
         roles["train"] = cell.training.data
         if _reads_validation_images(config):
+            if not config.get("val_dataloader"):
+                raise InputError(
+                    f"{cell.training.method} chooses on validation images, but the config of"
+                    f" {cell.training.data} has none: add val_dataloader, val_evaluator, val_cfg"
+                )
             roles["val"] = cell.training.data
     files = {slot: x for slot, x in config.get("tuner_files", {}).items() if slot != "old"}
     cfg = Config(dict(config, tuner_files=files))

@@ -312,15 +312,24 @@ def test_what_cannot_work_is_refused_before_anything_is_computed(
         compute(**keys)
 
 
-def test_a_selection_without_validation_data_is_refused(compute, tmp_path, repository):
+@pytest.mark.parametrize("as_none", [False, True], ids=["left_out", "none"])
+def test_data_without_validation_images_can_be_learned_but_not_selected_on(
+    compute, tmp_path, repository, as_none
+):
     data = tmp_path / "no_val.py"
     clothing = repository / "configs/_base_/datasets/clip_clothing.py"
     text = Config.fromfile(clothing)
     for name in ("val_dataloader", "val_cfg", "val_evaluator"):
         text.pop(name)
+        if as_none:
+            text[name] = None
     text.dump(data)
     with pytest.raises(InputError, match="needs a validation split"):
         compute(data=[str(data)], selection=dict(monitor="accuracy/top1"))
+    with pytest.raises(InputError, match="linear_probe chooses on validation images, but"):
+        compute(names=["linear_probe"], data=[str(data)])
+    records, _ = compute(data=[str(data)])
+    assert {each["status"] for each in records.values()} == {"finished"}
 
 
 def test_selection_counts_the_untrained_model_as_epoch_0(compute):
