@@ -6,6 +6,7 @@ import errno
 import gzip
 import itertools
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,16 @@ def test_what_cannot_be_merged_is_refused_in_one_sentence(tuned, tmp_path, capsy
     assert "error: SDPT cannot be merged" in capsys.readouterr().err
     assert run("model_converters/merge_tuner.py", tuned, tmp_path / "merged.bin") == 2
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("slots", [("", ""), ("one=", "other=")])
+def test_a_tuner_file_is_not_taken_for_the_file_to_write(slots, tuned, tmp_path, capsys):
+    """As in a command that forgets it."""
+    other = shutil.copy(tuned, tmp_path)
+    before = Path(other).read_bytes()
+    assert run("model_converters/merge_tuner.py", f"{slots[0]}{tuned}", f"{slots[1]}{other}") == 2
+    assert f"{other} is a tuner file, and the last argument must be" in capsys.readouterr().err
+    assert Path(other).read_bytes() == before and list(tmp_path.iterdir()) == [Path(other)]
 
 
 def as_file(cfg: Config, folder: Path) -> str:

@@ -9,7 +9,7 @@ fine-tuning and, on GLIP, linear probing. The others act on the host's activatio
 import argparse
 import io
 
-from mmsdpt.utils.cli import add_model_arguments, run_tool, tool_parser
+from mmsdpt.utils.cli import add_model_arguments, name_and_path, run_tool, tool_parser
 from mmsdpt.utils.errors import InputError
 
 
@@ -23,6 +23,20 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def refuse_tuner_file(out: str) -> None:
+    """Refuse to write over a tuner file, which the last argument is if OUT was forgotten."""
+    from mmsdpt.tuners.files import TunerFileError, read_tuner_header
+
+    _, path = name_and_path(out)
+    try:
+        read_tuner_header(path)
+    except TunerFileError:
+        return
+    raise InputError(
+        f"{path} is a tuner file, and the last argument must be the file to write: add its name"
+    )
+
+
 def main() -> None:
     args = parse_args()
     if not args.out.endswith((".pth", ".safetensors")):
@@ -33,6 +47,7 @@ def main() -> None:
     from mmsdpt.apis import load_model
     from mmsdpt.utils.atomic import write_atomically
 
+    refuse_tuner_file(args.out)
     loaded = load_model(
         args.tuner_files,
         config=args.config,
