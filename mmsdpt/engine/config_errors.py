@@ -182,7 +182,8 @@ def _sentence(cfg: Config, text: str) -> str | None:
         ]
         if not places:
             return None  # an error of the code, not of the config
-        place, part, known = places[0]
+        # A dict without a type is rarely built, but may have a setting of this name, as metainfo.
+        place, part, known = min(places, key=lambda each: "type" not in each[1])
         return f"{join(place, found[1])} is not a setting of {_name(part)}" + nearest(
             found[1], known
         )

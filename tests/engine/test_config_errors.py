@@ -68,6 +68,7 @@ from mmsdpt.utils.templates import checked_templates
         ({"model.trainable": ["["]}, "an invalid regular expression: unterminated"),
         ({"val_evaluator.metric": "mAP"}, "CocoMetric cannot be built.*metric should be one of"),
         ({"val_evaluator.type": "VOCMetric"}, "val_evaluator.ann_file is not a setting of VOC"),
+        ({"val_evaluator.classes": ["square"]}, "^val_evaluator.classes is not a.* CocoMetric"),
         (
             {"model.backbone.depths": 3},
             r"SwinTransformer cannot be built.*TypeError: .* no len\(\) \(.*swin.py, line \d+\)",
