@@ -109,6 +109,10 @@ def test_validation_images_alone_are_no_data_set(tmp_path):
     source = yolo(tmp_path / "src", {"a": BOX}, "train: tren\nval: train/images\nnames: [cat]\n")
     with pytest.raises(InputError, match="no training images: data.yaml train: tren is not there"):
         from_yolo(source, tmp_path / "out")
+    source.write_text("train: train.txt\nval: train/images\nnames: [cat]\n")
+    (source.parent / "train.txt").write_text("train/images/a\n")  # without its suffix
+    with pytest.raises(InputError, match="train: no image that train.txt lists is there"):
+        from_yolo(source, tmp_path / "out")
 
 
 def test_a_split_of_null_is_not_named(tmp_path):
@@ -124,6 +128,12 @@ def test_a_split_that_roboflow_names_and_does_not_write_is_only_missing(tmp_path
     data = "train: ../train/images\nval: ../valid/images\nnames: [cat]\n"
     report = from_yolo(yolo(tmp_path / "src", {"a": BOX}, data), tmp_path / "out")
     assert report.named == {"split_missing": [("data.yaml val", "../valid/images is not there")]}
+
+
+def test_a_path_from_the_root_of_a_container_is_found(tmp_path):
+    source = yolo(tmp_path / "src", {"a": BOX}, "train: /train/images\nnames: [cat]\n")
+    report = from_yolo(source, tmp_path / "out")
+    assert report.named == {"path_moved": [("data.yaml train", "/train/images")]}
 
 
 def test_an_empty_list_is_said(tmp_path):

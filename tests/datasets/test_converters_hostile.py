@@ -82,7 +82,7 @@ def test_a_data_file_that_names_paths_outside_is_refused(tmp_path, entry):
     (tmp_path / "src" / "list.txt").write_text(f"{private}/secret.jpg\n../private/secret.jpg\n")
     source.write_text(f"train: train/images\nval: {entry.format(private=private)}\nnames: [cat]\n")
     report = from_yolo(source, tmp_path / "out")
-    listed = {"path_refused": 2, "listed_absent": 2}
+    listed = {"path_refused": 2, "listed_absent": 2, "split_missing": 1}
     expected = listed if entry == "list.txt" else {"path_refused": 1, "split_missing": 1}
     assert counts(report) == expected
     assert list(report.splits) == ["train"]

@@ -241,8 +241,10 @@ class DatasetFolders:
                 self.report.add("split_missing", where, why)
                 continue
             images = self._scan(path) if path.is_dir() else list(self._listed(path))
-            if not images and (path.is_dir() or not _lines(path)):
-                self.report.add("split_missing", where, f"{entry} has no image")
+            if not images:
+                empty = path.is_dir() or not _lines(path)
+                why = f"{entry} has no image" if empty else f"no image that {entry} lists is there"
+                self.report.add("split_missing", where, why)
             found += images
         unique: dict[Path, None] = {}
         for path in found:
@@ -359,7 +361,7 @@ class DatasetFolders:
         absolute = text.startswith("/") or bool(PureWindowsPath(text).drive)
         if shorten or (absolute and not _exists(Path(text))):
             parts = [part for part in text.split("/") if part not in ("", ".", "..")]
-            ends = ["/".join(parts[start:]) for start in range(1, len(parts))]
+            ends = ["/".join(parts[start:]) for start in range(len(parts))]
         outside = False
         for part, base in product((*wholes, *ends), bases):
             path = find_inside(self.top, base / part)
