@@ -94,8 +94,8 @@ def clean_up_after(name: str) -> Iterator[None]:
 
 
 def build_host(cfg: Mapping[str, Any], cache: DatasetCache) -> nn.Module:
-    """Build the model of a config with its base weights, on the device, in eval mode, and with a
-    feature cache if the config has one.
+    """Build the model of a config with its base weights and tuner files, on the device, in eval
+    mode, and with a feature cache if the config has one.
     """
     with quiet():
         host = MODELS.build(cfg["model"])
@@ -103,6 +103,8 @@ def build_host(cfg: Mapping[str, Any], cache: DatasetCache) -> nn.Module:
     path = resolve_checkpoint(cfg["load_from"])
     load_base_file(host, path)
     host = host.to(get_device()).eval()
+    for slot, file in cfg.get("tuner_files", {}).items():
+        load_tuner(host, file, slot)
     settings = cfg.get("feature_cache")
     if settings is not None:
         FeatureCache(settings, host, cache.feature_store(settings))

@@ -113,7 +113,7 @@ class Worker:
             return build_host(cfg, self.cache)
         if not redo and _training_facts(job, self.root):
             host = build_host(cfg, self.cache)
-            for slot, path in {**cfg.tuner_files, **tuner_files(host, folder)}.items():
+            for slot, path in tuner_files(host, folder).items():
                 load_tuner(host, path, slot)
             return host
         for old in (*folder.glob("on_*.json"), folder / "training.json"):  # from another training

@@ -405,6 +405,16 @@ def test_stacking_switches_slots_and_keeps_the_first_method(compute, tmp_path):
     assert config["tuner_files"]["old"].endswith("vpt/eurosat/1_shots_seed_1/tuner.safetensors")
 
 
+def test_a_second_method_without_steps_is_fitted_on_the_first_one(compute, tmp_path):
+    keys = dict(protocol="stacking", source="clip_eurosat", pairs=[("vpt", "linear_probe")])
+    start = "vpt/eurosat/1_shots_seed_1/then_linear_probe/clothing/1_shots_seed_1/on_clothing"
+    first, _ = compute(**keys, epochs=2)
+    (tmp_path / "work/tiny_clip" / f"{start}.json").unlink()
+    again, _ = compute(**keys, epochs=2)  # both tuners are read from their files
+    assert again[start]["metrics"] == first[start]["metrics"]
+    assert first[start]["metrics"]["gap"] != first[f"{start}_new_alone"]["metrics"]["gap"]
+
+
 def test_a_second_method_fails_with_the_first_one(compute, monkeypatch):
     monkeypatch.setattr(worker, "train", lambda *_: (_ for _ in ()).throw(RuntimeError("out")))
     records, _ = compute(protocol="stacking", source="clip_eurosat", pairs=[("vpt", "coop")])
