@@ -110,13 +110,20 @@ class TestImages:
                 yield dict(batch, data_samples=copy.deepcopy(batch["data_samples"]))
             return
         seen: list[dict[str, Any]] = []
-        keep = True
-        for batch in Runner.build_dataloader(dict(self.loader, dataset=self.dataset)):
-            keep = keep and self.cache.take(sum(image.nbytes for image in batch["inputs"]))
-            if keep:
-                seen.append(dict(batch, data_samples=copy.deepcopy(batch["data_samples"])))
-            yield batch
-        self._kept = seen if keep else []
+        taken, fits = 0, True
+        try:
+            for batch in Runner.build_dataloader(dict(self.loader, dataset=self.dataset)):
+                size = sum(image.nbytes for image in batch["inputs"])
+                if fits := fits and self.cache.take(size):
+                    taken += size
+                    seen.append(dict(batch, data_samples=copy.deepcopy(batch["data_samples"])))
+                else:
+                    seen.clear()
+                yield batch
+            if fits:
+                self._kept, taken = seen, 0
+        finally:
+            self.cache.left += taken  # nothing is kept
 
 
 class DatasetCache:

@@ -103,7 +103,7 @@ def build_host(cfg: Mapping[str, Any], cache: DatasetCache) -> nn.Module:
     path = resolve_checkpoint(cfg["load_from"])
     load_base_file(host, path)
     host = host.to(get_device()).eval()
-    for slot, file in cfg.get("tuner_files", {}).items():
+    for slot, file in (cfg.get("tuner_files") or {}).items():
         load_tuner(host, file, slot)
     settings = cfg.get("feature_cache")
     if settings is not None:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from mmsdpt.engine import build_runner
 from mmsdpt.experiments import jobs, running, training, worker
+from mmsdpt.experiments.images import DatasetCache
 from mmsdpt.experiments.loading import load_study
 from mmsdpt.experiments.page import write_tables
 from mmsdpt.experiments.records import read_records
@@ -194,6 +195,21 @@ def test_other_settings_or_data_are_other_results(compute, monkeypatch, miniatur
         image.rename(image.with_name(f"renamed_{image.name}"))
     compute({"cell.optim_wrapper.optimizer.lr": 0.5}, names=["vpt"], data_root=str(copy))
     assert len(trained) == 2
+
+
+def test_a_test_set_that_is_too_large_leaves_the_memory_to_other_images(write_study, tmp_path):
+    config = jobs.prepare(load_study(write_study()), tmp_path, DatasetCache()).jobs[0].config
+    cache = DatasetCache(keep_images=False)
+    with jobs.scope(config):
+        loader = worker.loading_config(config)["test_dataloader"]
+        images = cache.test_images(dict(loader, batch_size=3))
+        sizes = [sum(x.nbytes for x in batch["inputs"]) for batch in images.batches()]
+        for room, kept in ((sum(sizes) - 1, 0), (sum(sizes), 3)):
+            cache.left = room
+            next(images.batches())  # not to the end
+            assert cache.left == room
+            assert len(list(images.batches())) == 3
+            assert len(images._kept) == kept and cache.left == (0 if kept else room)
 
 
 def test_studies_share_trainings(compute, monkeypatch):
