@@ -179,7 +179,8 @@ def check_images(
             what = "images listed under two ids, each with only its own boxes"
             report.add("doubtful", what, name)
     if not images and not report.errors:
-        report.add("errors", f"none of its images is below {folder} ({_NOT_TAKEN})")
+        what = f"none of its images is below {folder} ({_NOT_TAKEN}); --root names another folder"
+        report.add("errors", what)
     if report.errors:
         return
     step = max(1, math.ceil(len(images) / most)) if most else len(images) + 1

@@ -124,6 +124,16 @@ def test_images_inside_are_copied_however_a_coco_file_names_them(tmp_path):
     assert report.problems == 0 and len(boxes(tmp_path / "file")) == 1
 
 
+@pytest.mark.parametrize("image", ["images/train/a.jpg", "photos/a.jpg"])
+def test_images_are_looked_for_in_the_root_folder(tmp_path, image):
+    picture(tmp_path / image)
+    export(tmp_path / "labels" / "train.json", ["a.jpg"])
+    with pytest.raises(InputError, match="none of its images is below .*; --root names another"):
+        convert_coco(tmp_path / "labels", None, progress=False)
+    report = convert_coco(tmp_path / "labels", None, root=tmp_path, progress=False)
+    assert report.problems == 0 and report.splits["train"]["boxes"] == 1
+
+
 def test_images_of_an_earlier_result_in_the_source_are_not_found(tmp_path):
     picture(tmp_path / "photos" / "a.jpg")
     export(tmp_path / "train.json", ["a.jpg"])

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +76,7 @@ def convert_coco(
             f"No COCO file (JSON with images and annotations) was found in {src}{''.join(others)}."
         )
     rename = dict(rename or {})
-    folders = {path: image_folder(path, here) for path in files}
+    folders = {path: image_folder(path, here, top) for path in files}
     exclude = out and out.resolve()
     checked = [check_coco(path, folders[path], 10**9, True, exclude) for path in files]
     for each in checked:
@@ -144,19 +145,25 @@ def file_split(path: Path, root: Path) -> str | None:
     return split_in(path.stem) or split_of_folder(path.relative_to(root))
 
 
-def image_folder(path: Path, root: Path) -> Path:
+def image_folder(path: Path, root: Path, top: Path | None = None) -> Path:
     """Where the images of an annotation file lie: the usual place that has most of them by their
     names, or else by the ends of their names.
+
+    Args:
+        root: Folder of the annotation files.
+        top: Folder around it with all images, which is the result if no usual place has any.
     """
+    top = top or root
     try:
         images = read_json(path)["images"]
         told = [image.get("file_name") for image in images if isinstance(image, dict)]
     except (InputError, LookupError, TypeError):
-        return root
+        return top
     names = [name.replace("\\", "/") for name in told if isinstance(name, str)]
     split = split_in(path.stem)
     usual: list[Path] = [path.parent]
-    for folder in (root, root / "images", root / "Images", root / "data"):
+    for base, part in product(dict.fromkeys((root, top)), (".", "images", "Images", "data")):
+        folder = base / part
         if split is not None and folder.is_dir():
             usual += [each for each in folder.iterdir() if split_in(each.name) == split]
         usual.append(folder)
@@ -165,7 +172,7 @@ def image_folder(path: Path, root: Path) -> Path:
         there = [sum(os.path.isfile(folder / name) for name in asked) for folder in usual]
         if any(there):
             return usual[there.index(max(there))]
-    return root
+    return top
 
 
 _KEPT = ("iscrowd", "ignore", "difficult")
