@@ -44,7 +44,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]
         if argument.endswith(".safetensors"):
             name, path = name_and_path(argument)
             if name is None:
-                name = read_tuner_header(path)["method"]
+                name = printable(read_tuner_header(path).get("method"))
             tuners[own_name(name, path, {BEFORE: "", **tuners})] = path
         elif argument.endswith(".pth"):
             raise InputError(

@@ -234,11 +234,11 @@ class Recipe:
             )
         slots = resolve_slots(cfg.model.get("tuner"), cfg.model.get("tuners"))
         for slot, tuner in slots.items():
-            if tuner["type"].endswith(f".{header['method']}"):
+            if tuner["type"].endswith(f".{header.get('method')}"):
                 return cls.of(cfg, {slot: file})
         raise InputError(
             f"{file} has no settings, like files of older versions: give the config that it was"
-            f" trained with, whose tuner is {header['method']}"
+            f" trained with, whose tuner is {printable(header.get('method'))}"
         )
 
     def joined(self, part: Recipe) -> Recipe:

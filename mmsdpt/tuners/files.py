@@ -177,8 +177,6 @@ def read_tuner_header(path: str | os.PathLike) -> dict[str, Any]:
         raise TunerFileError(
             f"{path} has format {version}, this mmsdpt reads up to {FORMAT}: update mmsdpt"
         )
-    if not isinstance(header.get("method"), str):
-        raise TunerFileError(f"{path} has a damaged header (it names no method)")
     return header
 
 

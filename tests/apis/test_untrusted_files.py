@@ -176,6 +176,14 @@ def test_no_address_that_a_header_names_is_fetched(tuned, tmp_path):
         Detector(path, device="cpu")
 
 
+@pytest.mark.parametrize("method", [None, ["SDPT"]])
+def test_pages_of_models_refuse_a_header_without_a_method(method, tuned, make_tiny_cfg, tmp_path):
+    path = str(with_header(tuned, tmp_path / "odd.safetensors", "method", method))
+    tuners, _ = models.split_arguments([path])
+    with pytest.raises(InputError, match="odd.safetensors holds method"):
+        list(models.each_model(make_tiny_cfg(tmp_path / "run"), tuners, ()))
+
+
 def test_pages_of_models_build_no_part_that_a_tuner_file_makes_up(monkeypatch):
     tuner = dict(type="os.system", command="true")
     header = dict(method="SDPT", slot="default", model=dict(config=dict(tuner=tuner)))
