@@ -64,6 +64,11 @@ def check(run, folder, repository):
     return call
 
 
+def test_an_option_that_is_no_pair_is_refused_in_one_sentence(check):
+    code, _, error = check("model.tuner.num_tokens")
+    assert code == 2 and "KEY=VALUE pairs, got 'model.tuner.num_tokens'" in error.splitlines()[-1]
+
+
 def test_inspect_shows_method_settings_shapes_base_and_extra(run, folder):
     code, out, _ = run("inspect", folder / "tuner.safetensors")
     assert code == 0

@@ -8,9 +8,7 @@ table and a picture show the result; everything is written to work_dirs/demo.
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
-
-from mmsdpt.utils.cli import make_projects_importable, run_tool
+from mmsdpt.utils.cli import Options, make_projects_importable, run_tool
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "mini"
 _PREFIX = "sdpt_mini_"
@@ -37,7 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", default="work_dirs/demo", help="output folder")
     parser.add_argument("--data-root", help="folder of the task's images, drawn if missing")
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, help="override settings of the config"
+        "--cfg-options", nargs="+", action=Options, help="override settings of the config"
     )
     args = parser.parse_args(argv)
     args.config = args.config or str(CONFIGS / f"{_PREFIX}{args.task}.py")

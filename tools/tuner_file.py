@@ -9,11 +9,10 @@ import argparse
 import json
 import math
 
-from mmengine.config import DictAction
 from rich.console import Console
 from rich.table import Table
 
-from mmsdpt.utils.cli import load_config, run_tool, tool_parser
+from mmsdpt.utils.cli import Options, load_config, run_tool, tool_parser
 from mmsdpt.utils.errors import InputError, printable
 
 MAX_ROWS, MAX_NAME, MAX_DEPTH = 200, 100, 3
@@ -38,7 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="do not compare base weights, which then need not exist",
     )
     check.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, help="override settings of the config"
+        "--cfg-options", nargs="+", action=Options, help="override settings of the config"
     )
     check.set_defaults(run=check_file)
     return parser.parse_args(argv)

@@ -303,7 +303,7 @@ def _size(values: list[int]) -> list[int]:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    from mmengine.config import DictAction
+    from mmsdpt.utils.cli import Options
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -338,7 +338,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=Options,
         help="override settings, e.g. --cfg-options model.bbox_head.use_checkpoint=True",
     )
     # [form, file for the result, BERT folder]: what a process for one form is told.

@@ -95,7 +95,7 @@ def check(text: str, path: Path) -> int:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    from mmengine.config import DictAction
+    from mmsdpt.utils.cli import Options
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -109,7 +109,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--size", nargs="+", type=int, default=[800, 800], metavar="N", help="height and width"
     )
     parser.add_argument("--tokens", type=int, default=256, help="tokens of the caption")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="override settings")
+    parser.add_argument("--cfg-options", nargs="+", action=Options, help="override settings")
     args = parser.parse_args(argv)
     args.table = args.table or args.check is not None
     args.size = args.size * 2 if len(args.size) == 1 else args.size
