@@ -72,7 +72,11 @@ def _rows(
     study: Study, entry: Mapping[str, Any], columns: Sequence[str], ours: Table
 ) -> list[dict[str, Cell]]:
     keys = ours.columns[: 2 if study.protocol == "stacking" else 1]
-    known = {tuple(row[key] for key in keys): row for row in ours.rows}
+    names_of = [tuple(row[key] for key in keys) for row in ours.rows]
+    # A method with several varied settings has no one number to compare.
+    known = {
+        own: row for own, row in zip(names_of, ours.rows, strict=True) if names_of.count(own) == 1
+    }
     labels = {**entry.get("labels", {}), **{x: y.label for x, y in study.methods.items()}}
     rows = []
     for names, numbers in entry["values"].items():

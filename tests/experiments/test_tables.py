@@ -311,6 +311,8 @@ def test_published_numbers_stand_beside_ours_with_what_differs(tmp_path, monkeyp
         "What differs: data: cats, dogs there, cats here; shots: 16 there, 4 here; seeds: 3 there,"
         " 1 here."
     )
+    varied = published(shots=(16,), vary=dict(length=dict(num_tokens=[2, 4])))
+    assert varied.texts()[0] == ["CoOp", "82.69", "", "71.70", ""]  # which length would it be?
     study = make_study("few_shot", published="no.such.module")
     with pytest.raises(InputError, match="study.published must be a module"):
         study_tables(study, make_frame(study, lambda cell: dict(accuracy=50.0)))
