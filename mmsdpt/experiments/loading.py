@@ -99,6 +99,11 @@ def _check(path: Path, given: dict[str, Any]) -> None:
     missing = [x for x in ("name", "protocol", "runtime", "hosts", "data") if not given.get(x)]
     if missing:
         raise InputError(f"{path}: study lacks {', '.join(missing)}")
+    if "/" in str(given["name"]):
+        raise InputError(
+            f"{path}: study.name is part of file names, so it must not contain a slash, got"
+            f" {given['name']!r}"
+        )
     protocol = given["protocol"]
     if protocol not in PROTOCOLS:
         raise InputError(

@@ -219,6 +219,7 @@ def test_settings_are_chosen_on_validation_images(write_study, tmp_path):
     ("keys", "sentence"),
     [
         (dict(split="train"), "study.split must be test or val"),
+        (dict(name="voc/few_shot"), "so it must not contain a slash, got 'voc/few_shot'"),
         (dict(forgetting=["clip_clothing"]), "clothing is in both study.data and study.forgetting"),
         (
             dict(forgetting=["clip_dtd"], protocol="base_to_new"),
