@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -218,7 +219,7 @@ def test_lora_goes_to_peft_and_back_by_the_tool(kind, make_tiny_cfg, clip_cfg, s
         cfg.model.tuner = dict(type="mmsdpt.LoRA", rank=2)
         cfg.test_dataloader.dataset.caption_prompt = {"red square": {"prefix": "one "}}
     else:
-        cfg, classes, load = clip_cfg.copy(), tuple(sorted(COLOURS)), Classifier
+        cfg, classes, load = deepcopy(clip_cfg), tuple(sorted(COLOURS)), Classifier
         cfg.model.tuner = dict(type="mmsdpt.CLIPLoRA")
         cfg.default_hooks.classes.template = "a blurry {}."
     runner = build_runner(cfg)
@@ -238,7 +239,7 @@ def test_lora_goes_to_peft_and_back_by_the_tool(kind, make_tiny_cfg, clip_cfg, s
 
 
 def test_pages_of_a_classifier_use_the_templates_of_a_test(tuned_clip, clip_cfg):
-    cfg = clip_cfg.copy()
+    cfg = deepcopy(clip_cfg)
     cfg.test_dataloader.dataset.template = "a drawing of {}."
     models = each_model(cfg, {"tuned": tuned_clip}, sorted(COLOURS))
     found = {name: host.templates for name, host in models}
@@ -260,7 +261,7 @@ def test_pages_of_a_detector_use_the_caption_prompts_of_a_test(make_tiny_cfg, sq
 def test_without_its_data_an_imported_adapter_has_no_classes_and_that_is_said(
     clip_cfg, tmp_path, capsys
 ):
-    cfg = clip_cfg.copy()
+    cfg = deepcopy(clip_cfg)
     cfg.model.tuner = dict(type="mmsdpt.CLIPLoRA")
     file = save_with_noise(build_runner(cfg), tmp_path / "lora.safetensors", ())
     assert run("model_converters/peft_lora.py", "export", file, tmp_path / "adapter") == 0
