@@ -81,6 +81,7 @@ class Worker:
 
     def _compute(self, job: Job, pending: list[Test], redo: bool) -> Iterator[tuple[str, Result]]:
         folder = self.root / job.training.folder
+        (folder / "error.txt").unlink(missing_ok=True)  # of an earlier run
         try:
             reset_peak_memory()
             host = self._host(job, folder, redo)
@@ -101,7 +102,6 @@ class Worker:
                 if job.training.data is None:
                     result["peak_memory_bytes"] = peak_memory()
                 write_json(self.root / test.file, result)
-                (folder / "error.txt").unlink(missing_ok=True)
                 yield test.digest, {**_training_facts(job, self.root), **result}
             except Exception as error:
                 yield test.digest, _failed(folder, error)

@@ -285,6 +285,24 @@ def test_a_cell_that_fails_is_reported_and_the_others_are_computed(compute, monk
     assert not report.exists()
 
 
+def test_the_traceback_of_a_failed_test_stays_if_the_next_test_works(
+    compute, monkeypatch, tmp_path
+):
+    evaluate = worker.evaluate
+
+    def failing(host, cfg, images):
+        if cfg.test_dataloader.dataset.classes == "base":
+            raise RuntimeError("no luck")
+        return evaluate(host, cfg, images)
+
+    monkeypatch.setattr(worker, "evaluate", failing)
+    records, _ = compute(protocol="base_to_new", data=["clip_clothing"])
+    cell = "coop/clothing_base/1_shots_seed_1"
+    states = [records[f"{cell}/on_clothing_{half}"]["status"] for half in ("base", "new")]
+    assert states == ["failed", "finished"]
+    assert "no luck" in (tmp_path / "work/tiny_clip" / cell / "error.txt").read_text()
+
+
 def test_a_loss_that_is_no_number_fails_and_does_not_count_as_a_result(compute):
     records, _ = compute(
         names=["coop", "vpt"], cell=dict(optim_wrapper=dict(optimizer=dict(lr=1e38)))
