@@ -18,6 +18,8 @@ class PickledResults(DumpDetResults):
         out_file_path: File to write, ``.pkl`` or ``.pickle``.
     """
 
+    default_prefix = "pickle"  # MMEngine warns if there is none
+
     def compute_metrics(self, results: list) -> dict:
         """Write the file."""
         write_atomically(self.out_file_path, pickle.dumps(results))

@@ -24,7 +24,9 @@ def room():
 
 
 def write_pickle(path):
-    PickledResults(out_file_path=str(path)).compute_metrics([dict(x=i) for i in range(1000)])
+    metric = PickledResults(out_file_path=str(path))
+    metric.compute_metrics([dict(x=i) for i in range(1000)])
+    assert metric.prefix  # otherwise MMEngine warns
 
 
 WRITERS = {
