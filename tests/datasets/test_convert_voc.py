@@ -173,6 +173,8 @@ def test_classes_can_be_chosen_and_unknown_ones_are_said(tmp_path):
     assert read(tmp_path / "out")["annotations"][0]["category_id"] == 2
     assert counts(report) == {"class_not_chosen": 1, "class_unused": 1, "image_without_boxes": 1}
     assert balanced(report)
+    with pytest.raises(InputError, match="has none of the classes cat, dog; got 'Cat,emu'"):
+        voc(tmp_path / "src", tmp_path / "none", classes=["Cat", "emu"])
 
 
 def test_difficult_boxes_keep_their_mark(tmp_path):

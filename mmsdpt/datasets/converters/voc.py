@@ -104,6 +104,11 @@ def convert_voc(
     samples = reader.read_all(xmls, missing_labels == "keep", progress)
     reader.refuse_sizes()
     note_renames(rename, sorted(reader.old_names), report)
+    if classes is not None and reader.names and reader.names.isdisjoint(classes):
+        raise InputError(
+            f"--classes has none of the classes {', '.join(sorted(reader.names))}; got"
+            f" '{','.join(classes)}'."
+        )
     categories = list(classes) if classes is not None else sorted(reader.names)
     if not categories and report.counts["resized"]:
         raise InputError(
