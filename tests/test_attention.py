@@ -130,6 +130,20 @@ def test_a_look_leaves_the_detector_and_its_outputs_as_they_were(recompute):
     assert all(p.grad is None for p in host.parameters())
 
 
+def test_a_look_takes_the_words_of_a_caption_prompt():
+    host, images = build_mini_glip().eval(), make_images(1, (96, 128), torch.float32)
+    (prompted,) = make_samples([("cat", "dog")])
+    prompted.set_metainfo(dict(caption_prompt={"cat": dict(name="red raccoon")}))
+    (written,) = make_samples([("red raccoon", "dog")])
+    found, wanted = (
+        look_of_detector(host, images, sample, lambda scores: list(scores))
+        for sample in (prompted, written)
+    )
+    assert list(found.scores.values()) == list(wanted.scores.values())
+    assert torch.equal(found.attention, wanted.attention)
+    assert torch.equal(found.evidence, wanted.evidence)
+
+
 def test_a_look_of_clip_has_the_class_token_and_each_chosen_class():
     host = tuned_clip(dict(type="mmsdpt.VPT", num_tokens=2))
     images = torch.randn(1, 3, 32, 32)

@@ -179,7 +179,8 @@ def look_of_detector(
     Args:
         host: A detector, in eval mode.
         images: (1, 3, H, W), normalised and padded.
-        sample: The image's data sample with ``text``, its class names.
+        sample: The image's data sample with ``text``, its class names, and optionally
+            ``caption_prompt``.
         choose: Selects the classes for Grad-CAM by their scores.
         direction: ``text_to_image``: where a word attends, the mean over its tokens.
             ``image_to_text``: how much each place attends to the word, the sum over its tokens.
@@ -193,7 +194,7 @@ def look_of_detector(
             f"{type(host).__name__} has no fusion layers (X-MHA) whose attention shows"
         )
     classes = tuple(sample.text)
-    _, class_map = host.class_prompt(classes)
+    _, class_map = host.class_prompt(classes, sample.get("caption_prompt", None))
     recorded: dict[nn.Module, Tensor] = {}
     stages: list[Tensor] = []
     sizes: list[tuple[int, int]] = []

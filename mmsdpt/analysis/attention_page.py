@@ -202,7 +202,7 @@ def draw_attention(
 def _shorten_caption(host: Any, sample: Any, names: Sequence[str]) -> None:
     """Restrict the caption to these classes if the data has too many for one caption."""
     try:
-        host.class_prompt(sample.text)
+        host.class_prompt(sample.text, sample.get("caption_prompt", None))
     except ValueError as error:
         if not names:
             raise InputError(f"set the classes to detect with --classes: {error}") from None
