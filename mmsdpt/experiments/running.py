@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,12 +71,10 @@ class Ledger:
                 append_record(self.path, mark)
                 self._written[test.cell.name] = mark
 
-    def known(self, job: Job, bases: Collection[Training | None]) -> dict[str, Result]:
+    def known(self, job: Job) -> dict[str, Result]:
         """Results by digest of a job whose folder is missing: a study can continue from only its
-        file of results. A training that another one builds on must exist.
+        file of results.
         """
-        if job.training in bases:
-            return {}
         found = {}
         for test in job.tests:
             record = self._results.get(test.cell.name, {})
@@ -156,13 +154,18 @@ def run(
         results = Ledger(study, root, everything.jobs, on_record)
         todo: list[Job] = []
         finished: list[tuple[Job, list[Result]]] = []
-        bases = {job.training.on for job in prepared.jobs}
-        for job in sorted(prepared.jobs, key=lambda job: not _is_plain(job)):
-            known = {} if redo else known_results(job, root) or results.known(job, bases)
+        bases: set[Training | None] = set()  # of open jobs, which need their tuner files
+        for job in reversed(prepared.jobs):  # what builds on another comes after it
+            known = {} if redo else known_results(job, root)
+            if not known and not redo and job.training not in bases:
+                known = results.known(job)
             if all(test.digest in known for test in job.tests):
                 finished.append((job, [known[test.digest] for test in job.tests]))
             else:
                 todo.append(job)
+                bases.add(job.training.on)
+        todo = sorted(reversed(todo), key=lambda job: not _is_plain(job))
+        finished.reverse()
         warn_of_other_images((test for job in todo for test in job.tests), cache)
         if todo and (jobs > 1 or address is not None):
             computed = _on_ray(todo, root, jobs, threads, gpus, address, redo)

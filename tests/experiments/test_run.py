@@ -117,6 +117,24 @@ def test_a_study_goes_on_from_its_file_of_results_alone(compute, monkeypatch, tm
     assert len(trained) == 2
 
 
+def test_a_stack_goes_on_from_its_file_of_results_alone(compute, monkeypatch, tmp_path):
+    keys = dict(protocol="stacking", source="clip_eurosat", pairs=[("vpt", "coop")])
+    compute(**keys)
+    shutil.rmtree(tmp_path / "work" / "tiny_clip")
+    trained = []
+    train = worker.train
+    monkeypatch.setattr(worker, "train", lambda *args: trained.append(args[1]) or train(*args))
+    compute(**keys)
+    assert trained == []  # no first method, as nothing is built on it
+    pairs = [("vpt", "coop"), ("vpt", "mudpt")]
+    records, _ = compute(**keys | dict(pairs=pairs))
+    assert [each.parts[-5:-2] for each in trained] == [
+        ("work", "tiny_clip", "vpt"),
+        ("eurosat", "1_shots_seed_1", "then_mudpt"),
+    ]
+    assert {each["status"] for each in records.values()} == {"finished"}
+
+
 @pytest.fixture
 def compute_some(write_study, tmp_path):
     """Runs a part of a study; gives the states of its cells in the file, by seed, and its page."""
