@@ -45,8 +45,9 @@ class Detector(TunedModel):
         """Detect objects.
 
         Args:
-            images: A path, an array (H, W, 3) in RGB, or a PIL image; a folder, a list of these or
-                a batch (N, H, W, 3); or a generator of images.
+            images: A path, an array (H, W, 3) in RGB, or a PIL image, which is not rotated by its
+                EXIF orientation as a file is; a folder, a list of these or a batch (N, H, W, 3); or
+                a generator of images.
             classes: Names to detect, which need not be training classes.
             threshold: Minimum score of a result, from 0 to 1; the model itself drops scores below
                 its ``test_cfg.score_thr``.

@@ -38,8 +38,8 @@ def as_source(image: Any, name: str = "") -> Source:
     """One image.
 
     Args:
-        image: A path or URL; an array (H, W, 3) in RGB or (H, W), uint8; or a PIL image, which
-            is used as it is: not turned by its EXIF orientation.
+        image: A path; an array (H, W, 3) in RGB or (H, W), uint8; or a PIL image, which is used as
+            it is: not turned by its EXIF orientation.
         name: Name of its result.
 
     Raises:
