@@ -82,7 +82,8 @@ def main() -> int:
         read_json(args.annotations)
     # Imported here so that --help and the check for a missing image are fast.
     from mmsdpt.apis import load_model
-    from mmsdpt.apis.results import Detections, to_json
+    from mmsdpt.apis.results import CocoIds, Detections, to_json
+    from mmsdpt.datasets.classification.images import find_images
 
     model = load_model(
         args.tuner_files,
@@ -107,6 +108,11 @@ def main() -> int:
     if not args.no_pictures:
         check_writable(Path(args.out_dir) / "picture.png")
     images = args.images if Path(args.images).is_dir() else [args.images]
+    if args.annotations:
+        ids = CocoIds(args.annotations)
+        ids.of_classes(names or model.classes)
+        for name in find_images(Path(images)) if isinstance(images, str) else [""]:
+            ids.of_image(str(Path(args.images) / name))
     results = model(images, classes=names, **options)
     for result in results:
         found = result if isinstance(result, Detections) else result.top(args.top_k)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmsdpt.utils.atomic import write_atomically
-from mmsdpt.utils.errors import InputError
+from mmsdpt.utils.errors import InputError, printable
 from mmsdpt.utils.texts import read_json
 from mmsdpt.visualization import Boxes, draw_detections, draw_scores
 from mmsdpt.visualization.drawing import picture_path
@@ -265,25 +265,58 @@ class Results(_Plain, Sequence):
             raise InputError("COCO's result format is for boxes, but these results have none")
         if annotations is None:
             return [b for i, result in enumerate(self.items, 1) for b in result.to_coco(i)]
+        ids = CocoIds(annotations)
+        return [
+            box
+            for result in self.items
+            for box in result.to_coco(
+                ids.of_image(result.path or result.source.name), ids.of_classes(result.classes)
+            )
+        ]
+
+
+class CocoIds:
+    """The ids of images and classes in a COCO file.
+
+    Args:
+        annotations: The file.
+
+    Raises:
+        InputError: if it is not a COCO file.
+    """
+
+    def __init__(self, annotations: str | Path) -> None:
         content = read_json(annotations)
+        self.annotations = annotations
         try:
-            images = {image["file_name"]: image["id"] for image in content["images"]}
-            by_name = {category["name"]: category["id"] for category in content["categories"]}
+            self._images = {image["file_name"]: image["id"] for image in content["images"]}
+            self._classes = {each["name"]: each["id"] for each in content["categories"]}
         except (KeyError, TypeError) as error:
             raise InputError(
                 f"{annotations} is not an annotation file of COCO: {error!r}"
             ) from error
-        found = []
-        for result in self.items:
-            parts = Path(result.path or result.source.name).parts
-            ends = ("/".join(parts[i:]) for i in range(len(parts)))
-            image_id = next((images[end] for end in ends if end in images), None)
-            absent = [name for name in result.classes if name not in by_name]
-            if image_id is None or absent:
-                what = f"class {absent[0]}" if absent else f"image {result.source.name}"
-                raise InputError(f"{annotations} has no {what}")
-            found += result.to_coco(image_id, [by_name[name] for name in result.classes])
-        return found
+
+    def of_image(self, path: str) -> int:
+        """The id of the image whose name in the file is the longest end of the path.
+
+        Raises:
+            InputError: if there is none.
+        """
+        parts = Path(path).parts
+        for end in ("/".join(parts[i:]) for i in range(len(parts))):
+            if end in self._images:
+                return self._images[end]
+        raise InputError(f"{self.annotations} has no image {printable(path)}")
+
+    def of_classes(self, names: Sequence[str]) -> list[int]:
+        """The ids of classes.
+
+        Raises:
+            InputError: if one is not in the file.
+        """
+        if absent := [name for name in names if name not in self._classes]:
+            raise InputError(f"{self.annotations} has no class {printable(absent[0])}")
+        return [self._classes[name] for name in names]
 
 
 def to_json(content: Mapping | Sequence, path: str | Path | None = None) -> str:

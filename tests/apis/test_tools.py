@@ -128,6 +128,25 @@ def test_a_place_that_nothing_can_be_written_to_is_named_before_the_work(
     assert not shown.out and "there is a file where a folder is needed" in shown.err
 
 
+def test_annotations_of_other_images_or_classes_are_refused_before_the_work(
+    tuned, squares, tiny_folder, tmp_path, capsys
+):
+    annotations = tiny_folder / "squares/annotations.json"
+    other = shutil.copy(squares[0], tmp_path / "other.png")
+    for arguments, words in (
+        ([other], "has no image " + str(other)),
+        ([tmp_path], "has no image " + str(other)),
+        ([squares[0], "--classes", "tree"], "has no class tree"),
+    ):
+        code = run(
+            "image_demo.py", arguments[0], tuned, *arguments[1:], "--device", "cpu", "--out-dir",
+            tmp_path / "out", "--coco-json", tmp_path / "a.json", "--annotations", annotations,
+        )  # fmt: skip
+        shown = capsys.readouterr()
+        assert code == 2 and words in shown.err and str(other) + ":" not in shown.out
+        assert not list((tmp_path).glob("out/*"))
+
+
 def test_an_image_that_cannot_be_read_is_said_without_annotations(tuned, tmp_path):
     (tmp_path / "a.png").write_bytes(b"none")
     with pytest.raises(InputError, match="replace the file or leave it out$"):
