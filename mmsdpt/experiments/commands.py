@@ -16,6 +16,7 @@ from .loading import load_study
 from .page import write_plots, write_tables
 from .plan import show, tell_problems
 from .records import FAILED, Record
+from .running import ending_on_sigterm
 from .running import run as run_study
 from .study import Study, records_file
 
@@ -29,7 +30,8 @@ def plan(args: argparse.Namespace) -> int:
     """Print the plan. Returns 1 if something is missing or invalid."""
     study, work_dir = read_study(args)
     options = dict(measured=args.measure, threads=args.threads, only=args.only)
-    return 0 if show(study, work_dir, _console(), **options) else 1
+    with ending_on_sigterm():  # a measurement has a temporary folder
+        return 0 if show(study, work_dir, _console(), **options) else 1
 
 
 def run(args: argparse.Namespace) -> int:

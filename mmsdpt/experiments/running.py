@@ -142,7 +142,7 @@ def run(
     """
     root = Path(work_dir).resolve()
     root.mkdir(parents=True, exist_ok=True)
-    with _alone(root / f".{study.name}.lock"), _ending_on_sigterm():
+    with _alone(root / f".{study.name}.lock"), ending_on_sigterm():
         show_warnings()
         cache = DatasetCache(keep_images=not torch.cuda.is_available())
         everything = prepare(study, root, cache)
@@ -216,7 +216,7 @@ def _on_ray(
         raise InputError(
             "parallel jobs need Ray: pip install 'mmsdpt[experiments]', or use --jobs 1"
         ) from None
-    with _ray(jobs, threads, address) as threads, _ending_on_sigterm():  # Ray has its own handler
+    with _ray(jobs, threads, address) as threads, ending_on_sigterm():  # Ray has its own handler
         have = ray.cluster_resources()
         if gpus is None:
             gpus = min(1.0, have.get("GPU", 0) / jobs)
@@ -349,7 +349,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _ending_on_sigterm() -> Iterator[None]:
+def ending_on_sigterm() -> Iterator[None]:
     """Turn SIGTERM into an exception, so that everything is cleaned up."""
 
     def end(number: int, _: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 
 import pytest
 from rich.console import Console
@@ -104,6 +106,20 @@ def test_the_plan_measures_a_training_that_keeps_features(write_study, tmp_path)
     job = next(each for each in prepared.jobs if each.images)
     assert job.config["feature_cache"]["views"] == 4  # the study's own stays what it is
     assert all(row.seconds > 0 for row in rows(study, prepared, tmp_path))
+
+
+def test_a_measurement_that_is_ended_leaves_nothing_behind(write_study, tmp_path, monkeypatch):
+    from mmsdpt.experiments import commands, measure
+
+    monkeypatch.setattr(measure, "_measure", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("it is not handled"))
+    common = dict(study=str(write_study()), work_dir=str(tmp_path / "work"), cfg_options=None)
+    try:
+        with pytest.raises(SystemExit):
+            commands.plan(argparse.Namespace(**common, only=[], threads=1, measure=True))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert list((tmp_path / "work").iterdir()) == []
 
 
 def test_tests_on_other_data_are_measured_by_themselves(write_study, tmp_path):

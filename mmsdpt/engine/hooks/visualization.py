@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 from mmsdpt.registry import HOOKS
+from mmsdpt.utils.data_files import innermost_datasets
 from mmsdpt.visualization import (
     Boxes,
     Entry,
@@ -24,8 +25,6 @@ from mmsdpt.visualization import (
     match_boxes,
 )
 from mmsdpt.visualization.single import read_upright
-
-from .class_names import innermost_datasets
 
 
 # The second name is that of version 0.1.
