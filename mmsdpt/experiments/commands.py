@@ -23,6 +23,10 @@ from .study import Study, records_file
 
 def read_study(args: argparse.Namespace) -> tuple[Study, Path]:
     """The study given by the arguments, and the folder of its results."""
+    for name in ("jobs", "threads"):
+        value = getattr(args, name, None)
+        if value is not None and value < 1:
+            raise InputError(f"--{name} must be a positive integer, got {value}")
     return load_study(args.study, args.cfg_options), Path(args.work_dir)
 
 
@@ -36,10 +40,6 @@ def plan(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Compute the unfinished cells. Returns 1 if a cell failed or something is missing."""
-    for name in ("jobs", "threads"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name} must be a positive integer, got {value}")
     study, work_dir = read_study(args)
     console = _console()
     columns = (

@@ -150,6 +150,17 @@ def test_brackets_in_what_is_missing_are_shown(capsys):
     assert capsys.readouterr().out == expected
 
 
+@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize("threads", [0, -1])
+def test_threads_that_cannot_be_are_refused(write_study, tmp_path, command, threads):
+    from mmsdpt.experiments import commands
+
+    args = argparse.Namespace(study=str(write_study()), work_dir=str(tmp_path), cfg_options=None)
+    args.__dict__.update(only=[], threads=threads, measure=False, jobs=1)
+    with pytest.raises(InputError, match=f"--threads must be a positive integer, got {threads}"):
+        getattr(commands, command)(args)
+
+
 def test_the_tool_says_what_failed_and_what_is_missing(write_study, tmp_path, capsys):
     from mmsdpt.experiments import commands
 
