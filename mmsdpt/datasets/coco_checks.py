@@ -200,6 +200,8 @@ def _categories(report: CocoReport, content: dict) -> dict[Any, int]:
             category["name"] = str(name)
         if "id" not in category:
             report.add("errors", "categories have no id", repr(name))
+    if report.errors:
+        return {}
     ids = _new_ids(report, categories, "categories")
     by_id: dict[int, str] = {}
     first: dict[str, int] = {}

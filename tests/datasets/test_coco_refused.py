@@ -181,6 +181,15 @@ def test_what_cannot_be_meant_is_refused_with_file_and_entry(data, edit, message
         data.prepare()
 
 
+@pytest.mark.parametrize("key", ["name", "id"])
+def test_categories_without_a_name_or_id_are_one_problem(data, key):
+    for category in data.splits["train"]["categories"]:
+        category[f"category_{key}"] = category.pop(key)
+    data.save()
+    report = data.report()
+    assert len(report.sentences("errors")) == 1 and not report.filled
+
+
 def test_a_test_file_of_images_alone_is_a_warning_in_training_and_refused_in_testing(data):
     content = data.splits["test"]
     data.splits["test"] = dict(images=content["images"])
