@@ -47,6 +47,20 @@ chosen = dict(
         upt=0.1,
         maple=3,
     ),
+    new_adjectives=dict(
+        full_fine_tuning=3,
+        bitfit=10,
+        adaptformer=3,
+        vpt=10,
+        adapter=0.3,
+        glip_prompt=0.3,
+        coop=10,
+        dpt=0.3,
+        pmf=10,
+        upt=0.1,
+        maple=3,
+        sdpt_k120=0.3,
+    ),
 )
 study = dict(
     name="chosen_rates_mini",
