@@ -120,6 +120,19 @@ def test_boxes_are_mended_or_left_out_and_each_is_counted(tmp_path):
     assert report.boxes_found == 9 and report.boxes_dropped == 6 and balanced(report)
 
 
+def test_each_box_of_one_object_is_used(tmp_path):
+    pair(tmp_path / "src", "a", extra="<difficult>1</difficult>")
+    path = tmp_path / "src" / "Annotations" / "a.xml"
+    further = (
+        "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>6</xmax><ymax>9</ymax></bndbox><bndbox></bndbox>"
+    )
+    path.write_text(path.read_text().replace("</object>", f"{further}</object>"))
+    report = voc(tmp_path / "src", tmp_path / "out")
+    assert boxes(tmp_path / "out") == [[10, 5, 10, 10], [0, 0, 5, 8]]
+    assert counts(report) == {"difficult": 2, "object_malformed": 1}
+    assert report.boxes_found == 3 and balanced(report)
+
+
 def test_unusable_images_and_labels_are_skipped_and_named(tmp_path):
     src = tmp_path / "src"
     pair(src, "good")

@@ -22,7 +22,14 @@ from .files import ImageMode, LabelRefused, read_label, scan
 from .report import ConversionReport
 from .split import random_split
 from .voc_splits import folder_splits, listed_splits
-from .voc_xml import box_corners, parse_xml, polygon_points, read_number, rotated_corners
+from .voc_xml import (
+    box_corners,
+    boxed_objects,
+    parse_xml,
+    polygon_points,
+    read_number,
+    rotated_corners,
+)
 
 
 def convert_voc(
@@ -162,7 +169,7 @@ class _WrongSize:
         self.xml, self.tree, self.image, self.size = xml, tree, image, size
         self.declared = declared[0] or 0.0, declared[1] or 0.0
         self.own = size.displayed
-        self.corners = [c for c in map(box_corners, tree.findall("object")) if c is not None]
+        self.corners = [c for c in map(box_corners, boxed_objects(tree)) if c is not None]
 
     @property
     def may_be_meant(self) -> bool:
@@ -294,7 +301,7 @@ class _Reader:
     ) -> Sample:
         instances = [
             self._instance(node, f"{self.report.name(xml)}:{node.get('line')}", size, turn)
-            for node in tree.findall("object")
+            for node in boxed_objects(tree)
         ]
         kept = [instance for instance in instances if instance is not None]
         return Sample(image, *size.displayed, kept, self.report.name(xml.with_suffix("")))

@@ -101,6 +101,22 @@ def read_number(node: Element, path: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def boxed_objects(tree: Element) -> list[Element]:
+    """The <object> elements, one for each box: some tools write several <bndbox> into one."""
+    found = []
+    for node in tree.findall("object"):
+        boxes = node.findall("bndbox")
+        if len(boxes) < 2:
+            found.append(node)
+            continue
+        others = [child for child in node if child.tag != "bndbox"]
+        for box in boxes:
+            single = Element(node.tag, node.attrib)
+            single.extend([*others, box])
+            found.append(single)
+    return found
+
+
 def box_corners(node: Element) -> Box | None:
     """The four numbers of <bndbox>."""
     found = [read_number(node, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
