@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from mmsdpt.utils.texts import folded
 
 from .coco_report import CocoReport
-from .image_files import IMAGE_FOLDERS, ImageFacts, UnreadableImage, inspect_images
+from .image_files import IMAGE_FOLDERS, IMAGE_SUFFIXES, ImageFacts, UnreadableImage, inspect_images
 from .split_names import share_split
 
 _SAME_SIZE = 2  # tolerance in pixels, for rounding by the tool that resized
@@ -108,6 +108,16 @@ class _Finder:
                 found[name] = match.path
         return found
 
+    def named_otherwise(self, name: str) -> str | None:
+        """The only file that differs from a name in its suffix. It may be another picture, such as
+        a mask, so it is told and not used.
+        """
+        path = PurePath(unquote(name).strip().replace("\\", "/"))
+        stem = path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path
+        others = {folded(f"{stem}{suffix}") for suffix in IMAGE_SUFFIXES} - {folded(str(path))}
+        found = [each for other in others for each in self._known().get(other, ())]
+        return found[0].relative_to(self.folder).as_posix() if len(found) == 1 else None
+
     def _as_it_stands(self, name: str) -> str | None:
         name = name if os.path.exists(self.folder / name) else name.strip()
         for variant in dict.fromkeys((name, name.replace("\\", "/"), unquote(name))):
@@ -153,21 +163,27 @@ def check_images(
 ) -> None:
     """Find the image files, decode them, and compare their sizes."""
     images = []
-    found_names = _Finder(folder, exclude)(image["file_name"] for image in content["images"])
+    finder = _Finder(folder, exclude)
+    found_names = finder(image["file_name"] for image in content["images"])
+    used = set(found_names.values())
     seen: dict[str, Any] = {}
     for image in content["images"]:
         name = found_names.get(image["file_name"])
         if name is not None:
             images.append(image)
-        elif leave_out_missing:
-            report.leave_out("image_missing", "images that are missing", image["file_name"])
-            continue
         else:
+            missing = image["file_name"]
+            other = finder.named_otherwise(missing)
+            if other is not None and other not in used:
+                missing += f", but {other} is there"
+            if leave_out_missing:
+                report.leave_out("image_missing", "images that are missing", missing)
+                continue
             report.add(
                 "errors",
                 f"images are missing below {folder} ({_NOT_TAKEN}); put them there, correct"
                 " data_prefix, or leave them out with tools/dataset_converters/coco2coco.py",
-                image["file_name"],
+                missing,
             )
             continue
         if name != image["file_name"]:

@@ -102,6 +102,25 @@ def test_a_missing_image_is_not_replaced_by_another_of_its_name(tmp_path, names,
 @pytest.mark.parametrize(
     ("name", "there"),
     [
+        ("a/0.JPEG", "a/0.jpg"),
+        ("a\\0.png", "a/0.jpg"),
+        ("a/0.v1", "a/0.v1.jpg"),
+        ("0.jpg", "0.png"),
+    ],
+)
+def test_a_missing_image_with_another_suffix_is_told_and_not_used(tmp_path, name, there):
+    """A picture of the same name may be a mask."""
+    picture(tmp_path / there)
+    (sentence,) = checked(tmp_path, [name], tmp_path).sentences("errors")
+    assert sentence.endswith(f"(1: {name}, but {there} is there)")
+    both = checked(tmp_path, [name, there], tmp_path, leave_out_missing=True)
+    (sentence,) = both.sentences("left_out")
+    assert f"(1: {name})" in sentence  # that file is another image
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
         ("0.jpg", "cam1/0.jpg"),
         ("images/0.jpg", "images/train/0.jpg"),
         ("images/train/0.jpg", "images/0.jpg"),
