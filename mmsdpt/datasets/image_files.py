@@ -156,6 +156,34 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8)).convert("RGB")
 
 
+def exif_orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8, by which an image must be rotated. It is 1 if it is invalid, if
+    the EXIF data cannot be read, and for pixels with more than 8 bits, which are never rotated.
+    """
+    if is_deep(image):
+        return 1
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # Pillow raises many kinds, and the picture itself is usable
+        return 1
+    return int(orientation) if orientation in range(2, 9) else 1
+
+
+def rotated(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """The pixels (H, W, ...) as displayed with an EXIF orientation.
+
+    The same as ``PIL.ImageOps.exif_transpose``, which also rewrites all other EXIF tags and fails
+    if one of them is damaged.
+    """
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
 def inspect_image(path: str | Path) -> ImageFacts:
     """Decode an image once, so that a truncated one is detected here and not during training.
 
@@ -171,18 +199,16 @@ def inspect_image(path: str | Path) -> ImageFacts:
             if image.mode in _DEEP_MODES:
                 to_rgb(image)
             else:
-                orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+                orientation = exif_orientation(image)
                 image.draft("RGB", (1, 1))
                 image.load()
-                if image.format == "TIFF" and orientation in range(5, 9):
+                if image.format == "TIFF" and orientation >= 5:
                     size = image.height, image.width  # Pillow already rotates this format
             frames = _frames(image)
         except UnreadableImage:
             raise
         except Exception as error:
             raise UnreadableImage(_reason(error)) from error
-    # Other values are invalid, and MMCV ignores them.
-    orientation = orientation if orientation in range(2, 9) else 1
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     return ImageFacts(size, orientation, digest, frames)
 

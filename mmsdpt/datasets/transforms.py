@@ -16,7 +16,15 @@ from mmsdpt.utils.bert_tokenizer import BertTokenizer
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.language_models import language_model_folder
 
-from .image_files import UnreadableImage, is_deep, open_image, read_bytes, to_rgb
+from .image_files import (
+    UnreadableImage,
+    exif_orientation,
+    is_deep,
+    open_image,
+    read_bytes,
+    rotated,
+    to_rgb,
+)
 
 
 @TRANSFORMS.register_module()
@@ -44,9 +52,14 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
                 if is_deep(image):
                     pixels = np.asarray(to_rgb(image))[..., ::-1]
                 else:
-                    pixels = mmcv.imfrombytes(
-                        content, flag=self.color_type, backend=self.imdecode_backend
-                    )
+                    flag, orientation = self.color_type, 1
+                    if self.imdecode_backend == "pillow" and flag in ("color", "grayscale"):
+                        flag += "_ignore_orientation"  # MMCV fails if other EXIF tags are damaged
+                        if image.format != "TIFF":  # Pillow itself rotates this format
+                            orientation = exif_orientation(image)
+                    pixels = mmcv.imfrombytes(content, flag=flag, backend=self.imdecode_backend)
+                    if pixels is not None:
+                        pixels = rotated(pixels, orientation)
             if pixels is None:
                 raise UnreadableImage("it cannot be decoded")
         except Exception as error:  # decoders raise many kinds of errors

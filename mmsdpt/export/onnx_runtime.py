@@ -16,11 +16,21 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageOps
+from PIL import Image
 
 FORMAT = "2"
 # Image modes with more than 8 bits.
 _DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+_EXIF_ORIENTATION = 0x0112
+_ROTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class OnnxModel:
@@ -107,7 +117,7 @@ class OnnxModel:
         # Not from its path: Pillow would then convert 16-bit TIFF files differently.
         with open(image, "rb") as file, Image.open(file) as opened:
             if self.reading["upright"] and opened.mode not in _DEEP_MODES:
-                opened = ImageOps.exif_transpose(opened)
+                opened = _upright(opened)
             if self.reading["canvas"] and opened.mode == "LA":
                 canvas = Image.new("RGB", opened.size, tuple(self.reading["canvas"]))
                 canvas.paste(opened.convert("RGB"), mask=opened.getchannel("A"))
@@ -133,6 +143,18 @@ class OnnxModel:
         image = image.resize(size, Image.Resampling.BICUBIC)
         left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
         return image.crop((left, top, left + side, top + side))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image, rotated by its EXIF orientation. Pillow's ``exif_transpose`` also rewrites all
+    other EXIF tags, and fails if one of them is damaged.
+    """
+    image.load()  # rotates a TIFF file and says so
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION)
+    except Exception:  # Pillow raises many kinds
+        return image
+    return image.transpose(_ROTATIONS[orientation]) if orientation in _ROTATIONS else image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import ImageOps
 
-from mmsdpt.datasets.image_files import UnreadableImage, open_image, read_bytes, to_rgb
+from mmsdpt.datasets.image_files import (
+    UnreadableImage,
+    exif_orientation,
+    open_image,
+    read_bytes,
+    rotated,
+    to_rgb,
+)
 from mmsdpt.utils.errors import InputError
 
 from .boxes import Boxes
@@ -144,18 +149,15 @@ def draw_scores(
 
 
 def read_upright(path: str | Path) -> np.ndarray:
-    """An image file as (H, W, 3) RGB, rotated by its EXIF orientation unless its EXIF data are
-    damaged.
+    """An image file as (H, W, 3) RGB, rotated by its EXIF orientation.
 
     Raises:
         InputError: if it is missing or cannot be decoded.
     """
     try:
         with open_image(read_bytes(path)) as image:
-            upright = image
-            with suppress(Exception):  # Pillow also rewrites the other EXIF tags
-                upright = ImageOps.exif_transpose(image)
-            return np.asarray(to_rgb(upright))
+            pixels = np.asarray(to_rgb(image))  # first: rotates a TIFF file and says so
+            return np.ascontiguousarray(rotated(pixels, exif_orientation(image)))
     except UnreadableImage as error:
         raise InputError(f"the image {path} cannot be drawn ({error})") from error
 

@@ -3,6 +3,7 @@ never waited for.
 """
 
 import os
+import struct
 
 import numpy as np
 import pytest
@@ -169,3 +170,13 @@ def test_a_telephones_jpeg_is_one_picture(tmp_path):
     pictures = [Image.new("RGB", (9, 6)), Image.new("RGB", (9, 6))]
     pictures[0].save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=pictures[1:])
     assert count_frames(tmp_path / "a.jpg") == 1
+
+
+def test_a_damaged_tag_does_not_change_how_a_photograph_is_rotated(tmp_path):
+    """An orientation, and a maker's name that is a number, which Pillow cannot write again."""
+    maker = struct.pack("<HHIf", 0x010F, 11, 1, 0.5)
+    tags = struct.pack("<IHHHIHH", 8, 2, 0x0112, 3, 1, 6, 0) + maker + bytes(4)
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (100, 60)).save(path, exif=b"Exif\0\0II*\0" + tags)
+    assert inspect_image(path).displayed == (60, 100)
+    assert LOADERS[0].transform(dict(img_path=path))["img_shape"] == (100, 60)
