@@ -72,10 +72,17 @@ def _examine(root: Path) -> Iterator[FolderFinding]:
     files = coco_files(root, unused)
     if any(map(is_coco, files)):
         yield from _coco(root, files, unused)
-    elif scan(root, root, {".xml"}, unused):
+        return
+    xmls, texts = (scan(root, root, {suffix}, unused) for suffix in (".xml", ".txt"))
+    source = _yolo_source(root)
+    if source is not None and (not xmls or len(xmls) < len(texts)):
+        finding = _converted(source, "YOLO", convert_yolo)
+        if xmls:
+            names = listed(map(unused.name, xmls), 3)
+            finding.notes.append(f"not used, fewer XML than text files: {names}")
+        yield finding
+    elif xmls:
         yield _converted(root, "VOC", convert_voc)
-    elif (source := _yolo_source(root)) is not None:
-        yield _converted(source, "YOLO", convert_yolo)
     elif files:  # none can be read
         yield from _coco(root, files, unused)
     elif scan(root, root, IMAGE_SUFFIXES, unused):

@@ -35,6 +35,22 @@ def test_clean_folders_of_every_format_are_well(tmp_path, capsys):
         assert code == 0 and facts in text and "WRONG" not in text, text
 
 
+def test_a_stray_xml_file_does_not_make_a_yolo_folder_voc(tmp_path):
+    label_studio(tmp_path)
+    (tmp_path / "labels" / "a_0.xml").write_text("<annotation/>")
+    (finding,) = examine_folder(tmp_path)
+    assert finding.title.startswith("YOLO") and not finding.problems
+    assert finding.notes == ["not used, fewer XML than text files: labels/a_0.xml"]
+
+
+def test_voc_with_a_list_of_classes_stays_voc(tmp_path):
+    for stem in ("a", "b"):
+        pair(tmp_path, stem)
+    (tmp_path / "classes.txt").write_text("cat\n")
+    (finding,) = examine_folder(tmp_path)
+    assert finding.title.startswith("VOC")
+
+
 def test_faults_are_named_with_file_and_entry(tmp_path, capsys):
     roboflow(tmp_path)
     path = tmp_path / "train" / "_annotations.coco.json"
