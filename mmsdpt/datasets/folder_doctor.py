@@ -118,7 +118,10 @@ def _coco(root: Path, files: list[Path], unused: ConversionReport) -> Iterator[F
         finding.problems += report.sentences("doubtful")
         if report is reports[-1]:
             others = (f"{where}: {what}" for where, what in unused.named.get("other_task", ()))
-            finding.notes += [f"not used: {listed(others, 3, '; ')}"] * bool(unused.counts)
+            told = listed(others, 3, "; ")
+            finding.notes += [f"not used: {told}"] * bool(told)
+            packed = [where for where, _ in unused.named.get("label_compressed", ())]
+            finding.problems += [f"compressed, not used; unpack {listed(packed)}"] * bool(packed)
         yield finding
 
 

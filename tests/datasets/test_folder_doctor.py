@@ -1,5 +1,6 @@
 """The data doctor finds the format of a folder of one's own, and says what is wrong with it."""
 
+import gzip
 import json
 import shutil
 
@@ -49,6 +50,23 @@ def test_voc_with_a_list_of_classes_stays_voc(tmp_path):
     (tmp_path / "classes.txt").write_text("cat\n")
     (finding,) = examine_folder(tmp_path)
     assert finding.title.startswith("VOC")
+
+
+def test_a_compressed_annotation_file_is_said(tmp_path):
+    roboflow(tmp_path)
+    path = tmp_path / "train" / "_annotations.coco.json"
+    packed = path.rename(path.with_name(f"{path.name}.gz"))
+    packed.write_bytes(gzip.compress(packed.read_bytes()))
+    told = "train/_annotations.coco.json.gz"
+    last = examine_folder(tmp_path)[-1]
+    assert "not used: " not in last.notes
+    assert f"compressed, not used; unpack {told}" in last.problems
+    report = convert_coco(tmp_path, None, rename={"Cat": "cat"}, progress=False)
+    assert report.named["label_compressed"] == [(told, "")]
+    for other in tmp_path.rglob("*.json"):
+        other.unlink()
+    with pytest.raises(InputError, match=f"{told} is compressed: unpack it"):
+        convert_coco(tmp_path, None, progress=False)
 
 
 def test_faults_are_named_with_file_and_entry(tmp_path, capsys):

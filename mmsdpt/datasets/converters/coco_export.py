@@ -72,6 +72,8 @@ def convert_coco(
     files = [src.resolve()] if src.is_file() else coco_files(here, report, out)
     if not files:
         others = [f"; {where} is {what}" for where, what in report.named.get("other_task", ())[:1]]
+        packed = report.named.get("label_compressed", ())[:1]
+        others += [f"; {where} is compressed: unpack it" for where, _ in packed]
         raise InputError(
             f"No COCO file (JSON with images and annotations) was found in {src}{''.join(others)}."
         )
@@ -116,6 +118,9 @@ def coco_files(folder: Path, report: ConversionReport, exclude: Path | None = No
             report.add("other_task", path, what_json(read_json(path)))
         else:
             found.append(path)
+    for path in scan(folder, report.root, _COMPRESSED, report, exclude and exclude.resolve()):
+        if path.stem.lower().endswith(".json") and path.with_suffix("") not in found:
+            report.add("label_compressed", path)
     boxes = {path for path in found if path.name.startswith("instances_")}
     usable = []
     for path in found:
@@ -128,6 +133,7 @@ def coco_files(folder: Path, report: ConversionReport, exclude: Path | None = No
     return usable
 
 
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
 _OTHER_TASKS = ("captions", "panoptic", "stuff", "image")  # image_info has no annotations
 
 

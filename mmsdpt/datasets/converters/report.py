@@ -33,6 +33,7 @@ PROBLEMS = {
     "label_refused": "label file with a DOCTYPE, or over the size limit, left out",
     "image_malformed": "image of a COCO file that is no object, left out",
     "category_malformed": "category of a COCO file that is no object, left out",
+    "label_compressed": "compressed JSON file, not used; unpack it",
     "label_missing": "image without a label file",
     "label_without_image": "label file without an image, left out",
     "label_twice": "further label file for an image that has one, left out",
