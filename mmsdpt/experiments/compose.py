@@ -185,6 +185,8 @@ def _add_training(
     source = _read_data(study, data.name, sources)
     own = {name: source.get(name) for name in (*_TRAIN, *_VALIDATION)}
     cfg.update({name: part for name, part in own.items() if part is not None})
+    if "train_dataloader" not in cfg:
+        raise InputError(f"data {data.name} have no train_dataloader: they can only be tested")
     batch_size = content.get("train_dataloader", {}).get("batch_size")
     if batch_size:
         cfg["train_dataloader"]["batch_size"] = batch_size

@@ -57,6 +57,10 @@ def load_study(path: str | os.PathLike, options: Mapping[str, Any] | None = None
         if isinstance(given.get(key), str):  # --cfg-options study.methods=mudpt
             given[key] = [given[key]]
     _check(path, given)
+    if "seed" in (content.get("cell", {}).get("randomness") or {}):
+        raise InputError(
+            f"{path}: cell.randomness.seed would give all trainings one seed: set study.seeds"
+        )
 
     def made(kind: type, entry: Any) -> Any:
         return _made(kind, entry, content)
@@ -146,8 +150,9 @@ def _check(path: Path, given: dict[str, Any]) -> None:
         if values is not None and (isinstance(values, str) or not isinstance(values, Sequence)):
             given[key] = [values]
         for value in given.get(key, ()):
-            if not (isinstance(value, int) or (key == "shots" and value is None)):
-                raise InputError(f"{path}: study.{key} must hold integers, got {value!r}")
+            whole = type(value) is int and value >= 0
+            if not (whole or (key == "shots" and value is None)):
+                raise InputError(f"{path}: study.{key} must hold integers from 0, got {value!r}")
 
 
 def _check_keys(what: str, given: Iterable[str], known: Sequence[str]) -> None:

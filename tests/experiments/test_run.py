@@ -384,6 +384,14 @@ def test_data_without_validation_images_can_be_learned_but_not_selected_on(
     assert {each["status"] for each in records.values()} == {"finished"}
 
 
+def test_data_without_training_images_are_refused_for_a_training(compute, tmp_path, repository):
+    data = tmp_path / "only_tests.py"
+    clothing = repository / "configs/_base_/datasets/clip_clothing.py"
+    data.write_text(f'_base_ = "{clothing}"\ntrain_dataloader = None\n')
+    with pytest.raises(InputError, match="only_tests have no train_dataloader: they can only be"):
+        compute(data=[str(data)])
+
+
 def test_selection_counts_the_untrained_model_as_epoch_0(compute):
     # Without a rate nothing changes, so nothing is better than the model before the first step.
     records, _ = compute(
