@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from projects.benchmark import benchmark_step, clip_step
 
@@ -43,3 +45,21 @@ def test_logits_of_clip_are_compared_in_float32(repository):
         found = model.compare(image.float(), text.float())
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_votes_of_tip_adapter_are_counted_in_float32(repository):
+    """Beta, up to 50 after a search, multiplies the rounding errors of cosines."""
+    config = repository / "configs/mini/tip_adapter_f_mini_clothing.py"
+    args = benchmark_step.parse_args([str(config), "--threads", "1"])
+    tuner = benchmark_step.build(benchmark_step.load(args, None), args, "ours").tuners["default"]
+    tuner.keys.copy_(F.normalize(torch.randn_like(tuner.keys), dim=-1))
+    tuner.strengths.copy_(torch.tensor([1.0, 50.0]))
+    names = [f"class {i}" for i in range(tuner.num_classes)]
+    features = F.normalize(tuner.keys[:4] + 0.02 * torch.randn(4, tuner.width), dim=-1)
+    state = SimpleNamespace(class_names=names, image_features=features)
+    none = torch.zeros(4, len(names))
+    expected = tuner._vote(None, none, state)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = tuner._vote(None, none, state)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)

@@ -322,6 +322,18 @@ class ParameterSeam(Seam):
             value = handler(self, value)
         return value
 
+    def before(self, tuner: SeamUser) -> Tensor:
+        """The value that the tuners before ``tuner`` hand on to it, of those that are switched on;
+        they must be prepared, as in every forward pass.
+        """
+        value: Tensor = self.value()
+        for user, handler, _ in self._handlers:
+            if user is tuner:
+                break
+            if user.enabled:
+                value = handler(self, value)
+        return value
+
     def with_only(self, tuner: SeamUser) -> Tensor:
         """The value that the host's parameter has with only ``tuner``, switched on or off."""
         value: Tensor = self.value()

@@ -5,9 +5,10 @@ learned:
 
     W' = m (W + (alpha / r) B A) / |W + (alpha / r) B A|       m (out), |.| per row
 
-m starts from |W| and B from zero, so training starts exactly from the host, bit for bit. As in
-section 4.3 of the paper and the authors' code, the length in the denominator gets no gradient
-(``detach_norm``). This changes the gradient a little and saves memory.
+m starts from |W| and B from zero, so training starts exactly from the host, bit for bit. On top of
+another tuner, W is the weight that this tuner gives. As in section 4.3 of the paper and the
+authors' code, the length in the denominator gets no gradient (``detach_norm``). This changes the
+gradient a little and saves memory.
 
 The weights are those of LoRA, with r (in + out) + out parameters each: on GLIP-L with r = 16,
 2,121,600 in the encoders and 2,039,808 in the fusion layers. For GLIP, the changed weight is
@@ -55,7 +56,7 @@ class DoRA(LoRA):
     @torch.no_grad()
     def start_from_host(self) -> None:
         for magnitude, seam in zip(self.magnitude, self.chosen, strict=True):
-            magnitude.copy_(_lengths(seam.value().to(magnitude.dtype)))
+            magnitude.copy_(_lengths(seam.before(self).to(magnitude.dtype)))
 
     def _changed(self, i: int, seam: ParameterSeam, value: Tensor) -> Tensor:
         magnitude = self.magnitude[i]

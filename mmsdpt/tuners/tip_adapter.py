@@ -123,8 +123,9 @@ class TipAdapter(Tuner):
             self.trained_classes = names if self.training else ()
         self._warn_of_others(names)
         alpha, beta = self.strengths
-        similarity = self._similarity(cast(Tensor, state.image_features))
-        votes = self.votes(similarity, beta, names)
+        with torch.autocast(logits.device.type, enabled=False):  # beta multiplies rounding errors
+            similarity = self._similarity(cast(Tensor, state.image_features))
+            votes = self.votes(similarity, beta, names)
         return logits + (alpha * votes).to(logits.dtype)
 
     def _warn_of_others(self, names: tuple[str, ...]) -> None:

@@ -59,6 +59,22 @@ def test_gradients_are_those_of_the_formula_with_and_without_the_lengths(detach_
         assert_close(gradients([found], [down, up, magnitude]), before)
 
 
+@pytest.mark.parametrize("first", ["LoRA", "DoRA"])
+def test_on_top_of_another_tuner_it_starts_from_that_tuners_weights(first):
+    tuners = dict(a=dict(type=f"mmsdpt.{first}", frozen=True), b=dict(type="mmsdpt.DoRA"))
+    model = build_mini_glip(tuners=tuners).eval()
+    model.tuners.a.prepare()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.tuners.a.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    model.tuners.b.prepare()
+    for seam in model.tuners.b.chosen:
+        changed = seam.with_only(model.tuners.a)
+        assert not torch.allclose(changed, seam.value())
+        torch.testing.assert_close(seam.in_effect(), changed)
+
+
 def test_lengths_start_as_those_of_the_hosts_rows_and_zero_rows_stay_zero():
     model = build_mini_glip(tuner=dict(type="mmsdpt.DoRAXMHA", rank=2)).eval()
     tuner = model.tuners.default
