@@ -230,7 +230,8 @@ class TunableMixin:
 
     def train(self, mode: bool = True):
         """Set the mode; parts in which nothing trains stay in eval mode (no dropout, drop-path or
-        DropBlock).
+        DropBlock). With tuners batch norms do, too: their running statistics belong to the host and
+        are in no tuner file.
         """
         super().train(mode)
         if mode:
@@ -239,6 +240,9 @@ class TunableMixin:
             }
             tuners = {id(module) for module in self.tuners.modules()}
             _eval_frozen(self, {id(self), *tuners}, replaced)
+            for module in self.modules() if self.tuners else ():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm) and id(module) not in tuners:
+                    module.eval()
             for tuner in self.tuners.values():
                 if tuner.frozen:
                     tuner.eval()

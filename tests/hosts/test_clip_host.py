@@ -365,6 +365,19 @@ def test_a_resnet_takes_methods_of_the_texts(resnet, method):
         assert torch.allclose(found, wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["FullFineTuning", "BitFit"])
+def test_training_does_not_change_the_statistics_of_a_resnets_batch_norms(resnet, method):
+    config = copy.deepcopy(resnet)
+    config.update(classes=NAMES, tuner=dict(type=f"mmsdpt.{method}"))
+    model = build_clip(config).train()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    losses = model(make_images(3, size=64).float(), make_samples(3), mode="loss")
+    losses["loss"].backward()
+    assert any(parameter.grad.abs().max() > 0 for parameter in model.tuners.parameters())
+    assert any("running_mean" in name for name in before)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
 @pytest.mark.parametrize("method", ["CLIPVPT", "IndependentVL", "CLIPMaPLe", "MuDPT"])
 def test_a_resnet_is_refused_by_image_prompts(resnet, method):
     config = copy.deepcopy(resnet)
