@@ -153,7 +153,7 @@ def test_two_steps_on_mini_glip_change_every_token(name):
     assert parameters_of(tuner) == tuner.num_trainable() == stated_count(path)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
     hooks = [HOOKS.build(hook) for hook in cfg.get("custom_hooks") or ()]
-    runner = SimpleNamespace(model=model, epoch=0, iter=0)
+    runner = SimpleNamespace(model=model, optim_wrapper=optimizer, epoch=0, iter=0)
     sides = []
     for hook in hooks:
         hook.before_train(runner)

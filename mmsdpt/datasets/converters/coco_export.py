@@ -113,14 +113,16 @@ def coco_files(folder: Path, report: ConversionReport, exclude: Path | None = No
     the boxes of ``instances_*.json``.
     """
     found = []
-    for path in scan(folder, report.root, {".json"}, report, exclude and exclude.resolve()):
-        if is_coco(path) is False:
+    suffixes = (".json", *_COMPRESSED)
+    files = scan(folder, report.root, suffixes, report, exclude and exclude.resolve())
+    for path in files:
+        if path.suffix.lower() in _COMPRESSED:
+            if path.stem.lower().endswith(".json") and path.with_suffix("") not in files:
+                report.add("label_compressed", path)
+        elif is_coco(path) is False:
             report.add("other_task", path, what_json(read_json(path)))
         else:
             found.append(path)
-    for path in scan(folder, report.root, _COMPRESSED, report, exclude and exclude.resolve()):
-        if path.stem.lower().endswith(".json") and path.with_suffix("") not in found:
-            report.add("label_compressed", path)
     boxes = {path for path in found if path.name.startswith("instances_")}
     usable = []
     for path in found:
