@@ -176,9 +176,10 @@ def mean_score(
 
 def harmonic_mean(base: Score | None, new: Score | None) -> Score | None:
     """H = 2BN / (B + N) of two means, 0 if both are 0. The average H of a table is thus the H of
-    the averages, not the average of the H.
+    the averages, not the average of the H. It is marked if one of the means is of fewer seeds.
     """
     if base is None or new is None:
         return None
     total = base.mean + new.mean
-    return Score(2 * base.mean * new.mean / total if total else 0.0, style=base.style)
+    mean = 2 * base.mean * new.mean / total if total else 0.0
+    return Score(mean, None, min(base.count, new.count), base.planned, base.style)

@@ -150,6 +150,8 @@ def test_h_is_that_of_the_averages():
     assert texts(tables, "cats, 16 shots")["Zero-shot"]["H"] == "53.33"
     assert harmonic_mean(Score(0.0), Score(0.0)).mean == 0.0
     assert harmonic_mean(Score(1.0), None) is None
+    some = harmonic_mean(Score(70.0, 1.0, 3, 3), Score(30.0, 1.0, 2, 3))
+    assert str(some) == "42.00 (2 of 3 seeds)"
 
 
 def test_transfer_leaves_the_source_out_of_the_average():
