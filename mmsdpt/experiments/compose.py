@@ -55,7 +55,7 @@ def compose(
             on its numbers of classes and images.
 
     Raises:
-        InputError: if a config lacks a required part.
+        InputError: if a config lacks a required part, or settings change the seed.
     """
     training, host = cell.training, study.hosts[cell.training.host]
     base, cfg = read_config(host.config), read_config(study.runtime)
@@ -99,6 +99,11 @@ def compose(
         _set(whole, settings)
     spread_text_encoder(whole, {})
     content = whole.to_dict()
+    if training.data is not None and content["randomness"].get("seed") != training.seed:
+        raise InputError(
+            "the setting randomness.seed would give trainings of different seeds the same one: set"
+            " study.seeds"
+        )
     if not study.methods[training.method].ensemble:
         _set_template(content, content)  # of study.cell or a varied setting
     if content.get("feature_cache") is not None:

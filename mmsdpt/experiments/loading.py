@@ -57,10 +57,6 @@ def load_study(path: str | os.PathLike, options: Mapping[str, Any] | None = None
         if isinstance(given.get(key), str):  # --cfg-options study.methods=mudpt
             given[key] = [given[key]]
     _check(path, given)
-    if "seed" in (content.get("cell", {}).get("randomness") or {}):
-        raise InputError(
-            f"{path}: cell.randomness.seed would give all trainings one seed: set study.seeds"
-        )
 
     def made(kind: type, entry: Any) -> Any:
         return _made(kind, entry, content)

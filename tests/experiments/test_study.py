@@ -233,7 +233,6 @@ def test_settings_are_chosen_on_validation_images(write_study, tmp_path):
         (dict(data=["clip_dtt"]), "config not found: configs/_base_/datasets/clip_dtt.py"),
         (dict(seeds=["one"]), "study.seeds must hold integers from 0, got 'one'"),
         (dict(seeds=[1, -1]), "study.seeds must hold integers from 0, got -1"),
-        (dict(cell=dict(randomness=dict(seed=3))), "would give all trainings one seed: set study"),
         (dict(hosts=[dict(config="configs/_base_/models/mini_clip.py", size=3)]), "no key 'size'"),
         (dict(data=[]), "study lacks data"),
         (dict(epochs=0), "study.epochs must be a positive integer, got 0"),
@@ -412,6 +411,20 @@ def test_options_may_name_what_the_study_does_not_have(write_study):
 def test_a_setting_that_would_do_nothing_is_refused(write_study, tmp_path, keys, sentence):
     with pytest.raises(InputError, match=sentence):
         composed(write_study(**keys), tmp_path)
+
+
+@pytest.mark.parametrize("where", ["cell", "method", "data", "vary"])
+def test_the_seed_of_a_training_is_that_of_its_name(write_study, tmp_path, where):
+    seed, data = {"randomness.seed": 3}, "configs/_base_/datasets/clip_clothing.py"
+    keys = dict(
+        cell=dict(cell=dict(randomness=dict(seed=3))),
+        method=dict(names=[dict(name="coop", settings=seed)]),
+        data=dict(data=[dict(config=data, settings=dict(coop=seed))]),
+        vary=dict(vary=dict(a=[seed])),
+    )
+    composed(write_study(cell=dict(randomness=dict(per_sample=False))), tmp_path)
+    with pytest.raises(InputError, match=r"randomness.seed would give .*: set study.seeds"):
+        composed(write_study(**keys[where]), tmp_path)
 
 
 def test_a_multiple_of_an_integer_is_one_where_it_can_be(write_study, tmp_path):
