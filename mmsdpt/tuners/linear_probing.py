@@ -97,7 +97,8 @@ class CLIPLinearProbe(Tuner):
                 " gradient, so they cannot be stacked: freeze or remove one of them"
             )
         rows = self._check(state.class_names)
-        x = F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round the logits
+            x = F.linear(x.to(self.weight.dtype), self.weight, self.bias)
         return x if rows is None else x[..., rows]
 
     @property

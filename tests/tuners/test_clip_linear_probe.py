@@ -46,6 +46,19 @@ def test_logits_are_a_plain_product_with_features_that_are_not_normalised():
             assert (row - wanted).abs().max() < 1e-9
 
 
+@torch.no_grad()
+def test_logits_are_computed_in_float32_under_autocast():
+    model = build()
+    tuner, images = model.tuners["default"], make_images(3).float()
+    tuner.weight.normal_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        state = ForwardState(images=images, class_names=NAMES)
+        model.encode_image(images, state)
+        found = tuner._classify(None, torch.zeros(3, COUNT), state)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, state.pooled_image @ tuner.weight.t(), rtol=0, atol=1e-4)
+
+
 def test_it_starts_undecided():
     assert torch.equal(build()(make_images(2).float()), torch.zeros(2, COUNT))
 
