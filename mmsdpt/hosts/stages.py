@@ -216,7 +216,7 @@ class StageCache:
             found.update("\n".join([part, *_description(_part(self.host, part))]).encode())
         for tuner in acting:
             found.update(json.dumps([type(tuner).__qualname__, tuner.config()]).encode())
-            found.update("\n".join(_description(tuner)).encode())
+            found.update("\n".join(_description(tuner, paths=True)).encode())
         for tensor in tensors:
             found.update(digest(tensor).encode())
         return Space(found.hexdigest(), facts)
@@ -272,21 +272,25 @@ def why_not_constant(host: nn.Module, stage: Stage) -> str:
 _SETTING = (int, float, str, type(None))
 
 
-def _description(part: nn.Module | Tensor | None) -> Iterator[str]:
-    """Classes and settings of all modules that parameters do not show: heads, windows, strides."""
+def _description(part: nn.Module | Tensor | None, paths: bool = False) -> Iterator[str]:
+    """Classes and settings of all modules that parameters do not show: heads, windows, strides.
+
+    Args:
+        paths: Whether texts with a slash count. Those of hosts are paths, and the same folder may
+            be moved; a tuner has sentences.
+    """
     if not isinstance(part, nn.Module):
         return
     for name, module in part.named_modules():
         settings = {
             key: value
             for key, value in sorted(vars(module).items())
-            if not key.startswith("_") and key != "training" and _is_setting(value)
+            if not key.startswith("_") and key != "training" and _is_setting(value, paths)
         }
         yield f"{name} {type(module).__module__}.{type(module).__qualname__} {settings}"
 
 
-def _is_setting(value: Any) -> bool:
+def _is_setting(value: Any, paths: bool) -> bool:
     if isinstance(value, (tuple, list)):
-        return all(map(_is_setting, value))
-    # Paths do not count: the same folder may be moved.
-    return isinstance(value, _SETTING) and not (isinstance(value, str) and "/" in value)
+        return all(_is_setting(item, paths) for item in value)
+    return isinstance(value, _SETTING) and (paths or not (isinstance(value, str) and "/" in value))

@@ -226,6 +226,20 @@ def test_methods_beside_the_image_tower_of_clip(tuner):
         assert not known or cache.computed["text"] == 0
 
 
+def test_sentences_of_a_frozen_tuner_belong_to_what_is_kept():
+    store, images = FeatureStore(), small_clip.make_images(2, dtype=torch.float32)
+    for template in ("an indoor/outdoor {}", "a near/far {}"):
+        torch.manual_seed(0)
+        model = small_clip.tuned_clip(
+            dict(type="mmsdpt.TCP", teacher_template=template, frozen=True)
+        )
+        other = copy.deepcopy(model)
+        cache = keep(other, store)
+        with torch.no_grad():
+            torch.testing.assert_close(other(images), model(images), rtol=0, atol=0)
+        assert cache.found["text"] == 0
+
+
 @pytest.mark.parametrize("tuner", ["CLIPVPT", "CLIPMaPLe", "MMRL"])
 def test_methods_inside_the_image_tower_of_clip(tuner):
     model = small_clip.tuned_clip(dict(type=f"mmsdpt.{tuner}"))
