@@ -16,6 +16,7 @@ The untuned model, ``zero_shot``, is always tested as the baseline.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from .configs import read_config
 
 PROTOCOLS = ("few_shot", "base_to_new", "transfer", "comparison", "stacking")
 ZERO_SHOT = "zero_shot"
+_LONGEST_NAME = 255  # bytes, of most file systems
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,14 @@ class Training:
 
     @property
     def folder(self) -> str:
-        """Its folder, relative to the work folder."""
+        """Its folder, relative to the work folder, named by its settings or, if the name would be
+        too long, by a digest of them.
+        """
         settings = ",".join(f"{name}={value}" for name, value in self.settings)
         method = f"{self.method}[{settings}]" if settings else self.method
         method = method.replace("/", "_").replace(" ", "")
+        if len(method.encode()) > _LONGEST_NAME:
+            method = f"{self.method}[{hashlib.sha256(method.encode()).hexdigest()[:16]}]"
         start = f"{self.host}/{method}" if self.on is None else f"{self.on.folder}/then_{method}"
         if self.data is None:
             return start

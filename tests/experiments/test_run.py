@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 
@@ -99,6 +100,16 @@ def test_a_finished_cell_with_a_list_as_a_setting_is_recorded_once(compute, tmp_
     for _ in range(2):
         compute(vary=dict(mean=means))
     assert len((tmp_path / "work/tiny.jsonl").read_text().splitlines()) == 2
+
+
+def test_settings_that_are_too_long_for_a_name_are_in_the_record(compute, tmp_path):
+    template = "default_hooks.classes.template"
+    texts = [[f"a photo number {i} of a {{}}." for i in range(count)] for count in (12, 13)]
+    records, _ = compute(names=["vpt"], vary=dict(words={template: texts}))
+    assert [each["status"] for each in records.values()] == ["finished"] * 3
+    assert [each["settings"].get(template) for each in records.values()] == [None, *texts]
+    folders = sorted(path.name for path in (tmp_path / "work/tiny_clip").glob("vpt*"))
+    assert len(folders) == 2 and all(re.fullmatch(r"vpt\[\w{16}\]", each) for each in folders)
 
 
 def test_a_study_goes_on_from_its_file_of_results_alone(compute, monkeypatch, tmp_path):
