@@ -163,6 +163,17 @@ def test_table_has_scores_sizes_and_mean_of_the_seeds(finished):
         assert words in printed
 
 
+def test_tables_and_title_name_the_method_of_the_config(repository, tmp_path):
+    cfg = Config.fromfile(repository / "configs/baselines/lora_mini_thermal.py")
+    score, file = body.Score(1.0, 1.0, 1.0, {}), tmp_path / "tuner.safetensors"
+    file.touch()
+    run = body.Run(0, body.method_of(cfg), score, score, score, 1.0, 1, 2, file)
+    console = body.Console(record=True, width=120)
+    console.print(body.run_table(run, 2), body.seeds_table([run, run]))
+    printed = console.export_text()
+    assert "LoRA, 2 shots" in printed and "LoRA switched off" in printed and "SDPT" not in printed
+
+
 def test_logs_of_the_toolboxes_go_to_the_file_and_not_between_the_bars(finished):
     _, printed, out = finished
     assert "mmengine - INFO" not in printed
@@ -201,7 +212,7 @@ def test_a_difference_with_the_tuner_off_is_noticed(demo):
         )
         return body.Score(1.0, 1.0, 1.0, {7: boxes})
 
-    run = body.Run(0, score(5.0), score(6.0), score(5.0), 1.0, 1, 2, Path("t"))
+    run = body.Run(0, "SDPT", score(5.0), score(6.0), score(5.0), 1.0, 1, 2, Path("t"))
     assert run.off_is_exact
     assert not dataclasses.replace(run, switched_off=score(5.0 + 1e-6)).off_is_exact
     assert not dataclasses.replace(run, switched_off=body.Score(1, 1, 1, {})).off_is_exact

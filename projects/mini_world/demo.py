@@ -68,6 +68,12 @@ def demo_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def method_of(cfg: Config) -> str:
+    """The name of the config's tuner, for titles."""
+    (tuner,) = resolve_slots(cfg.model.get("tuner"), cfg.model.get("tuners")).values()
+    return tuner["type"].removeprefix("mmsdpt.")
+
+
 # ---------------------------------------------------------------------- one run
 
 
@@ -86,6 +92,7 @@ class Run:
     """What one seed gave."""
 
     seed: int
+    method: str
     zero_shot: Score
     tuned: Score
     switched_off: Score
@@ -167,7 +174,7 @@ def run_seed(
     runner: TunerRunner = build_runner(cfg)
     hook = ProgressHook(progress)
     runner.register_hook(hook)
-    host = runner.host
+    host, method = runner.host, method_of(cfg)
     # Before the first test loads the base weights: train() initialises whatever is not, yet.
     host.init_weights()
 
@@ -186,13 +193,13 @@ def run_seed(
         if zero_shot is None:
             with host.tuners_off():
                 zero_shot = test("zero-shot test")
-        hook.title = f"SDPT training, seed {seed}"
+        hook.title = f"{method} training, seed {seed}"
         start = time.perf_counter()
         runner.train()
         seconds = time.perf_counter() - start
-        tuned = test("test with SDPT")
+        tuned = test(f"test with {method}")
         with host.tuners_off():
-            switched_off = test("test, SDPT switched off")
+            switched_off = test(f"test, {method} switched off")
     finally:
         for handler in list(runner.logger.handlers):
             runner.logger.removeHandler(handler)
@@ -200,6 +207,7 @@ def run_seed(
     sizes = [(p.numel(), p.requires_grad) for p in host.parameters()]
     run = Run(
         seed,
+        method,
         zero_shot,
         tuned,
         switched_off,
@@ -230,7 +238,7 @@ def draw_picture(run: Run, runner: TunerRunner, count: int, path: Path, title: s
         (
             "Ground truth",
             f"Before: zero-shot, AP {run.zero_shot.ap:.1f}",
-            f"After: with SDPT, AP {run.tuned.ap:.1f}",
+            f"After: with {run.method}, AP {run.tuned.ap:.1f}",
         ),
     )
     count = min(count, len(dataset))
@@ -261,8 +269,8 @@ def run_table(run: Run, shots: int) -> Table:
     trained = f"{run.trainable:,}\n({run.trainable / run.total:.2%})"
     for name, score, *rest in (
         ("zero-shot", run.zero_shot, "", "", ""),
-        (f"SDPT, {shots} shots", run.tuned, trained, size, f"{run.seconds:.0f} s"),
-        ("SDPT switched off", run.switched_off, "", "", ""),
+        (f"{run.method}, {shots} shots", run.tuned, trained, size, f"{run.seconds:.0f} s"),
+        (f"{run.method} switched off", run.switched_off, "", "", ""),
     ):
         table.add_row(name, f"{score.ap:.1f}", f"{score.ap50:.1f}", *rest, f"{score.seconds:.0f} s")
     return table
@@ -272,7 +280,8 @@ def seeds_table(runs: list[Run]) -> Table:
     """AP of several runs, with mean and sample standard deviation."""
     table = Table()
     table.add_column("seed")
-    for name in ("zero-shot\nAP", "SDPT\nAP", "gain", "zero-shot\nAP50", "SDPT\nAP50"):
+    method = runs[0].method
+    for name in ("zero-shot\nAP", f"{method}\nAP", "gain", "zero-shot\nAP50", f"{method}\nAP50"):
         table.add_column(name, justify="right")
     rows = [
         (
@@ -343,7 +352,7 @@ def run_demo(args: argparse.Namespace) -> int:
     out = Path(args.out)
     log = out / "output.log"
     task = cfg.get("task") or Path(args.config).stem
-    title = f"SDPT on {Path(cfg.load_from).stem}, task {task}, {args.shots} shots"
+    title = f"{method_of(cfg)} on {Path(cfg.load_from).stem}, task {task}, {args.shots} shots"
     console.print(title, style="bold")
     console.print(f"Messages of the toolboxes go to {log}")
     progress = Progress(
