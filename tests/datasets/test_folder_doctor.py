@@ -34,6 +34,7 @@ def test_clean_folders_of_every_format_are_well(tmp_path, capsys):
     ):
         code, text = run(tmp_path / name, capsys)
         assert code == 0 and facts in text and "WRONG" not in text, text
+        assert "not used" not in text  # such as a converter's own report
 
 
 def test_a_stray_xml_file_does_not_make_a_yolo_folder_voc(tmp_path):

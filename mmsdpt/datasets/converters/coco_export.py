@@ -11,7 +11,7 @@ from mmsdpt.datasets.split_names import split_in, split_of_folder
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.texts import is_archive, no_folder, read_json
 
-from .coco_writer import check_output, chosen_classes, note_renames, write_coco
+from .coco_writer import REPORT_FILE, check_output, chosen_classes, note_renames, write_coco
 from .common import Instance, Sample, fit_box
 from .files import ImageMode, find_inside, scan, trusted_folder
 from .report import ConversionReport
@@ -116,6 +116,8 @@ def coco_files(folder: Path, report: ConversionReport, exclude: Path | None = No
     suffixes = (".json", *_COMPRESSED)
     files = scan(folder, report.root, suffixes, report, exclude and exclude.resolve())
     for path in files:
+        if path.name == REPORT_FILE:  # of an earlier conversion
+            continue
         if path.suffix.lower() in _COMPRESSED:
             if path.stem.lower().endswith(".json") and path.with_suffix("") not in files:
                 report.add("label_compressed", path)

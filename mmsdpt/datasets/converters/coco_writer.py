@@ -16,6 +16,8 @@ from .files import ImageMode, place_image, write_json
 from .report import PROBLEMS, ConversionReport
 from .split import SPLITS
 
+REPORT_FILE = "conversion_report.json"
+
 
 def check_output(out: Path | None, root: Path, overwrite: bool) -> None:
     """Refuses an output folder in which the source, or an earlier conversion, would be overwritten.
@@ -152,7 +154,7 @@ def write_coco(
                 place_image(sample.image, stage / "images" / name / file_name, images)
         for name, content in contents.items():
             write_json(stage / "annotations" / f"{name}.json", content)
-        write_json(stage / "annotations" / "conversion_report.json", report.to_dict())
+        write_json(stage / "annotations" / REPORT_FILE, report.to_dict())
         for name in SPLITS:  # remove files of an earlier conversion
             (out / "annotations" / f"{name}.json").unlink(missing_ok=True)
 
