@@ -9,5 +9,5 @@ test_dataloader = dict(dataset=dict(task=task, data_root=data_root))
 val_evaluator = dict(ann_file=data_root + "annotations/val.json")
 test_evaluator = dict(ann_file=data_root + "annotations/test.json")
 
-# Fewer epochs than the other tasks: the demo runs this one and should take three minutes at most.
+# Fewer epochs than the other tasks.
 train_cfg = dict(max_epochs=18, val_interval=18)
