@@ -11,7 +11,7 @@ from typing import Any
 
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.atomic import staged, write_atomically
-from mmsdpt.utils.errors import InputError, first_line, printable
+from mmsdpt.utils.errors import InputError, first_line, listed, printable
 
 from .recipe import Recipe, section
 
@@ -81,12 +81,13 @@ def write_shared(recipe: Recipe, folder: str | Path, *, kind: str, **card: str |
     Raises:
         InputError: if there are no tuner files, the config is not plain values, or another file
             would be overwritten: a tuner file under another name, one in the folder of a run, or an
-            unrelated config or README.
+            unrelated config or README; or if tuner files of other slots would be left there.
     """
     if not recipe.files:
         raise InputError("nothing to share: the model has no tuner file")
     folder = Path(folder)
-    was_shared = _is_shared(folder)
+    earlier = _shared_files(folder)
+    was_shared = earlier is not None
     if others := [name for name in (CONFIG, CARD) if (folder / name).exists()]:
         if not was_shared:
             raise InputError(
@@ -95,6 +96,11 @@ def write_shared(recipe: Recipe, folder: str | Path, *, kind: str, **card: str |
             )
     single = len(recipe.files) == 1
     names = {slot: f"{'tuner' if single else slot}.safetensors" for slot in recipe.files}
+    if left := [x for x in earlier or () if x not in names.values() and (folder / x).exists()]:
+        raise InputError(
+            f"{folder} has a shared model with other slots, so {listed(map(printable, left))} would"
+            " be left in it: choose another folder"
+        )
     contents: dict[str, bytes] = {}
     for slot, path in recipe.files.items():
         target = folder / names[slot]
@@ -116,13 +122,16 @@ def write_shared(recipe: Recipe, folder: str | Path, *, kind: str, **card: str |
     return folder
 
 
-def _is_shared(folder: Path) -> bool:
-    """Whether any version of :func:`write_shared` wrote a folder."""
+def _shared_files(folder: Path) -> list[str] | None:
+    """Names of the tuner files that any version of :func:`write_shared` wrote into a folder; None
+    if it did not write the folder.
+    """
     try:
         content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and {"format", "tuners", "files"} <= content.keys()
+        known = {"format", "tuners", "files"} <= content.keys()
+        return list(map(str, content["files"].values())) if known else None
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def push(recipe: Recipe, name: str, private: bool, token: str | None, **card: Any) -> str:

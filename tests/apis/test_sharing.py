@@ -57,6 +57,18 @@ def test_sharing_replaces_no_other_training(tuned, tmp_path):
         assert (tmp_path / "shared/tuner.safetensors").read_bytes() == file.read_bytes()
 
 
+def test_sharing_leaves_no_files_of_other_slots(tuned, tmp_path):
+    two, one = (
+        Recipe.from_files(each) for each in ({"x": str(tuned), "y": str(tuned)}, str(tuned))
+    )
+    folder = write_shared(two, tmp_path / "shared", kind="Detector")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(InputError, match=r"so x.safetensors, y.safetensors would be left in it"):
+        write_shared(one, folder, kind="Detector")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert write_shared(two, folder, kind="Detector") == folder
+
+
 def test_sharing_replaces_no_readme_or_config_of_another_project(tuned, tmp_path):
     recipe = Recipe.from_files(str(tuned))
     for name, content in {"README.md": "# My project", "config.json": '{"files": []}'}.items():
