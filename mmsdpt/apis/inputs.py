@@ -43,10 +43,12 @@ def as_source(image: Any, name: str = "") -> Source:
         name: Name of its result.
 
     Raises:
-        InputError: for any other type, or invalid pixels.
+        InputError: for any other type, a URL, or invalid pixels.
     """
     if isinstance(image, (str, os.PathLike)):
         path = os.fspath(image)
+        if "://" in path:  # could be detected in, but neither classified nor drawn
+            raise InputError(f"images are read from files: download {printable(path)} first")
         return Source(path, name or Path(path).name)
     if not isinstance(image, (Image.Image, np.ndarray)):
         raise InputError(

@@ -171,6 +171,7 @@ def test_of_an_animation_the_first_frame_is_used_and_that_is_said(detector, tmp_
     "bad, reason",
     [
         (3, "got"),
+        ("https://a/b.png", "images are read from files: download https://a/b.png first"),
         (np.zeros((4, 4, 3)), "got"),
         (np.zeros((4, 4, 4), np.uint8), "got"),
         (np.zeros((1, 300, 3), np.uint8), "too thin, 300x1 pixels"),
