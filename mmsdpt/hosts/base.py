@@ -318,8 +318,16 @@ class TunableMixin:
         return {name: value for name, value in state.items() if not name.startswith("tuners.")}
 
     def set_slot_enabled(self, slot: str, enabled: bool) -> None:
-        """Switch a tuner on or off; if off, outputs are those without the tuner, bit for bit."""
-        self._slot(slot).enabled = enabled
+        """Switch a tuner on or off; if off, outputs are those without the tuner, bit for bit.
+
+        Raises:
+            ValueError: if it is off, and would act twice because it is merged, or before another
+                tuner that is merged.
+        """
+        tuner = self._slot(slot)
+        if enabled and not tuner.enabled:
+            tuner.check_can_act()
+        tuner.enabled = enabled
 
     def tuners_off(self, *slots: str) -> AbstractContextManager[None]:
         """Temporarily switch tuners off, by default all."""

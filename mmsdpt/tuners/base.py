@@ -193,6 +193,19 @@ class Tuner(BaseModule):
         """
         raise ValueError(f"{type(self).__name__} is not merged")
 
+    @property
+    def merged(self) -> bool:
+        """Whether it is written into the host's weights; see :meth:`merge`."""
+        return False
+
+    def check_can_act(self) -> None:
+        """Called before the tuner is switched on.
+
+        Raises:
+            ValueError: if the host's weights have changes of merged tuners with which its own
+                effect would be wrong.
+        """
+
 
 def _host_buffer(seam: ParameterSeam) -> str:
     return f"host_{key_of(seam.name)}"

@@ -96,8 +96,10 @@ def save_tuner(
 
     Raises:
         DivergedError: if a value is not finite; an existing file at ``path`` is kept.
+        TunerFileError: if the slot is merged.
     """
     tuner: Tuner = host._slot(slot)
+    _refuse_merged(tuner, slot, "saved")
     tuner.prepare()  # parameters that start from the host's weights have no value before it
     description = describe_tuners(host)[slot]
     of_host = tuner.host_values() | {
@@ -203,6 +205,7 @@ def load_tuner(
             change.
     """
     tuner: Tuner = host._slot(slot)
+    _refuse_merged(tuner, slot, "loaded")
     header = read_tuner_header(path)
     for what, found, expected in (
         ("method", header.get("method"), type(tuner).__name__),
@@ -260,6 +263,17 @@ def load_tuner(
     remember_classes(tuner, extra.get("classes") if isinstance(extra, Mapping) else None)
     print_log(f"Loaded {header['method']} from {path} into slot {slot!r}", logger="current")
     return header
+
+
+def _refuse_merged(tuner: Tuner, slot: str, what: str) -> None:
+    """Refuse a slot whose values are in the host's weights, too: a file would belong to weights
+    that no other model has.
+    """
+    if tuner.merged:
+        raise TunerFileError(
+            f"slot {slot!r} is merged into the host's weights and cannot be {what}: call unmerge()"
+            " of the tuner first"
+        )
 
 
 @torch.no_grad()

@@ -35,7 +35,7 @@ class Merging(Tuner):
         Raises:
             ValueError: if it is merged already, or another tuner must be merged or unmerged first.
         """
-        if self._unmerged is not None:
+        if self.merged:
             raise ValueError(f"{type(self).__name__} is already merged")
         seams = self._written()
         for seam in seams:
@@ -73,10 +73,22 @@ class Merging(Tuner):
         self._unmerged = None
         self.enabled = True
 
+    @property
+    def merged(self) -> bool:
+        return self._unmerged is not None
+
+    def check_can_act(self) -> None:
+        if self.merged:
+            raise ValueError(
+                f"{type(self).__name__} is merged, so its effect is in the host's weights: it would"
+                " act twice; unmerge it first"
+            )
+        self._refuse_before_later_ones()
+
     def _refuse_before_later_ones(self) -> None:
         for seam in self._written():
             for other in seam.neighbours(self)[1]:
-                if isinstance(other, Merging) and other._unmerged is not None:
+                if isinstance(other, Merging) and other.merged:
                     name = type(other).__name__
                     raise ValueError(
                         f"{name} is merged, and acts on {seam.describe()} after"

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmsdpt.tuners.files import TunerFileError, load_tuner, save_tuner
 from tests.hosts.small_glip import TEXTS, build_mini_glip, losses_of, make_images, make_samples
 from tests.tuners.contract_hosts import disturb
 
@@ -166,6 +167,36 @@ def test_a_stack_is_merged_in_the_order_in_which_it_acts_and_in_no_other(later):
     assert_same(model)
     b.unmerge()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_merged_tuner_is_not_applied_twice_or_lost():
+    tuners = dict(a=dict(type="mmsdpt.LoRA"), b=dict(type="mmsdpt.FullFineTuning"))
+    model = build_mini_glip(tuners=tuners)
+    lora = model.tuners.a
+    model.set_slot_enabled("b", False)
+    lora.merge()
+    with pytest.raises(ValueError, match="LoRA is merged.* would act twice; unmerge it first"):
+        model.set_slot_enabled("a", True)
+    with pytest.raises(ValueError, match="LoRA is merged.* after FullFineTuning: unmerge LoRA"):
+        model.set_slot_enabled("b", True)
+    with model.tuners_off():
+        assert lora.merged
+    assert not lora.enabled
+    lora.unmerge()
+    model.set_slot_enabled("b", True)
+    assert lora.enabled and model.tuners.b.enabled
+
+
+def test_a_merged_slot_is_neither_saved_nor_loaded(tmp_path):
+    model = build("LoRA")
+    file = save_tuner(model, tmp_path / "tuner.safetensors")
+    model.tuners.default.merge()
+    with pytest.raises(TunerFileError, match="'default' is merged .* cannot be saved: call unm"):
+        save_tuner(model, tmp_path / "other.safetensors")
+    with pytest.raises(TunerFileError, match="'default' is merged .* cannot be loaded: call unm"):
+        load_tuner(model, file)
+    model.tuners.default.unmerge()
+    load_tuner(model, save_tuner(model, tmp_path / "other.safetensors"))
 
 
 def test_the_hosts_own_parameters_are_back_after_every_pass():
