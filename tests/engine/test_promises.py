@@ -81,6 +81,18 @@ def test_what_is_no_score_chooses_nothing_and_says_so(tiny_cfg, monkeypatch, not
     assert log_of(runner).count(said) == 1
 
 
+def test_a_best_tuner_of_an_earlier_run_is_not_taken_for_one_of_this_run(tiny_cfg, monkeypatch):
+    with_scores(monkeypatch, {"AP": 0.1}, {"AP": -1.0})
+    tiny_cfg.train_cfg.max_epochs = 1
+    tiny_cfg.log_level = "WARNING"
+    tiny_cfg.default_hooks.checkpoint.update(save_best="coco/AP", rule="greater")
+    said = f"{tiny_cfg.work_dir}/best_tuner.safetensors is of an earlier run"
+    for times in (0, 1):
+        runner = build_runner(tiny_cfg)
+        runner.train()
+        assert log_of(runner).count(said) == times
+
+
 def test_each_of_several_scores_has_its_best_tuner(tiny_cfg, monkeypatch):
     with_scores(monkeypatch, *({"AP": a, "AR": b} for a, b in ((0.1, 0.3), (0.2, 0.2), (0.1, 0.4))))
     tiny_cfg.default_hooks.checkpoint.update(save_best=["coco/AP", "coco/AR"], rule="greater")

@@ -435,6 +435,29 @@ def test_the_best_score_survives_a_resume(tiny_cfg, monkeypatch):
     assert kept == ["best_coco_AP_epoch_2.pth"]
 
 
+@pytest.mark.parametrize("several", [False, True], ids=["a score", "two scores"])
+def test_a_run_resumed_in_another_folder_leaves_the_first_ones_best_model(
+    tiny_cfg, tmp_path, monkeypatch, several
+):
+    scores = iter([0.2, 0.3, 0.5])
+    metric = "mmdet.evaluation.CocoMetric.compute_metrics"
+    monkeypatch.setattr(metric, lambda self, results: dict.fromkeys(("AP", "AR"), next(scores)))
+    wanted = ["coco/AP", "coco/AR"] if several else "coco/AP"
+    tiny_cfg.default_hooks.checkpoint.update(save_best=wanted, rule="greater")
+    tiny_cfg.log_level = "INFO"
+    train(tiny_cfg, stop=(1, 2))
+    before = {x.name: x.read_bytes() for x in Path(tiny_cfg.work_dir).glob("*[hs]")}
+    assert "best_coco_AP_epoch_1.pth" in before
+    other = elsewhere(tiny_cfg, tmp_path / "other")
+    runner, _ = train(resumed(other, resume_from=f"{tiny_cfg.work_dir}/epoch_1.pth"))
+    assert {x.name: x.read_bytes() for x in Path(tiny_cfg.work_dir).glob("*[hs]")} == before
+    assert [x.name for x in Path(other.work_dir).glob("best_coco_AP*.pth")] == [
+        "best_coco_AP_epoch_3.pth"
+    ]
+    log = Path(runner.log_dir, f"{runner.timestamp}.log").read_text()
+    assert f"{tiny_cfg.work_dir}/best_coco_AP_epoch_1.pth" in log.partition("stays there")[0]
+
+
 def test_a_score_that_the_checkpoint_has_does_not_count_again(tiny_cfg, tmp_path, monkeypatch):
     """A new best score is written into its epoch's checkpoint, and rates follow from scores."""
     tiny_cfg.train_cfg.max_epochs = 4

@@ -80,6 +80,7 @@ class TunerCheckpointHook(CheckpointHook):
                 " run could not be resumed exactly"
             )
         super().before_train(runner)
+        self._leave_best_elsewhere(runner)
         if is_main_process():
             remove_unfinished(self.out_dir)
             self._remove_outdated()
@@ -89,6 +90,22 @@ class TunerCheckpointHook(CheckpointHook):
             # Most checkpoints are written before the validation of their epoch: without its score,
             # schedules and decisions based on scores would differ.
             runner.val_loop.run()
+
+    def _leave_best_elsewhere(self, runner: TunerRunner) -> None:
+        """Let the best checkpoints of a run that was resumed in another folder stay there. MMEngine
+        would remove them at the next best score.
+        """
+        several = getattr(self, "best_ckpt_path_dict", {})
+        paths = [path for path in (getattr(self, "best_ckpt_path", None), *several.values()) if path]
+        here = Path(self.out_dir).resolve()
+        paths = [x for x in paths if Path(x).parent.resolve() != here and Path(x).is_file()]
+        if not paths:
+            return
+        self.best_ckpt_path, self.best_ckpt_path_dict = None, dict.fromkeys(several)
+        runner.logger.info(
+            f"The best model so far is that of {', '.join(paths)}, which stays there: this run has a"
+            " best one as soon as a score is better"
+        )
 
     def _remove_outdated(self) -> None:
         """Remove outdated checkpoints that a killed run did not remove."""
@@ -158,6 +175,9 @@ class TunerCheckpointHook(CheckpointHook):
             step, _ = progress(runner.train_loop)
             meta = dict(epoch=runner.epoch, iter=runner.iter)
             self._save_checkpoint_with_step(runner, step, meta)
+        if is_main_process() and not self._best_scores(runner):
+            for path in sorted(Path(self.out_dir).glob("best_*.safetensors")):
+                runner.logger.warning(f"{path} is of an earlier run: this run had no best score")
         super().after_train(runner)
 
     def _save_checkpoint_with_step(self, runner: TunerRunner, step: int, meta: dict) -> None:
