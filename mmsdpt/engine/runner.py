@@ -15,6 +15,7 @@ from mmengine.dist import is_distributed, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
+from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -36,7 +37,7 @@ from .data_checks import prepare_data, use_own_image_loader, warn_of_other_numbe
 from .feature_cache import FeatureCache
 from .resumable import LAST_CHECKPOINT, ResumableRunner
 from .sample_seeds import seed_samples
-from .schedules import follow_max_epochs
+from .schedules import follow_max_epochs, follow_scores_alone
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -322,8 +323,11 @@ class TunerRunner(ResumableRunner):
 
     def _build_param_scheduler(self, scheduler, optim_wrapper: OptimWrapper) -> list:
         """Like MMEngine's method, but schedules follow the length of the run, see
-        :func:`follow_max_epochs`. A schedule that begins after the end of the run is left out,
-        because MMEngine refuses it.
+        :func:`follow_max_epochs`, and the scores that there are, see :func:`follow_scores_alone`. A
+        schedule that begins after the end of the run is left out, because MMEngine refuses it.
+
+        Raises:
+            InputError: for a schedule by scores in a run that has none.
         """
         fitting = []
         for each in scheduler if isinstance(scheduler, Sequence) else [scheduler]:
@@ -339,7 +343,18 @@ class TunerRunner(ResumableRunner):
                     )
                     continue
             fitting.append(each)
-        return super()._build_param_scheduler(fitting, optim_wrapper)
+        built = super()._build_param_scheduler(fitting, optim_wrapper)
+        for each in built:
+            if not isinstance(each, ReduceOnPlateauParamScheduler):
+                continue
+            if self._val_loop is None:
+                raise InputError(
+                    f"{type(each).__name__} follows the scores of validations, but this run does"
+                    " not validate: set another param_scheduler, or validate (in a study:"
+                    " study.selection)"
+                )
+            follow_scores_alone(each)
+        return built
 
     # ------------------------------------------------------------------ loading
 

@@ -73,8 +73,12 @@ def test_what_is_no_score_chooses_nothing_and_says_so(tiny_cfg, monkeypatch, not
     with_scores(monkeypatch, nothing, {"AP": 0.1}, nothing)
     tiny_cfg.log_level = "WARNING"
     tiny_cfg.default_hooks.checkpoint.update(save_best="coco/AP", rule="greater")
+    tiny_cfg.param_scheduler = [
+        dict(type="ReduceOnPlateauLR", monitor="coco/AP", rule="greater", patience=0)
+    ]
     runner = build_runner(tiny_cfg)
     runner.train()
+    assert runner.optim_wrapper.get_lr()["lr"] == [tiny_cfg.optim_wrapper.optimizer.lr]
     assert read_tuner_header(f"{tiny_cfg.work_dir}/best_tuner.safetensors")["extra"]["epoch"] == 2
     # MMEngine says each warning once, and that of empty metrics itself.
     said = "No best model is saved: coco/AP is" if nothing else "`metrics` is an empty dict"
