@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
+from mmsdpt.engine import TunerRunner
 from mmsdpt.engine.hooks import TipAdapterHook
 from mmsdpt.tuners import TipAdapter
 from tests.hosts.small_clip import NAMES
 from tests.tuners.contract_clip import CLIPHost
 from tests.tuners.contract_hosts import different
-from tests.tuners.contract_runs import Run
+from tests.tuners.contract_runs import Copies, Run
 
 EPOCHS = 3
 
@@ -60,6 +61,41 @@ def test_a_run_that_stops_early_searches_before_its_last_checkpoint(tmp_path, mo
         wanted = model.tuners.default.strengths + 10
         Run(host, model, dict(type="SGD", lr=0.5), tmp_path / "run", EPOCHS)
     kept = torch.load(tmp_path / "run" / f"epoch_{EPOCHS - 1}.pth", weights_only=True)
+    assert torch.equal(kept["state_dict"]["tuners.default.strengths"], wanted)
+
+
+def test_a_run_counted_in_iterations_searches_before_its_last_checkpoint(tmp_path, monkeypatch):
+    searched = []
+
+    def search(hook, runner, loader):
+        searched.append(runner.iter)
+        runner.host.tuners.default.strengths += 10
+
+    monkeypatch.setattr(TipAdapterHook, "_search", search)
+    host = CLIPHost.build(tmp_path)
+    with host.attached(default=host.config_of(TipAdapter, shots=2)) as model:
+        wanted = model.tuners.default.strengths + 10
+        TunerRunner(
+            model=model,
+            work_dir=str(tmp_path / "run"),
+            train_dataloader=DataLoader(
+                Copies(host.item(), 2, host.metainfo), collate_fn=host.collate
+            ),
+            train_cfg=dict(type="IterBasedTrainLoop", max_iters=2),
+            optim_wrapper=dict(
+                constructor="mmsdpt.TrainableOptimWrapperConstructor",
+                optimizer=dict(type="SGD", lr=0.5),
+            ),
+            default_hooks=dict(
+                checkpoint=dict(type="mmsdpt.TunerCheckpointHook", by_epoch=False), logger=None
+            ),
+            custom_hooks=[*CLIPHost.hooks, dict(type="mmsdpt.TipAdapterHook", passes=1)],
+            load_from=host.weights,
+            log_level="ERROR",
+            default_scope=host.scope,
+        ).train()
+    assert searched == [1]
+    kept = torch.load(tmp_path / "run" / "iter_2.pth", weights_only=True)
     assert torch.equal(kept["state_dict"]["tuners.default.strengths"], wanted)
 
 

@@ -149,7 +149,7 @@ class Run:
         epochs: int,
         resume_from: Path | None = None,
     ) -> None:
-        data = _Copies(host.item(), 2, host.metainfo)
+        data = Copies(host.item(), 2, host.metainfo)
         hook = _WatchHook()
         runner = TunerRunner(
             model=model,
@@ -183,7 +183,7 @@ class Run:
             self.after = losses_of(model, host.batch(1))
 
 
-class _Copies(Sequence):
+class Copies(Sequence):
     """The same item again and again, with its own copy of the annotations each time."""
 
     def __init__(self, item: dict, count: int, metainfo: dict) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -49,8 +49,15 @@ class TipAdapterHook(Hook):
         if runner.host._slot(self.slot).is_empty:  # else a checkpoint or tuner file has the keys
             self._fill(runner, runner.train_dataloader)
 
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        done, end = runner.iter + 1, runner.max_iters
+        # A loop over iterations writes its last checkpoint before its only epoch ends.
+        if done == end and not isinstance(runner.train_loop, EpochBasedTrainLoop):
+            self._search(runner, runner.val_loop and runner.val_dataloader)
+
     def after_train_epoch(self, runner: Runner) -> None:
-        if runner.epoch + 1 == runner.max_epochs:
+        by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+        if by_epoch and runner.epoch + 1 == runner.max_epochs:
             self._search(runner, runner.val_loop and runner.val_dataloader)
 
     def after_train(self, runner: Runner) -> None:
