@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 from torch.utils.data import DataLoader, IterableDataset
 
-from mmsdpt.utils.data_files import metric_configs
+from mmsdpt.utils.data_files import kind_of, metric_configs
 from mmsdpt.utils.errors import InputError, nearest, printable
 from mmsdpt.utils.setting_kinds import check_kinds, join, parts, setting
 
@@ -56,7 +56,7 @@ def check_settings(cfg: Config) -> None:
                 " set all to None to leave this part out"
             )
     hooks = cfg.get("custom_hooks") or ()
-    if any(isinstance(hook, Mapping) and hook.get("type") == "EMAHook" for hook in hooks):
+    if any(kind_of(hook) == "EMAHook" for hook in hooks):
         raise InputError(
             "custom_hooks has an EMAHook, which needs all weights in a run's checkpoints, but these"
             " hold only trainable parameters: leave it out"

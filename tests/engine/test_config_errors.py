@@ -22,6 +22,8 @@ from mmsdpt.utils.atomic import write_atomically
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.templates import checked_templates
 
+PLATEAU = dict(type="ReduceOnPlateauLR", monitor="coco/bbox_mAP", rule="greater")
+
 
 @pytest.mark.parametrize(
     ("options", "words"),
@@ -59,6 +61,20 @@ from mmsdpt.utils.templates import checked_templates
         ({"val_dataloader": None}, "val_dataloader is None, but val_cfg, val_evaluator is not"),
         ({"log_level": "debug"}, "log_level must be a level .* got 'debug'"),
         ({"custom_hooks": [dict(type="EMAHook")]}, "EMAHook.*leave it out"),
+        ({"custom_hooks": [dict(type="mmengine.EMAHook")]}, "EMAHook.*leave it out"),
+        (
+            {"train_cfg.val_begin": 4, "default_hooks.checkpoint.save_best": "coco/bbox_mAP"},
+            "val_begin=4 is after the end of the run, 3, so no validation would.*lower it",
+        ),
+        (
+            {"param_scheduler": [PLATEAU]}
+            | dict.fromkeys(("val_dataloader", "val_cfg", "val_evaluator")),
+            "^ReduceOnPlateauLR follows the scores of validations, but this run does not validate",
+        ),
+        (
+            {"param_scheduler": [PLATEAU | dict(monitor="AP")], "train_cfg.max_epochs": 1},
+            "^monitor='AP' of ReduceOnPlateauLR is not a score of .* coco/bbox_mAP",
+        ),
         ({"train_dataloader.sampler.type": "DefaultSamplr"}, "sampler.type=.*DefaultSampler?"),
         (
             {"train_dataloader.drop_last": True, "train_dataloader.batch_size": 5},

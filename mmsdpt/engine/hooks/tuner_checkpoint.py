@@ -96,15 +96,15 @@ class TunerCheckpointHook(CheckpointHook):
         would remove them at the next best score.
         """
         several = getattr(self, "best_ckpt_path_dict", {})
-        paths = [path for path in (getattr(self, "best_ckpt_path", None), *several.values()) if path]
+        known = filter(None, (getattr(self, "best_ckpt_path", None), *several.values()))
         here = Path(self.out_dir).resolve()
-        paths = [x for x in paths if Path(x).parent.resolve() != here and Path(x).is_file()]
+        paths = [x for x in known if Path(x).parent.resolve() != here and Path(x).is_file()]
         if not paths:
             return
         self.best_ckpt_path, self.best_ckpt_path_dict = None, dict.fromkeys(several)
         runner.logger.info(
-            f"The best model so far is that of {', '.join(paths)}, which stays there: this run has a"
-            " best one as soon as a score is better"
+            f"The best model so far is that of {', '.join(paths)}, which stays there: this run has"
+            " a best one as soon as a score is better"
         )
 
     def _remove_outdated(self) -> None:
@@ -118,9 +118,15 @@ class TunerCheckpointHook(CheckpointHook):
                 path.unlink(missing_ok=True)
 
     def _check_scores_are_possible(self, runner: TunerRunner) -> None:
-        """Warn if ``save_best`` is set but the validation images have no boxes."""
+        """Refuse ``save_best`` if no validation is due; warn if its images have no boxes."""
         if not self.save_best or runner.val_loop is None:
             return
+        _, end = progress(runner.train_loop)
+        if (begin := runner.train_loop.val_begin) > end:
+            raise InputError(
+                f"train_cfg.val_begin={begin} is after the end of the run, {end}, so no validation"
+                " would take place and no best model would be saved: lower it"
+            )
         for dataset in innermost_datasets(runner.val_dataloader.dataset):
             info = getattr(dataset, "get_data_info", None)
             if info is None or not len(dataset) or "instances" not in info(0):
