@@ -139,6 +139,12 @@ def test_a_template_is_of_its_call_alone(tuned_clip, squares):
         assert np.array_equal(classifier(squares[0]).scores, before)
 
 
+def test_an_empty_template_is_not_taken_for_none(classifier, squares):
+    for template, said in (("", "the template '' must be"), ([], "list of templates is empty")):
+        with pytest.raises(InputError, match=said):
+            classifier(squares[0], template=template)
+
+
 def test_broken_images_of_a_folder_are_reported_and_skipped(detector, squares, tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
