@@ -131,7 +131,7 @@ class Classifier(TunedModel):
     ) -> tuple[str, ...]:
         names = self._names(classes)
         if classes is not None:  # those of the file were checked in training
-            check_class_names(names, as_written, source="classes", strict=False)
+            check_class_names(names, as_written, source="this call", strict=False)
         self.model.set_classes(names, self.templates if template is None else template)
         return names
 

@@ -70,7 +70,7 @@ class Detector(TunedModel):
         if chunked_size is not None:
             checked_positive("chunked_size", chunked_size)
         names = self._names(classes)
-        self.model.check_class_names(names, "classes", strict=False)
+        self.model.check_class_names(names, "this call", strict=False)
 
         def finish(source: Source, sample: Any) -> Detections:
             found = sample.pred_instances.cpu()

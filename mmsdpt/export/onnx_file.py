@@ -148,7 +148,7 @@ def _detector(model: Detector, names: list[str], template: Any, resize: Mapping[
         raise InputError("a template is for CLIP, but this model is a detector")
     if model.recipe.model["type"] != "mmsdpt.GLIP":
         raise InputError(f"the export supports GLIP and CLIP, not {model.recipe.model['type']}")
-    model.model.check_class_names(names, "classes", strict=False)
+    model.model.check_class_names(names, "the export", strict=False)
     graph = DetectorGraph(model.model, names, model.recipe.captions)
     short, long = sorted(resize["within"])
     # Sides of different length, so that mixing them up gives an error.

@@ -54,7 +54,7 @@ class PromptMixin:
                 names,
                 self.read_class_name,
                 source=source,
-                advice="rename them in words (--rename of the converters, or the names in the"
+                advice="rename them in words (in data with --rename of the converters, or in the"
                 " annotation file)",
                 strict=strict,
             )
