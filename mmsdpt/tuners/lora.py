@@ -57,8 +57,8 @@ class LoRA(Merging):
         alpha: Numerator of the scale; by default r, so that the scale is 1.
 
     Raises:
-        ValueError: if the host has none of the weights, or the rank is not less than all their
-            widths.
+        ValueError: if the host has none of the weights, the rank is not less than all their widths,
+            or alpha is 0.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("parameters",)
@@ -77,6 +77,8 @@ class LoRA(Merging):
         super().__init__(seams=seams, **common)
         self.rank = rank
         self.alpha = float(rank if alpha is None else alpha)
+        if self.alpha == 0:
+            raise ValueError(f"alpha must not be 0: nothing of {type(self).__name__} would train")
         parameters = cast(Sequence[ParameterSeam], seams["parameters"])
         self.chosen = [seam for seam in parameters if seam.role in self.targets.get(seam.group, ())]
         if not self.chosen:

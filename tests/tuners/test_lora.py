@@ -103,6 +103,11 @@ def test_what_is_kept_between_predictions_follows_the_matrices():
     assert any(not torch.equal(a, b) for a, b in zip(first, raw(model), strict=True))
 
 
+def test_an_alpha_of_zero_is_refused():
+    with pytest.raises(ValueError, match="alpha must not be 0: nothing of LoRA would train"):
+        build(alpha=0)
+
+
 @pytest.mark.parametrize("rank", [0, 10_000])
 def test_a_rank_that_is_none_is_refused(rank):
     with pytest.raises(ValueError, match=f"rank must be from 1 to .*got {rank}"):
