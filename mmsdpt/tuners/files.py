@@ -75,6 +75,15 @@ def describe_tuners(host: nn.Module) -> dict[str, dict[str, Any]]:
     }
 
 
+def host_values(host: nn.Module, tuner: Tuner) -> dict[str, Tensor]:
+    """The values, by name, of the host's parameters that trained together with a tuner."""
+    return tuner.host_values() | {
+        name: value
+        for name, value in host.named_parameters()
+        if value.requires_grad and not name.startswith("tuners.")
+    }
+
+
 def save_tuner(
     host: nn.Module,
     path: str | os.PathLike,
@@ -102,11 +111,7 @@ def save_tuner(
     _refuse_merged(tuner, slot, "saved")
     tuner.prepare()  # parameters that start from the host's weights have no value before it
     description = describe_tuners(host)[slot]
-    of_host = tuner.host_values() | {
-        name: value
-        for name, value in host.named_parameters()
-        if value.requires_grad and not name.startswith("tuners.")
-    }
+    of_host = host_values(host, tuner)
     own = tuner.state_dict() | {_OF_HOST + name: value for name, value in of_host.items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in own.items()}
     if damaged := not_finite(tensors):

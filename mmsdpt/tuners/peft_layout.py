@@ -22,9 +22,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from mmsdpt.utils.atomic import staged, write_atomically
-from mmsdpt.utils.errors import InputError, printable
+from mmsdpt.utils.errors import InputError, listed, printable
 
 from .dora import DoRA
+from .files import host_values
 from .lora import LoRA
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -81,10 +82,16 @@ def write_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Pa
         slot: Slot to write.
 
     Raises:
-        InputError: if the slot's method is not LoRA or DoRA, or peft does not support it on this
-            host.
+        InputError: if the slot's method is not LoRA or DoRA, peft does not support it on this host,
+            or parameters of the host trained together with it.
     """
     tuner = _lora(host, slot)
+    if others := host_values(host, tuner):
+        raise InputError(
+            f"slot {slot!r} trained together with parameters of the host ({listed(others)}), for"
+            " which an adapter of peft has no place: merge it"
+            " (tools/model_converters/merge_tuner.py), or train it without model.trainable"
+        )
     names = _modules(tuner)
     rank, alpha = _rank_and_alpha(tuner)
     state: dict[str, Tensor] = {}

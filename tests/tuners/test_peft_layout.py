@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from mmsdpt.tuners.files import load_tuner, save_tuner
 from mmsdpt.tuners.peft_layout import read_peft, write_peft
 from mmsdpt.utils.errors import InputError
 from tests.tuners.test_files_of_version_0_1 import RECORDS, reference
@@ -91,6 +92,17 @@ def test_another_kind_of_adapter_is_refused(change, tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps({**config, **change}))
     with pytest.raises(InputError, match=r"r, lora_alpha|expected plain LoRA"):
         read_peft(model, tmp_path)
+
+
+def test_what_trained_together_with_the_tuner_is_not_left_out(tmp_path):
+    model = tuned("clip")
+    model.visual_proj.requires_grad_(True)
+    file = save_tuner(model, tmp_path / "tuner.safetensors")
+    for each in (model, tuned("clip")):
+        load_tuner(each, file)
+        with pytest.raises(InputError, match=r"parameters of the host \(visual_proj.proj\)"):
+            write_peft(each, tmp_path / "adapter")
+        assert not (tmp_path / "adapter").exists()
 
 
 def test_lora_and_dora_are_not_taken_for_each_other(tmp_path):
