@@ -77,8 +77,6 @@ class LoRA(Merging):
         super().__init__(seams=seams, **common)
         self.rank = rank
         self.alpha = float(rank if alpha is None else alpha)
-        if self.alpha == 0:
-            raise ValueError(f"alpha must not be 0: nothing of {type(self).__name__} would train")
         parameters = cast(Sequence[ParameterSeam], seams["parameters"])
         self.chosen = [seam for seam in parameters if seam.role in self.targets.get(seam.group, ())]
         if not self.chosen:
@@ -89,6 +87,8 @@ class LoRA(Merging):
         smallest = min(min(seam.shape) for seam in self.chosen)
         if not 1 <= rank < smallest:
             raise ValueError(f"rank must be from 1 to {smallest - 1} on this host, got {rank}")
+        if self.alpha == 0:
+            raise ValueError(f"alpha must not be 0: nothing of {type(self).__name__} would train")
         self.down = nn.ParameterList()
         self.up = nn.ParameterList()
         for i, seam in enumerate(self.chosen):
