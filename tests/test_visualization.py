@@ -105,6 +105,17 @@ def test_the_line_under_a_picture_is_no_wider_than_the_picture(tmp_path, monkeyp
     assert line.get_window_extent().x1 <= figure.bbox.x1
 
 
+@pytest.mark.parametrize(
+    ("size", "drawn"),
+    [((100, 10), (720, 7200)), ((1000, 10), (72, 7200)), ((9000, 90), (90, 9000))],
+)
+def test_a_narrow_image_is_not_drawn_without_measure(tmp_path, size, drawn):
+    image, nothing = np.zeros((*size, 3), np.uint8), Boxes([], [], [])
+    path = draw_detections(image, nothing, ("cat",), tmp_path / "a.png")
+    with Image.open(path) as picture:
+        assert picture.size == drawn
+
+
 @pytest.mark.parametrize("kind", ["pdf", "svg", "jpg"])
 def test_pictures_are_written_in_other_formats(tmp_path, kind):
     found = Boxes([[5, 20, 35, 50]], [0], [0.9])

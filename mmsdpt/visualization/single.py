@@ -32,6 +32,7 @@ from .drawing import (
 
 _INCHES = 5.0
 _NARROWEST = 720  # minimum width in pixels for readable names
+_TALLEST = 7200  # maximum height in pixels of a picture that is enlarged for them
 _LINE = 0.24  # height in inches of a line under the image
 # Okabe and Ito's palette, for boxes without ground truth.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -78,7 +79,8 @@ def draw_detections(
         meanings = [f"{look.sign}{look.meaning}" for look, _ in reversed(groups)]
         line = count_in_words(groups, truth)
     height, width = image.shape[:2]
-    tall, dpi = _INCHES * height / width, max(width, _NARROWEST) / _INCHES
+    tall = _INCHES * height / width
+    dpi = max(width, min(_NARROWEST, _TALLEST * width // height)) / _INCHES
     figure = Figure(figsize=(_INCHES, tall + (_LINE if line else 0)))
     total = figure.get_size_inches()[1]
     panel = figure.add_axes((0, 1 - tall / total, 1, tall / total))
