@@ -248,7 +248,10 @@ def _measure_in_process(args: argparse.Namespace, form: str, bert: str | None) -
         command = [sys.executable, "-m", __spec__.name, *sys.argv[1:], "--measure", form, str(out)]
         if bert is not None:
             command.append(bert)
-        subprocess.run(command, env=env, check=True)
+        if code := subprocess.run(command, env=env).returncode:
+            from mmsdpt.utils.errors import InputError
+
+            raise InputError(f"the process that measures {form} ended with exit code {code}")
         return json.loads(out.read_text())
 
 

@@ -1,7 +1,7 @@
 """Parameters and multiply-adds of a model, or of every row of the SDPT poster, without weights.
 
 ``python -m projects.sdpt_poster.param_flops --table`` prints the poster's rows beside ours for
-GLIP-L, ``param_flops.py configs/sdpt/glip_l_coco_k10.py`` one model; see docs/param_flops.md.
+GLIP-L, ``python -m projects.sdpt_poster.param_flops CONFIG`` one GLIP; see docs/param_flops.md.
 """
 
 from __future__ import annotations
@@ -42,10 +42,16 @@ def model_config(path: Path, bert: str, options: dict[str, Any] | None = None) -
         path: Config file.
         bert: Folder with BERT-base's config and a vocabulary.
         options: Overrides, as of ``--cfg-options``.
+
+    Raises:
+        InputError: if the model is not a GLIP.
     """
     from mmsdpt.utils.cli import load_config
+    from mmsdpt.utils.errors import InputError
 
     cfg = load_config(argparse.Namespace(config=str(path), cfg_options=options))
+    if (kind := cfg.get("model", {}).get("type")) != "mmsdpt.GLIP":
+        raise InputError(f"{path} has a model of type {kind}, expected mmsdpt.GLIP")
     if cfg.model.language_model.get("name", BERT_BASE) == BERT_BASE:
         cfg.model.language_model.name = cfg.model.bbox_head.lang_model_name = bert
     return cfg.model

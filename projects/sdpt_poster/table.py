@@ -134,8 +134,8 @@ python -m projects.sdpt_poster.param_flops --table --out docs/param_flops.md
 ```
 
 No weights are needed or allocated (PyTorch's meta device). `--check docs/param_flops.md` says
-whether the page is current, `--format csv` or `--format json` gives the table as data, and
-`param_flops.py CONFIG [--size 800 800] [--tokens 256]` counts any other model.
+whether the page is current, and `--format csv` or `--format json` gives the table as data. With
+`CONFIG [--size 800 800] [--tokens 256]` instead of `--table` it counts any other GLIP.
 
 ## The columns
 

@@ -21,6 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmsdpt.utils.cli import run_tool
+from mmsdpt.utils.errors import InputError
 
 if TYPE_CHECKING:  # --help is quick
     from torch import nn
@@ -83,9 +84,12 @@ def main() -> None:
     parser.add_argument("--others", nargs="+", required=True, help="names that were not trained")
     parser.add_argument("--count", type=int, default=20, help="images, in the order of their names")
     args = parser.parse_args()
+    if not args.images.is_dir():
+        parser.error(f"--images {args.images} is not a folder")
     import torch
 
     from mmsdpt.apis import Detector
+    from mmsdpt.tuners import SDPT
 
     images = sorted(path for path in args.images.iterdir() if path.is_file())[: args.count]
     if not images:
@@ -94,6 +98,8 @@ def main() -> None:
     for path in args.tuner:
         detector = Detector(path)
         (tuner,) = detector.model.tuners.values()
+        if not isinstance(tuner, SDPT):
+            raise InputError(f"{path} is a tuner file of {type(tuner).__name__}, expected SDPT")
         lengths = [p.detach().norm(dim=-1).mean() for p in tuner.tokens.parameters()]
         length = f"{float(torch.stack(lengths).mean()):.1f}"
         for name, classes in (("own", detector.classes), ("others", args.others)):

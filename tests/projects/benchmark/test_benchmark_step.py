@@ -7,6 +7,7 @@ import importlib
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -122,6 +123,13 @@ def test_bad_arguments_are_refused(flags, capsys):
         benchmark_step.parse_args(flags)
     assert error.value.code == 2
     assert "error:" in capsys.readouterr().err
+
+
+def test_a_process_that_fails_ends_the_comparison_in_one_sentence(repository, monkeypatch):
+    args = benchmark_step.parse_args([str(repository / CONFIG), *SMALL])
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=-9))
+    with pytest.raises(InputError, match="measures ours ended with exit code -9"):
+        benchmark_step.compare(args)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import re
 import pytest
 from mmengine.config import Config
 
+from mmsdpt.utils.errors import InputError
 from projects.sdpt_poster import param_flops
 from projects.sdpt_poster.cost import CostMeter
 from projects.sdpt_poster.poster import PLAIN, ROWS, config_rows
@@ -125,6 +126,11 @@ def test_one_model_is_printed_without_the_posters_columns(repository, capsys):
     text = capsys.readouterr().out
     assert f"| sdpt_mini_thermal | {3 * 2 * 256:,} |" in text
     assert "poster: #Par" not in text and "| X-MHA |" in text
+
+
+def test_a_config_of_another_model_is_refused(repository):
+    with pytest.raises(InputError, match="has a model of type mmsdpt.CLIP, expected mmsdpt.GLIP"):
+        param_flops.model_config(repository / "configs/mudpt/mudpt_vit_b16_eurosat.py", "bert")
 
 
 def test_a_page_that_is_not_current_is_noticed(tmp_path, capsys):

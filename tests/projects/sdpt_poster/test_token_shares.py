@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
+import pytest
 import torch
 
-from projects.sdpt_poster.token_shares import Shares
+from mmsdpt.utils.errors import InputError
+from projects.sdpt_poster.token_shares import Shares, main
 from tests.hosts.small_glip import TEXTS, build_mini_glip, make_images, make_samples
 
 
@@ -30,3 +33,19 @@ def test_without_tokens_nothing_and_with_strong_ones_nearly_all():
             tokens.mul_(1e3)
     strong = found()
     assert all(max(layer) > 0.4 for layer in strong) and strong != some
+
+
+def test_a_missing_folder_and_another_method_are_refused(tmp_path, monkeypatch, capsys):
+    def run(folder) -> None:
+        arguments = ["lora.safetensors", "--images", str(folder), "--others", "red star"]
+        monkeypatch.setattr("sys.argv", ["token_shares", *arguments])
+        main()
+
+    with pytest.raises(SystemExit, match="2"):
+        run(tmp_path / "nowhere")
+    assert "nowhere is not a folder" in capsys.readouterr().err
+    (tmp_path / "a.png").touch()
+    lora = SimpleNamespace(model=SimpleNamespace(tuners=dict(default=torch.nn.Identity())))
+    monkeypatch.setattr("mmsdpt.apis.Detector", lambda path: lora)
+    with pytest.raises(InputError, match="lora.safetensors is a tuner file of Identity, expected"):
+        run(tmp_path)
