@@ -132,7 +132,7 @@ def _check(path: Path, given: dict[str, Any]) -> None:
         for asked in vary.values()
     ):
         raise InputError(
-            f"{path}: study.vary must be a dict of questions, each a list of dicts or a dict of"
+            f"{path}: study.vary must be a dict of which each entry is a list of dicts or a dict of"
             f" lists, got {vary!r}"
         )
     if selection := given.get("selection"):

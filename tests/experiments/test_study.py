@@ -247,8 +247,8 @@ def test_settings_are_chosen_on_validation_images(write_study, tmp_path):
             dict(selection=dict(monitor="a", patiance=1)),
             "study.selection has no key 'patiance'; its keys are monitor, rule, interval, patience",
         ),
-        (dict(vary=["num_tokens"]), "study.vary must be a dict of questions, each a list of dicts"),
-        (dict(vary=dict(a=["num_tokens"])), "study.vary must be a dict of questions"),
+        (dict(vary=["num_tokens"]), "study.vary must be a dict of which each entry is a list"),
+        (dict(vary=dict(a=["num_tokens"])), "study.vary must be a dict of which each entry"),
         (
             dict(data=[dict(group="a")]),
             "study.data has {'group': 'a', 'name': ''}, but each entry needs a",
