@@ -14,15 +14,15 @@ from zipfile import ZipFile
 import pytest
 import setuptools
 import yaml
-from mmengine.config import Config
+from mmengine.utils import get_installed_path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import mmsdpt
-import mmsdpt.utils.cli  # tells MMEngine of the package
 from mmsdpt.compat import REQUIREMENTS
 from mmsdpt.utils.base_weights import SAFE_TORCH
+from mmsdpt.utils.cli import read_config_file
 
 ROOT = Path(__file__).parents[1]
 # Where the import name is not the name of the distribution.
@@ -220,13 +220,22 @@ def test_a_config_inherits_from_the_wheel(tmp_path):
     (site / "__init__.py").write_text("")
     (site / ".mim" / "configs").symlink_to(ROOT / "configs")
     (site / ".mim" / "model-index.yml").symlink_to(ROOT / "model-index.yml")
-    mine = tmp_path / "mine.py"
-    mine.write_text('_base_ = "mmsdpt::sdpt/glip_l_coco_k10.py"\ntrain_cfg = dict(max_epochs=3)\n')
+    elsewhere = get_installed_path
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mmengine.config.config.get_installed_path", lambda package: str(site))
+        patch.setattr(
+            "mmengine.config.config.get_installed_path",
+            lambda package: str(site) if package == "mmsdpt" else elsewhere(package),
+        )
         patch.setattr("mmengine.config.config.is_installed", lambda package: True)
-        folder = Config._get_cfg_path("mmsdpt::sdpt/glip_l_coco_k10.py", str(mine))[0]
-    assert Path(folder).samefile(ROOT / "configs/sdpt/glip_l_coco_k10.py")
+        for name in ("sdpt/glip_l_coco_k10.py", "mini/sdpt_mini_raccoon.py"):
+            mine, by_path = tmp_path / "mine.py", tmp_path / "by_path.py"
+            more = "train_cfg = dict(max_epochs=3)\n"
+            mine.write_text(f'_base_ = "mmsdpt::{name}"\n{more}')
+            by_path.write_text(f'_base_ = "{ROOT}/configs/{name}"\n{more}')
+            found = [
+                read_config_file(path, import_custom_modules=False) for path in (mine, by_path)
+            ]
+            assert found[0].to_dict() == found[1].to_dict(), name
 
 
 def test_the_index_of_models_names_what_is_there():

@@ -218,12 +218,26 @@ def read_config_file(path: str | Path, **kwargs: Any) -> Config:
         InputError: if a file that it inherits from (``_base_``) does not exist.
     """
     try:
-        return Config.fromfile(path, **kwargs)
+        cfg = Config.fromfile(path, **kwargs)
     except FileNotFoundError as error:
         raise InputError(
             f"{path} inherits from {error.filename}, which does not exist; paths in _base_ are"
             " relative to the config's folder"
         ) from None
+    _drop_own_scope(cfg._cfg_dict)
+    return cfg
+
+
+def _drop_own_scope(value: Any) -> None:
+    """Remove ``_scope_ = "mmsdpt"``, which MMEngine adds to what comes from a ``_base_`` with
+    ``mmsdpt::``. Names of the toolboxes would not be found in that scope.
+    """
+    if isinstance(value, dict):
+        if value.get("_scope_") == "mmsdpt":
+            value.pop("_scope_")
+        value = list(value.values())
+    for each in value if isinstance(value, (list, tuple)) else ():
+        _drop_own_scope(each)
 
 
 # Settings that a run reads but a config may not have: arguments of MMEngine's Runner, and others.
