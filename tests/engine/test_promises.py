@@ -99,8 +99,11 @@ def test_a_best_tuner_of_an_earlier_run_is_not_taken_for_one_of_this_run(tiny_cf
 
 def test_each_of_several_scores_has_its_best_tuner(tiny_cfg, monkeypatch):
     with_scores(monkeypatch, *({"AP": a, "AR": b} for a, b in ((0.1, 0.3), (0.2, 0.2), (0.1, 0.4))))
+    tiny_cfg.log_level = "INFO"
     tiny_cfg.default_hooks.checkpoint.update(save_best=["coco/AP", "coco/AR"], rule="greater")
-    build_runner(tiny_cfg).train()
+    runner = build_runner(tiny_cfg)
+    runner.train()
+    assert re.search("coco/AP: 0.1.*coco/AR: 0.4.{0,30}time:", log_of(runner)), "and nothing else"
     best = {
         path.name: read_tuner_header(path)["extra"]["epoch"]
         for path in Path(tiny_cfg.work_dir).glob("best*.safetensors")

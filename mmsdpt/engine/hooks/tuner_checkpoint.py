@@ -30,7 +30,9 @@ from mmsdpt.utils.atomic import remove_unfinished, write_atomically
 from mmsdpt.utils.data_files import all_classes, innermost_datasets
 from mmsdpt.utils.errors import InputError
 
-_VALIDATED = "validated_iter"  # in the message hub: iterations before the latest validation
+# In the message hub: iterations before the latest validation. MMEngine's log shows what begins with
+# "val", as the name of version 0.2 did.
+_VALIDATED, _VALIDATED_BEFORE = "iter_validated", "validated_iter"
 
 
 @HOOKS.register_module()
@@ -255,8 +257,9 @@ class TunerCheckpointHook(CheckpointHook):
 
 def _validation_is_due(runner: TunerRunner) -> bool:
     """Whether a resumed run is at a validation of the original run but lacks its score."""
-    loop = runner.train_loop
-    if runner.val_loop is None or runner.message_hub.runtime_info.get(_VALIDATED) == loop.iter:
+    loop, known = runner.train_loop, runner.message_hub.runtime_info
+    validated = known.get(_VALIDATED, known.pop(_VALIDATED_BEFORE, None))
+    if runner.val_loop is None or validated == loop.iter:
         return False
     done, end = progress(loop)
     loop._decide_current_val_interval()
