@@ -64,6 +64,7 @@ def use_mixed_precision(settings: MutableMapping[str, Any], device: str) -> None
     """
     if device == "cpu":
         settings["type"] = "CPUAmpOptimWrapper"
+        settings.pop("loss_scale", None)  # bfloat16 needs none
     else:
         settings["type"] = "AmpOptimWrapper"
         settings.setdefault("loss_scale", "dynamic")
