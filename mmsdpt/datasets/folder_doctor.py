@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from xml.parsers import expat
 
 from mmsdpt.utils.class_names import as_read, name_problems
 from mmsdpt.utils.errors import InputError, listed, printable
@@ -14,8 +15,9 @@ from mmsdpt.utils.texts import no_folder
 from .coco_checks import NO_SCORE, NOTHING_TO_TRAIN_ON, CocoReport, check_coco
 from .converters import convert_voc, convert_yolo
 from .converters.coco_export import coco_files, file_split, image_folder, is_coco
-from .converters.files import scan
+from .converters.files import LabelRefused, read_label, scan
 from .converters.report import ConversionReport
+from .converters.voc_xml import parse_xml
 from .converters.yolo_folders import find_data_file
 from .image_files import IMAGE_SUFFIXES
 
@@ -81,12 +83,27 @@ def _examine(root: Path) -> Iterator[FolderFinding]:
             names = listed(map(unused.name, xmls), 3)
             finding.notes.append(f"not used, fewer XML than text files: {names}")
         yield finding
-    elif xmls:
+    elif any(map(_may_be_voc, xmls)):
         yield _converted(root, "VOC", convert_voc)
     elif files:  # none can be read
         yield from _coco(root, files, unused)
     elif scan(root, root, IMAGE_SUFFIXES, unused):
-        yield _classes(root, unused)
+        finding = _classes(root, unused)
+        if xmls:
+            names = listed(map(unused.name, xmls), 3)
+            finding.notes.append(f"not used, XML that is not VOC's: {names}")
+        yield finding
+    elif packed := unused.named.get("label_compressed"):
+        told = f"compressed, not used; unpack {listed(where for where, _ in packed)}"
+        yield FolderFinding(f"COCO: {root}", problems=[told])
+
+
+def _may_be_voc(xml: Path) -> bool:
+    """Whether an XML file has annotations, perhaps as CVAT's own format, or cannot be read."""
+    try:
+        return parse_xml(read_label(xml)).tag in ("annotation", "annotations")
+    except (LabelRefused, expat.ExpatError):
+        return True
 
 
 def _yolo_source(root: Path) -> Path | None:
@@ -181,4 +198,7 @@ def _classes(root: Path, unused: ConversionReport) -> FolderFinding:
         others = unused.named.get("other_task", ())
         known = [f"{where} is {what}" for where, what in others if not what.startswith("a JSON")]
         finding.problems += [*known[:1], str(error)]
+    if packed := unused.named.get("label_compressed"):
+        told = listed(where for where, _ in packed)
+        finding.notes.append(f"compressed, not used; unpack it if it has boxes: {told}")
     return finding

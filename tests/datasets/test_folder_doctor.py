@@ -45,6 +45,21 @@ def test_a_stray_xml_file_does_not_make_a_yolo_folder_voc(tmp_path):
     assert finding.notes == ["not used, fewer XML than text files: labels/a_0.xml"]
 
 
+def test_a_stray_xml_file_does_not_make_class_folders_voc(tmp_path):
+    make_class_folders(tmp_path, {"": 10})
+    (tmp_path / "info.xml").write_text("<dataset/>")
+    (finding,) = examine_folder(tmp_path)
+    assert finding.title.startswith("class folders") and not finding.problems
+    assert finding.notes == ["not used, XML that is not VOC's: info.xml"]
+
+
+def test_cvats_own_xml_is_called_what_it_is(tmp_path):
+    picture(tmp_path / "images" / "a.jpg")
+    (tmp_path / "annotations.xml").write_text("<annotations/>")
+    (finding,) = examine_folder(tmp_path)
+    assert "CVAT's own format: export as Pascal VOC there" in finding.problems[0]
+
+
 def test_voc_with_a_list_of_classes_stays_voc(tmp_path):
     for stem in ("a", "b"):
         pair(tmp_path, stem)
@@ -68,6 +83,12 @@ def test_a_compressed_annotation_file_is_said(tmp_path):
         other.unlink()
     with pytest.raises(InputError, match=f"{told} is compressed: unpack it"):
         convert_coco(tmp_path, None, progress=False)
+    (finding,) = examine_folder(tmp_path)  # as classes: the images are still there
+    assert f"compressed, not used; unpack it if it has boxes: {told}" in finding.notes
+    for image in tmp_path.rglob("*.jpg"):
+        image.unlink()
+    (finding,) = examine_folder(tmp_path)
+    assert finding.problems == [f"compressed, not used; unpack {told}"]
 
 
 def test_faults_are_named_with_file_and_entry(tmp_path, capsys):

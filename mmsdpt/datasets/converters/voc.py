@@ -260,8 +260,9 @@ class _Reader:
             )
             tree = None
         if tree is not None and tree.tag != "annotation":
+            cvat = ", CVAT's own format: export as Pascal VOC there" * (tree.tag == "annotations")
             self.report.add(
-                "label_malformed", xml, f"its root is <{tree.tag}>, expected <annotation>"
+                "label_malformed", xml, f"its root is <{tree.tag}>, expected <annotation>{cvat}"
             )
             tree = None
         image = self._find_image(
