@@ -27,8 +27,9 @@ def converter_parser(
     parser.add_argument(
         "--split",
         help=(
-            "draw train,val,test at random: fractions such as 0.75,0.145,0.105 or counts such as"
-            " 150,29,17; default: the splits of the source"
+            "draw train,val,test at random: fractions such as 0.75,0.145,0.105, or numbers of"
+            " images (not percent) such as 150,29,17, which leave out the others; default: the"
+            " splits of the source"
         ),
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of --split (default: 0)")

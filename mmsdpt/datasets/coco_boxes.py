@@ -106,11 +106,13 @@ def _refuse_shifted(
     if used.issubset(known) or not all(type(number) is int for number in (*used, *known)):
         return
     if any({number + shift for number in used}.issubset(known) for shift in (1, -1)):
+        first, *others = used - set(known)
+        removed = "" if others else f"; if {what} {first} was removed, remove its annotations"
         report.add(
             "errors",
             f"its annotations have {what} ids from {min(used)} to {max(used)}, but the ids that are"
             f" listed are {min(known)} to {max(known)}: both must start at the same number, or"
-            f" boxes get the wrong {what}",
+            f" boxes get the wrong {what}{removed}",
         )
 
 

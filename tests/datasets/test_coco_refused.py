@@ -149,7 +149,7 @@ REFUSED = {
     ),
     "images of annotations from 2": (
         _edit("val", _moved("image_id", 1)),
-        "image ids from 2 to 3, but the ids that are listed are 1 to 2",
+        "image ids from 2 to 3, but the ids that are listed are 1 to 2.*if image 3 was removed, re",
     ),
     "twice the size": (
         _edit("train", lambda c: [i.update(width=192, height=160) for i in c["images"]] and None),
