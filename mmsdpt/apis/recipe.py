@@ -353,11 +353,14 @@ def _of_header(path: str, header: Mapping[str, Any], slot: str) -> Recipe:
 
 
 def _drop_training(model: dict[str, Any]) -> None:
-    """Remove the settings of a host that act only in training. From an untrusted file they would
-    make MMEngine import what ``retention.phrases`` names.
+    """Remove the settings of a host that act only in training, and the copies of others that
+    MMDetection puts into a head's config when it builds a model. From an untrusted file
+    ``retention.phrases`` would make MMEngine import what it names.
     """
     for name in ("trainable", "retention"):
         model.pop(name, None)
+    if isinstance(head := model.get("bbox_head"), dict):
+        model["bbox_head"] = {k: v for k, v in head.items() if k not in ("train_cfg", "test_cfg")}
 
 
 def _template_of_hooks(cfg: Config) -> Any:

@@ -121,6 +121,15 @@ def test_from_pretrained_takes_a_tuner_file(tuned):
     assert Detector.from_pretrained(tuned, device="cpu").classes == CLASSES
 
 
+def test_files_of_a_study_and_of_a_run_have_one_model(tuned, tmp_path):
+    """A study's have the copies that MMDetection puts into the head's config."""
+    of_study = tmp_path / "of_study.safetensors"
+    with_header(tuned, of_study, "model.config.bbox_head.test_cfg", {"score_thr": 0.0})
+    with_header(of_study, of_study, "model.config.bbox_head.train_cfg", None)
+    found = Recipe.from_files({"a": str(tuned), "b": str(of_study)})
+    assert list(found.tuners) == ["a", "b"] and found.model == Recipe.from_files(str(tuned)).model
+
+
 def test_files_add_up_and_what_contradicts_is_said(tuned, tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(recipes, "print_log", lambda text, *_: said.append(text))
