@@ -50,7 +50,9 @@ def parse_args() -> argparse.Namespace:
         "--tuners-off", action="store_true", help="use the base model, for comparison"
     )
     parser.add_argument("--device", help="cpu, cuda:1, ...; default: a GPU if there is one")
-    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument(
+        "--batch-size", type=int, default=1, help="images at a time; default: %(default)s"
+    )
     return parser.parse_args()
 
 

@@ -126,7 +126,12 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "--work-dir", help="folder for logs and results; default: work_dirs/<config name>"
     )
     add_data_arguments(parser)
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="what started several processes; default: %(default)s, for a single one",
+    )
     # torch.distributed.launch passes this.
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
