@@ -21,10 +21,16 @@ from torch.utils.data import Dataset
 from mmsdpt.engine.data_checks import use_own_image_loader
 from mmsdpt.engine.feature_cache import FeatureCacheSettings
 from mmsdpt.registry import DATASETS, TRANSFORMS
-from mmsdpt.utils.data_files import check_dataset_files, loads_image
+from mmsdpt.utils.data_files import check_dataset_files, dataset_configs, joined, loads_image
+from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.feature_store import FeatureStore
 
 _BUDGET = 1 << 30
+# What the toolboxes read of each entry of a COCO file.
+_OF_ENTRIES = {
+    *("id", "image_id", "category_id", "bbox", "area", "iscrowd"),
+    *("file_name", "width", "height", "name"),
+}
 
 
 @contextmanager
@@ -160,15 +166,28 @@ class DatasetCache:
         """The dataset of a config.
 
         Raises:
-            InputError: if its files are missing.
+            InputError: if its files are missing, or entries of a COCO file are incomplete.
         """
         return self._once("dataset", cfg, lambda: self._build(copy.deepcopy(cfg)))
 
     def _build(self, cfg: Mapping[str, Any]) -> Dataset:
         check_dataset_files(cfg)
         use_own_image_loader(cfg)
-        with quiet():
-            return DATASETS.build(self._prepared(cfg))
+        try:
+            with quiet():
+                return DATASETS.build(self._prepared(cfg))
+        except KeyError as error:
+            if error.args[0] not in _OF_ENTRIES:
+                raise
+            files = [
+                joined(each.get("data_root") or "", each["ann_file"])
+                for each in dataset_configs(cfg)
+                if each.get("ann_file")
+            ]
+            raise InputError(
+                f"an entry of {' or '.join(files)} has no {error.args[0]!r}, which a study needs:"
+                " tools/dataset_converters/coco2coco.py writes a complete copy"
+            ) from None
 
     def test_images(self, loader: Mapping[str, Any]) -> TestImages:
         """The images of a test set; the sentences around its class names do not matter."""

@@ -10,11 +10,13 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger, print_log
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmsdpt.experiments.images import DatasetCache, quiet
 from mmsdpt.experiments.testing import evaluate, warn_of_other_images
 from mmsdpt.experiments.worker import show_warnings
+from mmsdpt.utils.errors import InputError
 from tests.datasets.coco_splits import Data, coco
 
 BOX = [8, 8, 24, 24]
@@ -103,3 +105,12 @@ def test_a_metric_of_other_images_is_told_of_once(tmp_path):
     logger.removeHandler(handler)
     (text,) = said
     assert text.startswith("part: the test dataset has 2 images, but the annotations of its metric")
+
+
+def test_a_coco_file_with_incomplete_entries_is_named(tmp_path):
+    """Where a run fills in the value, a study did not say more than KeyError."""
+    data = Data(tmp_path)
+    data.each(lambda entry: {key: entry[key] for key in entry if key != "area"})
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        with pytest.raises(InputError, match="annotations/test.json has no 'area', .*coco2coco.py"):
+            DatasetCache().dataset(data.config("test"))
