@@ -23,6 +23,7 @@ from .utils.downloads import (
     CHECKPOINTS,
     CLIP_CHECKPOINTS,
     GLIP_CHECKPOINTS,
+    GROUNDING_DINO_CHECKPOINTS,
     how_to_get,
     how_to_get_bert,
 )
@@ -197,7 +198,8 @@ def find_weights() -> list[Finding]:
         ("CLIP's vocabulary", ASSETS / "clip_tokenizer" / "vocab.json", shipped),
     ]
     shipped_count = len(places)
-    for name, file in {**GLIP_CHECKPOINTS, **CLIP_CHECKPOINTS}.items():
+    known = {**GLIP_CHECKPOINTS, **GROUNDING_DINO_CHECKPOINTS, **CLIP_CHECKPOINTS}
+    for name, file in known.items():
         path = CHECKPOINTS / file
         places.append((name, path, how_to_get(str(path)) or ""))
     findings = [

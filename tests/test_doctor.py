@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 from mmsdpt import compat, doctor
-from mmsdpt.utils.downloads import CLIP_CHECKPOINTS, GLIP_CHECKPOINTS, how_to_get
+from mmsdpt.utils.downloads import (
+    CLIP_CHECKPOINTS,
+    GLIP_CHECKPOINTS,
+    GROUNDING_DINO_CHECKPOINTS,
+    how_to_get,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,7 +76,8 @@ def test_a_wrong_result_of_nms_is_a_problem(monkeypatch):
 
 def test_missing_weights_are_told_with_place_and_remedy_and_do_not_make_it_unusable(no_cache):
     findings = by_name(doctor.find_weights())
-    for name, file in {**GLIP_CHECKPOINTS, **CLIP_CHECKPOINTS}.items():
+    known = {**GLIP_CHECKPOINTS, **GROUNDING_DINO_CHECKPOINTS, **CLIP_CHECKPOINTS}
+    for name, file in known.items():
         problem = findings[name].problem
         assert (
             str(no_cache / "checkpoints" / file) in problem

@@ -21,8 +21,15 @@ _GLIP = "https://download.openmmlab.com/mmdetection/v3.0/glip/"
 _DINO = "https://download.openmmlab.com/mmdetection/v3.0/"
 _CLIP = "https://openaipublic.azureedge.net/clip/models/"
 GLIP_CHECKPOINTS = {"GLIP-L": "glip_l_mmdet-abfe026b.pth", "GLIP-T": "glip_tiny_mmdet-c24ce662.pth"}
-# Their folders on the server.
 GROUNDING_DINO_CHECKPOINTS = {
+    "Grounding DINO Swin-T": "groundingdino_swint_ogc_mmdet-822d7e9d.pth",
+    "MM-Grounding-DINO Swin-T": (
+        "grounding_dino_swin-t_pretrain_obj365_goldg_grit9m_v3det_20231204_095047-b448804b.pth"
+    ),
+    "MM-Grounding-DINO Swin-L": "grounding_dino_swin-l_pretrain_all-56d69e78.pth",
+}
+# Their folders on the server.
+_DINO_FOLDERS = {
     "groundingdino_swint_ogc_mmdet-822d7e9d.pth": "grounding_dino",
     "grounding_dino_swin-t_pretrain_obj365_goldg_grit9m_v3det_20231204_095047-b448804b.pth": (
         "mm_grounding_dino/grounding_dino_swin-t_pretrain_obj365_goldg_grit9m_v3det"
@@ -54,8 +61,8 @@ def how_to_get(path: str) -> str | None:
     file = Path(path).name
     if file in GLIP_CHECKPOINTS.values():
         return f"download {_GLIP}{file} to it"
-    if file in GROUNDING_DINO_CHECKPOINTS:
-        return f"download {_DINO}{GROUNDING_DINO_CHECKPOINTS[file]}/{file} to it"
+    if file in _DINO_FOLDERS:
+        return f"download {_DINO}{_DINO_FOLDERS[file]}/{file} to it"
     if file in _SOURCES:
         return (
             f"download {_CLIP}{_SOURCES[file]} and run python"
