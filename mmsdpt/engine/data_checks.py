@@ -187,6 +187,16 @@ def _metrics_of_other_images(
                 f"the metric of {role} reads {path}, but its dataset reads {reports[0].path}, which"
                 " has other images or ids: set both to the same file",
             )
+        elif truth is not None and truth is not reports[0] and kind_of(metric) == "CocoMetric":
+            classes = _class_list(scored[0].dataset)
+            names = [each["name"] for each in truth.content["categories"]]
+            if classes and [name for name in names if name in classes] != classes:
+                yield (
+                    role,
+                    f"the metric of {role} reads {path}, which has the categories {listed(names)},"
+                    f" so labels of {listed(classes)} would get wrong names: let it read"
+                    f" the dataset's file, {reports[0].path}",
+                )
 
 
 def _scores_all(metric: Mapping, truth: CocoReport | None, splits: Sequence[_Split]) -> bool:
@@ -323,8 +333,12 @@ def _write_copies(splits: Sequence[_Split], evaluators: Mapping[str, Any], folde
     for evaluator in evaluators.values():
         for metric in metric_configs(evaluator):
             path = metric.get("ann_file")
-            if isinstance(path, str) and os.path.abspath(path) in copies:
-                metric["ann_file"] = copies[os.path.abspath(path)]
+            if not isinstance(path, str) or not os.path.isfile(path):
+                continue
+            same = [each for each in copies if os.path.samefile(each, path)]  # also through a link
+            if same:
+                own = os.path.abspath(path)
+                metric["ann_file"] = copies[own if own in same else same[0]]
 
 
 def use_own_image_loader(cfg: Any) -> None:

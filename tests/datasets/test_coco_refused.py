@@ -230,6 +230,26 @@ def test_a_metric_reads_the_file_of_its_dataset(data):
     prepare_data(loaders, {"val": dict(ann_file=str(twin))}, data.root / "work")
 
 
+def test_a_metric_has_the_order_of_its_datasets_classes(data):
+    """Labels count the classes in the order of the file that each of the two reads."""
+    data.save()
+    own = f"{data.root}/annotations/val.json"
+    copy, link = data.root / "copy.json", data.root / "link.json"
+    copy.write_bytes(Path(own).read_bytes())
+    link.symlink_to(own)
+
+    def read(path, classes):
+        loader, metric = dict(dataset=data.config("val", classes)), dict(type="CocoMetric")
+        metric.update(ann_file=str(path))
+        prepare_data({"val": loader}, {"val": metric}, data.root / "work")
+        return metric["ann_file"] == loader["dataset"]["ann_file"] != str(path)
+
+    assert read(own, CLASSES[::-1]) and read(link, CLASSES[::-1])
+    assert not read(copy, CLASSES)
+    with pytest.raises(InputError, match="copy.json, which has the categories circle, square, so"):
+        read(copy, CLASSES[::-1])
+
+
 def test_a_metric_has_the_images_of_all_files(data):
     data.save()
     loaders = {"test": dict(dataset=dict(datasets=[data.config("val"), data.config("test")]))}
