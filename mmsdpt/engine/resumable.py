@@ -170,7 +170,7 @@ class ResumableRunner(Runner):
         self._find_best_checkpoints(filename)
         if resume_optimizer:
             self.optim_wrapper.load_state_dict(checkpoint["optimizer"])
-            self._restore_gradients(checkpoint.get("gradients"))
+            self._restore_gradients(checkpoint.get("gradients"), meta)
         if resume_param_scheduler and self.param_schedulers is not None:
             found = checkpoint["param_schedulers"]
             for scheduler, state in zip(self.param_schedulers, found, strict=True):
@@ -185,7 +185,9 @@ class ResumableRunner(Runner):
                 " max_iters"
             )
 
-    def _restore_gradients(self, found: list[dict[int, torch.Tensor]] | None) -> None:
+    def _restore_gradients(
+        self, found: list[dict[int, torch.Tensor]] | None, meta: Mapping
+    ) -> None:
         """Restore the gradients of an unfinished optimizer step, or warn that they are lost."""
         if found and len(found) == self.world_size:
             parameters = parameters_of(self.optim_wrapper)
@@ -193,7 +195,10 @@ class ResumableRunner(Runner):
                 parameters[i].grad = gradient.to(parameters[i].device)
             return
         done, end = progress(self.train_loop)
-        if self.iter % self.optim_wrapper._accumulative_counts and done < end:
+        # The last step of a finished run, which is now longer, takes what there is.
+        unit = "epochs" if isinstance(self.train_loop, EpochBasedTrainLoop) else "iters"
+        finished = done == (meta.get("settings") or {}).get(f"train_cfg.max_{unit}")
+        if self.iter % self.optim_wrapper._accumulative_counts and done < end and not finished:
             self.logger.warning(
                 "The checkpoint was written between two optimizer steps"
                 " (optim_wrapper.accumulative_counts) and has no gradients for this number of"

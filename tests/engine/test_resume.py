@@ -207,6 +207,21 @@ def test_gradients_that_accumulate_are_resumed(tiny_cfg, tmp_path, by_epoch):
     assert log.count("the accumulated gradients are lost") == 1
 
 
+@pytest.mark.parametrize("by_epoch", [True, False], ids=["epochs", "iterations"])
+def test_a_finished_run_that_is_made_longer_has_lost_no_gradients(tiny_cfg, by_epoch):
+    """Its last step took the gradients of fewer iterations than the others."""
+    cfg = tiny_cfg if by_epoch else by_iteration(tiny_cfg, iterations=2)
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.optim_wrapper.accumulative_counts = 4
+    cfg.log_level = "WARNING"
+    length = "train_cfg.max_epochs" if by_epoch else "train_cfg.max_iters"
+    cfg.merge_from_dict({length: 1 if by_epoch else 2})
+    train(cfg)
+    runner, record = train(resumed(cfg, **{length: 2 if by_epoch else 4}))
+    assert sorted(record.losses) == [2, 3]
+    assert "lost" not in Path(runner.log_dir, f"{runner.timestamp}.log").read_text()
+
+
 @pytest.mark.parametrize("by_epoch", [True, False], ids=["iterations", "epochs"])
 def test_checkpoints_that_do_not_count_as_the_run_are_refused(tiny_cfg, by_epoch):
     """A loop over epochs cannot go on within one; the other would have one, at its end."""
