@@ -169,9 +169,9 @@ def test_tables_and_title_name_the_method_of_the_config(repository, tmp_path):
     file.touch()
     run = body.Run(0, body.method_of(cfg), score, score, score, 1.0, 1, 2, file)
     console = body.Console(record=True, width=120)
-    console.print(body.run_table(run, 2), body.seeds_table([run, run]))
+    console.print(body.run_table(run, 1), body.seeds_table([run, run]))
     printed = console.export_text()
-    assert "LoRA, 2 shots" in printed and "LoRA switched off" in printed and "SDPT" not in printed
+    assert "LoRA, 1 shot " in printed and "LoRA switched off" in printed and "SDPT" not in printed
 
 
 def test_logs_of_the_toolboxes_go_to_the_file_and_not_between_the_bars(finished):

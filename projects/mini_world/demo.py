@@ -259,6 +259,10 @@ def draw_picture(run: Run, runner: TunerRunner, count: int, path: Path, title: s
     picture.save(path, title)
 
 
+def _shots(count: int) -> str:
+    return "1 shot" if count == 1 else f"{count} shots"
+
+
 def run_table(run: Run, shots: int) -> Table:
     """The three tests of one run."""
     table = Table()
@@ -269,7 +273,7 @@ def run_table(run: Run, shots: int) -> Table:
     trained = f"{run.trainable:,}\n({run.trainable / run.total:.2%})"
     for name, score, *rest in (
         ("zero-shot", run.zero_shot, "", "", ""),
-        (f"{run.method}, {shots} shots", run.tuned, trained, size, f"{run.seconds:.0f} s"),
+        (f"{run.method}, {_shots(shots)}", run.tuned, trained, size, f"{run.seconds:.0f} s"),
         (f"{run.method} switched off", run.switched_off, "", "", ""),
     ):
         table.add_row(name, f"{score.ap:.1f}", f"{score.ap50:.1f}", *rest, f"{score.seconds:.0f} s")
@@ -352,7 +356,7 @@ def run_demo(args: argparse.Namespace) -> int:
     out = Path(args.out)
     log = out / "output.log"
     task = cfg.get("task") or Path(args.config).stem
-    title = f"{method_of(cfg)} on {Path(cfg.load_from).stem}, task {task}, {args.shots} shots"
+    title = f"{method_of(cfg)} on {Path(cfg.load_from).stem}, task {task}, {_shots(args.shots)}"
     console.print(title, style="bold")
     console.print(f"Messages of the toolboxes go to {log}")
     progress = Progress(
