@@ -351,7 +351,8 @@ class _Reader:
             pure = PurePosixPath()
         image = self._nearest(xml, self.by_stem[folded(xml.stem)], pure.name)
         if image is not None:
-            if pure.name and one_form(pure.name) != one_form(image.name):
+            # Some tools write it without a suffix.
+            if pure.name and one_form(pure.name) not in map(one_form, (image.name, image.stem)):
                 self.report.add("filename_differs", xml, f"{pure.name}, used {image.name}")
             return image
         name = folded(pure.name)
