@@ -140,8 +140,6 @@ class Recipe:
     def of(cls, cfg: Config, files: Mapping[str, str] | str | None) -> Recipe:
         """Like :meth:`from_config`, for a config that was already read."""
         path = cfg.filename
-        if "model" not in cfg:
-            raise InputError(f"{path} has no model: use a config for tools/train.py")
         model = cfg.model.to_dict()
         slots = resolve_slots(model.pop("tuner", None), model.pop("tuners", None))
         _drop_training(model)

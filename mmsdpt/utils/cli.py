@@ -196,6 +196,8 @@ def load_config(
     cfg = read_config_file(args.config, import_custom_modules=False)
     cfg.launcher = args.launcher
     merge_options(cfg, args.cfg_options or {})
+    if "model" not in cfg:
+        raise InputError(f"{args.config} has no model: use a config for tools/train.py")
     complete_detection_data(cfg, args.data_root)
     if args.data_root and "benchmark" not in cfg:
         replace_data_root(cfg, args.data_root)

@@ -115,6 +115,13 @@ def test_a_config_without_a_data_root_refuses_another_one(load, option):
         load("--data-root", "/mine", "--cfg-options", option)
 
 
+def test_a_config_of_data_alone_is_refused(load, repository):
+    with pytest.raises(
+        InputError, match="scene_task.py has no model: use a config for tools/train"
+    ):
+        load(config=repository / "configs/_base_/datasets/scene_task.py")
+
+
 def test_another_text_encoder_reaches_both_places(load):
     cfg = load("--cfg-options", "lang_model_name=/my/bert")
     assert cfg.model.language_model.name == cfg.model.bbox_head.lang_model_name == "/my/bert"
