@@ -61,6 +61,18 @@ chosen = dict(
         maple=3,
         sdpt_k120=0.3,
     ),
+    aerial=dict(
+        full_fine_tuning=3,
+        bitfit=10,
+        adaptformer=3,
+        vpt=10,
+        glip_prompt=0.3,
+        coop=0.3,
+        dpt=0.3,
+        apollo=3,
+        pmf=10,
+        maple=10,
+    ),
 )
 study = dict(
     name="chosen_rates_mini",
