@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -50,14 +50,8 @@ class TipAdapterHook(Hook):
             self._fill(runner, runner.train_dataloader)
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        done, end = runner.iter + 1, runner.max_iters
-        # A loop over iterations writes its last checkpoint before its only epoch ends.
-        if done == end and not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            self._search(runner, runner.val_loop and runner.val_dataloader)
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
-        if by_epoch and runner.epoch + 1 == runner.max_epochs:
+        # Not after the epoch: a loop over iterations writes its last checkpoint before that.
+        if runner.iter + 1 == runner.max_iters:
             self._search(runner, runner.val_loop and runner.val_dataloader)
 
     def after_train(self, runner: Runner) -> None:
