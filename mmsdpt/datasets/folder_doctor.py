@@ -93,9 +93,14 @@ def _examine(root: Path) -> Iterator[FolderFinding]:
             names = listed(map(unused.name, xmls), 3)
             finding.notes.append(f"not used, XML that is not VOC's: {names}")
         yield finding
-    elif packed := unused.named.get("label_compressed"):
-        told = f"compressed, not used; unpack {listed(where for where, _ in packed)}"
+    elif packed := _compressed(unused):
+        told = f"compressed, not used; unpack {packed}"
         yield FolderFinding(f"COCO: {root}", problems=[told])
+
+
+def _compressed(unused: ConversionReport) -> str:
+    """The compressed JSON files that are not used, listed; empty if there are none."""
+    return listed(where for where, _ in unused.named.get("label_compressed", ()))
 
 
 def _may_be_voc(xml: Path) -> bool:
@@ -137,8 +142,8 @@ def _coco(root: Path, files: list[Path], unused: ConversionReport) -> Iterator[F
             others = (f"{where}: {what}" for where, what in unused.named.get("other_task", ()))
             told = listed(others, 3, "; ")
             finding.notes += [f"not used: {told}"] * bool(told)
-            packed = [where for where, _ in unused.named.get("label_compressed", ())]
-            finding.problems += [f"compressed, not used; unpack {listed(packed)}"] * bool(packed)
+            packed = _compressed(unused)
+            finding.problems += [f"compressed, not used; unpack {packed}"] * bool(packed)
         yield finding
 
 
@@ -198,7 +203,6 @@ def _classes(root: Path, unused: ConversionReport) -> FolderFinding:
         others = unused.named.get("other_task", ())
         known = [f"{where} is {what}" for where, what in others if not what.startswith("a JSON")]
         finding.problems += [*known[:1], str(error)]
-    if packed := unused.named.get("label_compressed"):
-        told = listed(where for where, _ in packed)
-        finding.notes.append(f"compressed, not used; unpack it if it has boxes: {told}")
+    if packed := _compressed(unused):
+        finding.notes.append(f"compressed, not used; unpack it if it has boxes: {packed}")
     return finding

@@ -21,23 +21,19 @@ _GLIP = "https://download.openmmlab.com/mmdetection/v3.0/glip/"
 _DINO = "https://download.openmmlab.com/mmdetection/v3.0/"
 _CLIP = "https://openaipublic.azureedge.net/clip/models/"
 GLIP_CHECKPOINTS = {"GLIP-L": "glip_l_mmdet-abfe026b.pth", "GLIP-T": "glip_tiny_mmdet-c24ce662.pth"}
-GROUNDING_DINO_CHECKPOINTS = {
-    "Grounding DINO Swin-T": "groundingdino_swint_ogc_mmdet-822d7e9d.pth",
+# Their paths on the server.
+_DINO_PATHS = {
+    "Grounding DINO Swin-T": "grounding_dino/groundingdino_swint_ogc_mmdet-822d7e9d.pth",
     "MM-Grounding-DINO Swin-T": (
+        "mm_grounding_dino/grounding_dino_swin-t_pretrain_obj365_goldg_grit9m_v3det/"
         "grounding_dino_swin-t_pretrain_obj365_goldg_grit9m_v3det_20231204_095047-b448804b.pth"
     ),
-    "MM-Grounding-DINO Swin-L": "grounding_dino_swin-l_pretrain_all-56d69e78.pth",
-}
-# Their folders on the server.
-_DINO_FOLDERS = {
-    "groundingdino_swint_ogc_mmdet-822d7e9d.pth": "grounding_dino",
-    "grounding_dino_swin-t_pretrain_obj365_goldg_grit9m_v3det_20231204_095047-b448804b.pth": (
-        "mm_grounding_dino/grounding_dino_swin-t_pretrain_obj365_goldg_grit9m_v3det"
-    ),
-    "grounding_dino_swin-l_pretrain_all-56d69e78.pth": (
-        "mm_grounding_dino/grounding_dino_swin-l_pretrain_all"
+    "MM-Grounding-DINO Swin-L": (
+        "mm_grounding_dino/grounding_dino_swin-l_pretrain_all/"
+        "grounding_dino_swin-l_pretrain_all-56d69e78.pth"
     ),
 }
+GROUNDING_DINO_CHECKPOINTS = {name: Path(path).name for name, path in _DINO_PATHS.items()}
 CLIP_CHECKPOINTS = {
     "CLIP ViT-B/16": "clip_vit_b16.safetensors",
     "CLIP ViT-B/32": "clip_vit_b32.safetensors",
@@ -61,8 +57,9 @@ def how_to_get(path: str) -> str | None:
     file = Path(path).name
     if file in GLIP_CHECKPOINTS.values():
         return f"download {_GLIP}{file} to it"
-    if file in _DINO_FOLDERS:
-        return f"download {_DINO}{_DINO_FOLDERS[file]}/{file} to it"
+    for place in _DINO_PATHS.values():
+        if file == Path(place).name:
+            return f"download {_DINO}{place} to it"
     if file in _SOURCES:
         return (
             f"download {_CLIP}{_SOURCES[file]} and run python"

@@ -50,7 +50,7 @@ def model_config(path: Path, bert: str, options: dict[str, Any] | None = None) -
     from mmsdpt.utils.errors import InputError
 
     cfg = load_config(argparse.Namespace(config=str(path), cfg_options=options))
-    if (kind := cfg.get("model", {}).get("type")) != "mmsdpt.GLIP":
+    if (kind := cfg.model.get("type")) != "mmsdpt.GLIP":
         raise InputError(f"{path} has a model of type {kind}, expected mmsdpt.GLIP")
     if cfg.model.language_model.get("name", BERT_BASE) == BERT_BASE:
         cfg.model.language_model.name = cfg.model.bbox_head.lang_model_name = bert
