@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmsdpt.compat import NoiseFilter
-from mmsdpt.evaluation.faster_coco import use_faster_coco_eval
+from mmsdpt.evaluation.coco_eval import mend_coco_eval
 from mmsdpt.registry import RUNNERS
 from mmsdpt.tuners.files import load_tuner
 from mmsdpt.utils.atomic import lock_folder
@@ -273,7 +273,7 @@ class TunerRunner(ResumableRunner):
         installed.
         """
         check_evaluator_files(evaluator)
-        use_faster_coco_eval()
+        mend_coco_eval()
         return super().build_evaluator(evaluator)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:

@@ -1,4 +1,4 @@
-"""faster-coco-eval gives the numbers of pycocotools."""
+"""faster-coco-eval gives the numbers of pycocotools, and both give classes their own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from mmdet.evaluation.metrics import CocoMetric, coco_metric
+from pycocotools.cocoeval import COCOeval
 
-from mmsdpt.evaluation.faster_coco import use_faster_coco_eval
+from mmsdpt.evaluation.coco_eval import mend_coco_eval
 
 CLASSES = ("cat", "dog", "bird")
 
@@ -58,19 +59,50 @@ def evaluate(path, folder):
     return metric.evaluate(size=12)
 
 
-def test_numbers_are_those_of_pycocotools(annotations, tmp_path, monkeypatch):
-    pytest.importorskip("faster_coco_eval", reason="the extra fast-eval is not installed")
-    monkeypatch.setattr(coco_metric, "COCOeval", coco_metric.COCOeval)  # put back afterwards
+@pytest.fixture
+def put_back(monkeypatch):
+    """The metric's evaluations, as they were, after a test."""
+    for name in ("COCOeval", "COCOevalMP"):
+        monkeypatch.setattr(coco_metric, name, getattr(coco_metric, name))
+
+
+@pytest.fixture(params=[True, False], ids=["faster", "plain"])
+def fast(request, put_back, monkeypatch):
+    """With and without faster-coco-eval."""
+    if request.param:
+        pytest.importorskip("faster_coco_eval", reason="the extra fast-eval is not installed")
+    else:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    return request.param
+
+
+def test_numbers_are_those_of_pycocotools(annotations, tmp_path, fast, monkeypatch):
+    monkeypatch.setattr(coco_metric, "COCOeval", COCOeval)
     plain = evaluate(annotations, tmp_path)
-    assert use_faster_coco_eval()
-    assert coco_metric.COCOeval.__module__.startswith("faster_coco_eval")
-    fast = evaluate(annotations, tmp_path)
-    assert fast == plain
+    assert mend_coco_eval() == fast
+    parents = {kind.__module__.partition(".")[0] for kind in coco_metric.COCOeval.__mro__}
+    assert ("faster_coco_eval" in parents) == fast
+    assert evaluate(annotations, tmp_path) == plain
     assert 0.05 < plain["coco/bbox_mAP"] < 0.95 and plain["coco/bird_precision"] > 0
 
 
-def test_without_the_package_nothing_changes(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    before = coco_metric.COCOeval
-    assert not use_faster_coco_eval()
-    assert coco_metric.COCOeval is before
+@pytest.mark.parametrize("mp_eval", [False, True])
+def test_classes_have_their_own_numbers_whatever_the_order_of_their_ids(tmp_path, fast, mp_eval):
+    mend_coco_eval()
+    ids = dict(dog=7, bird=2, cat=3)
+    box = dict(image_id=0, bbox=[10, 10, 50, 50], area=2500, iscrowd=0)
+    content = dict(
+        images=[dict(id=0, width=400, height=400, file_name="0.jpg")],
+        categories=[dict(id=number, name=name) for name, number in ids.items()],
+        annotations=[{**box, "id": n, "category_id": n} for n in ids.values()],
+    )
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(content))
+    metric = CocoMetric(ann_file=str(path), classwise=True, use_mp_eval=mp_eval)
+    metric.dataset_meta = dict(classes=tuple(ids))
+    found = dict(bboxes=torch.tensor([[10.0, 10, 60, 60]]), scores=torch.tensor([0.9]))
+    dogs = {**found, "labels": torch.tensor([0])}
+    metric.process({}, [dict(img_id=0, ori_shape=(400, 400), pred_instances=dogs)])
+    scores = metric.evaluate(size=1)
+    assert {name: scores[f"coco/{name}_precision"] for name in ids} == dict(dog=1, bird=0, cat=0)
+    assert scores["coco/bbox_mAP"] == 0.333
