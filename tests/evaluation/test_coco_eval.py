@@ -76,14 +76,34 @@ def fast(request, put_back, monkeypatch):
     return request.param
 
 
-def test_numbers_are_those_of_pycocotools(annotations, tmp_path, fast, monkeypatch):
+def test_numbers_are_those_of_pycocotools(annotations, tmp_path, fast, monkeypatch, capsys):
     monkeypatch.setattr(coco_metric, "COCOeval", COCOeval)
     plain = evaluate(annotations, tmp_path)
+    table = [line for line in capsys.readouterr().out.split("\n") if "@[" in line]
     assert mend_coco_eval() == fast
     parents = {kind.__module__.partition(".")[0] for kind in coco_metric.COCOeval.__mro__}
     assert ("faster_coco_eval" in parents) == fast
     assert evaluate(annotations, tmp_path) == plain
+    assert len(table) == 12
+    assert [line for line in capsys.readouterr().out.split("\n") if "@[" in line] == table
     assert 0.05 < plain["coco/bbox_mAP"] < 0.95 and plain["coco/bird_precision"] > 0
+
+
+def test_a_hundred_boxes_of_a_class_count_in_each_image(annotations, fast):
+    mend_coco_eval()
+    content = json.loads(annotations.read_text())
+    own = next(a for a in content["annotations"] if not a["iscrowd"])
+    annotations.write_text(json.dumps({**content, "annotations": [own]}))
+    x, y, w, h = own["bbox"]
+    metric = CocoMetric(ann_file=str(annotations), metric_items=["mAP", "mAP_50"])
+    metric.dataset_meta = dict(classes=CLASSES)
+    boxes = torch.tensor([[0.0, 0, 3, 3]] * 109 + [[x, y, x + w, y + h]])
+    labels = torch.full((110,), own["category_id"] - 1)
+    found = dict(bboxes=boxes, scores=torch.linspace(0.9, 0.1, 110), labels=labels)
+    for image in content["images"]:
+        kept = {k: v if image["id"] == own["image_id"] else v[:0] for k, v in found.items()}
+        metric.process({}, [dict(img_id=image["id"], ori_shape=(400, 400), pred_instances=kept)])
+    assert metric.evaluate(size=12) == {"coco/bbox_mAP": 0, "coco/bbox_mAP_50": 0.009}
 
 
 @pytest.mark.parametrize("mp_eval", [False, True])
