@@ -59,6 +59,7 @@ class ResumableRunner(Runner):
     loads its checkpoint *on top of* the base weights, which are not in it.
     """
 
+    resumed_from: str | None = None  # checkpoint
     resumed_random_states: list[dict] | None = None
     # From the resumed run, not from the config.
     _kept_settings: Mapping[str, Any] = MappingProxyType({})
@@ -74,7 +75,14 @@ class ResumableRunner(Runner):
         pointer = Path(self.work_dir) / LAST_CHECKPOINT
         if not pointer.is_file():
             return None
-        recorded = Path(pointer.read_text(errors="replace").strip())
+        text = pointer.read_text(errors="replace").strip()
+        if not text:
+            raise CheckpointError(
+                f"the newest run in {self.work_dir} has no checkpoint yet: start it again without"
+                " --resume; to continue the run before it, name a checkpoint of that run after"
+                " --resume"
+            )
+        recorded = Path(text)
         # The work directory may have been moved or copied.
         for path in (Path(self.work_dir) / recorded.name, recorded):
             if path.is_file():
@@ -177,6 +185,7 @@ class ResumableRunner(Runner):
                 scheduler.load_state_dict(state)
             self._begin_later_schedules(meta)
         self._has_loaded = True
+        self.resumed_from = os.path.abspath(filename)
         self.logger.info(f"Resumed at epoch {self.epoch}, iteration {self.iter}")
         done, end = progress(self.train_loop)
         if done >= end:
@@ -345,6 +354,15 @@ class ResumableRunner(Runner):
                 self.message_hub.update_info(name, str(beside))
 
     # ------------------------------------------------------------------ training
+
+    def point_to_this_run(self) -> None:
+        """Until this run has a checkpoint, let ``last_checkpoint`` name the one it was resumed
+        from, or nothing: if it is killed before, it must not be resumed as an earlier run in the
+        same folder.
+        """
+        pointer = Path(self.work_dir) / LAST_CHECKPOINT
+        if self.resumed_from or pointer.exists():
+            write_atomically(pointer, (self.resumed_from or "").encode())
 
     def check_finite(self, values: Mapping[str, torch.Tensor | float], done: int) -> None:
         """Stop a training that has diverged.

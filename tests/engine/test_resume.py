@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 
 from mmsdpt.engine import build_runner
 from mmsdpt.tuners.files import read_tuner_header
+from mmsdpt.utils.base_weights import CheckpointError
 from mmsdpt.utils.errors import InputError
 
 
@@ -378,6 +379,33 @@ def test_a_killed_run_resumes_and_ends_with_the_same_tokens(
     assert not [name for name in os.listdir(tiny_cfg.work_dir) if name.startswith(".")]
     kept = {name for name in os.listdir(tiny_cfg.work_dir) if name.endswith(".pth")}
     assert kept == {f"epoch_{n}.pth" for n in (2, 3)[-keep:]}
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_not_resumed_as_an_earlier_one(tiny_cfg):
+    tiny_cfg.default_hooks.checkpoint.max_keep_ckpts = 3
+    tiny_cfg.train_cfg.max_epochs = 1
+    train(tiny_cfg)
+    tiny_cfg.train_cfg.max_epochs = 3
+    earlier = f"{tiny_cfg.work_dir}/epoch_1.pth"
+    killed(tiny_cfg, lambda runner: runner.register_hook(KillAt(0)))
+    with pytest.raises(CheckpointError, match="the newest run in .* has no checkpoint yet"):
+        build_runner(resumed(tiny_cfg)).train()
+    _, record = train(resumed(tiny_cfg, resume_from=earlier))
+    assert sorted(record.losses) == [2, 3, 4, 5]
+    killed(resumed(tiny_cfg, resume_from=earlier), kill_in_the_middle)
+    _, record = train(resumed(tiny_cfg))
+    assert sorted(record.losses) == [2, 3, 4, 5]
+
+
+def test_a_run_resumed_in_another_folder_and_killed_at_once_resumes(tiny_cfg, straight, tmp_path):
+    runner, _ = straight("epochs")
+    other = resumed(elsewhere(tiny_cfg, tmp_path / "other"))
+    killed(
+        resumed(other, resume_from=f"{runner.work_dir}/epoch_2.pth"),
+        lambda r: r.register_hook(KillAt(4)),
+    )
+    _, record = train(other)
+    assert sorted(record.losses) == [4, 5]
 
 
 def test_a_run_killed_while_it_writes_its_newest_checkpoint_again_resumes(tiny_cfg, straight):

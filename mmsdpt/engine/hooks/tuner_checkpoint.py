@@ -86,6 +86,7 @@ class TunerCheckpointHook(CheckpointHook):
         if is_main_process():
             remove_unfinished(self.out_dir)
             self._remove_outdated()
+            runner.point_to_this_run()
         self._check_scores_are_possible(runner)
         runner.train_dataloader.generator = torch.Generator()
         if _validation_is_due(runner):
