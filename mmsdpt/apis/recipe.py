@@ -351,11 +351,11 @@ def _of_header(path: str, header: Mapping[str, Any], slot: str) -> Recipe:
 
 
 def _drop_training(model: dict[str, Any]) -> None:
-    """Remove the settings of a host that act only in training, and the copies of others that
-    MMDetection puts into a head's config when it builds a model. From an untrusted file
-    ``retention.phrases`` would make MMEngine import what it names.
+    """Remove the settings of a host that act only in training (``class_chunk`` is of version 0.2),
+    and the copies of others that MMDetection puts into a head's config when it builds a model. From
+    an untrusted file ``retention.phrases`` would make MMEngine import what it names.
     """
-    for name in ("trainable", "retention"):
+    for name in ("trainable", "retention", "class_chunk"):
         model.pop(name, None)
     if isinstance(head := model.get("bbox_head"), dict):
         model["bbox_head"] = {k: v for k, v in head.items() if k not in ("train_cfg", "test_cfg")}

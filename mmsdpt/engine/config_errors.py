@@ -29,6 +29,7 @@ _TOGETHER = (
     ("val_dataloader", "val_cfg", "val_evaluator"),
     ("test_dataloader", "test_cfg", "test_evaluator"),
 )
+_RENAMED = {"class_chunk": "token_chunk, which counts tokens instead of classes"}
 # Steps of MMEngine's runner before the first batch, and the settings that they read.
 _STEPS = {
     "scale_lr": "auto_scale_lr",
@@ -184,9 +185,9 @@ def _sentence(cfg: Config, text: str) -> str | None:
             return None  # an error of the code, not of the config
         # A dict without a type is rarely built, but may have a setting of this name, as metainfo.
         place, part, known = min(places, key=lambda each: "type" not in each[1])
-        return f"{join(place, found[1])} is not a setting of {_name(part)}" + nearest(
-            found[1], known
-        )
+        new = _RENAMED.get(found[1])
+        hint = f"; it is now {new}" if new else nearest(found[1], known)
+        return f"{join(place, found[1])} is not a setting of {_name(part)}{hint}"
     kind = setting(cfg, "optim_wrapper.optimizer.type", None)
     if text == "None is not a callable object" and isinstance(kind, str):
         # MMEngine does not check that the optimizer exists.

@@ -97,6 +97,13 @@ def test_what_a_header_says_of_training_is_dropped(tuned, tmp_path):
     assert "retention" not in Recipe.from_json(tmp_path / "config.json").model
 
 
+def test_a_file_of_version_0_2_with_the_former_name_of_a_training_setting_loads(
+    tuned_clip, tmp_path
+):
+    path = with_header(tuned_clip, tmp_path / "old.safetensors", "model.config.class_chunk", 40)
+    assert Recipe.from_files(str(path)).model == Recipe.from_files(str(tuned_clip)).model
+
+
 @pytest.mark.parametrize("file", ["../tuner.safetensors", "/etc/passwd", "..", "a\\b", ""])
 def test_a_shared_config_names_no_file_outside_its_folder(file, tuned, tmp_path):
     content = json.loads(Recipe.from_files(str(tuned)).to_json())

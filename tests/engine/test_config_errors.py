@@ -32,6 +32,10 @@ PLATEAU = dict(type="ReduceOnPlateauLR", monitor="coco/bbox_mAP", rule="greater"
             {"model.tuner.num_token": 3},
             r"^model.tuner.num_token is not a.*mmsdpt.SDPT.*num_tokens\?",
         ),
+        (
+            {"model.class_chunk": 40},
+            "^model.class_chunk is not a setting of mmsdpt.GLIP; it is now token_chunk, which",
+        ),
         ({"model.tuner.type": "mmsdpt.SDTP"}, r"^model.tuner.type='mmsdpt.SDTP' is not.*SDPT\?"),
         ({"train_cfg.max_epoch": 3}, r"^train_cfg.max_epoch is not.*max_epochs\?"),
         (
