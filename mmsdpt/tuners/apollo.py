@@ -36,6 +36,7 @@ from mmsdpt.hosts.seams import ForwardState, LossSeam
 from mmsdpt.registry import MODELS
 
 from .base import Seams, Tuner
+from .layers.common import positive_integer
 from .layers.coupled_prompts import CoupledPrompts
 from .maple import MaPLe
 
@@ -57,7 +58,8 @@ class CrossModalAdapter(nn.Module):
 
     def __init__(self, image: int, text: int, bottleneck: int = 64, num_heads: int = 4) -> None:
         super().__init__()
-        if bottleneck < 1 or num_heads < 1 or bottleneck % num_heads:
+        positive_integer("num_heads", num_heads)
+        if positive_integer("bottleneck", bottleneck) % num_heads:
             raise ValueError(
                 f"bottleneck must be a positive multiple of num_heads, got {bottleneck} and"
                 f" {num_heads}"

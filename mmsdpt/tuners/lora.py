@@ -26,6 +26,7 @@ from mmsdpt.registry import MODELS
 
 from .base import Seams
 from .host_parameters import Merging
+from .layers.common import positive_integer
 
 # Weights by part of the host and role; query, key and value are one weight in Swin and in CLIP.
 ENCODERS = {
@@ -75,7 +76,7 @@ class LoRA(Merging):
         **common: Any,
     ) -> None:
         super().__init__(seams=seams, **common)
-        self.rank = rank
+        self.rank = positive_integer("rank", rank)
         self.alpha = float(rank if alpha is None else alpha)
         parameters = cast(Sequence[ParameterSeam], seams["parameters"])
         self.chosen = [seam for seam in parameters if seam.role in self.targets.get(seam.group, ())]
@@ -85,7 +86,7 @@ class LoRA(Merging):
                 f" {', '.join(role for roles in self.targets.values() for role in roles)}"
             )
         smallest = min(min(seam.shape) for seam in self.chosen)
-        if not 1 <= rank < smallest:
+        if rank >= smallest:
             raise ValueError(f"rank must be from 1 to {smallest - 1} on this host, got {rank}")
         if self.alpha == 0:
             raise ValueError(f"alpha must not be 0: nothing of {type(self).__name__} would train")

@@ -77,13 +77,13 @@ class PMF(Tuner):
     ) -> None:
         super().__init__(seams=seams, **common)
         pairs = seams["encoder_pairs"]
-        if not 1 <= num_layers <= len(pairs):
+        if positive_integer("num_layers", num_layers) > len(pairs):
             raise ValueError(
                 f"num_layers must be from 1 to {len(pairs)}, the blocks of the image encoder's last"
                 f" stage that have a text layer beside them, got {num_layers}"
             )
-        if hidden_width is not None and hidden_width < 1:
-            raise ValueError(f"hidden_width must be at least 1 or None, got {hidden_width}")
+        if hidden_width is not None:
+            positive_integer("hidden_width", hidden_width)
         for seam in seams.get("image_blocks", ()):
             for other in seam.tuners():
                 if other.image_blocks_read_text:

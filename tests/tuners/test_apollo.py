@@ -233,7 +233,7 @@ def test_a_view_changes_contrast_and_colour_and_leaves_padding_and_places():
     ("options", "words"),
     [
         (dict(bottleneck=6), "positive multiple of num_heads, got 6 and 4"),
-        (dict(bottleneck=0), "positive multiple of num_heads"),
+        (dict(bottleneck="64"), "bottleneck must be a positive integer, got '64'"),
         (dict(consistency_weight=-1.0), "consistency_weight must be at least 0"),
         (dict(jitter=1.0), r"jitter in \[0, 1\)"),
         (dict(compare="text"), "compare must be view or original"),

@@ -108,7 +108,14 @@ def test_an_alpha_of_zero_is_refused():
         build(alpha=0)
 
 
-@pytest.mark.parametrize("rank", [0, 10_000])
-def test_a_rank_that_is_none_is_refused(rank):
-    with pytest.raises(ValueError, match=f"rank must be from 1 to .*got {rank}"):
+@pytest.mark.parametrize(
+    ("rank", "words"),
+    [
+        (0, "a positive integer, got 0"),
+        (10_000, "from 1 to .*got 10000"),
+        ("4", "a positive integer, got '4'"),
+    ],
+)
+def test_a_rank_that_is_none_is_refused(rank, words):
+    with pytest.raises(ValueError, match=f"rank must be {words}"):
         build(rank=rank)

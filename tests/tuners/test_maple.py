@@ -184,7 +184,7 @@ def test_blocks_are_evenly_spaced_from_the_first_to_the_last():
     ("options", "words"),
     [
         (dict(depth=13), "depth must be from 1 to 12"),
-        (dict(depth=0), "depth must be from 1 to 12"),
+        (dict(depth="3"), "depth must be a positive integer, got '3'"),
         (dict(num_tokens=0), "num_tokens must be a positive integer"),
         (dict(num_tokens=1.5), "num_tokens must be a positive integer"),
     ],

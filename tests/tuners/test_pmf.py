@@ -104,7 +104,9 @@ def test_a_tuner_whose_image_prompts_need_the_finished_text_is_refused(order):
         MODELS.build(dict(type=f"mmsdpt.{order[1]}"), default_args=dict(seams=taken))
 
 
-@pytest.mark.parametrize("settings", [dict(num_layers=3), dict(num_layers=0), dict(hidden_width=0)])
+@pytest.mark.parametrize(
+    "settings", [dict(num_layers=3), dict(num_layers="1"), dict(hidden_width="8")]
+)
 def test_sizes_that_do_not_exist_are_refused(settings):
     with pytest.raises(ValueError, match="must be"):
         MODELS.build(dict(type="mmsdpt.PMF", **settings), default_args=dict(seams=seams()))

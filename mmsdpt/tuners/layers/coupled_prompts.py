@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mmsdpt.hosts.grounding.seams import WordSeam
 from mmsdpt.hosts.seams import BlockSeam, ForwardState, PromptRows, Rows, RunBlock
 
-from .common import drawn, positive_integer
+from .common import chosen_depth, drawn, positive_integer
 
 if TYPE_CHECKING:
     from mmsdpt.tuners.base import Seams, Tuner
@@ -66,13 +66,8 @@ class CoupledPrompts(nn.Module):
         layers = cast(Sequence[BlockSeam], seams["text_blocks"])
         blocks = cast(Sequence[BlockSeam], seams["image_blocks"])
         available = min(len(layers), len(blocks))
-        if depth is None:
-            depth = min(DEFAULT_DEPTH, available)
-        if not 1 <= depth <= available:
-            raise ValueError(
-                f"depth must be from 1 to {available}, the number of layers that both encoders"
-                f" have, got {depth}"
-            )
+        reason = ", the number of layers that both encoders have"
+        depth = chosen_depth(depth, DEFAULT_DEPTH, available, reason)
         self.num_tokens = positive_integer("num_tokens", num_tokens)
         self.depth, self.init_words = depth, init_words
         (self._embeddings,) = cast(Sequence[WordSeam], seams["text_embeddings"])
