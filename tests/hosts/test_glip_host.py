@@ -16,6 +16,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from torch import Tensor, nn
 
+from mmsdpt.utils.errors import InputError
 from tests.hosts.full_size import on_meta
 from tests.hosts.mmdet_bert import skip_without_mmdetections_bert
 from tests.hosts.small_glip import (
@@ -389,3 +390,10 @@ def test_raw_outputs_are_the_heads(mini):
         wanted = mini.bbox_head(mini.extract_feat(images), text)
     for a, b in zip(found, wanted, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_names_that_passed_for_a_prediction_are_still_refused_for_training():
+    model, names = build_mini_glip(), ("circle (M3)", "circle (M5)")
+    model.check_class_names(names, "this call", strict=False)
+    with pytest.raises(InputError, match="the train dataset"):
+        model.check_class_names(names, "the train dataset")

@@ -33,7 +33,7 @@ class PromptMixin:
     _special_tokens: str
     get_tokens_and_prompts: Callable[..., Any]
     _prompts: Memo[tuple[str, Tensor]]
-    _checked_names: tuple[str, ...] = ()
+    _checked_names: tuple[tuple[str, ...], bool] = (), True  # and whether strictly
     _finds_whole_captions = False  # whether tokens_positive=-1, any token of a caption, is allowed
 
     def read_class_name(self, name: str) -> Reading:
@@ -47,9 +47,11 @@ class PromptMixin:
 
     def check_class_names(self, names: Sequence[str], source: str, strict: bool = True) -> None:
         """Refuse class names that the detector cannot use, see
-        :func:`mmsdpt.utils.class_names.check_class_names`. The same list is not checked again.
+        :func:`mmsdpt.utils.class_names.check_class_names`. The same list is not checked again, but
+        strictly if it was not before.
         """
-        if tuple(names) != self._checked_names:
+        known, strictly = self._checked_names
+        if tuple(names) != known or (strict and not strictly):
             check_class_names(
                 names,
                 self.read_class_name,
@@ -65,7 +67,7 @@ class PromptMixin:
                     logger="current",
                     level=logging.WARNING,
                 )
-            self._checked_names = tuple(names)
+            self._checked_names = tuple(names), strict
 
     def get_positive_map(self, tokenized, tokens_positive: list) -> tuple[dict, Tensor]:
         """As in MMDetection, but as wide as the text encoder's longest caption instead of 256.
