@@ -2,7 +2,7 @@
 
 ``python -m projects.model_zoo.publish WORK_DIR`` after ``python tools/experiments.py run
 projects/model_zoo/studies/model_zoo.py --work-dir WORK_DIR`` (or ``model_zoo_clip.py``) writes
-``projects/model_zoo/*.safetensors`` and the study's table in docs/model_zoo.md.
+``projects/model_zoo/*.safetensors`` and the table in docs/model_zoo.md.
 """
 
 from __future__ import annotations
@@ -28,38 +28,39 @@ SCORES = {
 
 def main() -> None:
     parser = tool_parser(__doc__)
-    parser.add_argument("work_dir", type=Path, help="folder of the finished study")
+    parser.add_argument("work_dir", type=Path, help="folder of one finished study, or both")
     args = parser.parse_args()
-    rows = read_rows(args.work_dir)
-    for row in rows:
-        shutil.copyfile(row["source"], ZOO / row["file"])
-    begin, end = (f"<!-- table of {rows[0]['host']}: {word} -->" for word in ("begin", "end"))
-    before, _, rest = PAGE.read_text().partition(begin)
-    _, _, after = rest.partition(end)
-    write_atomically(PAGE, f"{before}{begin}\n{as_table(rows)}{end}{after}".encode())
-    print(as_table(rows))
+    studies = sorted(args.work_dir.glob("model_zoo*.jsonl"))
+    if not studies:
+        raise InputError(
+            f"{args.work_dir} has no model_zoo*.jsonl: run a study of projects/model_zoo/studies"
+            " first"
+        )
+    for rows in [read_rows(records) for records in studies]:
+        for row in rows:
+            shutil.copyfile(row["source"], ZOO / row["file"])
+        begin, end = (f"<!-- table of {rows[0]['host']}: {word} -->" for word in ("begin", "end"))
+        before, _, rest = PAGE.read_text().partition(begin)
+        _, _, after = rest.partition(end)
+        write_atomically(PAGE, f"{before}{begin}\n{as_table(rows)}{end}{after}".encode())
+        print(as_table(rows))
 
 
-def read_rows(work_dir: Path) -> list[dict]:
-    """What is known of each tuned model of the study, by its task.
+def read_rows(records: Path) -> list[dict]:
+    """What is known of each tuned model of a study, by its task, from its file of results.
 
     Raises:
-        InputError: if the study is not there, or a cell of it is not finished.
+        InputError: if a cell of it is not finished.
     """
     import pandas as pd  # not at the top: --help is quick
 
-    records = next(work_dir.glob("model_zoo*.jsonl"), None)
-    if records is None:
-        raise InputError(
-            f"{work_dir} has no model_zoo*.jsonl: run a study of projects/model_zoo/studies first"
-        )
     frame = pd.read_json(records, lines=True).drop_duplicates("cell", keep="last")
     frame = frame[frame["method"] != "zero_shot"].sort_values("tested_on")
     if wrong := list(frame[frame["status"] != "finished"]["cell"]):
         raise InputError(f"{wrong[0]} did not finish: run the study again")
     rows = []
     for each in frame.to_dict("records"):
-        source = work_dir / each["tuner_file"]
+        source = records.parent / each["tuner_file"]
         task = each["tested_on"].removesuffix("_64px")
         scores = SCORES[each["host"]][1]
         rows.append(
