@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import runpy
 from functools import partial
@@ -232,6 +233,19 @@ def test_a_photograph_of_ones_own_is_compared_without_a_truth(squares, tmp_path,
     assert re.search(r"before: [1-5] found; mine: [1-5] found", text)
     assert (tmp_path / "out" / "before" / "own <1>.png.png").is_file()
     assert (tmp_path / "out" / "mine" / "own <1>.png.png").is_file()
+
+
+def test_the_truth_has_its_own_names_whatever_the_order_of_the_configs_classes(squares):
+    cfg, _ = squares
+    truth = {}
+    for classes in (CLASSES, CLASSES[::-1]):
+        own = copy.deepcopy(cfg)
+        own.test_dataloader.dataset.metainfo.classes = classes
+        pictures = Pictures(own)
+        assert pictures.words == classes
+        items = [picture.item["data_samples"].gt_instances for picture in pictures.choose([], 2)]
+        truth[classes] = [[classes[label] for label in item.labels] for item in items]
+    assert truth[CLASSES] == truth[CLASSES[::-1]] and len(set(sum(truth[CLASSES], []))) == 2
 
 
 def test_a_broken_image_of_a_folder_is_left_out_and_a_single_one_is_refused(squares, tmp_path):

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch import nn
 
 from mmsdpt.apis.recipe import Recipe
 from mmsdpt.datasets.classification.images import images_to_predict
-from mmsdpt.engine.data_checks import use_own_image_loader
+from mmsdpt.engine.data_checks import prepare_data, use_own_image_loader
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.cli import name_and_path, own_name
 from mmsdpt.utils.errors import InputError, printable
@@ -130,8 +131,11 @@ class Pictures:
         self.detects = cfg.get("default_scope") != "mmpretrain"
         self._error: Exception | None = None
         self._known: dict[str, int] = {}
+        loader = dict(dataset=copy.deepcopy(dataset))
         try:
-            self.dataset = DATASETS.build(dataset)
+            with TemporaryDirectory() as folder:  # as a test reads them
+                prepare_data({"test": loader}, {}, folder, max_inspected=0)
+                self.dataset = DATASETS.build(loader["dataset"])
             self.classes = tuple(self.dataset.metainfo["classes"])
             self.pipeline = self.dataset.pipeline
         except (InputError, OSError) as error:

@@ -17,6 +17,7 @@ from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 
 from mmsdpt.datasets.coco_checks import (
+    MAX_INSPECTED,
     NO_SCORE,
     NOTHING_TO_TRAIN_ON,
     CocoReport,
@@ -50,6 +51,7 @@ def prepare_data(
     evaluators: Mapping[str, Any],
     folder: str | Path,
     optional: Sequence[str] = (),
+    max_inspected: int = MAX_INSPECTED,
 ) -> None:
     """Check the COCO files of all splits in one report, and let the run read corrected copies.
 
@@ -62,6 +64,7 @@ def prepare_data(
         evaluators: Config of each role's metrics; changed in place.
         folder: Folder for the corrected copies.
         optional: Roles that this run does not need: their problems are warnings.
+        max_inspected: Maximum number of images to decode per file.
 
     Raises:
         InputError: with all problems to fix, by file and entry.
@@ -79,7 +82,7 @@ def prepare_data(
                 problems.append((role, str(error)))
             if where is not None and Path(where[0]).is_file():
                 if where not in seen:
-                    seen[where] = check_coco(*where)
+                    seen[where] = check_coco(*where, max_inspected)
                 splits.append(_Split(role, place, dataset, seen[where]))
     _name_annotations(splits, evaluators)
     problems += _metrics_of_other_images(splits, evaluators)
