@@ -73,6 +73,20 @@ chosen = dict(
         pmf=10,
         maple=10,
     ),
+    clutter=dict(
+        linear_probing=3,
+        full_fine_tuning=0.3,
+        bitfit_xmha=0.1,
+        lora=0.3,
+        adaptformer=0.3,
+        vpt=3,
+        glip_prompt=0.1,
+        coop=0.3,
+        dpt=0.3,
+        apollo=3,
+        pmf=0.1,
+        maple=3,
+    ),
 )
 study = dict(
     name="chosen_rates_mini",
