@@ -221,3 +221,20 @@ def test_a_seam_gives_no_tokens_for_captions_without_own_words():
     tuner = FixedTokens(torch.randn(3, V), torch.randn(3, L), own_words_only=True)
     layer.seam.connect(tuner, tuner)
     assert layer.seam.tokens() == layer.seam.tokens({}) == FusionTokens()
+
+
+@pytest.mark.parametrize("mode", ["loss", "tensor"])
+def test_the_words_are_where_the_images_are(host, mode, monkeypatch):
+    class Reached(Exception):
+        pass
+
+    states = []
+
+    def encode(images, state):
+        states.append(state)
+        raise Reached
+
+    monkeypatch.setattr(host, "encode", encode)
+    with pytest.raises(Reached):
+        host(torch.empty(1, 3, *SIZE, device="meta"), make_samples((MIXED,), SIZE), mode=mode)
+    assert all(each.is_meta for each in states[0].class_maps)

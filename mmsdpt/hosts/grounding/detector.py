@@ -281,35 +281,39 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
             ValueError: if a sample has no ``text``, its caption is too long, or a label is not in
                 it.
         """
-        captions, targets, class_maps = [], [], []
-        for sample in batch_data_samples:
-            caption, class_map = self._training_prompt(sample)
+        state = self._state_of(batch_inputs, batch_data_samples)
+        targets = []
+        for sample, caption, class_map in zip(
+            batch_data_samples, state.captions, state.class_maps, strict=True
+        ):
             labels = sample.gt_instances.labels
             if len(labels) and int(labels.max()) >= len(class_map):
                 raise ValueError(
                     f"an image has a box of class {int(labels.max())}, but its caption has"
                     f" {len(class_map)} classes: {caption}"
                 )
-            captions.append(caption)
-            class_maps.append(class_map.to(batch_inputs.device))
-            targets.append(class_maps[-1][labels])
-        images = self._known_images(batch_inputs, batch_data_samples)
-        phrases = [self._phrases(sample) for sample in batch_data_samples]
-        state = ForwardState(images, captions, class_maps, batch_data_samples, phrases)
+            targets.append(class_map[labels])
         with self.tuned():
-            visual, text = self.encode(images, state)
+            visual, text = self.encode(state.images, state)
             losses = self._head_losses(visual, text, targets, state)
             return {**losses, **self._losses.losses(state, self.encode)}
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> tuple:
         """The head's raw outputs (``mode='tensor'``); the samples are needed for their ``text``."""
-        prompts = [self._training_prompt(sample) for sample in batch_data_samples]
-        captions, class_maps = zip(*prompts, strict=True)
-        images = self._known_images(batch_inputs, batch_data_samples)
-        phrases = [self._phrases(sample) for sample in batch_data_samples]
-        state = ForwardState(images, captions, class_maps, batch_data_samples, phrases)
+        state = self._state_of(batch_inputs, batch_data_samples)
         with self.tuned():
-            return self._head_outputs(*self.encode(images, state), batch_data_samples)
+            return self._head_outputs(*self.encode(state.images, state), batch_data_samples)
+
+    def _state_of(self, images: Tensor, samples: SampleList) -> ForwardState:
+        """Images, captions and class maps of a batch, one caption for each image."""
+        captions, class_maps = zip(*map(self._training_prompt, samples), strict=True)
+        return ForwardState(
+            self._known_images(images, samples),
+            captions,
+            [class_map.to(images.device) for class_map in class_maps],
+            samples,
+            [self._phrases(sample) for sample in samples],
+        )
 
     @abstractmethod
     def token_logits(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Tensor:
