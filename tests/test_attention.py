@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from PIL import Image
 from safetensors.torch import save_file
 
 from mmsdpt.analysis.attention import (
@@ -233,6 +235,15 @@ def test_a_photograph_of_ones_own_is_compared_without_a_truth(squares, tmp_path,
     assert re.search(r"before: [1-5] found; mine: [1-5] found", text)
     assert (tmp_path / "out" / "before" / "own <1>.png.png").is_file()
     assert (tmp_path / "out" / "mine" / "own <1>.png.png").is_file()
+
+
+def test_attention_in_a_tall_image_is_drawn_within_measure(squares, tmp_path):
+    cfg, _ = squares
+    pixels = np.random.default_rng(0).integers(0, 256, (800, 10, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "tall.png")
+    show_attention(cfg, {}, [str(tmp_path / "tall.png")], tmp_path / "out", words=["red square"])
+    with Image.open(tmp_path / "out" / "tall.png.png") as drawn:
+        assert drawn.height < 8_000 and drawn.width > 500
 
 
 def test_the_truth_has_its_own_names_whatever_the_order_of_the_configs_classes(squares):

@@ -41,6 +41,7 @@ from .models import BEFORE, Picture, Pictures, each_model
 
 _MOST = 3  # number of classes shown per image
 _INCHES = 2.7
+_TALLEST = 8  # maximum height of a panel, in widths; a taller image is drawn narrower
 _DPI = 110
 _COLOURS = "inferno"
 _READ = (
@@ -264,7 +265,7 @@ def _means_and_each(maps: Tensor) -> Iterator[tuple[int | str, int | str, Tensor
 
 
 def _figure(rows: int, columns: int, scene: _Scene, title: str) -> tuple[Figure, np.ndarray]:
-    tall = scene.image.shape[0] / scene.image.shape[1]
+    tall = min(_TALLEST, scene.image.shape[0] / scene.image.shape[1])
     size = (columns * _INCHES + 1.4, rows * (_INCHES * tall + 0.3) + 0.7)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
