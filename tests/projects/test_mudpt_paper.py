@@ -51,3 +51,13 @@ def test_from_imagenet_to_other_data_each_method_has_its_authors_recipe(method, 
     assert kinds == ["ConstantLR"] * warm_up + ["CosineAnnealingLR"]
     hooks = [dict(type="mmsdpt.GaussianAverageHook", **average)] if average else []
     assert cfg["custom_hooks"] == hooks
+
+
+@pytest.mark.parametrize("method", ["mudpt", "mmrl", "mmrl_10", "tip_adapter_f"])
+def test_mmrl_and_tip_adapter_crop_at_least_half_of_an_image(method, repository):
+    path = repository / "projects/mudpt_paper/studies/later_few_shot.py"
+    study = load_study(path, {"study.seeds": [1], "study.methods": [method]})
+    cell = [x for x in study.cells() if x.training.method == method][-1]
+    cfg = compose(study, cell, Path("work"), lambda data: None)
+    crop = cfg["train_dataloader"]["dataset"]["pipeline"][1]["crop_ratio_range"]
+    assert crop == (0.08 if method == "mudpt" else 0.5, 1.0)

@@ -16,7 +16,7 @@ methods = dict(
     ),
     mma_10=dict(label="MMA, 10 epochs", config=_baselines + "mma_vit_b16.py", **ten),
     tcp_10=dict(label="TCP, 10 epochs", config=_baselines + "tcp_vit_b16.py", **ten),
-    mmrl_10=dict(label="MMRL, 10 epochs", config=_baselines + "mmrl_vit_b16.py", **ten),
+    mmrl_10=dict(_base_.methods.mmrl, label="MMRL, 10 epochs", **ten),
 )
 study = dict(
     name="later_base_to_new",
