@@ -7,7 +7,7 @@ names the file and the entries.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -204,21 +204,28 @@ def _categories(report: CocoReport, content: dict) -> dict[Any, int]:
         return {}
     ids = _new_ids(report, categories, "categories")
     by_id: dict[int, str] = {}
-    first: dict[str, int] = {}
-    merged: dict[Any, int] = {}
+    same: dict[str, list[int]] = {}
     kept = []
     for category in categories:
         name, number = category["name"], category.get("id")
         if by_id.setdefault(number, name) != name:
             report.add("errors", f"the id {number} has two categories, {by_id[number]} and {name}")
-        elif name in first:
+        elif name in same:
             report.add("filled", f"categories of one name, {name!r}, are one class", number)
         else:
-            first[name] = number
             kept.append(category)
-        merged[number] = first.get(name, number)
+        same.setdefault(name, []).append(number)
     content["categories"] = kept
-    return {old: merged[new] for old, new in ids.items() if new in merged}
+    if len(kept) < len(categories):  # with the id of the boxes, so that results fit the file
+        entries = content.get("annotations")
+        entries = entries if isinstance(entries, list) else []
+        used = Counter(
+            ids.get(as_key(each.get("category_id"))) for each in entries if isinstance(each, dict)
+        )
+        for category in kept:
+            category["id"] = max(same[category["name"]], key=lambda number: used[number])
+    first = {category["name"]: category["id"] for category in kept}
+    return {old: first[by_id[new]] for old, new in ids.items() if new in by_id}
 
 
 def _images(report: CocoReport, content: dict) -> dict[Any, int]:

@@ -36,7 +36,9 @@ def test_a_root_category_of_the_classs_own_name_is_the_same_class(data, root_id)
             dict(id=2, name="square", supercategory="circle"),
         ]
     data.save()
-    assert labelled(data.prepare()["train"]) == EXPECTED
+    datasets = data.prepare()
+    assert labelled(datasets["train"]) == EXPECTED
+    assert datasets["val"].cat_ids == [1, 2]  # of the file's boxes, for results as JSON
     with pytest.raises(InputError, match="has the class 'circle' twice"):
         data.prepare(classes=("circle", "circle"))
 
