@@ -153,7 +153,8 @@ def _check_optimizer(found: Mapping, wrapper: OptimWrapper) -> None:
         _require(isinstance(state, Mapping), here, "not a dict")
         for name, value in state.items():
             if isinstance(value, Tensor):
-                fits = value.dim() == 0 or value.shape == parameters[index].shape
+                # Adafactor has the means of rows and of columns.
+                fits = {*value.shape} <= {1, *parameters[index].shape}
                 _require(fits, f"{here}.{name}", "of another shape")
                 _require(bool(torch.isfinite(value).all()), f"{here}.{name}", "not finite")
             else:

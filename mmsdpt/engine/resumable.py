@@ -448,7 +448,9 @@ class ResumableRunner(Runner):
             checkpoint["optimizer"] = self.optim_wrapper.state_dict()
         if save_param_scheduler and self.param_schedulers is not None:
             checkpoint["param_schedulers"] = [
-                scheduler.state_dict() for scheduler in self.param_schedulers
+                # Without the function of OneCycleLR, which is a setting.
+                {key: value for key, value in scheduler.state_dict().items() if not callable(value)}
+                for scheduler in self.param_schedulers
             ]
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
         buffer = io.BytesIO()

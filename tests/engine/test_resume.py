@@ -141,6 +141,26 @@ def test_an_epoch_based_run_resumes_bit_for_bit(tiny_cfg, straight, workers, sto
     assert tuner_bytes(continued) == tuner_bytes(runner)
 
 
+ADAFACTOR = dict(type="torch.optim.Adafactor", lr=0.05)
+ONE_CYCLE = dict(type="OneCycleLR", eta_max=0.05, total_steps=6, by_epoch=False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda cfg: cfg.update(param_scheduler=[ONE_CYCLE]),
+        lambda cfg: cfg.optim_wrapper.update(optimizer=ADAFACTOR),
+    ],
+    ids=["a function in a schedule", "an optimizer's state of other shapes"],
+)
+def test_runs_with_other_schedules_and_optimizers_resume_bit_for_bit(tiny_cfg, tmp_path, change):
+    change(tiny_cfg)
+    runner, _ = train(elsewhere(tiny_cfg, tmp_path / "straight"))
+    train(tiny_cfg, stop=(1, 3))
+    continued, _ = train(resumed(tiny_cfg))
+    assert tuner_bytes(continued) == tuner_bytes(runner)
+
+
 def test_workers_that_do_not_persist_make_no_difference(tiny_cfg, straight):
     runner, whole = straight("epochs")
     other, record = train(with_workers(tiny_cfg, persistent=False))
