@@ -167,3 +167,11 @@ def test_the_tool_prints_the_measure_without_and_with_a_tuner(tool, repository, 
     assert len(lines) == 2
     assert "without tuners" in lines[0] and "tuner.safetensors" in lines[1]
     assert lines[0].split()[-2] != lines[1].split()[-2]  # the gap
+    cfg.model.tuner = None
+    cfg.model.tuners = dict(default=tuner, random=dict(tuner, num_tokens=3))
+    cfg.dump(tmp_path / "config.py")
+    arguments = [str(tmp_path / "config.py"), str(tmp_path / "tuner.safetensors")]
+    with pytest.raises(InputError, match="slots of .* are default, random; name one"):
+        tool.main([*arguments, "--slot", "other"])
+    tool.main(arguments)
+    assert [line for line in capsys.readouterr().out.splitlines() if "%" in line] == lines

@@ -51,6 +51,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg.test_evaluator = [dict(type="Accuracy", topk=(1,)), dict(type="mmsdpt.AlignmentMetric")]
     cache = DatasetCache()
     host = build_host(cfg, cache)
+    if args.tuner_file and args.slot not in host.tuners:
+        raise InputError(
+            f"{args.tuner_file}: the tuner slots of {args.config} are"
+            f" {', '.join(host.tuners) or 'none'}; name one of them with --slot"
+        )
     images = cache.test_images(cfg.test_dataloader)
     table = Table()
     for name in ("", *MEASURES):
@@ -66,6 +71,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         measure("without tuners")
     if args.tuner_file:
         load_tuner(host, args.tuner_file, args.slot)
+        # Without a file a slot would act with the random initial values of training.
+        for slot in host.tuners.keys() - {args.slot, *(cfg.get("tuner_files") or ())}:
+            host.set_slot_enabled(slot, False)
         measure(Path(args.tuner_file).name)
     Console(markup=False).print(table)
 
