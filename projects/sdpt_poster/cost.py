@@ -213,14 +213,7 @@ class DeformableProduct(nn.Module):
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
         conv = self.conv
         height, width = (
-            (
-                x.shape[2 + i]
-                + 2 * conv.padding[i]
-                - conv.dilation[i] * (conv.kernel_size[i] - 1)
-                - 1
-            )
-            // conv.stride[i]
-            + 1
+            (x.shape[2 + i] + 2 * conv.padding[i] - conv.kernel_size[i]) // conv.stride[i] + 1
             for i in (0, 1)
         )
         weight = conv.weight.flatten(1)

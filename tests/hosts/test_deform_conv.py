@@ -128,13 +128,13 @@ def test_equals_torchvision(batch, stride):
     )
 
 
-def test_other_kernels_strides_and_dilations_equal_torchvision():
+def test_other_kernels_and_strides_equal_torchvision():
     generator = torch.Generator().manual_seed(0)
     x, offset, mask, weight = (
         torch.randn(*shape, dtype=torch.float64, generator=generator)
-        for shape in ((2, 3, 11, 9), (2, 12, 5, 8), (2, 6, 5, 8), (4, 3, 3, 2))
+        for shape in ((2, 3, 11, 9), (2, 12, 6, 8), (2, 6, 6, 8), (4, 3, 3, 2))
     )
-    settings = {"stride": (2, 1), "padding": (1, 0), "dilation": (2, 1)}
+    settings = {"stride": (2, 1), "padding": (1, 0)}
     found = modulated_deform_conv2d(x, offset, mask, weight, **settings)
     assert (found - deform_conv2d(x, offset, weight, mask=mask, **settings)).abs().max() < 1e-12
 

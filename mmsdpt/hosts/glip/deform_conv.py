@@ -1,7 +1,7 @@
 """Modulated deformable convolution (DCNv2) without compiled operators.
 
-For output position p, tap k of the kernel is at q = p * stride - padding + k * dilation in the
-input (Zhu et al., Deformable ConvNets v2, 2019, equation 1)::
+For output position p, tap k of the kernel is at q = p * stride - padding + k in the input (Zhu et
+al., Deformable ConvNets v2, 2019, equation 1)::
 
     y[p] = bias + sum_k W_k . ( mask_k[p] * x(q + offset_k[p]) )
 
@@ -80,10 +80,9 @@ def modulated_deform_conv2d(
     bias: Tensor | None = None,
     stride: int | tuple[int, int] = 1,
     padding: int | tuple[int, int] = 0,
-    dilation: int | tuple[int, int] = 1,
 ) -> Tensor:
     """Modulated deformable convolution; arguments and results of
-    ``mmcv.ops.modulated_deform_conv2d``, without groups.
+    ``mmcv.ops.modulated_deform_conv2d``, without dilation and groups.
 
     Precision: positions and samples are at least float32 for all inputs (in bfloat16, positions 256
     and 257 are the same). The matrix product and the output have the dtype of ``weight``, or of
@@ -98,7 +97,6 @@ def modulated_deform_conv2d(
         bias: (O,) or None.
         stride: step of the output positions in the input; one number, or vertical and horizontal.
         padding: zeros around the input.
-        dilation: step of the taps.
 
     Returns:
         (B, O, Ho, Wo), from the form ``gather`` in channels-last memory.
@@ -111,12 +109,9 @@ def modulated_deform_conv2d(
             f"deformable convolution got {x.shape[1]} input channels, but its weights need"
             f" {weight.shape[1]}."
         )
-    steps, pads, tap_steps = _pair(stride), _pair(padding), _pair(dilation)
+    steps, pads = _pair(stride), _pair(padding)
     kernel_size = (weight.shape[2], weight.shape[3])
-    Ho, Wo = (
-        (x.shape[2 + i] + 2 * pads[i] - tap_steps[i] * (kernel_size[i] - 1) - 1) // steps[i] + 1
-        for i in (0, 1)
-    )
+    Ho, Wo = ((x.shape[2 + i] + 2 * pads[i] - kernel_size[i]) // steps[i] + 1 for i in (0, 1))
     if Ho < 1 or Wo < 1:
         raise ValueError(
             f"deformable convolution has no output position for an input of {tuple(x.shape)}."
@@ -129,10 +124,10 @@ def modulated_deform_conv2d(
         maps = (part.to(x.dtype).contiguous() for part in (offset, mask))
         parameters = (weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
         with torch.autocast(x.device.type, enabled=False):
-            return _OPERATORS[form](x.contiguous(), *maps, *parameters, steps, pads, tap_steps)
+            return _OPERATORS[form](x.contiguous(), *maps, *parameters, steps, pads)
     B, C, H, W = x.shape
     offset, mask = offset.to(x.dtype), mask.to(x.dtype)
-    pixels, weights = tap_weights(offset, mask, (H, W), kernel_size, steps, pads, tap_steps)
+    pixels, weights = tap_weights(offset, mask, (H, W), kernel_size, steps, pads)
     rows = x.permute(0, 2, 3, 1).contiguous()  # a gather from a strided view is many times slower
     # The kernel gets the order of the samples, (K, C).
     kernel = weight.permute(0, 2, 3, 1).flatten(1)
@@ -191,7 +186,6 @@ class ModulatedDeformConv2d(nn.Module):
         kernel_size: one number, or height and width.
         stride: see :func:`modulated_deform_conv2d`.
         padding: zeros around the input.
-        dilation: step of the taps.
         bias: whether there is one.
     """
 
@@ -202,7 +196,6 @@ class ModulatedDeformConv2d(nn.Module):
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] = 1,
         padding: int | tuple[int, int] = 0,
-        dilation: int | tuple[int, int] = 1,
         bias: bool = True,
     ) -> None:
         super().__init__()
@@ -211,7 +204,6 @@ class ModulatedDeformConv2d(nn.Module):
         self.kernel_size = _pair(kernel_size)
         self.stride = _pair(stride)
         self.padding = _pair(padding)
-        self.dilation = _pair(dilation)
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, *self.kernel_size))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self.init_weights()
@@ -226,12 +218,11 @@ class ModulatedDeformConv2d(nn.Module):
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
         """(B, C, H, W) with maps (B, 2K, h, w) and (B, K, h, w) to (B, O, Ho, Wo)."""
         return modulated_deform_conv2d(
-            x, offset, mask, self.weight, self.bias, self.stride, self.padding, self.dilation
+            x, offset, mask, self.weight, self.bias, self.stride, self.padding
         )
 
     def extra_repr(self) -> str:
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size},"
-            f" stride={self.stride}, padding={self.padding}, dilation={self.dilation},"
-            f" bias={self.bias is not None}"
+            f" stride={self.stride}, padding={self.padding}, bias={self.bias is not None}"
         )

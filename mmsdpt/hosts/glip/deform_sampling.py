@@ -33,7 +33,6 @@ def _tap_positions(
     kernel_size: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[int, int],
-    dilation: tuple[int, int],
 ) -> Tensor:
     """Rows and columns of all taps in the input, (2, B, Ho, Wo, K). The two axes come first, so
     that later operations run over contiguous memory.
@@ -44,7 +43,7 @@ def _tap_positions(
     def axis(i: int) -> Tensor:
         start, tap = (
             torch.arange(0, n * step, step, device=offset.device, dtype=offset.dtype)
-            for n, step in ((size[i], stride[i]), (kernel_size[i], dilation[i]))
+            for n, step in ((size[i], stride[i]), (kernel_size[i], 1))
         )
         return (start - padding[i]).view(-1, *[1] * (3 - i)) + tap.view(-1, *[1] * (1 - i))
 
@@ -130,7 +129,6 @@ def tap_weights(
     kernel_size: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[int, int],
-    dilation: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
     """The four pixels of each tap's sample, and their weights.
 
@@ -141,13 +139,12 @@ def tap_weights(
         kernel_size: (height, width).
         stride: vertical, horizontal.
         padding: vertical, horizontal.
-        dilation: vertical, horizontal.
 
     Returns:
         Indices into the pixels of all images and weights, (B Ho Wo K, 4).
     """
     H, W = size
-    position = _tap_positions(offset, kernel_size, stride, padding, dilation)
+    position = _tap_positions(offset, kernel_size, stride, padding)
     mask = mask.permute(0, 2, 3, 1).contiguous()
     (rows, columns), outside, fraction = _corners(position.detach(), size)
     weights = _PixelWeights.apply(position, mask, outside, fraction)
