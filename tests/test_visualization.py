@@ -92,12 +92,12 @@ def test_a_crowd_of_one_class_hides_no_name_of_another():
 
 def test_the_line_under_a_picture_is_no_wider_than_the_picture(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
-    corners = rng.uniform(0, 30, (90, 2))
-    found = Boxes(np.concatenate([corners, corners + 20], 1), np.arange(90) % 30, rng.random(90))
+    corners = rng.uniform(0, 42, (90, 2))
+    found = Boxes(np.concatenate([corners, corners + 8], 1), np.arange(90) % 30, rng.random(90))
     seen = {}
     monkeypatch.setattr(single, "save_figure", lambda figure, path, dpi: seen.update({dpi: figure}))
     names = [f"class {i}" for i in range(30)]
-    draw_detections(IMAGE, found, names, tmp_path / "a.png", found.take([0, 1]), iou_thr=0.9)
+    draw_detections(IMAGE, found, names, tmp_path / "a.png", found.take([0, 1]))
     ((dpi, figure),) = seen.items()
     figure.set_dpi(dpi)
     (line,) = figure.texts

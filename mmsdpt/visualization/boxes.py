@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou, nms
 
+SAME_PLACE = 0.5  # IoU of two boxes at one place, as in AP50
+
 
 @dataclass(frozen=True)
 class Boxes:
@@ -54,20 +56,20 @@ class Boxes:
         order = order[self.scores[order] >= score_thr]
         return self.take(order)
 
-    def best_names(self, iou_thr: float = 0.5) -> Boxes:
-        """The detections, without those whose IoU with a better one of any class is above
-        ``iou_thr``. So each place has one name.
+    def best_names(self) -> Boxes:
+        """The detections, without those at the place of a better one of any class. So each place
+        has one name.
         """
         if self.scores is None:
             return self
-        kept = nms(torch.from_numpy(self.boxes), torch.from_numpy(self.scores), iou_thr)
+        kept = nms(torch.from_numpy(self.boxes), torch.from_numpy(self.scores), SAME_PLACE)
         return self.take(kept.numpy())
 
-    def shown(self, score_thr: float, iou_thr: float = 0.5, top_k: int | None = None) -> Boxes:
+    def shown(self, score_thr: float, top_k: int | None = None) -> Boxes:
         """The boxes to draw: the best name for each place with at least ``score_thr``, at most
         ``top_k``.
         """
-        return self.above(score_thr).best_names(iou_thr).take(slice(top_k))
+        return self.above(score_thr).best_names().take(slice(top_k))
 
     def take(self, index: np.ndarray | slice) -> Boxes:
         """The boxes at ``index``: indices, a mask or a slice."""
@@ -89,11 +91,11 @@ class BoxMatches:
     missed: np.ndarray
 
 
-def match_boxes(shown: Boxes, truth: Boxes, iou_thr: float = 0.5) -> BoxMatches:
+def match_boxes(shown: Boxes, truth: Boxes) -> BoxMatches:
     """Match detections with the ground truth, as COCO's AP does at one threshold.
 
     In order of score, a detection is correct if an unmatched true box of its class overlaps it with
-    an IoU of at least ``iou_thr``; it is matched to the one with the largest overlap.
+    an IoU of at least 0.5; it is matched to the one with the largest overlap.
     """
     if shown.scores is None:
         raise ValueError("detections need scores to be matched")
@@ -102,8 +104,8 @@ def match_boxes(shown: Boxes, truth: Boxes, iou_thr: float = 0.5) -> BoxMatches:
     free = np.ones(len(truth), dtype=bool)
     for i in np.argsort(-shown.scores, kind="stable"):
         fitting = np.where(free & (truth.labels == shown.labels[i]), overlap[i], 0.0)
-        if len(truth) and fitting.max() >= iou_thr:
+        if len(truth) and fitting.max() >= SAME_PLACE:
             correct[i] = True
             free[fitting.argmax()] = False
-    missed = ~(overlap >= iou_thr).any(axis=0)
+    missed = ~(overlap >= SAME_PLACE).any(axis=0)
     return BoxMatches(correct, missed)

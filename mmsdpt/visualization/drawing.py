@@ -44,9 +44,9 @@ _FONT = 8.5
 Groups = Sequence[tuple[Style, Boxes]]
 
 
-def matched_groups(shown: Boxes, truth: Boxes, iou_thr: float = 0.5) -> Groups:
+def matched_groups(shown: Boxes, truth: Boxes) -> Groups:
     """Correct and wrong detections, and missed true boxes."""
-    matches = match_boxes(shown, truth, iou_thr)
+    matches = match_boxes(shown, truth)
     return [
         (LOOKS["missed"], truth.take(matches.missed)),
         (LOOKS["wrong"], shown.take(~matches.correct)),

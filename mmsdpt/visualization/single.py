@@ -48,7 +48,6 @@ def draw_detections(
     truth: Boxes | None = None,
     *,
     score_thr: float = 0.0,
-    iou_thr: float = 0.5,
     top_k: int | None = None,
 ) -> Path:
     """Draw boxes with names and scores on an image.
@@ -63,19 +62,17 @@ def draw_detections(
         path: Where to write; the extension selects the format.
         truth: True boxes.
         score_thr: Minimum score.
-        iou_thr: Minimum IoU of a correct detection, and maximum IoU of two boxes that are both
-            drawn.
         top_k: Maximum number of boxes, best first.
 
     Returns:
         The path.
     """
-    shown = found.shown(score_thr, iou_thr, top_k)
+    shown = found.shown(score_thr, top_k)
     line, meanings, groups = "", [], _by_class(shown)
     if found.scores is None:
         groups = [(LOOKS["truth"], found)]
     elif truth is not None:
-        groups = matched_groups(shown, truth, iou_thr)
+        groups = matched_groups(shown, truth)
         meanings = [f"{look.sign}{look.meaning}" for look, _ in reversed(groups)]
         line = count_in_words(groups, truth)
     height, width = image.shape[:2]

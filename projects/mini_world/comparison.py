@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mmsdpt.visualization import Boxes
+from mmsdpt.visualization.boxes import SAME_PLACE, Boxes
 from mmsdpt.visualization.drawing import (
     LOOKS,
     count_in_words,
@@ -34,7 +34,6 @@ class ComparisonPicture:
     Args:
         columns: Title of each column, the truth's first. A title may have several lines.
         score_thr: Smallest score that is shown.
-        iou_thr: Smallest IoU at which a place counts as right.
     """
 
     def __init__(
@@ -42,12 +41,10 @@ class ComparisonPicture:
         classes: Sequence[str],
         columns: Sequence[str],
         score_thr: float = 0.3,
-        iou_thr: float = 0.5,
     ) -> None:
         self.classes = tuple(classes)
         self.columns = tuple(columns)
         self.score_thr = score_thr
-        self.iou_thr = iou_thr
         self._rows: list[tuple[np.ndarray, str, Boxes, tuple[Boxes, ...]]] = []
 
     def add(self, image: np.ndarray, name: str, truth: Boxes, *detections: Boxes) -> None:
@@ -90,8 +87,8 @@ class ComparisonPicture:
             draw_boxes(row[0], [(LOOKS["truth"], truth)], self.classes, INCHES * 0.97)
             row[0].set_xlabel(f"objects: {len(truth)}", fontsize=9)
             for panel, found in zip(row[1:], detections, strict=True):
-                shown = found.shown(self.score_thr, self.iou_thr)
-                groups = matched_groups(shown, truth, self.iou_thr)
+                shown = found.shown(self.score_thr)
+                groups = matched_groups(shown, truth)
                 draw_boxes(panel, groups, self.classes, INCHES * 0.97)
                 panel.set_xlabel(count_in_words(groups, truth), fontsize=9)
         for panel, text in zip(axes[0], self.columns, strict=True):
@@ -116,5 +113,5 @@ class ComparisonPicture:
             facecolor="0.8",
             handlelength=3,
             title=f"Shown: the best name for each place, from a score of {self.score_thr:g}."
-            f"  Right: an object of that name is there, IoU at least {self.iou_thr:g}.",
+            f"  Right: an object of that name is there, IoU at least {SAME_PLACE:g}.",
         )
