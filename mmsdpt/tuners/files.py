@@ -167,7 +167,8 @@ def read_tuner_header(path: str | os.PathLike) -> dict[str, Any]:
         ) from None
     if TUNER_FILE_KEY not in metadata:
         raise TunerFileError(
-            f"{path} is a safetensors file without mmsdpt's header: it was not written by mmsdpt"
+            f"{path} is a safetensors file without mmsdpt's header, so it is no tuner file: base"
+            " weights, merged ones, too, belong in load_from of a config"
         )
     if len(metadata[TUNER_FILE_KEY]) > MAX_HEADER_BYTES:
         raise TunerFileError(f"{path} has a header of more than {MAX_HEADER_BYTES} bytes")

@@ -127,7 +127,10 @@ def damaged_files(path: Path):
             lambda: written("huge", struct.pack("<Q", 2**60) + b"{}"),
             "not a readable safetensors file",
         ),
-        "no header": (lambda: rewrite(path, header=""), "without mmsdpt's header"),
+        "no header": (
+            lambda: rewrite(path, header=""),
+            "header, so it is no tuner file: base weights",
+        ),
         "no JSON": (lambda: rewrite(path, header="{'format': 1"), "damaged header"),
         "a list": (lambda: rewrite(path, header="[1]"), "damaged header"),
         "nested": (lambda: rewrite(path, header="[" * 100_000), "damaged header"),
