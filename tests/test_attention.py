@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 import runpy
 from functools import partial
@@ -257,6 +258,22 @@ def test_the_truth_has_its_own_names_whatever_the_order_of_the_configs_classes(s
         items = [picture.item["data_samples"].gt_instances for picture in pictures.choose([], 2)]
         truth[classes] = [[classes[label] for label in item.labels] for item in items]
     assert truth[CLASSES] == truth[CLASSES[::-1]] and len(set(sum(truth[CLASSES], []))) == 2
+
+
+def test_data_with_errors_are_refused_and_missing_data_only_have_no_truth(squares, tmp_path):
+    cfg, folder = squares
+    own = copy.deepcopy(cfg)
+    dataset = own.test_dataloader.dataset
+    path = Path(dataset.data_root or "", dataset.ann_file)
+    content = json.loads(path.read_text())
+    content["images"][0]["file_name"] = "gone.png"
+    (tmp_path / "test.json").write_text(json.dumps(content))
+    dataset.ann_file = str(tmp_path / "test.json")
+    with pytest.raises(InputError, match="images are missing"):
+        Pictures(own)
+    dataset.ann_file = str(tmp_path / "none.json")
+    (found,) = Pictures(own).choose([str(folder / "images" / "test" / "1.png")], 1)
+    assert not found.has_truth
 
 
 def test_a_broken_image_of_a_folder_is_left_out_and_a_single_one_is_refused(squares, tmp_path):

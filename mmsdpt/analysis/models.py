@@ -23,6 +23,7 @@ from mmsdpt.datasets.classification.images import images_to_predict
 from mmsdpt.engine.data_checks import prepare_data, use_own_image_loader
 from mmsdpt.tuners.files import read_tuner_header
 from mmsdpt.utils.cli import name_and_path, own_name
+from mmsdpt.utils.data_files import missing_files
 from mmsdpt.utils.errors import InputError, printable
 
 BEFORE = "before"
@@ -139,7 +140,8 @@ class Pictures:
             self.classes = tuple(self.dataset.metainfo["classes"])
             self.pipeline = self.dataset.pipeline
         except (InputError, OSError) as error:
-            if not self.detects or not (dataset.get("metainfo") or {}).get("classes"):
+            named = (dataset.get("metainfo") or {}).get("classes")
+            if not self.detects or not named or not missing_files(dataset):
                 raise
             self._error, self.dataset = error, []
             self.classes = tuple(dataset.metainfo.classes)
