@@ -76,12 +76,8 @@ class ResumableRunner(Runner):
         if not pointer.is_file():
             return None
         text = pointer.read_text(errors="replace").strip()
-        if not text:
-            raise CheckpointError(
-                f"the newest run in {self.work_dir} has no checkpoint yet: start it again without"
-                " --resume; to continue the run before it, name a checkpoint of that run after"
-                " --resume"
-            )
+        if not text:  # see point_to_this_run
+            return None
         recorded = Path(text)
         # The work directory may have been moved or copied.
         for path in (Path(self.work_dir) / recorded.name, recorded):

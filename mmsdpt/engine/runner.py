@@ -25,7 +25,7 @@ from mmsdpt.evaluation.coco_eval import mend_coco_eval
 from mmsdpt.registry import RUNNERS
 from mmsdpt.tuners.files import load_tuner
 from mmsdpt.utils.atomic import lock_folder
-from mmsdpt.utils.base_weights import load_base_file, resolve_checkpoint
+from mmsdpt.utils.base_weights import CheckpointError, load_base_file, resolve_checkpoint
 from mmsdpt.utils.data_files import check_dataset_files, check_evaluator_files
 from mmsdpt.utils.detection_benchmarks import complete_detection_data
 from mmsdpt.utils.errors import InputError
@@ -375,6 +375,12 @@ class TunerRunner(ResumableRunner):
             self.load_trained(path, slot)
         if self._resume:
             path = self.cfg.get("resume_from") or self._latest_checkpoint()
+            if path is None and (Path(self.work_dir) / LAST_CHECKPOINT).exists():
+                raise CheckpointError(
+                    f"the newest run in {self.work_dir} has no checkpoint yet: start it again"
+                    " without --resume; to continue the run before it, name a checkpoint of that"
+                    " run after --resume"
+                )
             if path is None:
                 self.logger.info(f"Nothing to resume in {self.work_dir}: starting a new run")
             else:

@@ -63,6 +63,16 @@ def test_a_diverged_run_stops_with_one_sentence_and_keeps_its_good_files(tiny_cf
     assert read_tuner_header(f"{tiny_cfg.work_dir}/tuner.safetensors")["extra"]["epoch"] == 1
 
 
+def test_a_run_that_diverges_at_once_does_not_call_an_earlier_ones_checkpoint_its_own(tiny_cfg):
+    tiny_cfg.val_cfg = tiny_cfg.val_dataloader = tiny_cfg.val_evaluator = None
+    tiny_cfg.train_cfg.max_epochs = 1
+    build_runner(tiny_cfg).train()
+    runner = build_runner(tiny_cfg)
+    runner.register_hook(Poison(before=0))
+    with pytest.raises(DivergedError, match="no checkpoint was written yet"):
+        runner.train()
+
+
 def with_scores(monkeypatch, *scores):
     values = iter(scores)
     monkeypatch.setattr(CocoMetric, "compute_metrics", lambda self, results: next(values))
