@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmsdpt.apis import Classifier
+
 from .run_tools import run as run_here
 
 CLASSES = dict(hat=(200, 30, 30), skirt=(30, 30, 200))
@@ -70,3 +72,5 @@ def test_tip_adapter_that_trains_nothing_is_tested_with_its_cache(
     accuracy = float(re.search(r"accuracy/top1: ([\d.]+)", log)[1])
     assert (accuracy > 75) is not bool(off)  # red or blue, which the names do not say
     assert (work / "tuner.safetensors").is_file() is not bool(off)
+    if not off:  # the file names its model
+        assert Classifier(work / "tuner.safetensors").classes == tuple(CLASSES)

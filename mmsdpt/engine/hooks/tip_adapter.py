@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmsdpt.engine.sample_seeds import SampleIndex, SeededFetch
-from mmsdpt.engine.state import stopped_early
+from mmsdpt.engine.state import model_facts, stopped_early
 from mmsdpt.hosts.seams import ForwardState
 from mmsdpt.registry import HOOKS
 from mmsdpt.tuners.files import save_tuner
+from mmsdpt.utils.data_files import innermost_datasets
 
 _FIRST_PASS = 1_000_000  # epoch number for sample seeds that no training uses
 
@@ -66,9 +67,12 @@ class TipAdapterHook(Hook):
     def before_test(self, runner: Runner) -> None:
         if not runner.host._slot(self.slot).enabled or not self.fills_for_test(runner.host):
             return
-        self._fill(runner, runner.build_dataloader(runner.cfg.train_dataloader))
+        loader = runner.build_dataloader(runner.cfg.train_dataloader)
+        self._fill(runner, loader)
         self._search(runner)
-        path = save_tuner(runner.host, Path(runner.work_dir) / "tuner.safetensors", self.slot)
+        facts = model_facts(runner.cfg, runner.host, next(innermost_datasets(loader.dataset)))
+        path = Path(runner.work_dir) / "tuner.safetensors"
+        save_tuner(runner.host, path, self.slot, facts=facts)
         runner.logger.info(f"Wrote the cache to {path}")
 
     def _fill(self, runner: Runner, loader: DataLoader) -> None:
