@@ -213,7 +213,7 @@ class StageCache:
         )
         found = hashlib.blake2b(json.dumps(facts).encode(), digest_size=16)
         for part in stage.parts:
-            found.update("\n".join([part, *_description(_part(self.host, part))]).encode())
+            found.update("\n".join([part, *_description(getattr(self.host, part, None))]).encode())
         for tuner in acting:
             found.update(json.dumps([type(tuner).__qualname__, tuner.config()]).encode())
             found.update("\n".join(_description(tuner, paths=True)).encode())
@@ -222,14 +222,9 @@ class StageCache:
         return Space(found.hexdigest(), facts)
 
 
-def _part(host: nn.Module, name: str) -> nn.Module | Tensor | None:
-    """A module or parameter of a host by its name; None if the host has no such part."""
-    return getattr(host, name, None)
-
-
 def _modules(host: nn.Module, stage: Stage) -> Iterator[nn.Module]:
     for name in stage.parts:
-        part = _part(host, name)
+        part = getattr(host, name, None)
         if isinstance(part, nn.Module):
             yield from part.modules()
 
@@ -238,7 +233,7 @@ def _tensors(host: nn.Module, stage: Stage) -> list[Tensor]:
     """The host's own parameters and buffers of a stage, not the values of tuners."""
     own = {id(seam.value()): value for seam, value in zip(*host._originals, strict=True)}
     found: list[Tensor | None] = [
-        part for name in stage.parts if isinstance(part := _part(host, name), Tensor)
+        part for name in stage.parts if isinstance(part := getattr(host, name, None), Tensor)
     ]
     for module in _modules(host, stage):
         found += module._parameters.values()

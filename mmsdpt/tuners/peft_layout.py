@@ -69,10 +69,6 @@ def _modules(tuner: LoRA) -> list[str]:
     return [seam.name.rpartition(".")[0] for seam in tuner.chosen]
 
 
-def _is_close(found: Any, wanted: float) -> bool:
-    return isinstance(found, (int, float)) and math.isclose(found, wanted)
-
-
 def write_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Path:
     """Write a slot's LoRA or DoRA so that ``PeftModel.from_pretrained`` can read it.
 
@@ -148,11 +144,12 @@ def read_peft(host: nn.Module, folder: str | Path, slot: str = "default") -> Non
             f"{folder} is {printable(kind)} {', '.join(unusual)}, expected plain"
             f" {'DoRA' if dora else 'LoRA'}"
         )
-    found = (config.get("r"), config.get("lora_alpha"))
+    rank, alpha = config.get("r"), config.get("lora_alpha")
     wanted = _rank_and_alpha(tuner)
-    if found[0] != wanted[0] or not _is_close(found[1], wanted[1]):
+    same_alpha = isinstance(alpha, (int, float)) and math.isclose(alpha, wanted[1])
+    if rank != wanted[0] or not same_alpha:
         raise InputError(
-            f"{folder} has r, lora_alpha = {printable(found)}, but the model's"
+            f"{folder} has r, lora_alpha = {printable((rank, alpha))}, but the model's"
             f" {type(tuner).__name__} {wanted[0]}, {wanted[1]:g}: set rank and alpha in its config"
         )
     places = {name: i for i, name in enumerate(_modules(tuner))}

@@ -113,15 +113,12 @@ class PMF(Tuner):
 
     def _make_side(self, width: int, other: int) -> nn.ModuleDict:
         """A modality's prompts, and its MLP to the other modality."""
-        hidden = self._hidden(width)
+        hidden = width // 2 if self.hidden_width is None else self.hidden_width
         prompts = nn.ParameterDict(
             {name: drawn(count, width) for name, count in self.counts.items()}
         )
         mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, other))
         return nn.ModuleDict(dict(prompts=prompts, to_other=mlp))
-
-    def _hidden(self, width: int) -> int:
-        return width // 2 if self.hidden_width is None else self.hidden_width
 
     def _exchange(
         self,

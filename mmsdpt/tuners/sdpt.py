@@ -160,11 +160,11 @@ def _pseudo_inverse(weight: Tensor) -> Tensor:
     return pinv
 
 
-def _lower_gram(weight: Tensor, parts: int = 4) -> Tensor:
-    """The lower triangle of W^T W, computed in blocks; the blocks above the diagonal stay zero."""
+def _lower_gram(weight: Tensor) -> Tensor:
+    """The lower triangle of W^T W, in four blocks; those above the diagonal stay zero."""
     size = weight.shape[1]
     gram = weight.new_zeros(size, size)
-    step = math.ceil(size / parts)
+    step = math.ceil(size / 4)
     for start in range(0, size, step):
         rows = slice(start, start + step)
         gram[rows, : start + step] = torch.matmul(weight[:, rows].T, weight[:, : start + step])

@@ -88,9 +88,6 @@ class _Version:
             and self.state == other.state
         )
 
-    def __hash__(self) -> int:
-        return id(self.tensor)
-
 
 def tensor_versions(tensors: Iterable[Tensor]) -> tuple[_Version, ...]:
     """Fingerprint of the tensors' current content, without reading the content.

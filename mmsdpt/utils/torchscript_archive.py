@@ -6,7 +6,8 @@ import io
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -45,12 +46,7 @@ def read_torchscript(archive: zipfile.ZipFile, origin: str) -> dict[str, Tensor]
 class _Record:
     """Replaces an object of any class and has only its attributes."""
 
-    def __new__(cls, *args: object, **kwargs: object) -> _Record:
-        record = super().__new__(cls)
-        record.attributes = {}
-        return record
-
-    attributes: dict[str, object]
+    attributes: Mapping[str, object] = MappingProxyType({})
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         pass

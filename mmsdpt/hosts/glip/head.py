@@ -25,11 +25,6 @@ from .dyconv import DyConv
 from .fusion import VLFuse
 
 
-def text_length(masks: Tensor) -> int:
-    """Length of the longest real caption of right-padded ``masks`` (B, L)."""
-    return int(masks.sum(dim=1).max())
-
-
 class VLFusionModule(nn.Module):
     """The fusion and prediction layers. Parameter names as in MMDetection.
 
@@ -104,8 +99,8 @@ class VLFusionModule(nn.Module):
         Returns:
             Per level: box deltas (B, 4, h, w), centerness (B, 1, h, w), logits (B, h w, L).
         """
-        width = language_feats["masks"].shape[1]
-        length = text_length(language_feats["masks"])
+        masks = language_feats["masks"]
+        width, length = masks.shape[1], int(masks.sum(dim=1).max())
         lang = {name: language_feats[name][:, :length] for name in ("hidden", "embedded", "masks")}
         lang["own_words"] = language_feats.get("own_words")
         boxes, centerness, logits = self.predict(visual_feats, lang)

@@ -146,7 +146,8 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
     def _encode_images(self, images: Tensor, state: ForwardState) -> Levels:
         seams = [seam for kind in seams_of(self.backbone).values() for seam in kind]
         trains = any(seam.trains() for seam in seams)
-        with _grad_if(trains or _trains(self.backbone) or _trains(self.neck)):
+        trains = trains or _trains(self.backbone) or _trains(self.neck)
+        with nullcontext() if trains else torch.no_grad():
             if not seams:
                 return super().extract_feat(images)  # type: ignore[misc]
             return self._pyramid(self.backbone(images, state))
@@ -345,6 +346,9 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
         results: list[list[InstanceData]] = [[] for _ in batch_data_samples]
         offsets = [0] * len(batch_data_samples)
         visual: Levels | None = None
+        image_depends_on_text = any(
+            tuner.enabled and tuner.image_depends_on_text for tuner in self.tuners.values()
+        )
         with self.tuned():
             for c in range(max(len(chunks) for chunks in prompts)):
                 # Images with a shorter class list have no chunk left.
@@ -361,9 +365,9 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
                 )
                 for sample, (token_map, _, _, _) in zip(samples, chunk, strict=True):
                     sample.token_positive_map = token_map
-                if visual is None or self._image_depends_on_text():
-                    levels, text = self.encode(state.images, state)
-                    visual = levels
+                if visual is None or image_depends_on_text:
+                    visual, text = self.encode(state.images, state)
+                    levels = visual
                 else:
                     text = self._with_own_words(self.encode_text(state.captions, state), state)
                     levels = visual if every else tuple(level[images] for level in visual)
@@ -381,9 +385,6 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
             sample.pred_instances = InstanceData.cat(found)
         return batch_data_samples
 
-    def _image_depends_on_text(self) -> bool:
-        return any(tuner.enabled and tuner.image_depends_on_text for tuner in self.tuners.values())
-
 
 def seams_of(part: nn.Module | None) -> dict[str, list[Seam]]:
     """Seams of an encoder; a toolbox's own class has none."""
@@ -392,7 +393,3 @@ def seams_of(part: nn.Module | None) -> dict[str, list[Seam]]:
 
 def _trains(module: nn.Module | None) -> bool:
     return module is not None and any(p.requires_grad for p in module.parameters())
-
-
-def _grad_if(needed: bool):
-    return nullcontext() if needed else torch.no_grad()
