@@ -33,9 +33,7 @@ study = dict(
     seeds=[1, 2, 3],
     metrics=[dict(type="Accuracy", topk=(1,)), dict(type="mmsdpt.AlignmentMetric")],
 )
-# What came after the paper. Images are cropped as their data's config says, but the authors of
-# Tip-Adapter and MMRL crop at least half of one.
-_half = {"train_dataloader.dataset.pipeline.1.crop_ratio_range": (0.5, 1.0)}
+# What came after the paper.
 methods.update(
     kgcoop=dict(label="KgCoOp", config=_baselines + "kgcoop_vit_b16.py"),
     clip_adapter=dict(label="CLIP-Adapter", config=_baselines + "clip_adapter_vit_b16.py"),
@@ -45,12 +43,10 @@ methods.update(
         config=_baselines + "clip_lora_vit_b16.py",
         iterations_per_shot=500,
     ),
-    tip_adapter_f=dict(
-        label="Tip-Adapter-F", config=_baselines + "tip_adapter_f_vit_b16.py", settings=_half
-    ),
+    tip_adapter_f=dict(label="Tip-Adapter-F", config=_baselines + "tip_adapter_f_vit_b16.py"),
     mma=dict(label="MMA", config=_baselines + "mma_vit_b16.py"),
     tcp=dict(label="TCP", config=_baselines + "tcp_vit_b16.py"),
-    mmrl=dict(label="MMRL", config=_baselines + "mmrl_vit_b16.py", settings=_half),
+    mmrl=dict(label="MMRL", config=_baselines + "mmrl_vit_b16.py"),
 )
 # The alignment is measured on the features that the model predicts from.
 cell = dict(model=dict(predict_features=True))

@@ -14,6 +14,10 @@ papers_data = [
     "clip_eurosat",
     "clip_ucf101",
 ]
+# Images are cropped as their data's config says, but the authors of Tip-Adapter and MMRL crop at
+# least half of one.
+_half = {"train_dataloader.dataset.pipeline.1.crop_ratio_range": (0.5, 1.0)}
+methods = dict(tip_adapter_f=dict(settings=_half), mmrl=dict(settings=_half))
 study = dict(
     name="few_shot",
     title="Few-shot classification",
