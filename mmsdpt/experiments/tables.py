@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .frame import MORE_SCORES, Score, harmonic_mean, mean_score, select
@@ -144,7 +145,7 @@ def _comparison(view: View) -> list[Table]:
 
     def details(k: int | None, name: str) -> Table:
         def cells(line: Line) -> dict[str, Cell]:
-            costs = _costs(select(view.rows(line, k), tested_on=name), line.trains)
+            costs = _costs(view.rows(line, k), line.trains, name)
             gain = view.score(line, k, [name], value="gain", style=f"+{view.style}")
             scores = {
                 view.score_name: view.score(line, k, [name]),
@@ -254,25 +255,39 @@ def _cost(view: View) -> list[Table]:
     return [table] if lines else []
 
 
-def _costs(rows: pd.DataFrame, trains: bool) -> dict[str, Cell]:
-    """Trainable parameters, seconds, memory, file size: means over the trainings."""
+def _costs(rows: pd.DataFrame, trains: bool, data: str | None = None) -> dict[str, Cell]:
+    """Trainable parameters, seconds, memory, file size: means over the trainings, of one data set
+    if it is named.
+    """
     if not trains:
         return dict.fromkeys((_TRAINABLE, _SHARE, *_COSTS), "")
-    rows = rows.drop_duplicates("training")
-    counts = rows[["trainable", "base_parameters"]].dropna().astype(float)
-    found: dict[str, Cell] = {_TRAINABLE: _spread(counts["trainable"], ",.0f")}
-    found[_SHARE] = _spread(counts["trainable"] / counts["base_parameters"], ".2%")
+    first: dict[str, int] = {}  # row of each training
+    for i, (training, tested_on) in enumerate(
+        zip(rows["training"], rows["tested_on"], strict=True)
+    ):
+        if data in (None, tested_on):
+            first.setdefault(training, i)
+
+    # Plain loops, as in mean_score().
+    def values(name: str) -> list[float | None]:
+        column = rows[name].tolist()
+        return [None if pd.isna(x := column[i]) else float(x) for i in first.values()]
+
+    pairs = zip(values("trainable"), values("base_parameters"), strict=True)
+    counts = [(x, of) for x, of in pairs if x is not None and of is not None]
+    found: dict[str, Cell] = {_TRAINABLE: _spread([x for x, _ in counts], ",.0f")}
+    found[_SHARE] = _spread([x / of for x, of in counts], ".2%")
     for title, (name, scale, style) in _COSTS.items():
-        values = rows[name].dropna().astype(float) * scale
-        found[title] = Score(float(values.mean()), style=style) if len(values) else None
+        known = [x * scale for x in values(name) if x is not None]
+        found[title] = Score(float(np.mean(known)), style=style) if known else None
     return found
 
 
-def _spread(values: pd.Series, style: str) -> Cell:
+def _spread(values: Sequence[float], style: str) -> Cell:
     """One number, or minimum and maximum."""
-    if values.empty:
+    if not values:
         return None
-    low, high = float(values.min()), float(values.max())
+    low, high = min(values), max(values)
     return Score(low, style=style) if low == high else f"{low:{style}} to {high:{style}}"
 
 
