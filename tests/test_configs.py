@@ -4,6 +4,7 @@ expect.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import json
@@ -11,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -39,6 +41,7 @@ from mmsdpt.engine.schedules import follow_max_epochs
 from mmsdpt.utils.cli import replace_data_root
 from projects.mini_world import task_dataset
 from tests.config_files import FOLDER, config, innermost, read_once
+from tests.hosts.disconnect import disconnect_all
 from tests.hosts.full_size import bert_folder, on_meta
 
 FILES = sorted(
@@ -87,28 +90,38 @@ def different(*keys: str, files: Iterable[str] = FILES) -> Iterator[tuple[str, C
 
 @functools.cache
 def host(structure: str, full_size: bool) -> torch.nn.Module:
-    """The model of a config in JSON without its tuners; of full size on the meta device."""
+    """The model of a config in JSON without its tuners, on the meta device."""
     init_default_scope("mmdet")
     if not full_size:
-        return MODELS.build(json.loads(structure))
+        return MODELS.build(json.loads(structure)).to("meta")
     with on_meta():
         return MODELS.build(json.loads(structure))
 
 
-@functools.cache
-def _built_once(structure: str, full_size: bool) -> torch.nn.Module:
+@contextlib.contextmanager
+def with_tuners(structure: str, full_size: bool) -> Iterator[torch.nn.Module]:
+    """The model of a config in JSON for a while: its host, which is built once, with its tuners."""
     model_cfg = json.loads(structure)
     attached = [model_cfg.pop(key, None) for key in ("tuner", "tuners", "trainable")]
     model = host(json.dumps(model_cfg), full_size)
-    if any(attached):
+    if not any(attached):
+        yield model
+        return
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    try:
         with torch.device("meta"):
-            model = copy.deepcopy(model).to("meta")
             model._attach_tuners(*attached)
-    return model
+        yield model
+    finally:
+        disconnect_all(model.seams())
+        model._attach_tuners(None, None, None)
+        model.requires_grad_(True).train()
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
 
-def built_model(name: str, bert_base: str) -> torch.nn.Module:
-    """The model of a config; equal ones are built once, and hosts get the tuners of each."""
+def structure_of(name: str, bert_base: str) -> tuple[str, bool]:
+    """The model of a config, and whether it is of full size; for :func:`with_tuners`."""
     model_cfg = read_once(name).model.to_dict()
     if name in FULL_SIZE:
         model_cfg["language_model"]["name"] = bert_base
@@ -116,7 +129,30 @@ def built_model(name: str, bert_base: str) -> torch.nn.Module:
             model_cfg["bbox_head"]["lang_model_name"] = bert_base
     for key in ("train_cfg", "test_cfg"):
         model_cfg.pop(key)
-    return _built_once(json.dumps(model_cfg, sort_keys=True), name in FULL_SIZE)
+    return json.dumps(model_cfg, sort_keys=True), name in FULL_SIZE
+
+
+class Numbers(NamedTuple):
+    """Of parameters of a model."""
+
+    of: dict[str, int]
+    """By name, all."""
+    trainable: set[str]
+    counted: dict[str, int]
+    """By slot, what its tuner says that it trains; of tuners that are not frozen."""
+    slots: int
+
+
+@functools.cache
+def numbers(structure: str, full_size: bool) -> Numbers:
+    """Equal models are looked at once."""
+    with with_tuners(structure, full_size) as model:
+        return Numbers(
+            {name: p.numel() for name, p in model.named_parameters()},
+            {name for name, p in model.named_parameters() if p.requires_grad},
+            {slot: t.num_trainable() for slot, t in model.tuners.items() if not t.frozen},
+            len(model.tuners),
+        )
 
 
 def datasets_of(cfg: Config) -> dict[str, dict]:
@@ -143,19 +179,16 @@ def test_there_are_configs():
 # test_ablations.py builds those.
 @pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("ablations/")])
 def test_the_model_builds_and_exactly_the_tuner_trains(name, bert_base):
-    model = built_model(name, bert_base)
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in model.parameters())
+    found = numbers(*structure_of(name, bert_base))
+    total = sum(found.of.values())
+    trainable = sum(found.of[key] for key in found.trainable)
     cfg = read_once(name)
     if "tuner" in cfg.model or "tuners" in cfg.model:
-        training = {slot: tuner for slot, tuner in model.tuners.items() if not tuner.frozen}
-        assert trainable == sum(tuner.num_trainable() for tuner in training.values())
+        assert trainable == sum(found.counted.values())
         # A config whose slots are all frozen is one for testing.
-        assert (trainable > 0) == bool(training) and len(model.tuners) > 0
-        assert all(
-            parameter.requires_grad == key.startswith(tuple(f"tuners.{slot}." for slot in training))
-            for key, parameter in model.named_parameters()
-        )
+        assert (trainable > 0) == bool(found.counted) and found.slots > 0
+        prefixes = tuple(f"tuners.{slot}." for slot in found.counted)
+        assert found.trainable == {key for key in found.of if key.startswith(prefixes)}
     else:
         assert trainable == total
     assert trainable == TRAINABLE.get(name, trainable)
@@ -337,20 +370,21 @@ def test_nothing_that_is_frozen_is_checkpointed_or_decayed():
 
 def test_full_fine_tuning_decays_what_mmdetections_does(bert_base):
     name = "baselines/full_fine_tuning_glip_t_coco.py"
-    model, ours = built_model(name, bert_base), config(name).optim_wrapper
+    ours = config(name).optim_wrapper
     theirs = get_config("mmdet::glip/glip_atss_swin-t_fpn_dyhead_16xb2_ms-2x_funtune_coco.py")
     theirs = theirs.optim_wrapper
     assert ours.optimizer.weight_decay == theirs.optimizer.weight_decay > 0
-    decay = {
-        id(parameter): group["weight_decay"]
-        for group in build_optim_wrapper(model, ours).param_groups
-        for parameter in group["params"]
-    }
     spared = theirs.paramwise_cfg.custom_keys
     assert all(each.decay_mult == 0 for each in spared.values())
-    for key, value in model.tuners.default.values.items():
-        kept = any(word in key for word in spared)
-        assert decay[id(value)] == (0 if kept else theirs.optimizer.weight_decay), key
+    with with_tuners(*structure_of(name, bert_base)) as model:
+        decay = {
+            id(parameter): group["weight_decay"]
+            for group in build_optim_wrapper(model, ours).param_groups
+            for parameter in group["params"]
+        }
+        for key, value in model.tuners.default.values.items():
+            kept = any(word in key for word in spared)
+            assert decay[id(value)] == (0 if kept else theirs.optimizer.weight_decay), key
 
 
 def test_lvis_samples_its_captions_in_training_and_chunks_them_in_testing():
