@@ -86,6 +86,8 @@ class TunerRunner(ResumableRunner):
       per_sample=False)`` switches that off;
     * ``feature_cache = dict(views=K)`` in the config computes frozen features only once
       (:mod:`mmsdpt.engine.feature_cache`);
+    * ``encoder_dtype = "bfloat16"`` stores the weights of frozen encoders in half precision
+      (:mod:`mmsdpt.hosts.half_encoders`);
     * ``"max_epochs"`` in ``param_scheduler`` stands for the run's number of epochs;
     * distributed runs work on CPU (gloo);
     * the log begins with a few lines: no report of compilers, and the config is only in its file.
@@ -385,6 +387,13 @@ class TunerRunner(ResumableRunner):
                 self.logger.info(f"Nothing to resume in {self.work_dir}: starting a new run")
             else:
                 self.resume(path)
+        if (dtype := self.cfg.get("encoder_dtype")) is not None:
+            if not getattr(self.host, "stages", tuple)():
+                raise InputError(
+                    f"encoder_dtype needs a host of mmsdpt, but {type(self.host).__name__} is"
+                    " none: remove it from the config"
+                )
+            self.host.halve_encoders(dtype, not isinstance(self._train_loop, BaseLoop))
         self._has_loaded = True
 
     def load_trained(self, path: str, slot: str = "default") -> None:

@@ -178,6 +178,8 @@ def run_settings(cfg: Mapping[str, Any]) -> dict[str, str | float | bool | None]
         found["train_dataloader.batch_size"] = loader.get("batch_size")
     for name in ("views", "seed", "dtype") if cfg.get("feature_cache") is not None else ():
         found[f"feature_cache.{name}"] = cfg["feature_cache"].get(name)
+    if cfg.get("encoder_dtype") is not None:
+        found["encoder_dtype"] = cfg["encoder_dtype"]
 
     def add(name: str, value: Any) -> None:
         if isinstance(value, Mapping):

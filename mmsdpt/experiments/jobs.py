@@ -224,6 +224,8 @@ def _job(
     depends: dict[str, Any] = dict(
         model=config["model"], base=base_digest(config["load_from"]), versions=versions()
     )
+    if config.get("encoder_dtype"):
+        depends["encoder_dtype"] = config["encoder_dtype"]
     features = config.get("feature_cache")
     if features is not None:  # the location of the cache does not matter
         of = ("views", "seed", "dtype") if training.data is not None else ("dtype",)

@@ -45,6 +45,8 @@ def measure_key(job: Job) -> str:
     decides = [config.get(name) for name in ("model", "test_dataloader", "feature_cache")]
     for part, name in (("train_dataloader", "batch_size"), ("optim_wrapper", "type")):
         decides.append(config.get(part, {}).get(name))
+    if config.get("encoder_dtype"):
+        decides.append(config["encoder_dtype"])
     return digest(dict(decides=[job.kind, *decides, torch.get_num_threads()]))
 
 

@@ -156,7 +156,8 @@ def kept_features(host: nn.Module, cfg: ConfigDict, images: TestImages) -> Tenso
     model = {name: value for name, value in cfg.model.items() if name != "tuners"}
     # Stages may cache their outputs in another dtype.
     dtype = (cfg.get("feature_cache") or {}).get("dtype")
-    key = digest(dict(model=model, base=base_digest(cfg.load_from), dtype=dtype))
+    base = base_digest(cfg.load_from)
+    key = digest(dict(model=model, base=base, dtype=dtype, computed=cfg.get("encoder_dtype")))
     if key not in images.features:
         images.features[key] = pooled_features(host, images)
     return images.features[key]

@@ -105,6 +105,8 @@ def build_host(cfg: Mapping[str, Any], cache: DatasetCache) -> nn.Module:
     host = host.to(get_device()).eval()
     for slot, file in (cfg.get("tuner_files") or {}).items():
         load_tuner(host, file, slot)
+    if cfg.get("encoder_dtype"):
+        host.halve_encoders(cfg["encoder_dtype"], testing=True)
     settings = cfg.get("feature_cache")
     if settings is not None:
         FeatureCache(settings, host, cache.feature_store(settings))
@@ -155,7 +157,7 @@ def train(
         clock = StepClock()
         runner = QuietRunner(**{key: given[key] for key in known & set(given)})
         runner.register_hook(clock)
-        for key in ("tuner_files", "feature_cache", *STEPS):
+        for key in ("tuner_files", "encoder_dtype", "feature_cache", *STEPS):
             runner.cfg[key] = cfg.get(key)
         if not best:  # for a hook that reads them even though the run does not validate
             runner.cfg.val_dataloader = cfg.get("val_dataloader")

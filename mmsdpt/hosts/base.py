@@ -20,6 +20,7 @@ from mmsdpt.utils.base_weights import load_base_file, only_tensors_are_read
 from mmsdpt.utils.errors import CheckpointError, InputError
 from mmsdpt.utils.memo import Memo
 
+from .half_encoders import HalfEncodersMixin
 from .seams import ParameterSeam, SeamMap, acting_tuners
 from .stages import Images, KnownImages, Stage, StageCache
 
@@ -69,7 +70,7 @@ def build_on_base(config: Mapping[str, Any], path: str) -> nn.Module:
     return model
 
 
-class TunableMixin:
+class TunableMixin(HalfEncodersMixin):
     """Slots for tuners on a ``BaseModel``. All trained state of a method lives under
     ``tuners.<slot>``.
 

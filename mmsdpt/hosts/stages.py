@@ -189,7 +189,7 @@ class StageCache:
     # ------------------------------------------------------------------ what they depend on
 
     def _space(self, stage: Stage) -> Space:
-        acting = _acting(self.host, stage)
+        acting = acting_in(self.host, stage)
         tensors = _tensors(self.host, stage)
         for tuner in acting:
             tensors += [*tuner.parameters(), *tuner.buffers()]
@@ -241,7 +241,7 @@ def _tensors(host: nn.Module, stage: Stage) -> list[Tensor]:
     return [own.get(id(tensor), tensor) for tensor in found if tensor is not None]
 
 
-def _acting(host: nn.Module, stage: Stage) -> list[Any]:
+def acting_in(host: nn.Module, stage: Stage) -> list[Any]:
     """The tuners that are switched on and act in a stage, each once."""
     seams = [*stage.seams, *(seam for seam in host._parameter_seams if stage.has(seam.name))]
     return acting_tuners(seams)
@@ -249,7 +249,7 @@ def _acting(host: nn.Module, stage: Stage) -> list[Any]:
 
 def why_not_constant(host: nn.Module, stage: Stage) -> str:
     """Why the output of a stage is not reproducible; empty if it is."""
-    for tuner in _acting(host, stage):
+    for tuner in acting_in(host, stage):
         name = type(tuner).__name__
         if not tuner.frozen:
             return f"{name} trains there"

@@ -255,7 +255,7 @@ OF_THE_RUNNER = (
     *("default_hooks", "custom_hooks", "log_processor", "log_level", "visualizer"),
     *("default_scope", "randomness", "experiment_name", "runner_type", "custom_imports"),
     *("tuner_files", "resume_from", "find_unused_parameters", "data_root", "lang_model_name"),
-    *("benchmark", "feature_cache"),
+    *("benchmark", "encoder_dtype", "feature_cache"),
     *("compile", "activation_checkpointing", "efficient_conv_bn_eval"),
 )
 

@@ -6,9 +6,17 @@ import hashlib
 from collections.abc import Collection
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _SAMPLES = 256
+
+
+@torch.no_grad()
+def sampled_values(parameter: Tensor) -> Tensor:
+    """The values of a tensor that :func:`base_fingerprint` hashes, as float32 on the CPU."""
+    flat = parameter.detach().reshape(-1)
+    step = max(1, flat.numel() // _SAMPLES)
+    return flat[::step][:_SAMPLES].to("cpu", torch.float32).clone()
 
 
 @torch.no_grad()
@@ -25,14 +33,13 @@ def base_fingerprint(
         frozen_only: Leave out trainable parameters: the fingerprint then stays constant in a run.
     """
     digest = hashlib.sha256()
+    before = getattr(host, "full_precision_values", {})  # of encoders in half precision
     for name, parameter in sorted(host.named_parameters()):
         if name.startswith("tuners.") or name in without:
             continue
         if frozen_only and parameter.requires_grad:
             continue
-        flat = parameter.detach().reshape(-1)
-        step = max(1, flat.numel() // _SAMPLES)
-        values = flat[::step][:_SAMPLES].to("cpu", torch.float32).contiguous()
+        values = before.get(name, sampled_values(parameter))
         digest.update(f"{name}:{tuple(parameter.shape)}:".encode())
         digest.update(values.numpy().tobytes())
     return digest.hexdigest()

@@ -45,6 +45,7 @@ _SETTINGS = {
     ("a dict", "a list", "None"): ("param_scheduler", "val_evaluator", "test_evaluator"),
     ("a string", "None"): (
         *("work_dir", "data_root", "load_from", "default_scope", "experiment_name"),
+        "encoder_dtype",
         *("optim_wrapper.constructor", "lang_model_name", "model.language_model.name"),
     ),
     ("a string",): ("runner_type", "launcher"),

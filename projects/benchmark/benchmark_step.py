@@ -84,6 +84,8 @@ def build(cfg, args: argparse.Namespace, form: str):
     if not args.random_weights and cfg.get("load_from"):
         path = resolve_checkpoint(cfg.load_from)
         load_base_file(model, path)
+    if not plain and cfg.get("encoder_dtype"):
+        model.halve_encoders(cfg.encoder_dtype)
     if form == CACHED:
         model.keep_features(StageCache(model, FeatureStore()))
     return (host.plain_form(model, cfg.model) if plain else model).to(args.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -70,6 +71,31 @@ def test_views_are_part_of_a_result_and_the_folder_is_not(write_study, tmp_path)
     assert digests(views=2) == digests(views=2, folder=str(tmp_path / "elsewhere"), memory_gb=2.0)
     assert digests(views=2)[1] != digests(views=3)[1]
     assert digests(views=2)[0] == digests(views=3)[0] != digests(views=3, dtype="bfloat16")[0]
+
+
+def test_encoders_in_half_precision_train_and_test_and_are_part_of_a_result(
+    write_study, tmp_path, monkeypatch
+):
+    from mmsdpt.experiments.jobs import prepare
+
+    kinds, encode = [], CLIP._run_image
+
+    def watched(self, images, state):
+        kinds.append(self.visual.patch_embed.projection.weight.dtype)
+        return encode(self, images, state)
+
+    monkeypatch.setattr(CLIP, "_run_image", watched)
+    digests, found = [], []
+    for options in ({}, {"cell.encoder_dtype": "bfloat16"}):
+        study, folder = load_study(write_study(["clip_adapter"]), options), tmp_path / f"{options}"
+        digests += [job.digest for job in prepare(study, tmp_path, DatasetCache()).jobs]
+        kinds.clear()
+        records, _ = run(study, folder, threads=1)
+        assert all(record["status"] == "finished" for record in records.values())
+        assert set(kinds) == {torch.bfloat16 if options else torch.float32}
+        found.append(numbers(records))
+    assert len(set(digests)) == len(digests) == 4
+    assert found[0].keys() == found[1].keys()
 
 
 def test_every_host_is_tested_on_features_of_its_own(write_study, tiny_host, tmp_path):

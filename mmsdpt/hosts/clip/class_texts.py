@@ -51,6 +51,7 @@ class ClassTextsMixin:
     named_parameters: Callable[..., Any]
     tuned: Callable[[], AbstractContextManager[None]]
     untuned: Callable[[], AbstractContextManager[None]]
+    encoder_precision: Callable[[str], AbstractContextManager[None]]
     _with_present_values: Callable[[Callable[..., Any]], Callable[..., Any]]
 
     def _start_texts(self, classes: Sequence[str], template: str | Sequence[str]) -> None:
@@ -240,12 +241,13 @@ class ClassTextsMixin:
         )
         recompute = torch.is_grad_enabled() and C > chunk
         chunks = [slice(first, min(first + chunk, C)) for first in range(0, C, chunk)]
-        parts = [
-            checkpoint(run, prefix, rest[part], text.ends[part], part, use_reentrant=False)
-            if recompute
-            else run(prefix, rest[part], text.ends[part], part)
-            for part in chunks
-        ]
+        with self.encoder_precision("text"):
+            parts = [
+                checkpoint(run, prefix, rest[part], text.ends[part], part, use_reentrant=False)
+                if recompute
+                else run(prefix, rest[part], text.ends[part], part)
+                for part in chunks
+            ]
         features = torch.cat(parts, dim=1).reshape(*images, C, -1)
         return self._pooled_text.change(features) if prompted else features
 

@@ -271,7 +271,8 @@ class CLIP(TunableMixin, ClassTextsMixin, BaseModel):
         """
 
         def compute(pixels: Tensor) -> Tensor:
-            x = self._run_image(pixels, state).to(self.logit_scale.dtype)
+            with self.encoder_precision("image"):
+                x = self._run_image(pixels, state).to(self.logit_scale.dtype)
             with torch.autocast(x.device.type, enabled=False):  # see _scaled_products
                 (x,) = self.visual_proj(x)
             return x

@@ -15,6 +15,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmsdpt.hosts.base import TunableMixin
+from mmsdpt.hosts.half_encoders import as_outside
 from mmsdpt.hosts.images import Images, digest, pixels_of
 from mmsdpt.hosts.seams import ForwardState, LossSeam, Seam, SeamMap, SeamUser
 from mmsdpt.hosts.stages import Stage
@@ -147,10 +148,15 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
         seams = [seam for kind in seams_of(self.backbone).values() for seam in kind]
         trains = any(seam.trains() for seam in seams)
         trains = trains or _trains(self.backbone) or _trains(self.neck)
-        with nullcontext() if trains else torch.no_grad():
+        with (
+            nullcontext() if trains else torch.no_grad(),
+            self.encoder_precision("image"),
+        ):
             if not seams:
-                return super().extract_feat(images)  # type: ignore[misc]
-            return self._pyramid(self.backbone(images, state))
+                levels = super().extract_feat(images)  # type: ignore[misc]
+            else:
+                levels = self._pyramid(self.backbone(images, state))
+        return tuple(map(as_outside, levels))
 
     def _pyramid(self, maps: Levels) -> Levels:
         if not self.with_neck:
@@ -181,7 +187,9 @@ class GroundingMixin(TunableMixin, PromptMixin, ABC):
         constant = not (trains and torch.is_grad_enabled()) and not random
         constant = constant and self._text_is_kept(captions)
         keep = self._keep_caption if constant and self.features is not None else None
-        return self.language_model(captions, cache=constant, state=state, keep=keep)
+        with self.encoder_precision("text"):
+            text = self.language_model(captions, cache=constant, state=state, keep=keep)
+        return {name: as_outside(value) for name, value in text.items()}
 
     def _keep_caption(self, ids: Tensor, compute: Callable[[], Entry]) -> Entry:
         assert self.features is not None
