@@ -22,6 +22,7 @@ from mmengine.visualization import Visualizer
 import mmsdpt  # noqa: F401  makes mmdet importable without compiled mmcv
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+_RUNS = itertools.count()  # in this process, over all modules
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -74,11 +75,11 @@ def short_beginnings() -> Iterator[None]:
     """Formatting the config takes longer than the run of a test. MMEngine also gives two runs that
     begin in the same second one logger and one message hub.
     """
-    setup_env, numbers = Runner.setup_env, itertools.count()
+    setup_env = Runner.setup_env
 
     def setup_env_with_a_number(self, env_cfg):
         setup_env(self, env_cfg)
-        self._timestamp += f"_{next(numbers)}"
+        self._timestamp += f"_{next(_RUNS)}"
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Runner, "setup_env", setup_env_with_a_number)
