@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from collections.abc import Iterator, MutableMapping
@@ -17,6 +18,7 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 from mmsdpt.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mmsdpt.utils.errors import InputError
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -35,6 +37,12 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         # Without paramwise_cfg, MMEngine only calls parameters() and makes one group.
         plain = SimpleNamespace(parameters=lambda: trained)
         wrapper = super().__call__(inner if self.paramwise_cfg else plain)
+        closure = inspect.signature(wrapper.optimizer.step).parameters.get("closure")
+        if closure is not None and closure.default is inspect.Parameter.empty:
+            raise InputError(
+                f"{type(wrapper.optimizer).__name__} computes the loss several times in a step,"
+                " which a run does not: set another optim_wrapper.optimizer.type, for example AdamW"
+            )
         if wrapper.optimizer.defaults.get("fused"):
             wrapper.optimizer.register_step_post_hook(_count_as_changed)
         return wrapper

@@ -6,6 +6,7 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 from mmsdpt.engine.optim import use_mixed_precision
+from mmsdpt.utils.errors import InputError
 
 
 class Model(nn.Module):
@@ -29,8 +30,7 @@ def build(model, **options):
         dict(
             type="OptimWrapper",
             constructor="mmsdpt.TrainableOptimWrapperConstructor",
-            optimizer=dict(type="AdamW", lr=0.1, weight_decay=0.5),
-            **options,
+            **dict(dict(optimizer=dict(type="AdamW", lr=0.1, weight_decay=0.5)), **options),
         ),
     )
 
@@ -47,6 +47,11 @@ TRAINED = ["tokens", "mixed.bias", "norm.weight", "norm.bias"]
 def test_without_paramwise_settings_one_group_holds_what_trains():
     model = Model()
     assert held(build(model), model) == [TRAINED]
+
+
+def test_an_optimizer_that_needs_a_closure_is_refused_before_the_first_step():
+    with pytest.raises(InputError, match="LBFGS computes the loss several times in a step"):
+        build(Model(), optimizer=dict(type="LBFGS"))
 
 
 def test_with_paramwise_settings_every_trained_parameter_has_its_own():
