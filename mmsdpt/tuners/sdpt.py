@@ -37,6 +37,7 @@ PROJECTIONS = dict(inverse="mmsdpt.InverseProjection", learnable="mmsdpt.Learnab
 # rounding error (about 1e-16) times the first is 1e-10; times the second it is 1e-6, whose square
 # is 1e-12.
 REFINE_ABOVE, DECOMPOSE_ABOVE = 1e6, 1e10
+_ROWS = 512  # of a pseudo-inverse that are computed at a time
 
 
 @MODELS.register_module()
@@ -131,11 +132,11 @@ class InverseProjection(BaseModule):
     def pinv(self, projection: nn.Linear, dtype: torch.dtype) -> Tensor:
         """(W^T)^+ of the layer's current weight, (E, D)."""
         weight = projection.weight
-        return self._pinv.depend_on([weight]).get(dtype, lambda: _pseudo_inverse(weight).to(dtype))
+        return self._pinv.depend_on([weight]).get(dtype, lambda: _pseudo_inverse(weight, dtype))
 
 
-def _pseudo_inverse(weight: Tensor) -> Tensor:
-    """(W^T)^+ = W (W^T W)^-1 (E, D) of W (E, D), in float64, to 1e-9 of its largest entry.
+def _pseudo_inverse(weight: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """(W^T)^+ = W (W^T W)^-1 (E, D) of W (E, D), computed in float64 to 1e-9 of its largest entry.
 
     The Cholesky factor of the Gram matrix G = W^T W takes a ninth of the time of a singular value
     decomposition. But its error grows with the square of W's condition number, which is at most
@@ -149,14 +150,19 @@ def _pseudo_inverse(weight: Tensor) -> Tensor:
     gram = _lower_gram(weight)
     factor, failed = torch.linalg.cholesky_ex(gram)
     if failed:
-        return _decomposed_pseudo_inverse(weight)
+        return _decomposed_pseudo_inverse(weight).to(dtype)
     inverse = torch.cholesky_inverse(factor)
     condition = float(2**0.5 * gram.tril().norm() * inverse.norm())  # upper bound of its square
     if not condition < DECOMPOSE_ABOVE:
-        return _decomposed_pseudo_inverse(weight)
-    pinv = torch.matmul(weight, inverse)
+        return _decomposed_pseudo_inverse(weight).to(dtype)
     if condition > REFINE_ABOVE:  # a Newton step squares the distance of W^T pinv from 1
+        pinv = torch.matmul(weight, inverse)
         pinv += torch.matmul(pinv, torch.eye(len(gram)).to(pinv) - torch.matmul(weight.T, pinv))
+        return pinv.to(dtype)
+    pinv = weight.new_empty(weight.shape, dtype=dtype)
+    # By rows, because the system takes long to provide memory for all of them in float64.
+    for rows, found in zip(weight.split(_ROWS), pinv.split(_ROWS), strict=True):
+        found.copy_(torch.matmul(rows, inverse))
     return pinv
 
 
@@ -167,7 +173,7 @@ def _lower_gram(weight: Tensor) -> Tensor:
     step = math.ceil(size / 4)
     for start in range(0, size, step):
         rows = slice(start, start + step)
-        gram[rows, : start + step] = torch.matmul(weight[:, rows].T, weight[:, : start + step])
+        torch.mm(weight[:, rows].T, weight[:, : start + step], out=gram[rows, : start + step])
     return gram
 
 
