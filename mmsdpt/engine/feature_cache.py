@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mmsdpt.hosts.stages import DTYPES, StageCache
+from mmsdpt.hosts.stages import DTYPES, StageCache, trained_in
 from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.feature_store import FeatureStore
 
@@ -132,13 +132,8 @@ class FeatureCache(Hook):
     def before_train(self, runner: Runner) -> None:
         """Disable stages with trainable parameters, which change at every step."""
         for stage in self.host.stages() if self.stages is not None else ():
-            trains = [
-                name
-                for name, parameter in self.host.named_parameters()
-                if parameter.requires_grad and stage.has(name)
-            ]
-            if trains:
-                self.stages.switch_off(stage.name, f"{trains[0]} trains")
+            if name := trained_in(self.host, stage):
+                self.stages.switch_off(stage.name, f"{name} trains")
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Restore the parts that were left out of the samples."""

@@ -105,7 +105,7 @@ def build_host(cfg: Mapping[str, Any], cache: DatasetCache) -> nn.Module:
     host = host.to(get_device()).eval()
     for slot, file in (cfg.get("tuner_files") or {}).items():
         load_tuner(host, file, slot)
-    if cfg.get("encoder_dtype"):
+    if cfg.get("encoder_dtype") is not None:
         host.halve_encoders(cfg["encoder_dtype"], testing=True)
     settings = cfg.get("feature_cache")
     if settings is not None:

@@ -14,7 +14,7 @@ from mmsdpt.utils.errors import InputError
 from mmsdpt.utils.fingerprint import sampled_values
 from mmsdpt.utils.memo import autocast_dtype
 
-from .stages import DTYPES, Stage, acting_in
+from .stages import DTYPES, Stage, acting_in, trained_in
 
 
 class HalfEncodersMixin:
@@ -52,16 +52,16 @@ class HalfEncodersMixin:
             if reason := self._why_full(stage, testing):
                 print_log(f"The {stage.name} encoder stays in full precision: {reason}", "current")
                 continue
-            before = after = 0
+            saved = 0
             for name, parameter in self._half_parameters(stage):
-                before += parameter.numel() * parameter.element_size()
                 self.full_precision_values[name] = sampled_values(parameter)
-                parameter.data = parameter.data.to(DTYPES[dtype])
-                after += parameter.numel() * parameter.element_size()
+                half = parameter.data.to(DTYPES[dtype])
+                saved += parameter.nbytes - half.nbytes
+                parameter.data = half
             self._half_stages[stage.name] = DTYPES[dtype]
             print_log(
-                f"The {stage.name} encoder runs in {dtype}: its weights take"
-                f" {(before - after) / 1e6:,.1f} MB less",
+                f"The {stage.name} encoder runs in {dtype}: its weights take {saved / 1e6:,.1f} MB"
+                " less",
                 "current",
             )
 
@@ -71,10 +71,8 @@ class HalfEncodersMixin:
             return f"{type(tuner).__name__} acts there"
         if testing and not self.tuners and self._trainable_patterns is None:  # type: ignore[attr-defined]
             return ""
-        for name, parameter in self.named_parameters():  # type: ignore[attr-defined]
-            if stage.has(name) and parameter.requires_grad:
-                return f"{name} trains"
-        return ""
+        name = trained_in(self, stage)  # type: ignore[arg-type]
+        return f"{name} trains" if name else ""
 
     def _half_parameters(self, stage: Stage) -> Iterator[tuple[str, nn.Parameter]]:
         """Weights that only matrix products and convolutions use: autocast rounds them."""

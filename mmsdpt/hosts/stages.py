@@ -247,6 +247,12 @@ def acting_in(host: nn.Module, stage: Stage) -> list[Any]:
     return acting_tuners(seams)
 
 
+def trained_in(host: nn.Module, stage: Stage) -> str:
+    """Name of the first of the host's parameters in a stage that trains; empty if none does."""
+    trained = (name for name, p in host.named_parameters() if p.requires_grad and stage.has(name))
+    return next(trained, "")
+
+
 def why_not_constant(host: nn.Module, stage: Stage) -> str:
     """Why the output of a stage is not reproducible; empty if it is."""
     for tuner in acting_in(host, stage):

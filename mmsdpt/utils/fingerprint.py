@@ -39,7 +39,7 @@ def base_fingerprint(
             continue
         if frozen_only and parameter.requires_grad:
             continue
-        values = before.get(name, sampled_values(parameter))
+        values = before[name] if name in before else sampled_values(parameter)
         digest.update(f"{name}:{tuple(parameter.shape)}:".encode())
         digest.update(values.numpy().tobytes())
     return digest.hexdigest()

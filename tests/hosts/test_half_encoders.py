@@ -35,9 +35,9 @@ def clip(folder=None):
     return model.eval(), batch
 
 
-def halved(model, dtype="bfloat16"):
+def halved(model):
     model = copy.deepcopy(model)
-    model.halve_encoders(dtype)
+    model.halve_encoders("bfloat16")
     return model
 
 
